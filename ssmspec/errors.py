@@ -1,0 +1,25 @@
+"""Every error that ssmspec raises on purpose; the command line turns each into one line and an exit code."""
+
+
+class SsmspecError(Exception):
+    """Something the user gave cannot be used. The text says what was given, what was expected and what to do."""
+
+    exit_code = 2
+
+
+class CheckpointError(SsmspecError):
+    """A file that is missing, unreadable, damaged or of no known container."""
+
+
+class LayerError(SsmspecError):
+    """A layer whose tensors contradict its family, or a choice that names no layer."""
+
+
+class NoLayerError(SsmspecError):
+    """A readable file without any SSM layer."""
+
+    exit_code = 3
+
+
+class BackendError(SsmspecError):
+    """A named engine that does not exist or cannot run here."""
