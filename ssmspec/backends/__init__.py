@@ -1,0 +1,49 @@
+"""Engines for the one numerical primitive of the package, the homogeneous Cauchy sum.
+
+    S_km(x, y) = sum_n [ r_kmn/(i y - sigma_kn x) + conj(r_kmn)/(i y - conj(sigma_kn) x) ]
+
+Every engine is one module with one function of one signature:
+
+    cauchy_sum(residues (K, M, N), poles (K, N), x (1|K, F), y (1|K, F)) -> (K, M, F)
+
+complex in, complex out, in the precision of the poles; x and y real and finite. M sums share the poles of their copy.
+`reference` says what is meant; the others must equal it.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import numpy.typing as npt
+
+from ssmspec.errors import BackendError
+
+CauchySum = Callable[..., npt.NDArray[Any]]
+
+BACKENDS: dict[str, str] = {
+    "reference": "ssmspec.backends.reference",
+    "cpu": "ssmspec.backends.cpu",
+}
+
+# Pole-node pairs above which compiling (about 2 s the first time) and threads pay off against NumPy (about 1e8 pairs a second).
+COMPILE_WORTHWHILE = 3e8
+
+
+def load_backend(name: str) -> CauchySum:
+    """The Cauchy sum of a named engine.
+
+    Raises:
+        BackendError: no engine of that name, or one that cannot be imported here.
+    """
+    if name not in BACKENDS:
+        raise BackendError(f"backend {name!r} is unknown; choose one of {', '.join(BACKENDS)}")
+    try:
+        engine: CauchySum = import_module(BACKENDS[name]).cauchy_sum
+    except ImportError as error:
+        raise BackendError(f"backend {name!r} cannot run here ({error}); choose one of {', '.join(BACKENDS)}") from error
+    return engine
+
+
+def choose_backend(pairs: float) -> str:
+    """The engine that finishes `pairs` pole-node pairs first, start-up included."""
+    return "cpu" if pairs > COMPILE_WORTHWHILE else "reference"

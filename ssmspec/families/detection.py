@@ -1,0 +1,128 @@
+"""Which layers a set of tensors holds, and what came near."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ssmspec.families.template import Family, Fit, LayerTensors, Template, Tensor, candidate_prefixes, fit, join
+
+NEAR = 0.5  # share of a template's required tensors from which an incomplete prefix is worth telling
+
+
+@dataclass(frozen=True, slots=True)
+class NearMiss:
+    """Tensors under one prefix that look like a layer and are none that can be read."""
+
+    prefix: str
+    family: str
+    missing: tuple[str, ...]
+    wrong: tuple[str, ...]
+    unexpected: tuple[str, ...]
+
+    def describe(self) -> str:
+        """One line: what it resembles and what speaks against it."""
+        parts = []
+        if self.missing:
+            parts.append("missing " + ", ".join(self.missing))
+        if self.wrong:
+            parts.append("; ".join(self.wrong))
+        if self.unexpected:
+            parts.append("unexpected " + _shortened(self.unexpected))
+        return f"nearest family {self.family}: " + "; ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """SSM layers in model order, and near misses among the tensors that no layer claimed."""
+
+    layers: tuple[LayerTensors, ...]
+    near_misses: tuple[NearMiss, ...]
+
+
+def detect(tensors: Mapping[str, Tensor], families: Iterable[Family]) -> Detection:
+    """Match every template of every family to the tensor names and shapes; nothing is read, and the order of the tensors is kept.
+
+    A tensor belongs to the first family that claims it, in the order of `families`.
+    """
+    families = tuple(families)
+    by_last_word: dict[str, list[str]] = defaultdict(list)
+    for name in tensors:
+        by_last_word[name.rsplit(".", 1)[-1]].append(name)
+    claimed: set[str] = set()
+    layers: list[LayerTensors] = []
+    attempts: list[tuple[float, Family, Template, Fit]] = []
+    for family in families:
+        for template in family.templates:
+            for prefix in candidate_prefixes(template, by_last_word):
+                found = fit(family, template, prefix, tensors)
+                if claimed & set(found.names.values()):
+                    continue
+                if found.complete:
+                    claimed |= set(found.names.values())
+                    layers.append(_layer(family, found, tensors))
+                else:
+                    attempts.append((_score(template, found), family, template, found))
+    position = {name: index for index, name in enumerate(tensors)}
+    layers.sort(key=lambda layer: min(position[name] for name in layer.tensor_names.values()))
+    return Detection(tuple(layers), _near_misses(attempts, claimed, tensors, families))
+
+
+def _layer(family: Family, found: Fit, tensors: Mapping[str, Tensor]) -> LayerTensors:
+    return LayerTensors(
+        name=found.prefix or "root",
+        family=family.name,
+        tensors={role: tensors[name] for role, name in found.names.items()},
+        tensor_names=found.names,
+        sizes=found.sizes,
+    )
+
+
+def _score(template: Template, found: Fit) -> float:
+    required = [role for role, slot in template.items() if not slot.optional]
+    return sum(role in found.names for role in required) / len(required)
+
+
+def _near_misses(
+    attempts: list[tuple[float, Family, Template, Fit]], claimed: set[str], tensors: Mapping[str, Tensor], families: tuple[Family, ...]
+) -> tuple[NearMiss, ...]:
+    """The best attempt under every prefix that no layer touches, then prefixes whose name alone promises a family."""
+    best: dict[str, NearMiss] = {}
+    for score, family, template, found in sorted(attempts, key=lambda attempt: -attempt[0]):
+        names = set(found.names.values()) | {wrong.split(" ", 1)[0] for wrong in found.wrong}
+        if found.prefix in best or names & claimed or (score < NEAR and not found.wrong) or found.foreign:
+            continue
+        best[found.prefix] = NearMiss(
+            found.prefix or "root", family.name, found.missing, found.wrong, _unexpected(template, found.prefix, tensors)
+        )
+    for prefix, family in _promising_prefixes(tensors, families):
+        if prefix not in best and not any(name.startswith(prefix + ".") for name in claimed):
+            template = family.templates[0]
+            missing = fit(family, template, prefix, tensors).missing
+            best[prefix] = NearMiss(prefix, family.name, missing, (), _unexpected(template, prefix, tensors))
+    return tuple(best[prefix] for prefix in sorted(best, key=lambda prefix: _first_position(prefix, tensors)))
+
+
+def _first_position(prefix: str, tensors: Mapping[str, Tensor]) -> int:
+    return next((index for index, name in enumerate(tensors) if name.startswith(prefix)), len(tensors))
+
+
+def _unexpected(template: Template, prefix: str, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    expected = {suffix for slot in template.values() for suffix in slot.suffixes()}
+    start = join(prefix, "")
+    return tuple(name[len(start) :] for name in tensors if name.startswith(start) and name[len(start) :] not in expected)
+
+
+def _promising_prefixes(tensors: Mapping[str, Tensor], families: tuple[Family, ...]) -> list[tuple[str, Family]]:
+    hints = {hint: family for family in families for hint in family.hints}
+    found: dict[str, Family] = {}
+    for name in tensors:
+        words = name.split(".")
+        for depth, word in enumerate(words[:-1]):
+            if word in hints:
+                found.setdefault(".".join(words[: depth + 1]), hints[word])
+                break
+    return list(found.items())
+
+
+def _shortened(names: tuple[str, ...], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,75 @@
+"""Transforms that several families share: folding to the upper half, tiling of tied copies, C~, softplus."""
+
+import numpy as np
+
+from ssmspec.errors import LayerError
+from ssmspec.statespace import ComplexArray, FloatArray, StateSpace, bilinear_realization
+
+
+def fold(lower: np.ndarray, poles: ComplexArray, B: ComplexArray, C: ComplexArray) -> tuple[ComplexArray, ComplexArray, ComplexArray]:
+    """Reflect the modes marked by `lower` (K, N) at the real axis: poles, rows of B (K, N, I) and columns of C (K, O, N) are conjugated.
+
+    It is its own inverse, and leaves the real system as it was: 2 Re takes either half of a pair.
+    """
+    return (
+        np.where(lower, poles.conj(), poles),
+        np.where(lower[:, :, None], B.conj(), B),
+        np.where(lower[:, None, :], C.conj(), C),
+    )
+
+
+def fold_rows(lower: np.ndarray, rows: ComplexArray) -> ComplexArray:
+    """The same for the rows of P or Q (K, N, R)."""
+    return np.where(lower[:, :, None], rows.conj(), rows)
+
+
+def tile(array: np.ndarray, copies: int, layer: str) -> np.ndarray:
+    """S tied copies along axis 0 repeated to H as '(v s)': copy h is number h mod S."""
+    if copies % len(array):
+        raise LayerError(f"layer {layer}: {len(array)} tied copies cannot be tiled over {copies} channels")
+    return np.tile(array, (copies // len(array),) + (1,) * (array.ndim - 1))
+
+
+def untile(array: np.ndarray, tied: int, layer: str) -> np.ndarray:
+    """The S rows from which `tile` made the array.
+
+    Raises:
+        LayerError: rows that are one tensor in the file have become different.
+    """
+    rows = array[:tied]
+    if not np.array_equal(np.tile(rows, (len(array) // tied,) + (1,) * (array.ndim - 1)), array, equal_nan=True):
+        raise LayerError(f"layer {layer}: copies that share one tensor in the file were changed differently; they must change together")
+    return rows
+
+
+def softplus(x: FloatArray) -> FloatArray:
+    """log(1 + e^x) without overflow."""
+    return np.logaddexp(0, x)
+
+
+def inverse_softplus(y: FloatArray) -> FloatArray:
+    """x with softplus(x) = y > 0, accurate for tiny and for large y."""
+    result: FloatArray = y + np.log(-np.expm1(-y))
+    return result
+
+
+def true_output_matrix(system: StateSpace, length: int) -> ComplexArray:
+    """C from the stored C~ = C (I - Abar^L), (K, O, N), for a system that still holds C~ in its C.
+
+    Source: Gu et al. 2022 (arXiv 2111.00396), appendix C.3; state-spaces/s4, models/s4/s4.py, SSMKernelDPLR._setup_C.
+    """
+    A, _, C = bilinear_realization(system)
+    correction = np.eye(A.shape[1]) - np.linalg.matrix_power(A, length)
+    return _upper_half(np.linalg.solve(correction.transpose(0, 2, 1), C.transpose(0, 2, 1)).transpose(0, 2, 1))
+
+
+def stored_output_matrix(system: StateSpace, length: int) -> ComplexArray:
+    """C~ = C (I - Abar^L) of a system that holds the true C; the inverse of `true_output_matrix`."""
+    A, _, C = bilinear_realization(system)
+    return _upper_half(C - C @ np.linalg.matrix_power(A, length))
+
+
+def _upper_half(C: FloatArray) -> ComplexArray:
+    """The complex output matrix whose real realization is C = 2 (Re, -Im)."""
+    modes = C.shape[2] // 2
+    return np.asarray(C[:, :, :modes] - 1j * C[:, :, modes:], dtype=np.complex128) / 2

@@ -1,0 +1,208 @@
+"""What a family is: tensor-name templates, a reader and its inverse; and how names and shapes are matched to it.
+
+Names are matched by their end; what stands before is the layer's name. A shape is a list of symbols that must agree within a layer
+("H N" and "H"), numbers, alternatives ("H 1|H N"), and "~" for complex values: a trailing axis of 2, or a complex dtype.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ssmspec.errors import LayerError
+from ssmspec.statespace import ComplexArray, Discretization, FloatArray, StateSpace
+
+
+class Tensor(Protocol):
+    """The little that families need of a stored tensor."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+    def read(self, rows: slice | None = None) -> npt.NDArray[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One tensor of a template: the ends its name may have, its shape, and whether a layer can be read without it."""
+
+    names: str
+    shape: str
+    optional: bool = False
+
+    def suffixes(self) -> list[str]:
+        return self.names.split("|")
+
+
+Template = Mapping[str, Slot]
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """Where a selective layer is frozen: Delta per channel or head, B and C per state; None keeps the default."""
+
+    delta: FloatArray | None = None
+    B: FloatArray | None = None
+    C: FloatArray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What the user says about things that a file may not hold; None lets the family assume and say so."""
+
+    discretization: Discretization | None = None
+    lru_convention: str | None = None
+    length: int | None = None
+    operating_point: OperatingPoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTensors:
+    """The tensors of one layer by their role in the template, and the values of the template's symbols."""
+
+    name: str
+    family: str
+    tensors: Mapping[str, Tensor]
+    tensor_names: Mapping[str, str]
+    sizes: Mapping[str, int]
+
+    def __contains__(self, role: object) -> bool:
+        return role in self.tensors
+
+    def array(self, role: str) -> FloatArray:
+        """A real tensor in float64.
+
+        Raises:
+            LayerError: values that are not real numbers.
+        """
+        tensor = self.tensors[role]
+        if not tensor.dtype.startswith(("float", "bfloat", "int", "uint")):
+            raise LayerError(f"layer {self.name}: tensor {self.tensor_names[role]} has dtype {tensor.dtype}, expected real numbers")
+        return np.asarray(tensor.read(), dtype=np.float64)
+
+    def complex_array(self, role: str) -> ComplexArray:
+        """A tensor that holds complex values as such or as a trailing axis of (real, imaginary), in complex128."""
+        if self.tensors[role].dtype.startswith("complex"):
+            return np.asarray(self.tensors[role].read(), dtype=np.complex128)
+        pair = self.array(role)
+        return pair[..., 0] + 1j * pair[..., 1]
+
+    def as_stored(self, role: str, values: ComplexArray) -> npt.NDArray[Any]:
+        """Complex values in the layout that the stored tensor has; the inverse of `complex_array`."""
+        if self.tensors[role].dtype.startswith("complex"):
+            return values
+        return np.stack([values.real, values.imag], axis=-1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """A checkpoint family.
+
+    Args:
+        name: short key, printed in tables.
+        title: what it is called in words.
+        source: repository and path, or paper, from which names and formulas were taken.
+        templates: alternative layouts, the preferred first; the roles are the reader's own words.
+        read: tensors -> one StateSpace, or several (two directions of one block).
+        write: the inverse: the values that every stored tensor must have for the given systems, by role, in float64 or complex128.
+        absent: name ends whose presence under the same prefix means that this is another family.
+        hints: last words of a layer name that make people expect this family.
+        selective: the layer is linear only at an operating point.
+    """
+
+    name: str
+    title: str
+    source: str
+    templates: tuple[Template, ...]
+    read: Callable[[LayerTensors, ReadOptions], list[StateSpace]]
+    write: Callable[[LayerTensors, Sequence[StateSpace], ReadOptions], dict[str, npt.NDArray[Any]]]
+    absent: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+    selective: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How well the tensors under one prefix fit one template."""
+
+    prefix: str
+    names: Mapping[str, str]
+    sizes: Mapping[str, int]
+    missing: tuple[str, ...]
+    wrong: tuple[str, ...]
+    foreign: tuple[str, ...] = field(default=())
+
+    @property
+    def complete(self) -> bool:
+        return not (self.missing or self.wrong or self.foreign)
+
+
+def join(prefix: str, suffix: str) -> str:
+    return f"{prefix}.{suffix}" if prefix else suffix
+
+
+def fit(family: Family, template: Template, prefix: str, tensors: Mapping[str, Tensor]) -> Fit:
+    """Look up every slot of a template under a prefix and unify the shapes."""
+    names: dict[str, str] = {}
+    sizes: dict[str, int] = {}
+    missing: list[str] = []
+    wrong: list[str] = []
+    for role, slot in template.items():
+        name = next((join(prefix, s) for s in slot.suffixes() if join(prefix, s) in tensors), None)
+        if name is None:
+            if not slot.optional:
+                missing.append(slot.names)
+            continue
+        tensor = tensors[name]
+        if _unify(slot.shape, tensor, sizes):
+            names[role] = name
+        else:
+            known = ", ".join(f"{symbol}={size}" for symbol, size in sizes.items())
+            wrong.append(f"{name} has shape {tensor.shape}, expected ({slot.shape})" + (f" with {known}" if known else ""))
+    foreign = tuple(s for s in family.absent if join(prefix, s) in tensors)
+    return Fit(prefix, names, sizes, tuple(missing), tuple(wrong), foreign)
+
+
+def _unify(shape: str, tensor: Tensor, sizes: dict[str, int]) -> bool:
+    for alternative in shape.split("|"):
+        trial = dict(sizes)
+        if _unify_one(alternative.split(), tensor, trial):
+            sizes.update(trial)
+            return True
+    return False
+
+
+def _unify_one(symbols: list[str], tensor: Tensor, sizes: dict[str, int]) -> bool:
+    actual = tensor.shape
+    if symbols and symbols[-1] == "~":
+        symbols = symbols[:-1]
+        if not tensor.dtype.startswith("complex"):
+            if not actual or actual[-1] != 2:
+                return False
+            actual = actual[:-1]
+    if len(symbols) != len(actual):
+        return False
+    for symbol, size in zip(symbols, actual, strict=True):
+        wanted = int(symbol) if symbol.isdigit() else sizes.setdefault(symbol, size)
+        if wanted != size or size == 0:
+            return False
+    return True
+
+
+def candidate_prefixes(template: Template, by_last_word: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Everything that stands before the name end of a required tensor, each once."""
+    seen: set[str] = set()
+    for slot in template.values():
+        if slot.optional:
+            continue
+        for suffix in slot.suffixes():
+            for name in by_last_word.get(suffix.rsplit(".", 1)[-1], ()):
+                if name != suffix and not name.endswith("." + suffix):
+                    continue
+                prefix = name[: -len(suffix) - 1] if name != suffix else ""
+                if prefix not in seen:
+                    seen.add(prefix)
+                    yield prefix

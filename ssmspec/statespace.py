@@ -1,0 +1,280 @@
+"""The canonical object of the package: K independent copies of one real linear system, stored as its upper half.
+
+Symbols, the same everywhere in ssmspec:
+
+    K copies   N stored modes per copy   I inputs   O outputs   R rank of the low-rank part   F frequencies   L samples
+
+The impulse response of one copy is real, so half of its conjugate-paired modes suffice:
+
+    k(t) = 2 Re sum_n r_n exp(a_n t),   r_n = C_n B_n,   Re a_n < 0,   Im a_n >= 0
+
+A real pole is stored once with half of its residue. No code after the readers multiplies by two or conjugates.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ssmspec.errors import LayerError
+
+FloatArray = npt.NDArray[np.float64]
+ComplexArray = npt.NDArray[np.complex128]
+
+Discretization = Literal["zoh", "bilinear", "euler", "direct"]
+DISCRETIZATIONS: tuple[Discretization, ...] = ("zoh", "bilinear", "euler", "direct")
+
+Convention = Literal["lra", "paper", "angular"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sobolev:
+    """A Sobolev weight (1 + |theta|/theta_ref)^beta on the dynamic part of the response; zero phase, even in theta.
+
+    Args:
+        beta: (K,) exponent of every copy, dimensionless.
+        convention: "lra" has theta_ref = 2 pi rad/sample, "paper" has theta_ref = step, "angular" a theta_ref of its own.
+        theta_ref: knee [rad/sample] for "angular"; otherwise None.
+
+    Source: arXiv 2410.02035, section 4.2; AnnanYu/FreqBiasSSM, src/models/sequence/modules/s4block.py ("lra").
+    """
+
+    beta: FloatArray
+    convention: Convention
+    theta_ref: float | None = None
+
+    def knee(self, step: FloatArray) -> FloatArray:
+        """theta_ref of every copy, (K, 1) [rad/sample]."""
+        if self.convention == "lra":
+            return np.full((len(self.beta), 1), 2 * np.pi)
+        if self.convention == "paper":
+            if step.shape[-1] != 1:
+                raise LayerError(
+                    "the beta convention 'paper' needs one step per copy, and this layer has one per mode; use 'angular' or 'lra'"
+                )
+            return np.broadcast_to(step, (len(self.beta), 1))
+        if self.theta_ref is None:
+            raise LayerError("the beta convention 'angular' needs theta_ref in rad/sample")
+        return np.full((len(self.beta), 1), self.theta_ref)
+
+    def weight(self, theta: FloatArray, step: FloatArray) -> FloatArray:
+        """The weight at theta (1|K, F) [rad/sample] for copies with the given step; (K, F), dimensionless."""
+        result: FloatArray = (1 + np.abs(theta) / self.knee(step)) ** self.beta[:, None]
+        return result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateSpace:
+    """K copies of a real system, as their upper half; see the module docstring for the symbols.
+
+    Args:
+        name: the layer's name in its checkpoint.
+        family: key of `ssmspec.families.FAMILIES`.
+        poles: (K, N) complex128, Im >= 0; continuous [1/model time], or discrete (on the z-plane) for "direct".
+        B: (K, N, I) complex128. C: (K, O, N) complex128. D: (K, O, I) float64, the skip connection.
+        step: (K, 1) or (K, N) float64, Delta [model time per sample]; ones for "direct".
+        discretization: how the sampled system follows from the continuous one (`zoh`, `bilinear`, `euler`, `direct`).
+        delay: samples between an input and its first effect: 0 (y[0] sees u[0]) or 1 (pre-update outputs).
+        P, Q: (K, N, R) complex128: the state matrix is diag(poles) - P Q^* on the completed set; None for diagonal systems.
+        sobolev: the weight that the layer applies to its response, or None.
+        operating_point: in words, where a selective layer was frozen to get this linear system; None for linear layers.
+        assumptions: what was assumed because the file does not say it.
+
+    Raises:
+        LayerError: arrays whose shapes contradict each other.
+    """
+
+    name: str
+    family: str
+    poles: ComplexArray
+    B: ComplexArray
+    C: ComplexArray
+    D: FloatArray
+    step: FloatArray
+    discretization: Discretization
+    delay: int = 0
+    P: ComplexArray | None = None
+    Q: ComplexArray | None = None
+    sobolev: Sobolev | None = None
+    operating_point: str | None = None
+    assumptions: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        K, N = self.poles.shape
+        O, I = self.C.shape[1], self.B.shape[2]
+        expected = {"B": (K, N, I), "C": (K, O, N), "D": (K, O, I)}
+        if self.P is not None:
+            expected |= dict.fromkeys("PQ", (K, N, self.P.shape[2]))
+        for letter, shape in expected.items():
+            actual = getattr(self, letter).shape
+            if actual != shape:
+                raise LayerError(f"layer {self.name}: {letter} has shape {actual}, expected {shape} to fit poles of shape {(K, N)}")
+        if self.step.shape not in {(K, 1), (K, N)}:
+            raise LayerError(f"layer {self.name}: step has shape {self.step.shape}, expected {(K, 1)} or {(K, N)}")
+        if self.discretization == "direct" and self.P is not None:
+            raise LayerError(f"layer {self.name}: a low-rank part needs continuous poles; 'direct' stores discrete ones")
+
+    @property
+    def copies(self) -> int:
+        return self.poles.shape[0]
+
+    @property
+    def modes(self) -> int:
+        return self.poles.shape[1]
+
+    @property
+    def inputs(self) -> int:
+        return self.B.shape[2]
+
+    @property
+    def outputs(self) -> int:
+        return self.C.shape[1]
+
+    @property
+    def rank(self) -> int:
+        return 0 if self.P is None else self.P.shape[2]
+
+    def copy_slice(self, start: int, stop: int) -> "StateSpace":
+        """The copies start..stop-1 as a system of their own, for work that must be cut to fit memory."""
+        part: dict[str, Any] = {name: getattr(self, name)[start:stop] for name in ("poles", "B", "C", "D", "step")}
+        if self.P is not None and self.Q is not None:
+            part |= {"P": self.P[start:stop], "Q": self.Q[start:stop]}
+        if self.sobolev is not None:
+            part["sobolev"] = replace(self.sobolev, beta=self.sobolev.beta[start:stop])
+        return replace(self, **part)
+
+
+def cayley_poles(system: StateSpace) -> ComplexArray:
+    """sigma = (z - 1)/(z + 1) of every stored pole, (K, N): the pole of the homogeneous Cauchy sum.
+
+    sigma = tanh(a Delta/2) for zoh and euler, a Delta/2 for bilinear. Unlike z it keeps its real part however close the pole is
+    to the unit circle. For a system with a low-rank part these are the poles of the diagonal part only.
+    """
+    if system.discretization == "direct":
+        return (system.poles - 1) / (system.poles + 1)
+    half = system.poles * (system.step / 2)
+    return half if system.discretization == "bilinear" else np.tanh(half)
+
+
+def homogeneous_scale(system: StateSpace, sigma: ComplexArray) -> ComplexArray:
+    """g/((1 + z) r) of every stored mode, (K, N): what turns the residue C B into that of the homogeneous Cauchy sum.
+
+    zoh: sigma/a, written so because 1 + z cancels when |a| Delta is large. Limit Delta/2 at a = 0.
+    """
+    if system.discretization == "zoh":
+        safe = np.where(system.poles == 0, 1, system.poles)
+        return np.where(system.poles == 0, system.step / 2 + 0j, sigma / safe)
+    if system.discretization == "bilinear":
+        return np.broadcast_to(system.step / 2 + 0j, system.poles.shape)
+    half_over_step = (1 - sigma) / 2  # 1/(1 + z)
+    return half_over_step * system.step if system.discretization == "euler" else half_over_step
+
+
+def discrete_poles(system: StateSpace) -> ComplexArray:
+    """z of every stored pole, (K, N), by the rule of the system's discretization."""
+    if system.discretization == "direct":
+        return system.poles
+    if system.discretization == "bilinear":
+        half = system.poles * (system.step / 2)
+        return (1 + half) / (1 - half)
+    return np.exp(system.poles * system.step)
+
+
+def discrete_residues(system: StateSpace) -> ComplexArray:
+    """g/(C B) of every stored mode of a diagonal system, (K, N): k[l] = 2 Re sum_n C_n B_n scale_n z_n^(l - delay)."""
+    if system.discretization == "zoh":
+        safe = np.where(system.poles == 0, 1, system.poles)
+        return np.where(system.poles == 0, system.step + 0j, np.expm1(system.poles * system.step) / safe)
+    if system.discretization == "bilinear":
+        return system.step / (1 - system.poles * (system.step / 2))
+    if system.discretization == "euler":
+        return np.broadcast_to(system.step + 0j, system.poles.shape)
+    return np.ones(system.poles.shape, complex)
+
+
+def real_realization(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Dense real matrices A (K, 2N, 2N), B (K, 2N, I), C (K, O, 2N) of the same system, in the state (Re x, Im x).
+
+    x' = a x - P 2 Re(Q^* x) + B u,  y = 2 Re(C x). Continuous unless the discretization is "direct".
+    """
+    diagonal = np.eye(system.modes) * system.poles[:, None, :]
+    A = np.block([[diagonal.real, -diagonal.imag], [diagonal.imag, diagonal.real]])
+    if system.P is not None and system.Q is not None:
+        P = np.concatenate([system.P.real, system.P.imag], axis=1)
+        Q = np.concatenate([system.Q.real, system.Q.imag], axis=1)
+        A = A - 2 * P @ Q.transpose(0, 2, 1)
+    B = np.concatenate([system.B.real, system.B.imag], axis=1)
+    C = 2 * np.concatenate([system.C.real, -system.C.imag], axis=2)
+    return A, B, C
+
+
+def bilinear_realization(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Dense real matrices Abar, Bbar, C of the bilinearly discretized system; the step must be one per copy.
+
+    Raises:
+        LayerError: one step per mode, which has no meaning when modes are coupled.
+    """
+    if system.step.shape[1] != 1:
+        raise LayerError(f"layer {system.name}: a low-rank state matrix needs one step per copy, and the file has one per mode")
+    A, B, C = real_realization(system)
+    half = system.step[:, :, None] / 2 * A
+    identity = np.eye(A.shape[1])
+    solved = np.linalg.solve(identity - half, np.concatenate([identity + half, system.step[:, :, None] * B], axis=2))
+    return solved[:, :, : A.shape[1]], solved[:, :, A.shape[1] :], C
+
+
+def modal_form(system: StateSpace) -> tuple[StateSpace, FloatArray]:
+    """The same system with a diagonal state matrix, and the condition number of the eigenvectors, (K,).
+
+    Eigenpairs of the real realization, so that complex ones come in exact pairs; real ones keep half their residue. Where copies have
+    different numbers of real poles, the shorter rows are padded with modes of residue zero. Diagonal systems are returned as they are.
+    """
+    if system.P is None:
+        return system, np.ones(system.copies)
+    A, B, C = real_realization(system)
+    unique, inverse = np.unique(A.reshape(len(A), -1), axis=0, return_inverse=True)
+    values, vectors = np.linalg.eig(unique.reshape(-1, *A.shape[1:]))
+    condition = np.linalg.cond(vectors)
+    values, vectors = values[inverse], vectors[inverse]
+    inputs = np.linalg.solve(vectors, B.astype(complex))
+    outputs = C @ vectors
+    half = np.where(values.imag > 0, 1.0, np.where(values.imag == 0, 0.5, 0.0))
+    order = np.argsort(half == 0, axis=1, kind="stable")
+    keep = int((half > 0).sum(axis=1).max())
+    order, half = order[:, :keep], np.take_along_axis(half, order, axis=1)[:, :keep]
+    poles = np.take_along_axis(values, order, axis=1)
+    poles = np.where(half > 0, poles, poles[:, :1])
+    B_modal = np.take_along_axis(inputs, order[:, :, None], axis=1) * half[:, :, None]
+    C_modal = np.take_along_axis(outputs, order[:, None, :], axis=2)
+    return replace(system, poles=poles, B=B_modal, C=C_modal, P=None, Q=None), condition[inverse]
+
+
+def untrustworthy(system: StateSpace) -> str | None:
+    """Why no number of this layer can be trusted, or None: values that are not finite, a step that is not positive, a pole that grows."""
+    for label, array in (("the poles", system.poles), ("B", system.B), ("C", system.C), ("D", system.D), ("step", system.step)):
+        bad = int((~np.isfinite(array)).sum())
+        if bad:
+            return f"{bad} of {array.size} values of {label} are NaN or infinite"
+    if system.P is not None and not np.isfinite(system.P).all():
+        return "the low-rank part has NaN or infinite values"
+    if (system.step <= 0).any():
+        return f"the smallest step is {system.step.min():.3g}, and a step must be positive"
+    if system.sobolev is not None and not np.isfinite(system.sobolev.beta).all():
+        return "beta is NaN or infinite"
+    return _growing_pole(system)
+
+
+def _growing_pole(system: StateSpace) -> str | None:
+    if system.discretization == "direct":
+        growth, condition = np.abs(system.poles) - 1, "|z| >= 1"
+    elif system.P is None:
+        growth, condition = system.poles.real, "Re a >= 0"
+    else:
+        A = real_realization(system)[0]
+        growth, condition = np.linalg.eigvals(np.unique(A.reshape(len(A), -1), axis=0).reshape(-1, *A.shape[1:])).real, "Re a >= 0"
+    count = int((growth >= 0).sum())
+    if not count:
+        return None
+    copy, mode = np.unravel_index(int(np.argmax(growth)), growth.shape)
+    return f"{count} of {growth.size} poles do not decay ({condition}); the worst is pole {mode} of copy {copy}"
