@@ -167,8 +167,8 @@ def homogeneous_scale(system: StateSpace, sigma: ComplexArray) -> ComplexArray:
         return np.where(system.poles == 0, system.step / 2 + 0j, sigma / safe)
     if system.discretization == "bilinear":
         return np.broadcast_to(system.step / 2 + 0j, system.poles.shape)
-    half_over_step = (1 - sigma) / 2  # 1/(1 + z)
-    return half_over_step * system.step if system.discretization == "euler" else half_over_step
+    inverse = (1 - sigma) / 2  # 1/(1 + z)
+    return inverse * system.step if system.discretization == "euler" else inverse
 
 
 def discrete_poles(system: StateSpace) -> ComplexArray:

@@ -25,8 +25,8 @@ BACKENDS: dict[str, str] = {
     "cpu": "ssmspec.backends.cpu",
 }
 
-# Pole-node pairs above which compiling (about 2 s the first time) and threads pay off against NumPy (about 1e8 pairs a second).
-COMPILE_WORTHWHILE = 3e8
+# Pole-node pairs above which compiling (2..5 s the first time) and threads pay off against NumPy (about 5e7 pairs a second).
+COMPILE_WORTHWHILE = 1.5e8
 
 
 def load_backend(name: str) -> CauchySum:

@@ -6,7 +6,7 @@ import numpy.typing as npt
 ComplexArray = npt.NDArray[np.complexfloating]
 RealArray = npt.NDArray[np.floating]
 
-CHUNK = 1 << 19  # pole-node pairs held at once: 8 MB of complex128
+CHUNK = 1 << 15  # pole-node pairs held at once: half a megabyte of complex128 stays in the second-level cache
 
 
 def cauchy_sum(residues: ComplexArray, poles: ComplexArray, x: RealArray, y: RealArray) -> ComplexArray:
@@ -23,13 +23,31 @@ def cauchy_sum(residues: ComplexArray, poles: ComplexArray, x: RealArray, y: Rea
     K, M, N = residues.shape
     F = x.shape[1]
     result = np.empty((K, M, F), dtype=np.result_type(residues, poles))
-    block = max(1, CHUNK // max(N, 1))
+    width = min(F, max(1, CHUNK // max(N, 1)))
+    height = max(1, CHUNK // max(N * width, 1))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        for k in range(K):
-            row_x, row_y = x[min(k, len(x) - 1)], y[min(k, len(y) - 1)]
-            for start in range(0, F, block):
-                part = slice(start, start + block)
-                upper = 1 / (1j * row_y[part] - poles[k, :, None] * row_x[part])
-                lower = 1 / (1j * row_y[part] - poles[k, :, None].conj() * row_x[part])
-                result[k, :, part] = residues[k] @ upper + residues[k].conj() @ lower
+        for k in range(0, K, height):
+            for f in range(0, F, width):
+                copies, part = slice(k, k + height), slice(f, f + width)
+                result[copies, :, part] = _block(residues[copies], poles[copies], _rows(x, copies)[:, part], _rows(y, copies)[:, part])
     return result
+
+
+def _rows(nodes: RealArray, copies: slice) -> RealArray:
+    """Nodes of some copies; one row serves all of them."""
+    return nodes if len(nodes) == 1 else nodes[copies]
+
+
+def _block(residues: ComplexArray, poles: ComplexArray, x: RealArray, y: RealArray) -> ComplexArray:
+    # einsum, not matmul: products this thin make the threads of a BLAS wait for each other
+    upper = np.einsum("kmn,knf->kmf", residues, _reciprocal(poles, x, y))
+    lower = np.einsum("kmn,knf->kmf", residues.conj(), _reciprocal(poles.conj(), x, y))
+    return np.asarray(upper + lower)
+
+
+def _reciprocal(poles: ComplexArray, x: RealArray, y: RealArray) -> ComplexArray:
+    """1/(i y - sigma x), (K, N, F); formed from real planes, which is several times faster than 1j * y - sigma * x."""
+    denominator = np.empty((*poles.shape, x.shape[1]), poles.dtype)
+    denominator.real = -poles.real[:, :, None] * x[:, None, :]
+    denominator.imag = y[:, None, :] - poles.imag[:, :, None] * x[:, None, :]
+    return np.asarray(np.reciprocal(denominator, out=denominator))

@@ -1,0 +1,3 @@
+from ssmspec.cli import main
+
+main()

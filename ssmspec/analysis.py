@@ -1,0 +1,280 @@
+"""From a checkpoint file to the statistics of its layers: the path through the whole package, in reading order."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+
+from ssmspec.backends import CauchySum, choose_backend, load_backend
+from ssmspec.checkpoint import Checkpoint, open_checkpoint
+from ssmspec.errors import LayerError, NoLayerError
+from ssmspec.families import FAMILIES, Detection, LayerTensors, ReadOptions, detect
+from ssmspec.grid import DEFAULT_POINTS, FrequencyGrid
+from ssmspec.statespace import StateSpace, untrustworthy
+from ssmspec.statistics import (
+    STATISTICS,
+    CheckpointAnalysis,
+    Curve,
+    LayerAnalysis,
+    LayerSpectrum,
+    Skipped,
+    Summary,
+    summarize,
+    unavailable,
+)
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysisOptions:
+    """What the user may choose.
+
+    Args:
+        layers: exact names, globs or indices of layers; empty means all.
+        family: read with this family only.
+        read: what a file may not say (discretization, LRU convention, length, operating point).
+        backend: name of an engine; None lets the size of the work decide.
+        points: F of the log-spaced grid.
+        with_skip: include D.
+    """
+
+    layers: tuple[str, ...] = ()
+    family: str | None = None
+    read: ReadOptions = field(default_factory=ReadOptions)
+    backend: str | None = None
+    points: int = DEFAULT_POINTS
+    with_skip: bool = False
+
+
+def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progress: Progress | None = None) -> CheckpointAnalysis:
+    """Read a checkpoint and compute every statistic of every SSM layer.
+
+    Args:
+        path: a checkpoint file or folder.
+        options: see `AnalysisOptions`.
+        progress: called with (layer name, layers done, layers in all).
+    Returns:
+        CheckpointAnalysis; layers in model order, null statistics with a reason where numbers cannot be trusted.
+    Raises:
+        CheckpointError: the file cannot be read. NoLayerError: it holds no SSM layer. LayerError: no layer is usable, or none is selected.
+        BackendError: the named engine cannot run.
+    """
+    options = options or AnalysisOptions()
+    checkpoint = open_checkpoint(path)
+    grid = FrequencyGrid.default(options.points)
+    detection = find_layers(checkpoint, options.family)
+    systems, skipped = read_systems(checkpoint, detection, options.read)
+    systems = select_layers(systems, options.layers, checkpoint)
+    backend = options.backend or choose_backend(sum(_pairs(system, options.points) for system in systems))
+    engine = load_backend(backend)
+    layers = []
+    for done, system in enumerate(systems):
+        if progress:
+            progress(system.name, done, len(systems))
+        layers.append(analyze_layer(system, grid, engine, with_skip=options.with_skip))
+    if all(layer.problem for layer in layers):
+        raise LayerError(f"{checkpoint.path}: no layer is usable; {layers[0].name}: {layers[0].problem}")
+    return CheckpointAnalysis(
+        path=str(checkpoint.path),
+        container=checkpoint.container,
+        size=checkpoint.size,
+        tensors=len(checkpoint.tensors),
+        backend=backend,
+        grid=grid,
+        with_skip=options.with_skip,
+        layers=tuple(layers),
+        skipped=tuple(skipped),
+        notes=checkpoint.notes,
+    )
+
+
+def find_layers(checkpoint: Checkpoint, family: str | None = None) -> Detection:
+    """SSM layers of an open checkpoint by tensor names and shapes.
+
+    Raises:
+        LayerError: an unknown family name. NoLayerError: no layer; the text says what was seen and which family comes nearest.
+    """
+    if family is not None and family not in FAMILIES:
+        raise LayerError(f"family {family!r} is unknown; choose one of {', '.join(FAMILIES)}")
+    detection = detect(checkpoint.tensors, FAMILIES.values() if family is None else [FAMILIES[family]])
+    if detection.layers:
+        return detection
+    wanted = "SSM layer" if family is None else f"layer of family {family}"
+    names = list(checkpoint.tensors)
+    seen = f"{len(names)} tensors such as {', '.join(names[:3])}" if names else "no tensors at all"
+    near = "; ".join(f"{miss.prefix}: {miss.describe()}" for miss in detection.near_misses[:1])
+    more = f" (and {len(detection.near_misses) - 1} more)" if len(detection.near_misses) > 1 else ""
+    advice = f"; {near}{more}" if near else "; no known family comes near ('ssmspec families' lists them)"
+    raise NoLayerError(f"{checkpoint.path}: no {wanted} found: it holds {seen}{advice}")
+
+
+def read_systems(checkpoint: Checkpoint, detection: Detection, options: ReadOptions) -> tuple[list[StateSpace], list[Skipped]]:
+    """The state spaces of all layers in model order, each distinct one once, and what was left out.
+
+    Raises:
+        LayerError: every layer contradicts its family; otherwise such a layer is among the skipped.
+    """
+    systems: list[StateSpace] = []
+    skipped = [Skipped(miss.prefix, miss.describe()) for miss in detection.near_misses]
+    seen: dict[bytes, str] = {}
+    problems: list[LayerError] = []
+    for layer in detection.layers:
+        original = seen.setdefault(_fingerprint(layer), layer.name)
+        if original != layer.name:
+            skipped.append(Skipped(layer.name, f"the same tensors as {original} (shared module)"))
+            continue
+        try:
+            systems += FAMILIES[layer.family].read(layer, options)
+        except LayerError as error:
+            problems.append(error)
+            skipped.append(Skipped(layer.name, str(error)))
+    if problems and not systems:
+        raise LayerError(f"{checkpoint.path}: {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
+    return systems, skipped
+
+
+def _fingerprint(layer: LayerTensors) -> bytes:
+    """Bytes that differ between distinct layers: shapes and the first rows of every tensor of the layer."""
+    parts = []
+    for role, tensor in sorted(layer.tensors.items()):
+        values = tensor.read(slice(0, 64)) if tensor.shape else tensor.read()
+        parts.append(f"{layer.family} {role} {tensor.shape} {tensor.dtype} ".encode() + np.ascontiguousarray(values).tobytes())
+    return b"".join(parts)
+
+
+def select_layers(systems: Sequence[StateSpace], wanted: Sequence[str], checkpoint: Checkpoint) -> list[StateSpace]:
+    """Layers by exact name, glob, index, or the name of a block with several directions; all of them without a choice.
+
+    Raises:
+        LayerError: a choice that names no layer.
+    """
+    if not wanted:
+        return list(systems)
+    chosen: set[int] = set()
+    for pattern in wanted:
+        found = set(_matching(systems, pattern))
+        if not found:
+            names = ", ".join(system.name for system in systems[:8]) + (", ..." if len(systems) > 8 else "")
+            raise LayerError(f"{checkpoint.path}: --layer {pattern} names no layer; there are {len(systems)}: {names}")
+        chosen |= found
+    return [systems[index] for index in sorted(chosen)]
+
+
+def _matching(systems: Sequence[StateSpace], pattern: str) -> Iterator[int]:
+    exact = [index for index, system in enumerate(systems) if system.name == pattern]
+    if exact:
+        yield from exact
+    elif pattern.isdigit() and int(pattern) < len(systems):
+        yield int(pattern)
+    else:
+        for index, system in enumerate(systems):
+            if fnmatchcase(system.name, pattern) or system.name.rsplit(":", 1)[0] == pattern:
+                yield index
+
+
+def select_one(systems: Sequence[StateSpace], wanted: str, checkpoint: Checkpoint) -> StateSpace:
+    """The one layer that a choice names.
+
+    Raises:
+        LayerError: none, or several.
+    """
+    chosen = select_layers(systems, [wanted], checkpoint)
+    if len(chosen) > 1:
+        raise LayerError(f"--layer {wanted} names {len(chosen)} layers: {', '.join(s.name for s in chosen[:8])}; choose one of them")
+    return chosen[0]
+
+
+def load_system(path: Path | str, layer: str, options: ReadOptions, family: str | None = None) -> StateSpace:
+    """One layer of a checkpoint as a state space.
+
+    Raises:
+        SsmspecError: as `analyze`; also a layer whose numbers cannot be trusted.
+    """
+    checkpoint = open_checkpoint(path)
+    systems, _ = read_systems(checkpoint, find_layers(checkpoint, family), options)
+    system = select_one(systems, layer, checkpoint)
+    problem = untrustworthy(system)
+    if problem:
+        raise LayerError(f"{checkpoint.path}: layer {system.name} cannot be used: {problem}")
+    return system
+
+
+def analyze_layer(system: StateSpace, grid: FrequencyGrid, engine: CauchySum, *, with_skip: bool = False) -> LayerAnalysis:
+    """Every statistic of one layer, with its curve of |H| and its poles."""
+    problem = untrustworthy(system)
+    notes: tuple[str, ...] = ()
+    curve, poles = None, system.poles
+    if problem:
+        statistics = {name: unavailable(statistic.unit, problem) for name, statistic in STATISTICS.items()}
+    else:
+        spectrum = LayerSpectrum(system, grid, engine, with_skip=with_skip)
+        statistics, gaps = _all_statistics(spectrum)
+        curve, poles, notes = _curve(spectrum), spectrum.modal.poles, _observations(spectrum) + gaps
+    direct = system.discretization == "direct"
+    return LayerAnalysis(
+        name=system.name,
+        family=system.family,
+        copies=system.copies,
+        inputs=system.inputs,
+        outputs=system.outputs,
+        modes=system.modes,
+        rank=system.rank,
+        discretization=system.discretization,
+        delay=system.delay,
+        step_range=None if direct else _finite_range(system.step),
+        operating_point=system.operating_point,
+        beta_range=None if system.sobolev is None else _finite_range(system.sobolev.beta),
+        beta_convention=None if system.sobolev is None else system.sobolev.convention,
+        assumptions=system.assumptions,
+        notes=notes,
+        problem=problem,
+        statistics=statistics,
+        curve=curve,
+        poles=poles,
+        continuous_poles=not direct,
+    )
+
+
+def _finite_range(values: np.ndarray) -> tuple[float, float] | None:
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if finite.size else None
+
+
+def _all_statistics(spectrum: LayerSpectrum) -> tuple[dict[str, Summary], tuple[str, ...]]:
+    """Summaries by name, and a line for every statistic that only some copies have."""
+    summaries, gaps = {}, []
+    alive = spectrum.magnitude.max(axis=1) > 0
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for name, statistic in STATISTICS.items():
+            values = statistic.function(spectrum)
+            summaries[name] = summarize(values, statistic.unit)
+            missing = int((~np.isfinite(values.values) & alive).sum())
+            if 0 < missing < len(alive):
+                gaps.append(f"{name} has no value for {missing} of {len(alive)} copies ({values.reason}); they are left out of it")
+    return summaries, tuple(gaps)
+
+
+def _curve(spectrum: LayerSpectrum) -> Curve:
+    if len(spectrum.magnitude) == 1:
+        return Curve(spectrum.magnitude[0], None, None)
+    p5, median, p95 = np.percentile(spectrum.magnitude, [5, 50, 95], axis=0)
+    return Curve(median, p5, p95)
+
+
+def _observations(spectrum: LayerSpectrum) -> tuple[str, ...]:
+    notes = []
+    dead = int((spectrum.magnitude.max(axis=1) == 0).sum())
+    if dead:
+        notes.append(f"{dead} of {spectrum.system.copies} copies have no response (zero residues) and are left out of medians and ranges")
+    if spectrum.system.rank:
+        notes.append(f"eigenvectors of diag - P Q^* have condition numbers up to {spectrum.condition.max():.3g}")
+    return tuple(notes)
+
+
+def _pairs(system: StateSpace, points: int) -> float:
+    """Pole-node pairs that the statistics of a layer take: two passes over the grid and about 200 quadrature nodes per pole."""
+    sums = min((system.outputs + system.rank) * (system.inputs + system.rank), 4 * system.modes)
+    return float(system.copies) * system.modes * sums * (2 * points + 200 * system.modes * (2 if system.rank else 1))

@@ -1,0 +1,356 @@
+"""The command line: every command parses, calls and prints. Heavy modules are imported inside the commands that need them."""
+
+import glob
+import sys
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ssmspec import __version__
+from ssmspec.errors import SsmspecError
+
+if TYPE_CHECKING:
+    from ssmspec.analysis import AnalysisOptions
+    from ssmspec.families import ReadOptions
+    from ssmspec.statistics import CheckpointAnalysis
+
+INTERRUPTED = 130  # what a shell reports for a program stopped by Ctrl-C
+
+app = typer.Typer(
+    name="ssmspec",
+    help="Spectral analysis of trained state space models: what every layer does to every frequency.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class DiscretizationName(StrEnum):
+    zoh = "zoh"
+    bilinear = "bilinear"
+    euler = "euler"
+    direct = "direct"
+
+
+class LruConvention(StrEnum):
+    inclusive = "inclusive"
+    pre_update = "pre-update"
+
+
+class AxisName(StrEnum):
+    theta = "theta"
+    omega = "omega"
+
+
+CheckpointPath = Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint file or folder.", show_default=False)]
+LayerName = Annotated[str, typer.Option("--layer", help="Exact name, glob, or index of one layer.", show_default=False)]
+Output = Annotated[Path, typer.Option("-o", "--output", help="File to write (.npz).", show_default=False)]
+FamilyName = Annotated[str | None, typer.Option("--family", help="Read as this family only; 'ssmspec families' lists them.")]
+Discretize = Annotated[
+    DiscretizationName | None, typer.Option("--discretization", help="Where the file does not say how the layer is discretized.")
+]
+Convention = Annotated[
+    LruConvention | None, typer.Option("--lru-convention", help="Whether the output of an LRU sees the input of its own step.")
+]
+Length = Annotated[
+    int | None, typer.Option("--length", min=1, help="Kernel length for which S4 layers store C, where the file does not say.")
+]
+Point = Annotated[
+    str | None,
+    typer.Option("--operating-point", help="Selective layers: delta=V,B=V,C=V with numbers or .npy files; default: the bias point."),
+]
+Backend = Annotated[str | None, typer.Option("--backend", help="Engine: reference or cpu. Default: by the size of the work.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def main() -> None:
+    """Run the app; errors of the package become one line on stderr and an exit code."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        app(standalone_mode=True)
+    except SsmspecError as error:
+        if debug:
+            raise
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _message(text: str) -> None:
+    typer.echo(f"ssmspec: {text}", err=True)
+
+
+def _fail(text: str, code: int) -> None:
+    _message(" ".join(text.split()))
+    sys.exit(code)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ssmspec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options of all commands."""
+
+
+@app.command()
+def analyze(
+    checkpoints: Annotated[list[str], typer.Argument(metavar="CKPT...", help="Checkpoint files, folders or globs.", show_default=False)],
+    as_json: AsJson = False,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write all statistics to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write PNG pictures into this folder.")] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option("--layer", help="Only these layers: exact name, glob, or index. May be repeated.")
+    ] = None,
+    sample_rate: Annotated[float | None, typer.Option("--sample-rate", help="Samples per second: frequencies in Hz, times in s.")] = None,
+    points: Annotated[int, typer.Option("--points", min=16, help="Points of the log-spaced grid of theta.")] = 1024,
+    with_skip: Annotated[bool, typer.Option("--with-skip", help="Include the skip connection D.")] = False,
+    backend: Backend = None,
+    family: FamilyName = None,
+    discretization: Discretize = None,
+    lru_convention: Convention = None,
+    operating_point: Point = None,
+    length: Length = None,
+) -> None:
+    """Show what every layer does to every frequency, and its frequency bias.
+
+    Prints one table per checkpoint: median and 5..95 % range over the copies of each layer, and a sparkline of median |H|.
+    """
+    from ssmspec.analysis import AnalysisOptions
+
+    if sample_rate is not None and not (sample_rate > 0 and sample_rate < float("inf")):
+        raise typer.BadParameter(f"{sample_rate} is no sample rate; give samples per second, a positive number", param_hint="--sample-rate")
+    options = AnalysisOptions(
+        layers=tuple(layer or ()),
+        family=family,
+        read=_read_options(discretization, lru_convention, length, operating_point),
+        backend=backend,
+        points=points,
+        with_skip=with_skip,
+    )
+    found, codes = _analyze_all(_expand(checkpoints), options, None if as_json else lambda analysis: _show(analysis, sample_rate))
+    if as_json and found:
+        _print_json(found, sample_rate, several=len(found) + len(codes) > 1)
+    if csv is not None and found:
+        _write_csv(csv, found, sample_rate)
+    if plot is not None:
+        _write_pictures(plot, found, sample_rate)
+    if codes:
+        raise typer.Exit(codes[0] if len(set(codes)) == 1 else 2)
+
+
+def _expand(patterns: Iterable[str]) -> list[str]:
+    """Paths as given; what is no path but a glob becomes the paths that it matches."""
+    paths: list[str] = []
+    for pattern in patterns:
+        matches = [] if Path(pattern).exists() or not glob.has_magic(pattern) else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
+        paths += matches or [pattern]
+    return paths
+
+
+def _analyze_all(
+    paths: list[str], options: "AnalysisOptions", show: Callable[["CheckpointAnalysis"], None] | None
+) -> tuple[list["CheckpointAnalysis"], list[int]]:
+    """Analyze one file after the other; a broken one is reported and the rest are done."""
+    from ssmspec.analysis import analyze as run
+    from ssmspec.report.progress import LayerProgress
+
+    found, codes = [], []
+    for path in paths:
+        try:
+            with LayerProgress(path) as progress:
+                analysis = run(path, options, progress=progress)
+        except SsmspecError as error:
+            if len(paths) == 1:
+                raise
+            _message(" ".join(str(error).split()))
+            codes.append(error.exit_code)
+            continue
+        found.append(analysis)
+        if show:
+            show(analysis)
+    return found, codes
+
+
+def _physical(analysis: "CheckpointAnalysis", sample_rate: float | None) -> "CheckpointAnalysis":
+    from ssmspec.report.units import in_physical_units
+
+    return analysis if sample_rate is None else in_physical_units(analysis, sample_rate)
+
+
+def _show(analysis: "CheckpointAnalysis", sample_rate: float | None) -> None:
+    from ssmspec.report.tables import analysis_table, console
+
+    output = console()
+    output.print(analysis_table(_physical(analysis, sample_rate), unicode=output.encoding.lower().startswith("utf")), highlight=False)
+    output.print()
+
+
+def _print_json(found: list["CheckpointAnalysis"], sample_rate: float | None, *, several: bool) -> None:
+    from ssmspec.report.documents import analysis_document, to_json
+
+    documents = [analysis_document(_physical(analysis, sample_rate), sample_rate=sample_rate) for analysis in found]
+    typer.echo(to_json(documents if several else documents[0]))
+
+
+def _write_csv(path: Path, found: list["CheckpointAnalysis"], sample_rate: float | None) -> None:
+    from ssmspec.report.documents import to_csv
+    from ssmspec.writing import whole_file
+
+    with whole_file(path) as file:
+        file.write(to_csv(_physical(analysis, sample_rate) for analysis in found).encode())
+    _message(f"wrote {path}")
+
+
+def _write_pictures(folder: Path, found: list["CheckpointAnalysis"], sample_rate: float | None) -> None:
+    from ssmspec.report.plots import plot_analysis
+
+    stems: set[str] = set()
+    for analysis in found:
+        path = Path(analysis.path)
+        stem = path.stem or path.name
+        if stem in stems:
+            stem = f"{path.resolve().parent.name}.{path.name}"
+        stems.add(stem)
+        written = plot_analysis(analysis, folder, stem, sample_rate=sample_rate)
+        _message(f"wrote {len(written)} pictures: {written[0]}, ...")
+
+
+def _read_options(
+    discretization: DiscretizationName | None, lru_convention: LruConvention | None, length: int | None, operating_point: str | None
+) -> "ReadOptions":
+    from ssmspec.families import ReadOptions
+    from ssmspec.families.operating_point import parse_operating_point
+
+    return ReadOptions(
+        discretization=None if discretization is None else discretization.value,
+        lru_convention=None if lru_convention is None else lru_convention.value,
+        length=length,
+        operating_point=None if operating_point is None else parse_operating_point(operating_point),
+    )
+
+
+@app.command()
+def response(
+    checkpoint: CheckpointPath,
+    layer: LayerName,
+    output: Output,
+    points: Annotated[int, typer.Option("--points", min=2, help="Points of a log-spaced grid.")] = 1024,
+    theta: Annotated[Path | None, typer.Option("--theta", help="Frequencies instead: a .npy vector, on the axis of --axis.")] = None,
+    axis: Annotated[AxisName, typer.Option("--axis", help="theta [rad/sample], or omega [rad per model time].")] = AxisName.theta,
+    no_beta: Annotated[bool, typer.Option("--no-beta", help="Leave out the beta weight that the layer stores.")] = False,
+    backend: Backend = None,
+    family: FamilyName = None,
+    discretization: Discretize = None,
+    lru_convention: Convention = None,
+    operating_point: Point = None,
+    length: Length = None,
+) -> None:
+    """Write the complex frequency response of one layer, with D.
+
+    Arrays: theta or omega (F,), H (copies, outputs, inputs, F), D (copies, outputs, inputs), name, family.
+    """
+    from ssmspec.backends import choose_backend, load_backend
+    from ssmspec.report.arrays import frequency_grid, write_arrays
+    from ssmspec.response import frequency_response
+
+    system = _load(checkpoint, layer, family, _read_options(discretization, lru_convention, length, operating_point))
+    grid = frequency_grid(system.step, axis.value, points, theta)
+    pairs = float(system.copies) * system.modes * system.inputs * system.outputs * grid.values.size
+    engine = load_backend(backend or choose_backend(pairs))
+    result = frequency_response(system, grid, engine, with_beta=not no_beta)
+    write_arrays(
+        output, checkpoint, {axis.value: grid.values, "H": result.total, "D": system.D, "name": system.name, "family": system.family}
+    )
+    _written(output, system.assumptions)
+
+
+@app.command()
+def impulse(
+    checkpoint: CheckpointPath,
+    layer: LayerName,
+    length: Annotated[int, typer.Option("--length", min=1, help="Samples of the kernel.", show_default=False)],
+    output: Output,
+    kernel_length: Annotated[
+        int | None, typer.Option("--kernel-length", min=1, help="Kernel length for which S4 layers store C, where the file does not say.")
+    ] = None,
+    family: FamilyName = None,
+    discretization: Discretize = None,
+    lru_convention: Convention = None,
+    operating_point: Point = None,
+) -> None:
+    """Write the convolution kernel of one layer, without D and without a beta weight.
+
+    Arrays: kernel (copies, outputs, inputs, length), D (copies, outputs, inputs), name, family.
+    """
+    from ssmspec.report.arrays import write_arrays
+    from ssmspec.response import impulse_response
+
+    system = _load(checkpoint, layer, family, _read_options(discretization, lru_convention, kernel_length, operating_point))
+    kernel = impulse_response(system, length)
+    write_arrays(output, checkpoint, {"kernel": kernel, "D": system.D, "name": system.name, "family": system.family})
+    beta = ("the beta weight is not in the kernel: it has zero phase, so it belongs to the response alone",) if system.sobolev else ()
+    _written(output, system.assumptions + beta)
+
+
+def _load(checkpoint: Path, layer: str, family: str | None, options: "ReadOptions") -> Any:
+    from ssmspec.analysis import load_system
+
+    return load_system(checkpoint, layer, options, family)
+
+
+def _written(output: Path, assumptions: Iterable[str]) -> None:
+    for assumption in assumptions:
+        _message(f"assumed: {assumption}")
+    _message(f"wrote {output}")
+
+
+@app.command()
+def inspect(checkpoint: CheckpointPath, as_json: AsJson = False) -> None:
+    """Show what is in a checkpoint: SSM layers with the evidence, near misses, and everything else."""
+    from ssmspec.inspection import inspect_checkpoint
+    from ssmspec.report.documents import to_json
+    from ssmspec.report.tables import console, inspection_tables
+
+    document = inspect_checkpoint(checkpoint)
+    if as_json:
+        typer.echo(to_json(document))
+        return
+    console().print(inspection_tables(document), highlight=False)
+
+
+@app.command()
+def families(as_json: AsJson = False) -> None:
+    """List the supported checkpoint families with their tensors and sources."""
+    from ssmspec.families import FAMILIES
+    from ssmspec.report.documents import to_json
+    from ssmspec.report.tables import console, plain_table
+
+    listed = [
+        {
+            "name": family.name,
+            "title": family.title,
+            "selective": family.selective,
+            "tensors": [{slot.names: slot.shape for slot in template.values() if not slot.optional} for template in family.templates],
+            "source": family.source,
+        }
+        for family in FAMILIES.values()
+    ]
+    if as_json:
+        typer.echo(to_json({"schema": "ssmspec.families/1", "families": listed}))
+        return
+    rows = [(f.name, f.title, ", ".join(s.names for s in f.templates[0].values() if not s.optional), f.source) for f in FAMILIES.values()]
+    console().print(plain_table(f"{len(rows)} families", ("family", "what it is", "tensors", "source"), rows), highlight=False)

@@ -1,0 +1,81 @@
+"""What is in a checkpoint: which tensors make up which SSM layer, what came near, and what else there is."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ssmspec.checkpoint import Checkpoint, open_checkpoint
+from ssmspec.families import FAMILIES, Detection, LayerTensors, NearMiss, detect
+
+Document = dict[str, Any]
+
+
+def inspect_checkpoint(path: Path | str) -> Document:
+    """The document of schema ssmspec.inspect/1; headers are read, tensors are not.
+
+    Raises:
+        CheckpointError: the file cannot be read. A file without SSM layers is no error here.
+    """
+    checkpoint = open_checkpoint(path)
+    detection = detect(checkpoint.tensors, FAMILIES.values())
+    return {
+        "schema": "ssmspec.inspect/1",
+        "checkpoint": {
+            "path": str(checkpoint.path),
+            "container": checkpoint.container,
+            "bytes": checkpoint.size,
+            "tensors": len(checkpoint.tensors),
+        },
+        "layers": [_layer(layer, checkpoint) for layer in detection.layers],
+        "near_misses": [_near_miss(miss) for miss in detection.near_misses],
+        "other": _other(checkpoint, detection),
+        "config": _scalars(checkpoint.config),
+        "notes": list(checkpoint.notes),
+    }
+
+
+def _layer(layer: LayerTensors, checkpoint: Checkpoint) -> Document:
+    family = FAMILIES[layer.family]
+    tensors = {name: _tensor(checkpoint, name) | {"role": role} for role, name in layer.tensor_names.items()}
+    return {
+        "name": layer.name,
+        "family": family.name,
+        "title": family.title,
+        "selective": family.selective,
+        "sizes": dict(layer.sizes),
+        "tensors": tensors,
+    }
+
+
+def _tensor(checkpoint: Checkpoint, name: str) -> Document:
+    tensor = checkpoint.tensors[name]
+    return {"shape": list(tensor.shape), "dtype": tensor.dtype}
+
+
+def _near_miss(miss: NearMiss) -> Document:
+    return {
+        "prefix": miss.prefix,
+        "family": miss.family,
+        "missing": list(miss.missing),
+        "wrong": list(miss.wrong),
+        "unexpected": list(miss.unexpected),
+    }
+
+
+def _other(checkpoint: Checkpoint, detection: Detection) -> list[Document]:
+    """Tensors outside SSM layers, grouped by name with numbers blanked, in file order."""
+    used = {name for layer in detection.layers for name in layer.tensor_names.values()}
+    groups: Counter[str] = Counter()
+    example: dict[str, str] = {}
+    for name in checkpoint.tensors:
+        if name not in used:
+            group = ".".join("*" if part.isdigit() else part for part in name.split("."))
+            groups[group] += 1
+            example.setdefault(group, name)
+    return [{"name": group, "count": count, **_tensor(checkpoint, example[group])} for group, count in groups.items()]
+
+
+def _scalars(config: Mapping[str, object]) -> Document:
+    """The scalar entries of a configuration, which is what can be told in a line each."""
+    return {key: value for key, value in config.items() if value is None or isinstance(value, str | int | float | bool)}

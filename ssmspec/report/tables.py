@@ -1,0 +1,172 @@
+"""Analyses as text for people: one table per checkpoint, and under it what was assumed and what was skipped."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ssmspec.grid import FloatArray
+from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis, Summary
+
+SPARK_WIDTH = 16
+SPARK_RANGE = 60.0  # dB below the highest point that the lowest bar stands for, at the most
+BARS = "▁▂▃▄▅▆▇█"
+ASCII_BARS = " .:-=+*#"
+
+MEANING = {
+    "bias_slope": "how much harder it is to learn a decade higher: 0 no preference, -2 a hundred times, > 0 reversed",
+    "center_frequency": "half of |H| on a log axis lies below it",
+}
+
+
+def analysis_table(analysis: CheckpointAnalysis, *, unicode: bool = True) -> RenderableType:
+    """The table of one checkpoint; medians with the 5..95 % range over copies, a single value where a layer is one system."""
+    headlines = [name for name, statistic in STATISTICS.items() if statistic.headline]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in ("#", "layer", "family", "copies x modes", "step"):
+        table.add_column(heading, justify="right" if heading == "#" else "left", overflow="fold")
+    units = {name: analysis.layers[0].statistics[name].unit for name in headlines}
+    for name in headlines:
+        table.add_column(f"{name}\n[{units[name]}]".replace("[", r"\["), overflow="fold")
+    table.add_column("median |H|, low to high theta", no_wrap=True)
+    for index, layer in enumerate(analysis.layers):
+        table.add_row(str(index), *_row(layer, headlines), _sparkline(layer, unicode=unicode))
+    return Group(Text(_title(analysis), style="bold"), Text(), table, *_footnotes(analysis, headlines))
+
+
+def _title(analysis: CheckpointAnalysis) -> str:
+    skip = ", D included" if analysis.with_skip else ""
+    size = readable_size(analysis.size)
+    return f"{analysis.path}  ({analysis.container}, {size}, {analysis.tensors} tensors; backend {analysis.backend}{skip})"
+
+
+def readable_size(size: float) -> str:
+    """Bytes with a decimal prefix."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def _row(layer: LayerAnalysis, headlines: Sequence[str]) -> list[RenderableType]:
+    shape = f"{layer.copies} x {layer.modes}" + (f" ({layer.inputs} in, {layer.outputs} out)" if layer.inputs * layer.outputs > 1 else "")
+    step = "-" if layer.step_range is None else _span(*layer.step_range)
+    return [Text(layer.name), layer.family, shape, step, *(_summary(layer.statistics[name]) for name in headlines)]
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:.3g}" if low == high else f"{low:.3g}..{high:.3g}"
+
+
+def _summary(summary: Summary) -> Text:
+    if summary.median is None:
+        return Text("none", style="dim")
+    text = f"{summary.median:.3g}"
+    return Text(text if summary.p5 is None else f"{text} ({summary.p5:.3g}..{summary.p95:.3g})")
+
+
+def _sparkline(layer: LayerAnalysis, *, unicode: bool) -> Text:
+    if layer.curve is None:
+        return Text("none", style="dim")
+    return Text(sparkline(layer.curve.median, BARS if unicode else ASCII_BARS))
+
+
+def sparkline(magnitude: FloatArray, bars: str) -> str:
+    """Bars over the level in dB, from the highest down to at most 60 dB below it; a flat curve is a row of middle bars."""
+    points = magnitude[np.linspace(0, len(magnitude) - 1, SPARK_WIDTH).round().astype(int)]
+    if not (points > 0).any():
+        return bars[0] * SPARK_WIDTH
+    with np.errstate(divide="ignore"):
+        level = 20 * np.log10(points / points.max())
+    level = np.maximum(level, -SPARK_RANGE)
+    depth = -level.min()
+    if depth < 0.5:
+        return bars[len(bars) // 2] * SPARK_WIDTH
+    steps = np.minimum(((level + depth) / depth * len(bars)).astype(int), len(bars) - 1)
+    return "".join(bars[step] for step in steps)
+
+
+def _footnotes(analysis: CheckpointAnalysis, headlines: Iterable[str]) -> list[RenderableType]:
+    lines: list[str] = [""]
+    lines += [f"{name}: {MEANING[name]}" for name in headlines]
+    lines += _grouped("assumed", [(text, layer.name) for layer in analysis.layers for text in layer.assumptions], len(analysis.layers))
+    lines += _grouped("note", [(text, layer.name) for layer in analysis.layers for text in layer.notes], len(analysis.layers))
+    lines += [f"no numbers for {layer.name}: {layer.problem}" for layer in analysis.layers if layer.problem]
+    lines += _grouped("skipped", [(item.reason, item.name) for item in analysis.skipped], None)
+    lines += [f"note: {note}" for note in analysis.notes]
+    return [Text(line) for line in lines]
+
+
+def _grouped(label: str, pairs: Iterable[tuple[str, str]], everything: int | None) -> list[str]:
+    """One line per text with the names it holds for, 'all layers' where it holds for all of them."""
+    names: dict[str, list[str]] = {}
+    for text, name in pairs:
+        names.setdefault(text, []).append(name)
+    lines = []
+    for text, holders in names.items():
+        shown = ", ".join(holders[:3]) + (f" and {len(holders) - 3} more" if len(holders) > 3 else "")
+        where = "all layers" if everything is not None and len(holders) == everything > 1 else shown
+        lines.append(f"{label} ({where}): {text}")
+    return lines
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that wraps to the terminal, and writes long lines whole into a pipe or a file."""
+    probe = Console(stderr=stderr)
+    return probe if probe.is_terminal else Console(stderr=stderr, width=240, soft_wrap=True)
+
+
+def plain_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
+    """A table of plain strings."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in headings:
+        table.add_column(escape(heading), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return Group(Text(title, style="bold"), Text(), table)
+
+
+def inspection_tables(document: Mapping[str, Any]) -> RenderableType:
+    """A document of schema ssmspec.inspect/1 as text."""
+    checkpoint = document["checkpoint"]
+    size = readable_size(checkpoint["bytes"])
+    parts: list[RenderableType] = [
+        Text(f"{checkpoint['path']}  ({checkpoint['container']}, {size}, {checkpoint['tensors']} tensors)", style="bold")
+    ]
+    rows = [
+        (layer["name"] if first else "", layer["family"] if first else "", tensor["role"], name, _shape(tensor), tensor["dtype"])
+        for layer in document["layers"]
+        for first, (name, tensor) in _with_first(layer["tensors"].items())
+    ]
+    if rows:
+        headings = ("layer", "family", "role", "tensor", "shape", "dtype")
+        parts += [Text(), plain_table(f"{len(document['layers'])} SSM layers", headings, rows)]
+    else:
+        parts += [Text(), Text("no SSM layer")]
+    if document["near_misses"]:
+        near = [
+            (miss["prefix"], miss["family"], ", ".join(miss["missing"]), "; ".join(miss["wrong"]), ", ".join(miss["unexpected"]))
+            for miss in document["near_misses"]
+        ]
+        parts += [Text(), plain_table("near misses", ("under", "nearest family", "missing", "wrong", "unexpected"), near)]
+    if document["other"]:
+        other = [(item["name"], str(item["count"]), _shape(item), item["dtype"]) for item in document["other"]]
+        parts += [Text(), plain_table("other tensors", ("name", "count", "shape", "dtype"), other)]
+    if document["config"]:
+        parts += [Text(), Text("config: " + ", ".join(f"{key}={value}" for key, value in document["config"].items()))]
+    return Group(*parts, *(Text(f"note: {note}") for note in document["notes"]))
+
+
+def _shape(tensor: Mapping[str, Any]) -> str:
+    return " x ".join(map(str, tensor["shape"])) or "scalar"
+
+
+def _with_first(items: Iterable[Any]) -> Iterator[tuple[bool, Any]]:
+    for index, item in enumerate(items):
+        yield index == 0, item

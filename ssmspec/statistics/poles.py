@@ -1,0 +1,59 @@
+"""Where the poles are: memory, aliasing, and how far they are from the S4D-Lin initialization."""
+
+import numpy as np
+
+from ssmspec.statistics.quadrature import pole_distances
+from ssmspec.statistics.spectrum import LayerSpectrum
+from ssmspec.statistics.values import Values
+
+
+def aliased_share(spectrum: LayerSpectrum) -> Values:
+    """Share of poles with |Im a| Delta > pi, which turn up at another frequency."""
+    system = spectrum.system
+    if system.discretization not in ("zoh", "euler"):
+        reason = "bilinear warps frequencies instead of aliasing them" if system.discretization == "bilinear" else "no continuous poles"
+        return Values(np.full(system.copies, np.nan), reason)
+    return Values((np.abs(system.poles.imag) * system.step > np.pi).mean(axis=1))
+
+
+def time_constant(spectrum: LayerSpectrum) -> Values:
+    """-1/log|z| of the slowest pole: 1/(|Re a| Delta) for zoh and euler."""
+    decay = pole_distances(spectrum.modal)[1].min(axis=1)
+    with np.errstate(divide="ignore", over="ignore"):
+        constant = 1 / decay
+    return Values(np.where(np.isfinite(constant), constant, np.nan), "the slowest pole does not decay within double precision")
+
+
+def half_life(spectrum: LayerSpectrum) -> Values:
+    """ln 2 times the time constant."""
+    constant = time_constant(spectrum)
+    return Values(np.log(2) * constant.values, constant.reason)
+
+
+def alpha_hat(spectrum: LayerSpectrum) -> Values:
+    """Least-squares factor alpha of sorted Im a_n = alpha pi n, n = 0..N-1."""
+    return _fit_linear_poles(spectrum)[0]
+
+
+def alpha_residual(spectrum: LayerSpectrum) -> Values:
+    """What that fit leaves: |Im a - alpha pi n| / |Im a|."""
+    return _fit_linear_poles(spectrum)[1]
+
+
+def _fit_linear_poles(spectrum: LayerSpectrum) -> tuple[Values, Values]:
+    system, copies = spectrum.system, spectrum.system.copies
+    nothing = np.full(copies, np.nan)
+    if system.discretization == "direct":
+        return (Values(nothing, "no continuous poles"),) * 2
+    imag = np.sort(np.abs(spectrum.modal.poles.imag), axis=1)[:, -system.modes :]
+    if not imag.any():
+        return (Values(nothing, "all poles are real"),) * 2
+    if system.modes == 1:
+        return (Values(nothing, "one mode is no sequence: n = 0 alone fits any alpha"),) * 2
+    lin = np.pi * np.arange(system.modes)
+    alpha = imag @ lin / (lin @ lin)
+    size = np.linalg.norm(imag, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        residual = np.linalg.norm(imag - alpha[:, None] * lin, axis=1) / size
+    real = "all poles are real"
+    return Values(np.where(size > 0, alpha, np.nan), real), Values(np.where(size > 0, residual, np.nan), real)

@@ -1,0 +1,73 @@
+"""What an analysis of a checkpoint found: plain data, ready for tables, JSON, CSV and pictures."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ssmspec.grid import FloatArray, FrequencyGrid
+from ssmspec.statespace import ComplexArray
+from ssmspec.statistics.values import Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """|H| over the grid: median and 5..95 % band over the copies, each (F,); the band is None for a single system."""
+
+    median: FloatArray
+    p5: FloatArray | None
+    p95: FloatArray | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerAnalysis:
+    """One layer: what it is, what was assumed, its statistics by name, and what pictures need.
+
+    Args:
+        step_range: smallest and largest Delta [model time per sample]; None for layers that store discrete poles.
+        problem: why no number of this layer can be trusted; then every statistic is null and curve is None.
+        poles: (K, N) upper half, of the s-plane where continuous_poles, else of the z-plane.
+    """
+
+    name: str
+    family: str
+    copies: int
+    inputs: int
+    outputs: int
+    modes: int
+    rank: int
+    discretization: str
+    delay: int
+    step_range: tuple[float, float] | None
+    operating_point: str | None
+    beta_range: tuple[float, float] | None
+    beta_convention: str | None
+    assumptions: tuple[str, ...]
+    notes: tuple[str, ...]
+    problem: str | None
+    statistics: Mapping[str, Summary]
+    curve: Curve | None
+    poles: ComplexArray
+    continuous_poles: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something in the file that was not analyzed."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointAnalysis:
+    """One checkpoint: where it was, its layers in model order, what was skipped and what the reader had to say."""
+
+    path: str
+    container: str
+    size: int
+    tensors: int
+    backend: str
+    grid: FrequencyGrid
+    with_skip: bool
+    layers: tuple[LayerAnalysis, ...]
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]

@@ -1,0 +1,148 @@
+"""One layer on the grid of the statistics: what several statistics need, computed once and on demand."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ssmspec.backends import CauchySum
+from ssmspec.grid import FloatArray, FrequencyGrid, theta_nodes
+from ssmspec.response import squared_magnitude
+from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, discrete_poles, homogeneous_scale, modal_form
+from ssmspec.statistics.energy import TOLERANCE, ClosedEnergy, closed_energy, quantile
+from ssmspec.statistics.peak import Peak, find_peak
+from ssmspec.statistics.quadrature import Integral, panels
+
+CONDITION_LIMIT = 1e8  # of eigenvectors; beyond it residues of a low-rank system have no digits to trust
+COPIES_AT_ONCE = 1 << 21  # numbers per array where pairs of modes or quadrature nodes are formed
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """What one pass over the quadrature nodes yields, each (K,); NaN where the error is above the tolerance."""
+
+    total: FloatArray
+    low: FloatArray
+    centroid: FloatArray
+    rolloff: FloatArray
+    relative_error: FloatArray
+    peak: Peak
+
+
+class LayerSpectrum:
+    """A trustworthy layer, a grid and an engine.
+
+    Args:
+        system: poles decay and all values are finite (`statespace.untrustworthy` is None).
+        grid: theta [rad/sample], the F points on which slopes and medians are taken.
+        cauchy_sum: the engine.
+        with_skip: include D in magnitude, energies and peak.
+        corner: theta_c of the low-frequency share [rad/sample].
+    """
+
+    def __init__(
+        self, system: StateSpace, grid: FrequencyGrid, cauchy_sum: CauchySum, *, with_skip: bool = False, corner: float = np.pi / 4
+    ) -> None:
+        self.system = system
+        self.grid = grid
+        self.cauchy_sum = cauchy_sum
+        self.with_skip = with_skip
+        self.corner = corner
+
+    @cached_property
+    def magnitude(self) -> FloatArray:
+        """|H| on the grid (Frobenius norm for several inputs or outputs), beta weight applied, (K, F)."""
+        squared = squared_magnitude(self.system, self.grid.values[None, :], self.cauchy_sum, with_skip=self.with_skip)
+        return np.sqrt(np.maximum(squared, 0))
+
+    @cached_property
+    def _modal(self) -> tuple[StateSpace, FloatArray]:
+        return modal_form(self.system)
+
+    @property
+    def modal(self) -> StateSpace:
+        """The diagonal form; its poles are the system's poles."""
+        return self._modal[0]
+
+    @property
+    def condition(self) -> FloatArray:
+        """Condition number of the eigenvectors that diagonalize the system, (K,); 1 for diagonal systems."""
+        return self._modal[1]
+
+    @cached_property
+    def poles_z(self) -> ComplexArray:
+        """Discrete poles of the upper half, (K, N)."""
+        return discrete_poles(self.modal)
+
+    @cached_property
+    def sensitivity(self) -> FloatArray:
+        """K(theta) = sum over the completed set of |g_n| |z_n| w(theta)/|1 - z_n e^{-i theta}|^2 on the grid, (K, F).
+
+        As 1/|i y - sigma x|^2 = -Re[1/(i y - sigma x)]/(Re sigma x), this is the Cauchy sum once more.
+        """
+        modal = self.modal
+        sigma = cayley_poles(modal)
+        strength = np.linalg.norm(modal.C, axis=1) * np.linalg.norm(modal.B, axis=2)
+        strength = strength * np.abs(homogeneous_scale(modal, sigma)) * np.abs(self.poles_z) * np.abs(1 - sigma) / 2
+        x, y = theta_nodes(self.grid.values[None, :])
+        residues = (strength / -sigma.real)[:, None, :].astype(complex)
+        sums = self.cauchy_sum(residues, sigma, x, y)[:, 0, :].real
+        at_nyquist = 2 * strength.sum(axis=1, keepdims=True)
+        result = np.where(x > 0, sums / np.where(x > 0, x, 1), at_nyquist)
+        if modal.sobolev is not None:
+            result = result * modal.sobolev.weight(self.grid.values[None, :], modal.step)
+        return np.asarray(result)
+
+    @cached_property
+    def band(self) -> Band:
+        """Energies, centroid, roll-off and peak of every copy."""
+        modes = self.modal.modes
+        count = max(1, COPIES_AT_ONCE // max(4 * modes * modes, 3000 * modes))
+        parts = [self._band_of(start, min(start + count, self.system.copies)) for start in range(0, self.system.copies, count)]
+        if len(parts) == 1:
+            return parts[0]
+        fields = ("total", "low", "centroid", "rolloff", "relative_error")
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in fields}
+        gains = np.concatenate([part.peak.gain for part in parts])
+        thetas = np.concatenate([part.peak.theta for part in parts])
+        return Band(**joined, peak=Peak(gains, thetas))
+
+    def _band_of(self, start: int, stop: int) -> Band:
+        system, modal = self.system.copy_slice(start, stop), self.modal.copy_slice(start, stop)
+        cut = panels(modal)
+        if cut is None:
+            nothing = np.full(stop - start, np.nan)
+            return Band(nothing, nothing, nothing, nothing, np.full(stop - start, np.inf), Peak(nothing, nothing))
+        nodes = cut.nodes()
+        values = squared_magnitude(system, nodes, self.cauchy_sum, with_skip=self.with_skip)
+        integral = Integral(cut.edges, cut.coefficients(values))
+        corner = np.full(stop - start, self.corner)
+        total, low, error = integral.total(), integral.up_to(corner), integral.relative_error()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            centroid = np.where(error <= TOLERANCE, integral.first_moment() / total, np.nan)
+        rolloff = quantile(integral.up_to, total, 0.95)
+        closed = self._closed(system)
+        if closed is not None:
+            exact = np.maximum(closed.relative_error(np.full(stop - start, np.pi)), closed.relative_error(corner))
+            use = exact <= TOLERANCE
+            total, low, error = (
+                np.where(use, closed.up_to(np.full(stop - start, np.pi)), total),
+                np.where(use, closed.up_to(corner), low),
+                np.where(use, exact, error),
+            )
+            rolloff = np.where(use, quantile(closed.up_to, total, 0.95), rolloff)
+        trusted = error <= TOLERANCE
+        return Band(
+            total=np.where(trusted, total, np.nan),
+            low=np.where(trusted, low, np.nan),
+            centroid=centroid,
+            rolloff=np.where(trusted, rolloff, np.nan),
+            relative_error=error,
+            peak=find_peak(system, nodes, values, self.cauchy_sum, with_skip=self.with_skip),
+        )
+
+    def _closed(self, system: StateSpace) -> ClosedEnergy | None:
+        """The closed form holds for diagonal systems without beta and without D."""
+        if system.rank or system.sobolev is not None or self.with_skip:
+            return None
+        return closed_energy(system)

@@ -1,0 +1,45 @@
+"""The value of one statistic for every copy, and how a layer summarizes it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssmspec.grid import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """(K,) values, NaN where there is none, and why."""
+
+    values: FloatArray
+    reason: str = "the layer has no response (all residues are zero)"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Median and 5..95 % range over the copies that have a value; a single system has a value and no range.
+
+    Everything is finite, or None with a reason.
+    """
+
+    median: float | None
+    p5: float | None
+    p95: float | None
+    unit: str
+    reason: str | None = None
+
+
+def summarize(values: Values, unit: str) -> Summary:
+    """Quantiles by linear interpolation over the copies whose value is finite."""
+    finite = values.values[np.isfinite(values.values)]
+    if not finite.size:
+        return Summary(None, None, None, unit, values.reason)
+    if len(values.values) == 1:
+        return Summary(float(finite[0]), None, None, unit)
+    p5, median, p95 = np.percentile(finite, [5, 50, 95])
+    return Summary(float(median), float(p5), float(p95), unit)
+
+
+def unavailable(unit: str, reason: str) -> Summary:
+    """No value, because of something that holds for the whole layer."""
+    return Summary(None, None, None, unit, reason)
