@@ -1,0 +1,84 @@
+"""Zip archives, bounded: where a member's bytes are in the file, and how to read a small one.
+
+Source: PKWARE APPNOTE 6.3, 4.3.7 (local file header); encryption is bit 0 of the flags (4.4.4).
+"""
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from ssmspec.checkpoint.tensors import problem, short
+
+BOMB_SIZE = 64 * 2**20  # bytes; a deflated member larger than this ...
+BOMB_RATIO = 200  # ... must not be this many times its compressed size: weights deflate by 1 to 20
+LOCAL_HEADER = 30  # bytes before the name
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Bytes of a member: `offset` in the file if stored; in its inflated bytes (0) if deflated, when `member` names it."""
+
+    offset: int
+    nbytes: int
+    member: str | None
+
+
+class Archive:
+    """A zip file whose directory was read.
+
+    Raises:
+        CheckpointError: no readable directory, or two members of one name.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
+        self.path, self._file, self._size = path, file, size
+        try:
+            self._zip = zipfile.ZipFile(file)
+        except zipfile.BadZipFile as error:
+            raise problem(path, f"truncated or damaged zip file ({error}); fetch it again") from error
+        self._members = {info.filename: info for info in self._zip.infolist()}
+        if len(self._members) != len(self._zip.infolist()):
+            raise problem(path, "two members of this zip file have the same name, so its content is ambiguous; write it again")
+        self.names = list(self._members)
+
+    def place(self, name: str) -> Place:
+        """Where the bytes of a member are; refuses encrypted, cut and suspiciously compressed ones."""
+        info, label = self._members.get(name), f"zip member '{short(name)}'"
+        if info is None:
+            raise problem(self.path, f"{label} is missing: the file is incomplete; fetch it again")
+        if info.flag_bits & 0x1:
+            raise problem(self.path, f"{label} is encrypted; decrypt the archive first")
+        if info.compress_type == zipfile.ZIP_DEFLATED:
+            if info.file_size > BOMB_SIZE and info.file_size > BOMB_RATIO * info.compress_size:
+                raise problem(self.path, f"{label} would grow from {info.compress_size} to {info.file_size} bytes (zip bomb); not read")
+            return Place(0, info.file_size, name)
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise problem(self.path, f"{label} has compression method {info.compress_type}, expected stored or deflated; write it again")
+        self._file.seek(info.header_offset)
+        header = self._file.read(LOCAL_HEADER)
+        if len(header) != LOCAL_HEADER or header[:4] != b"PK\x03\x04":
+            raise problem(self.path, f"{label} has no header where the directory says: the file is damaged; fetch it again")
+        lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        offset = info.header_offset + LOCAL_HEADER + lengths
+        if info.compress_size != info.file_size or offset + info.file_size > self._size:
+            raise problem(self.path, f"{label} reaches beyond the end of the file: it is truncated or damaged; fetch it again")
+        return Place(offset, info.file_size, None)
+
+    def read(self, name: str, limit: int, *, head: bool = False) -> bytes:
+        """The bytes of a member of at most `limit` bytes (with `head`: its first `limit` bytes). CRCs are not checked when stored:
+        torch can write without (torch.serialization.set_crc32_options)."""
+        place = self.place(name)
+        if place.nbytes > limit and not head:
+            raise problem(self.path, f"zip member '{short(name)}' has {place.nbytes} bytes, expected at most {limit}; not read")
+        if place.member is None:
+            self._file.seek(place.offset)
+            return self._file.read(min(limit, place.nbytes))
+        try:
+            with self._zip.open(name) as member:
+                return member.read(limit)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise problem(
+                self.path, f"zip member '{short(name)}' cannot be inflated ({error}): the file is damaged; fetch it again"
+            ) from error

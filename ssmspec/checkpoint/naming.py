@@ -1,0 +1,237 @@
+"""From a nested tree of dicts, lists, modules and tensors to dotted names, configuration and notes."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ssmspec.checkpoint.tensors import StoredTensor, short
+from ssmspec.checkpoint.tree import Global, NumpyArray, Placeholder, TensorRef
+from ssmspec.errors import CheckpointError
+
+Leaf = StoredTensor | TensorRef | NumpyArray
+NamePath = tuple[str, ...]  # nesting keys, outermost first; the last one is the tensor's own, often dotted, name
+Report = Callable[[str], CheckpointError]
+
+WRAPPERS = frozenset(("state_dict", "model_state_dict", "model", "net", "module", "params"))
+HOLDS_ONLY_WEIGHTS = frozenset(("state_dict", "model_state_dict", "params"))
+OPTIMIZERS = frozenset(
+    (
+        *("opt_state", "optimizer", "optimizers", "optimizer_state", "optimizer_states", "optimizer_state_dict"),
+        *("optim", "optim_state", "optim_state_dict", "lr_schedulers", "scheduler", "loops", "callbacks"),
+    )
+)
+CONFIGS = ("hyper_parameters", "hyperparameters", "hparams", "config", "model_config", "model_args", "args")
+
+SCALARS = (type(None), str, bytes, bytearray, int, float, complex, Global)
+
+MAX_DEPTH = 200  # nestings; modules nest less than 30 deep
+MAX_VISITS = 5_000_000  # items looked at: containers that share parts would otherwise unfold without end
+MAX_TENSORS = 200_000
+MAX_NAME = 2_000  # characters
+NOT_FOUND_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a tree holds: leaves by final name, plain configuration, notes."""
+
+    leaves: Mapping[str, Leaf]
+    config: Mapping[str, object]
+    notes: tuple[str, ...]
+
+
+def natural_key(name: str) -> tuple[tuple[int, str], ...]:
+    """Sort key that orders numbers inside names by value: "blocks.2" before "blocks.10"."""
+    parts = re.split(r"([0-9]+)", name)
+    digits = [part.lstrip("0") for part in parts[1::2]]
+    keys = [(0, part) for part in parts]
+    keys[1::2] = [(len(part), part) for part in digits]
+    return (*keys, (0, name))
+
+
+def name_tree(root: object, report: Report) -> Named:
+    """Names every tensor of a tree.
+
+    Keys are joined by "."; wrapper keys at the top are stripped, optimizer state is left out, as long as names stay unique.
+
+    Raises:
+        CheckpointError (made by `report`): nested without bound, too many tensors, or two tensors of one name.
+    """
+    walk = _Walk(report)
+    walk.visit(root, ())
+    paths = [path for path, _ in walk.found]
+    names = final_names(paths, report, sequence=isinstance(root, list | tuple))
+    leaves = {name: leaf for name, (_, leaf) in zip(names, walk.found, strict=True)}
+    config = _find_config(root)
+    notes = [f"optimizer state left out: {name} ({count} tensor{'s' if count > 1 else ''})" for name, count in walk.left_out if count]
+    others = [".".join(path) for path in walk.others if path[-1] not in CONFIGS]
+    if others:
+        shown = ", ".join(short(name, 60) for name in others[:NOT_FOUND_SHOWN]) + (", ..." if len(others) > NOT_FOUND_SHOWN else "")
+        notes.append(f"{len(others)} entries are not tensors: {shown}" if len(others) > 1 else f"1 entry is not a tensor: {shown}")
+    return Named(leaves, config, tuple(notes))
+
+
+def final_names(paths: Sequence[NamePath], report: Report, *, sequence: bool = False) -> list[str]:
+    """Dotted names without wrapper keys; with them if two names would collide.
+
+    Args:
+        paths: one per tensor.
+        report: makes the error.
+        sequence: the outermost keys are indices, of which "0" is a wrapper too.
+    """
+    stripped = [".".join(_strip(path, sequence)) for path in paths]
+    if len(set(stripped)) == len(stripped):
+        return stripped
+    full = [".".join(path) for path in paths]
+    seen: set[str] = set()
+    for name in full:
+        if name in seen:
+            raise report(f"two different tensors are both named '{short(name)}'; save them under distinct names")
+        seen.add(name)
+    return full
+
+
+def _strip(path: NamePath, sequence: bool) -> NamePath:
+    start = 1 if sequence and len(path) > 1 and path[0] == "0" else 0
+    while start < len(path) - 1 and path[start] in WRAPPERS:
+        start += 1
+    return path[start:]
+
+
+def _leaf(node: object) -> Leaf | None:
+    if isinstance(node, NumpyArray):
+        return node if node.dtype else None
+    return node if isinstance(node, StoredTensor | TensorRef) else None
+
+
+def _children(node: object) -> Iterable[tuple[object, object]] | None:
+    if isinstance(node, dict):
+        return node.items()
+    if isinstance(node, list | tuple):
+        return enumerate(node)
+    return node.children() if isinstance(node, Placeholder) else None
+
+
+def _text(key: object) -> str:
+    if isinstance(key, bytes):
+        return key.decode("latin-1")
+    if isinstance(key, str | int | float | bool | None):
+        return str(key)
+    return key.name if isinstance(key, Global) else f"<{type(key).__name__}>"
+
+
+@dataclass(slots=True)
+class _Walk:
+    report: Report
+    found: list[tuple[NamePath, Leaf]] = field(default_factory=list)
+    left_out: list[tuple[str, int]] = field(default_factory=list)
+    others: list[NamePath] = field(default_factory=list)
+    barren: set[int] = field(default_factory=set)  # containers known to hold no tensor: not visited again
+    active: set[int] = field(default_factory=set)  # containers being visited: meeting one again is a cycle
+    visits: int = 0
+
+    def visit(self, node: object, path: NamePath, in_module: bool = False) -> bool:
+        """Collects the tensors at and below a node; says whether there are any."""
+        leaf = _leaf(node)
+        if leaf is not None:
+            self.found.append((path or ("tensor",), leaf))
+            if len(self.found) > MAX_TENSORS:
+                raise self.report(f"more than {MAX_TENSORS} tensors in one file; expected a checkpoint with fewer")
+            return True
+        if id(node) in self.barren or id(node) in self.active:
+            return False
+        children = _children(node)
+        if children is None:
+            return False
+        if len(path) > MAX_DEPTH or len(self.active) > MAX_DEPTH:
+            raise self.report(f"containers nest more than {MAX_DEPTH} deep; expected a checkpoint with plain nesting")
+        self.active.add(id(node))
+        found = self._visit_children(node, list(children), path, in_module)
+        self.active.remove(id(node))
+        if not found:
+            self.barren.add(id(node))
+        return found
+
+    def _visit_children(self, node: object, children: list[tuple[object, object]], path: NamePath, in_module: bool) -> bool:
+        self.visits += len(children) + 1
+        if self.visits > MAX_VISITS:
+            raise self.report(f"more than {MAX_VISITS} nested entries (shared without end?); expected a checkpoint with fewer")
+        is_module = isinstance(node, Placeholder) and node.is_module
+        above_weights = not in_module and not is_module
+        quiet: list[str] = []
+        found = False
+        for key, child in children:
+            name = _text(key)
+            if len(name) > MAX_NAME:
+                raise self.report(f"a name has {len(name)} characters, expected at most {MAX_NAME}")
+            if isinstance(child, SCALARS):
+                quiet.append(name)
+                continue
+            below = (*path[:-1], f"{path[-1]}.{name}") if in_module and path else (*path, name)
+            if above_weights and _is_optimizer(name, child, path):
+                self._leave_out(below, child)
+            elif self.visit(child, below, in_module or is_module):
+                found = True
+            else:
+                quiet.append(name)
+        if above_weights and (found or not path):
+            self.others += [(*path, name) for name in quiet]
+        return found
+
+    def _leave_out(self, path: NamePath, node: object) -> None:
+        counter = _Walk(self.report, visits=self.visits)
+        counter.visit(node, path, in_module=True)  # as in a module, nothing below is left out again
+        self.visits = counter.visits
+        self.left_out.append((".".join(path), len(counter.found)))
+
+
+def _is_optimizer(name: str, node: object, path: NamePath) -> bool:
+    if isinstance(node, dict) and node.keys() == {"state", "param_groups"}:
+        return True
+    return name in OPTIMIZERS and not HOLDS_ONLY_WEIGHTS.intersection(path)
+
+
+def _find_config(root: object) -> dict[str, object]:
+    """The entries named as configuration of the outermost dict; of a tuple also its plain dicts. The first to give a key wins."""
+    found: list[object] = []
+    for part in root if isinstance(root, list | tuple) else [root]:
+        if isinstance(part, dict):
+            found += [part[key] for key in CONFIGS if key in part]
+    if isinstance(root, tuple):
+        plain_dicts = (part for part in root[1:] if isinstance(part, dict) and not _is_optimizer("", part, ()))
+        found += [part for part in plain_dicts if not _Walk(CheckpointError).visit(part, ())]
+    config: dict[str, object] = {}
+    for part in found:
+        plain = _Plain().convert(part)
+        if isinstance(plain, dict):
+            config = {**plain, **config}
+    return config
+
+
+class _Plain:
+    """Conversion to scalars, strings, lists and dicts; whatever is none of these is dropped. At most 100 000 values, 20 deep."""
+
+    def __init__(self) -> None:
+        self.left = 100_000
+
+    def convert(self, value: object, depth: int = 0) -> object:
+        """The plain value; _DROP for what has none."""
+        self.left -= 1
+        if self.left < 0 or depth > 20:
+            return _DROP
+        if value is None or isinstance(value, str | bool | int | float | complex):
+            return value
+        if isinstance(value, Global):
+            return value.name
+        if isinstance(value, Placeholder):
+            value = value.state if isinstance(value.state, dict) else value.pairs or value.items or _DROP
+        if isinstance(value, dict):
+            pairs = [(_text(key), self.convert(item, depth + 1)) for key, item in value.items()]
+            return {key: item for key, item in pairs if item is not _DROP}
+        if isinstance(value, list | tuple):
+            items = [self.convert(item, depth + 1) for item in value]
+            return [item for item in items if item is not _DROP]
+        return _DROP
+
+
+_DROP = object()

@@ -1,0 +1,150 @@
+"""open_checkpoint: what a file is, by its content, and which reader takes it; folders and shards are in folders.py."""
+
+import codecs
+import json
+import stat
+from pathlib import Path
+
+from ssmspec.checkpoint.archive import Archive
+from ssmspec.checkpoint.flax_msgpack import read_flax
+from ssmspec.checkpoint.folders import choose, is_index, read_config, read_index
+from ssmspec.checkpoint.naming import natural_key
+from ssmspec.checkpoint.npz import read_npz
+from ssmspec.checkpoint.safetensors import read_safetensors
+from ssmspec.checkpoint.tensors import Checkpoint, Contents, problem, short
+from ssmspec.checkpoint.torch_files import read_pickle, read_torch_legacy, read_torch_zip, root_pickle
+from ssmspec.errors import CheckpointError
+
+KNOWN = "safetensors, torch (.pt, .pth, .ckpt, .bin), npz, flax msgpack, or a folder with such a file"
+HEAD = 4096  # bytes read to recognize a container
+
+TORCH_MAGICS = (b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", b"L119547037146038801333356L")  # 0x1950a86a20f9469cfc6c pickled
+TAR_MEMBERS = (b"pickle", b"tensors", b"storages", b"sys_info")  # torch before 0.1.11
+
+FOREIGN = (
+    (b"version https://git-lfs", "a git-lfs pointer, not the weights: run 'git lfs pull' or download the file itself"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, .h5), which is not read: convert it to safetensors or npz"),
+    (b"GGUF", "a GGUF file (quantized for llama.cpp), which is not read: give the original safetensors or torch weights"),
+    (b"\x93NUMPY", "bare .npy data: arrays without names; save them with numpy.savez, under the names of the tensors"),
+    (b"\x1f\x8b", "gzip data: unpack it first"),
+    (b"BZh", "bzip2 data: unpack it first"),
+    (b"\xfd7zXZ\x00", "xz data: unpack it first"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "zstd data: unpack it first"),
+)
+
+
+def open_checkpoint(path: Path | str) -> Checkpoint:
+    """Opens a checkpoint: reads headers, pickles and directories, no tensor bytes; runs nothing that the file contains.
+
+    Args:
+        path: a file of any known container, a "*.index.json" of shards, or a folder that holds one checkpoint.
+    Returns:
+        the named tensors, to be read one by one; container, configuration and notes.
+    Raises:
+        CheckpointError: missing, unreadable, damaged, of no known container, ambiguous, or without any tensor; always one line.
+    """
+    given = Path(path)
+    try:
+        checkpoint = _open(given)
+    except CheckpointError:
+        raise
+    except FileNotFoundError as error:
+        raise problem(error.filename or given, "no such file or folder; check the path") from error
+    except OSError as error:
+        raise problem(given, f"cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # bad bytes must never end in a traceback, whatever a decoder raises for them
+        raise problem(
+            given, f"damaged or not what it claims to be ({type(error).__name__}: {short(str(error))}); fetch it again"
+        ) from error
+    if not checkpoint.tensors:
+        seen = f" ({'; '.join(checkpoint.notes)})" if checkpoint.notes else ""
+        raise problem(given, f"a readable {checkpoint.container} file without any tensor{seen}; give the file that holds the weights")
+    return checkpoint
+
+
+def _open(given: Path) -> Checkpoint:
+    path, notes = choose(given) if given.is_dir() else (given, ())
+    if is_index(path):
+        contents, size = read_index(path, _read_file)
+    else:
+        contents, size = _read_file(path)
+    config, more = read_config(path, given)
+    tensors = {name: contents.tensors[name] for name in sorted(contents.tensors, key=natural_key)}
+    return Checkpoint(given, contents.container, size, tensors, {**contents.config, **config}, (*notes, *contents.notes, *more))
+
+
+def _read_file(path: Path) -> tuple[Contents, int]:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a socket, pipe or device"
+        raise problem(path, f"{kind}, expected a regular file; give a checkpoint file")
+    size = status.st_size
+    if not size:
+        raise problem(path, "an empty file (0 bytes); fetch it again")
+    with path.open("rb", buffering=0) as file:  # unbuffered: an archive is read in many small places
+        head = file.read(HEAD)
+        if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+            return _read_zip(path, Archive(path, file, size)), size
+    return _read_plain(path, head, size), size
+
+
+def _read_zip(path: Path, archive: Archive) -> Contents:
+    pickle_name = root_pickle(archive.names)
+    if pickle_name is not None:
+        return read_torch_zip(path, archive, pickle_name)
+    if any(name.endswith(".npy") for name in archive.names):
+        return read_npz(path, archive)
+    seen = ", ".join(short(name, 40) for name in archive.names[:3]) or "nothing"
+    raise problem(path, f"a zip file with {seen}, expected data.pkl (torch) or .npy members (npz); unpack it if the weights are inside")
+
+
+def _read_plain(path: Path, head: bytes, size: int) -> Contents:
+    if any(magic in head[:40] for magic in TORCH_MAGICS):
+        return read_torch_legacy(path, size)
+    for magic, text in FOREIGN:
+        if head.startswith(magic):
+            raise problem(path, text)
+    if path.suffix == ".safetensors" or (head[8:9] == b"{" and head[4:8] == bytes(4)):
+        return read_safetensors(path, size)
+    if head[257:262] == b"ustar":
+        old = any(head[start : start + 100].rstrip(b"\0") in TAR_MEMBERS for start in range(0, HEAD, 512))
+        raise problem(
+            path, "torch's oldest (tar) format: load it with torch 1.x and torch.save it again" if old else "a tar archive: unpack it"
+        )
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return read_pickle(path, size)
+    if head[:1] and (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)):
+        return read_flax(path, size)
+    raise problem(path, _describe(path, head))
+
+
+def _describe(path: Path, head: bytes) -> str:
+    if path.suffix == ".onnx":
+        return f"an ONNX graph, which is not read; give the weights it was exported from: {KNOWN}"
+    first_line, _, rest = head.partition(b"\n")
+    if rest.startswith(b"\x93NUMPY") or path.suffix == ".eqx":
+        return "an Equinox file (.eqx): its arrays have no names, and this container is not readable yet; save the leaves with numpy.savez"
+    if head.lstrip()[:1] == b"<":
+        return f"an HTML or XML page, probably a failed download; expected {KNOWN}"
+    if _is_json(head):
+        return f"JSON text, not weights; expected {KNOWN}"
+    if _is_text(head):
+        return f"a text file ('{short(first_line.decode('utf-8', 'replace'), 40)}'); expected {KNOWN}"
+    return f"no known container (starts with {head[:8].hex(' ')}); expected {KNOWN}"
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # incremental: the last character may be cut
+    except UnicodeDecodeError:
+        return False
+    return all(byte >= 0x20 or byte in b"\t\r\n" for byte in head)
+
+
+def _is_json(head: bytes) -> bool:
+    try:
+        json.loads(head)
+    except ValueError:
+        return head.lstrip()[:1] == b"{" and b'"' in head
+    return True

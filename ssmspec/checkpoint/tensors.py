@@ -1,0 +1,221 @@
+"""What a checkpoint consists of: named tensors that know where their bytes are, and read them only when asked."""
+
+import math
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssmspec.errors import CheckpointError
+
+Flag = Literal["big-endian", "conjugate", "negative"]
+
+ITEMSIZE = {
+    **{name: np.dtype(name).itemsize for name in ("float64", "float32", "float16", "complex64", "complex128", "bool")},
+    **{name: np.dtype(name).itemsize for name in ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8")},
+    "bfloat16": 2,
+    **dict.fromkeys(("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"), 1),
+}
+"""Bytes per element of every dtype that can be read; the names are those of numpy and ml_dtypes."""
+
+MAX_DIMENSIONS = 32  # numpy 1.26 allows no more
+
+
+def problem(path: Path | str, text: str) -> CheckpointError:
+    """The one-line error about a file; characters that a terminal would obey (newline, escape) become spaces."""
+    line = f"{path}: {short(text, 700)}"
+    return CheckpointError("".join(c if c.isprintable() else " " for c in line))
+
+
+def short(text: str, limit: int = 120) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def numpy_dtype(name: str) -> "np.dtype[np.generic]":
+    """The numpy dtype of a name in ITEMSIZE; bfloat16 and float8 come from ml_dtypes, imported only for them."""
+    if name.startswith(("bfloat", "float8")):
+        import ml_dtypes
+
+        special: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, name))
+        return special
+    return np.dtype(name)
+
+
+def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Element strides of a contiguous array in C order."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def extent(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
+    """Elements from the first to the last one of a strided array, both included; 0 for an empty one."""
+    return 0 if 0 in shape else 1 + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where the bytes of one tensor are.
+
+    Args:
+        path: the file.
+        offset: byte of the first element: in the file, or in the inflated `member`, or in `data`.
+        nbytes: bytes from the first to the last element, both included.
+        strides: in elements; None: contiguous in C order.
+        flags: what the bytes need before they are the values: "big-endian", "conjugate", "negative" (lazy bits of torch).
+        member: name of the deflated zip member that holds the bytes; None: they are plain bytes of the file.
+        data: the bytes themselves, where the container was decoded in memory.
+        chunks: (file offset, bytes) of the pieces, for a tensor stored in several; together `nbytes`.
+    """
+
+    path: Path
+    offset: int
+    nbytes: int
+    strides: tuple[int, ...] | None = None
+    flags: frozenset[Flag] = frozenset()
+    member: str | None = None
+    data: bytes | bytearray | None = field(default=None, repr=False)
+    chunks: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def patchable(self) -> bool:
+        """Whether writing the values' own bytes at `offset` of the file changes the tensor and nothing else."""
+        return self.strides is None and not self.flags and self.member is None and self.data is None and not self.chunks
+
+    def fetch(self, start: int, count: int) -> NDArray[np.uint8]:
+        """`count` bytes from byte `start` of the span on; reads no others, except before them in a deflated member."""
+        out = np.empty(count, np.uint8)
+        view = out.data
+        if self.data is not None:
+            view[:] = memoryview(self.data)[self.offset + start : self.offset + start + count]
+        elif self.member is not None:
+            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as file:
+                file.seek(self.offset + start)
+                _fill(self.path, file.read(count), view)
+        else:
+            self._fetch_from_file(start, view)
+        return out
+
+    def _fetch_from_file(self, start: int, view: memoryview) -> None:
+        # No mmap: a file truncated meanwhile must give an error, not SIGBUS.
+        with self.path.open("rb", buffering=0) as file:
+            for offset, nbytes in self.chunks or ((self.offset, self.nbytes),):
+                first, last = max(start, 0), min(start + len(view), nbytes)
+                if first < last:
+                    file.seek(offset + first)
+                    piece, view = view[: last - first], view[last - first :]
+                    while len(piece):
+                        got = file.readinto(piece)
+                        if not got:
+                            raise problem(
+                                self.path, "the file ends inside a tensor: it was cut or changed while it was read; read it again"
+                            )
+                        piece = piece[got:]
+                    start += last - first
+                start -= nbytes
+
+
+def _fill(path: Path, data: bytes, view: memoryview) -> None:
+    if len(data) != len(view):
+        raise problem(path, "a compressed member inflates to fewer bytes than declared: the file is damaged; fetch it again")
+    view[:] = data
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """One tensor of a checkpoint: a dotted name, what it is, and where its bytes are."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    span: Span
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values (not of the span, which may be wider or narrower when strided)."""
+        return math.prod(self.shape) * ITEMSIZE[self.dtype]
+
+    def read(self, rows: slice | None = None) -> NDArray[np.generic]:
+        """The values in their stored dtype, as an array of its own.
+
+        Args:
+            rows: slice of axis 0; only the bytes of these rows are read (a deflated member is inflated up to them).
+        Returns:
+            array of `shape` (axis 0 sliced), C order; bfloat16 and float8 as ml_dtypes dtypes.
+        Raises:
+            CheckpointError: the file was changed, cut or removed since it was opened, or its bytes are damaged.
+        """
+        try:
+            return self._read(rows)
+        except CheckpointError:
+            raise
+        except OSError as error:
+            raise problem(self.span.path, f"tensor '{short(self.name)}' cannot be read: {error.strerror or error}") from error
+        except Exception as error:  # whatever damaged bytes provoke in zlib, zipfile or numpy is one line to the user
+            text = f"tensor '{short(self.name)}' cannot be read ({type(error).__name__}: {error}): the file is damaged; fetch it again"
+            raise problem(self.span.path, text) from error
+
+    def _read(self, rows: slice | None) -> NDArray[np.generic]:
+        shape, first, step = self.shape, 0, 1
+        if rows is not None:
+            if not shape:
+                raise problem(self.span.path, f"tensor '{short(self.name)}' is 0-dimensional and has no rows; read it whole")
+            picked = range(*rows.indices(shape[0]))
+            first, step = (min(picked[0], picked[-1]), picked.step) if picked else (0, 1)
+            shape = (abs(picked[-1] - picked[0]) + 1 if picked else 0, *shape[1:])
+        dtype, itemsize = numpy_dtype(self.dtype), ITEMSIZE[self.dtype]
+        if 0 in shape:
+            return np.empty(shape, dtype)
+        strides = self.span.strides or c_strides(self.shape)
+        start = first * strides[0] if shape else 0
+        values = _decode(self.span.fetch(start * itemsize, extent(shape, strides) * itemsize), dtype, self.span.flags)
+        if self.span.strides is None:
+            array = values.reshape(shape)
+            return array if step == 1 else array[::step].copy()
+        view: NDArray[np.generic] = np.lib.stride_tricks.as_strided(values, shape, [stride * itemsize for stride in strides])
+        return (view if step == 1 else view[::step]).copy(order="C")
+
+
+def _decode(raw: NDArray[np.uint8], dtype: "np.dtype[np.generic]", flags: frozenset[Flag]) -> NDArray[np.generic]:
+    if dtype == np.bool_:
+        return np.not_equal(raw, 0)
+    if "big-endian" in flags and dtype.itemsize > 1:
+        unit = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
+        raw = raw.view(f"u{unit}").byteswap().view(np.uint8)
+    values: NDArray[np.generic] = raw.view(dtype)
+    if "conjugate" in flags:
+        values = np.conjugate(values)
+    return np.negative(values) if "negative" in flags else values
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What the reader of one container found in one file; names are final, their order is not."""
+
+    container: str
+    tensors: Mapping[str, StoredTensor]
+    config: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """An opened checkpoint: everything but the tensor bytes.
+
+    Args:
+        path: what was given: a file, an index or a folder.
+        container: "safetensors", "torch zip", "torch legacy", "pickle", "npz", "flax msgpack"; " (sharded)" behind it for several files.
+        size: bytes on disk, all shards.
+        tensors: by dotted name, in natural order ("blocks.10" after "blocks.2").
+        config: config.json of the folder, or what the file itself says under hyper_parameters, config, args; plain values only.
+        notes: what was left out or is odd, in plain words.
+    """
+
+    path: Path
+    container: str
+    size: int
+    tensors: Mapping[str, StoredTensor]
+    config: Mapping[str, object]
+    notes: tuple[str, ...]

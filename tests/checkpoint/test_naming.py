@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import torch
+
+from ssmspec.checkpoint import natural_key, open_checkpoint
+
+ONE = torch.ones(1)
+
+
+def test_numbers_in_names_sort_by_value():
+    names = ["blocks.10.D", "blocks.2.D", "a", "blocks.2", "blocks.02.D", "", "10", "9", "blocks.1" + "0" * 5000]
+    assert sorted(names, key=natural_key) == ["", "9", "10", "a", "blocks.2", "blocks.02.D", "blocks.2.D", "blocks.10.D", names[-1]]
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ({"D": ONE}, ["D"]),
+        ({"model": {"module.D": ONE}}, ["module.D"]),
+        ({"state_dict": {"model.D": ONE}, "epoch": 1}, ["model.D"]),
+        ({"model": {"state_dict": {"net": {"D": ONE}}}}, ["D"]),
+        (({"model": {"D": ONE}}, None, {"lr": 1}), ["D"]),
+        ([{"D": ONE}, {"D": ONE}], ["1.D", "D"]),
+        ({"model": {"D": ONE}, "net": {"D": ONE}}, ["model.D", "net.D"]),
+        ({"model": {"D": ONE}, "ema": {"D": ONE}}, ["D", "ema.D"]),
+        ({"SSM_0_state_dict": {"D": ONE}, "SSM_1_state_dict": {"D": ONE}}, ["SSM_0_state_dict.D", "SSM_1_state_dict.D"]),
+        ({"layers": {"params": {"D": ONE}}}, ["layers.params.D"]),
+        ({"model": ONE}, ["model"]),
+        ({0: {1: ONE}, b"k": ONE}, ["0.1", "k"]),
+        (ONE, ["tensor"]),
+    ],
+)
+def test_wrappers_are_stripped_and_nothing_else(tmp_path, content, names):
+    torch.save(content, tmp_path / "x.pt")
+    assert list(open_checkpoint(tmp_path / "x.pt").tensors) == names
+
+
+STATE = {"state": {0: {"exp_avg": ONE, "exp_avg_sq": ONE}}, "param_groups": [{"lr": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "left_out"),
+    [
+        ({"model": {"D": ONE}, "optimizer": STATE}, "optimizer (2 tensors)"),
+        ({"D": ONE, "optim": STATE}, "optim (2 tensors)"),
+        (({"D": ONE}, STATE), "1 (2 tensors)"),
+        ({"model": {"state_dict": {"D": ONE}, "optimizer_state": STATE}}, "model.optimizer_state (2 tensors)"),
+        ({"params": {"D": ONE}, "whatever": STATE}, "whatever (2 tensors)"),
+    ],
+)
+def test_optimizer_state_is_left_out_with_a_note(tmp_path, content, left_out):
+    torch.save(content, tmp_path / "x.pt")
+    checkpoint = open_checkpoint(tmp_path / "x.pt")
+    assert list(checkpoint.tensors) == ["D"]
+    assert checkpoint.notes[0] == f"optimizer state left out: {left_out}"
+
+
+def test_layers_that_are_called_like_optimizer_state_stay(tmp_path):
+    torch.save({"params": {"loops": {"D": ONE}, "scheduler": {"D": ONE}}}, tmp_path / "x.pt")
+    assert list(open_checkpoint(tmp_path / "x.pt").tensors) == ["loops.D", "scheduler.D"]
+
+
+def test_a_file_of_optimizer_state_alone_says_so(tmp_path, refusal):
+    torch.save({"optimizer": STATE}, tmp_path / "optimizer.pt")
+    assert "without any tensor (optimizer state left out: optimizer (2 tensors))" in refusal(tmp_path / "optimizer.pt")
+
+
+def test_two_tensors_of_one_name_are_refused(tmp_path, refusal):
+    torch.save({"a": {"b": ONE}, "a.b": ONE}, tmp_path / "x.pt")
+    assert "both named 'a.b'" in refusal(tmp_path / "x.pt")
+
+
+def test_an_endless_name_is_refused(tmp_path, refusal):
+    torch.save({"a" * 3000: ONE}, tmp_path / "x.pt")
+    assert "3000 characters" in refusal(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("key", ["hyper_parameters", "config", "args"])
+def test_configuration_is_found_and_plain(tmp_path, key):
+    torch.save(
+        {"model": {"D": ONE}, key: {"n": 1, "shape": (1, 2), "f": np.float32(0.5), "t": ONE, "c": torch.Size([3])}}, tmp_path / "x.pt"
+    )
+    assert open_checkpoint(tmp_path / "x.pt").config == {"n": 1, "shape": [1, 2], "f": 0.5, "c": [3]}
+
+
+def test_a_plain_dict_beside_the_weights_of_a_tuple_is_configuration(tmp_path):
+    torch.save(({"D": ONE}, None, {"lr": 0.1}, STATE), tmp_path / "x.pt")
+    assert open_checkpoint(tmp_path / "x.pt").config == {"lr": 0.1}
+
+
+def test_an_endless_configuration_is_cut(tmp_path):
+    nested: dict[str, object] = {}
+    nested["self"] = nested
+    torch.save({"D": ONE, "config": {"n": 1, "loop": nested}}, tmp_path / "x.pt")
+    assert open_checkpoint(tmp_path / "x.pt").config["n"] == 1
