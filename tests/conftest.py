@@ -1,0 +1,36 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssmspec.backends import CauchySum, load_backend
+
+SAMPLES = Path(__file__).parent.parent / "sample_checkpoints"
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20241002)
+
+
+@pytest.fixture(scope="session")
+def engine() -> CauchySum:
+    return load_backend("reference")
+
+
+@pytest.fixture(scope="session")
+def real_checkpoints() -> Callable[[str], Path]:
+    """Path of a real checkpoint by its name below the folder that SSMSPEC_REAL_CHECKPOINTS names."""
+    folder = os.environ.get("SSMSPEC_REAL_CHECKPOINTS")
+    if not folder:
+        pytest.skip("SSMSPEC_REAL_CHECKPOINTS does not name the folder of real checkpoints")
+
+    def path(name: str) -> Path:
+        found = Path(folder) / name
+        if not found.exists():
+            pytest.skip(f"{name} is not among the real checkpoints")
+        return found
+
+    return path
