@@ -1,1 +1,57 @@
+"""Spectral analysis of trained state space models: what every layer does to every frequency.
+
+The public names are imported when they are first used, so that `import ssmspec` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from ssmspec.analysis import AnalysisOptions, analyze, load_system
+    from ssmspec.backends import load_backend
+    from ssmspec.errors import SsmspecError
+    from ssmspec.families import FAMILIES, OperatingPoint, ReadOptions
+    from ssmspec.grid import FrequencyGrid
+    from ssmspec.response import frequency_response, impulse_response
+    from ssmspec.statespace import StateSpace
+    from ssmspec.statistics import STATISTICS
+
+_HOMES = {
+    "AnalysisOptions": "analysis",
+    "FAMILIES": "families",
+    "FrequencyGrid": "grid",
+    "OperatingPoint": "families",
+    "ReadOptions": "families",
+    "STATISTICS": "statistics",
+    "SsmspecError": "errors",
+    "StateSpace": "statespace",
+    "analyze": "analysis",
+    "frequency_response": "response",
+    "impulse_response": "response",
+    "load_backend": "backends",
+    "load_system": "analysis",
+}
+
+__all__ = [
+    "FAMILIES",
+    "STATISTICS",
+    "AnalysisOptions",
+    "FrequencyGrid",
+    "OperatingPoint",
+    "ReadOptions",
+    "SsmspecError",
+    "StateSpace",
+    "analyze",
+    "frequency_response",
+    "impulse_response",
+    "load_backend",
+    "load_system",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ssmspec' has no attribute {name!r}")
+    return getattr(import_module(f"ssmspec.{_HOMES[name]}"), name)

@@ -41,6 +41,7 @@ def choose(folder: Path) -> tuple[Path, tuple[str, ...]]:
 
 
 def is_index(path: Path) -> bool:
+    """Whether a file is the index of a sharded checkpoint, by its name."""
     return path.name.endswith(INDEX_SUFFIX)
 
 

@@ -32,6 +32,7 @@ def problem(path: Path | str, text: str) -> CheckpointError:
 
 
 def short(text: str, limit: int = 120) -> str:
+    """The text, cut to a length that fits a message."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

@@ -44,6 +44,7 @@ def _below_axis(phase: FloatArray) -> np.ndarray:
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
+    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
     if options.discretization not in (None, "direct"):
         raise LayerError(
             f"layer {layer.name}: an LRU stores discrete poles, so its discretization is 'direct', not {options.discretization!r}"
@@ -76,6 +77,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
+    """The values that the stored tensors must have for the given systems, by role: the inverse of `read`."""
     (system,) = systems
     phase = _phase(layer)
     gamma = np.exp(layer.array("gamma_log"))

@@ -79,7 +79,7 @@ def _frozen(layer: LayerTensors, options: ReadOptions, poles: FloatArray, residu
         )
     point = options.operating_point or OperatingPoint()
     given = [name for name in ("delta", "B", "C") if getattr(point, name) is not None]
-    words = "delta as given" if "delta" in given else f"bias point, delta = softplus(dt bias) in {delta.min():.3g}..{delta.max():.3g}"
+    words = "delta as given" if "delta" in given else "bias point, delta = softplus(dt bias)"
     words += ", B and C as given" if {"B", "C"} & set(given) else ", unit residues (B = C = 1)"
     dtype = layer.tensors["A_log"].dtype
     assumptions = [f"operating point: {words}; response of the state alone, without conv1d and gate"]
@@ -95,7 +95,7 @@ def _frozen(layer: LayerTensors, options: ReadOptions, poles: FloatArray, residu
         D=skip[:, None, None],
         step=delta[:, None],
         discretization="euler",
-        operating_point=words,
+        operating_point=f"{words}; delta in {delta.min():.3g}..{delta.max():.3g}",
         assumptions=tuple(assumptions),
     )
 

@@ -31,6 +31,7 @@ _LOW_RANK = {"P": Slot("kernel.P", "R S N ~"), "l_kernel": Slot("kernel.l_kernel
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
+    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
     H = layer.sizes["H"]
     imag = tile(layer.array("A_imag"), H, layer.name)
     with np.errstate(over="ignore"):
@@ -99,6 +100,7 @@ def _undo_truncation(system: StateSpace, layer: LayerTensors, options: ReadOptio
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
+    """The values that the stored tensors must have for the given systems, by role: the inverse of `read`."""
     first = systems[0]
     H, S, N = layer.sizes["H"], layer.sizes["S"], layer.sizes["N"]
     lower = tile(layer.array("A_imag"), H, layer.name) > 0

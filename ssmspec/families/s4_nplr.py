@@ -55,6 +55,7 @@ def _directions(layer: LayerTensors) -> list[str]:
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
+    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
     w = _diagonal(layer)
     lower = w.imag < 0
     with np.errstate(over="ignore"):
@@ -85,6 +86,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
+    """The values that the stored tensors must have for the given systems, by role: the inverse of `read`."""
     lower = _diagonal(layer).imag < 0
     first = systems[0]
     assert first.P is not None

@@ -26,6 +26,7 @@ def _template(kernel: str, skip: str) -> Template:
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
+    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
     imag = layer.array("A_imag")
     K, N = imag.shape
     with np.errstate(over="ignore"):
@@ -52,6 +53,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
+    """The values that the stored tensors must have for the given systems, by role: the inverse of `read`."""
     (system,) = systems
     poles, B, C = fold(layer.array("A_imag") < 0, system.poles, system.B, system.C)
     stored = {

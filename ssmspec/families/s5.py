@@ -24,6 +24,7 @@ def _is_full_spectrum(imag: FloatArray) -> bool:
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
+    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
     real, imag = layer.array("Lambda_re"), layer.array("Lambda_im")
     with np.errstate(over="ignore"):
         step = np.exp(layer.array("log_step").reshape(1, -1))
@@ -54,6 +55,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
+    """The values that the stored tensors must have for the given systems, by role: the inverse of `read`."""
     (system,) = systems
     imag = layer.array("Lambda_im")
     poles, B, C = fold(imag[None] < 0, system.poles, system.B, system.C)

@@ -141,6 +141,7 @@ class Fit:
 
 
 def join(prefix: str, suffix: str) -> str:
+    """The name of a tensor under a prefix; the prefix of a file's root is empty."""
     return f"{prefix}.{suffix}" if prefix else suffix
 
 

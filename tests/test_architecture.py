@@ -1,0 +1,111 @@
+"""The shape of the package: who imports whom, what is loaded when, what is documented."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ssmspec
+from ssmspec.families import FAMILIES
+from ssmspec.statistics import STATISTICS
+
+PACKAGE = Path(ssmspec.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# unit -> units that it may import besides itself; `errors` and `writing` (which imports nothing but errors) may be imported by all
+MAY_IMPORT = {
+    "errors": set(),
+    "writing": set(),
+    "checkpoint": set(),
+    "backends": set(),
+    "grid": set(),
+    "statespace": set(),
+    "families": {"statespace"},
+    "response": {"backends", "grid", "statespace"},
+    "statistics": {"backends", "response", "grid", "statespace"},
+    "report": {"statistics", "response", "grid", "ssmspec"},
+    "analysis": {"backends", "checkpoint", "families", "grid", "response", "statespace", "statistics"},
+    "inspection": {"checkpoint", "families"},
+    "cli": {"analysis", "backends", "families", "inspection", "report", "response", "statistics", "ssmspec"},
+    "__main__": {"cli"},
+    "__init__": {"analysis", "backends", "families", "grid", "response", "statespace", "statistics"},
+}
+
+
+def unit(module: Path) -> str:
+    return module.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports(module: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            names = [node.module or ""]
+        found |= {[*name.split("."), "ssmspec"][1] for name in names if name.split(".")[0] == "ssmspec"}
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(PACKAGE)))
+def test_modules_import_only_what_their_place_allows(module: Path) -> None:
+    name = unit(module)
+    assert imports(module) - {name, "errors", "writing"} <= MAY_IMPORT[name]
+
+
+def test_no_module_outgrows_one_reading() -> None:
+    sizes = {str(module.relative_to(PACKAGE)): len(module.read_text(encoding="utf-8").splitlines()) for module in MODULES}
+    assert {name: size for name, size in sizes.items() if size > 400} == {}
+
+
+def loaded_by(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stdout.split("\n")[-2].split())
+
+
+def test_analyze_imports_neither_torch_nor_matplotlib() -> None:
+    sample = Path(__file__).parent.parent / "sample_checkpoints"
+    code = f"from ssmspec import analyze\nfor name in ('s4d_trained.safetensors', 's4_dplr_trained.pt'): analyze('{sample}/' + name)"
+    loaded = loaded_by(code)
+    assert "ssmspec.analysis" in loaded
+    assert not {"torch", "matplotlib", "scipy", "numba", "pandas"} & loaded
+
+
+def test_help_loads_neither_numpy_nor_rich_tables() -> None:
+    assert not {"numpy", "torch", "matplotlib", "rich.table"} & loaded_by("import ssmspec.cli")
+
+
+def test_public_names_exist_and_are_documented() -> None:
+    assert len(ssmspec.__all__) <= 15
+    for name in ssmspec.__all__:
+        value = getattr(ssmspec, name)
+        if callable(value):
+            assert inspect.getdoc(value), name
+
+
+def test_every_public_function_and_class_has_a_docstring() -> None:
+    bare = []
+    for module in MODULES:
+        tree = ast.parse(module.read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and not ast.get_docstring(node):
+                bases = [ast.unparse(base) for base in getattr(node, "bases", [])]
+                if bases != ["StrEnum"]:
+                    bare.append(f"{module.relative_to(PACKAGE)}: {node.name}")
+    assert bare == []
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
+def test_families_carry_their_name_and_source(family) -> None:
+    assert FAMILIES[family.name] is family
+    assert "/" in family.source or "arXiv" in family.source
+
+
+@pytest.mark.parametrize("statistic", STATISTICS.values(), ids=lambda statistic: statistic.name)
+def test_statistics_carry_a_definition_and_a_source(statistic) -> None:
+    assert statistic.source
+    assert inspect.getdoc(statistic.function)

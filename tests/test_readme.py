@@ -1,0 +1,48 @@
+"""The README is true: its commands exist, its blocks are what the program prints."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ssmspec.cli import app
+from ssmspec.families import FAMILIES
+from ssmspec.statistics import STATISTICS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+
+
+def test_first_table_is_what_the_first_command_prints() -> None:
+    command, table = re.search(r"ssmspec (analyze \S+)\n", README), re.search(r"```text\n(.*?)\n```", README, re.DOTALL)
+    assert command is not None
+    assert table is not None
+    done = subprocess.run([sys.executable, "-m", "ssmspec", *command[1].split()], capture_output=True, text=True, check=True, cwd=ROOT)
+    printed = [line.rstrip() for line in done.stdout.rstrip().splitlines()]
+    assert printed == table[1].splitlines()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_in_the_readme_and_has_help(command: str) -> None:
+    assert f"`ssmspec {command} " in README or f"`ssmspec {command}`" in README
+    done = subprocess.run([sys.executable, "-m", "ssmspec", command, "--help"], capture_output=True, text=True, check=True)
+    assert len(done.stdout) > 200
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_in_the_readme_with_its_source(family: str) -> None:
+    assert f"| `{family}` | {FAMILIES[family].title} | {FAMILIES[family].source} |" in README
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_every_statistic_is_in_the_readme(statistic: str) -> None:
+    assert f"`{statistic}`" in README
+
+
+def test_linked_files_exist() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), target
