@@ -7,8 +7,6 @@ import pytest
 
 from ssmspec.backends import CauchySum, load_backend
 
-SAMPLES = Path(__file__).parent.parent / "sample_checkpoints"
-
 
 @pytest.fixture
 def rng() -> np.random.Generator:

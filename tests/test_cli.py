@@ -13,7 +13,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from conftest import SAMPLES
+from locations import SAMPLES
 from safetensors.numpy import save_file
 
 from ssmspec.report.documents import schema

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import SAMPLES
+from locations import SAMPLES
 
 from ssmspec.analysis import analyze
 from ssmspec.checkpoint import open_checkpoint
