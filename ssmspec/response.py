@@ -81,14 +81,18 @@ def discrete_response(system: StateSpace, x: FloatArray, y: FloatArray, cauchy_s
     sigma = cayley_poles(system)
     rotation = (x + 1j * y) * (x - 1j * y) ** (2 * system.delay)
     if system.rank:
-        if system.discretization != "bilinear":
-            raise LayerError(
-                f"layer {system.name}: a low-rank state matrix can only be discretized bilinearly, not by {system.discretization!r}"
-            )
+        _require_bilinear(system)
         half = system.step[:, :, None, None] / 2
         return (half * rotation[:, None, None, :]) * _woodbury(system, sigma, x, y, half[..., 0] * x[:, None, :], cauchy_sum)
     scaled = system.B * homogeneous_scale(system, sigma)[:, :, None]
     return _sums(system.C, scaled, sigma, x, y, cauchy_sum) * rotation[:, None, None, :]
+
+
+def _require_bilinear(system: StateSpace) -> None:
+    if system.discretization != "bilinear":
+        raise LayerError(
+            f"layer {system.name}: a low-rank state matrix is discretized bilinearly; {system.discretization!r} cannot be applied"
+        )
 
 
 def _continuous(system: StateSpace, x: FloatArray, y: FloatArray, cauchy_sum: CauchySum) -> ComplexArray:
@@ -248,6 +252,7 @@ def _powers(system: StateSpace, exponents: npt.NDArray[np.integer]) -> ComplexAr
 
 def _dense_powers(system: StateSpace, length: int) -> FloatArray:
     """C Abar^l Bbar in blocks l = j + J b."""
+    _require_bilinear(system)
     A, B, C = bilinear_realization(system)
     block = int(np.ceil(np.sqrt(length)))
     rows = [C]

@@ -110,6 +110,8 @@ class StateSpace:
             actual = getattr(self, letter).shape
             if actual != shape:
                 raise LayerError(f"layer {self.name}: {letter} has shape {actual}, expected {shape} to fit poles of shape {(K, N)}")
+        if self.sobolev is not None and self.sobolev.beta.shape != (K,):
+            raise LayerError(f"layer {self.name}: beta has shape {self.sobolev.beta.shape}, expected {(K,)}, one per copy")
         if self.step.shape not in {(K, 1), (K, N)}:
             raise LayerError(f"layer {self.name}: step has shape {self.step.shape}, expected {(K, 1)} or {(K, N)}")
         if self.discretization == "direct" and self.P is not None:
@@ -252,17 +254,22 @@ def modal_form(system: StateSpace) -> tuple[StateSpace, FloatArray]:
 
 def untrustworthy(system: StateSpace) -> str | None:
     """Why no number of this layer can be trusted, or None: values that are not finite, a step that is not positive, a pole that grows."""
-    for label, array in (("the poles", system.poles), ("B", system.B), ("C", system.C), ("D", system.D), ("step", system.step)):
+    low_rank = () if system.P is None or system.Q is None else (("P", system.P), ("Q", system.Q))
+    problem = _not_finite(("the poles", system.poles), *low_rank, ("step", system.step))
+    if problem:
+        return problem
+    if (system.step <= 0).any():
+        return f"the smallest step is {system.step.min():.3g}, and a step must be positive"
+    beta = () if system.sobolev is None else (("beta", system.sobolev.beta),)
+    return _growing_pole(system) or _not_finite(("B", system.B), ("C", system.C), ("D", system.D), *beta)
+
+
+def _not_finite(*arrays: tuple[str, np.ndarray]) -> str | None:
+    for label, array in arrays:
         bad = int((~np.isfinite(array)).sum())
         if bad:
             return f"{bad} of {array.size} values of {label} are NaN or infinite"
-    if system.P is not None and not np.isfinite(system.P).all():
-        return "the low-rank part has NaN or infinite values"
-    if (system.step <= 0).any():
-        return f"the smallest step is {system.step.min():.3g}, and a step must be positive"
-    if system.sobolev is not None and not np.isfinite(system.sobolev.beta).all():
-        return "beta is NaN or infinite"
-    return _growing_pole(system)
+    return None
 
 
 def _growing_pole(system: StateSpace) -> str | None:

@@ -7,6 +7,8 @@ With sigma = s + i t the pair has the denominator
 whose difference is formed from factors, so that it stays accurate beside a pole, and the numerator 2 Re(r) i y - 2 Re(r conj(sigma)) x.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit, prange
@@ -47,7 +49,17 @@ def cauchy_sum(
     return view
 
 
-@njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract", "arcp", "reassoc", "nsz"})
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """The function compiled on its first call; kept on disk for later processes where there is a folder to keep it in."""
+    options = {"parallel": True, "error_model": "numpy", "fastmath": {"contract", "arcp", "reassoc", "nsz"}}
+    try:
+        compiled: Callable[..., None] = njit(cache=True, **options)(function)
+    except RuntimeError:  # numba finds no writable folder: read-only installation and no home
+        compiled = njit(**options)(function)
+    return compiled
+
+
+@_compiled
 def _sum_pairs(numerators, pole_real, pole_imag, x, y, result):  # type: ignore[no-untyped-def]  # pragma: no cover
     K, N, M, _ = numerators.shape
     F = x.shape[1]

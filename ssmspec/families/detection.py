@@ -42,7 +42,7 @@ class Detection:
 def detect(tensors: Mapping[str, Tensor], families: Iterable[Family]) -> Detection:
     """Match every template of every family to the tensor names and shapes; nothing is read, and the order of the tensors is kept.
 
-    A tensor belongs to the first family that claims it, in the order of `families`.
+    Templates with longer name ends go first, because they explain more of a name; a tensor belongs to the first layer that claims it.
     """
     families = tuple(families)
     by_last_word: dict[str, list[str]] = defaultdict(list)
@@ -51,17 +51,17 @@ def detect(tensors: Mapping[str, Tensor], families: Iterable[Family]) -> Detecti
     claimed: set[str] = set()
     layers: list[LayerTensors] = []
     attempts: list[tuple[float, Family, Template, Fit]] = []
-    for family in families:
-        for template in family.templates:
-            for prefix in candidate_prefixes(template, by_last_word):
-                found = fit(family, template, prefix, tensors)
-                if claimed & set(found.names.values()):
-                    continue
-                if found.complete:
-                    claimed |= set(found.names.values())
-                    layers.append(_layer(family, found, tensors))
-                else:
-                    attempts.append((_score(template, found), family, template, found))
+    pairs = [(family, template) for family in families for template in family.templates]
+    for family, template in sorted(pairs, key=lambda pair: -_depth(pair[1])):
+        for prefix in candidate_prefixes(template, by_last_word):
+            found = fit(family, template, prefix, tensors)
+            if claimed & set(found.names.values()):
+                continue
+            if found.complete:
+                claimed |= set(found.names.values())
+                layers.append(_layer(family, found, tensors))
+            else:
+                attempts.append((_score(template, found), family, template, found))
     position = {name: index for index, name in enumerate(tensors)}
     layers.sort(key=lambda layer: min(position[name] for name in layer.tensor_names.values()))
     return Detection(tuple(layers), _near_misses(attempts, claimed, tensors, families))
@@ -77,9 +77,20 @@ def _layer(family: Family, found: Fit, tensors: Mapping[str, Tensor]) -> LayerTe
     )
 
 
+def _distance(found: Fit) -> tuple[int, int]:
+    """What is wrong in all, then what is missing: among equals, a tensor of another shape is nearer than none."""
+    return len(found.missing) + len(found.wrong), len(found.missing)
+
+
+def _depth(template: Template) -> int:
+    """Words in the longest name end of a template."""
+    return max(suffix.count(".") for slot in template.values() for suffix in slot.suffixes())
+
+
 def _score(template: Template, found: Fit) -> float:
-    required = [role for role, slot in template.items() if not slot.optional]
-    return sum(role in found.names for role in required) / len(required)
+    """Share of the required tensors that are there, whatever their shape."""
+    required = sum(not slot.optional for slot in template.values())
+    return 1 - len(found.missing) / required
 
 
 def _near_misses(
@@ -87,10 +98,12 @@ def _near_misses(
 ) -> tuple[NearMiss, ...]:
     """The best attempt under every prefix that no layer touches, then prefixes whose name alone promises a family."""
     best: dict[str, NearMiss] = {}
-    for score, family, template, found in sorted(attempts, key=lambda attempt: -attempt[0]):
+    told: set[str] = set()
+    for score, family, template, found in sorted(attempts, key=lambda attempt: _distance(attempt[3])):
         names = set(found.names.values()) | {wrong.split(" ", 1)[0] for wrong in found.wrong}
-        if found.prefix in best or names & claimed or (score < NEAR and not found.wrong) or found.foreign:
+        if names & (claimed | told) or score < NEAR or found.foreign:
             continue
+        told |= names
         best[found.prefix] = NearMiss(
             found.prefix or "root", family.name, found.missing, found.wrong, _unexpected(template, found.prefix, tensors)
         )

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import fold
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
+from ssmspec.families.parameterization import choose_discretization, fold
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
 from ssmspec.statespace import ComplexArray, FloatArray, StateSpace
 
 CONVENTIONS = {"inclusive": 0, "pre-update": 1}
@@ -28,7 +28,7 @@ _SKIP = {"D": Slot("D", "I|O I", optional=True)}
 def _matrix(layer: LayerTensors, letter: str) -> ComplexArray:
     if letter in layer:
         return layer.complex_array(letter)
-    return layer.array(f"{letter}_re") + 1j * layer.array(f"{letter}_im")
+    return as_complex(layer.array(f"{letter}_re"), layer.array(f"{letter}_im"))
 
 
 def _phase(layer: LayerTensors) -> FloatArray:
@@ -45,10 +45,7 @@ def _below_axis(phase: FloatArray) -> np.ndarray:
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """Tensors of one layer to its state space; the formulas are those of the module docstring."""
-    if options.discretization not in (None, "direct"):
-        raise LayerError(
-            f"layer {layer.name}: an LRU stores discrete poles, so its discretization is 'direct', not {options.discretization!r}"
-        )
+    discretization = choose_discretization(layer, options, ("direct",))
     if options.lru_convention not in (None, *CONVENTIONS):
         raise LayerError(f"LRU convention {options.lru_convention!r} is unknown; choose one of {', '.join(CONVENTIONS)}")
     phase = _phase(layer)
@@ -69,7 +66,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             C=C,
             D=(np.diag(D) if D.ndim == 1 else D)[None],
             step=np.ones((1, 1)),
-            discretization="direct",
+            discretization=discretization,
             delay=CONVENTIONS[options.lru_convention or "inclusive"],
             assumptions=assumptions,
         )

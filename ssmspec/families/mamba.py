@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import inverse_softplus, softplus
+from ssmspec.families.parameterization import choose_discretization, inverse_softplus, softplus
 from ssmspec.families.template import Family, LayerTensors, OperatingPoint, ReadOptions, Slot
 from ssmspec.statespace import FloatArray, StateSpace
 
@@ -73,10 +73,7 @@ def _delta(layer: LayerTensors, point: OperatingPoint, copies: int) -> FloatArra
 
 
 def _frozen(layer: LayerTensors, options: ReadOptions, poles: FloatArray, residues: FloatArray, delta: FloatArray) -> StateSpace:
-    if options.discretization not in (None, "euler"):
-        raise LayerError(
-            f"layer {layer.name}: Mamba discretizes exactly on A and by Euler on B ('euler'), not by {options.discretization!r}"
-        )
+    discretization = choose_discretization(layer, options, ("euler",))
     point = options.operating_point or OperatingPoint()
     given = [name for name in ("delta", "B", "C") if getattr(point, name) is not None]
     words = "delta as given" if "delta" in given else "bias point, delta = softplus(dt bias)"
@@ -94,7 +91,7 @@ def _frozen(layer: LayerTensors, options: ReadOptions, poles: FloatArray, residu
         C=(residues / 2).astype(complex)[:, None, :],
         D=skip[:, None, None],
         step=delta[:, None],
-        discretization="euler",
+        discretization=discretization,
         operating_point=f"{words}; delta in {delta.min():.3g}..{delta.max():.3g}",
         assumptions=tuple(assumptions),
     )

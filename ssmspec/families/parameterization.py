@@ -3,7 +3,22 @@
 import numpy as np
 
 from ssmspec.errors import LayerError
-from ssmspec.statespace import ComplexArray, FloatArray, StateSpace, bilinear_realization
+from ssmspec.families.template import LayerTensors, ReadOptions
+from ssmspec.statespace import ComplexArray, Discretization, FloatArray, StateSpace, bilinear_realization
+
+
+def choose_discretization(layer: LayerTensors, options: ReadOptions, possible: tuple[Discretization, ...]) -> Discretization:
+    """What the user asked for, else the first of the rules that the family's code has.
+
+    Raises:
+        LayerError: a rule that this family does not have.
+    """
+    if options.discretization is None:
+        return possible[0]
+    if options.discretization not in possible:
+        choices = " or ".join(repr(rule) for rule in possible)
+        raise LayerError(f"layer {layer.name}: {layer.family} is discretized by {choices}; {options.discretization!r} cannot be applied")
+    return options.discretization
 
 
 def fold(lower: np.ndarray, poles: ComplexArray, B: ComplexArray, C: ComplexArray) -> tuple[ComplexArray, ComplexArray, ComplexArray]:
@@ -44,7 +59,8 @@ def untile(array: np.ndarray, tied: int, layer: str) -> np.ndarray:
 
 def softplus(x: FloatArray) -> FloatArray:
     """log(1 + e^x) without overflow."""
-    return np.logaddexp(0, x)
+    with np.errstate(invalid="ignore"):
+        return np.logaddexp(0, x)
 
 
 def inverse_softplus(y: FloatArray) -> FloatArray:
@@ -60,7 +76,10 @@ def true_output_matrix(system: StateSpace, length: int) -> ComplexArray:
     """
     A, _, C = bilinear_realization(system)
     correction = np.eye(A.shape[1]) - np.linalg.matrix_power(A, length)
-    return _upper_half(np.linalg.solve(correction.transpose(0, 2, 1), C.transpose(0, 2, 1)).transpose(0, 2, 1))
+    try:
+        return _upper_half(np.linalg.solve(correction.transpose(0, 2, 1), C.transpose(0, 2, 1)).transpose(0, 2, 1))
+    except np.linalg.LinAlgError:  # a pole at z = 1: there is no true C, and the layer is reported as growing
+        return np.full_like(system.C, np.nan)
 
 
 def stored_output_matrix(system: StateSpace, length: int) -> ComplexArray:

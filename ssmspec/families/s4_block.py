@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.families.parameterization import fold, fold_rows, stored_output_matrix, tile, true_output_matrix, untile
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
-from ssmspec.statespace import ComplexArray, Discretization, Sobolev, StateSpace
+from ssmspec.families.parameterization import choose_discretization, fold, fold_rows, stored_output_matrix, tile, true_output_matrix, untile
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
+from ssmspec.statespace import ComplexArray, Sobolev, StateSpace
 
 _SHARED = {
     "A_real": Slot("kernel.A_real", "S N"),
@@ -35,7 +35,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     H = layer.sizes["H"]
     imag = tile(layer.array("A_imag"), H, layer.name)
     with np.errstate(over="ignore"):
-        poles = -np.exp(tile(layer.array("A_real"), H, layer.name)) - 1j * imag
+        poles = as_complex(-np.exp(tile(layer.array("A_real"), H, layer.name)), -imag)
         step = np.exp(layer.array("inv_dt"))
     B = tile(layer.complex_array("B")[0], H, layer.name) if "B" in layer else np.ones(poles.shape, complex)
     P = tile(np.moveaxis(layer.complex_array("P"), 0, -1), H, layer.name) if "P" in layer else None
@@ -45,7 +45,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
 def directions(layer: LayerTensors) -> list[tuple[str, slice]]:
     """Name ends and channel ranges of the directions that a block has."""
     channels = layer.sizes["ch"]
-    if "D" in layer and channels == 2 * layer.sizes["skip"]:
+    if channels == 2 * layer.sizes.get("skip", 0):
         return [(":forward", slice(0, channels // 2)), (":backward", slice(channels // 2, channels))]
     return [("", slice(0, channels))]
 
@@ -57,7 +57,7 @@ def _direction(layer: LayerTensors, options: ReadOptions, channels: slice, label
     repeat = (count, 1)
     rank = P is not None
     assumptions = []
-    discretization: Discretization = options.discretization or ("bilinear" if rank else "zoh")
+    discretization = choose_discretization(layer, options, ("bilinear",) if rank else ("zoh", "bilinear"))
     if options.discretization is None and not rank:
         assumptions.append("discretization zoh (the block's default; the file does not say; --discretization bilinear is the alternative)")
     D = layer.array("D").reshape(-1) if "D" in layer and label != ":backward" else np.zeros(C.shape[0] * C.shape[1])
@@ -138,7 +138,7 @@ S4_DIAGONAL = Family(
     templates=(_SHARED | _INPUT,),
     read=read,
     write=write,
-    absent=("kernel.P",),
+    absent=("kernel.P", "kernel.l_kernel"),
 )
 
 S4_DPLR = Family(

@@ -1,6 +1,9 @@
 """S4 v2, normal plus low rank: A = diag(w) - P Q^T with Q stored already conjugated, bilinear, C stored as C~, output 2 Re.
 
-Two channels are two directions: two layers that share A, B, P and Q; D goes with the forward one.
+In its Hurwitz form w = -exp(log_w_real) + i w_imag, and Q is the conjugate of P where it is not stored.
+
+S tied copies of w, B, P and Q serve H channels as '(v s)'. Two channels are two directions: two layers that share A, B, P and Q, and
+D goes with the forward one.
 The kernel length L of C~ is the tensor `L` where there is one (v2.1), else 2 (len(omega) - 1).
 """
 
@@ -12,15 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import fold, fold_rows, stored_output_matrix, true_output_matrix
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
+from ssmspec.families.parameterization import choose_discretization, fold, fold_rows, stored_output_matrix, tile, true_output_matrix, untile
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
 from ssmspec.statespace import ComplexArray, StateSpace
 
 _REST = {
     "log_dt": Slot("kernel.kernel.log_dt", "H"),
-    "B": Slot("kernel.kernel.B", "1 H N ~"),
-    "P": Slot("kernel.kernel.P", "R H N ~"),
-    "Q": Slot("kernel.kernel.Q", "R H N ~"),
+    "B": Slot("kernel.kernel.B", "1 S N ~"),
+    "P": Slot("kernel.kernel.P", "R S N ~"),
     "C": Slot("kernel.kernel.C", "ch H N ~"),
     "D": Slot("D", "skip H", optional=True),
     "omega": Slot("kernel.kernel.omega", "nodes ~", optional=True),
@@ -30,9 +32,14 @@ _REST = {
 
 def _diagonal(layer: LayerTensors) -> ComplexArray:
     if "w" in layer:
-        return layer.complex_array("w")
+        return tile(layer.complex_array("w"), layer.sizes["H"], layer.name)
     with np.errstate(over="ignore"):
-        return -np.exp(layer.array("log_w_real")) + 1j * layer.array("w_imag")
+        stored = as_complex(-np.exp(layer.array("log_w_real")), layer.array("w_imag"))
+    return tile(stored, layer.sizes["H"], layer.name)
+
+
+def _low_rank(layer: LayerTensors, role: str) -> ComplexArray:
+    return tile(np.moveaxis(layer.complex_array(role), 0, -1), layer.sizes["H"], layer.name)
 
 
 def _length(layer: LayerTensors, options: ReadOptions) -> int:
@@ -56,16 +63,18 @@ def _directions(layer: LayerTensors) -> list[str]:
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    choose_discretization(layer, options, ("bilinear",))
     w = _diagonal(layer)
     lower = w.imag < 0
     with np.errstate(over="ignore"):
         step = np.exp(layer.array("log_dt"))[:, None]
-    P = np.moveaxis(layer.complex_array("P"), 0, -1)
-    Q = np.moveaxis(layer.complex_array("Q"), 0, -1).conj()
+    P = _low_rank(layer, "P")
+    Q = _low_rank(layer, "Q").conj() if "Q" in layer else P
+    B_shared = tile(layer.complex_array("B")[0], len(w), layer.name)[:, :, None]
     length = _length(layer, options)
     systems = []
     for channel, label in enumerate(_directions(layer)):
-        poles, B, C = fold(lower, w, layer.complex_array("B")[0][:, :, None], layer.complex_array("C")[channel][:, None, :])
+        poles, B, C = fold(lower, w, B_shared, layer.complex_array("C")[channel][:, None, :])
         with_skip = "D" in layer and label != ":backward"
         D = layer.array("D")[min(channel, layer.sizes["skip"] - 1)] if with_skip else np.zeros(len(w))
         system = StateSpace(
@@ -79,6 +88,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             discretization="bilinear",
             P=fold_rows(lower, P),
             Q=fold_rows(lower, Q),
+            assumptions=() if length > 0 else ("L is not set: C is taken as the true C",),
         )
         usable = all(np.isfinite(part).all() for part in (w, P, Q, system.B, system.C, step)) and length > 0
         systems.append(replace(system, C=true_output_matrix(system, length)) if usable else system)
@@ -91,16 +101,21 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     first = systems[0]
     assert first.P is not None
     assert first.Q is not None
+    S = layer.sizes["S"]
     poles, B, _ = fold(lower, first.poles, first.B, first.C)
+    poles = untile(poles, S, layer.name)
     length = _length(layer, options)
     outputs = [fold(lower, s.poles, s.B, stored_output_matrix(s, length) if length > 0 else s.C)[2][:, 0, :] for s in systems]
     stored: dict[str, npt.NDArray[Any]] = {
         "log_dt": np.log(first.step[:, 0]),
-        "B": layer.as_stored("B", B[None, :, :, 0]),
+        "B": layer.as_stored("B", untile(B[:, :, 0], S, layer.name)[None]),
         "C": layer.as_stored("C", np.stack(outputs)),
-        "P": layer.as_stored("P", np.moveaxis(fold_rows(lower, first.P), -1, 0)),
-        "Q": layer.as_stored("Q", np.moveaxis(fold_rows(lower, first.Q), -1, 0).conj()),
+        "P": layer.as_stored("P", np.moveaxis(untile(fold_rows(lower, first.P), S, layer.name), -1, 0)),
     }
+    if "Q" not in layer and not np.array_equal(first.P, first.Q):
+        raise LayerError(f"layer {layer.name}: Q is not stored, it is the conjugate of P; the two must change together")
+    if "Q" in layer:
+        stored["Q"] = layer.as_stored("Q", np.moveaxis(untile(fold_rows(lower, first.Q), S, layer.name), -1, 0).conj())
     if "w" in layer:
         stored["w"] = layer.as_stored("w", poles)
     else:
@@ -115,8 +130,13 @@ S4_NPLR = Family(
     title="S4 v2, normal plus low rank",
     source="state-spaces/s4 v2 (src/models/sequence/ss/standalone/s4.py), as in raminmh/liquid-s4; arXiv 2111.00396",
     templates=(
-        {"w": Slot("kernel.kernel.w", "H N ~")} | _REST,
-        {"log_w_real": Slot("kernel.kernel.log_w_real", "H N"), "w_imag": Slot("kernel.kernel.w_imag", "H N")} | _REST,
+        {"w": Slot("kernel.kernel.w", "S N ~"), "Q": Slot("kernel.kernel.Q", "R S N ~")} | _REST,
+        {
+            "log_w_real": Slot("kernel.kernel.log_w_real", "S N"),
+            "w_imag": Slot("kernel.kernel.w_imag", "S N"),
+            "Q": Slot("kernel.kernel.Q", "R S N ~", optional=True),
+        }
+        | _REST,
     ),
     read=read,
     write=write,

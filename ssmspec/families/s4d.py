@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.families.parameterization import fold
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template
+from ssmspec.families.parameterization import choose_discretization, fold
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template, as_complex
 from ssmspec.statespace import StateSpace
 
 
@@ -30,7 +30,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     imag = layer.array("A_imag")
     K, N = imag.shape
     with np.errstate(over="ignore"):
-        poles = -np.exp(layer.array("log_A_real")) + 1j * imag
+        poles = as_complex(-np.exp(layer.array("log_A_real")), imag)
         step = np.exp(layer.array("log_dt"))[:, None]
     poles, B, C = fold(imag < 0, poles, np.ones((K, N, 1), complex), layer.complex_array("C")[:, None, :])
     D = np.broadcast_to(layer.array("D"), (K,)) if "D" in layer else np.zeros(K)
@@ -46,7 +46,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             C=C,
             D=D[:, None, None],
             step=step,
-            discretization=options.discretization or "zoh",
+            discretization=choose_discretization(layer, options, ("zoh", "bilinear")),
             assumptions=assumptions,
         )
     ]
@@ -74,6 +74,7 @@ S4D = Family(
     templates=(_template("kernel.", "H"), _template("", "H")),
     read=read,
     write=write,
+    not_under=("kernel",),
 )
 
 FREQBIAS_STANDALONE = Family(

@@ -10,17 +10,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.families.parameterization import fold
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
-from ssmspec.statespace import FloatArray, StateSpace
+from ssmspec.families.parameterization import choose_discretization, fold
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
+from ssmspec.statespace import ComplexArray, StateSpace
 
 CLIP = -1e-4  # the largest real part that clip_eigs lets through, S5SSM.setup
 
 
-def _is_full_spectrum(imag: FloatArray) -> bool:
-    """Whether both halves of conjugate pairs are stored: then about half of Lambda_im is negative; otherwise all have one sign at birth."""
-    share = float((imag < 0).mean())
-    return 0.25 < share < 0.75
+def _is_full_spectrum(poles: ComplexArray) -> bool:
+    """Whether both halves of conjugate pairs are stored: about half of the poles (P,) lie below the axis, and most are mirrored.
+
+    Half a spectrum has one sign at birth, and after training at most a few poles with another.
+    """
+    below = float((poles.imag < 0).mean())
+    if not 0.25 < below < 0.75:
+        return False
+    distance = np.abs(poles.conj()[:, None] - poles)
+    np.fill_diagonal(distance, np.inf)
+    return bool(np.median(distance.min(axis=1) / np.abs(poles)) < 0.3)
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
@@ -28,8 +35,8 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     real, imag = layer.array("Lambda_re"), layer.array("Lambda_im")
     with np.errstate(over="ignore"):
         step = np.exp(layer.array("log_step").reshape(1, -1))
-    poles = (np.where(real > CLIP, CLIP, real) + 1j * imag)[None]
-    full = _is_full_spectrum(imag)
+    poles = as_complex(np.where(real > CLIP, CLIP, real), imag)[None]
+    full = _is_full_spectrum(poles[0])
     stored = "the full spectrum is stored, output Re" if full else "half of each conjugate pair is stored (conj_sym), output 2 Re"
     assumptions = [f"{stored}: from the signs of Lambda_im"]
     if (real > CLIP).any():
@@ -48,7 +55,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             C=C / 2 if full else C,
             D=np.diag(D)[None],
             step=step,
-            discretization=options.discretization or "zoh",
+            discretization=choose_discretization(layer, options, ("zoh", "bilinear")),
             assumptions=tuple(assumptions),
         )
     ]
@@ -59,7 +66,7 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     (system,) = systems
     imag = layer.array("Lambda_im")
     poles, B, C = fold(imag[None] < 0, system.poles, system.B, system.C)
-    if _is_full_spectrum(imag):
+    if _is_full_spectrum(layer.array("Lambda_re") + 1j * imag):
         C = C * 2
     stored: dict[str, npt.NDArray[Any]] = {
         "Lambda_re": poles[0].real,

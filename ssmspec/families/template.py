@@ -88,7 +88,7 @@ class LayerTensors:
         if self.tensors[role].dtype.startswith("complex"):
             return np.asarray(self.tensors[role].read(), dtype=np.complex128)
         pair = self.array(role)
-        return pair[..., 0] + 1j * pair[..., 1]
+        return as_complex(pair[..., 0], pair[..., 1])
 
     def as_stored(self, role: str, values: ComplexArray) -> npt.NDArray[Any]:
         """Complex values in the layout that the stored tensor has; the inverse of `complex_array`."""
@@ -109,6 +109,7 @@ class Family:
         read: tensors -> one StateSpace, or several (two directions of one block).
         write: the inverse: the values that every stored tensor must have for the given systems, by role, in float64 or complex128.
         absent: name ends whose presence under the same prefix means that this is another family.
+        not_under: last words that a prefix must not have, because another template of the family ends with them.
         hints: last words of a layer name that make people expect this family.
         selective: the layer is linear only at an operating point.
     """
@@ -120,6 +121,7 @@ class Family:
     read: Callable[[LayerTensors, ReadOptions], list[StateSpace]]
     write: Callable[[LayerTensors, Sequence[StateSpace], ReadOptions], dict[str, npt.NDArray[Any]]]
     absent: tuple[str, ...] = ()
+    not_under: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
     selective: bool = False
 
@@ -138,6 +140,13 @@ class Fit:
     @property
     def complete(self) -> bool:
         return not (self.missing or self.wrong or self.foreign)
+
+
+def as_complex(real: FloatArray, imag: FloatArray) -> ComplexArray:
+    """real + i imag without arithmetic, so that an infinite part does not make the other one NaN."""
+    result = np.empty(np.broadcast_shapes(real.shape, imag.shape), np.complex128)
+    result.real, result.imag = real, imag
+    return result
 
 
 def join(prefix: str, suffix: str) -> str:
@@ -164,6 +173,8 @@ def fit(family: Family, template: Template, prefix: str, tensors: Mapping[str, T
             known = ", ".join(f"{symbol}={size}" for symbol, size in sizes.items())
             wrong.append(f"{name} has shape {tensor.shape}, expected ({slot.shape})" + (f" with {known}" if known else ""))
     foreign = tuple(s for s in family.absent if join(prefix, s) in tensors)
+    if prefix.rsplit(".", 1)[-1] in family.not_under:
+        foreign += (prefix,)
     return Fit(prefix, names, sizes, tuple(missing), tuple(wrong), foreign)
 
 
