@@ -8,6 +8,7 @@ whose difference is formed from factors, so that it stays accurate beside a pole
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +52,7 @@ def cauchy_sum(
 
 def _compiled(function: Callable[..., None]) -> Callable[..., None]:
     """The function compiled on its first call; kept on disk for later processes where there is a folder to keep it in."""
-    options = {"parallel": True, "error_model": "numpy", "fastmath": {"contract", "arcp", "reassoc", "nsz"}}
+    options: dict[str, Any] = {"parallel": True, "error_model": "numpy", "fastmath": {"contract", "arcp", "reassoc", "nsz"}}
     try:
         compiled: Callable[..., None] = njit(cache=True, **options)(function)
     except RuntimeError:  # numba finds no writable folder: read-only installation and no home
