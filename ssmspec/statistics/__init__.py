@@ -2,13 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
-from ssmspec.statistics.bands import centroid, low_frequency_share, peak_frequency, peak_gain, rolloff_95
+from ssmspec.statistics.bands import (
+    centroid,
+    hankel_norm,
+    hankel_order,
+    low_frequency_share,
+    peak_frequency,
+    peak_gain,
+    rolloff_95,
+    variation,
+    variation_beyond_nyquist,
+)
 from ssmspec.statistics.bias import bias_slope, center_frequency, spectral_slope
-from ssmspec.statistics.poles import aliased_share, alpha_hat, alpha_residual, half_life, time_constant
+from ssmspec.statistics.poles import aliased_share, alpha_hat, alpha_residual, half_life, memory_shares, time_constant
 from ssmspec.statistics.results import CheckpointAnalysis, Curve, LayerAnalysis, Skipped
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.statistics.values import Summary, Values, summarize, unavailable
+
+Axis = Literal["theta", "omega", "samples", "modes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,37 +31,62 @@ class Statistic:
     Args:
         name: key in table, JSON and CSV.
         unit: of the value; "" for a pure number.
-        source: paper and section, or the reason for the definition.
-        function: the definition itself, with its formula in the docstring.
+        axis: what it is measured on: theta, omega, time in samples, or the modes of the state.
+        formula: the definition in a line; H is the dynamic part, E(theta_c) its energy up to theta_c.
+        source: paper and section, or where the definition is customary.
+        function: the definition itself.
         headline: shown in the table.
     """
 
     name: str
     unit: str
+    axis: Axis
+    formula: str
     source: str
     function: Callable[[LayerSpectrum], Values]
     headline: bool = False
 
 
 _TUNING = "arXiv 2410.02035 (Tuning Frequency Bias of SSMs)"
-_AUDIO = "standard spectral feature, on |H|^2"
+_AUDIO = "customary audio feature, on |H|^2"
+_CONTROL = "Zhou, Doyle & Glover, Robust and Optimal Control (1996)"
+_SLOPE = "decades/decade"
 
 STATISTICS: dict[str, Statistic] = {
     statistic.name: statistic
     for statistic in (
-        Statistic("bias_slope", "decades/decade", f"{_TUNING}, section 3: size of dG/da", bias_slope, headline=True),
-        Statistic("center_frequency", "rad/sample", "median of |H| on a log axis", center_frequency, headline=True),
-        Statistic("low_frequency_share", "", "energy below pi/4 rad/sample over all energy", low_frequency_share),
-        Statistic("centroid", "rad/sample", _AUDIO, centroid),
-        Statistic("rolloff_95", "rad/sample", _AUDIO, rolloff_95),
-        Statistic("spectral_slope", "decades/decade", "log-log least squares on |H|^2", spectral_slope),
-        Statistic("peak_gain", "", "H-infinity norm", peak_gain),
-        Statistic("peak_frequency", "rad/sample", "where the H-infinity norm is reached", peak_frequency),
-        Statistic("aliased_share", "", f"{_TUNING}, section 4.1: poles beyond Nyquist", aliased_share),
-        Statistic("time_constant", "samples", "slowest pole, -1/log|z|", time_constant),
-        Statistic("half_life", "samples", "ln 2 times the time constant", half_life),
-        Statistic("alpha_hat", "", f"{_TUNING}, section 4.1, fitted to S4D-Lin (arXiv 2206.11893)", alpha_hat),
-        Statistic("alpha_residual", "", "relative residual of the fit of alpha_hat", alpha_residual),
+        Statistic(
+            "bias_slope", _SLOPE, "theta", "slope of log10 K over log10 theta", f"{_TUNING}, section 3: size of dG/da", bias_slope, True
+        ),
+        Statistic(
+            "center_frequency", "rad/sample", "theta", "half of sum |H| on the log grid lies below", "median of |H|", center_frequency, True
+        ),
+        Statistic("low_frequency_share", "", "theta", "E(pi/4)/E(pi)", "energy in a band", low_frequency_share),
+        Statistic("centroid", "rad/sample", "theta", "int theta |H|^2 / int |H|^2", _AUDIO, centroid),
+        Statistic("rolloff_95", "rad/sample", "theta", "E(theta) = 0.95 E(pi)", _AUDIO, rolloff_95),
+        Statistic("spectral_slope", _SLOPE, "theta", "slope of log10 |H|^2 over log10 theta", "log-log least squares", spectral_slope),
+        Statistic("total_variation", "", "theta", "int_0^pi |dH/d theta| d theta", f"{_TUNING}, section 3", variation),
+        Statistic(
+            "total_variation_bound",
+            "",
+            "omega",
+            "bound of int_B^inf |dG/d omega| d omega, B = pi/step",
+            f"{_TUNING}, section 3",
+            variation_beyond_nyquist,
+        ),
+        Statistic("peak_gain", "", "theta", "max over theta of the largest singular value of H", f"{_CONTROL}, section 4.3", peak_gain),
+        Statistic("peak_frequency", "rad/sample", "theta", "theta of peak_gain", f"{_CONTROL}, section 4.3", peak_frequency),
+        Statistic("aliased_share", "", "theta", "share of poles with |Im a| step > pi", f"{_TUNING}, section 4.1", aliased_share),
+        Statistic("time_constant", "samples", "samples", "-1/log|z| of the slowest pole", "customary", time_constant),
+        Statistic("half_life", "samples", "samples", "ln 2 times time_constant", "customary", half_life),
+        Statistic(
+            "alpha_hat", "", "omega", "least squares of sorted Im a_n = alpha pi n", f"{_TUNING}, section 4.1; arXiv 2206.11893", alpha_hat
+        ),
+        Statistic("alpha_residual", "", "omega", "relative residual of alpha_hat", f"{_TUNING}, section 4.1", alpha_residual),
+        Statistic("hankel_norm", "", "modes", "largest Hankel singular value", f"{_CONTROL}, section 8.1", hankel_norm),
+        Statistic(
+            "effective_order", "", "modes", "Hankel singular values above 1 % of the largest", f"{_CONTROL}, section 8.1", hankel_order
+        ),
     )
 }
 
@@ -62,6 +100,7 @@ __all__ = [
     "Statistic",
     "Summary",
     "Values",
+    "memory_shares",
     "summarize",
     "unavailable",
 ]

@@ -3,8 +3,10 @@
 import numpy as np
 
 from ssmspec.grid import FloatArray
-from ssmspec.statistics.spectrum import LayerSpectrum
-from ssmspec.statistics.values import Values
+from ssmspec.statistics.hankel import effective_order
+from ssmspec.statistics.spectrum import CONDITION_LIMIT, ILL_CONDITIONED, LayerSpectrum
+from ssmspec.statistics.values import DEAD, Values
+from ssmspec.statistics.variation import variation_bound
 
 TOO_SHARP = "the layer has no response, or it is too sharp to integrate to a relative error of 1e-9"
 
@@ -34,6 +36,42 @@ def peak_frequency(spectrum: LayerSpectrum) -> Values:
     """theta of the H-infinity norm."""
     peak = spectrum.band.peak
     return Values(np.where(peak.gain > 0, peak.theta, np.nan))
+
+
+def variation(spectrum: LayerSpectrum) -> Values:
+    """V_0^pi(H) = int_0^pi |dH/d theta| d theta of the dynamic part; a delay, which only turns H, is not counted."""
+    value = spectrum.band.variation
+    return Values(np.where(value > 0, value, np.nan), TOO_SHARP)
+
+
+def variation_beyond_nyquist(spectrum: LayerSpectrum) -> Values:
+    """Upper bound of V_B^inf(G) with B = pi/step: what the continuous layer could still do above the Nyquist frequency."""
+    modal = spectrum.modal
+    nothing = np.full(modal.copies, np.nan)
+    if modal.discretization == "direct":
+        return Values(nothing, "no continuous poles")
+    if modal.step.shape[1] != 1:
+        return Values(nothing, "one step per mode, so there is no one Nyquist frequency in model time")
+    usable = spectrum.condition <= CONDITION_LIMIT
+    bound = variation_bound(modal, np.pi / modal.step[:, 0])
+    return Values(np.where(usable & (bound > 0), bound, np.nan), "a pole beyond the Nyquist frequency, or no response")
+
+
+def hankel_norm(spectrum: LayerSpectrum) -> Values:
+    """The largest Hankel singular value."""
+    return _of_hankel(spectrum, spectrum.hankel[:, 0])
+
+
+def hankel_order(spectrum: LayerSpectrum) -> Values:
+    """Hankel singular values above 1 % of the largest."""
+    return _of_hankel(spectrum, effective_order(spectrum.hankel))
+
+
+def _of_hankel(spectrum: LayerSpectrum, values: FloatArray) -> Values:
+    usable = (spectrum.condition <= CONDITION_LIMIT) & (spectrum.hankel[:, 0] > 0) & np.isfinite(values)
+    return Values(
+        np.where(usable, values, np.nan), ILL_CONDITIONED.format(worst=spectrum.condition.max()) if spectrum.system.rank else DEAD
+    )
 
 
 def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:

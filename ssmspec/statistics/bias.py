@@ -3,10 +3,8 @@
 import numpy as np
 
 from ssmspec.grid import FloatArray
-from ssmspec.statistics.spectrum import CONDITION_LIMIT, LayerSpectrum
+from ssmspec.statistics.spectrum import CONDITION_LIMIT, ILL_CONDITIONED, LayerSpectrum
 from ssmspec.statistics.values import Values
-
-ILL_CONDITIONED = "the state matrix has no usable eigenvectors (condition number {worst:.1e}, limit 1e8), so there are no residues"
 
 
 def bias_slope(spectrum: LayerSpectrum) -> Values:

@@ -6,6 +6,8 @@ from ssmspec.statistics.quadrature import pole_distances
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.statistics.values import Values
 
+MEMORY_TOKENS = (1024, 4096, 32768)
+
 
 def aliased_share(spectrum: LayerSpectrum) -> Values:
     """Share of poles with |Im a| Delta > pi, which turn up at another frequency."""
@@ -28,6 +30,12 @@ def half_life(spectrum: LayerSpectrum) -> Values:
     """ln 2 times the time constant."""
     constant = time_constant(spectrum)
     return Values(np.log(2) * constant.values, constant.reason)
+
+
+def memory_shares(spectrum: LayerSpectrum) -> dict[int, float]:
+    """Share of all copies whose half-life is longer than 1024, 4096, 32768 samples; one too long for double precision counts as longer."""
+    lives = half_life(spectrum).values
+    return {tokens: float((np.isnan(lives) | (lives > tokens)).mean()) for tokens in MEMORY_TOKENS}
 
 
 def alpha_hat(spectrum: LayerSpectrum) -> Values:

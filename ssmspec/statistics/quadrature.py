@@ -18,7 +18,7 @@ FRACTION = 0.5  # of the distance to the nearest pole
 MAX_PANELS = 20_000
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(ORDER)
 # values at the nodes -> Legendre coefficients, exact for polynomials of degree < ORDER
-_TO_COEFFICIENTS = (np.polynomial.legendre.legvander(_NODES, ORDER - 1) * _WEIGHTS[:, None] * (np.arange(ORDER) + 0.5)).T
+TO_COEFFICIENTS = (np.polynomial.legendre.legvander(_NODES, ORDER - 1) * _WEIGHTS[:, None] * (np.arange(ORDER) + 0.5)).T
 
 
 def pole_distances(diagonal: StateSpace) -> tuple[FloatArray, FloatArray]:
@@ -51,7 +51,7 @@ class Panels:
 
     def coefficients(self, values: FloatArray) -> FloatArray:
         """Legendre coefficients (K, P, ORDER) of the integrand on every panel, from its values at `nodes()`."""
-        return values.reshape(len(self.edges), -1, ORDER) @ _TO_COEFFICIENTS.T
+        return values.reshape(len(self.edges), -1, ORDER) @ TO_COEFFICIENTS.T
 
 
 def panels(diagonal: StateSpace) -> Panels | None:

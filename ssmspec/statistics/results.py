@@ -23,6 +23,7 @@ class LayerAnalysis:
 
     Args:
         step_range: smallest and largest Delta [model time per sample]; None for layers that store discrete poles.
+        memory: of selective layers, the share of copies whose half-life is longer than so many samples (tokens).
         problem: why no number of this layer can be trusted; then every statistic is null and curve is None.
         poles: (K, N) upper half, of the s-plane where continuous_poles, else of the z-plane.
     """
@@ -47,6 +48,7 @@ class LayerAnalysis:
     curve: Curve | None
     poles: ComplexArray
     continuous_poles: bool
+    memory: Mapping[int, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,23 @@
 """One layer on the grid of the statistics: what several statistics need, computed once and on demand."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from ssmspec.backends import CauchySum
 from ssmspec.grid import FloatArray, FrequencyGrid, theta_nodes
-from ssmspec.response import squared_magnitude
+from ssmspec.response import discrete_response, squared_magnitude
 from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, discrete_poles, homogeneous_scale, modal_form
 from ssmspec.statistics.energy import TOLERANCE, ClosedEnergy, closed_energy, quantile
+from ssmspec.statistics.hankel import hankel_singular_values
 from ssmspec.statistics.peak import Peak, find_peak
-from ssmspec.statistics.quadrature import Integral, panels
+from ssmspec.statistics.quadrature import Integral, Panels, panels
+from ssmspec.statistics.variation import Variation, total_variation, variation_from_samples
 
 CONDITION_LIMIT = 1e8  # of eigenvectors; beyond it residues of a low-rank system have no digits to trust
+ILL_CONDITIONED = "the state matrix has no usable eigenvectors (condition number {worst:.1e}, limit 1e8), so there are no residues"
+VARIATION_TOLERANCE = 1e-6  # relative error above which a total variation is null
 COPIES_AT_ONCE = 1 << 21  # numbers per array where pairs of modes or quadrature nodes are formed
 
 
@@ -25,6 +29,7 @@ class Band:
     low: FloatArray
     centroid: FloatArray
     rolloff: FloatArray
+    variation: FloatArray
     relative_error: FloatArray
     peak: Peak
 
@@ -94,6 +99,11 @@ class LayerSpectrum:
         return np.asarray(result)
 
     @cached_property
+    def hankel(self) -> FloatArray:
+        """Hankel singular values in falling order, (K, 2N)."""
+        return hankel_singular_values(self.modal)
+
+    @cached_property
     def band(self) -> Band:
         """Energies, centroid, roll-off and peak of every copy."""
         modes = self.modal.modes
@@ -101,7 +111,7 @@ class LayerSpectrum:
         parts = [self._band_of(start, min(start + count, self.system.copies)) for start in range(0, self.system.copies, count)]
         if len(parts) == 1:
             return parts[0]
-        fields = ("total", "low", "centroid", "rolloff", "relative_error")
+        fields = ("total", "low", "centroid", "rolloff", "variation", "relative_error")
         joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in fields}
         gains = np.concatenate([part.peak.gain for part in parts])
         thetas = np.concatenate([part.peak.theta for part in parts])
@@ -112,9 +122,9 @@ class LayerSpectrum:
         cut = panels(modal)
         if cut is None:
             nothing = np.full(stop - start, np.nan)
-            return Band(nothing, nothing, nothing, nothing, np.full(stop - start, np.inf), Peak(nothing, nothing))
+            return Band(nothing, nothing, nothing, nothing, nothing, np.full(stop - start, np.inf), Peak(nothing, nothing))
         nodes = cut.nodes()
-        values = squared_magnitude(system, nodes, self.cauchy_sum, with_skip=self.with_skip)
+        values, variation = self._sampled(system, modal, cut, nodes)
         integral = Integral(cut.edges, cut.coefficients(values))
         corner = np.full(stop - start, self.corner)
         total, low, error = integral.total(), integral.up_to(corner), integral.relative_error()
@@ -138,8 +148,22 @@ class LayerSpectrum:
             centroid=centroid,
             rolloff=np.where(trusted, rolloff, np.nan),
             relative_error=error,
+            variation=np.where(variation.relative_error <= VARIATION_TOLERANCE, variation.value, np.nan),
             peak=find_peak(system, nodes, values, self.cauchy_sum, with_skip=self.with_skip),
         )
+
+    def _sampled(self, system: StateSpace, modal: StateSpace, cut: Panels, nodes: FloatArray) -> tuple[FloatArray, Variation]:
+        """|H|^2 at the nodes (K, F) and the total variation; one input and one output give both from the same samples of H."""
+        if system.outputs * system.inputs > 1:
+            return squared_magnitude(system, nodes, self.cauchy_sum, with_skip=self.with_skip), total_variation(modal)
+        prompt = replace(system, delay=0)
+        H = discrete_response(prompt, *theta_nodes(nodes), self.cauchy_sum)[:, 0, 0]
+        if system.sobolev is not None:
+            H = H * system.sobolev.weight(nodes, system.step)
+        variation = variation_from_samples(modal, cut, H)
+        if self.with_skip:
+            H = H * np.exp(-1j * nodes * system.delay) + system.D[:, 0]
+        return H.real**2 + H.imag**2, variation
 
     def _closed(self, system: StateSpace) -> ClosedEnergy | None:
         """The closed form holds for diagonal systems without beta and without D."""

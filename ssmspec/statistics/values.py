@@ -6,13 +6,15 @@ import numpy as np
 
 from ssmspec.grid import FloatArray
 
+DEAD = "the layer has no response (all residues are zero)"
+
 
 @dataclass(frozen=True, slots=True)
 class Values:
     """(K,) values, NaN where there is none, and why."""
 
     values: FloatArray
-    reason: str = "the layer has no response (all residues are zero)"
+    reason: str = DEAD
 
 
 @dataclass(frozen=True, slots=True)
