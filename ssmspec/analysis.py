@@ -1,7 +1,8 @@
 """From a checkpoint file to the statistics of its layers: the path through the whole package, in reading order."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import numpy as np
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.errors import LayerError, NoLayerError
-from ssmspec.families import FAMILIES, Detection, LayerTensors, ReadOptions, detect
-from ssmspec.grid import DEFAULT_POINTS, FrequencyGrid
+from ssmspec.families import Detection, LayerTensors, ReadOptions, detect, known_families
+from ssmspec.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
 from ssmspec.statespace import StateSpace, untrustworthy
 from ssmspec.statistics import (
     STATISTICS,
@@ -21,11 +22,15 @@ from ssmspec.statistics import (
     LayerSpectrum,
     Skipped,
     Summary,
+    memory_shares,
     summarize,
     unavailable,
 )
 
 Progress = Callable[[str, int, int], None]
+
+SHARED = "(shared module)"  # how the reason ends for which a layer is skipped that is a copy of another
+FINGERPRINT = 1 << 14  # bytes of a tensor that are compared to tell layers apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +40,7 @@ class AnalysisOptions:
     Args:
         layers: exact names, globs or indices of layers; empty means all.
         family: read with this family only.
-        read: what a file may not say (discretization, LRU convention, length, operating point).
+        read: what a file may not say (discretization, LRU convention, length, operating point, mapping).
         backend: name of an engine; None lets the size of the work decide.
         points: F of the log-spaced grid.
         with_skip: include D.
@@ -65,10 +70,10 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
     options = options or AnalysisOptions()
     checkpoint = open_checkpoint(path)
     grid = FrequencyGrid.default(options.points)
-    detection = find_layers(checkpoint, options.family)
+    detection = find_layers(checkpoint, options.family, options.read)
     systems, skipped = read_systems(checkpoint, detection, options.read)
     systems = select_layers(systems, options.layers, checkpoint)
-    backend = options.backend or choose_backend(sum(_pairs(system, options.points) for system in systems))
+    backend = options.backend or choose_backend(sum(pairs_of(system, options.points) for system in systems))
     engine = load_backend(backend)
     layers = []
     for done, system in enumerate(systems):
@@ -91,15 +96,20 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
     )
 
 
-def find_layers(checkpoint: Checkpoint, family: str | None = None) -> Detection:
+def find_layers(checkpoint: Checkpoint, family: str | None = None, options: ReadOptions | None = None) -> Detection:
     """SSM layers of an open checkpoint by tensor names and shapes.
 
     Raises:
-        LayerError: an unknown family name. NoLayerError: no layer; the text says what was seen and which family comes nearest.
+        LayerError: an unknown family name, or a mapping that names no layer. NoLayerError: no layer; the text says what was seen and
+            which family comes nearest.
     """
-    if family is not None and family not in FAMILIES:
-        raise LayerError(f"family {family!r} is unknown; choose one of {', '.join(FAMILIES)}")
-    detection = detect(checkpoint.tensors, FAMILIES.values() if family is None else [FAMILIES[family]])
+    families = known_families(options or ReadOptions())
+    if family is not None and family not in families:
+        raise LayerError(f"family {family!r} is unknown; choose one of {', '.join(families)}")
+    try:
+        detection = detect(checkpoint.tensors, families.values() if family is None else [families[family]])
+    except LayerError as error:
+        raise LayerError(f"{checkpoint.path}: {error}") from error
     if detection.layers:
         return detection
     wanted = "SSM layer" if family is None else f"layer of family {family}"
@@ -107,7 +117,11 @@ def find_layers(checkpoint: Checkpoint, family: str | None = None) -> Detection:
     seen = f"{len(names)} tensors such as {', '.join(names[:3])}" if names else "no tensors at all"
     near = "; ".join(f"{miss.prefix}: {miss.describe()}" for miss in detection.near_misses[:1])
     more = f" (and {len(detection.near_misses) - 1} more)" if len(detection.near_misses) > 1 else ""
-    advice = f"; {near}{more}" if near else "; no known family comes near ('ssmspec families' lists them)"
+    advice = (
+        f"; {near}{more}"
+        if near
+        else "; no known family comes near ('ssmspec families' lists them; 'ssmspec inspect --suggest-map' drafts a mapping for others)"
+    )
     raise NoLayerError(f"{checkpoint.path}: no {wanted} found: it holds {seen}{advice}")
 
 
@@ -117,17 +131,17 @@ def read_systems(checkpoint: Checkpoint, detection: Detection, options: ReadOpti
     Raises:
         LayerError: every layer contradicts its family; otherwise such a layer is among the skipped.
     """
+    families = known_families(options)
+    options = replace(options, config=checkpoint.config)
     systems: list[StateSpace] = []
     skipped = [Skipped(miss.prefix, miss.describe()) for miss in detection.near_misses]
-    seen: dict[bytes, str] = {}
     problems: list[LayerError] = []
-    for layer in detection.layers:
-        original = seen.setdefault(_fingerprint(layer), layer.name)
+    for layer, original in zip(detection.layers, _originals(detection.layers), strict=True):
         if original != layer.name:
-            skipped.append(Skipped(layer.name, f"the same tensors as {original} (shared module)"))
+            skipped.append(Skipped(layer.name, f"the same tensors as {original} {SHARED}"))
             continue
         try:
-            systems += FAMILIES[layer.family].read(layer, options)
+            systems += families[layer.family].read(layer, options)
         except LayerError as error:
             problems.append(error)
             skipped.append(Skipped(layer.name, str(error)))
@@ -136,12 +150,32 @@ def read_systems(checkpoint: Checkpoint, detection: Detection, options: ReadOpti
     return systems, skipped
 
 
-def _fingerprint(layer: LayerTensors) -> bytes:
-    """Bytes that differ between distinct layers: shapes and the first rows of every tensor of the layer."""
+def _originals(layers: Sequence[LayerTensors]) -> list[str]:
+    """For every layer the name of the first one with the same tensors, mostly its own.
+
+    Matrices may be gigabytes in all, so they are looked at only where all vectors agree.
+    """
+    alike: dict[bytes, list[int]] = defaultdict(list)
+    for index, layer in enumerate(layers):
+        alike[_fingerprint(layer, matrices=False)].append(index)
+    originals = [layer.name for layer in layers]
+    for group in alike.values():
+        seen: dict[bytes, str] = {}
+        for index in group if len(group) > 1 else ():
+            originals[index] = seen.setdefault(_fingerprint(layers[index], matrices=True), layers[index].name)
+    return originals
+
+
+def _fingerprint(layer: LayerTensors, *, matrices: bool) -> bytes:
+    """Bytes that differ between distinct layers: shapes, and the first 64 rows of every tensor but not much more than FINGERPRINT bytes."""
     parts = []
     for role, tensor in sorted(layer.tensors.items()):
-        values = tensor.read(slice(0, 64)) if tensor.shape else tensor.read()
-        parts.append(f"{layer.family} {role} {tensor.shape} {tensor.dtype} ".encode() + np.ascontiguousarray(values).tobytes())
+        parts.append(f"{layer.family} {role} {tensor.shape} {tensor.dtype} ".encode())
+        if not tensor.shape:
+            parts.append(np.ascontiguousarray(tensor.read()).tobytes())
+        elif matrices or len(tensor.shape) == 1:
+            row = 8 * int(np.prod(tensor.shape[1:]))
+            parts.append(np.ascontiguousarray(tensor.read(slice(0, max(1, min(64, FINGERPRINT // max(1, row)))))).tobytes())
     return b"".join(parts)
 
 
@@ -194,7 +228,7 @@ def load_system(path: Path | str, layer: str, options: ReadOptions, family: str 
         SsmspecError: as `analyze`; also a layer whose numbers cannot be trusted.
     """
     checkpoint = open_checkpoint(path)
-    systems, _ = read_systems(checkpoint, find_layers(checkpoint, family), options)
+    systems, _ = read_systems(checkpoint, find_layers(checkpoint, family, options), options)
     system = select_one(systems, layer, checkpoint)
     problem = untrustworthy(system)
     if problem:
@@ -202,17 +236,22 @@ def load_system(path: Path | str, layer: str, options: ReadOptions, family: str 
     return system
 
 
-def analyze_layer(system: StateSpace, grid: FrequencyGrid, engine: CauchySum, *, with_skip: bool = False) -> LayerAnalysis:
-    """Every statistic of one layer, with its curve of |H| and its poles."""
+def analyze_layer(
+    system: StateSpace, grid: FrequencyGrid, engine: CauchySum, *, with_skip: bool = False, spectrum: LayerSpectrum | None = None
+) -> LayerAnalysis:
+    """Every statistic of one layer, with its curve of |H| and its poles; `spectrum` is that of the same system, where there is one."""
     problem = untrustworthy(system)
     notes: tuple[str, ...] = ()
-    curve, poles = None, system.poles
+    values: dict[str, FloatArray] = {}
+    gaps: dict[str, str] = {}
+    curve, poles, memory = None, system.poles, None
     if problem:
         statistics = {name: unavailable(statistic.unit, problem) for name, statistic in STATISTICS.items()}
     else:
-        spectrum = LayerSpectrum(system, grid, engine, with_skip=with_skip)
-        statistics, gaps = _all_statistics(spectrum)
-        curve, poles, notes = _curve(spectrum), spectrum.modal.poles, _observations(spectrum) + gaps
+        spectrum = spectrum or LayerSpectrum(system, grid, engine, with_skip=with_skip)
+        statistics, values, gaps = _all_statistics(spectrum)
+        curve, poles, notes = _curve(spectrum), spectrum.modal.poles, (*_observations(spectrum), *gaps.values())
+        memory = memory_shares(spectrum) if system.operating_point else None
     direct = system.discretization == "direct"
     return LayerAnalysis(
         name=system.name,
@@ -235,6 +274,9 @@ def analyze_layer(system: StateSpace, grid: FrequencyGrid, engine: CauchySum, *,
         curve=curve,
         poles=poles,
         continuous_poles=not direct,
+        memory=memory,
+        values=values,
+        gaps=gaps,
     )
 
 
@@ -243,18 +285,18 @@ def _finite_range(values: np.ndarray) -> tuple[float, float] | None:
     return (float(finite.min()), float(finite.max())) if finite.size else None
 
 
-def _all_statistics(spectrum: LayerSpectrum) -> tuple[dict[str, Summary], tuple[str, ...]]:
-    """Summaries by name, and a line for every statistic that only some copies have."""
-    summaries, gaps = {}, []
+def _all_statistics(spectrum: LayerSpectrum) -> tuple[dict[str, Summary], dict[str, FloatArray], dict[str, str]]:
+    """Summaries and values (K,) by name, and a line for every statistic that only some copies have."""
+    summaries, everything, gaps = {}, {}, {}
     alive = spectrum.magnitude.max(axis=1) > 0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for name, statistic in STATISTICS.items():
             values = statistic.function(spectrum)
-            summaries[name] = summarize(values, statistic.unit)
+            summaries[name], everything[name] = summarize(values, statistic.unit), values.values
             missing = int((~np.isfinite(values.values) & alive).sum())
-            if 0 < missing < len(alive):
-                gaps.append(f"{name} has no value for {missing} of {len(alive)} copies ({values.reason}); they are left out of it")
-    return summaries, tuple(gaps)
+            if 0 < missing < len(alive) and not values.by_definition:
+                gaps[name] = f"{name} has no value for {missing} of {len(alive)} copies ({values.reason}); they are left out of it"
+    return summaries, everything, gaps
 
 
 def _curve(spectrum: LayerSpectrum) -> Curve:
@@ -274,7 +316,7 @@ def _observations(spectrum: LayerSpectrum) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _pairs(system: StateSpace, points: int) -> float:
+def pairs_of(system: StateSpace, points: int) -> float:
     """Pole-node pairs that the statistics of a layer take: two passes over the grid and about 200 quadrature nodes per pole."""
     sums = min((system.outputs + system.rank) * (system.inputs + system.rank), 4 * system.modes)
     return float(system.copies) * system.modes * sums * (2 * points + 200 * system.modes * (2 if system.rank else 1))

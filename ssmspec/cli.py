@@ -41,6 +41,11 @@ class LruConvention(StrEnum):
     pre_update = "pre-update"
 
 
+class ResidueName(StrEnum):
+    unit = "unit"
+    rms = "rms"
+
+
 class AxisName(StrEnum):
     theta = "theta"
     omega = "omega"
@@ -62,6 +67,16 @@ Length = Annotated[
 Point = Annotated[
     str | None,
     typer.Option("--operating-point", help="Selective layers: delta=V,B=V,C=V with numbers or .npy files; default: the bias point."),
+]
+Residues = Annotated[
+    ResidueName, typer.Option("--residues", help="Selective layers without given B and C: B = C = 1, or the rms over white input.")
+]
+Calibration = Annotated[
+    Path | None, typer.Option("--calibration", help="Selective layers: recorded '<layer>/delta', '<layer>/B', '<layer>/C' (.npz).")
+]
+MapFile = Annotated[
+    Path | None,
+    typer.Option("--map", help="A TOML file that says how the tensors of an unknown layout are to be read.", show_default=False),
 ]
 Backend = Annotated[str | None, typer.Option("--backend", help="Engine: reference or cpu. Default: by the size of the work.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -123,6 +138,9 @@ def analyze(
     discretization: Discretize = None,
     lru_convention: Convention = None,
     operating_point: Point = None,
+    residues: Residues = ResidueName.unit,
+    calibration: Calibration = None,
+    map_file: MapFile = None,
     length: Length = None,
 ) -> None:
     """Show what every layer does to every frequency, and its frequency bias.
@@ -136,7 +154,7 @@ def analyze(
     options = AnalysisOptions(
         layers=tuple(layer or ()),
         family=family,
-        read=_read_options(discretization, lru_convention, length, operating_point),
+        read=_read_options(discretization, lru_convention, length, operating_point, residues, calibration, map_file),
         backend=backend,
         points=points,
         with_skip=with_skip,
@@ -230,9 +248,17 @@ def _write_pictures(folder: Path, found: list["CheckpointAnalysis"], sample_rate
 
 
 def _read_options(
-    discretization: DiscretizationName | None, lru_convention: LruConvention | None, length: int | None, operating_point: str | None
+    discretization: DiscretizationName | None,
+    lru_convention: LruConvention | None,
+    length: int | None,
+    operating_point: str | None,
+    residues: ResidueName,
+    calibration: Path | None,
+    map_file: Path | None,
 ) -> "ReadOptions":
     from ssmspec.families import ReadOptions
+    from ssmspec.families.calibration import open_calibration
+    from ssmspec.families.mapping import load_mapping
     from ssmspec.families.operating_point import parse_operating_point
 
     return ReadOptions(
@@ -240,6 +266,9 @@ def _read_options(
         lru_convention=None if lru_convention is None else lru_convention.value,
         length=length,
         operating_point=None if operating_point is None else parse_operating_point(operating_point),
+        residues=residues.value,
+        calibration=None if calibration is None else open_calibration(calibration),
+        mapping=() if map_file is None else load_mapping(map_file),
     )
 
 
@@ -257,6 +286,9 @@ def response(
     discretization: Discretize = None,
     lru_convention: Convention = None,
     operating_point: Point = None,
+    residues: Residues = ResidueName.unit,
+    calibration: Calibration = None,
+    map_file: MapFile = None,
     length: Length = None,
 ) -> None:
     """Write the complex frequency response of one layer, with D.
@@ -267,7 +299,9 @@ def response(
     from ssmspec.report.arrays import frequency_grid, write_arrays
     from ssmspec.response import frequency_response
 
-    system = _load(checkpoint, layer, family, _read_options(discretization, lru_convention, length, operating_point))
+    system = _load(
+        checkpoint, layer, family, _read_options(discretization, lru_convention, length, operating_point, residues, calibration, map_file)
+    )
     grid = frequency_grid(system.step, axis.value, points, theta)
     pairs = float(system.copies) * system.modes * system.inputs * system.outputs * grid.values.size
     engine = load_backend(backend or choose_backend(pairs))
@@ -291,6 +325,9 @@ def impulse(
     discretization: Discretize = None,
     lru_convention: Convention = None,
     operating_point: Point = None,
+    residues: Residues = ResidueName.unit,
+    calibration: Calibration = None,
+    map_file: MapFile = None,
 ) -> None:
     """Write the convolution kernel of one layer, without D and without a beta weight.
 
@@ -299,7 +336,12 @@ def impulse(
     from ssmspec.report.arrays import write_arrays
     from ssmspec.response import impulse_response
 
-    system = _load(checkpoint, layer, family, _read_options(discretization, lru_convention, kernel_length, operating_point))
+    system = _load(
+        checkpoint,
+        layer,
+        family,
+        _read_options(discretization, lru_convention, kernel_length, operating_point, residues, calibration, map_file),
+    )
     kernel = impulse_response(system, length)
     write_arrays(output, checkpoint, {"kernel": kernel, "D": system.D, "name": system.name, "family": system.family})
     beta = ("the beta weight is not in the kernel: it has zero phase, so it belongs to the response alone",) if system.sobolev else ()
@@ -318,39 +360,4 @@ def _written(output: Path, assumptions: Iterable[str]) -> None:
     _message(f"wrote {output}")
 
 
-@app.command()
-def inspect(checkpoint: CheckpointPath, as_json: AsJson = False) -> None:
-    """Show what is in a checkpoint: SSM layers with the evidence, near misses, and everything else."""
-    from ssmspec.inspection import inspect_checkpoint
-    from ssmspec.report.documents import to_json
-    from ssmspec.report.tables import console, inspection_tables
-
-    document = inspect_checkpoint(checkpoint)
-    if as_json:
-        typer.echo(to_json(document))
-        return
-    console().print(inspection_tables(document), highlight=False)
-
-
-@app.command()
-def families(as_json: AsJson = False) -> None:
-    """List the supported checkpoint families with their tensors and sources."""
-    from ssmspec.families import FAMILIES
-    from ssmspec.report.documents import to_json
-    from ssmspec.report.tables import console, plain_table
-
-    listed = [
-        {
-            "name": family.name,
-            "title": family.title,
-            "selective": family.selective,
-            "tensors": [{slot.names: slot.shape for slot in template.values() if not slot.optional} for template in family.templates],
-            "source": family.source,
-        }
-        for family in FAMILIES.values()
-    ]
-    if as_json:
-        typer.echo(to_json({"schema": "ssmspec.families/1", "families": listed}))
-        return
-    rows = [(f.name, f.title, ", ".join(s.names for s in f.templates[0].values() if not s.optional), f.source) for f in FAMILIES.values()]
-    console().print(plain_table(f"{len(rows)} families", ("family", "what it is", "tensors", "source"), rows), highlight=False)
+from ssmspec import cli_check, cli_inspect, cli_plot  # noqa: E402, F401  (commands in modules of their own; they need the app above)

@@ -261,7 +261,7 @@ def untrustworthy(system: StateSpace) -> str | None:
     if (system.step <= 0).any():
         return f"the smallest step is {system.step.min():.3g}, and a step must be positive"
     beta = () if system.sobolev is None else (("beta", system.sobolev.beta),)
-    return _growing_pole(system) or _not_finite(("B", system.B), ("C", system.C), ("D", system.D), *beta)
+    return growing_pole(system) or _not_finite(("B", system.B), ("C", system.C), ("D", system.D), *beta)
 
 
 def _not_finite(*arrays: tuple[str, np.ndarray]) -> str | None:
@@ -272,16 +272,20 @@ def _not_finite(*arrays: tuple[str, np.ndarray]) -> str | None:
     return None
 
 
-def _growing_pole(system: StateSpace) -> str | None:
+def growing_pole(system: StateSpace) -> str | None:
+    """How many poles do not decay, and the worst of them; None without one, and where a low-rank part with NaN leaves no poles."""
     if system.discretization == "direct":
         growth, condition = np.abs(system.poles) - 1, "|z| >= 1"
     elif system.P is None:
         growth, condition = system.poles.real, "Re a >= 0"
     else:
         A = real_realization(system)[0]
-        growth, condition = np.linalg.eigvals(np.unique(A.reshape(len(A), -1), axis=0).reshape(-1, *A.shape[1:])).real, "Re a >= 0"
+        unique, inverse = np.unique(A.reshape(len(A), -1), axis=0, return_inverse=True)
+        if not np.isfinite(unique).all():
+            return None
+        growth, condition = np.linalg.eigvals(unique.reshape(-1, *A.shape[1:])).real[inverse.reshape(-1)], "Re a >= 0"
     count = int((growth >= 0).sum())
     if not count:
         return None
-    copy, mode = np.unravel_index(int(np.argmax(growth)), growth.shape)
+    copy, mode = np.unravel_index(int(np.nanargmax(growth)), growth.shape)
     return f"{count} of {growth.size} poles do not decay ({condition}); the worst is pole {mode} of copy {copy}"

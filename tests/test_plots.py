@@ -1,15 +1,11 @@
 """Pictures are tested on what they draw: data, labels, units, no overlapping text."""
 
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from drawing import labels, overlapping
 from locations import SAMPLES
-from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from ssmspec.analysis import analyze
 from ssmspec.report.plots import layer_figure, overview_figure, plot_analysis
@@ -18,28 +14,6 @@ S4D = analyze(SAMPLES / "s4d_trained.safetensors")
 LRU = analyze(SAMPLES / "lru_trained.npz")
 MAMBA = analyze(SAMPLES / "mamba1_trained.safetensors")
 THETA = S4D.grid.values
-
-
-def labels(figure: Figure) -> set[str]:
-    return {text for axes in figure.axes for text in (axes.get_xlabel(), axes.get_ylabel()) if text}
-
-
-def beyond_the_axis(axis: Axis) -> list[Text]:
-    """Labels of ticks that matplotlib keeps but does not draw, because they lie outside of the limits."""
-    low, high = sorted(axis.get_view_interval())
-    ticks = axis.get_major_ticks() + axis.get_minor_ticks()
-    return [label for tick in ticks if not low <= tick.get_loc() <= high for label in (tick.label1, tick.label2)]
-
-
-def overlapping(figure: Figure) -> list[tuple[str, str]]:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    renderer = canvas.get_renderer()
-    hidden = {label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in beyond_the_axis(axis)}
-    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip() and text not in hidden]
-    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
-    inside = [(name, box) for name, box in boxes if box.width > 0 and figure.bbox.overlaps(box)]
-    return [(a, b) for (a, left), (b, right) in combinations(inside, 2) if left.overlaps(right) and left.shrunk(0.9, 0.8).overlaps(right)]
 
 
 def test_overview_draws_the_median_of_every_layer_in_decibels() -> None:

@@ -46,3 +46,14 @@ def test_linked_files_exist() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         if not target.startswith("http"):
             assert (ROOT / target).exists(), target
+
+
+def test_every_statistic_and_distance_is_in_the_page_of_statistics() -> None:
+    from ssmspec.statistics.distances import DISTANCES
+
+    page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
+    for entry in (*STATISTICS.values(), *DISTANCES.values()):
+        line = next((line for line in page.splitlines() if line.startswith(f"| `{entry.name}` |")), None)
+        assert line is not None, entry.name
+        assert entry.source in line
+        assert f"| {entry.unit or '1'} |" in line

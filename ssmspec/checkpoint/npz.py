@@ -43,7 +43,7 @@ def read_npz(path: Path, archive: Archive) -> Contents:
 def _member(path: Path, archive: Archive, member: str) -> StoredTensor | None:
     label = f"npz member '{short(member)}'"
     try:
-        shape, fortran, dtype, start = _header(archive.read(member, HEAD, head=True))
+        shape, fortran, dtype, start = npy_header(archive.read(member, HEAD, head=True))
     except ValueError as error:
         raise problem(path, f"{label} has no valid .npy header ({error}); write the file again") from error
     if dtype.hasobject or dtype.name not in ITEMSIZE:
@@ -65,7 +65,12 @@ def _span(path: Path, place: Place, start: int, shape: tuple[int, ...], order: t
     return Span(path, place.offset + start, nbytes, strides, flags, place.member)
 
 
-def _header(head: bytes) -> tuple[tuple[int, ...], bool, "np.dtype[np.generic]", int]:
+def npy_header(head: bytes) -> tuple[tuple[int, ...], bool, "np.dtype[np.generic]", int]:
+    """Shape, Fortran order, dtype and length of the .npy header that `head` begins with.
+
+    Raises:
+        ValueError: no valid header.
+    """
     file = io.BytesIO(head)
     version = np.lib.format.read_magic(file)
     with warnings.catch_warnings():

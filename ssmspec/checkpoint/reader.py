@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from ssmspec.checkpoint.archive import Archive
+from ssmspec.checkpoint.eqx import NPY, is_equinox, read_equinox
 from ssmspec.checkpoint.flax_msgpack import read_flax
 from ssmspec.checkpoint.folders import choose, is_index, read_config, read_index
 from ssmspec.checkpoint.naming import natural_key
@@ -15,7 +16,7 @@ from ssmspec.checkpoint.tensors import Checkpoint, Contents, problem, short
 from ssmspec.checkpoint.torch_files import read_pickle, read_torch_legacy, read_torch_zip, root_pickle
 from ssmspec.errors import CheckpointError
 
-KNOWN = "safetensors, torch (.pt, .pth, .ckpt, .bin), npz, flax msgpack, or a folder with such a file"
+KNOWN = "safetensors, torch (.pt, .pth, .ckpt, .bin), npz, flax msgpack, Equinox (.eqx), or a folder with such a file"
 HEAD = 4096  # bytes read to recognize a container
 
 TORCH_MAGICS = (b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", b"L119547037146038801333356L")  # 0x1950a86a20f9469cfc6c pickled
@@ -25,7 +26,7 @@ FOREIGN = (
     (b"version https://git-lfs", "a git-lfs pointer, not the weights: run 'git lfs pull' or download the file itself"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, .h5), which is not read: convert it to safetensors or npz"),
     (b"GGUF", "a GGUF file (quantized for llama.cpp), which is not read: give the original safetensors or torch weights"),
-    (b"\x93NUMPY", "bare .npy data: arrays without names; save them with numpy.savez, under the names of the tensors"),
+    (NPY, "bare .npy data: arrays without names; save them with numpy.savez, under the names of the tensors"),
     (b"\x1f\x8b", "gzip data: unpack it first"),
     (b"BZh", "bzip2 data: unpack it first"),
     (b"\xfd7zXZ\x00", "xz data: unpack it first"),
@@ -102,6 +103,8 @@ def _read_zip(path: Path, archive: Archive) -> Contents:
 def _read_plain(path: Path, head: bytes, size: int) -> Contents:
     if any(magic in head[:40] for magic in TORCH_MAGICS):
         return read_torch_legacy(path, size)
+    if head.startswith(NPY) and is_equinox(path, head, size):
+        return read_equinox(path, size)
     for magic, text in FOREIGN:
         if head.startswith(magic):
             raise problem(path, text)
@@ -116,20 +119,20 @@ def _read_plain(path: Path, head: bytes, size: int) -> Contents:
         return read_pickle(path, size)
     if head[:1] and (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)):
         return read_flax(path, size)
+    if is_equinox(path, head, size):
+        return read_equinox(path, size)
     raise problem(path, _describe(path, head))
 
 
 def _describe(path: Path, head: bytes) -> str:
     if path.suffix == ".onnx":
         return f"an ONNX graph, which is not read; give the weights it was exported from: {KNOWN}"
-    first_line, _, rest = head.partition(b"\n")
-    if rest.startswith(b"\x93NUMPY") or path.suffix == ".eqx":
-        return "an Equinox file (.eqx): its arrays have no names, and this container is not readable yet; save the leaves with numpy.savez"
     if head.lstrip()[:1] == b"<":
         return f"an HTML or XML page, probably a failed download; expected {KNOWN}"
     if _is_json(head):
         return f"JSON text, not weights; expected {KNOWN}"
     if _is_text(head):
+        first_line = head.partition(b"\n")[0]
         return f"a text file ('{short(first_line.decode('utf-8', 'replace'), 40)}'); expected {KNOWN}"
     return f"no known container (starts with {head[:8].hex(' ')}); expected {KNOWN}"
 

@@ -207,7 +207,8 @@ class Checkpoint:
 
     Args:
         path: what was given: a file, an index or a folder.
-        container: "safetensors", "torch zip", "torch legacy", "pickle", "npz", "flax msgpack"; " (sharded)" behind it for several files.
+        container: "safetensors", "torch zip", "torch legacy", "pickle", "npz", "flax msgpack", "equinox"; " (sharded)" behind it for
+            several files.
         size: bytes on disk, all shards.
         tensors: by dotted name, in natural order ("blocks.10" after "blocks.2").
         config: config.json of the folder, or what the file itself says under hyper_parameters, config, args; plain values only.

@@ -1,12 +1,23 @@
 """Checkpoint families: which tensors a layer has, and the state space they mean. A new family is one file and one line here."""
 
+from ssmspec.families.annotated_s4 import ANNOTATED_S4, ANNOTATED_S4D
 from ssmspec.families.detection import Detection, NearMiss, detect
+from ssmspec.families.dss import DSS
+from ssmspec.families.gated_delta import GATED_DELTA
+from ssmspec.families.h3 import H3
+from ssmspec.families.linoss import LINOSS
 from ssmspec.families.lru import LRU
-from ssmspec.families.mamba import MAMBA1, MAMBA2
+from ssmspec.families.mamba1 import MAMBA1, ZAMBA
+from ssmspec.families.mamba2 import MAMBA2
+from ssmspec.families.mamba3 import MAMBA3
+from ssmspec.families.rg_lru import RG_LRU
 from ssmspec.families.s4_block import FREQBIAS_BLOCK, S4_DIAGONAL, S4_DPLR
 from ssmspec.families.s4_nplr import S4_NPLR
+from ssmspec.families.s4_v1 import S4_NPLR_V1
+from ssmspec.families.s4_v3 import S4_DIAGONAL_V2, S4_DIAGONAL_V3, S4_NPLR_V3
 from ssmspec.families.s4d import FREQBIAS_STANDALONE, S4D
 from ssmspec.families.s5 import S5
+from ssmspec.families.s5_torch import S5_TORCH
 from ssmspec.families.template import Family, LayerTensors, OperatingPoint, ReadOptions
 
 FAMILIES: dict[str, Family] = {
@@ -16,10 +27,30 @@ FAMILIES: dict[str, Family] = {
     "s4-dplr": S4_DPLR,
     "freqbias-block": FREQBIAS_BLOCK,
     "s4-nplr-v2": S4_NPLR,
+    "s4-nplr-v1": S4_NPLR_V1,
+    "s4-nplr-v3": S4_NPLR_V3,
+    "s4-diag-v3": S4_DIAGONAL_V3,
+    "s4-diag-v2": S4_DIAGONAL_V2,
+    "dss": DSS,
+    "h3": H3,
+    "annotated-s4": ANNOTATED_S4,
+    "annotated-s4d": ANNOTATED_S4D,
     "s5": S5,
+    "s5-torch": S5_TORCH,
     "lru": LRU,
+    "linoss": LINOSS,
+    "rg-lru": RG_LRU,
+    "gated-delta": GATED_DELTA,
     "mamba-1": MAMBA1,
+    "zamba": ZAMBA,
     "mamba-2": MAMBA2,
+    "mamba-3": MAMBA3,
 }
 
-__all__ = ["FAMILIES", "Detection", "Family", "LayerTensors", "NearMiss", "OperatingPoint", "ReadOptions", "detect"]
+
+def known_families(options: ReadOptions) -> dict[str, Family]:
+    """Families by name: those of the user's mapping file, then the built-in ones."""
+    return {family.name: family for family in options.mapping} | FAMILIES
+
+
+__all__ = ["FAMILIES", "Detection", "Family", "LayerTensors", "NearMiss", "OperatingPoint", "ReadOptions", "detect", "known_families"]

@@ -3,7 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
+from ssmspec.errors import LayerError
 from ssmspec.families.template import Family, Fit, LayerTensors, Template, Tensor, candidate_prefixes, fit, join
 
 NEAR = 0.5  # share of a template's required tensors from which an incomplete prefix is worth telling
@@ -21,6 +23,10 @@ class NearMiss:
 
     def describe(self) -> str:
         """One line: what it resembles and what speaks against it."""
+        return f"nearest family {self.family}: {self.reasons()}"
+
+    def reasons(self) -> str:
+        """What speaks against it."""
         parts = []
         if self.missing:
             parts.append("missing " + ", ".join(self.missing))
@@ -28,7 +34,7 @@ class NearMiss:
             parts.append("; ".join(self.wrong))
         if self.unexpected:
             parts.append("unexpected " + _shortened(self.unexpected))
-        return f"nearest family {self.family}: " + "; ".join(parts)
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,11 @@ class Detection:
 def detect(tensors: Mapping[str, Tensor], families: Iterable[Family]) -> Detection:
     """Match every template of every family to the tensor names and shapes; nothing is read, and the order of the tensors is kept.
 
-    Templates with longer name ends go first, because they explain more of a name; a tensor belongs to the first layer that claims it.
+    Families of a mapping file go first, then templates with longer name ends, because they explain more of a name; a tensor belongs to
+    the first layer that claims it.
+
+    Raises:
+        LayerError: a family of a mapping file that finds no layer.
     """
     families = tuple(families)
     by_last_word: dict[str, list[str]] = defaultdict(list)
@@ -52,8 +62,10 @@ def detect(tensors: Mapping[str, Tensor], families: Iterable[Family]) -> Detecti
     layers: list[LayerTensors] = []
     attempts: list[tuple[float, Family, Template, Fit]] = []
     pairs = [(family, template) for family in families for template in family.templates]
-    for family, template in sorted(pairs, key=lambda pair: -_depth(pair[1])):
+    for family, template in sorted(pairs, key=_rank):
         for prefix in candidate_prefixes(template, by_last_word):
+            if family.match is not None and not fnmatchcase(prefix, family.match):
+                continue
             found = fit(family, template, prefix, tensors)
             if claimed & set(found.names.values()):
                 continue
@@ -62,6 +74,9 @@ def detect(tensors: Mapping[str, Tensor], families: Iterable[Family]) -> Detecti
                 layers.append(_layer(family, found, tensors))
             else:
                 attempts.append((_score(template, found), family, template, found))
+    for family in families:
+        if family.match is not None and family.name not in {layer.family for layer in layers}:
+            raise LayerError(_without_layer(family, tensors, by_last_word))
     position = {name: index for index, name in enumerate(tensors)}
     layers.sort(key=lambda layer: min(position[name] for name in layer.tensor_names.values()))
     return Detection(tuple(layers), _near_misses(attempts, claimed, tensors, families))
@@ -77,9 +92,14 @@ def _layer(family: Family, found: Fit, tensors: Mapping[str, Tensor]) -> LayerTe
     )
 
 
-def _distance(found: Fit) -> tuple[int, int]:
-    """What is wrong in all, then what is missing: among equals, a tensor of another shape is nearer than none."""
-    return len(found.missing) + len(found.wrong), len(found.missing)
+def _distance(found: Fit) -> tuple[int, int, int]:
+    """What is wrong in all, then what is missing, then what is there: among equals, a tensor of another shape is nearer than none."""
+    return len(found.missing) + len(found.wrong), len(found.missing), -len(found.names)
+
+
+def _rank(pair: tuple[Family, Template]) -> tuple[bool, int]:
+    family, template = pair
+    return family.match is None, 0 if family.match is not None else -_depth(template)
 
 
 def _depth(template: Template) -> int:
@@ -93,6 +113,23 @@ def _score(template: Template, found: Fit) -> float:
     return 1 - len(found.missing) / required
 
 
+def _without_layer(family: Family, tensors: Mapping[str, Tensor], by_last_word: Mapping[str, list[str]]) -> str:
+    """Why a family of a mapping file finds no layer: what speaks against the nearest prefix, or where its names are instead."""
+    start = f"{family.source}: match {family.match!r} names no layer"
+    (template,) = family.templates
+    prefixes = list(candidate_prefixes(template, by_last_word))
+    fits = [fit(family, template, prefix, tensors) for prefix in prefixes if fnmatchcase(prefix, family.match or "")]
+    if fits:
+        best = min(fits, key=_distance)
+        if best.complete:
+            return f"{start}: the tensors of {best.prefix or 'the root'} belong to an earlier [[layer]]"
+        unexpected = _unexpected(template, best.prefix, tensors)
+        return f"{start}; nearest is {best.prefix or 'the root'}: " + NearMiss("", "", best.missing, best.wrong, unexpected).reasons()
+    if prefixes:
+        return f"{start}: its tensors are under {_shortened(tuple(repr(prefix) for prefix in prefixes))}"
+    return f"{start}: no tensor is called {' or '.join(slot.names for slot in template.values())}"
+
+
 def _near_misses(
     attempts: list[tuple[float, Family, Template, Fit]], claimed: set[str], tensors: Mapping[str, Tensor], families: tuple[Family, ...]
 ) -> tuple[NearMiss, ...]:
@@ -101,7 +138,8 @@ def _near_misses(
     told: set[str] = set()
     for score, family, template, found in sorted(attempts, key=lambda attempt: _distance(attempt[3])):
         names = set(found.names.values()) | {wrong.split(" ", 1)[0] for wrong in found.wrong}
-        if names & (claimed | told) or score < NEAR or found.foreign:
+        nothing_fits = bool(found.missing) and not found.names
+        if names & (claimed | told) or score < NEAR or found.foreign or nothing_fits:
             continue
         told |= names
         best[found.prefix] = NearMiss(

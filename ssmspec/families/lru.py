@@ -1,7 +1,8 @@
 """LRU: z = exp(-exp(nu_log) + i exp(theta_log)), B scaled by exp(gamma_log), output Re (so half of the product is a residue).
 
 Whether y_t sees u_t (inclusive, the paper and most code) or only earlier inputs (pre-update: y_t = Re(C x_t) before x is updated) is
-written in no tensor; `--lru-convention` says it, and inclusive is assumed otherwise.
+written in no tensor; `--lru-convention` says it, and inclusive is assumed otherwise. LRURec keeps the three logarithms in the rows of
+`params_log`, and B and C as complex linear maps with biases, which add a constant and are not part of the response.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from ssmspec.families.parameterization import choose_discretization, fold
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
 from ssmspec.statespace import ComplexArray, FloatArray, StateSpace
 
+ROWS = ("nu_log", "theta_log", "gamma_log")  # of params_log
 CONVENTIONS = {"inclusive": 0, "pre-update": 1}
 
 _POLES = {
@@ -25,6 +27,10 @@ _POLES = {
 _SKIP = {"D": Slot("D", "I|O I", optional=True)}
 
 
+def _logarithm(layer: LayerTensors, role: str) -> FloatArray:
+    return layer.array("params_log")[ROWS.index(role)] if "params_log" in layer else layer.array(role)
+
+
 def _matrix(layer: LayerTensors, letter: str) -> ComplexArray:
     if letter in layer:
         return layer.complex_array(letter)
@@ -33,7 +39,7 @@ def _matrix(layer: LayerTensors, letter: str) -> ComplexArray:
 
 def _phase(layer: LayerTensors) -> FloatArray:
     with np.errstate(over="ignore"):
-        return np.exp(layer.array("theta_log"))
+        return np.exp(_logarithm(layer, "theta_log"))
 
 
 def _below_axis(phase: FloatArray) -> np.ndarray:
@@ -50,13 +56,15 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
         raise LayerError(f"LRU convention {options.lru_convention!r} is unknown; choose one of {', '.join(CONVENTIONS)}")
     phase = _phase(layer)
     with np.errstate(over="ignore", invalid="ignore"):
-        poles = np.exp(-np.exp(layer.array("nu_log")) + 1j * phase)[None]
-        B = (_matrix(layer, "B") * np.exp(layer.array("gamma_log"))[:, None])[None]
+        poles = np.exp(-np.exp(_logarithm(layer, "nu_log")) + 1j * phase)[None]
+        B = (_matrix(layer, "B") * np.exp(_logarithm(layer, "gamma_log"))[:, None])[None]
     poles, B, C = fold(_below_axis(phase)[None], poles, B, _matrix(layer, "C")[None] / 2)
     D = layer.array("D") if "D" in layer else np.zeros((C.shape[1], B.shape[2]))
-    assumptions = (
-        () if options.lru_convention else ("y_t sees u_t (inclusive); no tensor says so; --lru-convention pre-update is the alternative",)
-    )
+    assumptions: tuple[str, ...] = ()
+    if options.lru_convention is None:
+        assumptions = ("y_t sees u_t (inclusive); no tensor says so; --lru-convention pre-update is the alternative",)
+    if "params_log" in layer:
+        assumptions += ("biases of in_proj and out_proj, if any, add a constant that is not part of the response",)
     return [
         StateSpace(
             name=layer.name,
@@ -77,14 +85,16 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     """The values that the stored tensors must have for the given systems, by role: the inverse of `read`."""
     (system,) = systems
     phase = _phase(layer)
-    gamma = np.exp(layer.array("gamma_log"))
+    gamma = np.exp(_logarithm(layer, "gamma_log"))
     poles, B, C = fold(_below_axis(phase)[None], system.poles, system.B, system.C)
     turns = phase - np.mod(phase, 2 * np.pi)
     stored: dict[str, npt.NDArray[Any]] = {
         "nu_log": np.log(-np.log(np.abs(poles[0]))),
         "theta_log": np.log(np.mod(np.angle(poles[0]), 2 * np.pi) + turns),
-        "gamma_log": layer.array("gamma_log"),
+        "gamma_log": _logarithm(layer, "gamma_log"),
     }
+    if "params_log" in layer:
+        stored = {"params_log": np.stack([stored[row] for row in ROWS])}
     for letter, matrix in (("B", B[0] / gamma[:, None]), ("C", 2 * C[0])):
         if letter in layer:
             stored[letter] = layer.as_stored(letter, matrix)
@@ -98,12 +108,18 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
 LRU = Family(
     name="lru",
     title="LRU",
-    source="arXiv 2303.06349; NicolasZucchet/minimal-LRU, lru/model.py; DecodEPFL/SSM, src/neural_ssm/ssm/lti_cells.py",
+    source="arXiv 2303.06349; NicolasZucchet/minimal-LRU, lru/model.py; DecodEPFL/SSM, src/neural_ssm/ssm/lti_cells.py; "
+    "yueqirex/LRURec, model/lru.py; Gothos/LRU-pytorch, LRU_pytorch/LRU.py",
     templates=(
         _POLES | {"B": Slot("B|Bp", "N I ~"), "C": Slot("C", "O N ~")} | _SKIP,
         _POLES
         | {"B_re": Slot("B_re", "N I"), "B_im": Slot("B_im", "N I"), "C_re": Slot("C_re", "O N"), "C_im": Slot("C_im", "O N")}
         | _SKIP,
+        {
+            "params_log": Slot("params_log", "3 N"),
+            "B": Slot("in_proj.weight", "N I ~"),
+            "C": Slot("out_proj.weight", "O N ~"),
+        },
     ),
     read=read,
     write=write,

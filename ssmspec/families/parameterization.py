@@ -69,6 +69,18 @@ def inverse_softplus(y: FloatArray) -> FloatArray:
     return result
 
 
+def logarithm_of_decay(system: StateSpace) -> FloatArray:
+    """log z of real poles z, (K, N), for parameters that hold nothing else.
+
+    Raises:
+        LayerError: a pole that is not a real number between 0 and 1.
+    """
+    z = system.poles.real
+    if (system.poles.imag != 0).any() or not ((z > 0) & (z < 1)).all():
+        raise LayerError(f"layer {system.name}: a decay gate holds real poles between 0 and 1 only")
+    return np.asarray(np.log(z))
+
+
 def true_output_matrix(system: StateSpace, length: int) -> ComplexArray:
     """C from the stored C~ = C (I - Abar^L), (K, O, N), for a system that still holds C~ in its C.
 

@@ -1,12 +1,13 @@
 """What a family is: tensor-name templates, a reader and its inverse; and how names and shapes are matched to it.
 
 Names are matched by their end; what stands before is the layer's name. A shape is a list of symbols that must agree within a layer
-("H N" and "H"), numbers, alternatives ("H 1|H N"), and "~" for complex values: a trailing axis of 2, or a complex dtype.
+("H N" and "H"), numbers, multiples ("2N"), alternatives ("H 1|H N"), and "~" for complex values: a trailing axis of 2, or a complex
+dtype.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -49,14 +50,35 @@ class OperatingPoint:
     C: FloatArray | None = None
 
 
+class Calibration(Protocol):
+    """Recorded statistics of selective layers, see `ssmspec.families.calibration`."""
+
+    def record(self, layer: str, key: str) -> FloatArray | None: ...
+
+
+Residues = Literal["unit", "rms"]
+
+
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """What the user says about things that a file may not hold; None lets the family assume and say so."""
+    """What the user says about things that a file may not hold; None lets the family assume and say so.
+
+    Args:
+        residues: of selective layers without given B and C: B = C = 1, or the rms over inputs (`ssmspec.families.residues`).
+        calibration: recorded delta, B and C of selective layers; an operating point given beside it goes first.
+        config: configuration of the checkpoint, for what tensors cannot tell (limits of the step, groups, a norm without weights).
+        mapping: families of a mapping file, which go before the built-in ones.
+    """
 
     discretization: Discretization | None = None
     lru_convention: str | None = None
+    linoss_scheme: str | None = None
     length: int | None = None
     operating_point: OperatingPoint | None = None
+    residues: Residues = "unit"
+    calibration: Calibration | None = None
+    config: Mapping[str, object] = field(default_factory=dict)
+    mapping: tuple["Family", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +100,17 @@ class LayerTensors:
         Raises:
             LayerError: values that are not real numbers.
         """
+        return np.asarray(self._real(role).read(), dtype=np.float64)
+
+    def rows(self, role: str, start: int, stop: int) -> FloatArray:
+        """Rows start..stop-1 of a real tensor in float64; no other bytes of it are read."""
+        return np.asarray(self._real(role).read(slice(start, stop)), dtype=np.float64)
+
+    def _real(self, role: str) -> Tensor:
         tensor = self.tensors[role]
         if not tensor.dtype.startswith(("float", "bfloat", "int", "uint")):
             raise LayerError(f"layer {self.name}: tensor {self.tensor_names[role]} has dtype {tensor.dtype}, expected real numbers")
-        return np.asarray(tensor.read(), dtype=np.float64)
+        return tensor
 
     def complex_array(self, role: str) -> ComplexArray:
         """A tensor that holds complex values as such or as a trailing axis of (real, imaginary), in complex128."""
@@ -112,6 +141,7 @@ class Family:
         not_under: last words that a prefix must not have, because another template of the family ends with them.
         hints: last words of a layer name that make people expect this family.
         selective: the layer is linear only at an operating point.
+        match: glob of the prefixes that it may claim; such a family goes before those without, and must find a layer.
     """
 
     name: str
@@ -124,6 +154,7 @@ class Family:
     not_under: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
     selective: bool = False
+    match: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +229,9 @@ def _unify_one(symbols: list[str], tensor: Tensor, sizes: dict[str, int]) -> boo
     if len(symbols) != len(actual):
         return False
     for symbol, size in zip(symbols, actual, strict=True):
-        wanted = int(symbol) if symbol.isdigit() else sizes.setdefault(symbol, size)
+        letter = symbol.lstrip("0123456789")
+        factor = int(symbol.removesuffix(letter) or 1)
+        wanted = factor * sizes.setdefault(letter, size // factor) if letter else factor
         if wanted != size or size == 0:
             return False
     return True

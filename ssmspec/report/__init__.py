@@ -1,1 +1,1 @@
-"""Results as text, JSON, CSV and pictures. Only `plots` imports matplotlib."""
+"""Results as text, JSON, CSV and pictures. Only `plots` and `figures` import matplotlib."""

@@ -64,6 +64,7 @@ def _layer_document(layer: LayerAnalysis) -> Document:
         "assumptions": list(layer.assumptions),
         "notes": list(layer.notes),
         "problem": layer.problem,
+        "memory": None if layer.memory is None else {str(tokens): share for tokens, share in layer.memory.items()},
         "statistics": {name: asdict(summary) for name, summary in layer.statistics.items()},
     }
 

@@ -32,11 +32,16 @@ def analysis_table(analysis: CheckpointAnalysis, *, unicode: bool = True) -> Ren
         table.add_column(heading, justify="right" if heading == "#" else "left", overflow="fold")
     units = {name: analysis.layers[0].statistics[name].unit for name in headlines}
     for name in headlines:
-        table.add_column(f"{name}\n[{units[name]}]".replace("[", r"\["), overflow="fold")
+        table.add_column(label_of(name, units[name]), overflow="fold")
     table.add_column("median |H|, low to high theta", no_wrap=True)
     for index, layer in enumerate(analysis.layers):
         table.add_row(str(index), *_row(layer, headlines), _sparkline(layer, unicode=unicode))
     return Group(Text(_title(analysis), style="bold"), Text(), table, *_footnotes(analysis, headlines))
+
+
+def label_of(name: str, unit: str) -> str:
+    """A heading with its unit on a second line, safe from the markup of rich."""
+    return f"{name}\n[{unit}]".replace("[", r"\[") if unit else name
 
 
 def _title(analysis: CheckpointAnalysis) -> str:
@@ -57,14 +62,15 @@ def readable_size(size: float) -> str:
 def _row(layer: LayerAnalysis, headlines: Sequence[str]) -> list[RenderableType]:
     shape = f"{layer.copies} x {layer.modes}" + (f" ({layer.inputs} in, {layer.outputs} out)" if layer.inputs * layer.outputs > 1 else "")
     step = "-" if layer.step_range is None else _span(*layer.step_range)
-    return [Text(layer.name), layer.family, shape, step, *(_summary(layer.statistics[name]) for name in headlines)]
+    return [Text(layer.name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in headlines)]
 
 
 def _span(low: float, high: float) -> str:
     return f"{low:.3g}" if low == high else f"{low:.3g}..{high:.3g}"
 
 
-def _summary(summary: Summary) -> Text:
+def summary_text(summary: Summary) -> Text:
+    """A median with its range, or the word none."""
     if summary.median is None:
         return Text("none", style="dim")
     text = f"{summary.median:.3g}"
@@ -95,12 +101,27 @@ def sparkline(magnitude: FloatArray, bars: str) -> str:
 def _footnotes(analysis: CheckpointAnalysis, headlines: Iterable[str]) -> list[RenderableType]:
     lines: list[str] = [""]
     lines += [f"{name}: {MEANING[name]}" for name in headlines]
+    lines += _memory([layer for layer in analysis.layers if layer.memory is not None])
     lines += _grouped("assumed", [(text, layer.name) for layer in analysis.layers for text in layer.assumptions], len(analysis.layers))
     lines += _grouped("note", [(text, layer.name) for layer in analysis.layers for text in layer.notes], len(analysis.layers))
     lines += [f"no numbers for {layer.name}: {layer.problem}" for layer in analysis.layers if layer.problem]
     lines += _grouped("skipped", [(item.reason, item.name) for item in analysis.skipped], None)
     lines += [f"note: {note}" for note in analysis.notes]
     return [Text(line) for line in lines]
+
+
+def _memory(layers: Sequence[LayerAnalysis]) -> list[str]:
+    """How much of selective layers remembers long, over all of their copies (heads or channels)."""
+    if not layers:
+        return []
+    copies = sum(layer.copies for layer in layers)
+    totals: dict[int, float] = {}
+    for layer in layers:
+        for tokens, share in (layer.memory or {}).items():
+            totals[tokens] = totals.get(tokens, 0) + share * layer.copies / copies
+    shares = ", ".join(f"over {tokens // 1024}k tokens in {100 * share:.3g} %" for tokens, share in totals.items())
+    where = f"{copies} heads or channels" + (f" in {len(layers)} layers" if len(layers) > 1 else "")
+    return [f"memory of {where}: half-life (slowest pole, at the operating point) {shares}"]
 
 
 def _grouped(label: str, pairs: Iterable[tuple[str, str]], everything: int | None) -> list[str]:
@@ -156,8 +177,8 @@ def inspection_tables(document: Mapping[str, Any]) -> RenderableType:
         ]
         parts += [Text(), plain_table("near misses", ("under", "nearest family", "missing", "wrong", "unexpected"), near)]
     if document["other"]:
-        other = [(item["name"], str(item["count"]), _shape(item), item["dtype"]) for item in document["other"]]
-        parts += [Text(), plain_table("other tensors", ("name", "count", "shape", "dtype"), other)]
+        other = [(item["kind"], item["name"], str(item["count"]), _shape(item), item["dtype"]) for item in document["other"]]
+        parts += [Text(), plain_table("other tensors", ("what", "name", "count", "shape", "dtype"), other)]
     if document["config"]:
         parts += [Text(), Text("config: " + ", ".join(f"{key}={value}" for key, value in document["config"].items()))]
     return Group(*parts, *(Text(f"note: {note}") for note in document["notes"]))

@@ -54,7 +54,7 @@ def variation_beyond_nyquist(spectrum: LayerSpectrum) -> Values:
         return Values(nothing, "one step per mode, so there is no one Nyquist frequency in model time")
     usable = spectrum.condition <= CONDITION_LIMIT
     bound = variation_bound(modal, np.pi / modal.step[:, 0])
-    return Values(np.where(usable & (bound > 0), bound, np.nan), "a pole beyond the Nyquist frequency, or no response")
+    return Values(np.where(usable & (bound > 0), bound, np.nan), "a pole beyond the Nyquist frequency", by_definition=True)
 
 
 def hankel_norm(spectrum: LayerSpectrum) -> Values:

@@ -1,7 +1,7 @@
 """What an analysis of a checkpoint found: plain data, ready for tables, JSON, CSV and pictures."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ssmspec.grid import FloatArray, FrequencyGrid
 from ssmspec.statespace import ComplexArray
@@ -26,6 +26,8 @@ class LayerAnalysis:
         memory: of selective layers, the share of copies whose half-life is longer than so many samples (tokens).
         problem: why no number of this layer can be trusted; then every statistic is null and curve is None.
         poles: (K, N) upper half, of the s-plane where continuous_poles, else of the z-plane.
+        values: (K,) of every statistic, NaN where a copy has none, in the unit of `STATISTICS`; empty where there is a problem.
+        gaps: of statistics that only some copies have, a line that says how many lack it and why; among the notes, too.
     """
 
     name: str
@@ -49,6 +51,8 @@ class LayerAnalysis:
     poles: ComplexArray
     continuous_poles: bool
     memory: Mapping[int, float] | None = None
+    values: Mapping[str, FloatArray] = field(default_factory=dict)
+    gaps: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

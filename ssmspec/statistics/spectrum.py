@@ -1,5 +1,6 @@
 """One layer on the grid of the statistics: what several statistics need, computed once and on demand."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -18,7 +19,7 @@ from ssmspec.statistics.variation import Variation, total_variation, variation_f
 CONDITION_LIMIT = 1e8  # of eigenvectors; beyond it residues of a low-rank system have no digits to trust
 ILL_CONDITIONED = "the state matrix has no usable eigenvectors (condition number {worst:.1e}, limit 1e8), so there are no residues"
 VARIATION_TOLERANCE = 1e-6  # relative error above which a total variation is null
-COPIES_AT_ONCE = 1 << 21  # numbers per array where pairs of modes or quadrature nodes are formed
+NUMBERS_AT_ONCE = 1 << 21  # numbers per array where pairs of modes or quadrature nodes are formed
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +107,7 @@ class LayerSpectrum:
     @cached_property
     def band(self) -> Band:
         """Energies, centroid, roll-off and peak of every copy."""
-        modes = self.modal.modes
-        count = max(1, COPIES_AT_ONCE // max(4 * modes * modes, 3000 * modes))
-        parts = [self._band_of(start, min(start + count, self.system.copies)) for start in range(0, self.system.copies, count)]
+        parts = [self._band_of(start, stop) for start, stop in self._cuts()]
         if len(parts) == 1:
             return parts[0]
         fields = ("total", "low", "centroid", "rolloff", "variation", "relative_error")
@@ -130,17 +129,13 @@ class LayerSpectrum:
         total, low, error = integral.total(), integral.up_to(corner), integral.relative_error()
         with np.errstate(divide="ignore", invalid="ignore"):
             centroid = np.where(error <= TOLERANCE, integral.first_moment() / total, np.nan)
-        rolloff = quantile(integral.up_to, total, 0.95)
-        closed = self._closed(system)
+        closed, whole = self._closed(system), np.full(stop - start, np.pi)
+        energy: Callable[[FloatArray], FloatArray] = integral.up_to
         if closed is not None:
-            exact = np.maximum(closed.relative_error(np.full(stop - start, np.pi)), closed.relative_error(corner))
-            use = exact <= TOLERANCE
-            total, low, error = (
-                np.where(use, closed.up_to(np.full(stop - start, np.pi)), total),
-                np.where(use, closed.up_to(corner), low),
-                np.where(use, exact, error),
-            )
-            rolloff = np.where(use, quantile(closed.up_to, total, 0.95), rolloff)
+            exact = np.maximum(closed.relative_error(whole), closed.relative_error(corner))
+            energy = _preferring(closed.up_to, exact <= TOLERANCE, integral.up_to)
+            total, low, error = energy(whole), energy(corner), np.where(exact <= TOLERANCE, exact, error)
+        rolloff = quantile(energy, total, 0.95)
         trusted = error <= TOLERANCE
         return Band(
             total=np.where(trusted, total, np.nan),
@@ -165,8 +160,42 @@ class LayerSpectrum:
             H = H * np.exp(-1j * nodes * system.delay) + system.D[:, 0]
         return H.real**2 + H.imag**2, variation
 
+    def energy_shares(self, theta: FloatArray) -> FloatArray:
+        """E(theta)/E(pi) of every copy at theta (F,) in [0, pi], (K, F); NaN where the energy is not known to the tolerance."""
+        parts = [self._shares_of(start, stop, theta) for start, stop in self._cuts()]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.concatenate(parts) / self.band.total[:, None]
+
+    def _shares_of(self, start: int, stop: int, theta: FloatArray) -> FloatArray:
+        system = self.system.copy_slice(start, stop)
+        whole = np.full(stop - start, np.pi)
+        closed = self._closed(system)
+        if closed is not None and (closed.relative_error(whole) <= TOLERANCE).all():
+            energy = closed.up_to
+        else:
+            cut = panels(self.modal.copy_slice(start, stop))
+            if cut is None:
+                return np.full((stop - start, len(theta)), np.nan)
+            values = squared_magnitude(system, cut.nodes(), self.cauchy_sum, with_skip=self.with_skip)
+            energy = Integral(cut.edges, cut.coefficients(values)).up_to
+        return np.stack([energy(np.full(stop - start, at)) for at in theta], axis=1)
+
+    def _cuts(self) -> list[tuple[int, int]]:
+        """Ranges of copies whose pairs of modes and quadrature nodes fit in memory together."""
+        modes, copies = self.modal.modes, self.system.copies
+        nodes = 600 + 200 * modes * bool(self.modal.poles.imag.any())  # about 200 per resonance, a few hundred for decays alone
+        count = max(1, NUMBERS_AT_ONCE // max(4 * modes * modes, nodes))
+        return [(start, min(start + count, copies)) for start in range(0, copies, count)]
+
     def _closed(self, system: StateSpace) -> ClosedEnergy | None:
         """The closed form holds for diagonal systems without beta and without D."""
         if system.rank or system.sobolev is not None or self.with_skip:
             return None
         return closed_energy(system)
+
+
+def _preferring(
+    closed: Callable[[FloatArray], FloatArray], usable: np.ndarray, other: Callable[[FloatArray], FloatArray]
+) -> Callable[[FloatArray], FloatArray]:
+    """The closed form of the copies that can use it (K,), the other way for the rest; the other is not called where none needs it."""
+    return closed if usable.all() else lambda theta: np.where(usable, closed(theta), other(theta))

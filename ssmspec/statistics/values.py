@@ -11,10 +11,15 @@ DEAD = "the layer has no response (all residues are zero)"
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """(K,) values, NaN where there is none, and why."""
+    """(K,) values, NaN where there is none, and why.
+
+    Args:
+        by_definition: copies without a value are none that failed; the definition leaves them out.
+    """
 
     values: FloatArray
     reason: str = DEAD
+    by_definition: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,16 @@ def flax_bytes() -> bytes:
     return msgpack.packb({"params": {"D": array(np.arange(3.0))}, "opt_state": {"0": array(np.ones(2))}, "big": chunks, "n": [1, 2.5, "x"]})
 
 
+def equinox_bytes() -> bytes:
+    """A LinOSS layer between two other leaves."""
+    buffer = io.BytesIO(b"{}\n")
+    buffer.seek(0, io.SEEK_END)
+    shapes = ((2, 3), (4,), (4, 3, 2), (3, 4, 2), (3,), (4,), ())
+    for shape in shapes:
+        np.save(buffer, np.asfortranarray(np.ones(shape, np.float32)))
+    return buffer.getvalue()
+
+
 STATE = {
     "state_dict": {"D": torch.arange(4.0).reshape(2, 2).T, "c": torch.ones(2, dtype=torch.complex64).conj()},
     "args": {"n": np.float64(1)},
@@ -63,6 +73,7 @@ FILES = {
     "npz": npz_bytes(np.savez),
     "npz deflated": npz_bytes(np.savez_compressed),
     "flax": flax_bytes(),
+    "equinox": equinox_bytes(),
 }
 
 

@@ -83,12 +83,17 @@ class Recurrence:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One layer: its family, its tensors by suffix, the suffixes it can be read without, and what its module computes."""
+    """One layer: its family, its tensors by suffix, the suffixes it can be read without, and what its module computes.
+
+    Args:
+        length: what the user must give with --length, where the kernel depends on it and the file does not hold it.
+    """
 
     family: str
     tensors: Tensors
     truths: tuple[Recurrence, ...]
     optional: tuple[str, ...] = ()
+    length: int | None = None
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -547,6 +552,10 @@ def mamba2(rng: np.random.Generator) -> Example:
     return Example("mamba-2", tensors, (truth,), ("conv1d.bias", "norm.weight", "out_proj.weight"))
 
 
+import examples_s5_gates  # noqa: E402 - as above
+from examples_s4_history import S4_HISTORY  # noqa: E402 - it builds on what stands above
+from examples_selective import SELECTIVE  # noqa: E402 - as above
+
 FACTORIES: Mapping[str, Callable[[np.random.Generator], Example]] = {
     "s4d": s4d,
     "s4d-flat": s4d_flat,
@@ -571,6 +580,9 @@ FACTORIES: Mapping[str, Callable[[np.random.Generator], Example]] = {
     "lru-pairs": lru_pairs,
     "mamba-1": mamba1,
     "mamba-2": mamba2,
+    **S4_HISTORY,
+    **examples_s5_gates.EXAMPLES,
+    **SELECTIVE,
 }
 
 

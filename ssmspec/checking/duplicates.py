@@ -1,0 +1,55 @@
+"""The rule about modes that repeat a pole of their copy: they add a residue, and no new frequency or memory."""
+
+import numpy as np
+
+from ssmspec.checking.facts import LayerFacts
+from ssmspec.statespace import ComplexArray, FloatArray
+
+TOLERANCE = 1e-6  # relative distance of two poles; float32 rounds each to 6e-8
+TOLERATED = 1e-3  # share of modes: in layers with 1e5 real poles a few pairs meet by chance
+MIRRORED = 0.9  # share of complex modes with a twin from which both halves of conjugate pairs seem to be stored
+PAIRS_AT_ONCE = 1 << 22
+
+
+def duplicated_modes(facts: LayerFacts) -> str | None:
+    """More than TOLERATED modes whose pole is that of another mode of their copy.
+
+    A file that stores both halves of conjugate pairs (S5 without conj_sym, LinOSS, annotated S4) has every complex pole twice after
+    folding; there only the third one counts.
+    """
+    twins = _twins(_logarithms(facts))
+    members = twins + 1.0
+    complex_pole = facts.poles.imag != 0
+    mirrored = bool(complex_pole.any()) and float((twins[complex_pole] > 0).mean()) >= MIRRORED
+    allowed = np.where(complex_pole & mirrored, 2.0, 1.0)
+    surplus = np.where(members > allowed, 1 - allowed / members, 0).sum(axis=1)  # modes of a copy that could be merged into others
+    count = round(float(surplus.sum()))
+    if count <= TOLERATED * twins.size:
+        return None
+    copy = int(surplus.argmax())
+    pole = facts.poles[copy, int(members[copy].argmax())]
+    return f"{count} of {twins.size} modes repeat a pole of their copy; copy {copy} has {pole:.4g} {int(members[copy].max())} times"
+
+
+def _logarithms(facts: LayerFacts) -> ComplexArray:
+    """Poles of the s-plane, (K, N), log z where discrete ones are stored; NaN for the padding of diagonal forms."""
+    poles = facts.poles
+    if facts.modal.discretization == "direct":
+        with np.errstate(divide="ignore"):
+            poles = np.log(poles)
+    if facts.system.rank:
+        poles = np.where((facts.modal.B == 0).all(axis=2), np.nan, poles)
+    return np.asarray(poles, dtype=np.complex128)
+
+
+def _twins(poles: ComplexArray) -> FloatArray:
+    """How many other modes of its copy have the pole of a mode, (K, N)."""
+    K, N = poles.shape
+    count = max(1, PAIRS_AT_ONCE // (N * N))
+    parts = []
+    with np.errstate(invalid="ignore"):
+        for start in range(0, K, count):
+            part = poles[start : start + count]
+            close = np.abs(part[:, :, None] - part[:, None, :]) <= TOLERANCE * np.abs(part)[:, :, None]
+            parts.append(np.maximum(close.sum(axis=2) - 1, 0))
+    return np.concatenate(parts).astype(np.float64)

@@ -1,0 +1,185 @@
+"""The built-in rules. A new one is a function of `LayerFacts` that says what is wrong, or None, and one line in BUILT_IN."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssmspec.checking.duplicates import duplicated_modes
+from ssmspec.checking.facts import LayerFacts
+from ssmspec.checking.initializations import unusual_decay
+from ssmspec.checking.results import Severity
+from ssmspec.statespace import growing_pole
+
+LONGEST_MEMORY = 1e6
+"""Time constant [samples] above which a pole counts as marginal. A minute of audio at 16 kHz has 0.96e6 samples, the longest sequences of
+LRA 16 384: such a pole sums up whatever it is given. And 1 - |z| = 1e-6 is 17 spacings of float32 below 1: z itself has hardly a digit."""
+
+STEP_RANGE = (1e-6, 1.0)  # model time per sample; initializations draw from 1e-4..1e-1
+NUMBERS_AT_ONCE = 1 << 24  # stored values that are read to name the tensors with NaN in them
+
+SIGNIFICANT_BITS = {"bfloat16": 8, "float16": 11, "float8_e4m3fn": 4, "float8_e4m3fnuz": 4, "float8_e5m2": 3, "float8_e5m2fnuz": 3}
+POLE_ROLES = (
+    frozenset({"A_log", "log_A_real", "A_real", "A_imag", "w", "log_w_real", "w_imag", "A_diag", "real", "imag", "param"})
+    | {"Lambda", "Lambda_re", "Lambda_im", "Lambda_log_neg_re", "nu_log", "theta_log", "params_log"}
+    | {"pole", "pole_real", "pole_imag", "pole_abs", "pole_phase"}
+)
+"""Roles of the templates in `ssmspec.families` from which poles are made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One check.
+
+    Args:
+        id: what rules files, findings and test cases call it.
+        severity: unless a rules file says otherwise.
+        description: one line.
+        function: what is wrong with a layer, in one line, or None; None itself for rules about what was skipped in the file.
+        needs_trust: it is applied only to layers whose numbers can be trusted.
+    """
+
+    id: str
+    severity: Severity
+    description: str
+    function: Callable[[LayerFacts], str | None] | None
+    needs_trust: bool = True
+
+
+def not_finite(facts: LayerFacts) -> str | None:
+    """NaN or infinite values, counted by quantity, with the tensors that hold them."""
+    system = facts.system
+    arrays = {"the poles": system.poles, "step": system.step, "B": system.B, "C": system.C, "D": system.D, "P": system.P, "Q": system.Q}
+    if system.sobolev is not None:
+        arrays["beta"] = system.sobolev.beta
+    bad = {label: (int((~np.isfinite(array)).sum()), array.size) for label, array in arrays.items() if array is not None}
+    parts = [f"{count} of {size} values of {label}" for label, (count, size) in bad.items() if count]
+    if not parts:
+        return None
+    guilty = _tensors_with_nan(facts)
+    return f"{', '.join(parts)} are NaN or infinite" + (f"; stored so in {', '.join(guilty)}" if guilty else "")
+
+
+def _tensors_with_nan(facts: LayerFacts) -> list[str]:
+    names = []
+    for role, tensor in facts.tensors.tensors.items():
+        floats = tensor.dtype.startswith(("float", "bfloat", "complex"))
+        if floats and np.prod(tensor.shape, dtype=float) <= NUMBERS_AT_ONCE:
+            values = np.asarray(tensor.read()).astype(np.complex128 if tensor.dtype.startswith("complex") else np.float64)
+            if not np.isfinite(values).all():
+                names.append(facts.tensors.tensor_names[role])
+    return names
+
+
+def unstable_pole(facts: LayerFacts) -> str | None:
+    """Re a >= 0, or |z| >= 1 where discrete poles are stored."""
+    return growing_pole(facts.system) if facts.problem else None
+
+
+def step_not_positive(facts: LayerFacts) -> str | None:
+    """A step that is zero (a logarithm that underflowed) or negative."""
+    step = facts.system.step
+    count = int((step <= 0).sum())
+    return f"{count} of {step.size} steps are not positive; the smallest is {np.nanmin(step):.3g}" if count else None
+
+
+def marginal_pole(facts: LayerFacts) -> str | None:
+    """A slowest pole whose time constant is above LONGEST_MEMORY."""
+    slowest = facts.decay.min(axis=1)
+    count = int((slowest < 1 / LONGEST_MEMORY).sum())
+    if not count:
+        return None
+    copy = int(slowest.argmin())
+    length = f"{1 / slowest[copy]:.3g} samples" if slowest[copy] > 0 else "longer than double precision can tell"
+    where = "" if facts.system.copies == 1 else f" (copy {copy})"
+    return f"{_copies(count, facts)} a time constant above {LONGEST_MEMORY:,.0f} samples; the longest is {length}{where}"
+
+
+def dead_channel(facts: LayerFacts) -> str | None:
+    """Copies whose residues are all zero; inputs and outputs of a layer that is one system."""
+    system = facts.system
+    reads, writes = system.B != 0, system.C != 0  # (K, N, I), (K, O, N)
+    if system.rank:  # modes are coupled: any of them reaches any other
+        reads, writes = reads.any(axis=1, keepdims=True), writes.any(axis=2, keepdims=True)
+    if system.copies > 1 or system.operating_point or system.inputs * system.outputs == 1:
+        dead = ~(reads.any(axis=2) & writes.any(axis=1)).any(axis=1)
+        return f"{_copies(int(dead.sum()), facts)} zero residues, so no response; the first is copy {dead.argmax()}" if dead.any() else None
+    inputs = ~(reads & writes.any(axis=1)[:, :, None]).any(axis=1)[0]
+    outputs = ~(writes & reads.any(axis=2)[:, None, :]).any(axis=2)[0]
+    parts = [
+        f"{int(dead.sum())} of {dead.size} {name} (the first is {dead.argmax()})"
+        for name, dead in (("inputs", inputs), ("outputs", outputs))
+        if dead.any()
+    ]
+    return f"{' and '.join(parts)} have zero residues, so no response" if parts else None
+
+
+def beyond_nyquist(facts: LayerFacts) -> str | None:
+    """Poles with |Im a| step > pi under zoh and euler, which turn up at another frequency."""
+    system = facts.system
+    if system.discretization not in ("zoh", "euler"):
+        return None
+    phase = np.abs(system.poles.imag) * system.step
+    count = int((phase > np.pi).sum())
+    if not count:
+        return None
+    share = f"{100 * count / phase.size:.3g} %"
+    return f"{count} of {phase.size} poles ({share}) lie beyond Nyquist: |Im a| step reaches {phase.max():.3g} rad/sample"
+
+
+def step_range(facts: LayerFacts) -> str | None:
+    """A step outside STEP_RANGE; at the operating point for selective layers."""
+    system, (low, high) = facts.system, STEP_RANGE
+    if system.discretization == "direct":
+        return None
+    step = system.step[np.isfinite(system.step) & (system.step > 0)]
+    count = int(((step < low) | (step > high)).sum())
+    if not count:
+        return None
+    return f"{count} of {system.step.size} steps lie outside {low:g}..{high:g}; the layer's steps are {step.min():.3g}..{step.max():.3g}"
+
+
+def low_precision_poles(facts: LayerFacts) -> str | None:
+    """Tensors of poles in fewer bits than float32 has."""
+    layer = facts.tensors
+    found = [
+        f"{layer.tensor_names[role]} in {tensor.dtype} ({SIGNIFICANT_BITS[tensor.dtype]} significant bits)"
+        for role, tensor in layer.tensors.items()
+        if role.split(".")[0] in POLE_ROLES and tensor.dtype in SIGNIFICANT_BITS
+    ]
+    return f"poles are stored coarsely: {', '.join(found)}; keep them in float32" if found else None
+
+
+def equal_dt_bias(facts: LayerFacts) -> str | None:
+    """A dt_bias with one value for all: its random initialization was lost, as when a framework fills all biases with a constant."""
+    if "dt_bias" not in facts.tensors:
+        return None
+    bias = facts.tensors.array("dt_bias").reshape(-1)
+    if bias.size < 2 or not (bias == bias[0]).all():
+        return None
+    return f"all {bias.size} values of {facts.tensors.tensor_names['dt_bias']} are {bias[0]:.6g}: its initialization seems to be lost"
+
+
+def _copies(count: int, facts: LayerFacts) -> str:
+    copies = facts.system.copies
+    return "the layer has" if copies == 1 else f"{count} of {copies} copies {'has' if count == 1 else 'have'}"
+
+
+BUILT_IN: dict[str, Rule] = {
+    rule.id: rule
+    for rule in (
+        Rule("not-finite", "error", "NaN or infinite values in a layer", not_finite, needs_trust=False),
+        Rule("unstable-pole", "error", "a pole that does not decay: Re a >= 0, or |z| >= 1", unstable_pole, needs_trust=False),
+        Rule("step-not-positive", "error", "a step that is zero or negative", step_not_positive, needs_trust=False),
+        Rule("unread-layer", "error", "a layer whose tensors contradict its family, so that it was left out", None),
+        Rule("near-miss", "warning", "tensors that look like a layer of a known family and are none that can be read", None),
+        Rule("marginal-pole", "warning", f"a time constant above {LONGEST_MEMORY:,.0f} samples", marginal_pole),
+        Rule("dead-channel", "warning", "a copy, an input or an output with zero residues only", dead_channel),
+        Rule("duplicated-modes", "warning", "more than 1 in 1000 modes repeat a pole of their copy", duplicated_modes),
+        Rule("step-range", "warning", f"a step outside {STEP_RANGE[0]:g}..{STEP_RANGE[1]:g}", step_range, needs_trust=False),
+        Rule("low-precision-poles", "warning", "poles (A_log and the like) in bfloat16, float16 or 8 bits", low_precision_poles, False),
+        Rule("equal-dt-bias", "warning", "a dt_bias whose values are all equal", equal_dt_bias, needs_trust=False),
+        Rule("unusual-decay", "warning", "one Re a for all modes, far from every known initialization", unusual_decay),
+        Rule("beyond-nyquist", "info", "poles with |Im a| step > pi (zoh, euler), which alias", beyond_nyquist),
+    )
+}

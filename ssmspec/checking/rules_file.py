@@ -1,0 +1,206 @@
+"""The text form of rules: a TOML file that turns built-in rules off, changes their severity, and sets limits on statistics.
+
+[rules]
+disable = ["beyond-nyquist"]
+
+[severity]
+step-range = "error"           # error, warning or info
+
+[[threshold]]
+statistic = "bias_slope"       # any statistic of `ssmspec analyze --json`
+layer = "*"                    # exact name, glob, or index
+aggregate = "median"           # over the copies of a layer
+min = -2.5                     # one of min and max may be missing
+max = 0.0
+severity = "error"
+allow_null = false             # true: layers and copies without a value pass
+id = "bias"                    # what findings call it
+"""
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ssmspec.checking.results import SEVERITIES
+from ssmspec.checking.rules import BUILT_IN, Rule
+from ssmspec.checking.thresholds import AGGREGATES, COUNTS, Threshold
+from ssmspec.errors import SsmspecError
+from ssmspec.statistics import STATISTICS
+
+TABLES = ("rules", "severity", "threshold")
+KEYS = ("statistic", "layer", "aggregate", "min", "max", "severity", "allow_null", "id")
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """The rules of a check: built-in ones that are on, with their severities, and thresholds.
+
+    Args:
+        source: the file that they come from; None for the built-in rules as they are.
+    """
+
+    rules: tuple[Rule, ...] = tuple(BUILT_IN.values())
+    thresholds: tuple[Threshold, ...] = ()
+    source: str | None = None
+
+    def find(self, id: str) -> Rule | None:
+        """A built-in rule by its id; None where it is off."""
+        return next((rule for rule in self.rules if rule.id == id), None)
+
+
+def load_rules(path: Path | str) -> RuleSet:
+    """The rules of a file.
+
+    Raises:
+        SsmspecError: a file that cannot be read, is no TOML, or says something that has no meaning; one line with its name.
+    """
+    try:
+        text = Path(path).read_bytes().decode()
+    except OSError as error:
+        raise SsmspecError(
+            f"{path}: cannot be read: {error.strerror or error}; 'ssmspec check --init' writes a rules file to start from"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SsmspecError(f"{path}: is no text in UTF-8 (byte {error.start}); expected a TOML file") from error
+    return parse_rules(text, str(path))
+
+
+def parse_rules(text: str, source: str) -> RuleSet:
+    """The same from the text of such a file; `source` names it in messages.
+
+    Raises:
+        SsmspecError: as `load_rules`.
+    """
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SsmspecError(f"{source}: is no valid TOML: {_line(str(error)) or 'nested too deeply'}") from error
+    _known_keys(document, TABLES, source, "table")
+    disabled = _disabled(_table(document, "rules", source), f"{source}: [rules]")
+    severities = _table(document, "severity", source)
+    for id in severities:
+        _rule_id(id, f"{source}: [severity]")
+        _choice(severities, id, SEVERITIES, f"{source}: [severity]")
+    rules = (replace(rule, severity=severities.get(rule.id, rule.severity)) for rule in BUILT_IN.values() if rule.id not in disabled)
+    return RuleSet(tuple(rules), _thresholds(document.get("threshold", []), source), source)
+
+
+def _table(document: Mapping[str, Any], key: str, source: str) -> dict[str, Any]:
+    table = document.get(key, {})
+    if not isinstance(table, dict):
+        raise SsmspecError(f"{source}: {key} is {_shown(table)}, expected a table [{key}]")
+    return table
+
+
+def _disabled(table: Mapping[str, Any], where: str) -> frozenset[str]:
+    _known_keys(table, ("disable",), where)
+    listed = table.get("disable", [])
+    if not isinstance(listed, list):
+        raise SsmspecError(f'{where}: disable is {_shown(listed)}, expected a list of rule ids, such as ["beyond-nyquist"]')
+    return frozenset(_rule_id(id, f"{where}: disable") for id in listed)
+
+
+def _rule_id(id: object, where: str) -> str:
+    if not isinstance(id, str) or id not in BUILT_IN:
+        raise SsmspecError(f"{where}: rule {_shown(id)} is unknown; choose one of {', '.join(BUILT_IN)}")
+    return id
+
+
+def _thresholds(tables: object, source: str) -> tuple[Threshold, ...]:
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise SsmspecError(f"{source}: threshold is {_shown(tables)}, expected [[threshold]] tables (with two brackets)")
+    taken = set(BUILT_IN)
+    for number, table in enumerate(tables, start=1):
+        if "id" in table:
+            _own_id(table["id"], taken, f"{source}: [[threshold]] {number}")
+    found = []
+    for number, table in enumerate(tables, start=1):
+        threshold = _threshold(table, f"{source}: [[threshold]] {number}")
+        found.append(threshold if threshold.id else replace(threshold, id=_new_id(threshold, taken)))
+    return tuple(found)
+
+
+def _own_id(id: object, taken: set[str], where: str) -> None:
+    if not isinstance(id, str) or not id.strip() or not id.isprintable():
+        raise SsmspecError(f"{where}: id is {_shown(id)}, expected a text of one line")
+    if id in taken:
+        raise SsmspecError(f"{where}: id {_shown(id)} is taken by {'a built-in rule' if id in BUILT_IN else 'another threshold'}")
+    taken.add(id)
+
+
+def _new_id(threshold: Threshold, taken: set[str]) -> str:
+    """statistic-aggregate, numbered where there are several."""
+    stem = f"{threshold.statistic}-{threshold.aggregate}"
+    id = next(name for name in (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3))) if name not in taken)
+    taken.add(id)
+    return id
+
+
+def _threshold(table: Mapping[str, Any], where: str) -> Threshold:
+    """One [[threshold]] table; `where` starts every message about it. The id is empty where the table has none."""
+    _known_keys(table, KEYS, where)
+    if "statistic" not in table:
+        raise SsmspecError(f"{where}: statistic is missing; choose one of {', '.join(STATISTICS)}")
+    if not {"min", "max"} & set(table):
+        raise SsmspecError(f"{where}: has neither min nor max; give one of them, or both")
+    low, high = (_number(table[key], f"{where}: {key}") if key in table else None for key in ("min", "max"))
+    if low is not None and high is not None and low > high:
+        raise SsmspecError(f"{where}: min {low:g} is above max {high:g}, so that no value passes")
+    layer = table.get("layer", "*")
+    if not isinstance(layer, str) or not layer:
+        raise SsmspecError(f"{where}: layer is {_shown(layer)}, expected a layer's name, glob or index as a text, such as '*'")
+    allow_null = table.get("allow_null", False)
+    if not isinstance(allow_null, bool):
+        raise SsmspecError(f"{where}: allow_null is {_shown(allow_null)}, expected true or false")
+    return Threshold(
+        id=table.get("id", ""),
+        statistic=_choice(table, "statistic", tuple(STATISTICS), where),
+        layer=layer,
+        aggregate=_choice(table, "aggregate", (*AGGREGATES, *COUNTS), where, "median"),
+        low=-math.inf if low is None else low,
+        high=math.inf if high is None else high,
+        severity=_choice(table, "severity", SEVERITIES, where, "error"),
+        allow_null=allow_null,
+    )
+
+
+def _number(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
+        raise SsmspecError(f"{where} is {_shown(value)}, expected a finite number")
+    return float(value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond float64
+        return False
+
+
+def _choice(table: Mapping[str, Any], key: str, choices: Sequence[str], where: str, default: str | None = None) -> Any:
+    value = table.get(key, default)
+    if value not in choices:
+        raise SsmspecError(f"{where}: {key} {_shown(value)} is unknown; choose one of {', '.join(choices)}")
+    return value
+
+
+def _known_keys(table: Mapping[str, Any], known: Sequence[str], where: str, what: str = "key") -> None:
+    unknown = [key for key in table if key not in known]
+    if unknown:
+        raise SsmspecError(f"{where}: {what} {_shown(unknown[0])} is unknown; choose one of {', '.join(known)}")
+
+
+def _shown(value: object) -> str:
+    try:
+        return _line(repr(value))
+    except ValueError:  # an integer too long to be written out
+        return "a number with thousands of digits"
+
+
+def _line(text: str, limit: int = 80) -> str:
+    """The text as part of one line."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."

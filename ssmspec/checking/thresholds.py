@@ -1,0 +1,85 @@
+"""Limits on a statistic: which layers, which aggregate over the copies, which range."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssmspec.checking.results import Finding, Severity
+from ssmspec.grid import FloatArray
+from ssmspec.statistics import STATISTICS, LayerAnalysis
+
+AGGREGATES: dict[str, Callable[[FloatArray], float]] = {
+    "median": lambda values: float(np.median(values)),
+    "p5": lambda values: float(np.percentile(values, 5)),
+    "p95": lambda values: float(np.percentile(values, 95)),
+    "min": lambda values: float(values.min()),
+    "max": lambda values: float(values.max()),
+}
+"""One number from the copies that have a value; that number must lie within the limits."""
+
+COUNTS: dict[str, Callable[[np.ndarray], bool]] = {"any": lambda outside: bool(outside.any()), "all": lambda outside: bool(outside.all())}
+"""A finding when any copy, or when all copies lie outside."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threshold:
+    """One [[threshold]] of a rules file.
+
+    Args:
+        id: what findings call it.
+        statistic: a key of STATISTICS, in the unit given there.
+        layer: which layers, as for --layer: exact name, glob, or index.
+        aggregate: a key of AGGREGATES or COUNTS.
+        low, high: the limits, both allowed values; infinite where there is none.
+        severity: of a value outside.
+        allow_null: copies without a value are left out, instead of being an error.
+    """
+
+    id: str
+    statistic: str
+    layer: str = "*"
+    aggregate: str = "median"
+    low: float = -math.inf
+    high: float = math.inf
+    severity: Severity = "error"
+    allow_null: bool = False
+
+    @property
+    def limits(self) -> str:
+        """The range in words."""
+        if math.isinf(self.low):
+            return f"at most {self.high:.6g}"
+        return f"at least {self.low:.6g}" if math.isinf(self.high) else f"within {self.low:.6g}..{self.high:.6g}"
+
+
+def apply(threshold: Threshold, layer: LayerAnalysis) -> Finding | None:
+    """What one threshold says about the statistics of one layer."""
+    values = layer.values.get(threshold.statistic, np.empty(0))
+    values = values[np.isfinite(values)]
+    if not threshold.allow_null:
+        summary = layer.statistics[threshold.statistic]
+        if summary.median is None:
+            return Finding(threshold.id, "error", layer.name, f"{threshold.statistic} has no value ({summary.reason})")
+        if threshold.statistic in layer.gaps:
+            return Finding(threshold.id, "error", layer.name, f"{layer.gaps[threshold.statistic]}, which allow_null = true accepts")
+    message = _outside(threshold, values) if values.size else None
+    return None if message is None else Finding(threshold.id, threshold.severity, layer.name, message)
+
+
+def _outside(threshold: Threshold, values: FloatArray) -> str | None:
+    unit = STATISTICS[threshold.statistic].unit
+    wanted = f"{threshold.limits}{f' {unit}' if unit else ''}"
+    if threshold.aggregate in COUNTS:
+        excess = np.maximum(threshold.low - values, values - threshold.high)
+        outside = excess > 0
+        if not COUNTS[threshold.aggregate](outside):
+            return None
+        worst = values[excess.argmax()]
+        return f"{threshold.statistic} of {int(outside.sum())} of {values.size} copies is not {wanted}; the farthest is {worst:.6g}"
+    value = AGGREGATES[threshold.aggregate](values)
+    if threshold.low <= value <= threshold.high:
+        return None
+    which = "" if values.size == 1 else f"{threshold.aggregate} of "
+    return f"{which}{threshold.statistic} is {value:.6g}, expected {wanted}"

@@ -1,0 +1,137 @@
+"""The command `ssmspec check`; `ssmspec.cli` imports it last, for its registration."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ssmspec.cli import (
+    Calibration,
+    Convention,
+    Discretize,
+    FamilyName,
+    Length,
+    MapFile,
+    Point,
+    ResidueName,
+    Residues,
+    _expand,
+    _message,
+    _read_options,
+    app,
+)
+from ssmspec.errors import SsmspecError
+
+if TYPE_CHECKING:
+    from ssmspec.analysis import AnalysisOptions
+    from ssmspec.checking.results import CheckReport
+    from ssmspec.checking.rules_file import RuleSet
+
+STARTER = "ssmspec-rules.toml"
+
+
+class CheckFormat(StrEnum):
+    text = "text"
+    json = "json"
+    junit = "junit"
+
+
+@app.command()
+def check(
+    checkpoints: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CKPT...", help="Checkpoint files, folders or globs; with --init the file to write.", show_default=False),
+    ] = None,
+    rules: Annotated[Path | None, typer.Option("--rules", help="TOML file: rules off, severities, thresholds.", show_default=False)] = None,
+    output_format: Annotated[CheckFormat, typer.Option("--format", help="What to print.")] = CheckFormat.text,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")] = False,
+    layer: Annotated[
+        list[str] | None, typer.Option("--layer", help="Only these layers: exact name, glob, or index. May be repeated.")
+    ] = None,
+    init: Annotated[bool, typer.Option("--init", help=f"Write a commented rules file, {STARTER} unless a name is given.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="With --init: replace a file that exists.")] = False,
+    family: FamilyName = None,
+    discretization: Discretize = None,
+    lru_convention: Convention = None,
+    operating_point: Point = None,
+    residues: Residues = ResidueName.unit,
+    calibration: Calibration = None,
+    map_file: MapFile = None,
+    length: Length = None,
+) -> None:
+    """Apply rules to every layer; exit code 1 if one fails.
+
+    Built-in rules find what is always wrong or suspicious; a rules file adds limits on any statistic. 'ssmspec check --init' writes one.
+    """
+    from ssmspec.analysis import AnalysisOptions
+    from ssmspec.checking.rules_file import RuleSet, load_rules
+
+    if init:
+        _write_starter(checkpoints or [STARTER], force=force)
+        return
+    if force:
+        raise typer.BadParameter("it belongs to --init", param_hint="--force")
+    if not checkpoints:
+        raise typer.BadParameter("give at least one checkpoint, or --init", param_hint="CKPT...")
+    options = AnalysisOptions(
+        layers=tuple(layer or ()),
+        family=family,
+        read=_read_options(discretization, lru_convention, length, operating_point, residues, calibration, map_file),
+    )
+    report, codes = _check_all(_expand(checkpoints), RuleSet() if rules is None else load_rules(rules), options, strict=strict)
+    _print(report, output_format)
+    if codes:
+        raise typer.Exit(codes[0] if len(set(codes)) == 1 and not report.checks else 2)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def _check_all(paths: list[str], rules: "RuleSet", options: "AnalysisOptions", *, strict: bool) -> tuple["CheckReport", list[int]]:
+    """Check one file after the other; one that cannot be read is reported and the rest are done."""
+    from ssmspec.check import check as run
+    from ssmspec.checking.results import CheckReport, Unread
+    from ssmspec.report.progress import LayerProgress
+
+    checks, unread, codes = [], [], []
+    for path in paths:
+        try:
+            with LayerProgress(path) as progress:
+                checks.append(run(path, rules, options, progress=progress))
+        except SsmspecError as error:
+            if len(paths) == 1:
+                raise
+            reason = " ".join(str(error).split())
+            _message(reason)
+            unread.append(Unread(path, reason))
+            codes.append(error.exit_code)
+    return CheckReport(tuple(checks), tuple(unread), strict=strict, rules_file=rules.source), codes
+
+
+def _print(report: "CheckReport", output_format: CheckFormat) -> None:
+    from ssmspec.report.checks import print_report, report_document, report_junit
+    from ssmspec.report.documents import to_json
+    from ssmspec.report.tables import console
+
+    if output_format is CheckFormat.json:
+        typer.echo(to_json(report_document(report)))
+    elif output_format is CheckFormat.junit:
+        typer.echo(report_junit(report))
+    else:
+        print_report(report, console())
+
+
+def _write_starter(names: list[str], *, force: bool) -> None:
+    from ssmspec.checking.starter import starter_text
+    from ssmspec.writing import whole_file
+
+    if len(names) > 1:
+        raise SsmspecError(f"--init writes one file, and {len(names)} were named: {', '.join(names[:4])}")
+    path = Path(names[0])
+    if path.suffix != ".toml":
+        raise SsmspecError(f"--init writes a rules file, and {path} is no name for one; give a name that ends in .toml")
+    if path.exists() and not force:
+        raise SsmspecError(f"{path} exists; give another name, or --force to replace it")
+    with whole_file(path) as file:
+        file.write(starter_text().encode())
+    _message(f"wrote {path}")

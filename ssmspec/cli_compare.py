@@ -1,0 +1,176 @@
+"""The command `compare`: two checkpoints side by side, or the history of many."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ssmspec.cli import (
+    AsJson,
+    Backend,
+    Convention,
+    Discretize,
+    FamilyName,
+    Length,
+    MapFile,
+    Point,
+    ResidueName,
+    _message,
+    _read_options,
+    app,
+)
+from ssmspec.errors import SsmspecError
+
+if TYPE_CHECKING:
+    from ssmspec.analysis import AnalysisOptions
+    from ssmspec.statistics.changes import CheckpointComparison
+
+
+@app.command()
+def compare(
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(metavar="BEFORE AFTER", help="Two checkpoints; or more, or a folder of them, for a history.", show_default=False),
+    ],
+    as_json: AsJson = False,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write everything to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write PNG pictures into this folder.")] = None,
+    by_order: Annotated[bool, typer.Option("--by-order", help="Pair layers by their order instead of their names.")] = False,
+    fail_above: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-above", help="METRIC=VALUE: exit 1 if a distance, or the size of a statistic's change, exceeds it in any layer."
+        ),
+    ] = None,
+    layer: Annotated[list[str] | None, typer.Option("--layer", help="Only these layers: exact name, glob, or index.")] = None,
+    points: Annotated[int, typer.Option("--points", min=16, help="Points of the log-spaced grid of theta.")] = 1024,
+    backend: Backend = None,
+    family: FamilyName = None,
+    discretization: Discretize = None,
+    lru_convention: Convention = None,
+    operating_point: Point = None,
+    map_file: MapFile = None,
+    length: Length = None,
+) -> None:
+    """Show what changed between two checkpoints, or over the checkpoints of a run.
+
+    Layers are matched by name. The verdict compares the change of the frequency bias with what training alone is known to do.
+    """
+    from ssmspec.analysis import AnalysisOptions
+
+    options = AnalysisOptions(
+        layers=tuple(layer or ()),
+        family=family,
+        read=_read_options(discretization, lru_convention, length, operating_point, ResidueName.unit, None, map_file),
+        backend=backend,
+        points=points,
+    )
+    limits = _limits(fail_above or ())
+    paths = _steps(checkpoints)
+    if len(paths) == 2 and len(checkpoints) != 1:
+        _compare_two(paths, options, by_order, as_json, csv, plot, limits)
+        return
+    if limits or by_order:
+        raise SsmspecError("--fail-above and --by-order belong to two checkpoints; a history takes neither")
+    _history(paths, options, as_json, csv, plot)
+
+
+def _steps(checkpoints: Sequence[Path]) -> list[Path]:
+    from ssmspec.comparison import checkpoints_in
+
+    paths = checkpoints_in(checkpoints[0]) if len(checkpoints) == 1 and checkpoints[0].is_dir() else list(checkpoints)
+    if len(paths) < 2:
+        raise SsmspecError(f"{paths[0]} is one checkpoint; give two to compare, or a folder of several for a history")
+    return paths
+
+
+def _limits(texts: Sequence[str]) -> dict[str, float]:
+    from ssmspec.statistics import STATISTICS
+    from ssmspec.statistics.distances import DISTANCES
+
+    limits = {}
+    for text in texts:
+        metric, _, value = text.partition("=")
+        if metric not in STATISTICS and metric not in DISTANCES:
+            raise SsmspecError(f"--fail-above {text}: {metric!r} is unknown; choose one of {', '.join([*DISTANCES, *STATISTICS])}")
+        try:
+            limits[metric] = float(value)
+        except ValueError:
+            raise SsmspecError(f"--fail-above {text}: expected METRIC=NUMBER") from None
+    return limits
+
+
+def _compare_two(
+    paths: Sequence[Path],
+    options: "AnalysisOptions",
+    by_order: bool,
+    as_json: bool,
+    csv: Path | None,
+    plot: Path | None,
+    limits: dict[str, float],
+) -> None:
+    from ssmspec.comparison import compare as run
+    from ssmspec.report.comparisons import comparison_csv, comparison_document, comparison_table
+    from ssmspec.report.documents import to_json
+    from ssmspec.report.progress import LayerProgress
+    from ssmspec.report.tables import console
+
+    with LayerProgress("compare") as progress:
+        found = run(paths[0], paths[1], options, by_order=by_order, progress=progress)
+    if as_json:
+        typer.echo(to_json(comparison_document(found)))
+    else:
+        console().print(comparison_table(found), highlight=False)
+    if csv is not None:
+        _write(csv, comparison_csv(found))
+    if plot is not None:
+        from ssmspec.report.comparison_plots import plot_comparison
+
+        written = plot_comparison(found, plot)
+        _message(f"wrote {len(written)} pictures: {written[0]}, ...")
+    excesses = _excesses(found, limits)
+    for line in excesses:
+        _message(line)
+    if excesses:
+        raise typer.Exit(1)
+
+
+def _excesses(found: "CheckpointComparison", limits: dict[str, float]) -> list[str]:
+    """A line per layer and metric above its limit; a metric without a value cannot show that it is below, so it counts too."""
+    lines = []
+    for layer in found.layers:
+        for metric, limit in limits.items():
+            value = layer.distances[metric].median if metric in layer.distances else layer.change[metric]
+            if value is None:
+                lines.append(f"{layer.name}: {metric} has no value, so it cannot be shown to be below {limit:g}")
+            elif abs(value) > limit:
+                lines.append(f"{layer.name}: {metric} is {value:.4g}, above {limit:g}")
+    return lines
+
+
+def _history(paths: Sequence[Path], options: "AnalysisOptions", as_json: bool, csv: Path | None, plot: Path | None) -> None:
+    from ssmspec.comparison import history
+    from ssmspec.report.comparisons import history_csv, history_document, history_table
+    from ssmspec.report.documents import to_json
+    from ssmspec.report.tables import console
+
+    found = history(paths, options)
+    if as_json:
+        typer.echo(to_json(history_document(found)))
+    else:
+        console().print(history_table(found), highlight=False)
+    if csv is not None:
+        _write(csv, history_csv(found))
+    if plot is not None:
+        from ssmspec.report.comparison_plots import plot_history
+
+        _message(f"wrote {plot_history(found, plot)}")
+
+
+def _write(path: Path, text: str) -> None:
+    from ssmspec.writing import whole_file
+
+    with whole_file(path) as file:
+        file.write(text.encode())
+    _message(f"wrote {path}")

@@ -1,0 +1,60 @@
+"""The commands `ssmspec inspect` and `ssmspec families`; `ssmspec.cli` imports them last, for their registration."""
+
+from typing import Annotated
+
+import typer
+
+from ssmspec.cli import AsJson, CheckpointPath, MapFile, app
+
+
+@app.command()
+def inspect(
+    checkpoint: CheckpointPath,
+    as_json: AsJson = False,
+    map_file: MapFile = None,
+    suggest_map: Annotated[
+        bool, typer.Option("--suggest-map", help="Print the draft of a mapping for --map, guessed from names, shapes and values.")
+    ] = False,
+) -> None:
+    """Show what is in a checkpoint: SSM layers with the evidence, near misses, and everything else."""
+    from ssmspec.families import ReadOptions
+    from ssmspec.families.mapping import load_mapping
+    from ssmspec.inspection import inspect_checkpoint, suggest_mapping
+    from ssmspec.report.documents import to_json
+    from ssmspec.report.tables import console, inspection_tables
+
+    options = ReadOptions(mapping=() if map_file is None else load_mapping(map_file))
+    if suggest_map:
+        if as_json:
+            raise typer.BadParameter("a mapping is TOML; leave out --json", param_hint="--suggest-map")
+        typer.echo(suggest_mapping(checkpoint, options), nl=False)
+        return
+    document = inspect_checkpoint(checkpoint, options)
+    if as_json:
+        typer.echo(to_json(document))
+        return
+    console().print(inspection_tables(document), highlight=False)
+
+
+@app.command()
+def families(as_json: AsJson = False) -> None:
+    """List the supported checkpoint families with their tensors and sources."""
+    from ssmspec.families import FAMILIES
+    from ssmspec.report.documents import to_json
+    from ssmspec.report.tables import console, plain_table
+
+    listed = [
+        {
+            "name": family.name,
+            "title": family.title,
+            "selective": family.selective,
+            "tensors": [{slot.names: slot.shape for slot in template.values() if not slot.optional} for template in family.templates],
+            "source": family.source,
+        }
+        for family in FAMILIES.values()
+    ]
+    if as_json:
+        typer.echo(to_json({"schema": "ssmspec.families/1", "families": listed}))
+        return
+    rows = [(f.name, f.title, ", ".join(s.names for s in f.templates[0].values() if not s.optional), f.source) for f in FAMILIES.values()]
+    console().print(plain_table(f"{len(rows)} families", ("family", "what it is", "tensors", "source"), rows), highlight=False)

@@ -1,0 +1,99 @@
+"""The command `ssmspec plot`; `ssmspec.cli` imports it last, for its registration."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssmspec.cli import (
+    Backend,
+    Calibration,
+    CheckpointPath,
+    Convention,
+    Discretize,
+    FamilyName,
+    Length,
+    MapFile,
+    Point,
+    ResidueName,
+    Residues,
+    _message,
+    _read_options,
+    app,
+)
+
+
+class PlotAxis(StrEnum):
+    theta = "theta"
+    cycles = "cycles"
+    omega = "omega"
+
+
+def _list_figures(wanted: bool) -> None:
+    if not wanted:
+        return
+    from ssmspec.report.figures import FIGURES
+
+    for figure in FIGURES.values():
+        if figure.function is not None:
+            typer.echo(f"{figure.name:<12} {figure.description}")
+    raise typer.Exit
+
+
+@app.command()
+def plot(
+    figure: Annotated[str, typer.Argument(metavar="FIGURE", help="Which figure; --list names them.", show_default=False)],
+    checkpoint: CheckpointPath,
+    layer: Annotated[
+        list[str] | None, typer.Option("--layer", help="Only these layers: exact name, glob, or index. May be repeated.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="File to write: .png, .svg or .pdf. Default: CKPT.FIGURE.png here.", show_default=False),
+    ] = None,
+    axis: Annotated[
+        PlotAxis | None,
+        typer.Option("--axis", help="theta [rad/sample] (default), cycles [per sample], or omega [rad/model time], continuous."),
+    ] = None,
+    sample_rate: Annotated[float | None, typer.Option("--sample-rate", help="Samples per second: frequencies in Hz.")] = None,
+    points: Annotated[int, typer.Option("--points", min=16, help="Points of the log-spaced grid.")] = 1024,
+    with_skip: Annotated[bool, typer.Option("--with-skip", help="Include the skip connection D.")] = False,
+    list_figures: Annotated[
+        bool, typer.Option("--list", callback=_list_figures, is_eager=True, help="List the figures with a line each.")
+    ] = False,
+    backend: Backend = None,
+    family: FamilyName = None,
+    discretization: Discretize = None,
+    lru_convention: Convention = None,
+    operating_point: Point = None,
+    residues: Residues = ResidueName.unit,
+    calibration: Calibration = None,
+    map_file: MapFile = None,
+    length: Length = None,
+) -> None:
+    """Draw one figure of a checkpoint as PNG, SVG or PDF.
+
+    Response, energy, sensitivity, hankel and kernel show one layer; heatmap, poles and bias show all, or those of --layer.
+    """
+    if sample_rate is not None and not (sample_rate > 0 and sample_rate < float("inf")):
+        raise typer.BadParameter(f"{sample_rate} is no sample rate; give samples per second, a positive number", param_hint="--sample-rate")
+    from ssmspec.plotting import PlotOptions
+    from ssmspec.plotting import plot as draw
+    from ssmspec.report.progress import LayerProgress
+
+    options = PlotOptions(
+        layers=tuple(layer or ()),
+        family=family,
+        read=_read_options(discretization, lru_convention, length, operating_point, residues, calibration, map_file),
+        backend=backend,
+        points=points,
+        with_skip=with_skip,
+        axis=None if axis is None else axis.value,
+        sample_rate=sample_rate,
+    )
+    with LayerProgress(str(checkpoint)) as progress:
+        written, notes = draw(figure, checkpoint, output, options=options, progress=progress)
+    for note in notes:
+        _message(note)
+    _message(f"wrote {written}")

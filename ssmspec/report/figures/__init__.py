@@ -1,0 +1,57 @@
+"""Pictures by name. A new one is a function of layers, a frequency axis and a title, and one line here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from matplotlib.figure import Figure
+
+from ssmspec.report.figures.bias import bias_figure
+from ssmspec.report.figures.curves import energy_figure, hankel_figure, kernel_figure, sensitivity_figure
+from ssmspec.report.figures.magnitude import heatmap_figure, response_figure
+from ssmspec.report.figures.poles import poles_figure
+from ssmspec.report.figures.style import FrequencyAxis, Layers
+
+Draw = Callable[[Layers, FrequencyAxis, str], Figure]
+
+
+@dataclass(frozen=True, slots=True)
+class FigureKind:
+    """A picture that can be asked for.
+
+    Args:
+        name: what it is called.
+        description: what it shows, in a line.
+        layers: whether it draws one layer, or any number of them.
+        function: draws it; None for a name that is kept for a picture of another command.
+        axes: what its frequency axis can be; empty without one.
+        skip: whether D can be included.
+    """
+
+    name: str
+    description: str
+    layers: Literal["one", "any"]
+    function: Draw | None
+    axes: tuple[str, ...] = ()
+    skip: bool = False
+
+
+_SAMPLED = ("theta", "cycles")
+_EVERY = (*_SAMPLED, "omega")
+
+FIGURES: dict[str, FigureKind] = {
+    figure.name: figure
+    for figure in (
+        FigureKind("response", "|H| and phase of one layer: median and 5..95 % of copies", "one", response_figure, _EVERY, skip=True),
+        FigureKind("heatmap", "median |H| of all layers in dB", "any", heatmap_figure, _EVERY, skip=True),
+        FigureKind("poles", "poles in the s-plane and on the unit disk, or decay rates; several layers side by side", "any", poles_figure),
+        FigureKind("bias", "bias_slope and center_frequency of all layers with ranges", "any", bias_figure, _SAMPLED, skip=True),
+        FigureKind("energy", "share of energy below a frequency, with theta_c and the roll-off", "one", energy_figure, _SAMPLED, skip=True),
+        FigureKind("sensitivity", "K(theta) of one layer with its fitted slope, the bias", "one", sensitivity_figure, _SAMPLED),
+        FigureKind("hankel", "Hankel singular values of one layer and the 1 % line", "one", hankel_figure),
+        FigureKind("kernel", "eigenvalues of T^T T against quantiles of |H|^2 as the kernel grows", "one", kernel_figure),
+        FigureKind("compare", "two checkpoints over each other", "any", None, _SAMPLED, skip=True),
+    )
+}
+
+__all__ = ["FIGURES", "Draw", "FigureKind", "FrequencyAxis", "Layers"]

@@ -1,0 +1,48 @@
+"""The two headlines of every layer with their ranges: which frequencies training can move, and which the layer passes."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ssmspec.report.figures.style import LABEL, LINE, MARK, FrequencyAxis, Layers, head, light_grid, list_height, name_rows, new_figure
+from ssmspec.statistics import STATISTICS, Summary, summarize
+
+
+def bias_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figure:
+    """bias_slope and center_frequency per layer: the median over copies as a dot, the 5..95 % range as a line."""
+    names: list[str] = []
+    slopes: list[Summary] = []
+    centers: list[Summary] = []
+    for layer in layers:
+        names.append(layer.system.name)
+        for kept, name in ((slopes, "bias_slope"), (centers, "center_frequency")):
+            statistic = STATISTICS[name]
+            kept.append(summarize(statistic.function(layer), statistic.unit))
+    figure = new_figure(10, list_height(len(names)) + 0.5)
+    left, right = figure.subplots(1, 2, sharey=True)
+    _draw_ranges(left, slopes, FrequencyAxis())
+    left.axvline(0, color=MARK, linestyle="--", linewidth=1)
+    left.set_xlabel(f"bias_slope [{STATISTICS['bias_slope'].unit}]")
+    left.set_title("0: no preference; < 0: low frequencies first", fontsize=LABEL)
+    _draw_ranges(right, centers, axis)
+    right.axvline(axis.value(np.pi), color=MARK, linestyle="--", linewidth=1)
+    right.set_xscale("log")
+    right.set_xlabel(f"center_frequency [{axis.unit}]")
+    right.set_title("dashed: Nyquist", fontsize=LABEL)
+    name_rows(left, names)
+    left.set_ylabel("layer")
+    spread = " (median and 5..95 % of copies)" if any(slope.p5 is not None for slope in slopes) else ""
+    head(figure, title, f"frequency bias{spread}")
+    return figure
+
+
+def _draw_ranges(axes: Axes, summaries: list[Summary], axis: FrequencyAxis) -> None:
+    for row, summary in enumerate(summaries):
+        if summary.median is None:
+            axes.text(0.02, row + 0.5, "no value", transform=axes.get_yaxis_transform(), va="center", fontsize=LABEL - 2, color="0.4")
+            continue
+        axes.plot(axis.value(summary.median), row + 0.5, "o", color=LINE, markersize=4)
+        if summary.p5 is not None and summary.p95 is not None:
+            axes.plot(axis.values(np.array([summary.p5, summary.p95])), [row + 0.5, row + 0.5], color=LINE, linewidth=1.2)
+    axes.margins(x=0.08)
+    light_grid(axes)

@@ -1,0 +1,163 @@
+"""Where the poles are: s-plane, unit disk, or decay rates where all of them are real."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ssmspec.grid import FloatArray
+from ssmspec.report.figures.style import (
+    GRID,
+    LABEL,
+    LINE,
+    MARK,
+    SMALL,
+    FrequencyAxis,
+    Layers,
+    head,
+    layer_title,
+    light_grid,
+    new_figure,
+    short_name,
+)
+
+MOST_POLES = 20_000  # points drawn in one pole plot
+COLUMNS = 8  # of small multiples, at most
+PANEL_LETTERS = 26  # that fit over one of them
+
+
+@dataclass(frozen=True, slots=True)
+class PoleSet:
+    """Stored poles of one layer, any shape: of the s-plane where continuous, else of the z-plane."""
+
+    name: str
+    poles: np.ndarray
+    continuous: bool
+
+    @property
+    def plane(self) -> str:
+        """Which of the three pictures shows them."""
+        if not self.poles.imag.any():
+            return "rates"
+        return "s" if self.continuous else "z"
+
+
+def poles_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figure:
+    """The poles of one layer, in both planes where it has both; of several layers, small multiples on common axes."""
+    if len(layers) > 1:
+        return _small_multiples(
+            [PoleSet(layer.system.name, _thin(layer.modal.poles), layer.system.discretization != "direct") for layer in layers], title
+        )
+    (layer,) = layers
+    continuous = layer.system.discretization != "direct"
+    shown = PoleSet(layer.system.name, layer.modal.poles, continuous)
+    if shown.plane == "s":
+        figure = new_figure(9, 4)
+        left, right = figure.subplots(1, 2)
+        draw_poles(left, shown)
+        z = layer.poles_z  # a pole beyond Nyquist has its alias in the lower half, and the mirror image of that in the upper
+        draw_poles(right, PoleSet(layer.system.name, np.where(z.imag < 0, z.conj(), z), continuous=False))
+    else:
+        figure = new_figure(6, 4.2)
+        draw_poles(figure.add_subplot(), shown)
+    head(figure, title, layer_title(layer))
+    return figure
+
+
+def draw_poles(axes: Axes, shown: PoleSet) -> None:
+    """One of the three pictures, with its labels and title."""
+    titles = {
+        "s": "poles in the s-plane (upper half)",
+        "z": "poles on the unit disk (upper half)",
+        "rates": "decay rates (all poles are real)",
+    }
+    _draw(axes, shown)
+    axes.set_xlabel(_labels(shown)[0])
+    axes.set_ylabel(_labels(shown)[1])
+    axes.set_title(titles[shown.plane], fontsize=LABEL)
+
+
+def _labels(shown: PoleSet) -> tuple[str, str]:
+    if shown.plane == "s":
+        return "Re a [1/model time]", "Im a [rad/model time]"
+    if shown.plane == "z":
+        return "Re z", "Im z"
+    return "-Re a [1/model time]" if shown.continuous else "|z|", "poles"
+
+
+def _draw(axes: Axes, shown: PoleSet, *, size: float = 9) -> None:
+    light_grid(axes)
+    if shown.plane == "rates":
+        _draw_rates(axes, np.abs(_thin(shown.poles).real))
+        return
+    poles = _thin(shown.poles)
+    axes.scatter(poles.real, poles.imag, s=size, color=LINE, alpha=0.9 if len(poles) < 200 else 0.35, linewidths=0)
+    if shown.plane == "s":
+        axes.axvline(0, color=MARK, linestyle="--", linewidth=1)
+        return
+    angle = np.linspace(0, np.pi, 361)
+    axes.plot(np.cos(angle), np.sin(angle), color=MARK, linestyle="--", linewidth=1)
+    axes.set_aspect("equal")
+    axes.set_xticks([-1, -0.5, 0, 0.5, 1])
+    axes.set_yticks([0, 0.5, 1])
+
+
+def _draw_rates(axes: Axes, rates: FloatArray) -> None:
+    """Real poles lie on a line; their decay rates are what can be seen of them."""
+    low, high = rates.min(), rates.max()
+    if low == 0:
+        axes.hist(rates, bins=40, color=LINE)
+        return
+    bins = np.geomspace(low, high * (1 + 1e-9), 41) if low < high else np.array([low / 1.5, high * 1.5])
+    axes.hist(rates, bins=list(bins), color=LINE)
+    axes.set_xscale("log")
+
+
+def _thin(poles: np.ndarray) -> np.ndarray:
+    flat = poles.reshape(-1)
+    return flat[:: max(1, len(flat) // MOST_POLES)]
+
+
+def _small_multiples(sets: list[PoleSet], title: str) -> Figure:
+    """One panel per layer; panels share their axes where all layers are drawn on the same plane."""
+    columns = min(COLUMNS, int(np.ceil(np.sqrt(len(sets)))))
+    rows = -(-len(sets) // columns)
+    same = len({(shown.plane, shown.continuous) for shown in sets}) == 1
+    height = 1.35 if same and sets[0].plane == "z" else 1.75  # half a disk is wide
+    figure = new_figure(max(5.5, 2.1 * columns + 0.6), height * rows + 1.1)
+    grid = figure.subplots(rows, columns, sharex=same, sharey=same, squeeze=False)
+    for axes, shown in zip(grid.flat, sets, strict=False):
+        _draw(axes, shown, size=4)
+        axes.set_title(_panel_name(shown.name), fontsize=SMALL - 1)
+        axes.tick_params(labelsize=SMALL - 1)
+        if not same:
+            axes.set_xlabel(_labels(shown)[0], fontsize=SMALL - 1)
+            axes.set_ylabel(_labels(shown)[1], fontsize=SMALL - 1)
+    for axes in grid.flat[len(sets) :]:
+        axes.remove()
+    if same:
+        _label_outside(figure, grid, sets)
+    head(figure, title, f"{'decay rates' if same and sets[0].plane == 'rates' else 'poles (upper half)'} of every layer")
+    return figure
+
+
+def _panel_name(name: str) -> str:
+    """A name over a narrow panel: where it is too long, in two lines, broken at the dot that makes them most alike."""
+    if len(name) <= PANEL_LETTERS:
+        return name
+    dots = [place for place, letter in enumerate(name) if letter == "." and place > 0]
+    cut = min(dots, key=lambda place: abs(2 * place - len(name)), default=PANEL_LETTERS)
+    return f"{short_name(name[:cut], PANEL_LETTERS)}\n{short_name(name[cut:], PANEL_LETTERS)}"
+
+
+def _label_outside(figure: Figure, grid: np.ndarray, sets: list[PoleSet]) -> None:
+    """Labels once for all; ticks also below the last panel of a column that ends early."""
+    across, up = _labels(sets[0])
+    figure.supxlabel(across, fontsize=LABEL)
+    figure.supylabel(up, fontsize=LABEL)
+    columns = grid.shape[1]
+    for column in range(columns):
+        last = (len(sets) - 1 - column) // columns
+        grid[last, column].tick_params(labelbottom=True)
+        grid[last, column].grid(visible=True, color=GRID)

@@ -1,0 +1,199 @@
+"""What all pictures share: colors, sizes, the frequency axis, and how a figure becomes a file."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from ssmspec.errors import SsmspecError
+from ssmspec.grid import FloatArray
+from ssmspec.statistics import Curve, LayerSpectrum
+from ssmspec.writing import whole_file
+
+COLOR_MAP = "cividis"  # monotone in lightness and safe for color-blind readers, so it survives gray printing
+LINE, BAND, MARK = "#00204d", "#9fb2d0", "#b3502f"
+GRID = "0.9"
+TITLE, LABEL, SMALL = 10, 9, 8  # points
+DPI = 150
+# real text in vector files, and the same bytes every time
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ssmspec",
+    "pdf.fonttype": 42,
+    "axes.labelsize": LABEL,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.fontsize": SMALL,
+}
+FORMATS: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # suffix -> metadata
+
+Layers = Collection[LayerSpectrum]
+AxisKind = Literal["theta", "cycles", "hertz", "omega"]
+
+
+@dataclass(frozen=True, slots=True)
+class FrequencyAxis:
+    """The unit in which frequencies are drawn.
+
+    Args:
+        kind: theta [rad/sample], cycles per sample, hertz, or omega [rad/model time] of the continuous system.
+        sample_rate: samples per second, for hertz.
+    """
+
+    kind: AxisKind = "theta"
+    sample_rate: float | None = None
+
+    @classmethod
+    def at_rate(cls, sample_rate: float | None) -> "FrequencyAxis":
+        """Hertz where a sample rate is given, else theta."""
+        return cls() if sample_rate is None else cls("hertz", sample_rate)
+
+    @property
+    def unit(self) -> str:
+        return {"theta": "rad/sample", "cycles": "cycles/sample", "hertz": "Hz", "omega": "rad/model time"}[self.kind]
+
+    @property
+    def label(self) -> str:
+        return f"{self.kind if self.kind in ('theta', 'omega') else 'frequency'} [{self.unit}]"
+
+    def values(self, frequencies: FloatArray) -> FloatArray:
+        """Theta in the unit of this axis; omega is left as it is."""
+        if self.kind in ("theta", "omega"):
+            return frequencies
+        return frequencies * (self.sample_rate or 1.0) / (2 * np.pi)
+
+    def value(self, frequency: float) -> float:
+        return float(self.values(np.array([frequency]))[0])
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """The style of all pictures, whatever the user's matplotlibrc says, and only within the block."""
+    with mpl.style.context(["default", STYLE]):
+        yield
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure whole or not at all, in the format of its suffix; without dates, so that the same picture is the same file.
+
+    Raises:
+        SsmspecError: a suffix that is no format, or a place that cannot be written.
+    """
+    kind = checked_format(path)
+    FigureCanvasAgg(figure)
+    with whole_file(path) as file, mpl.rc_context(STYLE):
+        figure.savefig(file, format=kind[1:], dpi=DPI, metadata=FORMATS[kind])
+    return path
+
+
+def checked_format(path: Path) -> str:
+    """The suffix of a picture.
+
+    Raises:
+        SsmspecError: it is none of `FORMATS`.
+    """
+    kind = path.suffix.lower()
+    if kind not in FORMATS:
+        raise SsmspecError(f"{path} is no picture that can be written; end its name in {', '.join(FORMATS)}")
+    return kind
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of a size in inches that lays itself out."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def list_height(rows: int) -> float:
+    """Inches that a list of layers down the side takes."""
+    return max(2.6, 1.7 + 0.22 * rows)
+
+
+def made_folder(folder: Path) -> Path:
+    """The folder, made if missing.
+
+    Raises:
+        SsmspecError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SsmspecError(f"cannot make the folder {folder} for pictures: {error.strerror or error}") from error
+    return folder
+
+
+def safe_name(name: str) -> str:
+    """The name of a layer as part of a file name."""
+    return "".join(character if character.isalnum() or character in "._-" else "-" for character in name)
+
+
+def short_name(name: str, most: int = 40) -> str:
+    """The end of a long name, which is what tells layers apart."""
+    return name if len(name) <= most else "..." + name[-most + 3 :]
+
+
+def head(figure: Figure, title: str, what: str) -> None:
+    """Two lines over a figure: whose it is, and what it shows."""
+    figure.suptitle(f"{short_name(title, 60)}\n{what}", fontsize=TITLE)
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int = 3) -> None:
+    """The legend of an axes under the whole figure, where it covers nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)))
+
+
+def log_scale(axes: Axes) -> None:
+    """A logarithmic vertical axis; within one decade its ticks are plain numbers."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high < 10 * low:
+        for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            which(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def layer_title(layer: LayerSpectrum) -> str:
+    """Name, family and size."""
+    system = layer.system
+    channels = "" if system.inputs * system.outputs == 1 else f", {system.inputs} in, {system.outputs} out"
+    return f"{short_name(system.name)} ({system.family}, {system.copies} x {system.modes}{channels})"
+
+
+def name_rows(axes: Axes, names: list[str]) -> None:
+    """Layers down the side, first on top, row i from i to i + 1."""
+    every = max(1, len(names) // 64)
+    axes.set_ylim(len(names), 0)
+    axes.set_yticks(np.arange(0, len(names), every) + 0.5, [short_name(name) for name in names[::every]], fontsize=SMALL)
+
+
+def light_grid(axes: Axes, which: Literal["major", "minor", "both"] = "major") -> None:
+    """Gray lines behind the data."""
+    axes.grid(visible=True, which=which, color=GRID)
+    axes.set_axisbelow(True)
+
+
+def draw_curve(axes: Axes, x: FloatArray, curve: Curve, name: str) -> None:
+    """A median over its 5..95 % band, or the one curve of a single system under its own name."""
+    if curve.p5 is not None and curve.p95 is not None:
+        axes.fill_between(x, curve.p5, curve.p95, color=BAND, linewidth=0, label="5..95 % of copies")
+        name = "median"
+    axes.plot(x, curve.median, color=LINE, linewidth=1.5, label=name)
+
+
+def frequency_scale(axes: Axes) -> None:
+    """A logarithmic axis that ends where the data do."""
+    axes.set_xscale("log")
+    axes.margins(x=0.02)
+
+
+def draw_nyquist(axes: Axes, at: float) -> None:
+    """The dashed line at the highest frequency that samples can hold."""
+    axes.axvline(at, color=MARK, linestyle="--", linewidth=1, label="Nyquist")

@@ -1,0 +1,98 @@
+"""What lies between two versions of a model: statistics before and after, distances, and a verdict on the frequency bias."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssmspec.grid import FrequencyGrid
+from ssmspec.statistics.distances import DISTANCES
+from ssmspec.statistics.results import LayerAnalysis
+from ssmspec.statistics.spectrum import LayerSpectrum
+from ssmspec.statistics.values import Summary, summarize, unavailable
+
+TRAINING_CHANGE = 0.15
+"""Largest change of a layer's median bias_slope by training alone in 75 reference models [decades/decade]."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerComparison:
+    """One layer in two checkpoints.
+
+    Args:
+        before, after: its analyses.
+        change: after minus before of the median of every statistic; None where either has none.
+        distances: by name, summarized over copies.
+    """
+
+    before: LayerAnalysis
+    after: LayerAnalysis
+    change: Mapping[str, float | None]
+    distances: Mapping[str, Summary]
+
+    @property
+    def name(self) -> str:
+        return self.before.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointComparison:
+    """Two checkpoints: their common layers in model order, the layers that only one of them has, and a verdict."""
+
+    before: str
+    after: str
+    backend: str
+    grid: FrequencyGrid
+    matched_by: str
+    layers: tuple[LayerComparison, ...]
+    only_before: tuple[str, ...]
+    only_after: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        return verdict(self.layers)
+
+
+def distances_between(before: LayerSpectrum | None, after: LayerSpectrum | None, reason: str) -> dict[str, Summary]:
+    """Every distance of a layer; None for a version whose numbers cannot be trusted, for the given reason."""
+    if before is None or after is None:
+        return {name: unavailable(distance.unit, reason) for name, distance in DISTANCES.items()}
+    a, b = before.system, after.system
+    shapes = [(s.copies, s.inputs, s.outputs, s.modes) for s in (a, b)]
+    if shapes[0][:3] != shapes[1][:3]:
+        text = "the shapes differ: {} x {} before, {} x {} after".format(*(shapes[i][j] for i in (0, 1) for j in (0, 3)))
+        return {name: unavailable(distance.unit, text) for name, distance in DISTANCES.items()}
+    found = {}
+    for name, distance in DISTANCES.items():
+        if distance.needs_equal_modes and a.modes != b.modes:
+            found[name] = unavailable(distance.unit, f"{a.modes} modes before and {b.modes} after: poles cannot be matched")
+        else:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                found[name] = summarize(distance.function(before, after), distance.unit)
+    return found
+
+
+def differences(before: LayerAnalysis, after: LayerAnalysis) -> dict[str, float | None]:
+    """Change of the median of every statistic."""
+    changes: dict[str, float | None] = {}
+    for name, start in before.statistics.items():
+        end = after.statistics[name]
+        changes[name] = None if start.median is None or end.median is None else end.median - start.median
+    return changes
+
+
+def verdict(layers: Sequence[LayerComparison]) -> str:
+    """One line: did the frequency bias change more than training alone is known to change it? A comparison, not a diagnosis."""
+    known = [(abs(change), layer) for layer in layers if (change := layer.change["bias_slope"]) is not None]
+    if not known:
+        return "no layer has a bias_slope in both checkpoints, so nothing can be said about the frequency bias"
+    size, layer = max(known, key=lambda pair: pair[0])
+    start, end = layer.before.statistics["bias_slope"].median, layer.after.statistics["bias_slope"].median
+    moved = f"bias_slope of {layer.name} went from {start:.3g} to {end:.3g}"
+    reference = f"training alone changed it by less than {TRAINING_CHANGE} in 75 reference models"
+    if size < TRAINING_CHANGE:
+        return f"the frequency bias is as it was: {moved}, the largest change; {reference}"
+    direction = "high" if (layer.change["bias_slope"] or 0) > 0 else "low"
+    count = sum(change >= TRAINING_CHANGE for change, _ in known)
+    return f"the frequency bias changed in {count} of {len(known)} layers: {moved}, toward {direction} frequencies; {reference}"

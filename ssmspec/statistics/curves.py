@@ -1,0 +1,156 @@
+"""What pictures draw over frequency, or over an order: one curve per copy, from the same spectrum as the statistics."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ssmspec.backends import CauchySum
+from ssmspec.errors import LayerError
+from ssmspec.grid import FloatArray, FrequencyGrid
+from ssmspec.response import CHUNK, frequency_response
+from ssmspec.statespace import ComplexArray, StateSpace
+from ssmspec.statistics.bands import TOO_SHARP
+from ssmspec.statistics.kernel_spectrum import kernel_spectrum
+from ssmspec.statistics.results import Curve
+from ssmspec.statistics.spectrum import CONDITION_LIMIT, ILL_CONDITIONED, LayerSpectrum
+
+LENGTHS = (64, 256, 1024)  # samples of the kernels whose spectra are compared with |H|^2
+LARGEST_MATRIX = 1024  # rows or columns of T: a singular value decomposition of about a second
+SHORTEST_KERNEL = 16  # samples; below it a kernel spectrum says nothing about a limit
+MOST_COPIES = 8  # of a bank whose kernel spectra are pooled
+UNIFORM_POINTS = 4096  # theta at which the distribution of |H|^2 is taken
+
+
+def over_copies(values: FloatArray) -> Curve:
+    """Median and 5..95 % band of (K, F) over the copies without NaN; a single system has no band."""
+    usable = values[~np.isnan(values).any(axis=1)]
+    if len(values) == 1:
+        return Curve(usable[0], None, None)
+    p5, median, p95 = np.percentile(usable, [5, 50, 95], axis=0)
+    return Curve(median, p5, p95)
+
+
+def magnitude_on(spectrum: LayerSpectrum, grid: FrequencyGrid) -> FloatArray:
+    """|H| on theta or |G| on omega, Frobenius norm for several inputs or outputs, (K, F)."""
+    if grid is spectrum.grid:
+        return spectrum.magnitude
+    blocks = _responses(spectrum.system, grid, spectrum.cauchy_sum, with_skip=spectrum.with_skip)
+    return np.concatenate([np.sqrt((H.real**2 + H.imag**2).sum(axis=(1, 2))) for H in blocks])
+
+
+def phase_on(spectrum: LayerSpectrum, grid: FrequencyGrid) -> FloatArray:
+    """Phase of H or G of layers with one input and one output, (K, F) [rad]; NaN for a copy without response.
+
+    Counted from the phase at frequency zero, which is 0 or pi, and unwrapped along the grid, so that copies whose outputs differ in sign
+    can be compared. Where the phase turns by more than pi between two points of the grid, the turn is taken to be the shorter way.
+    """
+    from_zero = FrequencyGrid(np.concatenate([[0.0], grid.values]), grid.axis)
+    blocks = _responses(spectrum.system, from_zero, spectrum.cauchy_sum, with_skip=spectrum.with_skip)
+    H = np.concatenate([block[:, 0, 0] for block in blocks])
+    turned = np.unwrap(np.angle(H * np.where(H[:, :1].real < 0, -1, 1)), axis=1)[:, 1:]
+    return np.where((H != 0).any(axis=1, keepdims=True), turned, np.nan)
+
+
+def _responses(system: StateSpace, grid: FrequencyGrid, engine: CauchySum, *, with_skip: bool) -> Iterator[ComplexArray]:
+    """The response of some copies at a time, (k, O, I, F)."""
+    count = max(1, CHUNK // (grid.values.size * (system.outputs + system.rank) * (system.inputs + system.rank)))
+    for start in range(0, system.copies, count):
+        part = frequency_response(system.copy_slice(start, min(start + count, system.copies)), grid, engine)
+        yield part.total if with_skip else part.dynamic
+
+
+def cumulative_energy(spectrum: LayerSpectrum, theta: FloatArray) -> FloatArray:
+    """E(theta)/E(pi) at theta (F,) [rad/sample], (K, F); NaN for a copy that is dead or too sharp to integrate.
+
+    Raises:
+        LayerError: no copy has a value.
+    """
+    shares = spectrum.energy_shares(theta)
+    usable = (spectrum.band.total > 0) & np.isfinite(shares).all(axis=1)
+    if not usable.any():
+        raise LayerError(f"layer {spectrum.system.name}: nothing to draw: {TOO_SHARP}")
+    return np.where(usable[:, None], shares, np.nan)
+
+
+def trusted_sensitivity(spectrum: LayerSpectrum) -> FloatArray:
+    """K(theta) on the grid, (K, F); NaN for a copy that is dead or whose residues cannot be trusted.
+
+    Raises:
+        LayerError: no copy has a value.
+    """
+    return _trusted(spectrum, spectrum.sensitivity)
+
+
+def normalized_hankel(spectrum: LayerSpectrum) -> FloatArray:
+    """Hankel singular values over the largest of their copy, (K, 2N) in falling order; NaN as in `trusted_sensitivity`.
+
+    Raises:
+        LayerError: no copy has a value.
+    """
+    values = spectrum.hankel
+    return _trusted(spectrum, values / np.where(values[:, :1] > 0, values[:, :1], 1))
+
+
+def _trusted(spectrum: LayerSpectrum, values: FloatArray) -> FloatArray:
+    conditioned = spectrum.condition <= CONDITION_LIMIT
+    usable = conditioned & (values.max(axis=1) > 0) & np.isfinite(values).all(axis=1)
+    if not usable.any():
+        reason = "all residues are zero" if conditioned.any() else ILL_CONDITIONED.format(worst=spectrum.condition.max())
+        raise LayerError(f"layer {spectrum.system.name}: nothing to draw: {reason}")
+    return np.where(usable[:, None], values, np.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelQuantiles:
+    """Eigenvalues of T^T T for kernels of one length, and the quantiles of |H|^2 that they approach, each (Q,) in rising order."""
+
+    length: int
+    eigenvalues: FloatArray
+    limits: FloatArray
+
+
+def kernel_quantiles(spectrum: LayerSpectrum, lengths: Sequence[int] = LENGTHS) -> tuple[list[KernelQuantiles], int]:
+    """Spectra of the kernels of a layer beside their limit in distribution, without D and beta; and how many copies were pooled.
+
+    A bank is one block-diagonal system, whose spectrum is that of all copies together; of a large one, `MOST_COPIES` are taken, spread
+    evenly over the order of their energy. Several inputs and outputs have the squared singular values of H in place of |H|^2, and
+    lengths are cut so that T stays within `LARGEST_MATRIX`.
+
+    Raises:
+        LayerError: so many inputs or outputs that T would be too large, or no response at all.
+    """
+    system = replace(spectrum.system, sobolev=None)
+    wide = max(system.inputs, system.outputs)
+    if wide * SHORTEST_KERNEL > LARGEST_MATRIX:
+        most = LARGEST_MATRIX // SHORTEST_KERNEL
+        raise LayerError(f"layer {system.name} has {wide} inputs or outputs; the matrices of its kernel are drawn up to {most}")
+    cut = max(1, max(lengths) * wide // LARGEST_MATRIX)
+    theta = (np.arange(UNIFORM_POINTS) + 0.5) * np.pi / UNIFORM_POINTS
+    copies = _spread(spectrum.magnitude)
+    if not copies:
+        raise LayerError(f"layer {system.name}: nothing to draw: all residues are zero")
+    chosen = [system.copy_slice(k, k + 1) for k in copies]
+    squares = np.sort(np.concatenate([_squared_singular_values(copy, theta, spectrum.cauchy_sum) for copy in chosen]))
+    result = []
+    for length in sorted({max(2, length // cut) for length in lengths}):
+        eigenvalues = np.sort(np.concatenate([kernel_spectrum(copy, length)[0] for copy in chosen]))
+        share = (np.arange(len(eigenvalues)) + 0.5) / len(eigenvalues)
+        result.append(KernelQuantiles(length, eigenvalues, np.quantile(squares, share)))
+    return result, len(copies)
+
+
+def _spread(magnitude: FloatArray) -> list[int]:
+    """Copies with a response, at most `MOST_COPIES`, from evenly spaced places in the order of their mean square."""
+    energy = (magnitude**2).mean(axis=1)
+    alive = [int(k) for k in np.argsort(energy, kind="stable") if energy[k] > 0]
+    if len(alive) <= MOST_COPIES:
+        return alive
+    places = (np.arange(MOST_COPIES) + 0.5) * len(alive) / MOST_COPIES
+    return [alive[int(place)] for place in places]
+
+
+def _squared_singular_values(copy: StateSpace, theta: FloatArray, engine: CauchySum) -> FloatArray:
+    """Of H at every theta, all in one vector; |H|^2 for one input and one output."""
+    H = np.moveaxis(frequency_response(copy, FrequencyGrid(theta, "theta"), engine).dynamic[0], -1, 0)
+    return np.asarray(np.linalg.svd(H, compute_uv=False).ravel() ** 2, dtype=np.float64)

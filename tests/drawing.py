@@ -1,0 +1,44 @@
+"""What tests ask of a figure: its labels, and whether its text can be read."""
+
+from itertools import combinations
+
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+
+def labels(figure: Figure) -> set[str]:
+    """Of all axes."""
+    return {text for axes in figure.axes for text in (axes.get_xlabel(), axes.get_ylabel()) if text}
+
+
+def beyond_the_axis(axis: Axis) -> list[Text]:
+    """Labels of ticks that matplotlib keeps but does not draw, because they lie outside of the limits."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = axis.get_major_ticks() + axis.get_minor_ticks()
+    return [label for tick in ticks if not low <= tick.get_loc() <= high for label in (tick.label1, tick.label2)]
+
+
+def text_boxes(figure: Figure) -> list[tuple[str, Bbox]]:
+    """Every text that is drawn, with its place in pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    hidden = {label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in beyond_the_axis(axis)}
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip() and text not in hidden]
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
+    return [(name, box) for name, box in boxes if box.width > 0]
+
+
+def overlapping(figure: Figure) -> list[tuple[str, str]]:
+    """Pairs of texts whose boxes overlap by more than the empty rim of a box."""
+    inside = [(name, box) for name, box in text_boxes(figure) if figure.bbox.overlaps(box)]
+    return [(a, b) for (a, left), (b, right) in combinations(inside, 2) if left.overlaps(right) and left.shrunk(0.9, 0.8).overlaps(right)]
+
+
+def cut_off(figure: Figure) -> list[str]:
+    """Texts that reach over the edge of the figure."""
+    whole = figure.bbox.padded(1)
+    return [name for name, box in text_boxes(figure) if not (whole.contains(box.x0, box.y0) and whole.contains(box.x1, box.y1))]

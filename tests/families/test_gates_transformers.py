@@ -1,0 +1,136 @@
+"""RG-LRU and gated delta nets against the modules of transformers, with gates that do not depend on the input."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from factories import stored
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from ssmspec.analysis import AnalysisOptions, analyze  # noqa: E402 - only useful where transformers is
+from ssmspec.families import FAMILIES, OperatingPoint, ReadOptions, detect  # noqa: E402
+from ssmspec.response import impulse_response  # noqa: E402
+from ssmspec.statespace import StateSpace  # noqa: E402
+
+STEPS = 24
+SINGLE = 1e-5  # the modules scan in float32; two dozen roundings of values below 1
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def fill(parameter, values: np.ndarray | float) -> None:
+    with torch.no_grad():
+        parameter.copy_(torch.as_tensor(values, dtype=parameter.dtype).expand_as(parameter))
+
+
+def read(module, **options: object) -> StateSpace:
+    tensors = stored({f"layers.0.{name}": tensor.numpy() for name, tensor in module.state_dict().items()})
+    (layer,) = detect(tensors, FAMILIES.values()).layers
+    (system,) = FAMILIES[layer.family].read(layer, ReadOptions(**options))
+    return system
+
+
+def recurrent_gemma():
+    torch.manual_seed(1)
+    config = transformers.RecurrentGemmaConfig(
+        vocab_size=32, hidden_size=8, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2, lru_width=8, head_dim=4
+    )
+    return transformers.RecurrentGemmaForCausalLM(config)
+
+
+def test_rg_lru_answers_an_impulse_as_the_frozen_system_says():
+    """Zero gate weights leave the biases; the first token is a document start without normalization, so the impulse is the second one."""
+    rng = np.random.default_rng(2)
+    module = recurrent_gemma().model.layers[0].temporal_block.rg_lru
+    fill(module.recurrent_param, rng.uniform(-6, -2, 8))
+    for gate in ("input_gate", "recurrent_gate"):
+        fill(getattr(module, f"{gate}_weight"), 0.0)
+        fill(getattr(module, f"{gate}_bias"), rng.normal(size=(2, 4)))
+    activations = torch.zeros(1, STEPS + 1, 8)
+    activations[0, 1] = 1.0
+    with torch.no_grad():
+        output = module(activations, torch.arange(STEPS + 1)[None])[0, 1:].numpy().T
+    entrance = 1 / (1 + np.exp(-module.input_gate_bias.detach().double().numpy().reshape(-1)))
+    system = read(module, operating_point=OperatingPoint(B=entrance))
+    assert np.abs(impulse_response(system, STEPS)[:, 0, 0] - output).max() < SINGLE
+
+
+def test_saved_recurrent_gemma_is_analyzed_layer_by_layer(tmp_path):
+    """The third layer of its pattern is attention."""
+    recurrent_gemma().save_pretrained(tmp_path)
+    layers = analyze(tmp_path, AnalysisOptions(points=16)).layers
+    assert [(layer.name, layer.family) for layer in layers] == [(f"model.layers.{i}.temporal_block.rg_lru", "rg-lru") for i in range(2)]
+    assert [(layer.problem, layer.copies) for layer in layers] == [(None, 8)] * 2
+
+
+def qwen3_next():
+    torch.manual_seed(3)
+    config = transformers.Qwen3NextConfig(
+        vocab_size=32,
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=4,
+        linear_key_head_dim=4,
+        linear_value_head_dim=3,
+        linear_num_key_heads=2,
+        linear_num_value_heads=4,
+        num_experts=2,
+        num_experts_per_tok=1,
+        moe_intermediate_size=8,
+        shared_expert_intermediate_size=8,
+    )
+    return transformers.Qwen3NextForCausalLM(config)
+
+
+class WithoutNorm(torch.nn.Module):
+    """Takes the place of the gated normalization, which is not linear."""
+
+    def forward(self, hidden, gate):
+        return hidden
+
+
+def test_gated_delta_net_forgets_one_write_at_its_pole():
+    """Hidden unit 0 opens beta at the first token and shuts it after, 1 makes constant keys and queries, 2 the value; a is zero."""
+    rng = np.random.default_rng(5)
+    module = qwen3_next().model.layers[0].linear_attn
+    fill(module.A_log, np.log(rng.uniform(0.5, 4, 4)))
+    fill(module.dt_bias, rng.uniform(-3, -1, 4))
+    fill(module.conv1d.weight, 0.0)
+    fill(module.conv1d.weight[:, :, -1], 1.0)
+    rows = np.zeros((2, 2 * 4 + 4 * 3, 8))  # per key head: query, key, then value and z of its two value heads
+    rows[:, :8, 1] = 1.0
+    rows[:, 8:14, 2] = 1.0
+    fill(module.in_proj_qkvz.weight, rows.reshape(-1, 8))
+    rows = np.zeros((2, 4, 8))  # per key head: b, then a of its two value heads
+    rows[:, :2, 0] = 1.0
+    fill(module.in_proj_ba.weight, rows.reshape(-1, 8))
+    module.norm, module.out_proj = WithoutNorm(), torch.nn.Identity()
+    hidden = torch.zeros(1, STEPS, 8)
+    hidden[0, :, 0], hidden[0, :, 1] = -80.0, 1.0
+    hidden[0, 0, 0] = 80.0
+    hidden[0, 0, 2] = 1.0
+    with torch.no_grad():
+        output = module(hidden)[0].numpy().T.reshape(4, 3, STEPS)
+    kernel = impulse_response(read(module), STEPS)[:, 0, 0]
+    assert np.abs(output / output[:, :, :1] - kernel[:, None]).max() < SINGLE
+
+
+def test_saved_qwen3_next_is_analyzed_layer_by_layer(tmp_path):
+    """Every fourth layer is attention. Decay at its initialization: dt_bias is 1."""
+    model = qwen3_next()
+    model.save_pretrained(tmp_path)
+    layers = analyze(tmp_path, AnalysisOptions(points=16)).layers
+    assert [(layer.name, layer.family) for layer in layers] == [(f"model.layers.{i}.linear_attn", "gated-delta") for i in range(3)]
+    rate = np.exp(model.model.layers[0].linear_attn.A_log.detach().double().numpy())
+    assert np.allclose(layers[0].poles[:, 0], np.exp(-rate * np.log1p(np.e)), rtol=1e-5)

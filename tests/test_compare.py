@@ -1,0 +1,218 @@
+"""Comparisons: what changed, how far, and the words for it."""
+
+import csv
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from locations import SAMPLES
+from problems import build, random_system
+from safetensors.numpy import load_file, save_file
+from scipy.stats import wasserstein_distance
+from test_cli import checkpoint, s4d_tensors, ssmspec
+
+from ssmspec.comparison import compare, history
+from ssmspec.errors import LayerError, SsmspecError
+from ssmspec.grid import FrequencyGrid
+from ssmspec.report.documents import schema
+from ssmspec.response import squared_magnitude
+from ssmspec.statistics import STATISTICS, LayerSpectrum
+from ssmspec.statistics.distances import DISTANCES
+
+BEFORE, AFTER = SAMPLES / "s4d_initial.safetensors", SAMPLES / "s4d_trained.safetensors"
+GRID = FrequencyGrid.default()
+
+
+def spectra(engine, before, after) -> tuple[LayerSpectrum, LayerSpectrum]:
+    return LayerSpectrum(before, GRID, engine), LayerSpectrum(after, GRID, engine)
+
+
+def distance(name: str, engine, before, after) -> np.ndarray:
+    return DISTANCES[name].function(*spectra(engine, before, after)).values
+
+
+def test_a_layer_is_at_no_distance_from_itself(rng, engine) -> None:
+    for system in (
+        random_system(rng),
+        random_system(rng, R=1),
+        random_system(rng, K=1, I=2, O=3),
+        random_system(rng, discretization="direct"),
+    ):
+        for name in DISTANCES:
+            np.testing.assert_allclose(distance(name, engine, system, system), 0, atol=1e-12)
+
+
+def test_poles_moved_by_a_known_amount_are_seen_to_move_by_it(engine) -> None:
+    before = build([-0.5 + 1j * 3 * n for n in range(1, 6)], np.ones((5, 1)), np.ones((1, 5)))
+    after = replace(before, poles=before.poles - 0.02 + 0.05j)
+    # log z = a step with step 0.1; neighbors are 0.3 apart
+    moved = 0.1 * abs(-0.02 + 0.05j)
+    assert distance("pole_movement", engine, before, after)[0] == pytest.approx(moved, rel=1e-12)
+    assert distance("relative_pole_movement", engine, before, after)[0] == pytest.approx(moved / 0.3, rel=1e-12)
+
+
+def test_poles_of_low_rank_layers_are_matched_by_assignment(rng, engine) -> None:
+    system = random_system(rng, R=1)
+    shuffled = replace(
+        system,
+        **{name: getattr(system, name)[:, ::-1] for name in ("poles", "B", "P", "Q")},
+        C=system.C[:, :, ::-1],
+    )
+    np.testing.assert_allclose(distance("pole_movement", engine, system, shuffled), 0, atol=1e-10)
+
+
+def test_crossed_share_counts_poles_that_passed_the_corner(engine) -> None:
+    at = np.array([0.5, 0.7, 0.9, 2.0])
+    before = build(-0.1 + 10j * at, np.ones((4, 1)), np.ones((1, 4)))
+    after = replace(before, poles=-0.1 + 10j * np.array([[0.5, 0.8, 0.6, 2.1]]))
+    assert distance("crossed_share", engine, before, after)[0] == pytest.approx(0.5)
+
+
+def test_log_spectral_distance_of_a_gain_is_that_gain_in_decibels(rng, engine) -> None:
+    system = random_system(rng)
+    np.testing.assert_allclose(distance("log_spectral_distance", engine, system, replace(system, C=10 * system.C)), 20, rtol=1e-12)
+
+
+def test_spectrum_distance_equals_the_wasserstein_distance_of_dense_spectra(rng, engine) -> None:
+    before, after = random_system(rng, K=2), random_system(rng, K=2)
+    theta = (np.arange(200_000) + 0.5) * np.pi / 200_000
+    for copy, found in enumerate(distance("spectrum_distance", engine, before, after)):
+        powers = [squared_magnitude(s.copy_slice(copy, copy + 1), theta[None], engine)[0] for s in (before, after)]
+        assert found == pytest.approx(wasserstein_distance(theta, theta, *powers), rel=2e-3)
+
+
+def test_comparison_holds_the_statistics_of_both_files() -> None:
+    from ssmspec.analysis import analyze
+
+    found = compare(BEFORE, AFTER)
+    for when, path in (("before", BEFORE), ("after", AFTER)):
+        for layer, alone in zip(found.layers, analyze(path).layers, strict=True):
+            for name in STATISTICS:
+                assert getattr(layer, when).statistics[name].median == pytest.approx(alone.statistics[name].median, rel=1e-6, abs=1e-9)
+    for layer in found.layers:
+        start, end = layer.before.statistics["bias_slope"].median, layer.after.statistics["bias_slope"].median
+        assert layer.change["bias_slope"] == pytest.approx(end - start)
+
+
+def test_verdict_says_that_training_left_the_bias_as_it_was() -> None:
+    result = ssmspec("compare", BEFORE, AFTER)
+    assert result.code == 0, result.err
+    assert "verdict: the frequency bias is as it was" in result.out
+    assert "s4_layers.0" in result.out
+
+
+def test_verdict_says_that_scaled_poles_changed_the_bias(tmp_path: Path) -> None:
+    tensors = load_file(AFTER)
+    for name in tensors:
+        if name.endswith("A_imag"):
+            tensors[name] = tensors[name] * 30
+    save_file(tensors, tmp_path / "alpha30.safetensors")
+    result = ssmspec("compare", AFTER, tmp_path / "alpha30.safetensors")
+    assert "the frequency bias changed in 2 of 2 layers" in result.out
+    assert "toward high frequencies" in result.out
+
+
+def test_json_fits_its_schema_and_csv_has_a_row_per_quantity(tmp_path: Path) -> None:
+    result = ssmspec("compare", BEFORE, AFTER, "--json", "--csv", tmp_path / "c.csv")
+    document = json.loads(result.out)
+    jsonschema.validate(document, schema("compare-1"))
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "c.csv").read_text())))
+    assert len(rows) == 2 * (len(STATISTICS) + len(DISTANCES))
+
+
+@pytest.mark.parametrize(("limit", "code"), [("log_spectral_distance=0.001", 1), ("log_spectral_distance=1000", 0), ("bias_slope=0.15", 0)])
+def test_fail_above_decides_the_exit_code(limit: str, code: int) -> None:
+    result = ssmspec("compare", BEFORE, AFTER, "--fail-above", limit)
+    assert result.code == code
+    assert ("above 0.001" in result.err) == bool(code)
+
+
+def test_fail_above_an_unknown_metric_lists_the_metrics() -> None:
+    result = ssmspec("compare", BEFORE, AFTER, "--fail-above", "speed=1")
+    assert result.code == 2
+    assert "'speed' is unknown; choose one of pole_movement" in result.err
+
+
+def test_layers_that_only_one_file_has_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    a, b = checkpoint(tmp_path / "a", s4d_tensors(layers=2)), checkpoint(tmp_path / "b", s4d_tensors(layers=3))
+    found = compare(a, b)
+    assert [layer.name for layer in found.layers] == ["layers.0", "layers.1"]
+    assert (found.only_before, found.only_after) == ((), ("layers.2",))
+
+
+def test_changed_shapes_are_said_and_distances_null(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    a, b = checkpoint(tmp_path / "a", s4d_tensors(N=3)), checkpoint(tmp_path / "b", s4d_tensors(N=5))
+    found = compare(a, b)
+    assert "layers.0 has 4 x 3 before and 4 x 5 after" in found.notes
+    assert found.layers[0].distances["pole_movement"].reason == "3 modes before and 5 after: poles cannot be matched"
+    assert found.layers[0].distances["log_spectral_distance"].median is not None
+    jsonschema.validate(json.loads(ssmspec("compare", a, b, "--json").out), schema("compare-1"))
+
+
+def test_different_architectures_share_no_names_but_can_be_paired_by_order() -> None:
+    with pytest.raises(LayerError, match="share no layer name"):
+        compare(BEFORE, SAMPLES / "lru_trained.npz")
+    found = compare(BEFORE, SAMPLES / "lru_trained.npz", by_order=True)
+    assert found.matched_by == "order"
+    assert "s4_layers.0 is s4d before and lru after" in found.notes
+
+
+def test_wrapped_models_are_matched_by_their_inner_names(tmp_path: Path) -> None:
+    save_file({f"module.{name}": value for name, value in load_file(BEFORE).items()}, tmp_path / "ddp.safetensors")
+    assert len(compare(tmp_path / "ddp.safetensors", AFTER).layers) == 2
+
+
+def test_a_spoiled_layer_is_compared_with_a_reason(tmp_path: Path) -> None:
+    tensors = load_file(AFTER)
+    tensors["s4_layers.0.kernel.C"][0, 0] = np.nan
+    save_file(tensors, tmp_path / "nan.safetensors")
+    found = compare(AFTER, tmp_path / "nan.safetensors")
+    assert found.layers[0].change["bias_slope"] is None
+    assert "NaN" in (found.layers[0].distances["pole_movement"].reason or "")
+    jsonschema.validate(json.loads(ssmspec("compare", AFTER, tmp_path / "nan.safetensors", "--json").out), schema("compare-1"))
+
+
+def test_history_of_a_folder_has_a_row_per_checkpoint(tmp_path: Path) -> None:
+    for step, source in ((0, BEFORE), (2, AFTER), (10, AFTER)):
+        shutil.copy(source, tmp_path / f"step_{step}.safetensors")
+    document = json.loads(ssmspec("compare", tmp_path, "--json").out)
+    jsonschema.validate(document, schema("history-1"))
+    assert [Path(path).name for path in document["checkpoints"]] == ["step_0.safetensors", "step_2.safetensors", "step_10.safetensors"]
+    slopes = [summary["median"] for summary in document["layers"][0]["statistics"]["bias_slope"]]
+    assert slopes[1] == slopes[2] != slopes[0]
+    assert "step_10" in ssmspec("compare", tmp_path).out
+
+
+def test_history_of_different_models_is_refused() -> None:
+    with pytest.raises(SsmspecError, match="has other layers"):
+        history([BEFORE, AFTER, SAMPLES / "lru_trained.npz"])
+
+
+def test_one_checkpoint_is_nothing_to_compare() -> None:
+    result = ssmspec("compare", BEFORE)
+    assert result.code == 2
+    assert "give two to compare" in result.err
+
+
+def test_pictures_show_both_curves_and_the_ways_of_the_poles(tmp_path: Path) -> None:
+    from ssmspec.report.comparison_plots import comparison_figure, history_figure
+
+    layer = compare(BEFORE, AFTER).layers[0]
+    left, right = comparison_figure(layer, GRID.values).axes
+    np.testing.assert_array_equal(left.lines[0].get_ydata(), layer.before.curve.median)
+    np.testing.assert_array_equal(left.lines[1].get_ydata(), layer.after.curve.median)
+    assert [len(collection.get_offsets()) for collection in right.collections] == [layer.before.poles.size] * 2
+    axes = history_figure(history([BEFORE, AFTER, AFTER])).axes
+    assert axes[0].get_ylabel() == "bias_slope [decades/decade]"
+    assert len(axes[0].lines) == 2
+    assert ssmspec("compare", BEFORE, AFTER, "--plot", tmp_path).code == 0
+    assert len(list(tmp_path.glob("*.png"))) == 2
