@@ -1,9 +1,11 @@
 """From a checkpoint file to the statistics of its layers: the path through the whole package, in reading order."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.errors import LayerError, NoLayerError
 from ssmspec.families import Detection, LayerTensors, ReadOptions, detect, known_families
 from ssmspec.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
-from ssmspec.statespace import StateSpace, untrustworthy
+from ssmspec.statespace import StateSpace, padded_modes, untrustworthy
 from ssmspec.statistics import (
     STATISTICS,
     CheckpointAnalysis,
@@ -31,6 +33,7 @@ Progress = Callable[[str, int, int], None]
 
 SHARED = "(shared module)"  # how the reason ends for which a layer is skipped that is a copy of another
 FINGERPRINT = 1 << 14  # bytes of a tensor that are compared to tell layers apart
+DIGESTED = 1 << 26  # bytes of a tensor that are all compared before two layers are called one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,17 +156,34 @@ def read_systems(checkpoint: Checkpoint, detection: Detection, options: ReadOpti
 def _originals(layers: Sequence[LayerTensors]) -> list[str]:
     """For every layer the name of the first one with the same tensors, mostly its own.
 
-    Matrices may be gigabytes in all, so they are looked at only where all vectors agree.
+    Matrices may be gigabytes in all, so they are looked at only where all vectors agree, and read whole only where their beginnings agree.
     """
-    alike: dict[bytes, list[int]] = defaultdict(list)
-    for index, layer in enumerate(layers):
-        alike[_fingerprint(layer, matrices=False)].append(index)
     originals = [layer.name for layer in layers]
-    for group in alike.values():
-        seen: dict[bytes, str] = {}
-        for index in group if len(group) > 1 else ():
-            originals[index] = seen.setdefault(_fingerprint(layers[index], matrices=True), layers[index].name)
+    groups = [list(range(len(layers)))]
+    for look in (partial(_fingerprint, matrices=False), partial(_fingerprint, matrices=True), _digest):
+        finer: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+        for number, group in enumerate(groups):
+            for index in group if len(group) > 1 else ():
+                finer[number, look(layers[index])].append(index)
+        groups = list(finer.values())
+    for group in groups:
+        for index in group:
+            originals[index] = layers[group[0]].name
     return originals
+
+
+def _digest(layer: LayerTensors) -> bytes:
+    """A hash of every byte of every tensor of a layer; of tensors above DIGESTED bytes, of their first and last rows."""
+    result = hashlib.blake2b()
+    for _, tensor in sorted(layer.tensors.items()):
+        if not tensor.shape:
+            continue
+        rows = tensor.shape[0]
+        height = max(1, FINGERPRINT * 64 // max(1, 8 * int(np.prod(tensor.shape[1:]))))
+        small = 8 * int(np.prod(tensor.shape)) <= DIGESTED
+        for start in range(0, rows, height) if small else (0, max(0, rows - height)):
+            result.update(np.ascontiguousarray(tensor.read(slice(start, start + height))).tobytes())
+    return result.digest()
 
 
 def _fingerprint(layer: LayerTensors, *, matrices: bool) -> bytes:
@@ -201,7 +221,7 @@ def _matching(systems: Sequence[StateSpace], pattern: str) -> Iterator[int]:
     exact = [index for index, system in enumerate(systems) if system.name == pattern]
     if exact:
         yield from exact
-    elif pattern.isdigit() and int(pattern) < len(systems):
+    elif pattern.isascii() and pattern.isdigit() and len(pattern) < 10 and int(pattern) < len(systems):
         yield int(pattern)
     else:
         for index, system in enumerate(systems):
@@ -249,9 +269,11 @@ def analyze_layer(
         statistics = {name: unavailable(statistic.unit, problem) for name, statistic in STATISTICS.items()}
     else:
         spectrum = spectrum or LayerSpectrum(system, grid, engine, with_skip=with_skip)
-        statistics, values, gaps = _all_statistics(spectrum)
-        curve, poles, notes = _curve(spectrum), spectrum.modal.poles, (*_observations(spectrum), *gaps.values())
-        memory = memory_shares(spectrum) if system.operating_point else None
+        with np.errstate(all="ignore"):  # what overflows becomes null with a reason
+            statistics, values, gaps = _all_statistics(spectrum)
+            curve, notes = _curve(spectrum), (*_observations(spectrum), *gaps.values())
+            memory = memory_shares(spectrum) if system.operating_point else None
+        poles = np.where(padded_modes(spectrum.modal), np.nan, spectrum.modal.poles)
     direct = system.discretization == "direct"
     return LayerAnalysis(
         name=system.name,
@@ -288,7 +310,7 @@ def _finite_range(values: np.ndarray) -> tuple[float, float] | None:
 def _all_statistics(spectrum: LayerSpectrum) -> tuple[dict[str, Summary], dict[str, FloatArray], dict[str, str]]:
     """Summaries and values (K,) by name, and a line for every statistic that only some copies have."""
     summaries, everything, gaps = {}, {}, {}
-    alive = spectrum.magnitude.max(axis=1) > 0
+    alive = spectrum.magnitude.max(axis=1) != 0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for name, statistic in STATISTICS.items():
             values = statistic.function(spectrum)
@@ -300,9 +322,10 @@ def _all_statistics(spectrum: LayerSpectrum) -> tuple[dict[str, Summary], dict[s
 
 
 def _curve(spectrum: LayerSpectrum) -> Curve:
-    if len(spectrum.magnitude) == 1:
+    alive = spectrum.magnitude[(spectrum.magnitude > 0).any(axis=1)]
+    if len(spectrum.magnitude) == 1 or not len(alive):
         return Curve(spectrum.magnitude[0], None, None)
-    p5, median, p95 = np.percentile(spectrum.magnitude, [5, 50, 95], axis=0)
+    p5, median, p95 = np.percentile(alive, [5, 50, 95], axis=0)
     return Curve(median, p5, p95)
 
 

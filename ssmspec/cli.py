@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssmspec import __version__
+from ssmspec.cli_run import message, run
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ssmspec.families import ReadOptions
     from ssmspec.statistics import CheckpointAnalysis
 
-INTERRUPTED = 130  # what a shell reports for a program stopped by Ctrl-C
+SAMPLE_RATES = (1e-100, 1e100)  # beyond them physical units leave the range of numbers
 
 app = typer.Typer(
     name="ssmspec",
@@ -84,27 +85,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tabl
 
 def main() -> None:
     """Run the app; errors of the package become one line on stderr and an exit code."""
-    debug = "--debug" in sys.argv[1:]
-    try:
-        app(standalone_mode=True)
-    except SsmspecError as error:
-        if debug:
-            raise
-        _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
-
-
-def _message(text: str) -> None:
-    typer.echo(f"ssmspec: {text}", err=True)
-
-
-def _fail(text: str, code: int) -> None:
-    _message(" ".join(text.split()))
-    sys.exit(code)
+    sys.exit(run(app, debug="--debug" in sys.argv[1:]))
 
 
 def _print_version(wanted: bool) -> None:
@@ -148,9 +129,11 @@ def analyze(
     Prints one table per checkpoint: median and 5..95 % range over the copies of each layer, and a sparkline of median |H|.
     """
     from ssmspec.analysis import AnalysisOptions
+    from ssmspec.writing import Kind, refuse_precious
 
-    if sample_rate is not None and not (sample_rate > 0 and sample_rate < float("inf")):
-        raise typer.BadParameter(f"{sample_rate} is no sample rate; give samples per second, a positive number", param_hint="--sample-rate")
+    _check_sample_rate(sample_rate)
+    if csv is not None:
+        refuse_precious(csv, Kind.table)
     options = AnalysisOptions(
         layers=tuple(layer or ()),
         family=family,
@@ -170,11 +153,22 @@ def analyze(
         raise typer.Exit(codes[0] if len(set(codes)) == 1 else 2)
 
 
+def _check_sample_rate(sample_rate: float | None) -> None:
+    low, high = SAMPLE_RATES
+    if sample_rate is not None and not low <= sample_rate <= high:
+        raise typer.BadParameter(
+            f"{sample_rate} is no sample rate; give samples per second, a positive number between {low:g} and {high:g}",
+            param_hint="--sample-rate",
+        )
+
+
 def _expand(patterns: Iterable[str]) -> list[str]:
     """Paths as given; what is no path but a glob becomes the paths that it matches."""
+    from ssmspec.reading import exists
+
     paths: list[str] = []
     for pattern in patterns:
-        matches = [] if Path(pattern).exists() or not glob.has_magic(pattern) else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
+        matches = [] if exists(Path(pattern)) or not glob.has_magic(pattern) else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
         paths += matches or [pattern]
     return paths
 
@@ -194,7 +188,7 @@ def _analyze_all(
         except SsmspecError as error:
             if len(paths) == 1:
                 raise
-            _message(" ".join(str(error).split()))
+            message(" ".join(str(error).split()))
             codes.append(error.exit_code)
             continue
         found.append(analysis)
@@ -226,15 +220,15 @@ def _print_json(found: list["CheckpointAnalysis"], sample_rate: float | None, *,
 
 def _write_csv(path: Path, found: list["CheckpointAnalysis"], sample_rate: float | None) -> None:
     from ssmspec.report.documents import to_csv
-    from ssmspec.writing import whole_file
+    from ssmspec.writing import Kind, whole_file
 
-    with whole_file(path) as file:
-        file.write(to_csv(_physical(analysis, sample_rate) for analysis in found).encode())
-    _message(f"wrote {path}")
+    with whole_file(path, Kind.table) as file:
+        file.write(to_csv(_physical(analysis, sample_rate) for analysis in found).encode(errors="backslashreplace"))
+    message(f"wrote {path}")
 
 
 def _write_pictures(folder: Path, found: list["CheckpointAnalysis"], sample_rate: float | None) -> None:
-    from ssmspec.report.plots import plot_analysis
+    from ssmspec.report.plots import plot_analysis, safe_names
 
     stems: set[str] = set()
     for analysis in found:
@@ -242,9 +236,12 @@ def _write_pictures(folder: Path, found: list["CheckpointAnalysis"], sample_rate
         stem = path.stem or path.name
         if stem in stems:
             stem = f"{path.resolve().parent.name}.{path.name}"
-        stems.add(stem)
+        [stem] = safe_names([stem], taken=stems)
+        while stem.casefold() in stems:  # the same checkpoint twice
+            stem += "+"
+        stems.add(stem.casefold())
         written = plot_analysis(analysis, folder, stem, sample_rate=sample_rate)
-        _message(f"wrote {len(written)} pictures: {written[0]}, ...")
+        message(f"wrote {len(written)} pictures: {written[0]}, ...")
 
 
 def _read_options(
@@ -356,8 +353,8 @@ def _load(checkpoint: Path, layer: str, family: str | None, options: "ReadOption
 
 def _written(output: Path, assumptions: Iterable[str]) -> None:
     for assumption in assumptions:
-        _message(f"assumed: {assumption}")
-    _message(f"wrote {output}")
+        message(f"assumed: {assumption}")
+    message(f"wrote {output}")
 
 
 from ssmspec import cli_check, cli_inspect, cli_plot  # noqa: E402, F401  (commands in modules of their own; they need the app above)

@@ -17,10 +17,10 @@ from ssmspec.cli import (
     ResidueName,
     Residues,
     _expand,
-    _message,
     _read_options,
     app,
 )
+from ssmspec.cli_run import message
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _check_all(paths: list[str], rules: "RuleSet", options: "AnalysisOptions", *
             if len(paths) == 1:
                 raise
             reason = " ".join(str(error).split())
-            _message(reason)
+            message(reason)
             unread.append(Unread(path, reason))
             codes.append(error.exit_code)
     return CheckReport(tuple(checks), tuple(unread), strict=strict, rules_file=rules.source), codes
@@ -123,7 +123,7 @@ def _print(report: "CheckReport", output_format: CheckFormat) -> None:
 
 def _write_starter(names: list[str], *, force: bool) -> None:
     from ssmspec.checking.starter import starter_text
-    from ssmspec.writing import whole_file
+    from ssmspec.writing import Kind, whole_file
 
     if len(names) > 1:
         raise SsmspecError(f"--init writes one file, and {len(names)} were named: {', '.join(names[:4])}")
@@ -132,6 +132,6 @@ def _write_starter(names: list[str], *, force: bool) -> None:
         raise SsmspecError(f"--init writes a rules file, and {path} is no name for one; give a name that ends in .toml")
     if path.exists() and not force:
         raise SsmspecError(f"{path} exists; give another name, or --force to replace it")
-    with whole_file(path) as file:
+    with whole_file(path, Kind.rules) as file:
         file.write(starter_text().encode())
-    _message(f"wrote {path}")
+    message(f"wrote {path}")

@@ -16,10 +16,10 @@ from ssmspec.cli import (
     MapFile,
     Point,
     ResidueName,
-    _message,
     _read_options,
     app,
 )
+from ssmspec.cli_run import message
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -58,7 +58,10 @@ def compare(
     Layers are matched by name. The verdict compares the change of the frequency bias with what training alone is known to do.
     """
     from ssmspec.analysis import AnalysisOptions
+    from ssmspec.writing import Kind, refuse_precious
 
+    if csv is not None:
+        refuse_precious(csv, Kind.table)
     options = AnalysisOptions(
         layers=tuple(layer or ()),
         family=family,
@@ -128,10 +131,10 @@ def _compare_two(
         from ssmspec.report.comparison_plots import plot_comparison
 
         written = plot_comparison(found, plot)
-        _message(f"wrote {len(written)} pictures: {written[0]}, ...")
+        message(f"wrote {len(written)} pictures: {written[0]}, ...")
     excesses = _excesses(found, limits)
     for line in excesses:
-        _message(line)
+        message(line)
     if excesses:
         raise typer.Exit(1)
 
@@ -165,12 +168,12 @@ def _history(paths: Sequence[Path], options: "AnalysisOptions", as_json: bool, c
     if plot is not None:
         from ssmspec.report.comparison_plots import plot_history
 
-        _message(f"wrote {plot_history(found, plot)}")
+        message(f"wrote {plot_history(found, plot)}")
 
 
 def _write(path: Path, text: str) -> None:
-    from ssmspec.writing import whole_file
+    from ssmspec.writing import Kind, whole_file
 
-    with whole_file(path) as file:
-        file.write(text.encode())
-    _message(f"wrote {path}")
+    with whole_file(path, Kind.table) as file:
+        file.write(text.encode(errors="backslashreplace"))
+    message(f"wrote {path}")

@@ -18,10 +18,11 @@ from ssmspec.cli import (
     Point,
     ResidueName,
     Residues,
-    _message,
+    _check_sample_rate,
     _read_options,
     app,
 )
+from ssmspec.cli_run import message
 
 
 class PlotAxis(StrEnum):
@@ -76,8 +77,7 @@ def plot(
 
     Response, energy, sensitivity, hankel and kernel show one layer; heatmap, poles and bias show all, or those of --layer.
     """
-    if sample_rate is not None and not (sample_rate > 0 and sample_rate < float("inf")):
-        raise typer.BadParameter(f"{sample_rate} is no sample rate; give samples per second, a positive number", param_hint="--sample-rate")
+    _check_sample_rate(sample_rate)
     from ssmspec.plotting import PlotOptions
     from ssmspec.plotting import plot as draw
     from ssmspec.report.progress import LayerProgress
@@ -95,5 +95,5 @@ def plot(
     with LayerProgress(str(checkpoint)) as progress:
         written, notes = draw(figure, checkpoint, output, options=options, progress=progress)
     for note in notes:
-        _message(note)
-    _message(f"wrote {written}")
+        message(note)
+    message(f"wrote {written}")

@@ -12,6 +12,7 @@ FloatArray = npt.NDArray[np.float64]
 Axis = Literal["theta", "omega"]
 
 DEFAULT_POINTS = 1024
+MOST_POINTS = 1_000_000
 LOWEST_THETA = np.pi / 1024  # rad/sample: the low end of the grid on which statistics are defined
 
 
@@ -41,8 +42,7 @@ class FrequencyGrid:
     @classmethod
     def default(cls, points: int = DEFAULT_POINTS) -> "FrequencyGrid":
         """The grid of the statistics: log-spaced theta over [pi/1024, pi] rad/sample, pi itself included."""
-        if points < 2:
-            raise SsmspecError(f"a grid of {points} points was asked for; expected at least 2")
+        check_points(points)
         values = np.geomspace(LOWEST_THETA, np.pi, points)
         values[-1] = np.pi
         return cls(values, "theta")
@@ -52,6 +52,16 @@ class FrequencyGrid:
         if self.axis == "omega":
             return np.ones((1, self.values.size)), self.values[None, :]
         return theta_nodes(self.values[None, :])
+
+
+def check_points(points: int) -> None:
+    """Refuse grids that are too small to be one, or too large to be kept.
+
+    Raises:
+        SsmspecError: fewer than 2 points, or more than MOST_POINTS.
+    """
+    if not 2 <= points <= MOST_POINTS:
+        raise SsmspecError(f"a grid of {points} points was asked for; expected at least 2 and at most {MOST_POINTS}")
 
 
 def theta_nodes(theta: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -1,5 +1,6 @@
 """What is in a checkpoint: which tensors make up which SSM layer, what came near, and what else there is."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -105,5 +106,6 @@ def _other(checkpoint: Checkpoint, detection: Detection) -> list[Document]:
 
 
 def _scalars(config: Mapping[str, object]) -> Document:
-    """The scalar entries of a configuration, which is what can be told in a line each."""
-    return {key: value for key, value in config.items() if value is None or isinstance(value, str | int | float | bool)}
+    """The scalar entries of a configuration, which is what can be told in a line each; NaN and infinities as words, as JSON has none."""
+    scalars = {key: value for key, value in config.items() if value is None or isinstance(value, str | int | float | bool)}
+    return {key: str(value) if isinstance(value, float) and not math.isfinite(value) else value for key, value in scalars.items()}

@@ -24,6 +24,9 @@ from ssmspec.statespace import (
 CHUNK = 1 << 22
 
 
+MOST_BYTES = 4 * 2**30  # of one result
+
+
 @dataclass(frozen=True, slots=True)
 class FrequencyResponse:
     """Response of one layer on a grid.
@@ -58,9 +61,11 @@ def frequency_response(system: StateSpace, grid: FrequencyGrid, cauchy_sum: Cauc
     Returns:
         FrequencyResponse with (K, O, I, F) complex128.
     Raises:
-        LayerError: omega for a layer that only exists in discrete time, or a low-rank part with another rule than bilinear.
+        LayerError: omega for a layer that only exists in discrete time, a low-rank part with another rule than bilinear, or a result of
+            more than MOST_BYTES.
     Source: Gu et al. 2022 (S4, arXiv 2111.00396), section 3.2 and appendix C.3; Yu et al. 2025 (arXiv 2410.02035), section 4.
     """
+    _check_size(system, grid.values.size, 16, "frequencies")
     x, y = grid.nodes()
     values = grid.values[None, :]
     if grid.axis == "omega":
@@ -74,6 +79,16 @@ def frequency_response(system: StateSpace, grid: FrequencyGrid, cauchy_sum: Cauc
             raise LayerError(f"layer {system.name} has one step per mode, so its beta weight has no meaning on the axis omega; use theta")
         dynamic *= system.sobolev.weight(theta, system.step)[:, None, None, :]
     return FrequencyResponse(dynamic, system.D, grid)
+
+
+def _check_size(system: StateSpace, count: int, itemsize: int, what: str) -> None:
+    """Refuse a result (K, O, I, count) that would not fit in memory, before any of it is computed."""
+    each = system.copies * system.outputs * system.inputs * itemsize
+    if each * count > MOST_BYTES:
+        raise LayerError(
+            f"layer {system.name}: {count} {what} of {system.copies} x {system.outputs} x {system.inputs} systems take "
+            f"{each * count / 2**30:.4g} GiB; ask for at most {MOST_BYTES // each} ({MOST_BYTES / 2**30:g} GiB)"
+        )
 
 
 def discrete_response(system: StateSpace, x: FloatArray, y: FloatArray, cauchy_sum: CauchySum) -> ComplexArray:
@@ -214,10 +229,11 @@ def impulse_response(system: StateSpace, length: int) -> FloatArray:
     Returns:
         (K, O, I, L) float64; sample 0 is the effect of an input on the output of the same time step.
     Raises:
-        LayerError: a length below 1.
+        LayerError: a length below 1, or a kernel of more than MOST_BYTES.
     """
     if length < 1:
         raise LayerError(f"a kernel of length {length} was asked for; expected at least 1")
+    _check_size(system, length, 8, "samples")
     kernel = np.zeros((system.copies, system.outputs, system.inputs, length))
     steps = length - system.delay
     if steps < 1:

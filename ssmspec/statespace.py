@@ -252,6 +252,12 @@ def modal_form(system: StateSpace) -> tuple[StateSpace, FloatArray]:
     return replace(system, poles=poles, B=B_modal, C=C_modal, P=None, Q=None), condition[inverse]
 
 
+def padded_modes(modal: StateSpace) -> np.ndarray:
+    """Which modes (K, N) of a `modal_form` are padding: those without any input."""
+    padding: np.ndarray = (modal.B == 0).all(axis=2) if modal.discretization == "bilinear" else np.zeros(modal.poles.shape, bool)
+    return padding
+
+
 def untrustworthy(system: StateSpace) -> str | None:
     """Why no number of this layer can be trusted, or None: values that are not finite, a step that is not positive, a pole that grows."""
     low_rank = () if system.P is None or system.Q is None else (("P", system.P), ("Q", system.Q))

@@ -34,11 +34,16 @@ def text_boxes(figure: Figure) -> list[tuple[str, Bbox]]:
 
 def overlapping(figure: Figure) -> list[tuple[str, str]]:
     """Pairs of texts whose boxes overlap by more than the empty rim of a box."""
-    inside = [(name, box) for name, box in text_boxes(figure) if figure.bbox.overlaps(box)]
+    return _overlapping(figure, text_boxes(figure))
+
+
+def _overlapping(figure: Figure, boxes: list[tuple[str, Bbox]]) -> list[tuple[str, str]]:
+    inside = [(name, box) for name, box in boxes if figure.bbox.overlaps(box)]
     return [(a, b) for (a, left), (b, right) in combinations(inside, 2) if left.overlaps(right) and left.shrunk(0.9, 0.8).overlaps(right)]
 
 
-def cut_off(figure: Figure) -> list[str]:
-    """Texts that reach over the edge of the figure."""
-    whole = figure.bbox.padded(1)
-    return [name for name, box in text_boxes(figure) if not (whole.contains(box.x0, box.y0) and whole.contains(box.x1, box.y1))]
+def unreadable(figure: Figure) -> list[object]:
+    """Pairs of texts that overlap, and texts that reach over the edge of the figure."""
+    boxes, whole = text_boxes(figure), figure.bbox.padded(1)
+    cut = [name for name, box in boxes if not (whole.contains(box.x0, box.y0) and whole.contains(box.x1, box.y1))]
+    return [*_overlapping(figure, boxes), *cut]

@@ -51,13 +51,22 @@ def cauchy_sum(
 
 
 def _compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """The function compiled on its first call; kept on disk for later processes where there is a folder to keep it in."""
+    """The function compiled on its first call; kept on disk for later processes where that works."""
     options: dict[str, Any] = {"parallel": True, "error_model": "numpy", "fastmath": {"contract", "arcp", "reassoc", "nsz"}}
     try:
         compiled: Callable[..., None] = njit(cache=True, **options)(function)
-    except RuntimeError:  # numba finds no writable folder: read-only installation and no home
+    except (RuntimeError, OSError):  # numba finds no writable folder: read-only installation and no home
         compiled = njit(**options)(function)
-    return compiled
+
+    def call(*arguments: object) -> None:
+        nonlocal compiled
+        try:
+            compiled(*arguments)
+        except Exception:  # a full disk, or a damaged file in the folder, for which unpickling raises anything; arguments are not at fault
+            compiled = njit(**options)(function)
+            compiled(*arguments)
+
+    return call
 
 
 @_compiled

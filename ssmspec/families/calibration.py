@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ssmspec.errors import LayerError, SsmspecError
+from ssmspec.reading import numpy_reason, require_real, require_regular
 from ssmspec.statespace import FloatArray
 
 KEYS = ("delta", "B", "C")
@@ -40,9 +41,12 @@ class NpzCalibration:
             return None
         try:
             with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                values = np.asarray(file[name], dtype=np.float64)
-        except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise LayerError(f"layer {layer}: calibration {self.path}, array {name}: cannot be read as real numbers ({error})") from error
+                array = file[name]
+            require_real(array, name)
+            values = np.asarray(array, dtype=np.float64)
+        except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, SsmspecError) as error:
+            reason = numpy_reason(error)
+            raise LayerError(f"layer {layer}: calibration {self.path}, array {name}: cannot be read as real numbers ({reason})") from error
         if not np.isfinite(values).all():
             raise LayerError(f"layer {layer}: calibration {self.path}, array {name} holds NaN or infinite values")
         if key == "delta" and (values <= 0).any():
@@ -56,11 +60,12 @@ def open_calibration(path: Path) -> NpzCalibration:
     Raises:
         SsmspecError: no readable .npz file, or one with other arrays than delta, B and C.
     """
+    require_regular(path)
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             names = tuple(file.files)
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise SsmspecError(f"calibration {path}: cannot be read as an .npz file ({error})") from error
+        raise SsmspecError(f"calibration {path}: cannot be read as an .npz file ({numpy_reason(error)})") from error
     unknown = [name for name in names if name.rsplit("/", 1)[-1] not in KEYS]
     if unknown or not names:
         what = f"array {unknown[0]!r} is not understood" if unknown else "it has no arrays"

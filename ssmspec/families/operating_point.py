@@ -6,6 +6,7 @@ import numpy as np
 
 from ssmspec.errors import SsmspecError
 from ssmspec.families.template import OperatingPoint
+from ssmspec.reading import read_numbers
 from ssmspec.statespace import FloatArray
 
 KEYS = ("delta", "B", "C")
@@ -31,9 +32,8 @@ def parse_operating_point(text: str) -> OperatingPoint:
 
 def _value(key: str, text: str) -> FloatArray:
     try:
-        array = np.load(Path(text), allow_pickle=False) if text.endswith(".npy") else np.array(float(text))
-        result = np.asarray(array, dtype=np.float64)
-    except (OSError, ValueError, EOFError) as error:
+        result = read_numbers(Path(text)) if text.endswith(".npy") else np.array(float(text))
+    except (SsmspecError, ValueError) as error:
         raise SsmspecError(f"operating point: {key}={text} is neither a number nor a readable .npy file ({error})") from error
     if not np.isfinite(result).all():
         raise SsmspecError(f"operating point: {key}={text} holds NaN or infinite values")

@@ -81,16 +81,29 @@ def logarithm_of_decay(system: StateSpace) -> FloatArray:
     return np.asarray(np.log(z))
 
 
+def stored_length(layer: LayerTensors, role: str) -> int:
+    """The kernel length that a tensor of one number holds.
+
+    Raises:
+        LayerError: no whole number of samples.
+    """
+    value = float(layer.array(role).reshape(-1)[0])
+    if not (np.isfinite(value) and value == int(value) and 0 <= value < 2**40):
+        raise LayerError(f"layer {layer.name}: {layer.tensor_names[role]} is {value:g}, expected a kernel length in samples; give --length")
+    return int(value)
+
+
 def true_output_matrix(system: StateSpace, length: int) -> ComplexArray:
     """C from the stored C~ = C (I - Abar^L), (K, O, N), for a system that still holds C~ in its C.
 
     Source: Gu et al. 2022 (arXiv 2111.00396), appendix C.3; state-spaces/s4, models/s4/s4.py, SSMKernelDPLR._setup_C.
     """
-    A, _, C = bilinear_realization(system)
-    correction = np.eye(A.shape[1]) - np.linalg.matrix_power(A, length)
     try:
+        A, _, C = bilinear_realization(system)
+        with np.errstate(over="ignore", invalid="ignore"):
+            correction = np.eye(A.shape[1]) - np.linalg.matrix_power(A, length)
         return _upper_half(np.linalg.solve(correction.transpose(0, 2, 1), C.transpose(0, 2, 1)).transpose(0, 2, 1))
-    except np.linalg.LinAlgError:  # a pole at z = 1: there is no true C, and the layer is reported as growing
+    except np.linalg.LinAlgError:  # a pole at z = 1, or a state matrix out of bounds: there is no true C, and the layer is not trusted
         return np.full_like(system.C, np.nan)
 
 

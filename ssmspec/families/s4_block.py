@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.families.parameterization import choose_discretization, fold, fold_rows, stored_output_matrix, tile, true_output_matrix, untile
+from ssmspec.families.parameterization import (
+    choose_discretization,
+    fold,
+    fold_rows,
+    stored_length,
+    stored_output_matrix,
+    tile,
+    true_output_matrix,
+    untile,
+)
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
 from ssmspec.statespace import ComplexArray, Sobolev, StateSpace
 
@@ -85,7 +94,7 @@ def _direction(layer: LayerTensors, options: ReadOptions, channels: slice, label
 def _length(layer: LayerTensors, options: ReadOptions) -> int:
     if options.length is not None:
         return options.length
-    return int(layer.array("l_kernel")) if "l_kernel" in layer else 0
+    return stored_length(layer, "l_kernel") if "l_kernel" in layer else 0
 
 
 def _undo_truncation(system: StateSpace, layer: LayerTensors, options: ReadOptions) -> StateSpace:

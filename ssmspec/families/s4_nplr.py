@@ -15,7 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import choose_discretization, fold, fold_rows, stored_output_matrix, tile, true_output_matrix, untile
+from ssmspec.families.parameterization import (
+    choose_discretization,
+    fold,
+    fold_rows,
+    stored_length,
+    stored_output_matrix,
+    tile,
+    true_output_matrix,
+    untile,
+)
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
 from ssmspec.statespace import ComplexArray, StateSpace
 
@@ -46,7 +55,7 @@ def _length(layer: LayerTensors, options: ReadOptions) -> int:
     if options.length is not None:
         return options.length
     if "L" in layer:
-        return int(layer.array("L").reshape(-1)[0])
+        return stored_length(layer, "L")
     if "omega" in layer:
         return 2 * (layer.sizes["nodes"] - 1)
     raise LayerError(f"layer {layer.name}: C is stored for a kernel length that the file does not hold; give it with --length")

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from ssmspec.errors import SsmspecError
-from ssmspec.grid import LOWEST_THETA, Axis, FloatArray, FrequencyGrid
-from ssmspec.writing import whole_file
+from ssmspec.grid import LOWEST_THETA, Axis, FloatArray, FrequencyGrid, check_points
+from ssmspec.reading import exists, read_numbers
+from ssmspec.writing import Kind, refuse_precious, whole_file
 
 
 def frequency_grid(step: FloatArray, axis: Axis, points: int, values: Path | None) -> FrequencyGrid:
@@ -17,20 +18,23 @@ def frequency_grid(step: FloatArray, axis: Axis, points: int, values: Path | Non
         SsmspecError: a file that is not a .npy vector of real numbers, or frequencies that do not fit the axis.
     """
     if values is not None:
-        return FrequencyGrid(_vector(values), axis)
+        return FrequencyGrid(_vector(values, axis), axis)
     if axis == "theta":
         return FrequencyGrid.default(points)
+    check_points(points)
     return FrequencyGrid(np.geomspace(LOWEST_THETA / step.max(), np.pi / step.min(), points), axis)
 
 
-def _vector(path: Path) -> np.ndarray:
+def _vector(path: Path, axis: Axis) -> FloatArray:
+    """The frequencies of a file; theta that exceeds pi by the rounding of float32 is pi."""
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise SsmspecError(f"cannot read frequencies from {path}: {error}; expected a .npy file with a vector") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise SsmspecError(f"cannot read frequencies from {path}: expected a .npy file with a vector of real numbers")
-    return array.astype(np.float64)
+        values = read_numbers(path)
+    except SsmspecError as error:
+        raise SsmspecError(f"cannot read frequencies from {error}; expected a .npy file with a vector of real numbers") from error
+    if axis == "theta":
+        near = (np.abs(values) > np.pi) & (np.abs(values) <= np.pi * (1 + 1e-6))
+        values[near] = np.copysign(np.pi, values[near])
+    return values
 
 
 def write_arrays(target: Path, source: Path, arrays: dict[str, Any]) -> None:
@@ -39,7 +43,8 @@ def write_arrays(target: Path, source: Path, arrays: dict[str, Any]) -> None:
     Raises:
         SsmspecError: the target is the checkpoint, or cannot be written.
     """
-    if target.exists() and source.exists() and target.samefile(source):
+    refuse_precious(target, Kind.arrays)
+    if exists(target) and exists(source) and target.samefile(source):
         raise SsmspecError(f"{target} is the checkpoint itself; name another output file")
-    with whole_file(target) as file:
+    with whole_file(target, Kind.arrays) as file:
         np.savez(file, **arrays)

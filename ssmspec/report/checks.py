@@ -14,6 +14,7 @@ from ssmspec import __version__
 from ssmspec.checking.results import SEVERITIES, CheckedLayer, CheckpointCheck, CheckReport, Finding
 from ssmspec.report.documents import Document
 from ssmspec.report.tables import readable_size
+from ssmspec.writing import printable
 
 STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 ENDLESS = 1 << 20  # columns
@@ -35,7 +36,9 @@ def report_text(report: CheckReport) -> RenderableType:
 
 def _checkpoint_text(check: CheckpointCheck) -> Iterator[RenderableType]:
     size = readable_size(check.size)
-    yield Text(f"{check.path}  ({check.container}, {size}, {check.tensors} tensors; {_count(len(check.layers), 'layer')})", style="bold")
+    yield Text(
+        f"{printable(check.path)}  ({check.container}, {size}, {check.tensors} tensors; {_count(len(check.layers), 'layer')})", style="bold"
+    )
     yield Text()
     if not check.findings:
         yield Text("no findings")

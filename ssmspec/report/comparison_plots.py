@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssmspec.grid import FloatArray
-from ssmspec.report.plots import BAND, LINE, MARK, made_folder, safe_name, save, short_name
+from ssmspec.report.plots import BAND, LINE, MARK, made_folder, safe_name, safe_names, save, short_name
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.statistics.changes import CheckpointComparison, LayerComparison
 
@@ -26,7 +26,11 @@ def plot_comparison(comparison: CheckpointComparison, folder: Path) -> list[Path
     target = made_folder(folder)
     usable = [layer for layer in comparison.layers if layer.before.curve is not None and layer.after.curve is not None]
     stem = f"{Path(comparison.before).stem}-{Path(comparison.after).stem}"
-    return [save(comparison_figure(layer, comparison.grid.values), target / f"{stem}.{safe_name(layer.name)}.png") for layer in usable]
+    names = safe_names(layer.name for layer in usable)
+    return [
+        save(comparison_figure(layer, comparison.grid.values), target / f"{safe_name(stem)}.{name}.png")
+        for layer, name in zip(usable, names, strict=True)
+    ]
 
 
 def comparison_figure(layer: LayerComparison, theta: FloatArray) -> Figure:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ssmspec import __version__
 from ssmspec.report.documents import Document
-from ssmspec.report.tables import label_of, summary_text
+from ssmspec.report.tables import label_of, plain, summary_text
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis, Summary
 from ssmspec.statistics.changes import CheckpointComparison, LayerComparison
 from ssmspec.statistics.distances import DISTANCES
@@ -35,13 +35,13 @@ def comparison_table(comparison: CheckpointComparison) -> RenderableType:
     for layer in comparison.layers:
         cells = [_arrow(layer, name) for name in headlines]
         cells += [summary_text(layer.distances[name]) for name in SHOWN]
-        table.add_row(Text(layer.name), *cells, _arrow(layer, "alpha_hat"))
+        table.add_row(plain(layer.name), *cells, _arrow(layer, "alpha_hat"))
     lines = [f"only in {path}: {', '.join(names)}" for path, names in _unmatched(comparison) if names]
     lines += [f"note: {note}" for note in comparison.notes]
     title = f"{comparison.before} -> {comparison.after}  (layers matched by {comparison.matched_by}; backend {comparison.backend})"
-    verdict = Text(f"verdict: {comparison.verdict}", style="bold")
-    medians = Text("medians over copies, before -> after; distances with their 5..95 % range over copies")
-    return Group(Text(title, style="bold"), Text(), table, Text(), medians, *map(Text, lines), verdict)
+    verdict = plain(f"verdict: {comparison.verdict}", style="bold")
+    medians = plain("medians over copies, before -> after; distances with their 5..95 % range over copies")
+    return Group(plain(title, style="bold"), Text(), table, Text(), medians, *map(plain, lines), verdict)
 
 
 def _unmatched(comparison: CheckpointComparison) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -51,9 +51,9 @@ def _unmatched(comparison: CheckpointComparison) -> tuple[tuple[str, tuple[str, 
 def _arrow(layer: LayerComparison, name: str) -> Text:
     start, end, change = layer.before.statistics[name].median, layer.after.statistics[name].median, layer.change[name]
     if start is None and end is None:
-        return Text("none", style="dim")
+        return plain("none", style="dim")
     text = " -> ".join("none" if value is None else f"{value:.3g}" for value in (start, end))
-    return Text(text if change is None else f"{text} ({change:+.2g})")
+    return plain(text if change is None else f"{text} ({change:+.2g})")
 
 
 def comparison_document(comparison: CheckpointComparison) -> Document:
@@ -111,16 +111,16 @@ def history_table(analyses: Sequence[CheckpointAnalysis]) -> RenderableType:
         table.add_column("#", justify="right")
         table.add_column("checkpoint", overflow="fold")
         for layer in analyses[0].layers:
-            table.add_column(Text(layer.name), overflow="fold")
+            table.add_column(plain(layer.name), overflow="fold")
         for position, analysis in enumerate(analyses):
-            table.add_row(str(position), Text(analysis.path), *(_median(layer.statistics[name]) for layer in analysis.layers))
+            table.add_row(str(position), plain(analysis.path), *(_median(layer.statistics[name]) for layer in analysis.layers))
         unit = analyses[0].layers[0].statistics[name].unit
-        parts += [Text(f"{name} [{unit}], median over copies", style="bold"), Text(), table, Text()]
+        parts += [plain(f"{name} [{unit}], median over copies", style="bold"), Text(), table, Text()]
     return Group(*parts)
 
 
 def _median(summary: Summary) -> Text:
-    return Text("none", style="dim") if summary.median is None else Text(f"{summary.median:.3g}")
+    return plain("none", style="dim") if summary.median is None else plain(f"{summary.median:.3g}")
 
 
 def history_document(analyses: Sequence[CheckpointAnalysis]) -> Document:

@@ -20,6 +20,7 @@ from ssmspec.report.figures.style import (
     made_folder,
     new_figure,
     safe_name,
+    safe_names,
     save,
     short_name,
     styled,
@@ -27,7 +28,19 @@ from ssmspec.report.figures.style import (
 from ssmspec.statistics import CheckpointAnalysis, LayerAnalysis
 
 # the figures and what other pictures share with them
-__all__ = ["BAND", "LINE", "MARK", "layer_figure", "made_folder", "overview_figure", "plot_analysis", "safe_name", "save", "short_name"]
+__all__ = [
+    "BAND",
+    "LINE",
+    "MARK",
+    "layer_figure",
+    "made_folder",
+    "overview_figure",
+    "plot_analysis",
+    "safe_name",
+    "safe_names",
+    "save",
+    "short_name",
+]
 
 
 def plot_analysis(analysis: CheckpointAnalysis, folder: Path, stem: str, *, sample_rate: float | None = None) -> list[Path]:
@@ -41,13 +54,14 @@ def plot_analysis(analysis: CheckpointAnalysis, folder: Path, stem: str, *, samp
         SsmspecError: the folder cannot be written.
     """
     target = made_folder(folder)
+    stem = safe_name(stem)
     usable = [layer for layer in analysis.layers if layer.curve is not None]
     theta = analysis.grid.values
     with styled():
         written = [save(overview_figure(usable, theta, Path(analysis.path).name, sample_rate), target / f"{stem}.overview.png")]
-        for layer in usable:
+        for layer, name in zip(usable, safe_names((layer.name for layer in usable), taken=["overview"]), strict=True):
             figure = layer_figure(layer, theta, sample_rate)
-            written.append(save(figure, target / f"{stem}.{safe_name(layer.name)}.png"))
+            written.append(save(figure, target / f"{stem}.{name}.png"))
     return written
 
 

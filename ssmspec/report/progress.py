@@ -5,6 +5,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ssmspec.writing import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -26,13 +28,14 @@ class LayerProgress:
         if not sys.stderr.isatty() or time.monotonic() - self.start < PATIENCE:
             return
         from rich.console import Console
+        from rich.markup import escape
         from rich.progress import Progress
 
         if self.bar is None:
             self.bar = Progress(console=Console(stderr=True), transient=True)
             self.bar.start()
-            self.bar.add_task(self.title, total=total)
-        self.bar.update(self.bar.task_ids[0], completed=done, description=name)
+            self.bar.add_task(escape(printable(self.title)), total=total)
+        self.bar.update(self.bar.task_ids[0], completed=done, description=escape(printable(name)))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.bar is not None:

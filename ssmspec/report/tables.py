@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ssmspec.grid import FloatArray
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis, Summary
+from ssmspec.writing import printable
 
 SPARK_WIDTH = 16
 SPARK_RANGE = 60.0  # dB below the highest point that the lowest bar stands for, at the most
@@ -36,7 +37,12 @@ def analysis_table(analysis: CheckpointAnalysis, *, unicode: bool = True) -> Ren
     table.add_column("median |H|, low to high theta", no_wrap=True)
     for index, layer in enumerate(analysis.layers):
         table.add_row(str(index), *_row(layer, headlines), _sparkline(layer, unicode=unicode))
-    return Group(Text(_title(analysis), style="bold"), Text(), table, *_footnotes(analysis, headlines))
+    return Group(plain(_title(analysis), style="bold"), Text(), table, *_footnotes(analysis, headlines))
+
+
+def plain(text: str, style: str = "") -> Text:
+    """Text in which nothing is markup, and no character one that a terminal would obey."""
+    return Text(printable(text), style=style)
 
 
 def label_of(name: str, unit: str) -> str:
@@ -62,7 +68,7 @@ def readable_size(size: float) -> str:
 def _row(layer: LayerAnalysis, headlines: Sequence[str]) -> list[RenderableType]:
     shape = f"{layer.copies} x {layer.modes}" + (f" ({layer.inputs} in, {layer.outputs} out)" if layer.inputs * layer.outputs > 1 else "")
     step = "-" if layer.step_range is None else _span(*layer.step_range)
-    return [Text(layer.name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in headlines)]
+    return [plain(layer.name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in headlines)]
 
 
 def _span(low: float, high: float) -> str:
@@ -72,15 +78,15 @@ def _span(low: float, high: float) -> str:
 def summary_text(summary: Summary) -> Text:
     """A median with its range, or the word none."""
     if summary.median is None:
-        return Text("none", style="dim")
+        return plain("none", style="dim")
     text = f"{summary.median:.3g}"
-    return Text(text if summary.p5 is None else f"{text} ({summary.p5:.3g}..{summary.p95:.3g})")
+    return plain(text if summary.p5 is None else f"{text} ({summary.p5:.3g}..{summary.p95:.3g})")
 
 
 def _sparkline(layer: LayerAnalysis, *, unicode: bool) -> Text:
     if layer.curve is None:
-        return Text("none", style="dim")
-    return Text(sparkline(layer.curve.median, BARS if unicode else ASCII_BARS))
+        return plain("none", style="dim")
+    return plain(sparkline(layer.curve.median, BARS if unicode else ASCII_BARS))
 
 
 def sparkline(magnitude: FloatArray, bars: str) -> str:
@@ -107,7 +113,7 @@ def _footnotes(analysis: CheckpointAnalysis, headlines: Iterable[str]) -> list[R
     lines += [f"no numbers for {layer.name}: {layer.problem}" for layer in analysis.layers if layer.problem]
     lines += _grouped("skipped", [(item.reason, item.name) for item in analysis.skipped], None)
     lines += [f"note: {note}" for note in analysis.notes]
-    return [Text(line) for line in lines]
+    return [plain(line) for line in lines]
 
 
 def _memory(layers: Sequence[LayerAnalysis]) -> list[str]:
@@ -149,8 +155,8 @@ def plain_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str
     for heading in headings:
         table.add_column(escape(heading), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return Group(Text(title, style="bold"), Text(), table)
+        table.add_row(*(plain(cell) for cell in row))
+    return Group(plain(title, style="bold"), Text(), table)
 
 
 def inspection_tables(document: Mapping[str, Any]) -> RenderableType:
@@ -158,7 +164,7 @@ def inspection_tables(document: Mapping[str, Any]) -> RenderableType:
     checkpoint = document["checkpoint"]
     size = readable_size(checkpoint["bytes"])
     parts: list[RenderableType] = [
-        Text(f"{checkpoint['path']}  ({checkpoint['container']}, {size}, {checkpoint['tensors']} tensors)", style="bold")
+        plain(f"{checkpoint['path']}  ({checkpoint['container']}, {size}, {checkpoint['tensors']} tensors)", style="bold")
     ]
     rows = [
         (layer["name"] if first else "", layer["family"] if first else "", tensor["role"], name, _shape(tensor), tensor["dtype"])
@@ -169,7 +175,7 @@ def inspection_tables(document: Mapping[str, Any]) -> RenderableType:
         headings = ("layer", "family", "role", "tensor", "shape", "dtype")
         parts += [Text(), plain_table(f"{len(document['layers'])} SSM layers", headings, rows)]
     else:
-        parts += [Text(), Text("no SSM layer")]
+        parts += [Text(), plain("no SSM layer")]
     if document["near_misses"]:
         near = [
             (miss["prefix"], miss["family"], ", ".join(miss["missing"]), "; ".join(miss["wrong"]), ", ".join(miss["unexpected"]))
@@ -180,8 +186,8 @@ def inspection_tables(document: Mapping[str, Any]) -> RenderableType:
         other = [(item["kind"], item["name"], str(item["count"]), _shape(item), item["dtype"]) for item in document["other"]]
         parts += [Text(), plain_table("other tensors", ("what", "name", "count", "shape", "dtype"), other)]
     if document["config"]:
-        parts += [Text(), Text("config: " + ", ".join(f"{key}={value}" for key, value in document["config"].items()))]
-    return Group(*parts, *(Text(f"note: {note}") for note in document["notes"]))
+        parts += [Text(), plain("config: " + ", ".join(f"{key}={value}" for key, value in document["config"].items()))]
+    return Group(*parts, *(plain(f"note: {note}") for note in document["notes"]))
 
 
 def _shape(tensor: Mapping[str, Any]) -> str:

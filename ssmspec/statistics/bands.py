@@ -8,6 +8,7 @@ from ssmspec.statistics.spectrum import CONDITION_LIMIT, ILL_CONDITIONED, LayerS
 from ssmspec.statistics.values import DEAD, Values
 from ssmspec.statistics.variation import variation_bound
 
+TOO_SHARP_FOR_PEAK = "no response within double precision, or poles too close to the unit circle to tell theta apart"
 TOO_SHARP = "the layer has no response, or it is too sharp to integrate to a relative error of 1e-9"
 
 
@@ -29,13 +30,18 @@ def rolloff_95(spectrum: LayerSpectrum) -> Values:
 def peak_gain(spectrum: LayerSpectrum) -> Values:
     """H-infinity norm over theta."""
     gain = spectrum.band.peak.gain
-    return Values(np.where(np.isfinite(gain), gain, np.nan))
+    return Values(np.where(_has_peak(spectrum), gain, np.nan), TOO_SHARP_FOR_PEAK)
 
 
 def peak_frequency(spectrum: LayerSpectrum) -> Values:
     """theta of the H-infinity norm."""
-    peak = spectrum.band.peak
-    return Values(np.where(peak.gain > 0, peak.theta, np.nan))
+    return Values(np.where(_has_peak(spectrum), spectrum.band.peak.theta, np.nan), TOO_SHARP_FOR_PEAK)
+
+
+def _has_peak(spectrum: LayerSpectrum) -> np.ndarray:
+    gain = spectrum.band.peak.gain
+    known = np.isfinite(spectrum.magnitude).all(axis=1) & ~spectrum.sharp
+    return np.asarray(np.isfinite(gain) & (gain > 0) & known)
 
 
 def variation(spectrum: LayerSpectrum) -> Values:

@@ -35,8 +35,13 @@ def magnitude_on(spectrum: LayerSpectrum, grid: FrequencyGrid) -> FloatArray:
     """|H| on theta or |G| on omega, Frobenius norm for several inputs or outputs, (K, F)."""
     if grid is spectrum.grid:
         return spectrum.magnitude
-    blocks = _responses(spectrum.system, grid, spectrum.cauchy_sum, with_skip=spectrum.with_skip)
-    return np.concatenate([np.sqrt((H.real**2 + H.imag**2).sum(axis=(1, 2))) for H in blocks])
+    system, parts = spectrum.system, []
+    width = max(16, CHUNK // ((system.outputs + system.rank) * (system.inputs + system.rank)))
+    for start in range(0, grid.values.size, width):
+        columns = FrequencyGrid(grid.values[start : start + width], grid.axis)
+        blocks = _responses(system, columns, spectrum.cauchy_sum, with_skip=spectrum.with_skip)
+        parts.append(np.concatenate([np.sqrt((H.real**2 + H.imag**2).sum(axis=(1, 2))) for H in blocks]))
+    return np.concatenate(parts, axis=1)
 
 
 def phase_on(spectrum: LayerSpectrum, grid: FrequencyGrid) -> FloatArray:
@@ -88,7 +93,7 @@ def normalized_hankel(spectrum: LayerSpectrum) -> FloatArray:
     Raises:
         LayerError: no copy has a value.
     """
-    values = spectrum.hankel
+    values = spectrum.hankel[:, : 2 * spectrum.system.modes]  # modes that pad a modal form have none of their own
     return _trusted(spectrum, values / np.where(values[:, :1] > 0, values[:, :1], 1))
 
 

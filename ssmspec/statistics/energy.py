@@ -18,7 +18,8 @@ from ssmspec.grid import FloatArray, theta_nodes
 from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, homogeneous_scale
 
 TOLERANCE = 1e-9  # relative error above which a closed form gives way to quadrature, and quadrature to null
-BISECTIONS = 54  # pi 2^-54 is below the spacing of floats near 1
+RESOLUTION = 1e-15  # relative width at which a bisection ends
+MOST_BISECTIONS = 1100  # enough to get from pi to the smallest float
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,9 @@ def closed_energy(diagonal: StateSpace) -> ClosedEnergy:
 def quantile(up_to: Callable[[FloatArray], FloatArray], total: FloatArray, share: float) -> FloatArray:
     """theta with E(theta) = share E(pi), (K,) [rad/sample], by bisection of a function that grows with theta."""
     low, high = np.zeros(len(total)), np.full(len(total), np.pi)
-    for _ in range(BISECTIONS):
+    for _ in range(MOST_BISECTIONS):
+        if (high - low <= RESOLUTION * high).all():
+            break
         middle = (low + high) / 2
         above = up_to(middle) >= share * total
         low, high = np.where(above, low, middle), np.where(above, middle, high)

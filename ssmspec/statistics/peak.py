@@ -7,13 +7,18 @@ import numpy as np
 
 from ssmspec.backends import CauchySum
 from ssmspec.grid import FloatArray, theta_nodes
-from ssmspec.response import discrete_response, squared_magnitude
-from ssmspec.statespace import StateSpace
+from ssmspec.response import completed_response, squared_magnitude
+from ssmspec.statespace import ComplexArray, StateSpace
 
 CANDIDATES = 3  # local maxima refined per copy
 GOLDEN = (np.sqrt(5) - 1) / 2
 REFINEMENTS = 30  # golden sections: the bracket shrinks by 5e-7, the error of a smooth maximum by its square
-STRIDE = 4  # of 16 nodes per panel, those on which singular values are searched
+STRIDES = 4, 16  # of 16 nodes per panel, every fourth, or for large systems one, on which singular values are searched
+MOST_SEARCHED = 4096
+POWER_ITERATIONS = 12
+NEAR_BEST = 0.9  # of the squared gain: lower bounds from which the exact value is computed
+MOST_EXACT = 48
+BLOCK = 1024  # frequencies whose mode gains are formed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +44,15 @@ def find_peak(system: StateSpace, nodes: FloatArray, squared: FloatArray, cauchy
     theta = np.concatenate([ends[0], nodes, ends[1]], axis=1)
     values = np.concatenate([borders[0], squared, borders[1]], axis=1)
     if min(system.outputs, system.inputs) > 1:
-        keep = np.unique(np.concatenate([np.arange(0, theta.shape[1], STRIDE), [theta.shape[1] - 1]]))
+        stride = int(np.clip(theta.shape[1] // MOST_SEARCHED, *STRIDES))
+        keep = np.unique(np.concatenate([np.arange(0, theta.shape[1], stride), [theta.shape[1] - 1]]))
         theta, values = theta[:, keep], values[:, keep]
-        values = _squared_singular_values(system, theta, values, cauchy_sum, with_skip)
+        values = _squared_singular_values(system, theta, with_skip)
 
     def squared_gain(at: FloatArray) -> FloatArray:
-        frobenius = squared_magnitude(system, at, cauchy_sum, with_skip=with_skip)
         if min(system.outputs, system.inputs) == 1:
-            return frobenius
-        return _squared_singular_values(system, at, frobenius, cauchy_sum, with_skip)
+            return squared_magnitude(system, at, cauchy_sum, with_skip=with_skip)
+        return _squared_singular_values(system, at, with_skip)
 
     low, high, start, start_value = _brackets(theta, values)
     middle = _golden_section(squared_gain, low, high)
@@ -90,34 +95,50 @@ def _brackets(theta: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatA
     )
 
 
-def _squared_singular_values(
-    system: StateSpace, theta: FloatArray, frobenius: FloatArray, cauchy_sum: CauchySum, with_skip: bool
-) -> FloatArray:
-    """Squared largest singular values (K, F), computed from the highest Frobenius norm down.
+def _squared_singular_values(system: StateSpace, theta: FloatArray, with_skip: bool) -> FloatArray:
+    """Squared largest singular values (K, F) of diagonal systems, exact where they may be the largest.
 
-    Where the Frobenius norm, an upper bound, is below the best value found, the value cannot be the peak and is left at zero.
+    A few power iterations, which never form the matrix, give lower bounds everywhere; the singular values are computed where these come
+    near the best one. Elsewhere the bound stands.
     """
     compact = system if with_skip else _compressed(system)
-    result = np.zeros_like(frobenius)
-    block = max(8, (1 << 18) // max(1, compact.inputs * compact.outputs))
+    result = np.empty_like(theta)
     for k in range(system.copies):
         part = compact.copy_slice(k, k + 1)
-        order = np.argsort(-frobenius[k])
-        best = 0.0
-        for start in range(0, len(order), block):
-            chosen = order[start : start + block]
-            chosen = chosen[frobenius[k, chosen] >= best]
-            if not len(chosen):
-                break
-            at = theta[k, chosen][None, :]
-            H = discrete_response(part, *theta_nodes(at), cauchy_sum)[0]
-            if part.sobolev is not None:
-                H = H * part.sobolev.weight(at, part.step)
-            if with_skip:
-                H = H + part.D[0][..., None]
-            result[k, chosen] = np.linalg.norm(np.moveaxis(H, -1, 0), ord=2, axis=(1, 2)) ** 2
-            best = max(best, float(result[k, chosen].max()) * (1 - 1e-12))
+        phi = np.concatenate([_mode_gains(part, theta[k, f : f + BLOCK]) for f in range(0, theta.shape[1], BLOCK)])
+        D = part.D[0] if with_skip else None
+        result[k] = _power_iterations(part, phi, D)
+        near = np.argsort(-result[k])[:MOST_EXACT]
+        near = near[result[k, near] >= NEAR_BEST * result[k, near[0]]]
+        U, V = _completed(part)
+        for index in near:
+            H = (U * phi[index]) @ V
+            result[k, index] = np.linalg.norm(H if D is None else H + D, ord=2) ** 2
     return result
+
+
+def _completed(part: StateSpace) -> tuple[ComplexArray, ComplexArray]:
+    """Output (O, 2N) and input (2N, I) matrices of the completed set of one copy."""
+    return np.concatenate([part.C[0], part.C[0].conj()], axis=1), np.concatenate([part.B[0], part.B[0].conj()], axis=0)
+
+
+def _mode_gains(part: StateSpace, theta: FloatArray) -> ComplexArray:
+    """phi (F, 2N) with H = U diag(phi) V, beta weight included."""
+    phi = completed_response(part, *theta_nodes(theta[None]))[0]
+    return phi if part.sobolev is None else phi * part.sobolev.weight(theta[None], part.step)[0][:, None]
+
+
+def _power_iterations(part: StateSpace, phi: ComplexArray, D: FloatArray | None) -> FloatArray:
+    """Squared lower bounds of the largest singular value of U diag(phi_f) V + D for every f, (F,)."""
+    U, V = _completed(part)
+    vector = np.tile(V.conj().sum(axis=0) + 1e-3 * np.arange(1, V.shape[1] + 1), (len(phi), 1))
+    bound = np.zeros(len(phi))
+    for _ in range(POWER_ITERATIONS):
+        vector = vector / np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), np.finfo(float).tiny)
+        image = ((vector @ V.T) * phi) @ U.T + (0 if D is None else vector @ D.T)
+        bound = np.maximum(bound, (image.real**2 + image.imag**2).sum(axis=1))
+        vector = ((image @ U.conj()) * phi.conj()) @ V.conj() + (0 if D is None else image @ D)
+    return bound
 
 
 def _compressed(system: StateSpace) -> StateSpace:

@@ -2,11 +2,14 @@
 
 import numpy as np
 
+from ssmspec.statespace import padded_modes
 from ssmspec.statistics.quadrature import pole_distances
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.statistics.values import Values
 
 MEMORY_TOKENS = (1024, 4096, 32768)
+
+SHARPEST_STORED = 1e-9  # rad/sample: below it the decay of a stored z has fewer than six digits
 
 
 def aliased_share(spectrum: LayerSpectrum) -> Values:
@@ -21,9 +24,12 @@ def aliased_share(spectrum: LayerSpectrum) -> Values:
 def time_constant(spectrum: LayerSpectrum) -> Values:
     """-1/log|z| of the slowest pole: 1/(|Re a| Delta) for zoh and euler."""
     decay = pole_distances(spectrum.modal)[1].min(axis=1)
+    # a stored z is rounded to 1e-16, and so is its distance to the unit circle
+    smallest = SHARPEST_STORED if spectrum.system.discretization == "direct" else 0.0
     with np.errstate(divide="ignore", over="ignore"):
         constant = 1 / decay
-    return Values(np.where(np.isfinite(constant), constant, np.nan), "the slowest pole does not decay within double precision")
+    usable = np.isfinite(constant) & (decay > smallest)
+    return Values(np.where(usable, constant, np.nan), "the slowest pole is closer to the unit circle than double precision tells")
 
 
 def half_life(spectrum: LayerSpectrum) -> Values:
@@ -53,7 +59,8 @@ def _fit_linear_poles(spectrum: LayerSpectrum) -> tuple[Values, Values]:
     nothing = np.full(copies, np.nan)
     if system.discretization == "direct":
         return (Values(nothing, "no continuous poles"),) * 2
-    imag = np.sort(np.abs(spectrum.modal.poles.imag), axis=1)[:, -system.modes :]
+    # rows that modal_form padded must not be counted as poles
+    imag = np.sort(np.where(padded_modes(spectrum.modal), -1, np.abs(spectrum.modal.poles.imag)), axis=1)[:, -system.modes :]
     if not imag.any():
         return (Values(nothing, "all poles are real"),) * 2
     if system.modes == 1:

@@ -15,7 +15,7 @@ from ssmspec.statespace import StateSpace, cayley_poles
 
 ORDER = 16
 FRACTION = 0.5  # of the distance to the nearest pole
-MAX_PANELS = 20_000
+MAX_PANELS = 200_000
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(ORDER)
 # values at the nodes -> Legendre coefficients, exact for polynomials of degree < ORDER
 TO_COEFFICIENTS = (np.polynomial.legendre.legvander(_NODES, ORDER - 1) * _WEIGHTS[:, None] * (np.arange(ORDER) + 0.5)).T

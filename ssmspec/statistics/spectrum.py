@@ -13,11 +13,13 @@ from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, discrete_
 from ssmspec.statistics.energy import TOLERANCE, ClosedEnergy, closed_energy, quantile
 from ssmspec.statistics.hankel import hankel_singular_values
 from ssmspec.statistics.peak import Peak, find_peak
-from ssmspec.statistics.quadrature import Integral, Panels, panels
+from ssmspec.statistics.quadrature import Integral, Panels, panels, pole_distances
 from ssmspec.statistics.variation import Variation, total_variation, variation_from_samples
 
 CONDITION_LIMIT = 1e8  # of eigenvectors; beyond it residues of a low-rank system have no digits to trust
 ILL_CONDITIONED = "the state matrix has no usable eigenvectors (condition number {worst:.1e}, limit 1e8), so there are no residues"
+LOST = 1e-6  # relative error by cancellation from which |H| is null
+SHARPEST = 5e-13  # rad/sample between a pole and the unit circle: theta, known to 4e-16, then places a peak to 1e-6
 VARIATION_TOLERANCE = 1e-6  # relative error above which a total variation is null
 NUMBERS_AT_ONCE = 1 << 21  # numbers per array where pairs of modes or quadrature nodes are formed
 
@@ -59,7 +61,33 @@ class LayerSpectrum:
     def magnitude(self) -> FloatArray:
         """|H| on the grid (Frobenius norm for several inputs or outputs), beta weight applied, (K, F)."""
         squared = squared_magnitude(self.system, self.grid.values[None, :], self.cauchy_sum, with_skip=self.with_skip)
-        return np.sqrt(np.maximum(squared, 0))
+        magnitude = np.sqrt(np.maximum(squared, 0))
+        return np.where(self.cancels(magnitude)[:, None], np.nan, magnitude)
+
+    def cancels(self, magnitude: FloatArray) -> np.ndarray:
+        """Copies (K,) of a diagonal system whose |H| on the grid (K, F) has lost more than six digits to terms that cancel.
+
+        The terms are bounded by |C_n| |B_n| |scale_n| over the largest |Re sigma_n|, |sigma_n| x - y that the grid comes near; only copies
+        for which this bound is alarming have their terms added up.
+        """
+        suspects = np.zeros(len(magnitude), bool)
+        if self.system.rank:
+            return suspects
+        sigma = cayley_poles(self.system)
+        size = np.linalg.norm(self.system.C, axis=1) * np.linalg.norm(self.system.B, axis=2) * np.abs(homogeneous_scale(self.system, sigma))
+        typical = magnitude.mean(axis=1)
+        alarming = np.finfo(float).eps * (2 * size / np.abs(sigma.real)).sum(axis=1) > LOST * typical
+        x, y = theta_nodes(self.grid.values[None, :])
+        for copy in np.flatnonzero(alarming):
+            both = (np.abs(1j * y - s[:, None] * x) for s in (sigma[copy], sigma[copy].conj()))
+            terms = sum((size[copy][:, None] / distance).sum(axis=0) for distance in both)
+            suspects[copy] = np.finfo(float).eps * np.mean(terms) > LOST * typical[copy]
+        return suspects
+
+    @cached_property
+    def sharp(self) -> np.ndarray:
+        """Copies (K,) with a pole so close to the unit circle that theta beside it has too few digits."""
+        return np.asarray((pole_distances(self.modal)[1] < SHARPEST).any(axis=1))
 
     @cached_property
     def _modal(self) -> tuple[StateSpace, FloatArray]:
@@ -120,8 +148,7 @@ class LayerSpectrum:
         system, modal = self.system.copy_slice(start, stop), self.modal.copy_slice(start, stop)
         cut = panels(modal)
         if cut is None:
-            nothing = np.full(stop - start, np.nan)
-            return Band(nothing, nothing, nothing, nothing, nothing, np.full(stop - start, np.inf), Peak(nothing, nothing))
+            return self._band_without_panels(system)
         nodes = cut.nodes()
         values, variation = self._sampled(system, modal, cut, nodes)
         integral = Integral(cut.edges, cut.coefficients(values))
@@ -146,6 +173,18 @@ class LayerSpectrum:
             variation=np.where(variation.relative_error <= VARIATION_TOLERANCE, variation.value, np.nan),
             peak=find_peak(system, nodes, values, self.cauchy_sum, with_skip=self.with_skip),
         )
+
+    def _band_without_panels(self, system: StateSpace) -> Band:
+        """Poles too sharp or too many for quadrature: what the closed form knows, and nothing else."""
+        nothing, whole = np.full(system.copies, np.nan), np.full(system.copies, np.pi)
+        closed = self._closed(system)
+        if closed is None:
+            return Band(nothing, nothing, nothing, nothing, nothing, whole * np.inf, Peak(nothing, nothing))
+        corner = np.full(system.copies, self.corner)
+        error = np.maximum(closed.relative_error(whole), closed.relative_error(corner))
+        total = np.where(error <= TOLERANCE, closed.up_to(whole), np.nan)
+        low = np.where(error <= TOLERANCE, closed.up_to(corner), np.nan)
+        return Band(total, low, nothing, quantile(closed.up_to, total, 0.95) + 0 * total, nothing, error, Peak(nothing, nothing))
 
     def _sampled(self, system: StateSpace, modal: StateSpace, cut: Panels, nodes: FloatArray) -> tuple[FloatArray, Variation]:
         """|H|^2 at the nodes (K, F) and the total variation; one input and one output give both from the same samples of H."""

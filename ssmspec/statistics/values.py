@@ -6,7 +6,7 @@ import numpy as np
 
 from ssmspec.grid import FloatArray
 
-DEAD = "the layer has no response (all residues are zero)"
+DEAD = "no response within double precision (zero residues, underflow, overflow or cancellation)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,8 @@ def _integrate_block(diagonal: StateSpace, pieces: _Pieces) -> FloatArray:
 
 def _speed(diagonal: StateSpace, copy: np.ndarray, theta: FloatArray) -> FloatArray:
     """|dH/d theta| at theta (P, ORDER) of the copies `copy` (P,); a delay of one sample, which only turns H, is not counted."""
+    if diagonal.copies == 1:  # one row serves all pieces; pair matrices need not be repeated
+        copy = np.zeros(1, int)
     part = _Modes.of(diagonal, copy)
     x, y = theta_nodes(theta)
     f = (x + 1j * y)[:, :, None] * part.inverse[:, None, :] / (1j * y[:, :, None] - part.sigma[:, None, :] * x[:, :, None])
@@ -149,7 +151,12 @@ def _speed(diagonal: StateSpace, copy: np.ndarray, theta: FloatArray) -> FloatAr
         residues = part.C[:, 0, :] * part.B[:, :, 0]
         return np.abs((derivative @ residues[:, :, None])[:, :, 0])
     pairs = (part.C.conj().transpose(0, 2, 1) @ part.C) * (part.B.conj() @ part.B.transpose(0, 2, 1))
-    squared = ((derivative.conj() @ pairs) * derivative).sum(axis=2).real
+    turned = (
+        derivative.conj() @ pairs
+        if len(pairs) > 1
+        else (derivative.conj().reshape(-1, pairs.shape[1]) @ pairs[0]).reshape(derivative.shape)
+    )
+    squared = np.einsum("pfn,pfn->pf", turned, derivative).real
     return np.sqrt(np.maximum(squared, 0))
 
 

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ssmspec.grid import LOWEST_THETA
 from ssmspec.report.figures.style import LABEL, LINE, MARK, FrequencyAxis, Layers, head, light_grid, list_height, name_rows, new_figure
 from ssmspec.statistics import STATISTICS, Summary, summarize
 
@@ -27,6 +28,7 @@ def bias_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figure:
     _draw_ranges(right, centers, axis)
     right.axvline(axis.value(np.pi), color=MARK, linestyle="--", linewidth=1)
     right.set_xscale("log")
+    right.set_xlim(axis.value(LOWEST_THETA), axis.value(np.pi) * 1.1)
     right.set_xlabel(f"center_frequency [{axis.unit}]")
     right.set_title("dashed: Nyquist", fontsize=LABEL)
     name_rows(left, names)

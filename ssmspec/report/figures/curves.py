@@ -125,7 +125,7 @@ def kernel_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figure:
     system = layer.system
     highest = max(max(float(found.limits.max()), float(found.eigenvalues.max())) for found in spectra)
     lowest = max(min(float(found.limits.min()) for found in spectra), highest * DEEPEST)
-    low, high = lowest / 2, highest * 2
+    low, high = lowest / 4, highest * 4  # more than a decade
     for place, found in enumerate(spectra):
         color = colormaps[COLOR_MAP](0.72 - 0.72 * place / max(1, len(spectra) - 1))
         style = LINES[len(spectra) - 1 - place] if len(spectra) <= len(LINES) else "-"

@@ -86,10 +86,10 @@ def _labels(shown: PoleSet) -> tuple[str, str]:
     return "-Re a [1/model time]" if shown.continuous else "|z|", "poles"
 
 
-def _draw(axes: Axes, shown: PoleSet, *, size: float = 9) -> None:
+def _draw(axes: Axes, shown: PoleSet, *, size: float = 9, bars: int = 40) -> None:
     light_grid(axes)
     if shown.plane == "rates":
-        _draw_rates(axes, np.abs(_thin(shown.poles).real))
+        _draw_rates(axes, np.abs(_thin(shown.poles).real), bars)
         return
     poles = _thin(shown.poles)
     axes.scatter(poles.real, poles.imag, s=size, color=LINE, alpha=0.9 if len(poles) < 200 else 0.35, linewidths=0)
@@ -103,15 +103,15 @@ def _draw(axes: Axes, shown: PoleSet, *, size: float = 9) -> None:
     axes.set_yticks([0, 0.5, 1])
 
 
-def _draw_rates(axes: Axes, rates: FloatArray) -> None:
+def _draw_rates(axes: Axes, rates: FloatArray, bars: int) -> None:
     """Real poles lie on a line; their decay rates are what can be seen of them."""
     low, high = rates.min(), rates.max()
-    if low == 0:
-        axes.hist(rates, bins=40, color=LINE)
-        return
-    bins = np.geomspace(low, high * (1 + 1e-9), 41) if low < high else np.array([low / 1.5, high * 1.5])
+    if high < 10 * low or low == 0:
+        bins = np.linspace(low, high, bars + 1) if low < high else np.array([low / 1.5, high * 1.5 or 1.0])
+    else:
+        bins = np.geomspace(low, high * (1 + 1e-9), bars + 1)
+        axes.set_xscale("log")
     axes.hist(rates, bins=list(bins), color=LINE)
-    axes.set_xscale("log")
 
 
 def _thin(poles: np.ndarray) -> np.ndarray:
@@ -128,7 +128,7 @@ def _small_multiples(sets: list[PoleSet], title: str) -> Figure:
     figure = new_figure(max(5.5, 2.1 * columns + 0.6), height * rows + 1.1)
     grid = figure.subplots(rows, columns, sharex=same, sharey=same, squeeze=False)
     for axes, shown in zip(grid.flat, sets, strict=False):
-        _draw(axes, shown, size=4)
+        _draw(axes, shown, size=4, bars=20)
         axes.set_title(_panel_name(shown.name), fontsize=SMALL - 1)
         axes.tick_params(labelsize=SMALL - 1)
         if not same:

@@ -1,8 +1,9 @@
 """What all pictures share: colors, sizes, the frequency axis, and how a figure becomes a file."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,13 +18,14 @@ from matplotlib.ticker import FuncFormatter
 from ssmspec.errors import SsmspecError
 from ssmspec.grid import FloatArray
 from ssmspec.statistics import Curve, LayerSpectrum
-from ssmspec.writing import whole_file
+from ssmspec.writing import Kind, whole_file
 
 COLOR_MAP = "cividis"  # monotone in lightness and safe for color-blind readers, so it survives gray printing
 LINE, BAND, MARK = "#00204d", "#9fb2d0", "#b3502f"
 GRID = "0.9"
 TITLE, LABEL, SMALL = 10, 9, 8  # points
 DPI = 150
+MOST_NAME = 100  # bytes of a layer's or a checkpoint's name in the name of a picture
 # real text in vector files, and the same bytes every time
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -90,7 +92,7 @@ def save(figure: Figure, path: Path) -> Path:
     """
     kind = checked_format(path)
     FigureCanvasAgg(figure)
-    with whole_file(path) as file, mpl.rc_context(STYLE):
+    with whole_file(path, Kind.picture) as file, mpl.rc_context(STYLE):
         figure.savefig(file, format=kind[1:], dpi=DPI, metadata=FORMATS[kind])
     return path
 
@@ -131,8 +133,28 @@ def made_folder(folder: Path) -> Path:
 
 
 def safe_name(name: str) -> str:
-    """The name of a layer as part of a file name."""
-    return "".join(character if character.isalnum() or character in "._-" else "-" for character in name)
+    """The name of a layer as part of a file name; of a long one the start and a hash."""
+    safe = "".join(character if character.isalnum() or character in "._-" else "-" for character in name)
+    if len(safe.encode()) <= MOST_NAME:
+        return safe
+    return f"{safe.encode()[:MOST_NAME].decode(errors='ignore')}-{_hash(name)}"
+
+
+def safe_names(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """Parts of file names that differ from each other and from those taken, upper and lower case aside."""
+    used = {name.casefold() for name in taken}
+    safe = []
+    for name in names:
+        part = safe_name(name)
+        if part.casefold() in used:
+            part = f"{part}-{_hash(name)}"
+        used.add(part.casefold())
+        safe.append(part)
+    return safe
+
+
+def _hash(name: str) -> str:
+    return sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
 
 
 def short_name(name: str, most: int = 40) -> str:

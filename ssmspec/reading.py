@@ -1,0 +1,69 @@
+"""Small files that a user names in options: arrays of numbers, read without waiting, guessing or running anything."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ssmspec.errors import SsmspecError
+
+
+def exists(path: Path) -> bool:
+    """Whether a path can be seen; a name that cannot be looked up counts as missing."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def require_regular(path: Path) -> None:
+    """Refuse what could make a reader wait for ever.
+
+    Raises:
+        SsmspecError: the path is missing, cannot be looked up, or is no regular file.
+    """
+    try:
+        regular = path.is_file()
+        missing = not path.exists()
+    except (OSError, ValueError) as error:
+        raise SsmspecError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    if missing:
+        raise SsmspecError(f"{path}: no such file")
+    if not regular:
+        raise SsmspecError(f"{path}: not a regular file; NumPy cannot read folders, pipes or devices")
+
+
+def read_numbers(path: Path) -> npt.NDArray[np.float64]:
+    """The real numbers of a .npy file.
+
+    Raises:
+        SsmspecError: no such file, no regular file, damaged, or values that are not real numbers.
+    """
+    require_regular(path)
+    try:
+        array: Any = np.load(path, allow_pickle=False)
+    except Exception as error:  # bad bytes must never end in a traceback, whatever NumPy raises for them
+        raise SsmspecError(f"{path}: {numpy_reason(error)}") from error
+    if not isinstance(array, np.ndarray):
+        raise SsmspecError(f"{path}: an .npz archive; expected one array in a .npy file")
+    require_real(array, str(path))
+    return array.astype(np.float64)
+
+
+def require_real(array: npt.NDArray[Any], where: str) -> None:
+    """Refuse complex numbers, texts and objects.
+
+    Raises:
+        SsmspecError: values that are not real numbers.
+    """
+    if array.dtype.kind not in "fiub" and not np.can_cast(array.dtype, np.float64):  # bfloat16 and its like have a kind of their own
+        raise SsmspecError(f"{where}: values of type {array.dtype}; expected real numbers")
+
+
+def numpy_reason(error: BaseException) -> str:
+    """Why NumPy could not read a file, in one line, without its advice on pickles, which no one should follow."""
+    text = " ".join(str(error).split())
+    if "pickle" in text.lower():
+        return "not a NumPy file of numbers (Python objects are not read)"
+    return text or type(error).__name__
