@@ -75,6 +75,7 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
     grid = FrequencyGrid.default(options.points)
     detection = find_layers(checkpoint, options.family, options.read)
     systems, skipped = read_systems(checkpoint, detection, options.read)
+    places = {id(system): place for place, system in enumerate(systems)}
     systems = select_layers(systems, options.layers, checkpoint)
     backend = options.backend or choose_backend(sum(pairs_of(system, options.points) for system in systems))
     engine = load_backend(backend)
@@ -82,7 +83,7 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
     for done, system in enumerate(systems):
         if progress:
             progress(system.name, done, len(systems))
-        layers.append(analyze_layer(system, grid, engine, with_skip=options.with_skip))
+        layers.append(replace(analyze_layer(system, grid, engine, with_skip=options.with_skip), index=places[id(system)]))
     if all(layer.problem for layer in layers):
         raise LayerError(f"{checkpoint.path}: no layer is usable; {layers[0].name}: {layers[0].problem}")
     return CheckpointAnalysis(

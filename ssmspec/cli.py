@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssmspec import __version__
-from ssmspec.cli_run import message, run
+from ssmspec.cli_run import echo, message, run
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _print_json(found: list["CheckpointAnalysis"], sample_rate: float | None, *,
     from ssmspec.report.documents import analysis_document, to_json
 
     documents = [analysis_document(_physical(analysis, sample_rate), sample_rate=sample_rate) for analysis in found]
-    typer.echo(to_json(documents if several else documents[0]))
+    echo(to_json(documents if several else documents[0]))
 
 
 def _write_csv(path: Path, found: list["CheckpointAnalysis"], sample_rate: float | None) -> None:
@@ -357,4 +357,4 @@ def _written(output: Path, assumptions: Iterable[str]) -> None:
     message(f"wrote {output}")
 
 
-from ssmspec import cli_check, cli_inspect, cli_plot  # noqa: E402, F401  (commands in modules of their own; they need the app above)
+from ssmspec import cli_check, cli_compare, cli_inspect, cli_plot  # noqa: E402, F401  (commands in modules of their own; they need the app above)

@@ -20,7 +20,7 @@ from ssmspec.cli import (
     _read_options,
     app,
 )
-from ssmspec.cli_run import message
+from ssmspec.cli_run import echo, message
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -114,9 +114,9 @@ def _print(report: "CheckReport", output_format: CheckFormat) -> None:
     from ssmspec.report.tables import console
 
     if output_format is CheckFormat.json:
-        typer.echo(to_json(report_document(report)))
+        echo(to_json(report_document(report)))
     elif output_format is CheckFormat.junit:
-        typer.echo(report_junit(report))
+        echo(report_junit(report))
     else:
         print_report(report, console())
 

@@ -19,7 +19,7 @@ from ssmspec.cli import (
     _read_options,
     app,
 )
-from ssmspec.cli_run import message
+from ssmspec.cli_run import echo, message
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _compare_two(
     with LayerProgress("compare") as progress:
         found = run(paths[0], paths[1], options, by_order=by_order, progress=progress)
     if as_json:
-        typer.echo(to_json(comparison_document(found)))
+        echo(to_json(comparison_document(found)))
     else:
         console().print(comparison_table(found), highlight=False)
     if csv is not None:
@@ -160,7 +160,7 @@ def _history(paths: Sequence[Path], options: "AnalysisOptions", as_json: bool, c
 
     found = history(paths, options)
     if as_json:
-        typer.echo(to_json(history_document(found)))
+        echo(to_json(history_document(found)))
     else:
         console().print(history_table(found), highlight=False)
     if csv is not None:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ssmspec.cli import AsJson, CheckpointPath, MapFile, app
+from ssmspec.cli_run import echo
 
 
 @app.command()
@@ -27,11 +28,11 @@ def inspect(
     if suggest_map:
         if as_json:
             raise typer.BadParameter("a mapping is TOML; leave out --json", param_hint="--suggest-map")
-        typer.echo(suggest_mapping(checkpoint, options), nl=False)
+        echo(suggest_mapping(checkpoint, options), end="")
         return
     document = inspect_checkpoint(checkpoint, options)
     if as_json:
-        typer.echo(to_json(document))
+        echo(to_json(document))
         return
     console().print(inspection_tables(document), highlight=False)
 
@@ -54,7 +55,7 @@ def families(as_json: AsJson = False) -> None:
         for family in FAMILIES.values()
     ]
     if as_json:
-        typer.echo(to_json({"schema": "ssmspec.families/1", "families": listed}))
+        echo(to_json({"schema": "ssmspec.families/1", "families": listed}))
         return
     rows = [(f.name, f.title, ", ".join(s.names for s in f.templates[0].values() if not s.optional), f.source) for f in FAMILIES.values()]
     console().print(plain_table(f"{len(rows)} families", ("family", "what it is", "tensors", "source"), rows), highlight=False)

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -18,8 +19,16 @@ CLOSED = 141  # and for one whose reader went away
 
 
 def message(text: str) -> None:
-    """A line on stderr."""
-    typer.echo(f"ssmspec: {printable(text)}", err=True)
+    """A line on stderr, where there is one."""
+    with suppress(OSError):
+        sys.stderr.write(f"ssmspec: {printable(text)}\n")
+        sys.stderr.flush()
+
+
+def echo(text: str, end: str = "\n") -> None:
+    """A document on stdout, in the encoding that it has."""
+    sys.stdout.write(text + end)
+    sys.stdout.flush()
 
 
 def run(app: Callable[..., Any], *, debug: bool) -> int:
@@ -96,8 +105,6 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 
 def _drop_output() -> None:
     """What is still buffered has no reader, or no place."""
-    try:
+    with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
-    except (OSError, ValueError):
-        pass

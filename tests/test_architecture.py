@@ -15,7 +15,7 @@ from ssmspec.statistics import STATISTICS
 PACKAGE = Path(ssmspec.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# unit -> units that it may import besides itself; `errors`, `writing` and `reading` (which import nothing but errors) may be imported by all
+# unit -> units that it may import besides itself; all may import `errors`, and `writing` and `reading`, which import nothing else
 MAY_IMPORT = {
     "errors": set(),
     "writing": set(),
@@ -36,7 +36,9 @@ MAY_IMPORT = {
     "cli_plot": {"cli", "cli_run", "plotting", "report"},
     "checking": {"families", "grid", "statespace", "statistics"},
     "check": {"analysis", "backends", "checking", "checkpoint", "families", "grid", "statespace", "statistics"},
-    "cli_inspect": {"cli", "families", "inspection", "report"},
+    "cli_inspect": {"cli", "cli_run", "families", "inspection", "report"},
+    "comparison": {"analysis", "backends", "checkpoint", "grid", "statespace", "statistics"},
+    "cli_compare": {"analysis", "cli", "cli_run", "comparison", "report", "statistics"},
     "cli_check": {"analysis", "check", "checking", "cli", "cli_run", "report"},
     "__main__": {"cli"},
     "__init__": {"analysis", "backends", "families", "grid", "response", "statespace", "statistics"},

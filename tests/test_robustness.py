@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from locations import SAMPLES
 from test_cli import S4D, Result, checkpoint, s4d_tensors, ssmspec
 
 from ssmspec.errors import SsmspecError
@@ -28,6 +29,11 @@ def assert_refused(result: Result, *words: str) -> None:
     assert result.err.count("\n") == 1, result.err
     for word in words:
         assert word in result.err
+
+
+def compare(*arguments: object, cwd: Path = SAMPLES) -> Result:
+    command = [sys.executable, "-c", "import ssmspec.cli_compare, ssmspec.cli as cli; cli.main()", "compare", *map(str, arguments)]
+    return Result(subprocess.run(command, capture_output=True, check=False, cwd=cwd, timeout=120))
 
 
 def model_folder(folder: Path) -> Path:
@@ -47,13 +53,13 @@ def test_no_output_replaces_weights_or_settings(command: str, tmp_path: Path) ->
     arguments: dict[str, tuple[object, ...]] = {
         "csv other": ("analyze", "--csv", b, a),
         "csv self": ("analyze", a, "--csv", a),
-        "compare": ("compare", a, a, "--csv", b),
+        "compare": (a, a, "--csv", b),
         "response": ("response", folder, *layer, a),
         "impulse": ("impulse", folder, "--length", "4", *layer, b),
         "config": ("impulse", folder, "--length", "4", *layer, folder / "config.json"),
         "npz": ("response", folder, *layer, folder / "weights.npz"),
     }
-    result = ssmspec(*arguments[command])
+    result = (compare if command == "compare" else ssmspec)(*arguments[command])
     assert_refused(result, "name another file")
     assert result.out == ""
     assert {path: path.read_bytes() for path in before} == before
@@ -138,8 +144,10 @@ LONG = "n" * 300
 
 def test_names_that_cannot_be_looked_up_are_one_line(tmp_path: Path) -> None:
     kernel = ("impulse", S4D, "--layer", "0", "--length", "4", "-o")
-    for arguments in (("analyze", LONG), ("inspect", LONG), ("compare", S4D, LONG), ("compare", LONG), ("check", LONG), (*kernel, LONG)):
+    for arguments in (("analyze", LONG), ("inspect", LONG), ("check", LONG), (*kernel, LONG)):
         assert_refused(ssmspec(*arguments, cwd=tmp_path))
+    assert_refused(compare(S4D, LONG, cwd=tmp_path))
+    assert_refused(compare(LONG, cwd=tmp_path))
     for arguments in (("analyze", S4D, "--csv", LONG), ("plot", "heatmap", S4D, "-o", LONG + ".png")):
         assert_refused(ssmspec(*arguments, cwd=tmp_path), "too long")
     assert ssmspec(*kernel, tmp_path / ("k" * 250 + ".npz")).code == 0
@@ -182,7 +190,7 @@ def test_pictures_of_awkward_names_do_not_collide(tmp_path: Path) -> None:
     result = ssmspec("analyze", path, "--layer", "*", "--plot", tmp_path / "pictures")
     assert result.code == 0, result.err
     assert len(list((tmp_path / "pictures").iterdir())) == 7
-    result = ssmspec("compare", path, path, "--plot", tmp_path / "ways")
+    result = compare(path, path, "--plot", tmp_path / "ways")
     assert result.code == 0, result.err
     assert len(list((tmp_path / "ways").iterdir())) == 6
 
@@ -242,10 +250,10 @@ def test_names_that_are_not_utf8_or_not_ascii_reach_every_output(tmp_path: Path)
 def test_control_characters_in_names_are_shown_as_escapes(tmp_path: Path) -> None:
     tensors = renamed(["a\x1b[31m\u202e"]) | {"z\x1b]0;t\x07": np.zeros(2, np.float32)}
     path = checkpoint(tmp_path, tensors, "m\x1b[2J.safetensors")
-    for arguments in (("analyze", path), ("inspect", path), ("compare", path, path), ("check", path), ("analyze", path, "--layer", "no")):
-        result = ssmspec(*arguments)
+    results = [ssmspec(*words, path) for words in (("analyze",), ("inspect",), ("check",), ("analyze", "--layer", "no"))]
+    for result in (*results, compare(path, path)):
         assert result.out + result.err
-        assert not {"\x1b", "\x07", "\u202e"} & set(result.out + result.err), arguments
+        assert not {"\x1b", "\x07", "\u202e"} & set(result.out + result.err)
     assert printable("a\x1bé\n") == "a\\x1bé\\n"
 
 
@@ -310,6 +318,7 @@ def test_theta_in_float32_reaches_pi(tmp_path: Path) -> None:
     assert read_numbers(path).dtype == np.float64
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_of_compiled_code_is_compiled_again(tmp_path: Path) -> None:
     arguments = ("analyze", S4D, "--backend", "cpu", "--json")
     wanted = ssmspec(*arguments, NUMBA_CACHE_DIR=str(tmp_path))
@@ -322,3 +331,24 @@ def test_a_damaged_cache_of_compiled_code_is_compiled_again(tmp_path: Path) -> N
         result = ssmspec(*arguments, NUMBA_CACHE_DIR=str(tmp_path))
         assert result.code == 0, result.err
         assert result.out == wanted.out
+
+
+@pytest.mark.slow
+def test_a_full_disk_under_the_cache_of_compiled_code_does_no_harm(tmp_path: Path) -> None:
+    command = f"ulimit -f 1; exec '{sys.executable}' -m ssmspec analyze '{S4D}' --backend cpu --json"
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["backend"] == "cpu"
+
+
+def test_out_of_memory_is_one_line() -> None:
+    code = """
+import sys, numpy as np
+from ssmspec.cli_run import run
+sys.exit(run(lambda standalone_mode: np.empty(1 << 57), debug=False))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("ssmspec: out of memory (")
+    assert done.stderr.count("\n") == 1

@@ -60,11 +60,11 @@ def open_calibration(path: Path) -> NpzCalibration:
     Raises:
         SsmspecError: no readable .npz file, or one with other arrays than delta, B and C.
     """
-    require_regular(path)
     try:
+        require_regular(path)
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             names = tuple(file.files)
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, SsmspecError) as error:
         raise SsmspecError(f"calibration {path}: cannot be read as an .npz file ({numpy_reason(error)})") from error
     unknown = [name for name in names if name.rsplit("/", 1)[-1] not in KEYS]
     if unknown or not names:

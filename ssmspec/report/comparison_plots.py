@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssmspec.grid import FloatArray
-from ssmspec.report.plots import BAND, LINE, MARK, made_folder, safe_name, safe_names, save, short_name
+from ssmspec.report.figures.style import BAND, LINE, MARK, made_folder, safe_name, safe_names, save, short_name, styled
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.statistics.changes import CheckpointComparison, LayerComparison
 
@@ -75,7 +75,7 @@ def _draw_paths(axes: Axes, layer: LayerComparison) -> None:
     continuous = layer.before.continuous_poles
     axes.set_xlabel("Re a [1/model time]" if continuous else "Re z")
     axes.set_ylabel("Im a [rad/model time]" if continuous else "Im z")
-    axes.set_title("ways of the poles (upper half)", fontsize=9)
+    axes.set_title("paths of the poles (upper half)", fontsize=9)
 
 
 def plot_history(analyses: Sequence[CheckpointAnalysis], folder: Path) -> Path:
@@ -84,7 +84,8 @@ def plot_history(analyses: Sequence[CheckpointAnalysis], folder: Path) -> Path:
     Raises:
         SsmspecError: the folder cannot be written.
     """
-    return save(history_figure(analyses), made_folder(folder) / "history.png")
+    with styled():
+        return save(history_figure(analyses), made_folder(folder) / "history.png")
 
 
 def history_figure(analyses: Sequence[CheckpointAnalysis]) -> Figure:

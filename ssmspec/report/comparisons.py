@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ssmspec import __version__
 from ssmspec.report.documents import Document
+from ssmspec.report.fitting import FittingTable
 from ssmspec.report.tables import label_of, plain, summary_text
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis, Summary
 from ssmspec.statistics.changes import CheckpointComparison, LayerComparison
@@ -115,7 +116,7 @@ def history_table(analyses: Sequence[CheckpointAnalysis]) -> RenderableType:
         for position, analysis in enumerate(analyses):
             table.add_row(str(position), plain(analysis.path), *(_median(layer.statistics[name]) for layer in analysis.layers))
         unit = analyses[0].layers[0].statistics[name].unit
-        parts += [plain(f"{name} [{unit}], median over copies", style="bold"), Text(), table, Text()]
+        parts += [plain(f"{name} [{unit}], median over copies", style="bold"), Text(), FittingTable(table), Text()]
     return Group(*parts)
 
 

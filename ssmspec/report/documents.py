@@ -50,6 +50,7 @@ def analysis_document(analysis: CheckpointAnalysis, *, sample_rate: float | None
 def _layer_document(layer: LayerAnalysis) -> Document:
     return {
         "name": layer.name,
+        "index": layer.index,
         "family": layer.family,
         "copies": layer.copies,
         "inputs": layer.inputs,

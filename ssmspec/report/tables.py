@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssmspec.grid import FloatArray
+from ssmspec.report.fitting import FittingTable
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis, Summary
 from ssmspec.writing import printable
 
@@ -35,9 +36,9 @@ def analysis_table(analysis: CheckpointAnalysis, *, unicode: bool = True) -> Ren
     for name in headlines:
         table.add_column(label_of(name, units[name]), overflow="fold")
     table.add_column("median |H|, low to high theta", no_wrap=True)
-    for index, layer in enumerate(analysis.layers):
-        table.add_row(str(index), *_row(layer, headlines), _sparkline(layer, unicode=unicode))
-    return Group(plain(_title(analysis), style="bold"), Text(), table, *_footnotes(analysis, headlines))
+    for layer in analysis.layers:
+        table.add_row(str(layer.index), *_row(layer, headlines), _sparkline(layer, unicode=unicode))
+    return Group(plain(_title(analysis), style="bold"), Text(), FittingTable(table), *_footnotes(analysis, headlines))
 
 
 def plain(text: str, style: str = "") -> Text:
@@ -156,7 +157,7 @@ def plain_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str
         table.add_column(escape(heading), overflow="fold")
     for row in rows:
         table.add_row(*(plain(cell) for cell in row))
-    return Group(plain(title, style="bold"), Text(), table)
+    return Group(plain(title, style="bold"), Text(), FittingTable(table))
 
 
 def inspection_tables(document: Mapping[str, Any]) -> RenderableType:

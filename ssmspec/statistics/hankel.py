@@ -19,7 +19,7 @@ PAIRS_AT_ONCE = 1 << 21
 
 
 def hankel_singular_values(diagonal: StateSpace) -> FloatArray:
-    """(K, 2N) in falling order, dynamic part without beta weight.
+    """(K, 2N) in falling order, dynamic part without beta weight; NaN for copies whose Gramians overflow.
 
     Args:
         diagonal: a system in modal form. Values below about 1e-8 of the largest are rounding.
@@ -41,8 +41,11 @@ def _values(diagonal: StateSpace) -> FloatArray:
     )
     reach = -(B @ B.conj().transpose(0, 2, 1)) / (sigma[:, :, None] + sigma.conj()[:, None, :])
     observe = -(C.conj().transpose(0, 2, 1) @ C) / (sigma.conj()[:, :, None] + sigma[:, None, :])
+    lost = ~(np.isfinite(reach).all(axis=(1, 2)) & np.isfinite(observe).all(axis=(1, 2)))  # overflow of huge residues
+    reach[lost], observe[lost] = 0, 0
     factors = _factor(reach).conj().transpose(0, 2, 1) @ _factor(observe)
-    return np.asarray(np.linalg.svd(factors, compute_uv=False), dtype=np.float64)
+    values = np.asarray(np.linalg.svd(factors, compute_uv=False), dtype=np.float64)
+    return np.where(lost[:, None], np.nan, values)
 
 
 def _factor(gramian: ComplexArray) -> ComplexArray:

@@ -22,6 +22,7 @@ class LayerAnalysis:
     """One layer: what it is, what was assumed, its statistics by name, and what pictures need.
 
     Args:
+        index: place among all layers of the checkpoint, which `--layer` takes.
         step_range: smallest and largest Delta [model time per sample]; None for layers that store discrete poles.
         memory: of selective layers, the share of copies whose half-life is longer than so many samples (tokens).
         problem: why no number of this layer can be trusted; then every statistic is null and curve is None.
@@ -50,6 +51,7 @@ class LayerAnalysis:
     curve: Curve | None
     poles: ComplexArray
     continuous_poles: bool
+    index: int = 0
     memory: Mapping[int, float] | None = None
     values: Mapping[str, FloatArray] = field(default_factory=dict)
     gaps: Mapping[str, str] = field(default_factory=dict)

@@ -163,14 +163,15 @@ class LayerSpectrum:
             energy = _preferring(closed.up_to, exact <= TOLERANCE, integral.up_to)
             total, low, error = energy(whole), energy(corner), np.where(exact <= TOLERANCE, exact, error)
         rolloff = quantile(energy, total, 0.95)
-        trusted = error <= TOLERANCE
+        known = np.isfinite(self.magnitude[start:stop]).all(axis=1)  # neither quadrature nor search sees what cancels in their samples
+        trusted = (error <= TOLERANCE) & known
         return Band(
             total=np.where(trusted, total, np.nan),
             low=np.where(trusted, low, np.nan),
-            centroid=centroid,
+            centroid=np.where(known, centroid, np.nan),
             rolloff=np.where(trusted, rolloff, np.nan),
             relative_error=error,
-            variation=np.where(variation.relative_error <= VARIATION_TOLERANCE, variation.value, np.nan),
+            variation=np.where((variation.relative_error <= VARIATION_TOLERANCE) & known, variation.value, np.nan),
             peak=find_peak(system, nodes, values, self.cauchy_sum, with_skip=self.with_skip),
         )
 
