@@ -12,7 +12,7 @@ from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import ReadOptions
 from ssmspec.grid import DEFAULT_POINTS, FrequencyGrid
 from ssmspec.report.figures import FIGURES, Draw, FigureKind, FrequencyAxis
-from ssmspec.report.figures.style import checked_format, save, styled
+from ssmspec.report.figures.style import checked_format, safe_name, save, styled
 from ssmspec.statespace import StateSpace, untrustworthy
 from ssmspec.statistics import LayerSpectrum
 
@@ -76,7 +76,7 @@ def plot(
     Args:
         name: key of `FIGURES`.
         path: a checkpoint file or folder.
-        output: .png, .svg or .pdf; without it `<stem>.<name>.png` in the current folder.
+        output: .png, .svg or .pdf; without it `<stem>.<name>.png`, or `<stem>.<name>.<layer>.png`, in the current folder.
         options: see `PlotOptions`.
         progress: called with (layer name, layers done, layers in all).
     Returns:
@@ -89,14 +89,16 @@ def plot(
     draw = _drawing(name, options)
     kind = FIGURES[name]
     axis = _frequency_axis(kind, options)
-    output = output or Path(f"{path.resolve().stem or path.name}.{name}.png")
-    checked_format(output)
-    if output.exists() and path.exists() and output.samefile(path):
-        raise SsmspecError(f"{output} is the checkpoint itself; name another output file")
+    if output is not None:
+        checked_format(output)
     systems, notes = _usable_systems(path, options)
     if kind.layers == "one" and len(systems) > 1:
         names = ", ".join(system.name for system in systems[:8]) + (", ..." if len(systems) > 8 else "")
         raise LayerError(f"the figure {name} shows one layer, and there are {len(systems)}; choose with --layer one of {names}")
+    chosen = f".{safe_name(systems[0].name)}" if kind.layers == "one" and options.layers else ""
+    output = output or Path(f"{path.resolve().stem or path.name}.{name}{chosen}.png")
+    if output.exists() and path.exists() and output.samefile(path):
+        raise SsmspecError(f"{output} is the checkpoint itself; name another output file")
     pairs = sum(2.0 * s.copies * s.modes * min(s.inputs * s.outputs, 4 * s.modes) * options.points for s in systems)
     engine = load_backend(options.backend or choose_backend(pairs))
     spectra = SpectraInTurn(systems, FrequencyGrid.default(options.points), engine, options.with_skip, progress)

@@ -32,7 +32,7 @@ def assert_refused(result: Result, *words: str) -> None:
 
 
 def compare(*arguments: object, cwd: Path = SAMPLES) -> Result:
-    command = [sys.executable, "-c", "import ssmspec.cli_compare, ssmspec.cli as cli; cli.main()", "compare", *map(str, arguments)]
+    command = [sys.executable, "-c", "import ssmspec.cli as cli; cli.main()", "compare", *map(str, arguments)]
     return Result(subprocess.run(command, capture_output=True, check=False, cwd=cwd, timeout=120))
 
 
@@ -161,13 +161,13 @@ def test_a_folder_that_cannot_be_searched_is_one_line(tmp_path: Path) -> None:
 
 
 def test_paths_that_cannot_be_looked_up_do_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ssmspec.cli import _expand
+    from ssmspec.cli.options import expand
 
     def refuse(self: Path) -> bool:
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "exists", refuse)
-    assert _expand(["closed/x.pt", "y.pt"]) == ["closed/x.pt", "y.pt"]
+    assert expand(["closed/x.pt", "y.pt"]) == ["closed/x.pt", "y.pt"]
 
 
 @pytest.mark.parametrize("layer", ["²", "9" * 5000, "٣"])
@@ -345,7 +345,7 @@ def test_a_full_disk_under_the_cache_of_compiled_code_does_no_harm(tmp_path: Pat
 def test_out_of_memory_is_one_line() -> None:
     code = """
 import sys, numpy as np
-from ssmspec.cli_run import run
+from ssmspec.cli.run import run
 sys.exit(run(lambda standalone_mode: np.empty(1 << 57), debug=False))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)

@@ -6,28 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmspec.cli import (
-    AsJson,
-    Backend,
-    Convention,
-    Discretize,
-    FamilyName,
-    Length,
-    MapFile,
-    Point,
-    ResidueName,
-    _read_options,
-    app,
-)
-from ssmspec.cli_run import echo, message
+from ssmspec.cli.app import app
+from ssmspec.cli.options import AsJson, Backend, FamilyName, LayerNames, Points, reads_checkpoints
+from ssmspec.cli.run import echo, message
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
     from ssmspec.analysis import AnalysisOptions
+    from ssmspec.families import ReadOptions
     from ssmspec.statistics.changes import CheckpointComparison
 
 
 @app.command()
+@reads_checkpoints()
 def compare(
     checkpoints: Annotated[
         list[Path],
@@ -43,15 +34,12 @@ def compare(
             "--fail-above", help="METRIC=VALUE: exit 1 if a distance, or the size of a statistic's change, exceeds it in any layer."
         ),
     ] = None,
-    layer: Annotated[list[str] | None, typer.Option("--layer", help="Only these layers: exact name, glob, or index.")] = None,
-    points: Annotated[int, typer.Option("--points", min=16, help="Points of the log-spaced grid of theta.")] = 1024,
+    layer: LayerNames = None,
+    points: Points = 1024,
     backend: Backend = None,
     family: FamilyName = None,
-    discretization: Discretize = None,
-    lru_convention: Convention = None,
-    operating_point: Point = None,
-    map_file: MapFile = None,
-    length: Length = None,
+    *,
+    reading: "ReadOptions",
 ) -> None:
     """Show what changed between two checkpoints, or over the checkpoints of a run.
 
@@ -65,7 +53,7 @@ def compare(
     options = AnalysisOptions(
         layers=tuple(layer or ()),
         family=family,
-        read=_read_options(discretization, lru_convention, length, operating_point, ResidueName.unit, None, map_file),
+        read=reading,
         backend=backend,
         points=points,
     )

@@ -1,11 +1,12 @@
-"""The commands `ssmspec inspect` and `ssmspec families`; `ssmspec.cli` imports them last, for their registration."""
+"""The commands `inspect` and `families`."""
 
 from typing import Annotated
 
 import typer
 
-from ssmspec.cli import AsJson, CheckpointPath, MapFile, app
-from ssmspec.cli_run import echo
+from ssmspec.cli.app import app
+from ssmspec.cli.options import AsJson, CheckpointPath, MapFile
+from ssmspec.cli.run import echo
 
 
 @app.command()

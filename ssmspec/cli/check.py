@@ -1,4 +1,4 @@
-"""The command `ssmspec check`; `ssmspec.cli` imports it last, for its registration."""
+"""The command `check`."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,27 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmspec.cli import (
-    Calibration,
-    Convention,
-    Discretize,
-    FamilyName,
-    Length,
-    MapFile,
-    Point,
-    ResidueName,
-    Residues,
-    _expand,
-    _read_options,
-    app,
-)
-from ssmspec.cli_run import echo, message
+from ssmspec.cli.app import app
+from ssmspec.cli.options import FamilyName, LayerNames, expand, reads_checkpoints
+from ssmspec.cli.run import echo, message
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
     from ssmspec.analysis import AnalysisOptions
     from ssmspec.checking.results import CheckReport
     from ssmspec.checking.rules_file import RuleSet
+    from ssmspec.families import ReadOptions
 
 STARTER = "ssmspec-rules.toml"
 
@@ -38,6 +27,7 @@ class CheckFormat(StrEnum):
 
 
 @app.command()
+@reads_checkpoints()
 def check(
     checkpoints: Annotated[
         list[str] | None,
@@ -46,19 +36,12 @@ def check(
     rules: Annotated[Path | None, typer.Option("--rules", help="TOML file: rules off, severities, thresholds.", show_default=False)] = None,
     output_format: Annotated[CheckFormat, typer.Option("--format", help="What to print.")] = CheckFormat.text,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")] = False,
-    layer: Annotated[
-        list[str] | None, typer.Option("--layer", help="Only these layers: exact name, glob, or index. May be repeated.")
-    ] = None,
+    layer: LayerNames = None,
     init: Annotated[bool, typer.Option("--init", help=f"Write a commented rules file, {STARTER} unless a name is given.")] = False,
     force: Annotated[bool, typer.Option("--force", help="With --init: replace a file that exists.")] = False,
     family: FamilyName = None,
-    discretization: Discretize = None,
-    lru_convention: Convention = None,
-    operating_point: Point = None,
-    residues: Residues = ResidueName.unit,
-    calibration: Calibration = None,
-    map_file: MapFile = None,
-    length: Length = None,
+    *,
+    reading: "ReadOptions",
 ) -> None:
     """Apply rules to every layer; exit code 1 if one fails.
 
@@ -77,9 +60,9 @@ def check(
     options = AnalysisOptions(
         layers=tuple(layer or ()),
         family=family,
-        read=_read_options(discretization, lru_convention, length, operating_point, residues, calibration, map_file),
+        read=reading,
     )
-    report, codes = _check_all(_expand(checkpoints), RuleSet() if rules is None else load_rules(rules), options, strict=strict)
+    report, codes = _check_all(expand(checkpoints), RuleSet() if rules is None else load_rules(rules), options, strict=strict)
     _print(report, output_format)
     if codes:
         raise typer.Exit(codes[0] if len(set(codes)) == 1 and not report.checks else 2)

@@ -1,28 +1,17 @@
-"""The command `ssmspec plot`; `ssmspec.cli` imports it last, for its registration."""
+"""The command `plot`."""
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmspec.cli import (
-    Backend,
-    Calibration,
-    CheckpointPath,
-    Convention,
-    Discretize,
-    FamilyName,
-    Length,
-    MapFile,
-    Point,
-    ResidueName,
-    Residues,
-    _check_sample_rate,
-    _read_options,
-    app,
-)
-from ssmspec.cli_run import message
+from ssmspec.cli.app import app
+from ssmspec.cli.options import Backend, CheckpointPath, FamilyName, LayerNames, WithSkip, check_sample_rate, reads_checkpoints
+from ssmspec.cli.run import message
+
+if TYPE_CHECKING:
+    from ssmspec.families import ReadOptions
 
 
 class PlotAxis(StrEnum):
@@ -43,15 +32,19 @@ def _list_figures(wanted: bool) -> None:
 
 
 @app.command()
+@reads_checkpoints()
 def plot(
     figure: Annotated[str, typer.Argument(metavar="FIGURE", help="Which figure; --list names them.", show_default=False)],
     checkpoint: CheckpointPath,
-    layer: Annotated[
-        list[str] | None, typer.Option("--layer", help="Only these layers: exact name, glob, or index. May be repeated.")
-    ] = None,
+    layer: LayerNames = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="File to write: .png, .svg or .pdf. Default: CKPT.FIGURE.png here.", show_default=False),
+        typer.Option(
+            "-o",
+            "--output",
+            help="File to write: .png, .svg or .pdf. Default: CKPT.FIGURE.png here, with the layer if one was chosen.",
+            show_default=False,
+        ),
     ] = None,
     axis: Annotated[
         PlotAxis | None,
@@ -59,25 +52,20 @@ def plot(
     ] = None,
     sample_rate: Annotated[float | None, typer.Option("--sample-rate", help="Samples per second: frequencies in Hz.")] = None,
     points: Annotated[int, typer.Option("--points", min=16, help="Points of the log-spaced grid.")] = 1024,
-    with_skip: Annotated[bool, typer.Option("--with-skip", help="Include the skip connection D.")] = False,
+    with_skip: WithSkip = False,
     list_figures: Annotated[
         bool, typer.Option("--list", callback=_list_figures, is_eager=True, help="List the figures with a line each.")
     ] = False,
     backend: Backend = None,
     family: FamilyName = None,
-    discretization: Discretize = None,
-    lru_convention: Convention = None,
-    operating_point: Point = None,
-    residues: Residues = ResidueName.unit,
-    calibration: Calibration = None,
-    map_file: MapFile = None,
-    length: Length = None,
+    *,
+    reading: "ReadOptions",
 ) -> None:
     """Draw one figure of a checkpoint as PNG, SVG or PDF.
 
     Response, energy, sensitivity, hankel and kernel show one layer; heatmap, poles and bias show all, or those of --layer.
     """
-    _check_sample_rate(sample_rate)
+    check_sample_rate(sample_rate)
     from ssmspec.plotting import PlotOptions
     from ssmspec.plotting import plot as draw
     from ssmspec.report.progress import LayerProgress
@@ -85,7 +73,7 @@ def plot(
     options = PlotOptions(
         layers=tuple(layer or ()),
         family=family,
-        read=_read_options(discretization, lru_convention, length, operating_point, residues, calibration, map_file),
+        read=reading,
         backend=backend,
         points=points,
         with_skip=with_skip,

@@ -1,0 +1,157 @@
+"""Options that several commands share, and how they become `ReadOptions`."""
+
+import functools
+import glob
+import inspect
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ssmspec.families import ReadOptions
+
+SAMPLE_RATES = (1e-100, 1e100)  # beyond them physical units leave the range of numbers
+
+
+class DiscretizationName(StrEnum):
+    zoh = "zoh"
+    bilinear = "bilinear"
+    euler = "euler"
+    direct = "direct"
+
+
+class LruConvention(StrEnum):
+    inclusive = "inclusive"
+    pre_update = "pre-update"
+
+
+class ResidueName(StrEnum):
+    unit = "unit"
+    rms = "rms"
+
+
+class LinossScheme(StrEnum):
+    im = "im"
+    imex = "imex"
+
+
+CheckpointPath = Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint file or folder.", show_default=False)]
+FamilyName = Annotated[str | None, typer.Option("--family", help="Read as this family only; 'ssmspec families' lists them.")]
+Discretize = Annotated[
+    DiscretizationName | None, typer.Option("--discretization", help="Where the file does not say how the layer is discretized.")
+]
+Convention = Annotated[
+    LruConvention | None, typer.Option("--lru-convention", help="Whether the output of an LRU sees the input of its own step.")
+]
+Point = Annotated[
+    str | None,
+    typer.Option("--operating-point", help="Selective layers: delta=V,B=V,C=V with numbers or .npy files; default: the bias point."),
+]
+Residues = Annotated[
+    ResidueName, typer.Option("--residues", help="Selective layers without given B and C: B = C = 1, or the rms over white input.")
+]
+Calibration = Annotated[
+    Path | None, typer.Option("--calibration", help="Selective layers: recorded '<layer>/delta', '<layer>/B', '<layer>/C' (.npz).")
+]
+MapFile = Annotated[
+    Path | None,
+    typer.Option("--map", help="A TOML file that says how the tensors of an unknown layout are to be read.", show_default=False),
+]
+Backend = Annotated[str | None, typer.Option("--backend", help="Engine: reference or cpu. Default: by the size of the work.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+LayerNames = Annotated[list[str] | None, typer.Option("--layer", help="Only these layers: exact name, glob, or index. May be repeated.")]
+Points = Annotated[int, typer.Option("--points", min=16, help="Points of the log-spaced grid of theta.")]
+SampleRate = Annotated[float | None, typer.Option("--sample-rate", help="Samples per second: frequencies in Hz, times in s.")]
+WithSkip = Annotated[bool, typer.Option("--with-skip", help="Include the skip connection D.")]
+Linoss = Annotated[LinossScheme | None, typer.Option("--linoss-scheme", help="Which scheme a LinOSS layer was trained with, im or imex.")]
+
+
+def reads_checkpoints(length_flag: str = "--length") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options that say what a file does not; it gets them as one `reading: ReadOptions`.
+
+    Args:
+        length_flag: name of the option for the kernel length of C~, where the command has another use for --length.
+    """
+    length = Annotated[
+        int | None, typer.Option(length_flag, min=1, help="Kernel length for which S4 layers store C, where the file does not say.")
+    ]
+    extra = {
+        "discretization": (Discretize, None),
+        "lru_convention": (Convention, None),
+        "linoss_scheme": (Linoss, None),
+        "operating_point": (Point, None),
+        "residues": (Residues, ResidueName.unit),
+        "calibration": (Calibration, None),
+        "map_file": (MapFile, None),
+        "stored_length": (length, None),
+    }
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(function).parameters.values() if p.name != "reading"]
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        added = [inspect.Parameter(name, kind, default=default, annotation=option) for name, (option, default) in extra.items()]
+
+        @functools.wraps(function)
+        def command(**values: Any) -> None:
+            given = {name: values.pop(name) for name in extra}
+            function(reading=_read_options(**given), **values)
+
+        command.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]  # what Typer makes options from
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
+        return command
+
+    return decorate
+
+
+def _read_options(
+    *,
+    discretization: DiscretizationName | None,
+    lru_convention: LruConvention | None,
+    linoss_scheme: LinossScheme | None,
+    operating_point: str | None,
+    residues: ResidueName,
+    calibration: Path | None,
+    map_file: Path | None,
+    stored_length: int | None,
+) -> "ReadOptions":
+    from ssmspec.families import ReadOptions
+    from ssmspec.families.calibration import open_calibration
+    from ssmspec.families.mapping import load_mapping
+    from ssmspec.families.operating_point import parse_operating_point
+
+    return ReadOptions(
+        discretization=None if discretization is None else discretization.value,
+        lru_convention=None if lru_convention is None else lru_convention.value,
+        linoss_scheme=None if linoss_scheme is None else linoss_scheme.value,
+        length=stored_length,
+        operating_point=None if operating_point is None else parse_operating_point(operating_point),
+        residues=residues.value,
+        calibration=None if calibration is None else open_calibration(calibration),
+        mapping=() if map_file is None else load_mapping(map_file),
+    )
+
+
+def check_sample_rate(sample_rate: float | None) -> None:
+    """Refuse what is no number of samples per second."""
+    low, high = SAMPLE_RATES
+    if sample_rate is not None and not low <= sample_rate <= high:
+        raise typer.BadParameter(
+            f"{sample_rate} is no sample rate; give samples per second, a positive number between {low:g} and {high:g}",
+            param_hint="--sample-rate",
+        )
+
+
+def expand(patterns: Iterable[str]) -> list[str]:
+    """Paths as given; what is no path but a glob becomes the paths that it matches."""
+    from ssmspec.reading import exists
+
+    paths: list[str] = []
+    for pattern in patterns:
+        matches = [] if exists(Path(pattern)) or not glob.has_magic(pattern) else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
+        paths += matches or [pattern]
+    return paths
