@@ -1,5 +1,6 @@
-"""Small files that a user names in options: arrays of numbers, read without waiting, guessing or running anything."""
+"""Small files that a user names in options, arrays of numbers and TOML: read without waiting, guessing or running anything."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,28 @@ def numpy_reason(error: BaseException) -> str:
     if "pickle" in text.lower():
         return "not a NumPy file of numbers (Python objects are not read)"
     return text or type(error).__name__
+
+
+def known_keys(table: Mapping[str, Any], known: Sequence[str], where: str, what: str = "key") -> None:
+    """Refuse keys of a TOML table that mean nothing.
+
+    Raises:
+        SsmspecError: the first unknown key, with the known ones.
+    """
+    unknown = [key for key in table if key not in known]
+    if unknown:
+        raise SsmspecError(f"{where}: {what} {shown(unknown[0])} is unknown; choose one of {', '.join(known)}")
+
+
+def shown(value: object) -> str:
+    """A value from a file as it stands in a message."""
+    try:
+        return one_line(repr(value))
+    except ValueError:  # an integer too long to be written out
+        return "a number with thousands of digits"
+
+
+def one_line(text: str, limit: int = 80) -> str:
+    """The text as part of one line."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -90,6 +90,16 @@ def test_csv_has_one_row_per_layer_and_statistic(tmp_path: Path) -> None:
         assert float(row["median"]) == layer["statistics"][row["statistic"]]["median"]
 
 
+def test_copies_has_one_row_per_copy_whose_medians_are_those_of_the_layer(tmp_path: Path) -> None:
+    assert ssmspec("analyze", S4D, "--copies", tmp_path / "copies.csv").code == 0
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "copies.csv").read_text())))
+    assert len(rows) == 2 * 16
+    document = json.loads(ssmspec("analyze", S4D, "--json").out)
+    for layer in document["layers"]:
+        values = [float(row["centroid [rad/sample]"]) for row in rows if row["layer"] == layer["name"]]
+        assert np.median(values) == pytest.approx(layer["statistics"]["centroid"]["median"])
+
+
 @pytest.mark.parametrize(("choice", "names"), [("1", ["s4_layers.1"]), ("s4_layers.0", ["s4_layers.0"]), ("*.1", ["s4_layers.1"])])
 def test_layers_are_chosen_by_index_name_and_glob(choice: str, names: list[str]) -> None:
     document = json.loads(ssmspec("analyze", S4D, "--layer", choice, "--json").out)

@@ -12,7 +12,7 @@ from scipy.stats import wasserstein_distance
 
 from ssmspec.backends import load_backend
 from ssmspec.grid import FrequencyGrid
-from ssmspec.response import discrete_response, frequency_response, impulse_response
+from ssmspec.response import discrete_response, frequency_response, impulse_response, squared_magnitude
 from ssmspec.statespace import Sobolev, StateSpace, discrete_poles, discrete_residues, modal_form
 from ssmspec.statistics import STATISTICS, LayerSpectrum
 from ssmspec.statistics.hankel import effective_order, hankel_singular_values
@@ -145,3 +145,35 @@ def test_kernel_spectrum_approaches_the_squared_magnitude_in_distribution(rng) -
     assert distances[0] > distances[1] > distances[2]
     assert distances[2] < 0.05
     assert kernel_spectrum(system, 512)[0, 0] <= power.max() * (1 + 1e-4)
+
+
+def test_curves_are_the_same_numbers_as_the_statistics_made_from_them(rng, engine) -> None:
+    from ssmspec.statistics.curves import CURVES
+
+    spectrum = LayerSpectrum(random_system(rng, K=2), GRID, engine)
+    curves = {name: curve.function(spectrum) for name, curve in CURVES.items()}
+    assert {name: len(values) for name, values in curves.items()} == dict.fromkeys(CURVES, 2)
+    np.testing.assert_allclose(curves["hankel_singular_values"][:, 0], STATISTICS["hankel_norm"].function(spectrum).values)
+    peak = STATISTICS["peak_gain"].function(spectrum).values
+    assert (np.sqrt(curves["kernel_spectrum"].max(axis=1)) <= peak * (1 + 1e-9)).all()
+    assert (curves["magnitude"].max(axis=1) <= peak * (1 + 1e-9)).all()
+    assert (np.diff(curves["energy_shares"], axis=1) >= 0).all()
+    slopes = [np.polyfit(np.log10(GRID.values), np.log10(K), 1)[0] for K in curves["sensitivity"]]
+    np.testing.assert_allclose(slopes, STATISTICS["bias_slope"].function(spectrum).values, rtol=1e-9)
+
+
+def test_peak_gain_of_hundreds_of_random_systems_is_never_missed(engine) -> None:
+    """Against grids that are dense around every pole, down to a hundredth of its width; quality factors up to 1e7."""
+    rng = np.random.default_rng(11)
+    for _ in range(30):
+        system = random_system(rng, K=10, N=5, discretization=rng.choice(["zoh", "bilinear", "direct"]))
+        if system.discretization != "direct":
+            sharp = np.where(rng.random((10, 5)) < 0.4, 10.0 ** -rng.uniform(2, 7, (10, 5)), 1.0)
+            system = replace(system, poles=system.poles.real * sharp + 1j * system.poles.imag)
+        gain = STATISTICS["peak_gain"].function(LayerSpectrum(system, GRID, engine)).values
+        log_z = np.log(discrete_poles(system))
+        local = np.abs(log_z.imag)[:, :, None] + np.abs(log_z.real)[:, :, None] * np.linspace(-8, 8, 1601)
+        theta = np.concatenate([local.reshape(10, -1), np.tile(np.linspace(0, np.pi, 4001), (10, 1))], axis=1).clip(0, np.pi)
+        brute = np.sqrt(squared_magnitude(system, theta, engine).max(axis=1))
+        assert (gain >= brute * (1 - 1e-9)).all()
+        np.testing.assert_allclose(gain, brute, rtol=2e-4)

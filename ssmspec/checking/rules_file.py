@@ -28,6 +28,7 @@ from ssmspec.checking.results import SEVERITIES
 from ssmspec.checking.rules import BUILT_IN, Rule
 from ssmspec.checking.thresholds import AGGREGATES, COUNTS, Threshold
 from ssmspec.errors import SsmspecError
+from ssmspec.reading import known_keys, one_line, shown
 from ssmspec.statistics import STATISTICS
 
 TABLES = ("rules", "severity", "threshold")
@@ -77,8 +78,8 @@ def parse_rules(text: str, source: str) -> RuleSet:
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise SsmspecError(f"{source}: is no valid TOML: {_line(str(error)) or 'nested too deeply'}") from error
-    _known_keys(document, TABLES, source, "table")
+        raise SsmspecError(f"{source}: is no valid TOML: {one_line(str(error)) or 'nested too deeply'}") from error
+    known_keys(document, TABLES, source, "table")
     disabled = _disabled(_table(document, "rules", source), f"{source}: [rules]")
     severities = _table(document, "severity", source)
     for id in severities:
@@ -91,27 +92,27 @@ def parse_rules(text: str, source: str) -> RuleSet:
 def _table(document: Mapping[str, Any], key: str, source: str) -> dict[str, Any]:
     table = document.get(key, {})
     if not isinstance(table, dict):
-        raise SsmspecError(f"{source}: {key} is {_shown(table)}, expected a table [{key}]")
+        raise SsmspecError(f"{source}: {key} is {shown(table)}, expected a table [{key}]")
     return table
 
 
 def _disabled(table: Mapping[str, Any], where: str) -> frozenset[str]:
-    _known_keys(table, ("disable",), where)
+    known_keys(table, ("disable",), where)
     listed = table.get("disable", [])
     if not isinstance(listed, list):
-        raise SsmspecError(f'{where}: disable is {_shown(listed)}, expected a list of rule ids, such as ["beyond-nyquist"]')
+        raise SsmspecError(f'{where}: disable is {shown(listed)}, expected a list of rule ids, such as ["beyond-nyquist"]')
     return frozenset(_rule_id(id, f"{where}: disable") for id in listed)
 
 
 def _rule_id(id: object, where: str) -> str:
     if not isinstance(id, str) or id not in BUILT_IN:
-        raise SsmspecError(f"{where}: rule {_shown(id)} is unknown; choose one of {', '.join(BUILT_IN)}")
+        raise SsmspecError(f"{where}: rule {shown(id)} is unknown; choose one of {', '.join(BUILT_IN)}")
     return id
 
 
 def _thresholds(tables: object, source: str) -> tuple[Threshold, ...]:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise SsmspecError(f"{source}: threshold is {_shown(tables)}, expected [[threshold]] tables (with two brackets)")
+        raise SsmspecError(f"{source}: threshold is {shown(tables)}, expected [[threshold]] tables (with two brackets)")
     taken = set(BUILT_IN)
     for number, table in enumerate(tables, start=1):
         if "id" in table:
@@ -125,9 +126,9 @@ def _thresholds(tables: object, source: str) -> tuple[Threshold, ...]:
 
 def _own_id(id: object, taken: set[str], where: str) -> None:
     if not isinstance(id, str) or not id.strip() or not id.isprintable():
-        raise SsmspecError(f"{where}: id is {_shown(id)}, expected a text of one line")
+        raise SsmspecError(f"{where}: id is {shown(id)}, expected a text of one line")
     if id in taken:
-        raise SsmspecError(f"{where}: id {_shown(id)} is taken by {'a built-in rule' if id in BUILT_IN else 'another threshold'}")
+        raise SsmspecError(f"{where}: id {shown(id)} is taken by {'a built-in rule' if id in BUILT_IN else 'another threshold'}")
     taken.add(id)
 
 
@@ -141,7 +142,7 @@ def _new_id(threshold: Threshold, taken: set[str]) -> str:
 
 def _threshold(table: Mapping[str, Any], where: str) -> Threshold:
     """One [[threshold]] table; `where` starts every message about it. The id is empty where the table has none."""
-    _known_keys(table, KEYS, where)
+    known_keys(table, KEYS, where)
     if "statistic" not in table:
         raise SsmspecError(f"{where}: statistic is missing; choose one of {', '.join(STATISTICS)}")
     if not {"min", "max"} & set(table):
@@ -151,10 +152,10 @@ def _threshold(table: Mapping[str, Any], where: str) -> Threshold:
         raise SsmspecError(f"{where}: min {low:g} is above max {high:g}, so that no value passes")
     layer = table.get("layer", "*")
     if not isinstance(layer, str) or not layer:
-        raise SsmspecError(f"{where}: layer is {_shown(layer)}, expected a layer's name, glob or index as a text, such as '*'")
+        raise SsmspecError(f"{where}: layer is {shown(layer)}, expected a layer's name, glob or index as a text, such as '*'")
     allow_null = table.get("allow_null", False)
     if not isinstance(allow_null, bool):
-        raise SsmspecError(f"{where}: allow_null is {_shown(allow_null)}, expected true or false")
+        raise SsmspecError(f"{where}: allow_null is {shown(allow_null)}, expected true or false")
     return Threshold(
         id=table.get("id", ""),
         statistic=_choice(table, "statistic", tuple(STATISTICS), where),
@@ -169,7 +170,7 @@ def _threshold(table: Mapping[str, Any], where: str) -> Threshold:
 
 def _number(value: object, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
-        raise SsmspecError(f"{where} is {_shown(value)}, expected a finite number")
+        raise SsmspecError(f"{where} is {shown(value)}, expected a finite number")
     return float(value)
 
 
@@ -183,24 +184,5 @@ def _is_finite(value: float) -> bool:
 def _choice(table: Mapping[str, Any], key: str, choices: Sequence[str], where: str, default: str | None = None) -> Any:
     value = table.get(key, default)
     if value not in choices:
-        raise SsmspecError(f"{where}: {key} {_shown(value)} is unknown; choose one of {', '.join(choices)}")
+        raise SsmspecError(f"{where}: {key} {shown(value)} is unknown; choose one of {', '.join(choices)}")
     return value
-
-
-def _known_keys(table: Mapping[str, Any], known: Sequence[str], where: str, what: str = "key") -> None:
-    unknown = [key for key in table if key not in known]
-    if unknown:
-        raise SsmspecError(f"{where}: {what} {_shown(unknown[0])} is unknown; choose one of {', '.join(known)}")
-
-
-def _shown(value: object) -> str:
-    try:
-        return _line(repr(value))
-    except ValueError:  # an integer too long to be written out
-        return "a number with thousands of digits"
-
-
-def _line(text: str, limit: int = 80) -> str:
-    """The text as part of one line."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."

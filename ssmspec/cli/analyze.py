@@ -34,6 +34,9 @@ def analyze(
     checkpoints: Annotated[list[str], typer.Argument(metavar="CKPT...", help="Checkpoint files, folders or globs.", show_default=False)],
     as_json: AsJson = False,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write all statistics to this file.")] = None,
+    copies: Annotated[
+        Path | None, typer.Option("--copies", help="Write the statistics of every single copy to this file (rad/sample, samples).")
+    ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Write PNG pictures into this folder.")] = None,
     layer: LayerNames = None,
     sample_rate: SampleRate = None,
@@ -49,11 +52,13 @@ def analyze(
     Prints one table per checkpoint: median and 5..95 % range over the copies of each layer, and a sparkline of median |H|.
     """
     from ssmspec.analysis import AnalysisOptions
+    from ssmspec.report.documents import copies_csv, to_csv
     from ssmspec.writing import Kind, refuse_precious
 
     check_sample_rate(sample_rate)
-    if csv is not None:
-        refuse_precious(csv, Kind.table)
+    for table in (csv, copies):
+        if table is not None:
+            refuse_precious(table, Kind.table)
     options = AnalysisOptions(
         layers=tuple(layer or ()),
         family=family,
@@ -66,7 +71,9 @@ def analyze(
     if as_json and found:
         _print_json(found, sample_rate, several=len(found) + len(codes) > 1)
     if csv is not None and found:
-        _write_csv(csv, found, sample_rate)
+        _write_table(csv, to_csv(_physical(analysis, sample_rate) for analysis in found))
+    if copies is not None and found:
+        _write_table(copies, copies_csv(found))
     if plot is not None:
         _write_pictures(plot, found, sample_rate)
     if codes:
@@ -118,12 +125,11 @@ def _print_json(found: list["CheckpointAnalysis"], sample_rate: float | None, *,
     echo(to_json(documents if several else documents[0]))
 
 
-def _write_csv(path: Path, found: list["CheckpointAnalysis"], sample_rate: float | None) -> None:
-    from ssmspec.report.documents import to_csv
+def _write_table(path: Path, text: str) -> None:
     from ssmspec.writing import Kind, whole_file
 
     with whole_file(path, Kind.table) as file:
-        file.write(to_csv(_physical(analysis, sample_rate) for analysis in found).encode(errors="backslashreplace"))
+        file.write(text.encode(errors="backslashreplace"))
     message(f"wrote {path}")
 
 

@@ -24,6 +24,7 @@ from ssmspec.errors import SsmspecError
 from ssmspec.families.mapped import COMPLEX, LETTERS, POLE, Layout, Part, read, template, write
 from ssmspec.families.template import Family
 from ssmspec.families.transform import IDENTITY, Transform, parse_transform
+from ssmspec.reading import known_keys, one_line, shown
 from ssmspec.statespace import DISCRETIZATIONS
 
 KINDS = {"siso": "HN", "mimo": "NIO"}
@@ -65,11 +66,11 @@ def parse_mapping(text: str, source: str) -> tuple[Family, ...]:
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise SsmspecError(f"{source}: is no valid TOML: {_line(str(error)) or 'nested too deeply'}") from error
+        raise SsmspecError(f"{source}: is no valid TOML: {one_line(str(error)) or 'nested too deeply'}") from error
     layers = document.get("layer")
     if not isinstance(layers, list) or not layers or not all(isinstance(layer, dict) for layer in layers):
         raise SsmspecError(f"{source}: holds no [[layer]] table (with two brackets); it must say at least one")
-    _known_keys(document, ("layer",), source)
+    known_keys(document, ("layer",), source)
     names = ["mapped"] if len(layers) == 1 else [f"mapped-{number}" for number in range(1, len(layers) + 1)]
     return tuple(
         _family(name, _layout(layer, source, f"{source}: [[layer]] {number}"))
@@ -91,17 +92,17 @@ def _family(name: str, layout: Layout) -> Family:
 
 def _layout(table: Mapping[str, Any], source: str, where: str) -> Layout:
     """One [[layer]] table; `where` starts every message about it."""
-    _known_keys(table, (*REQUIRED, "delay", *LETTERS), where)
+    known_keys(table, (*REQUIRED, "delay", *LETTERS), where)
     missing = [key for key in REQUIRED if key not in table]
     if missing:
         raise SsmspecError(f"{where}: {', '.join(missing)} missing; a layer needs {', '.join(REQUIRED)}")
     if not isinstance(table["match"], str):
-        raise SsmspecError(f"{where}: match is {_shown(table['match'])}, expected a glob of layer names, such as 'layers.*'")
+        raise SsmspecError(f"{where}: match is {shown(table['match'])}, expected a glob of layer names, such as 'layers.*'")
     kind = _choice(table, "kind", tuple(KINDS), where)
     discretization = _choice(table, "discretization", DISCRETIZATIONS, where)
     delay = table.get("delay", 0)
     if type(delay) is not int or delay not in (0, 1):
-        raise SsmspecError(f"{where}: delay is {_shown(delay)}, expected 0 (the output sees the input of its own step) or 1")
+        raise SsmspecError(f"{where}: delay is {shown(delay)}, expected 0 (the output sees the input of its own step) or 1")
     parts = {
         quantity: _part(table[quantity], quantity, kind, f"{where}: {quantity}")
         for quantity in LETTERS
@@ -143,15 +144,15 @@ def _check_names(parts: Mapping[str, Part], where: str) -> None:
     for quantity, part in parts.items():
         for name in part.names:
             if name in seen:
-                raise SsmspecError(f"{where}: tensor {_shown(name)} is named twice, by {seen[name]} and by {quantity}")
+                raise SsmspecError(f"{where}: tensor {shown(name)} is named twice, by {seen[name]} and by {quantity}")
             seen[name] = quantity
 
 
 def _part(table: object, quantity: str, kind: str, where: str) -> Part:
     if not isinstance(table, dict):
-        raise SsmspecError(f"{where} is {_shown(table)}, expected a table [layer.{quantity}] with tensor = ...")
+        raise SsmspecError(f"{where} is {shown(table)}, expected a table [layer.{quantity}] with tensor = ...")
     numbers = ("real", "imag", "axes", "transform") if quantity in COMPLEX else ("axes", "transform", "scale")
-    _known_keys(table, ("tensor", *numbers), where)
+    known_keys(table, ("tensor", *numbers), where)
     two = {"real", "imag"} & set(table)
     if ("tensor" in table) == bool(two) or len(two) == 1:
         either = "tensor = ..., or both real = ... and imag = ..." if quantity in COMPLEX else "tensor = ..."
@@ -162,18 +163,18 @@ def _part(table: object, quantity: str, kind: str, where: str) -> Part:
     if quantity not in COMPLEX:
         return Part(names, axes, _transform(text, table.get("scale", 1.0), where))
     if text not in ("none", "conj"):
-        raise SsmspecError(f"{where}: transform {_shown(text)} is unknown for complex numbers; expected one of none, conj")
+        raise SsmspecError(f"{where}: transform {shown(text)} is unknown for complex numbers; expected one of none, conj")
     return Part(names, axes, IDENTITY, conjugate=text == "conj")
 
 
 def _transform(text: object, scale: object, where: str) -> Transform:
     if not isinstance(text, str):
-        raise SsmspecError(f"{where}: transform is {_shown(text)}, expected a text such as '-exp'")
+        raise SsmspecError(f"{where}: transform is {shown(text)}, expected a text such as '-exp'")
     positive = _positive(scale, f"{where}: scale")
     try:
         return parse_transform(text, positive)
     except SsmspecError as error:
-        raise SsmspecError(f"{where}: {_line(str(error), 400)}") from error
+        raise SsmspecError(f"{where}: {one_line(str(error), 400)}") from error
 
 
 def _axes(text: object, quantity: str, kind: str, where: str) -> tuple[str, ...]:
@@ -182,20 +183,20 @@ def _axes(text: object, quantity: str, kind: str, where: str) -> tuple[str, ...]
     named = [axis for axis in axes if axis != "1"]
     if not isinstance(text, str) or not set(named) <= set(letters) or len(set(named)) < len(named):
         raise SsmspecError(
-            f"{where}: axes are {_shown(text)}, expected a list such as {' '.join(letters)!r} of these letters and 1, once each"
+            f"{where}: axes are {shown(text)}, expected a list such as {' '.join(letters)!r} of these letters and 1, once each"
         )
     return axes
 
 
 def _name(value: object, where: str) -> str:
     if not isinstance(value, str) or not value or "|" in value:
-        raise SsmspecError(f"{where} is {_shown(value)}, expected the name of a tensor below the prefix")
+        raise SsmspecError(f"{where} is {shown(value)}, expected the name of a tensor below the prefix")
     return value
 
 
 def _positive(value: object, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise SsmspecError(f"{where} is {_shown(value)}, expected a positive number")
+        raise SsmspecError(f"{where} is {shown(value)}, expected a positive number")
     return _as_float(value, where)
 
 
@@ -203,29 +204,10 @@ def _as_float(value: float, where: str) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise SsmspecError(f"{where} is {_shown(value)}, which is too large") from None
+        raise SsmspecError(f"{where} is {shown(value)}, which is too large") from None
 
 
 def _choice(table: Mapping[str, Any], key: str, choices: tuple[Any, ...], where: str) -> Any:
     if table[key] not in choices:
-        raise SsmspecError(f"{where}: {key} {_shown(table[key])} is unknown; choose one of {', '.join(choices)}")
+        raise SsmspecError(f"{where}: {key} {shown(table[key])} is unknown; choose one of {', '.join(choices)}")
     return table[key]
-
-
-def _known_keys(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    unknown = [key for key in table if key not in known]
-    if unknown:
-        raise SsmspecError(f"{where}: key {_shown(unknown[0])} is unknown; the keys are {', '.join(known)}")
-
-
-def _shown(value: object) -> str:
-    try:
-        return _line(repr(value))
-    except ValueError:  # an integer too long to be written out
-        return "a number with thousands of digits"
-
-
-def _line(text: str, limit: int = 80) -> str:
-    """The text as part of one line."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."

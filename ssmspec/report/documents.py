@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.resources import files
+from math import isfinite
 from typing import Any
 
 from ssmspec import __version__
-from ssmspec.statistics import CheckpointAnalysis, LayerAnalysis
+from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
 
 Document = dict[str, Any]
 
@@ -91,4 +92,19 @@ def to_csv(analyses: Iterable[CheckpointAnalysis]) -> str:
                 writer.writerow(
                     [analysis.path, layer.name, layer.family, layer.copies, layer.modes, name, *numbers, value.unit, value.reason]
                 )
+    return text.getvalue()
+
+
+def copies_csv(analyses: Iterable[CheckpointAnalysis]) -> str:
+    """One row per checkpoint, layer and copy, a column per statistic, with a header; empty where a copy has no value."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ("checkpoint", "layer", "copy", *(f"{name} [{entry.unit}]" if entry.unit else name for name, entry in STATISTICS.items()))
+    )
+    for analysis in analyses:
+        for layer in analysis.layers:
+            columns = [layer.values[name] for name in STATISTICS] if layer.values else []
+            for copy, row in enumerate(zip(*columns, strict=True)):
+                writer.writerow([analysis.path, layer.name, copy, *(float(value) if isfinite(value) else None for value in row)])
     return text.getvalue()

@@ -1,6 +1,6 @@
 """What pictures draw over frequency, or over an order: one curve per copy, from the same spectrum as the statistics."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -159,3 +159,54 @@ def _squared_singular_values(copy: StateSpace, theta: FloatArray, engine: Cauchy
     """Of H at every theta, all in one vector; |H|^2 for one input and one output."""
     H = np.moveaxis(frequency_response(copy, FrequencyGrid(theta, "theta"), engine).dynamic[0], -1, 0)
     return np.asarray(np.linalg.svd(H, compute_uv=False).ravel() ** 2, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class CurveStatistic:
+    """A statistic with many values per copy.
+
+    Args:
+        name, unit, axis, formula, source: as for `Statistic`.
+        function: spectrum -> (K, ...) values, over the grid of the spectrum where the axis is theta.
+    """
+
+    name: str
+    unit: str
+    axis: str
+    formula: str
+    source: str
+    function: Callable[[LayerSpectrum], FloatArray]
+
+
+def magnitude(spectrum: LayerSpectrum) -> FloatArray:
+    """|H| on the grid, (K, F)."""
+    return spectrum.magnitude
+
+
+def energy_shares(spectrum: LayerSpectrum) -> FloatArray:
+    """E(theta)/E(pi) on the grid, (K, F)."""
+    return spectrum.energy_shares(spectrum.grid.values)
+
+
+def hankel_values(spectrum: LayerSpectrum) -> FloatArray:
+    """Hankel singular values, (K, 2N)."""
+    return spectrum.hankel
+
+
+def induced_kernel(spectrum: LayerSpectrum) -> FloatArray:
+    """Eigenvalues of T^T T for kernels of 256 samples, (K, 256 min(O, I))."""
+    return kernel_spectrum(spectrum.system)
+
+
+_TUNING = "arXiv 2410.02035 (Tuning Frequency Bias of SSMs), section 3"
+
+CURVES: dict[str, CurveStatistic] = {
+    curve.name: curve
+    for curve in (
+        CurveStatistic("magnitude", "", "theta", "|H|, Frobenius norm for several inputs or outputs", "definition", magnitude),
+        CurveStatistic("sensitivity", "", "theta", "K = sum |g_n| |z_n| w/|1 - z_n e^(-i theta)|^2", _TUNING, trusted_sensitivity),
+        CurveStatistic("energy_shares", "", "theta", "E(theta)/E(pi)", "definition", energy_shares),
+        CurveStatistic("hankel_singular_values", "", "modes", "sqrt of the eigenvalues of P Q", "Glover 1984", hankel_values),
+        CurveStatistic("kernel_spectrum", "", "samples", "eigenvalues of T^T T, L = 256", "arXiv 2509.20789, section 3", induced_kernel),
+    )
+}
