@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from ssmspec.analysis import AnalysisOptions, analyze, load_system
+    from ssmspec.analysis import AnalysisOptions, analyze
     from ssmspec.backends import load_backend
     from ssmspec.errors import SsmspecError
     from ssmspec.families import FAMILIES, OperatingPoint, ReadOptions
     from ssmspec.grid import FrequencyGrid
+    from ssmspec.layers import load_system
     from ssmspec.response import frequency_response, impulse_response
     from ssmspec.statespace import StateSpace
     from ssmspec.statistics import STATISTICS
@@ -31,7 +32,7 @@ _HOMES = {
     "frequency_response": "response",
     "impulse_response": "response",
     "load_backend": "backends",
-    "load_system": "analysis",
+    "load_system": "layers",
 }
 
 __all__ = [

@@ -1,20 +1,17 @@
 """From a checkpoint file to the statistics of its layers: the path through the whole package, in reading order."""
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ssmspec.backends import CauchySum, choose_backend, load_backend
-from ssmspec.checkpoint import Checkpoint, open_checkpoint
-from ssmspec.errors import LayerError, NoLayerError
-from ssmspec.families import Detection, LayerTensors, ReadOptions, detect, known_families
+from ssmspec.checkpoint import open_checkpoint
+from ssmspec.errors import LayerError
+from ssmspec.families import ReadOptions
 from ssmspec.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
+from ssmspec.layers import find_layers, read_systems, select_layers
 from ssmspec.statespace import StateSpace, padded_modes, untrustworthy
 from ssmspec.statistics import (
     STATISTICS,
@@ -22,7 +19,6 @@ from ssmspec.statistics import (
     Curve,
     LayerAnalysis,
     LayerSpectrum,
-    Skipped,
     Summary,
     memory_shares,
     summarize,
@@ -30,10 +26,6 @@ from ssmspec.statistics import (
 )
 
 Progress = Callable[[str, int, int], None]
-
-SHARED = "(shared module)"  # how the reason ends for which a layer is skipped that is a copy of another
-FINGERPRINT = 1 << 14  # bytes of a tensor that are compared to tell layers apart
-DIGESTED = 1 << 26  # bytes of a tensor that are all compared before two layers are called one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,163 +90,6 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         skipped=tuple(skipped),
         notes=checkpoint.notes,
     )
-
-
-def find_layers(checkpoint: Checkpoint, family: str | None = None, options: ReadOptions | None = None) -> Detection:
-    """SSM layers of an open checkpoint by tensor names and shapes.
-
-    Raises:
-        LayerError: an unknown family name, or a mapping that names no layer. NoLayerError: no layer; the text says what was seen and
-            which family comes nearest.
-    """
-    families = known_families(options or ReadOptions())
-    if family is not None and family not in families:
-        raise LayerError(f"family {family!r} is unknown; choose one of {', '.join(families)}")
-    try:
-        detection = detect(checkpoint.tensors, families.values() if family is None else [families[family]])
-    except LayerError as error:
-        raise LayerError(f"{checkpoint.path}: {error}") from error
-    if detection.layers:
-        return detection
-    wanted = "SSM layer" if family is None else f"layer of family {family}"
-    names = list(checkpoint.tensors)
-    seen = f"{len(names)} tensors such as {', '.join(names[:3])}" if names else "no tensors at all"
-    near = "; ".join(f"{miss.prefix}: {miss.describe()}" for miss in detection.near_misses[:1])
-    more = f" (and {len(detection.near_misses) - 1} more)" if len(detection.near_misses) > 1 else ""
-    advice = (
-        f"; {near}{more}"
-        if near
-        else "; no known family comes near ('ssmspec families' lists them; 'ssmspec inspect --suggest-map' drafts a mapping for others)"
-    )
-    raise NoLayerError(f"{checkpoint.path}: no {wanted} found: it holds {seen}{advice}")
-
-
-def read_systems(checkpoint: Checkpoint, detection: Detection, options: ReadOptions) -> tuple[list[StateSpace], list[Skipped]]:
-    """The state spaces of all layers in model order, each distinct one once, and what was left out.
-
-    Raises:
-        LayerError: every layer contradicts its family; otherwise such a layer is among the skipped.
-    """
-    families = known_families(options)
-    options = replace(options, config=checkpoint.config)
-    systems: list[StateSpace] = []
-    skipped = [Skipped(miss.prefix, miss.describe()) for miss in detection.near_misses]
-    problems: list[LayerError] = []
-    for layer, original in zip(detection.layers, _originals(detection.layers), strict=True):
-        if original != layer.name:
-            skipped.append(Skipped(layer.name, f"the same tensors as {original} {SHARED}"))
-            continue
-        try:
-            systems += families[layer.family].read(layer, options)
-        except LayerError as error:
-            problems.append(error)
-            skipped.append(Skipped(layer.name, str(error)))
-    if problems and not systems:
-        raise LayerError(f"{checkpoint.path}: {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
-    return systems, skipped
-
-
-def _originals(layers: Sequence[LayerTensors]) -> list[str]:
-    """For every layer the name of the first one with the same tensors, mostly its own.
-
-    Matrices may be gigabytes in all, so they are looked at only where all vectors agree, and read whole only where their beginnings agree.
-    """
-    originals = [layer.name for layer in layers]
-    groups = [list(range(len(layers)))]
-    for look in (partial(_fingerprint, matrices=False), partial(_fingerprint, matrices=True), _digest):
-        finer: dict[tuple[int, bytes], list[int]] = defaultdict(list)
-        for number, group in enumerate(groups):
-            for index in group if len(group) > 1 else ():
-                finer[number, look(layers[index])].append(index)
-        groups = list(finer.values())
-    for group in groups:
-        for index in group:
-            originals[index] = layers[group[0]].name
-    return originals
-
-
-def _digest(layer: LayerTensors) -> bytes:
-    """A hash of every byte of every tensor of a layer; of tensors above DIGESTED bytes, of their first and last rows."""
-    result = hashlib.blake2b()
-    for _, tensor in sorted(layer.tensors.items()):
-        if not tensor.shape:
-            continue
-        rows = tensor.shape[0]
-        height = max(1, FINGERPRINT * 64 // max(1, 8 * int(np.prod(tensor.shape[1:]))))
-        small = 8 * int(np.prod(tensor.shape)) <= DIGESTED
-        for start in range(0, rows, height) if small else (0, max(0, rows - height)):
-            result.update(np.ascontiguousarray(tensor.read(slice(start, start + height))).tobytes())
-    return result.digest()
-
-
-def _fingerprint(layer: LayerTensors, *, matrices: bool) -> bytes:
-    """Bytes that differ between distinct layers: shapes, and the first 64 rows of every tensor but not much more than FINGERPRINT bytes."""
-    parts = []
-    for role, tensor in sorted(layer.tensors.items()):
-        parts.append(f"{layer.family} {role} {tensor.shape} {tensor.dtype} ".encode())
-        if not tensor.shape:
-            parts.append(np.ascontiguousarray(tensor.read()).tobytes())
-        elif matrices or len(tensor.shape) == 1:
-            row = 8 * int(np.prod(tensor.shape[1:]))
-            parts.append(np.ascontiguousarray(tensor.read(slice(0, max(1, min(64, FINGERPRINT // max(1, row)))))).tobytes())
-    return b"".join(parts)
-
-
-def select_layers(systems: Sequence[StateSpace], wanted: Sequence[str], checkpoint: Checkpoint) -> list[StateSpace]:
-    """Layers by exact name, glob, index, or the name of a block with several directions; all of them without a choice.
-
-    Raises:
-        LayerError: a choice that names no layer.
-    """
-    if not wanted:
-        return list(systems)
-    chosen: set[int] = set()
-    for pattern in wanted:
-        found = set(_matching(systems, pattern))
-        if not found:
-            names = ", ".join(system.name for system in systems[:8]) + (", ..." if len(systems) > 8 else "")
-            raise LayerError(f"{checkpoint.path}: --layer {pattern} names no layer; there are {len(systems)}: {names}")
-        chosen |= found
-    return [systems[index] for index in sorted(chosen)]
-
-
-def _matching(systems: Sequence[StateSpace], pattern: str) -> Iterator[int]:
-    exact = [index for index, system in enumerate(systems) if system.name == pattern]
-    if exact:
-        yield from exact
-    elif pattern.isascii() and pattern.isdigit() and len(pattern) < 10 and int(pattern) < len(systems):
-        yield int(pattern)
-    else:
-        for index, system in enumerate(systems):
-            if fnmatchcase(system.name, pattern) or system.name.rsplit(":", 1)[0] == pattern:
-                yield index
-
-
-def select_one(systems: Sequence[StateSpace], wanted: str, checkpoint: Checkpoint) -> StateSpace:
-    """The one layer that a choice names.
-
-    Raises:
-        LayerError: none, or several.
-    """
-    chosen = select_layers(systems, [wanted], checkpoint)
-    if len(chosen) > 1:
-        raise LayerError(f"--layer {wanted} names {len(chosen)} layers: {', '.join(s.name for s in chosen[:8])}; choose one of them")
-    return chosen[0]
-
-
-def load_system(path: Path | str, layer: str, options: ReadOptions, family: str | None = None) -> StateSpace:
-    """One layer of a checkpoint as a state space.
-
-    Raises:
-        SsmspecError: as `analyze`; also a layer whose numbers cannot be trusted.
-    """
-    checkpoint = open_checkpoint(path)
-    systems, _ = read_systems(checkpoint, find_layers(checkpoint, family, options), options)
-    system = select_one(systems, layer, checkpoint)
-    problem = untrustworthy(system)
-    if problem:
-        raise LayerError(f"{checkpoint.path}: layer {system.name} cannot be used: {problem}")
-    return system
 
 
 def analyze_layer(

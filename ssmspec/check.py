@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ssmspec.analysis import SHARED, AnalysisOptions, Progress, analyze_layer, find_layers, pairs_of, read_systems, select_layers
+from ssmspec.analysis import AnalysisOptions, Progress, analyze_layer, pairs_of
 from ssmspec.backends import choose_backend, load_backend
 from ssmspec.checking.facts import LayerFacts
 from ssmspec.checking.results import CheckedLayer, CheckpointCheck, Finding
@@ -14,6 +14,7 @@ from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.errors import LayerError
 from ssmspec.families import Detection, LayerTensors
 from ssmspec.grid import FrequencyGrid
+from ssmspec.layers import SHARED, find_layers, read_systems, select_layers
 from ssmspec.statespace import StateSpace, untrustworthy
 from ssmspec.statistics import LayerAnalysis, Skipped
 

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ssmspec.analysis import AnalysisOptions, Progress, analyze, analyze_layer, find_layers, pairs_of, read_systems, select_layers
+from ssmspec.analysis import AnalysisOptions, Progress, analyze, analyze_layer, pairs_of
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.checkpoint import natural_key, open_checkpoint
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.grid import FrequencyGrid
+from ssmspec.layers import find_layers, read_systems, select_layers
 from ssmspec.statespace import StateSpace, untrustworthy
 from ssmspec.statistics import CheckpointAnalysis, LayerSpectrum
 from ssmspec.statistics.changes import CheckpointComparison, LayerComparison, differences, distances_between

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ssmspec.analysis import find_layers, read_systems, select_layers
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import ReadOptions
 from ssmspec.grid import DEFAULT_POINTS, FrequencyGrid
+from ssmspec.layers import find_layers, read_systems, select_layers
 from ssmspec.report.figures import FIGURES, Draw, FigureKind, FrequencyAxis
 from ssmspec.report.figures.style import checked_format, safe_name, save, styled
 from ssmspec.statespace import StateSpace, untrustworthy

@@ -28,18 +28,19 @@ MAY_IMPORT = {
     "response": {"backends", "grid", "statespace"},
     "statistics": {"backends", "response", "grid", "statespace"},
     "report": {"checking", "statistics", "response", "grid", "ssmspec"},
-    "analysis": {"backends", "checkpoint", "families", "grid", "response", "statespace", "statistics"},
+    "layers": {"checkpoint", "families", "statespace", "statistics"},
+    "analysis": {"backends", "checkpoint", "families", "grid", "layers", "response", "statespace", "statistics"},
     "inspection": {"checkpoint", "families"},
     "cli": {
-        *("analysis", "backends", "check", "checking", "comparison", "families", "inspection", "plotting", "report", "response"),
+        *("analysis", "backends", "check", "checking", "comparison", "families", "inspection", "layers", "plotting", "report", "response"),
         *("statistics", "ssmspec"),
     },
-    "plotting": {"analysis", "backends", "checkpoint", "families", "grid", "report", "statespace", "statistics"},
+    "plotting": {"layers", "analysis", "backends", "checkpoint", "families", "grid", "report", "statespace", "statistics"},
     "checking": {"families", "grid", "statespace", "statistics"},
-    "check": {"analysis", "backends", "checking", "checkpoint", "families", "grid", "statespace", "statistics"},
-    "comparison": {"analysis", "backends", "checkpoint", "grid", "statespace", "statistics"},
+    "check": {"layers", "analysis", "backends", "checking", "checkpoint", "families", "grid", "statespace", "statistics"},
+    "comparison": {"layers", "analysis", "backends", "checkpoint", "grid", "statespace", "statistics"},
     "__main__": {"cli"},
-    "__init__": {"analysis", "backends", "families", "grid", "response", "statespace", "statistics"},
+    "__init__": {"layers", "analysis", "backends", "families", "grid", "response", "statespace", "statistics"},
 }
 
 

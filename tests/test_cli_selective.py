@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from locations import SAMPLES
 
-from ssmspec.analysis import load_system
 from ssmspec.families import OperatingPoint, ReadOptions
+from ssmspec.layers import load_system
 from ssmspec.report.documents import schema
 from ssmspec.response import impulse_response
 

@@ -74,8 +74,8 @@ def test_a_dead_copy_is_in_no_median() -> None:
 def test_modes_that_pad_a_low_rank_layer_are_no_poles() -> None:
     """Copies of the DPLR sample have different numbers of real poles; the fit of alpha takes the eigenvalues, each once."""
     layer = analyze(SAMPLES / "s4_dplr_trained.pt").layers[1]
-    from ssmspec.analysis import load_system
     from ssmspec.families import ReadOptions
+    from ssmspec.layers import load_system
 
     system = load_system(SAMPLES / "s4_dplr_trained.pt", "1", ReadOptions())
     fits = []

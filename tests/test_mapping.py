@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from locations import SAMPLES
 from safetensors.numpy import save_file
 
-from ssmspec.analysis import load_system
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import FAMILIES, LayerTensors, ReadOptions, detect, known_families
@@ -25,6 +24,7 @@ from ssmspec.families.draft import draft_mapping
 from ssmspec.families.mapping import load_mapping, parse_mapping
 from ssmspec.families.template import Family
 from ssmspec.families.transform import FUNCTIONS, parse_transform
+from ssmspec.layers import load_system
 from ssmspec.response import impulse_response
 from ssmspec.statespace import StateSpace
 

@@ -17,12 +17,13 @@ from matplotlib.figure import Figure
 from scipy.integrate import trapezoid
 from scipy.linalg import solve_discrete_lyapunov, toeplitz
 
-from ssmspec.analysis import analyze, find_layers, read_systems
+from ssmspec.analysis import analyze
 from ssmspec.backends import load_backend
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import ReadOptions
 from ssmspec.grid import FrequencyGrid
+from ssmspec.layers import find_layers, read_systems
 from ssmspec.plotting import PlotOptions, plot
 from ssmspec.report.figures import FIGURES, FrequencyAxis
 from ssmspec.report.figures.style import COLOR_MAP, LINE, MARK, styled

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssmspec.analysis import AnalysisOptions, analyze, load_system
+from ssmspec.analysis import AnalysisOptions, analyze
 from ssmspec.backends import load_backend
 from ssmspec.errors import NoLayerError
 from ssmspec.families import ReadOptions
 from ssmspec.grid import FrequencyGrid
+from ssmspec.layers import load_system
 from ssmspec.response import frequency_response, impulse_response
 
 THETA = np.linspace(0, np.pi, 301)

@@ -88,7 +88,7 @@ def impulse(
 
 
 def _load(checkpoint: Path, layer: str, family: str | None, options: "ReadOptions") -> Any:
-    from ssmspec.analysis import load_system
+    from ssmspec.layers import load_system
 
     return load_system(checkpoint, layer, options, family)
 
