@@ -101,6 +101,7 @@ def analyze_layer(
     values: dict[str, FloatArray] = {}
     gaps: dict[str, str] = {}
     curve, poles, memory = None, system.poles, None
+    energy_error = None
     if problem:
         statistics = {name: unavailable(statistic.unit, problem) for name, statistic in STATISTICS.items()}
     else:
@@ -109,6 +110,7 @@ def analyze_layer(
             statistics, values, gaps = _all_statistics(spectrum)
             curve, notes = _curve(spectrum), (*_observations(spectrum), *gaps.values())
             memory = memory_shares(spectrum) if system.operating_point else None
+        energy_error = _largest(spectrum.band.relative_error[np.isfinite(spectrum.band.total)])
         poles = np.where(padded_modes(spectrum.modal), np.nan, spectrum.modal.poles)
     direct = system.discretization == "direct"
     return LayerAnalysis(
@@ -132,6 +134,7 @@ def analyze_layer(
         curve=curve,
         poles=poles,
         continuous_poles=not direct,
+        energy_error=energy_error,
         memory=memory,
         values=values,
         gaps=gaps,
@@ -141,6 +144,11 @@ def analyze_layer(
 def _finite_range(values: np.ndarray) -> tuple[float, float] | None:
     finite = values[np.isfinite(values)]
     return (float(finite.min()), float(finite.max())) if finite.size else None
+
+
+def _largest(values: FloatArray) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(finite.max()) if finite.size else None
 
 
 def _all_statistics(spectrum: LayerSpectrum) -> tuple[dict[str, Summary], dict[str, FloatArray], dict[str, str]]:

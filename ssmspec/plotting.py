@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ssmspec.analysis import AnalysisOptions
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.checkpoint import open_checkpoint
+from ssmspec.comparison import compare
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import ReadOptions
 from ssmspec.grid import DEFAULT_POINTS, FrequencyGrid
 from ssmspec.layers import find_layers, read_systems, select_layers
+from ssmspec.report.comparison_plots import comparison_figure
 from ssmspec.report.figures import FIGURES, Draw, FigureKind, FrequencyAxis
 from ssmspec.report.figures.style import checked_format, safe_name, save, styled
 from ssmspec.statespace import StateSpace, untrustworthy
@@ -107,12 +110,43 @@ def plot(
     return output, notes
 
 
+def plot_pair(before: Path, after: Path, output: Path | None = None, *, options: PlotOptions | None = None) -> Path:
+    """Draw the figure `compare`: |H| of one layer in two checkpoints, and the paths of its poles.
+
+    Args:
+        before, after: checkpoints.
+        output: as for `plot`; without it `<before>-<after>.compare.<layer>.png`.
+        options: the layer, and how files are read.
+    Raises:
+        SsmspecError: as `plot`; more than one layer in common and none chosen.
+    """
+    options = options or PlotOptions()
+    if output is not None:
+        checked_format(output)
+    if options.axis or options.sample_rate is not None or options.with_skip:
+        raise SsmspecError("the figure compare is over theta [rad/sample], without D; leave out --axis, --sample-rate, --with-skip")
+    chosen = AnalysisOptions(
+        layers=options.layers, family=options.family, read=options.read, backend=options.backend, points=options.points
+    )
+    found = compare(before, after, chosen)
+    if len(found.layers) > 1:
+        names = ", ".join(layer.name for layer in found.layers[:8]) + (", ..." if len(found.layers) > 8 else "")
+        raise LayerError(f"the figure compare shows one layer, and there are {len(found.layers)}; choose with --layer one of {names}")
+    layer = found.layers[0]
+    if layer.before.problem or layer.after.problem:
+        raise LayerError(f"layer {layer.name} cannot be drawn: {layer.before.problem or layer.after.problem}")
+    output = output or Path(f"{before.resolve().stem}-{after.resolve().stem}.compare.{safe_name(layer.name)}.png")
+    with styled():
+        save(comparison_figure(layer, found.grid.values), output)
+    return output
+
+
 def _drawing(name: str, options: PlotOptions) -> Draw:
     drawn = {key: kind.function for key, kind in FIGURES.items() if kind.function is not None}
     if name not in FIGURES:
         raise SsmspecError(f"figure {name!r} is unknown; choose one of {', '.join(drawn)}")
     if name not in drawn:
-        raise SsmspecError(f"the figure {name} takes two checkpoints: use 'ssmspec {name}'; of one, choose {', '.join(drawn)}")
+        raise SsmspecError(f"the figure {name} takes two checkpoints; of one, choose {', '.join(drawn)}")
     if options.with_skip and not FIGURES[name].skip:
         raise SsmspecError(f"the figure {name} does not depend on D; leave out --with-skip")
     return drawn[name]

@@ -35,7 +35,7 @@ MAY_IMPORT = {
         *("analysis", "backends", "check", "checking", "comparison", "families", "inspection", "layers", "plotting", "report", "response"),
         *("statistics", "ssmspec"),
     },
-    "plotting": {"layers", "analysis", "backends", "checkpoint", "families", "grid", "report", "statespace", "statistics"},
+    "plotting": {"comparison", "layers", "analysis", "backends", "checkpoint", "families", "grid", "report", "statespace", "statistics"},
     "checking": {"families", "grid", "statespace", "statistics"},
     "check": {"layers", "analysis", "backends", "checking", "checkpoint", "families", "grid", "statespace", "statistics"},
     "comparison": {"layers", "analysis", "backends", "checkpoint", "grid", "statespace", "statistics"},

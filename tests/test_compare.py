@@ -216,3 +216,15 @@ def test_pictures_show_both_curves_and_the_ways_of_the_poles(tmp_path: Path) -> 
     assert len(axes[0].lines) == 2
     assert ssmspec("compare", BEFORE, AFTER, "--plot", tmp_path).code == 0
     assert len(list(tmp_path.glob("*.png"))) == 2
+
+
+def test_plot_compare_draws_one_layer_of_two_checkpoints_in_any_format(tmp_path: Path) -> None:
+    for name in ("c.svg", "c.pdf", "c.png"):
+        result = ssmspec("plot", "compare", BEFORE, AFTER, "--layer", "s4_layers.1", "-o", tmp_path / name)
+        assert result.code == 0, result.err
+    drawn = (tmp_path / "c.svg").read_text()
+    for label in ("theta [rad/sample]", "|H| [output/input]", "Re a [1/model time]", "before", "after", "s4_layers.1"):
+        assert label in drawn
+    assert ssmspec("plot", "compare", BEFORE, AFTER).code == 2
+    assert "takes 2 checkpoints, and 1 were given" in ssmspec("plot", "compare", BEFORE).err
+    assert "takes 1 checkpoint, and 2 were given" in ssmspec("plot", "bias", BEFORE, AFTER).err

@@ -456,7 +456,7 @@ def test_a_failed_figure_leaves_the_old_file(tmp_path: Path) -> None:
     ("name", "output", "options", "message"),
     [
         ("spectrum", "x.png", {}, "figure 'spectrum' is unknown; choose one of response, heatmap"),
-        ("compare", "x.png", {}, "takes two checkpoints: use 'ssmspec compare'"),
+        ("compare", "x.png", {}, "takes two checkpoints"),
         ("heatmap", "x.gif", {}, r"no picture that can be written; end its name in \.png, \.svg, \.pdf"),
         ("heatmap", "absent/x.png", {}, "choose a folder that exists"),
         ("energy", "x.png", {"axis": "omega"}, "--axis omega has no meaning for the figure energy"),

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmspec.cli.app import app
-from ssmspec.cli.options import Backend, CheckpointPath, FamilyName, LayerNames, WithSkip, check_sample_rate, reads_checkpoints
+from ssmspec.cli.options import Backend, FamilyName, LayerNames, WithSkip, check_sample_rate, reads_checkpoints
 from ssmspec.cli.run import message
+from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
     from ssmspec.families import ReadOptions
@@ -26,8 +27,7 @@ def _list_figures(wanted: bool) -> None:
     from ssmspec.report.figures import FIGURES
 
     for figure in FIGURES.values():
-        if figure.function is not None:
-            typer.echo(f"{figure.name:<12} {figure.description}")
+        typer.echo(f"{figure.name:<12} {figure.description}")
     raise typer.Exit
 
 
@@ -35,7 +35,9 @@ def _list_figures(wanted: bool) -> None:
 @reads_checkpoints()
 def plot(
     figure: Annotated[str, typer.Argument(metavar="FIGURE", help="Which figure; --list names them.", show_default=False)],
-    checkpoint: CheckpointPath,
+    checkpoints: Annotated[
+        list[Path], typer.Argument(metavar="CKPT", help="Checkpoint file or folder; the figure compare takes two.", show_default=False)
+    ],
     layer: LayerNames = None,
     output: Annotated[
         Path | None,
@@ -66,7 +68,7 @@ def plot(
     Response, energy, sensitivity, hankel and kernel show one layer; heatmap, poles and bias show all, or those of --layer.
     """
     check_sample_rate(sample_rate)
-    from ssmspec.plotting import PlotOptions
+    from ssmspec.plotting import PlotOptions, plot_pair
     from ssmspec.plotting import plot as draw
     from ssmspec.report.progress import LayerProgress
 
@@ -80,8 +82,14 @@ def plot(
         axis=None if axis is None else axis.value,
         sample_rate=sample_rate,
     )
-    with LayerProgress(str(checkpoint)) as progress:
-        written, notes = draw(figure, checkpoint, output, options=options, progress=progress)
+    wanted = 2 if figure == "compare" else 1
+    if len(checkpoints) != wanted:
+        raise SsmspecError(f"the figure {figure} takes {wanted} checkpoint{'s' * (wanted - 1)}, and {len(checkpoints)} were given")
+    if figure == "compare":
+        message(f"wrote {plot_pair(checkpoints[0], checkpoints[1], output, options=options)}")
+        return
+    with LayerProgress(str(checkpoints[0])) as progress:
+        written, notes = draw(figure, checkpoints[0], output, options=options, progress=progress)
     for note in notes:
         message(note)
     message(f"wrote {written}")

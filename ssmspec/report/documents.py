@@ -65,6 +65,7 @@ def _layer_document(layer: LayerAnalysis) -> Document:
         "beta": None if layer.beta_range is None else {"convention": layer.beta_convention, **(_range(layer.beta_range) or {})},
         "assumptions": list(layer.assumptions),
         "notes": list(layer.notes),
+        "energy_error": layer.energy_error,
         "problem": layer.problem,
         "memory": None if layer.memory is None else {str(tokens): share for tokens, share in layer.memory.items()},
         "statistics": {name: asdict(summary) for name, summary in layer.statistics.items()},

@@ -106,7 +106,7 @@ def sparkline(magnitude: FloatArray, bars: str) -> str:
 
 
 def _footnotes(analysis: CheckpointAnalysis, headlines: Iterable[str]) -> list[RenderableType]:
-    lines: list[str] = [""]
+    lines: list[str] = ["", "values are medians over the copies of a layer (5..95 % range); a single system has a value and no range"]
     lines += [f"{name}: {MEANING[name]}" for name in headlines]
     lines += _memory([layer for layer in analysis.layers if layer.memory is not None])
     lines += _grouped("assumed", [(text, layer.name) for layer in analysis.layers for text in layer.assumptions], len(analysis.layers))

@@ -25,6 +25,7 @@ class LayerAnalysis:
         index: place among all layers of the checkpoint, which `--layer` takes.
         step_range: smallest and largest Delta [model time per sample]; None for layers that store discrete poles.
         memory: of selective layers, the share of copies whose half-life is longer than so many samples (tokens).
+        energy_error: largest estimate over copies of the relative error of energies in use; None where there is no usable copy.
         problem: why no number of this layer can be trusted; then every statistic is null and curve is None.
         poles: (K, N) upper half, of the s-plane where continuous_poles, else of the z-plane.
         values: (K,) of every statistic, NaN where a copy has none, in the unit of `STATISTICS`; empty where there is a problem.
@@ -52,6 +53,7 @@ class LayerAnalysis:
     poles: ComplexArray
     continuous_poles: bool
     index: int = 0
+    energy_error: float | None = None
     memory: Mapping[int, float] | None = None
     values: Mapping[str, FloatArray] = field(default_factory=dict)
     gaps: Mapping[str, str] = field(default_factory=dict)
