@@ -396,10 +396,10 @@ def ssmspec(*arguments: object, cwd: Path) -> Result:
     return Result(subprocess.run(command, capture_output=True, check=False, cwd=cwd, env=os.environ, timeout=120, text=True))
 
 
-def test_list_names_every_figure_that_can_be_drawn(tmp_path: Path) -> None:
+def test_list_names_every_figure(tmp_path: Path) -> None:
     result = ssmspec("plot", "--list", cwd=tmp_path)
     assert result.code == 0
-    assert [line.split()[0] for line in result.out.splitlines()] == DRAWN
+    assert [line.split()[0] for line in result.out.splitlines()] == [*DRAWN, "compare"]
     assert {"response", "heatmap", "poles", "bias", "energy", "sensitivity", "hankel", "kernel"} <= set(DRAWN)
 
 

@@ -152,13 +152,22 @@ def test_peak_gain_of_a_wide_system_is_the_largest_singular_value(rng, engine) -
     assert values("peak_gain", spectrum)[0] >= brute * (1 - 1e-12)
 
 
-def test_peak_gain_equals_python_control(rng, engine) -> None:
+@pytest.mark.filterwarnings("ignore:Poles close to, or on, the complex unit circle")  # what python-control says of light damping
+def test_peak_gain_equals_python_control_on_hundreds_of_systems(engine) -> None:
     control = pytest.importorskip("control")
-    system = random_system(rng, K=4, discretization="bilinear", N=3)
-    A, B, C = bilinear_realization(system)
-    for copy, gain in enumerate(values("peak_gain", LayerSpectrum(system, GRID, engine))):
-        model = control.ss(A[copy], B[copy], C[copy], np.zeros((1, 1)), True)
-        assert gain == pytest.approx(control.norm(model, "inf", tol=1e-9), rel=1e-6)
+    rng, compared = np.random.default_rng(5), 0
+    for _ in range(20):
+        system = random_system(rng, K=10, discretization="bilinear", N=3)
+        damping = np.where(rng.random((10, 3)) < 0.4, 10.0 ** -rng.uniform(1, 3, (10, 3)), 1.0)
+        system = replace(system, poles=system.poles.real * damping + 1j * system.poles.imag)
+        A, B, C = bilinear_realization(system)
+        for copy, gain in enumerate(values("peak_gain", LayerSpectrum(system, GRID, engine))):
+            model = control.ss(A[copy], B[copy], C[copy], np.zeros((1, 1)), True)
+            wanted = control.norm(model, "inf", tol=1e-10)
+            if np.isfinite(wanted):  # python-control gives up, with inf, where a pole is within about 1e-5 of the circle
+                assert gain == pytest.approx(wanted, rel=1e-6)
+                compared += 1
+    assert compared > 150
 
 
 def test_time_constant_is_that_of_the_slowest_pole(engine) -> None:
