@@ -228,3 +228,35 @@ def test_plot_compare_draws_one_layer_of_two_checkpoints_in_any_format(tmp_path:
     assert ssmspec("plot", "compare", BEFORE, AFTER).code == 2
     assert "takes 2 checkpoints, and 1 were given" in ssmspec("plot", "compare", BEFORE).err
     assert "takes 1 checkpoint, and 2 were given" in ssmspec("plot", "bias", BEFORE, AFTER).err
+
+
+def test_low_rank_copies_with_other_numbers_of_real_poles_are_matched_eigenvalue_by_eigenvalue(engine) -> None:
+    """The DPLR sample has copies with and without real poles; every one of the 2N eigenvalues is counted once, and nothing else."""
+    from scipy.optimize import linear_sum_assignment
+
+    from ssmspec.families import ReadOptions
+    from ssmspec.layers import load_system
+    from ssmspec.statespace import bilinear_realization
+
+    path = SAMPLES / "s4_dplr_trained.pt"
+    for source, target in (("0", "1"), ("1", "0")):
+        before, after = load_system(path, source, ReadOptions()), load_system(path, target, ReadOptions())
+        found = {name: distance(name, engine, before, after) for name in ("pole_movement", "relative_pole_movement", "crossed_share")}
+        for copy, matrices in enumerate(zip(bilinear_realization(before)[0], bilinear_realization(after)[0], strict=True)):
+            a, b = (np.log(np.linalg.eigvals(matrix).astype(complex)) for matrix in matrices)
+            rows, columns = linear_sum_assignment(np.abs(a[:, None] - b))
+            moved = np.median(np.abs(b[columns] - a[rows]))
+            gaps = np.abs(a[:, None] - a)
+            np.fill_diagonal(gaps, np.inf)
+            crossed = ((np.abs(a[rows].imag) < np.pi / 4) != (np.abs(b[columns].imag) < np.pi / 4)).mean()
+            assert found["pole_movement"][copy] == pytest.approx(moved, rel=1e-8)
+            assert found["relative_pole_movement"][copy] == pytest.approx(moved / np.median(gaps.min(axis=1)), rel=1e-8)
+            assert found["crossed_share"][copy] == pytest.approx(crossed)
+
+
+def test_eigenvalues_without_an_order_are_not_joined_by_lines() -> None:
+    from ssmspec.report.comparison_plots import comparison_figure
+
+    layers = compare(SAMPLES / "s4_dplr_trained.pt", SAMPLES / "s4_dplr_trained.pt").layers
+    for layer in layers:
+        assert not comparison_figure(layer, GRID.values).axes[1].lines

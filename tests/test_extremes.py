@@ -32,6 +32,9 @@ EXTREMES = {
     "one mode": lambda: random_system(np.random.default_rng(3), N=1),
     "residues that cancel": lambda: build([-0.5 + 3j, -0.5 + 3j, -1 + 2j], np.ones((3, 1)), [[1e15, -1e15, 1]]),
     "no residues": lambda: bank(C=bank().C * 0),
+    "a wide system with huge residues": lambda: random_system(
+        np.random.default_rng(3), K=1, N=4, I=40, O=50, C=np.full((1, 50, 4), 1e307 + 0j)
+    ),
     "a wide system": lambda: random_system(np.random.default_rng(3), K=1, N=4, I=40, O=50),
 }
 

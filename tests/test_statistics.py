@@ -152,6 +152,13 @@ def test_peak_gain_of_a_wide_system_is_the_largest_singular_value(rng, engine) -
     assert values("peak_gain", spectrum)[0] >= brute * (1 - 1e-12)
 
 
+def test_peak_gain_of_a_low_rank_system_with_several_inputs_takes_the_low_rank_part_in(rng, engine) -> None:
+    system = random_system(rng, K=1, N=4, I=2, O=3, R=1)
+    H = frequency_response(system, FrequencyGrid(np.linspace(0, np.pi, 40_001), "theta"), engine).dynamic[0]
+    brute = np.linalg.norm(np.moveaxis(H, -1, 0), ord=2, axis=(1, 2)).max()
+    assert values("peak_gain", LayerSpectrum(system, GRID, engine))[0] == pytest.approx(brute, rel=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore:Poles close to, or on, the complex unit circle")  # what python-control says of light damping
 def test_peak_gain_equals_python_control_on_hundreds_of_systems(engine) -> None:
     control = pytest.importorskip("control")

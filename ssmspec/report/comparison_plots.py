@@ -62,20 +62,22 @@ def _draw_curve(axes: Axes, layer: LayerAnalysis, theta: FloatArray, *, color: s
 
 def _draw_paths(axes: Axes, layer: LayerComparison) -> None:
     start, end = layer.before.poles, layer.after.poles
+    ordered = not layer.before.rank and not layer.after.rank
     axes.grid(visible=True, color="0.9")
     axes.set_axisbelow(True)
-    if start.shape != end.shape:
+    if ordered and start.shape != end.shape:
         axes.text(0.5, 0.5, "the poles cannot be matched:\nthe shapes differ", ha="center", va="center", transform=axes.transAxes)
     else:
         a, b = (poles.reshape(-1)[:: max(1, poles.size // MOST_PATHS)] for poles in (start, end))
-        axes.plot([a.real, b.real], [a.imag, b.imag], color="0.6", linewidth=0.7)
+        if ordered:  # eigenvalues of a low-rank layer have no order, so no line can say which went where
+            axes.plot([a.real, b.real], [a.imag, b.imag], color="0.6", linewidth=0.7)
         axes.scatter(a.real, a.imag, s=9, facecolors="white", edgecolors="0.45", linewidths=0.7, label="before", zorder=2)
         axes.scatter(b.real, b.imag, s=9, color=LINE, linewidths=0, label="after", zorder=3)
         axes.legend(fontsize=8, loc="best")
     continuous = layer.before.continuous_poles
     axes.set_xlabel("Re a [1/model time]" if continuous else "Re z")
     axes.set_ylabel("Im a [rad/model time]" if continuous else "Im z")
-    axes.set_title("paths of the poles (upper half)", fontsize=9)
+    axes.set_title("paths of the poles (upper half)" if ordered else "eigenvalues (upper half)", fontsize=9)
 
 
 def plot_history(analyses: Sequence[CheckpointAnalysis], folder: Path) -> Path:

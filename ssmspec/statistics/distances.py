@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ssmspec.grid import FloatArray
-from ssmspec.statespace import ComplexArray
+from ssmspec.statespace import ComplexArray, padded_modes
 from ssmspec.statistics.quadrature import pole_distances
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.statistics.values import Values
@@ -37,22 +36,21 @@ class Distance:
 
 def pole_movement(before: LayerSpectrum, after: LayerSpectrum) -> Values:
     """Median over the poles of |log z_after - log z_before|."""
-    return Values(np.median(np.abs(_movement(before, after)), axis=1))
+    return Values(np.array([np.median(np.abs(end - start)) for start, end in _matched(before, after)]))
 
 
 def relative_pole_movement(before: LayerSpectrum, after: LayerSpectrum) -> Values:
     """Median pole movement over the median distance between neighboring poles before."""
-    spacing = _spacing(_log_poles(before))
-    moved = np.median(np.abs(_movement(before, after)), axis=1)
+    moved = pole_movement(before, after).values
+    spacing = np.array([_spacing(start) for start, _ in _matched(before, after)])
     with np.errstate(divide="ignore", invalid="ignore"):
         return Values(np.where(spacing > 0, moved / spacing, np.nan), "one mode, or all poles in one place: there is no spacing")
 
 
 def crossed_share(before: LayerSpectrum, after: LayerSpectrum) -> Values:
     """Share of the poles whose frequency crossed pi/4 rad/sample, in either direction."""
-    start = _log_poles(before)
-    end = start + _movement(before, after)
-    return Values(((start.imag < BAND_EDGE) != (end.imag < BAND_EDGE)).mean(axis=1))
+    pairs = _matched(before, after)
+    return Values(np.array([((np.abs(a.imag) < BAND_EDGE) != (np.abs(b.imag) < BAND_EDGE)).mean() for a, b in pairs]))
 
 
 def log_spectral_distance(before: LayerSpectrum, after: LayerSpectrum) -> Values:
@@ -63,36 +61,48 @@ def log_spectral_distance(before: LayerSpectrum, after: LayerSpectrum) -> Values
 
 
 def spectrum_distance(before: LayerSpectrum, after: LayerSpectrum) -> Values:
-    """Wasserstein-1 distance of the normalized |H|^2 over [0, pi]: the integral of the difference of their cumulative shares."""
+    """Wasserstein-1 distance of the normalized |H|^2 over [0, pi]: integral of the difference of their cumulative shares."""
     difference = np.abs(after.energy_shares(FINE_GRID) - before.energy_shares(FINE_GRID))
     return Values(((difference[:, 1:] + difference[:, :-1]) / 2) @ np.diff(FINE_GRID), "no response, or an energy not known to 1e-9")
 
 
+def _matched(before: LayerSpectrum, after: LayerSpectrum) -> list[tuple[ComplexArray, ComplexArray]]:
+    """For every copy log z before and after, pole by pole: decay per sample and frequency in rad/sample, both without cancellation.
+
+    Poles are matched by index where the files store them, upper half to upper half. Eigenvalues of low-rank layers have no order: all
+    2N are matched by the assignment that moves them least.
+    """
+    starts, ends = _log_poles(before), _log_poles(after)
+    if not before.system.rank and not after.system.rank:
+        return list(zip(starts, ends, strict=True))
+    pairs = []
+    for spectrum_start, spectrum_end in zip(_completed(before, starts), _completed(after, ends), strict=True):
+        rows, columns = linear_sum_assignment(np.abs(spectrum_start[:, None] - spectrum_end))
+        pairs.append((spectrum_start[rows], spectrum_end[columns]))
+    return pairs
+
+
 def _log_poles(spectrum: LayerSpectrum) -> ComplexArray:
-    """log z of the upper half, (K, N): decay per sample and frequency in rad/sample, both without cancellation."""
     angle, decay = pole_distances(spectrum.modal)
     return -decay + 1j * angle
 
 
-def _movement(before: LayerSpectrum, after: LayerSpectrum) -> ComplexArray:
-    """log z_after - log z_before of matched poles: by index where the file stores the poles, else by the assignment that moves least."""
-    start, end = _log_poles(before), _log_poles(after)
-    if not before.system.rank and not after.system.rank:
-        return end - start
-    moved = np.empty_like(start)
-    for copy, (a, b) in enumerate(zip(start, end, strict=True)):
-        rows, columns = linear_sum_assignment(np.abs(a[:, None] - b))
-        moved[copy, rows] = b[columns] - a[rows]
-    return moved
+def _completed(spectrum: LayerSpectrum, upper: ComplexArray) -> list[ComplexArray]:
+    """All 2N poles of every copy: pairs twice; real poles of a low-rank layer once, as its eigenvalues are, and padding never."""
+    modal = spectrum.modal
+    if not spectrum.system.rank:
+        return [np.concatenate([row, row.conj()]) for row in upper]
+    real, padding = modal.poles.imag == 0, padded_modes(modal)
+    return [np.concatenate([row[~pad], row[~pad & ~flat].conj()]) for row, pad, flat in zip(upper, padding, real, strict=True)]
 
 
-def _spacing(poles: ComplexArray) -> FloatArray:
-    """Median distance to the nearest other pole of the copy, (K,); 0 for a single mode."""
-    if poles.shape[1] < 2:
-        return np.zeros(len(poles))
-    distance = np.abs(poles[:, :, None] - poles[:, None, :])
-    distance[:, np.arange(poles.shape[1]), np.arange(poles.shape[1])] = np.inf
-    return np.asarray(np.median(distance.min(axis=2), axis=1))
+def _spacing(poles: ComplexArray) -> float:
+    """Median distance to the nearest other pole of a copy; 0 for a single one."""
+    if len(poles) < 2:
+        return 0.0
+    distance = np.abs(poles[:, None] - poles)
+    np.fill_diagonal(distance, np.inf)
+    return float(np.median(distance.min(axis=1)))
 
 
 _TUNING = "arXiv 2410.02035 (Tuning Frequency Bias of SSMs), section 3: training moves poles little"

@@ -33,7 +33,7 @@ def find_peak(system: StateSpace, nodes: FloatArray, squared: FloatArray, cauchy
     """Search nodes that resolve every pole, then refine the highest local maxima.
 
     Args:
-        system: K copies, as analyzed.
+        system: K copies; with several inputs and outputs in modal form.
         nodes: (K, F) theta of the quadrature panels, increasing [rad/sample].
         squared: (K, F) squared Frobenius norms there.
         cauchy_sum: the engine.
@@ -112,8 +112,8 @@ def _squared_singular_values(system: StateSpace, theta: FloatArray, with_skip: b
         near = near[result[k, near] >= NEAR_BEST * result[k, near[0]]]
         U, V = _completed(part)
         for index in near:
-            H = (U * phi[index]) @ V
-            result[k, index] = np.linalg.norm(H if D is None else H + D, ord=2) ** 2
+            H = (U * phi[index]) @ V + (0 if D is None else D)
+            result[k, index] = np.linalg.norm(H, ord=2) ** 2 if np.isfinite(H).all() else np.nan
     return result
 
 

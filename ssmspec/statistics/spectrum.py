@@ -172,7 +172,9 @@ class LayerSpectrum:
             rolloff=np.where(trusted, rolloff, np.nan),
             relative_error=error,
             variation=np.where((variation.relative_error <= VARIATION_TOLERANCE) & known, variation.value, np.nan),
-            peak=find_peak(system, nodes, values, self.cauchy_sum, with_skip=self.with_skip),
+            peak=find_peak(
+                modal if min(system.outputs, system.inputs) > 1 else system, nodes, values, self.cauchy_sum, with_skip=self.with_skip
+            ),
         )
 
     def _band_without_panels(self, system: StateSpace) -> Band:
