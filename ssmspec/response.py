@@ -77,7 +77,7 @@ def frequency_response(system: StateSpace, grid: FrequencyGrid, cauchy_sum: Cauc
     if with_beta and system.sobolev is not None:
         if grid.axis == "omega" and system.step.shape[1] != 1:
             raise LayerError(f"layer {system.name} has one step per mode, so its beta weight has no meaning on the axis omega; use theta")
-        dynamic *= system.sobolev.weight(theta, system.step)[:, None, None, :]
+        dynamic = dynamic * system.sobolev.weight(theta, system.step)[:, None, None, :]
     return FrequencyResponse(dynamic, system.D, grid)
 
 

@@ -18,50 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
+from ssmspec.sobolev import Sobolev
 
 FloatArray = npt.NDArray[np.float64]
 ComplexArray = npt.NDArray[np.complex128]
 
 Discretization = Literal["zoh", "bilinear", "euler", "direct"]
 DISCRETIZATIONS: tuple[Discretization, ...] = ("zoh", "bilinear", "euler", "direct")
-
-Convention = Literal["lra", "paper", "angular"]
-
-
-@dataclass(frozen=True, slots=True)
-class Sobolev:
-    """A Sobolev weight (1 + |theta|/theta_ref)^beta on the dynamic part of the response; zero phase, even in theta.
-
-    Args:
-        beta: (K,) exponent of every copy, dimensionless.
-        convention: "lra" has theta_ref = 2 pi rad/sample, "paper" has theta_ref = step, "angular" a theta_ref of its own.
-        theta_ref: knee [rad/sample] for "angular"; otherwise None.
-
-    Source: arXiv 2410.02035, section 4.2; AnnanYu/FreqBiasSSM, src/models/sequence/modules/s4block.py ("lra").
-    """
-
-    beta: FloatArray
-    convention: Convention
-    theta_ref: float | None = None
-
-    def knee(self, step: FloatArray) -> FloatArray:
-        """theta_ref of every copy, (K, 1) [rad/sample]."""
-        if self.convention == "lra":
-            return np.full((len(self.beta), 1), 2 * np.pi)
-        if self.convention == "paper":
-            if step.shape[-1] != 1:
-                raise LayerError(
-                    "the beta convention 'paper' needs one step per copy, and this layer has one per mode; use 'angular' or 'lra'"
-                )
-            return np.broadcast_to(step, (len(self.beta), 1))
-        if self.theta_ref is None:
-            raise LayerError("the beta convention 'angular' needs theta_ref in rad/sample")
-        return np.full((len(self.beta), 1), self.theta_ref)
-
-    def weight(self, theta: FloatArray, step: FloatArray) -> FloatArray:
-        """The weight at theta (1|K, F) [rad/sample] for copies with the given step; (K, F), dimensionless."""
-        result: FloatArray = (1 + np.abs(theta) / self.knee(step)) ** self.beta[:, None]
-        return result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +106,7 @@ class StateSpace:
         if self.P is not None and self.Q is not None:
             part |= {"P": self.P[start:stop], "Q": self.Q[start:stop]}
         if self.sobolev is not None:
-            part["sobolev"] = replace(self.sobolev, beta=self.sobolev.beta[start:stop])
+            part["sobolev"] = self.sobolev.pick(slice(start, stop))
         return replace(self, **part)
 
 

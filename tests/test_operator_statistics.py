@@ -13,7 +13,8 @@ from scipy.stats import wasserstein_distance
 from ssmspec.backends import load_backend
 from ssmspec.grid import FrequencyGrid
 from ssmspec.response import discrete_response, frequency_response, impulse_response, squared_magnitude
-from ssmspec.statespace import Sobolev, StateSpace, discrete_poles, discrete_residues, modal_form
+from ssmspec.sobolev import Sobolev
+from ssmspec.statespace import StateSpace, discrete_poles, discrete_residues, modal_form
 from ssmspec.statistics import STATISTICS, LayerSpectrum
 from ssmspec.statistics.hankel import effective_order, hankel_singular_values
 from ssmspec.statistics.kernel_spectrum import kernel_spectrum

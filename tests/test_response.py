@@ -11,7 +11,8 @@ from ssmspec.backends import load_backend
 from ssmspec.errors import LayerError
 from ssmspec.grid import FrequencyGrid
 from ssmspec.response import frequency_response, impulse_response, squared_magnitude
-from ssmspec.statespace import DISCRETIZATIONS, Sobolev, StateSpace, bilinear_realization, discrete_poles, modal_form, real_realization
+from ssmspec.sobolev import Sobolev
+from ssmspec.statespace import DISCRETIZATIONS, StateSpace, bilinear_realization, discrete_poles, modal_form, real_realization
 
 OMEGA = FrequencyGrid(np.concatenate([[0.0], np.geomspace(1e-3, 1e4, 97)]), "omega")
 THETA = FrequencyGrid(np.linspace(0, np.pi, 129), "theta")

@@ -6,8 +6,13 @@ Every engine is one module with one function of one signature:
 
     cauchy_sum(residues (K, M, N), poles (K, N), x (1|K, F), y (1|K, F)) -> (K, M, F)
 
+and its vector-Jacobian product, which takes a cotangent (K, M, F) besides and returns the gradients of residues and poles,
+
+    cauchy_vjp(residues, poles, x, y, cotangent) -> (K, M, N), (K, N)
+
 complex in, complex out, in the precision of the poles; x and y real and finite. M sums share the poles of their copy.
-`reference` says what is meant; the others must equal it.
+`reference` says what is meant; the others must equal it. An engine that not every machine can run has a third function,
+obstacle() -> str | None, which says what is missing. `autograd` makes one differentiable operator of PyTorch out of `cpu` and `gpu`.
 """
 
 from collections.abc import Callable
@@ -23,6 +28,7 @@ CauchySum = Callable[..., npt.NDArray[Any]]
 BACKENDS: dict[str, str] = {
     "reference": "ssmspec.backends.reference",
     "cpu": "ssmspec.backends.cpu",
+    "gpu": "ssmspec.backends.gpu",
 }
 
 # Pole-node pairs above which compiling (2..5 s the first time) and threads pay off against NumPy (about 5e7 pairs a second).
@@ -33,15 +39,23 @@ def load_backend(name: str) -> CauchySum:
     """The Cauchy sum of a named engine.
 
     Raises:
-        BackendError: no engine of that name, or one that cannot be imported here.
+        BackendError: no engine of that name, or one that cannot run here: a package is missing, or for `gpu` a CUDA device.
     """
     if name not in BACKENDS:
         raise BackendError(f"backend {name!r} is unknown; choose one of {', '.join(BACKENDS)}")
     try:
-        engine: CauchySum = import_module(BACKENDS[name]).cauchy_sum
+        engine = import_module(BACKENDS[name])
+        missing = engine.obstacle() if hasattr(engine, "obstacle") else None
     except ImportError as error:
-        raise BackendError(f"backend {name!r} cannot run here ({error}); choose one of {', '.join(BACKENDS)}") from error
-    return engine
+        raise BackendError(_refusal(name, str(error))) from error
+    if missing:
+        raise BackendError(_refusal(name, missing))
+    found: CauchySum = engine.cauchy_sum
+    return found
+
+
+def _refusal(name: str, reason: str) -> str:
+    return f"backend {name!r} cannot run here ({reason}); choose one of {', '.join(other for other in BACKENDS if other != name)}"
 
 
 def choose_backend(pairs: float) -> str:

@@ -1,4 +1,4 @@
-"""The homogeneous Cauchy sum in NumPy: the specification that every other engine must equal."""
+"""The homogeneous Cauchy sum and its vector-Jacobian product in NumPy: the specification that every other engine must equal."""
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ def cauchy_sum(residues: ComplexArray, poles: ComplexArray, x: RealArray, y: Rea
     K, M, N = residues.shape
     F = x.shape[1]
     result = np.empty((K, M, F), dtype=np.result_type(residues, poles))
-    width = min(F, max(1, CHUNK // max(N, 1)))
+    width = max(1, min(F, CHUNK // max(N, 1)))
     height = max(1, CHUNK // max(N * width, 1))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for k in range(0, K, height):
@@ -31,6 +31,37 @@ def cauchy_sum(residues: ComplexArray, poles: ComplexArray, x: RealArray, y: Rea
                 copies, part = slice(k, k + height), slice(f, f + width)
                 result[copies, :, part] = _block(residues[copies], poles[copies], _rows(x, copies)[:, part], _rows(y, copies)[:, part])
     return result
+
+
+def cauchy_vjp(
+    residues: ComplexArray, poles: ComplexArray, x: RealArray, y: RealArray, cotangent: ComplexArray
+) -> tuple[ComplexArray, ComplexArray]:
+    """Gradients of Re sum(conj(cotangent) S), S the Cauchy sum, with respect to residues and poles.
+
+        grad r     = sum_f [ g conj(phi) + conj(g) psi ],   phi = 1/(i y - sigma x),  psi = 1/(i y - conj(sigma) x)
+        grad sigma = sum_m conj(r) sum_f x [ g conj(phi)^2 + conj(g) psi^2 ]
+
+    Args:
+        residues: (K, M, N) complex.
+        poles: (K, N) complex.
+        x, y: (1, F) or (K, F) real.
+        cotangent: (K, M, F) complex, g.
+    Returns:
+        (K, M, N) and (K, N) complex: d/d Re + i d/d Im, the convention of torch for real losses.
+    Source: derivative of `cauchy_sum`, by hand.
+    """
+    kind = np.result_type(residues, poles)
+    gradient, moved = np.empty(residues.shape, kind), np.empty(poles.shape, kind)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        for k in range(len(poles)):
+            copy = slice(k, k + 1)
+            nodes = _rows(x, copy), _rows(y, copy)
+            phi, psi = _reciprocal(poles[copy], *nodes).conj(), _reciprocal(poles[copy].conj(), *nodes)
+            g = cotangent[copy]
+            gradient[copy] = np.einsum("kmf,knf->kmn", g, phi) + np.einsum("kmf,knf->kmn", g.conj(), psi)
+            squares = np.einsum("kmf,knf->kmn", g * nodes[0], phi**2) + np.einsum("kmf,knf->kmn", (g * nodes[0]).conj(), psi**2)
+            moved[copy] = (residues[copy].conj() * squares).sum(axis=1)
+    return gradient, moved
 
 
 def _rows(nodes: RealArray, copies: slice) -> RealArray:

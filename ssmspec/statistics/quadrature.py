@@ -49,15 +49,21 @@ class Panels:
         points = (left + right) / 2 + (right - left) / 2 * _NODES
         return np.clip(points, left, right).reshape(len(self.edges), -1)
 
+    def weights(self) -> FloatArray:
+        """(K, P * ORDER) weights: the integral over [0, pi] is the sum of weight times value at `nodes()`."""
+        half = (self.edges[:, 1:, None] - self.edges[:, :-1, None]) / 2
+        return np.asarray(half * _WEIGHTS).reshape(len(self.edges), -1)
+
     def coefficients(self, values: FloatArray) -> FloatArray:
         """Legendre coefficients (K, P, ORDER) of the integrand on every panel, from its values at `nodes()`."""
         return values.reshape(len(self.edges), -1, ORDER) @ TO_COEFFICIENTS.T
 
 
 def panels(diagonal: StateSpace) -> Panels | None:
-    """Panels over [0, pi] for the poles of a diagonal system and the knee of its beta weight; None where MAX_PANELS are not enough."""
+    """Panels over [0, pi] for the poles of a diagonal system, and the knee and corners of its beta weight; None beyond MAX_PANELS."""
     angle, decay = pole_distances(diagonal)
     knee = None if diagonal.sobolev is None else diagonal.sobolev.knee(diagonal.step)
+    knots = () if diagonal.sobolev is None else diagonal.sobolev.knots
     left = np.zeros((len(angle), 1))
     edges = [left]
     while (left < np.pi).any():
@@ -67,7 +73,10 @@ def panels(diagonal: StateSpace) -> Panels | None:
         if knee is not None:
             distance = np.minimum(distance, left + knee)
         step = np.maximum(FRACTION * distance, 8 * np.spacing(left + 1e-8))
-        left = np.minimum(left + step, np.pi)
+        reached = np.minimum(left + step, np.pi)
+        for knot in knots:
+            reached = np.where(left < knot, np.minimum(reached, knot), reached)
+        left = reached
         edges.append(left)
     return Panels(np.concatenate(edges, axis=1))
 

@@ -124,7 +124,7 @@ class LayerSpectrum:
         at_nyquist = 2 * strength.sum(axis=1, keepdims=True)
         result = np.where(x > 0, sums / np.where(x > 0, x, 1), at_nyquist)
         if modal.sobolev is not None:
-            result = result * modal.sobolev.weight(self.grid.values[None, :], modal.step)
+            result = result * modal.sobolev.gain(self.grid.values[None, :], modal.step)
         return np.asarray(result)
 
     @cached_property

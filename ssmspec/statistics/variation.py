@@ -144,9 +144,9 @@ def _speed(diagonal: StateSpace, copy: np.ndarray, theta: FloatArray) -> FloatAr
     f = (x + 1j * y)[:, :, None] * part.inverse[:, None, :] / (1j * y[:, :, None] - part.sigma[:, None, :] * x[:, :, None])
     derivative = -1j * part.z[:, None, :] * np.exp(-1j * theta)[:, :, None] * f**2 * part.gain[:, None, :]
     if diagonal.sobolev is not None:
-        beta, knee = diagonal.sobolev.beta[copy][:, None], diagonal.sobolev.knee(diagonal.step)[copy]
-        weight = (1 + theta / knee) ** beta
-        derivative = weight[:, :, None] * (derivative + (beta / (knee + theta))[:, :, None] * f * part.gain[:, None, :])
+        sobolev, step = diagonal.sobolev.pick(copy), diagonal.step[copy]
+        turned = derivative + sobolev.log_slope(theta, step)[:, :, None] * f * part.gain[:, None, :]
+        derivative = sobolev.weight(theta, step)[:, :, None] * turned
     if diagonal.outputs == diagonal.inputs == 1:
         residues = part.C[:, 0, :] * part.B[:, :, 0]
         return np.abs((derivative @ residues[:, :, None])[:, :, 0])

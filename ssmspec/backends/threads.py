@@ -1,0 +1,44 @@
+"""Threads for compiled code that releases the interpreter lock: a pool of one per core, made when first needed."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def thread_count() -> int:
+    """Threads to use: the cores this process may run on, or fewer if OMP_NUM_THREADS says so, as torchrun does for its workers."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return min(cores, int(wanted)) if wanted.isdigit() and int(wanted) > 0 else cores
+
+
+def split(function: Callable[..., None], tasks: int, worthwhile: bool, *arguments: object) -> None:
+    """Calls function(first, last, *arguments) so that the ranges cover 0..tasks; in several threads where that is worthwhile."""
+    workers = min(thread_count(), tasks) if worthwhile else 1
+    if workers < 2:
+        function(0, tasks, *arguments)
+        return
+    borders = [tasks * i // workers for i in range(workers + 1)]
+    pool = _threads()
+    others = [pool.submit(function, borders[i], borders[i + 1], *arguments) for i in range(1, workers)]
+    function(0, borders[1], *arguments)
+    for other in others:
+        other.result()
+
+
+def _threads() -> ThreadPoolExecutor:
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(thread_count(), thread_name_prefix="ssmspec")
+    return _pool
+
+
+def _forget() -> None:
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)  # threads do not survive a fork, and a pool without threads would wait for ever

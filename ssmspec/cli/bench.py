@@ -1,0 +1,37 @@
+"""The command `bench`."""
+
+from typing import Annotated
+
+import typer
+
+from ssmspec.cli.app import app
+from ssmspec.cli.options import AsJson
+from ssmspec.cli.run import echo
+
+
+@app.command()
+def bench(
+    as_json: AsJson = False,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Only these benchmarks: exact name or glob. May be repeated.")] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Interleaved pairs (ours, peer) per benchmark.")] = 5,
+    full: Annotated[
+        bool, typer.Option("--full", help="Also long sequences, whole analyses, and how cost grows with every size: minutes.")
+    ] = False,
+) -> None:
+    """Time ssmspec on this machine beside torch, python-control, C++ and a naive S4D layer.
+
+    A ratio is the time of the peer over ours. Both sides must give the same numbers before either is timed.
+    """
+    from ssmspec.benchmarks.catalogue import choose, run_benchmarks
+    from ssmspec.report.benchmarks import bench_document, bench_table
+    from ssmspec.report.documents import to_json
+    from ssmspec.report.progress import LayerProgress
+    from ssmspec.report.tables import console
+
+    names = choose(only or (), full=full)
+    with LayerProgress("bench") as progress:
+        report = run_benchmarks(names, rounds=rounds, progress=progress)
+    if as_json:
+        echo(to_json(bench_document(report)))
+        return
+    console().print(bench_table(report), highlight=False)

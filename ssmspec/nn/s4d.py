@@ -1,0 +1,274 @@
+"""The S4D layer: a diagonal state space model per channel, a GELU and a gated linear map, in the layouts of three published codes."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ssmspec.errors import LayerError
+from ssmspec.nn.convolution import fft_convolution
+from ssmspec.nn.kernels import BlockKernel, MinimalKernel, linear_poles
+from ssmspec.nn.optim import mark, marks, register
+from ssmspec.nn.settings import Layout, Settings
+from ssmspec.nn.sobolev import fft_length, weighted
+from ssmspec.nn.spectrum import COMPLEX, Diagonal, discretize, kernel_spectrum
+from ssmspec.nn.systems import as_array, state_spaces
+from ssmspec.sobolev import Convention, Sobolev
+from ssmspec.statespace import StateSpace
+
+
+class S4D(nn.Module):
+    """S4D with both frequency-bias mechanisms: alpha, on the initial poles, and beta, a Sobolev weight on the response.
+
+        y = GLU(W dropout(GELU(G_beta u + D u)) + b),   G_beta(theta) = weight(theta)^beta sum_n g_n/(1 - z_n e^{-i theta}) + conj-pair
+
+    Names and shapes of the state dict are those of the layout's original, so files pass both ways with strict=True as long as no beta is
+    added; and so is the function of the parameters.
+
+    Args:
+        d_model: H, channels. d_state: state size, twice the stored modes N; for freqbias-block, whose code counts stored modes, N.
+        layout: "minimal" (state-spaces/s4, models/s4/s4d.py), "s4-diag" (its S4Block with mode="diag", models/s4/s4.py), or
+            "freqbias-block" (AnnanYu/FreqBiasSSM, src/models/sequence/modules/s4block.py).
+        alpha: factor on the imaginary parts of the initial poles.
+        beta: first value of the Sobolev exponent; None for no weight (freqbias-block always has one, then 0).
+        trainable_beta: whether beta is a parameter, or a buffer; by default only in freqbias-block. Stored as `beta` (H,) in minimal,
+            `layer.beta` (channels, H) in s4-diag, `layer.s` (1, H) in freqbias-block.
+        beta_convention: which weight; see `ssmspec.nn.sobolev`. All but "causal" let the output depend on later inputs.
+        theta_ref: knee of "angular" and "causal" [rad/sample].
+        discretization: "zoh" or "bilinear".
+        bidirectional: a second set of C for the reversed input, one sample behind as in the original; not in minimal.
+        channels: outputs per channel; s4-diag only.
+        n_ssm: S, independent sets of poles (and B), which the channels use in turn; H by default; not in minimal.
+        l_max: longest kernel in samples; None for the length of the input.
+        step_min, step_max: initial Delta is log-uniform between them [model time per sample]. tie_step: one Delta per channel; False for
+            one per mode, not in minimal.
+        dropout: probability. tie_dropout: drop channels for all times at once; by default as the original, only in minimal.
+        transposed: input and output are (B, H, L); (B, L, H) if False.
+        lr: learning rate of the system's parameters, or a dict with any of dt, A, B, C; None is that of the others. Zero makes buffers.
+            A number moves dt and A, and in s4-diag B and C too, as the originals do. None of them decays, except C.
+        lr_beta: the same for beta.
+        poles: (S, N) complex initial poles, Re < 0 [1/model time]; S4D-Lin by default. alpha acts on them too.
+
+    Raises:
+        LayerError: an option that is unknown, out of range, or contradicts another.
+    Source: arXiv 2206.11893 (S4D), arXiv 2410.02035 (alpha and beta).
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 64,
+        *,
+        layout: Layout = "minimal",
+        alpha: float = 1.0,
+        beta: float | None = None,
+        trainable_beta: bool | None = None,
+        beta_convention: Convention = "lra",
+        theta_ref: float | None = None,
+        discretization: Literal["zoh", "bilinear"] = "zoh",
+        bidirectional: bool = False,
+        channels: int = 1,
+        n_ssm: int | None = None,
+        l_max: int | None = None,
+        step_min: float = 1e-3,
+        step_max: float = 1e-1,
+        tie_step: bool = True,
+        dropout: float = 0.0,
+        tie_dropout: bool | None = None,
+        transposed: bool = True,
+        lr: float | Mapping[str, float | None] | None = None,
+        lr_beta: float | None = None,
+        poles: npt.ArrayLike | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = Settings(
+            d_model=d_model,
+            d_state=d_state,
+            layout=layout,
+            alpha=alpha,
+            beta=beta,
+            trainable_beta=trainable_beta,
+            beta_convention=beta_convention,
+            theta_ref=theta_ref,
+            discretization=discretization,
+            bidirectional=bidirectional,
+            channels=channels,
+            n_ssm=n_ssm,
+            l_max=l_max,
+            step_min=step_min,
+            step_max=step_max,
+            tie_step=tie_step,
+            dropout=dropout,
+            tie_dropout=tie_dropout,
+            lr=lr,
+            lr_beta=lr_beta,
+        )
+        self.transposed = transposed
+        kind = nn.Dropout1d if self.settings.ties_dropout else nn.Dropout
+        self.dropout = kind(dropout) if dropout else nn.Identity()
+        if layout != "minimal":
+            self.layer = nn.Module()
+        _fill(self._core, self.settings, _initial_poles(self.settings, poles))
+        width = d_model * channels
+        linear = nn.Linear(width, 2 * d_model) if layout == "s4-diag" else nn.Conv1d(width, 2 * d_model, 1)
+        self.output_linear = nn.Sequential(linear, nn.GLU(dim=-1 if layout == "s4-diag" else -2))
+        self._marks = marks(self)
+        self.register_load_state_dict_post_hook(_mark_again)  # type: ignore[no-untyped-call]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        _mark_again(self)  # copy.deepcopy of a parameter drops its attributes
+
+    def forward(self, u: Tensor) -> tuple[Tensor, None]:
+        """The layer's output and None, the state that its originals return there.
+
+        Args:
+            u: (B, H, L), or (B, L, H) if not transposed; real, no wider than the layer's parameters.
+        Returns:
+            As u, in the parameters' type (under autocast, in what its matrix products give).
+        Raises:
+            LayerError: another shape or type. BackendError: no engine for the device; a second derivative.
+        """
+        u = u if self.transposed else u.transpose(-1, -2)
+        self._check(u, 3)
+        spectrum, n = self.spectrum(u.shape[-1])
+        y = fft_convolution(u.to(self._precision), spectrum, n).flatten(1, 2)
+        y = self._output(y if self.settings.layout == "minimal" else self.dropout(y))
+        return (y if self.transposed else y.transpose(-1, -2)), None
+
+    def spectrum(self, length: int) -> tuple[Tensor, int]:
+        """What inputs of `length` samples are multiplied with: the weighted response of the truncated kernels, plus D.
+
+        Returns:
+            (channels, H, n//2 + 1) complex at theta_k = 2 pi k/n, and n [samples].
+        """
+        settings, core, beta = self.settings, self._core, self._beta
+        kernel_length = length if settings.l_max is None else min(length, settings.l_max)
+        n = fft_length(settings.weighting, kernel_length, length)
+        system: Diagonal = core.kernel.system()
+        result = kernel_spectrum(system, kernel_length, n, self._precision)
+        if beta is not None and settings.weighting is not None:
+            directions = len(result) // len(beta)
+            result = weighted(result, beta.to(self._precision).repeat(directions, 1), system.step, settings.weighting, n)
+        if settings.bidirectional:
+            theta = torch.arange(n // 2 + 1, dtype=torch.float64, device=result.device) * (2 * math.pi / n)
+            forward, backward = result.chunk(2)
+            result = forward + torch.polar(torch.ones_like(theta), theta).to(result.dtype) * backward.conj()
+        return result + core.D.to(self._precision).reshape(-1, settings.d_model, 1), n
+
+    def impulse_response(self, length: int) -> Tensor:
+        """Kernels of the dynamic part, without beta and D: (channels, H, length), dimensionless; backward ones after forward ones."""
+        spectrum = kernel_spectrum(self._core.kernel.system(), length, 2 * length, self._precision)
+        return torch.fft.irfft(spectrum, 2 * length)[..., :length]
+
+    def default_state(self, batch: int) -> Tensor:
+        """A state at rest for `step`, (batch, H, N) complex."""
+        settings, D = self.settings, self._core.D
+        return torch.zeros(batch, settings.d_model, settings.modes, dtype=COMPLEX[self._precision], device=D.device)
+
+    def step(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """One sample of `forward` as a recurrence, without dropout; equal to it for as many samples as the kernel is long.
+
+            s <- z s + g/r u,    y = GLU(W GELU(2 Re sum_n r_n s_n + D u) + b)
+
+        Args:
+            u: (B, H). state: (B, H, N) complex, from `default_state` or an earlier step.
+        Returns:
+            y (B, H) and the next state.
+        Raises:
+            LayerError: another shape or type; a bidirectional layer, or one with a beta that is not zero, which no recurrence has.
+        """
+        self._check(u, 2)
+        self._check_causal()
+        system: Diagonal = self._core.kernel.system()
+        modes = discretize(system)
+        push = 2 * modes.gain / (1 - modes.sigma)
+        state = torch.exp(modes.log_z).to(state.dtype) * state + push.to(state.dtype) * u.to(self._precision)[..., None]
+        y = 2 * (system.residues.to(state.dtype) * state[:, None]).sum(-1).real
+        y = y + u.to(y.dtype)[:, None] * self._core.D.to(y.dtype).reshape(-1, self.settings.d_model)
+        return self._mix(nn.functional.gelu(y.flatten(1))[..., None])[..., 0], state
+
+    def state_spaces(self, name: str = "layer", *, length: int | None = None) -> list[StateSpace]:
+        """The layer as the systems that `ssmspec.families` reads from its checkpoint, for analysis: one, or one per direction.
+
+        Args:
+            name: of the layer. length: of its inputs [samples], which the weights "denoising" and "waves" depend on.
+        Raises:
+            LayerError: the length is needed and missing.
+        """
+        settings, core, beta = self.settings, self._core, self._beta
+        weight = None if beta is None else Sobolev(as_array(beta).reshape(-1), settings.beta_convention, settings.theta_ref, length)
+        return state_spaces(settings, core.kernel.system(), core.D, weight, name)
+
+    def _output(self, y: Tensor) -> Tensor:
+        return self._mix(self.dropout(nn.functional.gelu(y)))
+
+    def _mix(self, y: Tensor) -> Tensor:
+        """GLU of the linear map, (B, channels H, L) -> (B, H, L), without turning the axes round, whichever way the weight is stored."""
+        linear: Any = self.output_linear[0]
+        weight = linear.weight.flatten(1).expand(len(y), -1, -1)  # a batched product is a tenth faster than conv1d
+        return nn.functional.glu(torch.baddbmm(linear.bias[:, None], weight, y.to(weight.dtype)), dim=1)
+
+    def _check(self, u: Tensor, dimensions: int) -> None:
+        H = self.settings.d_model
+        if u.ndim != dimensions or u.shape[1] != H or 0 in u.shape[2:]:
+            shape = tuple(u.shape if self.transposed or u.ndim != 3 else u.transpose(1, 2).shape)
+            wanted = f"(B, {H})" if dimensions == 2 else f"(B, {H}, L)" if self.transposed else f"(B, L, {H})"
+            raise LayerError(f"the input has shape {shape}, expected {wanted} with L at least 1")
+        if not u.is_floating_point() or (u.dtype == torch.float64 and self._precision == torch.float32):
+            raise LayerError(f"the input is {u.dtype} and the layer {self._core.D.dtype}; convert one of them")
+
+    def _check_causal(self) -> None:
+        if self.settings.bidirectional:
+            raise LayerError("a bidirectional layer has no recurrence: its output depends on later inputs")
+        if self._beta is not None and bool((self._beta != 0).any()):
+            raise LayerError("a layer with a beta that is not zero has no recurrence: its weighted response is not rational")
+
+    @property
+    def _precision(self) -> torch.dtype:
+        return torch.float64 if self._core.D.dtype == torch.float64 else torch.float32
+
+    @property
+    def _core(self) -> Any:
+        """The module that holds D, kernel and beta: this one, or `layer` as in the original blocks."""
+        return self if self.settings.layout == "minimal" else self.layer
+
+    @property
+    def _beta(self) -> Tensor | None:
+        """beta as (channels, H), or None."""
+        if not self.settings.weighted:
+            return None
+        beta: Tensor = self._core.s if self.settings.layout == "freqbias-block" else self._core.beta
+        return beta.reshape(-1, self.settings.d_model)
+
+
+def _fill(core: Any, settings: Settings, poles: Tensor) -> None:
+    """D, kernel and beta, with the names and in the order of the originals."""
+    minimal = settings.layout == "minimal"
+    shape = (settings.d_model,) if minimal else (settings.channels, settings.d_model)
+    core.D = nn.Parameter(torch.randn(shape))
+    core.kernel = (MinimalKernel if minimal else BlockKernel)(settings, poles)
+    if settings.weighted:
+        name = "s" if settings.layout == "freqbias-block" else "beta"
+        register(core, name, torch.full(shape, settings.beta or 0.0), lr=settings.lr_beta if settings.moves_beta else 0)
+
+
+def _initial_poles(settings: Settings, given: npt.ArrayLike | None) -> Tensor:
+    """(S, N) complex128, the given ones or S4D-Lin, with their imaginary parts times alpha."""
+    shape = (settings.copies, settings.modes)
+    poles = linear_poles(*shape) if given is None else torch.from_numpy(np.array(given, dtype=complex))
+    if poles.shape != shape:
+        raise LayerError(f"poles have shape {tuple(poles.shape)}, expected {shape}, independent copies by stored modes")
+    if not (torch.isfinite(poles.real) & torch.isfinite(poles.imag) & (poles.real < 0)).all():
+        raise LayerError("poles must be finite with a negative real part")
+    return torch.complex(poles.real, settings.alpha * poles.imag)
+
+
+def _mark_again(module: S4D, keys: object = None) -> None:
+    """Restores `_optim` after copying, and after loading with assign=True, which replaces parameters."""
+    for name, options in module._marks.items():
+        mark(module.get_parameter(name), options)

@@ -1,0 +1,292 @@
+"""One layer through every change that was asked for, in a fixed order: diagonal form, new start, alpha and step, beta, baking."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ssmspec.errors import LayerError, SsmspecError
+from ssmspec.sobolev import Convention, Sobolev
+from ssmspec.statespace import StateSpace
+from ssmspec.tuning.diagonal import diagonalize
+from ssmspec.tuning.matching import Match, MatchSettings, match_spectrum
+from ssmspec.tuning.refit import bake
+from ssmspec.tuning.reinitialization import Place, Reinitialization, reinitialize
+from ssmspec.tuning.scaling import Scaling, scale
+from ssmspec.tuning.spectra import Spectrum
+
+LEAK_SAMPLES = 8192
+LEAST_LEAK = 1e-6  # of the peak, that is worth a line
+MOST_CANCELLATION = 100.0  # energies of modes over that of their sum: 1..6 in trained S4 v4, 2e5 in an untouched HiPPO-LegS; ours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighting:
+    """A beta weight.
+
+    Args:
+        beta: exponent. convention: None: "lra" where the layer's own code reads a beta, else the one that it has, or "paper".
+        theta_ref: knee [rad/sample] of "angular" and "causal". length: samples, of "denoising" and "waves".
+        bake: refit residues so that code without beta reproduces the weighted response.
+        max_bake_error: largest median over copies of the relative L2 error of the response that is accepted in a layer.
+
+    Raises:
+        SsmspecError: a beta that is not finite, or a knee or length that the convention has no use for.
+    """
+
+    beta: float
+    convention: Convention | None = None
+    theta_ref: float | None = None
+    length: int | None = None
+    bake: bool = False
+    max_bake_error: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.beta):
+            raise SsmspecError(f"beta is {self.beta}; expected a finite exponent")
+        for what, value, users in (
+            ("--theta-ref", self.theta_ref, ("angular", "causal")),
+            ("--sequence-length", self.length, ("denoising", "waves")),
+        ):
+            if value is not None and self.convention not in users:
+                raise SsmspecError(f"{what} belongs to --beta-convention {' or '.join(users)}; give one of them, or leave it out")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matching:
+    """A spectrum whose shape the mean |H|^2 of a layer shall take; source says where it is from, seed is that of the fit."""
+
+    spectrum: Spectrum
+    source: str
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What is changed in a layer.
+
+    Args:
+        scaling: alpha, alpha_real, step_scale, preserve_gain.
+        start: re-initialization; the alpha in it is used, and not that of scaling.
+        matching: spectrum to match, from what start and scaling give.
+        weighting: beta, or None to leave it as it is.
+        diagonalize: turn low-rank layers into diagonal ones first. max_diagonalize_error: as `Weighting.max_bake_error`.
+
+    Raises:
+        SsmspecError: nothing to change.
+    """
+
+    scaling: Scaling = field(default_factory=Scaling)
+    start: Reinitialization | None = None
+    matching: Matching | None = None
+    weighting: Weighting | None = None
+    diagonalize: bool = False
+    max_diagonalize_error: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not (self.scaling.changes or self.start or self.matching or self.weighting or self.diagonalize):
+            raise SsmspecError(
+                "nothing to change; give --alpha, --beta, --step-scale, --reinit, --match-spectrum, --alpha-real or --diagonalize"
+            )
+        if self.scaling.preserve_gain and not self.scaling.changes:
+            raise SsmspecError("--preserve-gain belongs to --alpha, --alpha-real or --step-scale; give one of them, or leave it out")
+
+    def document(self) -> dict[str, Any]:
+        """The recipe as JSON values; of a spectrum its source."""
+        steps = {"start": self.start, "weighting": self.weighting}
+        parts = {name: None if step is None else asdict(step) for name, step in steps.items()}
+        matching = None if self.matching is None else {"source": self.matching.source, "seed": self.matching.seed}
+        limits = {"diagonalize": self.diagonalize, "max_diagonalize_error": self.max_diagonalize_error}
+        return {"scaling": asdict(self.scaling), "matching": matching, **parts, **limits}
+
+
+@dataclass(slots=True)
+class Tuned:
+    """The directions of a layer on their way, with notes in words and figures by name."""
+
+    systems: list[StateSpace]
+    notes: list[str] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+    match: Match | None = None
+
+    @property
+    def name(self) -> str:
+        return self.systems[0].name
+
+    def record(self, what: str, errors: np.ndarray, limit: float, advice: str) -> str:
+        """Keep the error of a conversion of all copies, refuse it above the limit, and say it in words."""
+        median, worst = float(np.median(errors)), float(errors.max())
+        self.figures |= {f"{what}_error": median, f"{what}_worst_error": worst}
+        if not median <= limit:
+            raise LayerError(
+                f"layer {self.name}: {advice.split(';')[0]} by {median:.2g} (median over copies, relative L2), above {limit:g};"
+                f"{advice.split(';', 1)[1]}"
+            )
+        return f"relative L2 error {median:.2g} (worst copy {worst:.2g})"
+
+
+def apply(recipe: Recipe, systems: Sequence[StateSpace], place: Place, *, features: int, slot: bool) -> Tuned:
+    """Change the directions of one layer.
+
+    Args:
+        systems: share poles, B and step. place, features: see `reinitialize`.
+        slot: the layer's own code reads a beta from the file, in the convention "lra".
+    Raises:
+        LayerError: a change that this layer cannot take, or whose error exceeds the limit; the text says what can be done.
+    """
+    tuned = Tuned(list(systems))
+    if recipe.diagonalize and tuned.systems[0].rank:
+        _diagonalize(tuned, recipe.max_diagonalize_error)
+    scaling = recipe.scaling
+    if recipe.start is not None:
+        tuned.systems, clamped = reinitialize(tuned.systems, recipe.start, place, features=features)
+        tuned.notes.append(f"drawn anew: {recipe.start.name}, alpha {recipe.start.alpha:g}, seed {recipe.start.seed}")
+        _count_clamped(tuned, clamped)
+        scaling = replace(scaling, alpha=1.0)
+    if scaling.changes:
+        scaled = [scale(system, scaling) for system in tuned.systems]
+        tuned.systems = [part.system for part in scaled]
+        _count_clamped(tuned, scaled[0].clamped)
+    if recipe.matching is not None:
+        _match(tuned, recipe.matching, features, place.groups)
+    if recipe.weighting is not None:
+        _weigh(tuned, recipe.weighting, slot)
+    if len(systems) > 1:
+        tuned.notes.append("both directions share their poles and change together")
+    return tuned
+
+
+def _count_clamped(tuned: Tuned, clamped: int) -> None:
+    if tuned.systems[0].discretization == "direct":
+        tuned.figures["clamped_phases"] = tuned.figures.get("clamped_phases", 0.0) + clamped
+        if clamped:
+            tuned.notes.append(f"{clamped} of {tuned.systems[0].poles.size} phases met pi and stay there")
+
+
+def _match(tuned: Tuned, wanted: Matching, features: int, groups: int | None) -> None:
+    """Fit all directions as one layer, so that what they share stays shared; a shared step cannot move and stays."""
+    systems = tuned.systems
+    base = min(systems[0].copies, features)
+    stacked = systems[0] if len(systems) == 1 else _stack(systems)
+    shared = stacked.copies > base
+    sets = min(groups or base, base)
+    settings = MatchSettings(
+        moved=("decay", "frequency", "C") if shared else ("step", "decay", "frequency", "C"),
+        pole_sets=sets if sets < stacked.copies else None,
+    )
+    found = match_spectrum(stacked, wanted.spectrum, seed=wanted.seed, settings=settings)
+    tuned.match = found
+    tuned.figures |= {"match_before_db": found.before.band, "match_after_db": found.after.band, "match_spread_db": found.spread}
+    if found.declined:
+        tuned.notes.append(f"spectrum of {wanted.source}: {found.declined}; nothing was changed")
+        return
+    ends = np.cumsum([system.copies for system in systems])
+    tuned.systems = [
+        replace(system, **{part: getattr(found.system, part)[end - system.copies : end] for part in ("poles", "step", "C")})
+        for system, end in zip(systems, ends, strict=True)
+    ]
+    within = "within" if found.matched else "not yet within"
+    tuned.notes.append(
+        f"spectrum of {wanted.source}: log-spectral distance {found.before.band:.3g} -> {found.after.band:.3g} dB in the band with 95 % of "
+        f"the power, {within} the {found.tolerance:.2g} dB that the data can tell ({found.iterations} iterations)"
+    )
+
+
+def _stack(systems: Sequence[StateSpace]) -> StateSpace:
+    parts: dict[str, Any] = {
+        part: np.concatenate([getattr(system, part) for system in systems]) for part in ("poles", "B", "C", "D", "step")
+    }
+    return replace(systems[0], sobolev=None, **parts)
+
+
+def _diagonalize(tuned: Tuned, limit: float) -> None:
+    found = diagonalize(tuned.systems)
+    left_out = int(sum(part.dropped.sum() for part in found))
+    condition = float(max(part.condition.max() for part in found))
+    tuned.figures |= {"condition": condition, "modes_left_out": float(left_out)}
+    text = tuned.record(
+        "diagonalize",
+        np.concatenate([part.error for part in found]),
+        limit,
+        "as a diagonal layer its response is off; raise --max-diagonalize-error to accept it, or leave the layer out",
+    )
+    cancellation = np.concatenate([part.cancellation for part in found])
+    tuned.figures["cancellation"] = float(np.median(cancellation))
+    if tuned.figures["cancellation"] > MOST_CANCELLATION:
+        raise LayerError(
+            f"layer {tuned.name}: as a diagonal layer its modes would be {tuned.figures['cancellation']:.2g} times stronger than their sum "
+            f"(median over copies; the eigenvectors have condition {condition:.2g}), and other poles would spoil it; leave the layer out"
+        )
+    tuned.systems = [part.system for part in found]
+    tuned.notes.append(
+        f"converted to diagonal: {text}, condition of the eigenvectors {condition:.2g}; modes are up to {cancellation.max():.2g} times "
+        f"stronger than their sum; {left_out} weakest modes left out (two real eigenvalues take the place of two modes, a pair of one)"
+    )
+
+
+def _weigh(tuned: Tuned, wanted: Weighting, slot: bool) -> None:
+    first = tuned.systems[0]
+    if first.operating_point is not None:
+        raise LayerError(
+            f"layer {first.name} ({first.family}) is linear only at an operating point, so a beta weight on it has no fixed meaning; "
+            "--step-scale changes its time scale"
+        )
+    had = first.sobolev
+    if wanted.convention is None and had is not None and not slot:
+        wanted = replace(wanted, convention=had.convention, theta_ref=had.theta_ref, length=had.length)
+    convention = wanted.convention or ("lra" if slot else "paper")
+    if slot and convention != "lra" and not wanted.bake:
+        raise LayerError(
+            f"layer {first.name}: the code of {first.family} reads beta in the convention lra; leave --beta-convention out, or --bake it"
+        )
+    try:
+        weights = [Sobolev(np.full(s.copies, wanted.beta), convention, wanted.theta_ref, wanted.length) for s in tuned.systems]
+        weights[0].knee(first.step)
+    except LayerError as error:
+        raise LayerError(f"layer {first.name} ({first.family}): {error} (--beta-convention, --theta-ref, --sequence-length)") from error
+    tuned.systems = [replace(system, sobolev=weight) for system, weight in zip(tuned.systems, weights, strict=True)]
+    with np.errstate(over="ignore", divide="ignore"):
+        gains = 20 * np.log10(weights[0].gain(np.array([[np.pi]]), first.step))
+    if not np.isfinite(gains).all():
+        raise LayerError(
+            f"layer {first.name}: beta {wanted.beta:g} ({convention}) is beyond numbers at Nyquist; give a smaller beta or a larger knee"
+        )
+    low, high = float(gains.min()), float(gains.max())
+    tuned.figures |= {"nyquist_gain_db_min": low, "nyquist_gain_db_max": high}
+    span = f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g}..{high:.3g}"
+    tuned.notes.append(f"beta {wanted.beta:g} ({convention}): gain at Nyquist {span} dB")
+    if wanted.bake:
+        _bake(tuned, wanted.max_bake_error, slot)
+        return
+    if len(tuned.systems) == 1 and not weights[0].causal:
+        tuned.figures["leak"] = leak(weights[0], first.step)
+        if tuned.figures["leak"] > LEAST_LEAK:
+            tuned.notes.append(
+                f"the weight has zero phase: of its own response up to {tuned.figures['leak']:.2g} of the peak comes before the input, a "
+                "leak in causal models; --beta-convention causal has none"
+            )
+    if not slot and wanted.beta != 0:
+        tuned.notes.append("beta is metadata: ssmspec honors it, the code that the file comes from does not; --bake writes it into C")
+
+
+def leak(weight: Sobolev, step: np.ndarray) -> float:
+    """Largest response of a beta weight alone before an impulse arrives, relative to its peak, of the worst copy."""
+    theta = np.arange(LEAK_SAMPLES + 1)[None] * np.pi / LEAK_SAMPLES
+    taps = np.abs(np.fft.irfft(weight.weight(theta, step), axis=1))
+    return float((taps[:, LEAK_SAMPLES:].max(axis=1) / taps.max(axis=1)).max())
+
+
+def _bake(tuned: Tuned, limit: float, slot: bool) -> None:
+    found = [bake(system) for system in tuned.systems]
+    growth = float(max(part.growth.max() for part in found))
+    text = tuned.record(
+        "bake",
+        np.concatenate([part.error for part in found]),
+        limit,
+        "residues on its poles miss the weighted response; raise --max-bake-error to accept it, take a smaller beta, or leave --bake out",
+    )
+    tuned.figures["bake_growth"] = growth
+    tuned.notes.append(f"baked into C: {text}, norm of the residues times {growth:.3g} at most")
+    zero = Sobolev(np.zeros(tuned.systems[0].copies), "lra")
+    tuned.systems = [replace(part.system, sobolev=zero if slot else None) for part in found]

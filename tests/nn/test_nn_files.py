@@ -1,0 +1,120 @@
+"""State dicts as the published layers have them, real checkpoints, and the way to the analysis."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from test_nn_layer import CASES, make
+
+from ssmspec.errors import LayerError
+from ssmspec.families import ReadOptions
+from ssmspec.layers import load_system
+from ssmspec.nn import S4D
+
+Find = Callable[[str], Path]
+H, N = 6, 4
+
+OUTPUT = {"output_linear.0.weight": (2 * H, H, 1), "output_linear.0.bias": (2 * H,)}
+SHAPES = {
+    "minimal": (
+        {},
+        OUTPUT | {"D": (H,), "kernel.C": (H, N, 2), "kernel.log_dt": (H,), "kernel.log_A_real": (H, N), "kernel.A_imag": (H, N)},
+    ),
+    "minimal with beta": (
+        {"beta": 0.5},
+        OUTPUT
+        | {"D": (H,), "beta": (H,), "kernel.C": (H, N, 2), "kernel.log_dt": (H,), "kernel.log_A_real": (H, N), "kernel.A_imag": (H, N)},
+    ),
+    "s4-diag": (
+        {"layout": "s4-diag", "n_ssm": 2, "bidirectional": True, "channels": 2},
+        {
+            "layer.D": (2, H),
+            "layer.kernel.inv_dt": (H, 1),
+            "layer.kernel.A_real": (2, N),
+            "layer.kernel.A_imag": (2, N),
+            "layer.kernel.B": (1, 2, N, 2),
+            "layer.kernel.C": (4, H, N, 2),
+            "output_linear.0.weight": (2 * H, 2 * H),
+            "output_linear.0.bias": (2 * H,),
+        },
+    ),
+    "freqbias-block": (
+        {"layout": "freqbias-block", "d_state": N, "tie_step": False},
+        OUTPUT
+        | {
+            "layer.D": (1, H),
+            "layer.s": (1, H),
+            "layer.kernel.inv_dt": (H, N),
+            "layer.kernel.A_real": (H, N),
+            "layer.kernel.A_imag": (H, N),
+            "layer.kernel.C": (1, H, N, 2),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "shapes"), SHAPES.values(), ids=SHAPES)
+def test_names_shapes_and_types_are_those_of_the_original(options, shapes) -> None:
+    state = S4D(H, **({"d_state": 2 * N} | options)).state_dict()
+    assert {name: tuple(value.shape) for name, value in state.items()} == shapes
+    assert {value.dtype for value in state.values()} == {torch.float32}
+
+
+CIFAR = "s4d-cifar-cnstanlee"
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_trained_layer_loads_strictly_and_has_the_kernel_of_its_own_code(number, real_checkpoints: Find) -> None:
+    file = torch.load(real_checkpoints(f"{CIFAR}/cnstanlee_s4_cifar10.pth"), map_location="cpu", weights_only=True)
+    prefix = f"s4_layers.{number}."
+    state = {name.removeprefix(prefix): value for name, value in file.items() if name.startswith(prefix)}
+    layer = S4D(128, 64)
+    layer.load_state_dict(state, strict=True)
+    saved = layer.state_dict()
+    assert set(saved) == set(state)
+    assert all(torch.equal(saved[name], state[name]) for name in state)
+    with np.load(real_checkpoints(f"{CIFAR}/reference_layer{number}.npz")) as reference:
+        wanted = reference["kernel"]
+    found = layer.double().impulse_response(wanted.shape[-1])[0].detach().numpy()
+    assert np.abs(found - wanted).max() < 1e-10 * np.abs(wanted).max()
+
+
+def test_a_trained_layer_in_single_precision_keeps_four_digits(real_checkpoints: Find) -> None:
+    file = torch.load(real_checkpoints(f"{CIFAR}/cnstanlee_s4_cifar10.pth"), map_location="cpu", weights_only=True)
+    layer = S4D(128, 64)
+    layer.load_state_dict({name.removeprefix("s4_layers.0."): value for name, value in file.items() if name.startswith("s4_layers.0.")})
+    with np.load(real_checkpoints(f"{CIFAR}/reference_layer0.npz")) as reference:
+        wanted = reference["kernel"]
+    found = layer.impulse_response(wanted.shape[-1])[0].detach().numpy()
+    assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+def test_state_spaces_are_what_the_family_reader_makes_of_the_file(options, tmp_path) -> None:
+    layer = make(**options).float()
+    save_file({f"blocks.0.{name}": value.contiguous() for name, value in layer.state_dict().items()}, tmp_path / "model.safetensors")
+    name = "blocks.0" if layer.settings.layout == "minimal" else "blocks.0.layer"
+    found = layer.state_spaces(name)
+    assert [system.name for system in found] == ([f"{name}:forward", f"{name}:backward"] if layer.settings.bidirectional else [name])
+    for system in found:
+        read = load_system(tmp_path / "model.safetensors", system.name, ReadOptions(discretization=layer.settings.discretization))
+        assert read.family == system.family
+        for part in ("poles", "D", "step"):
+            np.testing.assert_allclose(getattr(system, part), getattr(read, part), rtol=1e-14, err_msg=part)
+        np.testing.assert_allclose(system.C[:, 0] * system.B[..., 0], read.C[:, 0] * read.B[..., 0], rtol=1e-14)
+        assert (system.sobolev is None) == (read.sobolev is None)
+        if system.sobolev is not None and read.sobolev is not None:
+            np.testing.assert_array_equal(system.sobolev.beta, read.sobolev.beta)
+            assert system.sobolev.convention == read.sobolev.convention
+
+
+def test_conventions_that_count_bins_need_a_length_for_analysis() -> None:
+    layer = S4D(H, 8, beta=1.0, beta_convention="waves")
+    with pytest.raises(LayerError, match="needs the length"):
+        layer.state_spaces()
+    (system,) = layer.state_spaces(length=64)
+    assert system.sobolev is not None
+    assert (system.sobolev.convention, system.sobolev.length) == ("waves", 64)

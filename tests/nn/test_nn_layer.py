@@ -1,0 +1,301 @@
+"""S4D against the published forward passes: values, gradients, recurrence."""
+
+import published
+import pytest
+import torch
+
+from ssmspec.errors import LayerError
+from ssmspec.nn import S4D
+
+H, N = 6, 4
+
+CASES = {
+    "minimal": {},
+    "minimal, bilinear": {"discretization": "bilinear"},
+    "minimal, short kernel": {"l_max": 11},
+    "minimal, longer kernel than input": {"l_max": 100},
+    "block": {"layout": "s4-diag"},
+    "block, bilinear": {"layout": "s4-diag", "discretization": "bilinear"},
+    "block, both directions": {"layout": "s4-diag", "bidirectional": True},
+    "block, both directions, short kernel": {"layout": "s4-diag", "bidirectional": True, "l_max": 11},
+    "block, tied": {"layout": "s4-diag", "n_ssm": 2},
+    "block, all tied": {"layout": "s4-diag", "n_ssm": 1, "bidirectional": True},
+    "block, channels": {"layout": "s4-diag", "channels": 2, "bidirectional": True},
+    "block, step per mode": {"layout": "s4-diag", "tie_step": False},
+    "freqbias": {"layout": "freqbias-block"},
+    "freqbias, both directions": {"layout": "freqbias-block", "bidirectional": True},
+    "freqbias, tied, short kernel": {"layout": "freqbias-block", "n_ssm": 3, "l_max": 11},
+    "freqbias, bilinear": {"layout": "freqbias-block", "discretization": "bilinear", "bidirectional": True},
+}
+every_case = pytest.mark.parametrize("options", CASES.values(), ids=CASES)
+
+
+def make(seed: int = 0, **options: object) -> S4D:
+    """A layer in float64 with random values everywhere, poles on both sides of the real axis."""
+    torch.manual_seed(seed)
+    layer = S4D(H, 2 * N if options.get("layout") != "freqbias-block" else N, step_min=0.05, step_max=0.5, **options).double()
+    with torch.no_grad():
+        for name, tensor in layer.state_dict().items():
+            if name.endswith(("A_imag", "kernel.B")):
+                tensor.copy_(4 * torch.randn_like(tensor))
+            elif name.endswith((".s", "beta")):
+                tensor.copy_(torch.randn_like(tensor))
+    return layer
+
+
+def expected(layer: S4D, u: torch.Tensor, state: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
+    asked = layer.settings
+    return published.layer(
+        layer.state_dict() if state is None else state,
+        u,
+        rule=asked.discretization,
+        l_max=asked.l_max,
+        bidirectional=asked.bidirectional,
+        convention=asked.beta_convention,
+        theta_ref=asked.theta_ref,
+    )
+
+
+def signal(L: int, batch: int = 3) -> torch.Tensor:
+    return torch.randn(batch, H, L, dtype=torch.float64, generator=torch.Generator().manual_seed(L))
+
+
+@every_case
+@pytest.mark.parametrize("L", [1, 32, 33])
+def test_the_function_is_that_of_the_original(options, L) -> None:
+    layer, u = make(**options), signal(L)
+    y, state = layer(u)
+    assert state is None
+    torch.testing.assert_close(y, expected(layer, u), rtol=1e-10, atol=1e-10)
+
+
+@every_case
+def test_all_gradients_are_those_of_the_original(options) -> None:
+    layer, u, L = make(**options), signal(33).requires_grad_(), 33
+    cotangent = signal(L + 1)[..., :L]
+    layer(u)[0].backward(cotangent)
+    state = {name: value.detach().clone().requires_grad_() for name, value in layer.state_dict().items()}
+    twin = signal(33).requires_grad_()
+    expected(layer, twin, state).backward(cotangent)
+    assert {name for name, _ in layer.named_parameters()} == set(state)
+    for name, parameter in layer.named_parameters():
+        torch.testing.assert_close(parameter.grad, state[name].grad, rtol=1e-9, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}")
+    torch.testing.assert_close(u.grad, twin.grad, rtol=1e-9, atol=1e-10)
+
+
+BETAS = {
+    "lra": {"beta_convention": "lra"},
+    "paper": {"beta_convention": "paper"},
+    "angular": {"beta_convention": "angular", "theta_ref": 0.3},
+    "denoising": {"beta_convention": "denoising"},
+    "waves": {"beta_convention": "waves"},
+    "causal": {"beta_convention": "causal", "theta_ref": 0.5},
+}
+LAYOUTS = {
+    "minimal": {},
+    "short kernel": {"l_max": 11},
+    "block": {"layout": "s4-diag", "channels": 2},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("weight", BETAS.values(), ids=BETAS)
+@pytest.mark.parametrize("L", [32, 33])
+def test_beta_is_the_weight_of_its_convention_and_so_are_its_gradients(weight, layout, L) -> None:
+    layer, u = make(beta=0.7, trainable_beta=True, **weight, **layout), signal(L)
+    state = {name: value.detach().clone().requires_grad_() for name, value in layer.state_dict().items()}
+    wanted, (y, _) = expected(layer, u, state), layer(u)
+    torch.testing.assert_close(y, wanted, rtol=1e-10, atol=1e-10)
+    cotangent = signal(L + 1)[..., :L]
+    y.backward(cotangent)
+    wanted.backward(cotangent)
+    for name, parameter in layer.named_parameters():
+        torch.testing.assert_close(parameter.grad, state[name].grad, rtol=1e-8, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("beta", [-2.0, -1.0, 0.0, 1.0, 2.0])
+def test_whole_exponents_of_the_causal_weight_have_gradients(beta) -> None:
+    options = {"beta": beta, "trainable_beta": True, "beta_convention": "causal", "theta_ref": 0.5}
+    layer, near = (make(**options) for _ in range(2))
+    for each, shift in ((layer, 0.0), (near, 1e-6)):
+        each.beta.data.fill_(beta + shift)
+    u = signal(24)
+    layer(u)[0].sum().backward()
+    slope = (near(u)[0].sum() - layer(u)[0].sum()).item() / 1e-6
+    assert layer.beta.grad.sum().item() == pytest.approx(slope, rel=1e-3)
+
+
+def response(layer: S4D, L: int = 256, at: int = 128) -> torch.Tensor:
+    """Response of the dynamic part to an impulse in the middle of the input, (H, L)."""
+    spectrum, n = layer.spectrum(L)
+    u = torch.zeros(L, dtype=torch.float64)
+    u[at] = 1
+    return torch.fft.irfft(torch.fft.rfft(u, n) * (spectrum[0] - layer.D[:, None]), n)[:, :L].detach()
+
+
+@pytest.mark.parametrize("weight", BETAS.values(), ids=BETAS)
+def test_only_the_causal_weight_leaves_the_time_before_an_impulse_alone(weight) -> None:
+    layer = S4D(H, 64, beta=1.0, **(weight | ({"theta_ref": 0.1} if "theta_ref" in weight else {}))).double()
+    found = response(layer).abs()
+    leak = (found[:, :128].amax(1) / found.amax(1)).max()
+    if weight["beta_convention"] == "causal":
+        assert leak < 1e-12
+    else:
+        assert leak > 1e-3
+
+
+def test_the_leak_of_a_zero_phase_weight_is_its_closed_form() -> None:
+    """Of 1 + |theta|/theta_ref: the inverse transform is 1 + pi/(2 theta_ref) at time zero and -2/(pi theta_ref) a sample before it."""
+    layer = S4D(1, 2, beta=1.0, beta_convention="angular", theta_ref=0.1, poles=[[-1e6]], step_min=1.0, step_max=1.0).double()
+    found = response(layer, 4096, 2048)[0]
+    assert (found[2047] / found[2048]).item() == pytest.approx(-20 / torch.pi / (1 + 5 * torch.pi), rel=1e-6)
+
+
+RECURRENT = {name: options for name, options in CASES.items() if not options.get("bidirectional") and options.get("l_max") != 11}
+
+
+@pytest.mark.parametrize("options", RECURRENT.values(), ids=RECURRENT)
+def test_steps_equal_the_convolution(options) -> None:
+    layer, u = make(**options), signal(40)
+    if layer.settings.layout == "freqbias-block":
+        layer.layer.s.data.zero_()
+    state, rows = layer.default_state(3), []
+    for t in range(40):
+        y, state = layer.step(u[..., t], state)
+        rows.append(y)
+    torch.testing.assert_close(torch.stack(rows, -1), layer(u)[0], rtol=1e-10, atol=1e-10)
+
+
+def test_steps_in_single_precision_stay_in_it() -> None:
+    layer = S4D(H, 8)
+    y, state = layer.step(torch.randn(2, H), layer.default_state(2))
+    assert (y.dtype, state.dtype) == (torch.float32, torch.complex64)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layout": "s4-diag", "bidirectional": True}, "bidirectional layer has no recurrence"),
+        ({"beta": 0.5}, "beta that is not zero has no recurrence"),
+        ({"beta": 0.5, "beta_convention": "causal", "theta_ref": 1.0}, "beta that is not zero has no recurrence"),
+        ({"layout": "freqbias-block", "beta": 0.1}, "beta that is not zero has no recurrence"),
+    ],
+)
+def test_layers_without_a_recurrence_refuse_to_step(options, message) -> None:
+    layer = S4D(H, 8, **options)
+    with pytest.raises(LayerError, match=message):
+        layer.step(torch.zeros(1, H), layer.default_state(1))
+
+
+@pytest.mark.parametrize("layout", ["minimal", "s4-diag", "freqbias-block"])
+def test_axes_may_come_in_either_order(layout) -> None:
+    layer, turned = make(layout=layout), make(layout=layout, transposed=False)
+    u = signal(21)
+    torch.testing.assert_close(turned(u.mT)[0].mT, layer(u)[0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"layout": "s4-diag", "bidirectional": True}, {"layout": "freqbias-block"}], ids=str)
+@pytest.mark.parametrize("alpha", [1.0, 30.0])
+def test_single_precision_keeps_four_digits(options, alpha) -> None:
+    """Rounding the poles alone costs eps |a| Delta L: alpha = 30 reaches the Nyquist frequency."""
+    torch.manual_seed(3)
+    single = S4D(32, 64, alpha=alpha, **options)
+    double = S4D(32, 64, alpha=alpha, **options).double()
+    double.load_state_dict(single.state_dict())
+    u = torch.randn(2, 32, 1024)
+    found, wanted = single(u)[0].double(), double(u.double())[0]
+    assert (found - wanted).abs().max() < 1e-4 * wanted.abs().max()
+
+
+def test_dropout_is_tied_over_time_where_the_original_ties_it() -> None:
+    for layout, tied in (("minimal", True), ("s4-diag", False), ("freqbias-block", False)):
+        layer, seen = S4D(16, 8, layout=layout, dropout=0.5), []
+        layer.dropout.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append((inputs[0] != 0, output != 0)))
+        layer(torch.randn(4, 16, 64))
+        assert len(seen) == (1 if layout == "minimal" else 2)
+        for before, after in seen:
+            share = after.sum(-1) / before.sum(-1)
+            assert bool(((share == 0) | (share == 1)).all()) is tied
+            assert 0.3 < share.mean() < 0.7
+
+
+def test_dropout_is_off_in_evaluation_and_can_be_tied_by_request() -> None:
+    layer = S4D(8, 8, layout="s4-diag", dropout=0.5, tie_dropout=True)
+    assert isinstance(layer.dropout, torch.nn.Dropout1d)
+    plain = S4D(8, 8, layout="s4-diag")
+    plain.load_state_dict(layer.state_dict())
+    u = torch.randn(2, 8, 16)
+    torch.testing.assert_close(layer.eval()(u)[0], plain(u)[0], rtol=0, atol=0)
+
+
+def test_alpha_scales_the_imaginary_parts_of_the_first_poles() -> None:
+    for layout, name in (("minimal", "kernel.A_imag"), ("s4-diag", "layer.kernel.A_imag")):
+        plain, scaled = (S4D(4, 16, layout=layout, alpha=alpha).state_dict()[name] for alpha in (1.0, 3.0))
+        torch.testing.assert_close(plain[0], torch.pi * torch.arange(8.0))
+        torch.testing.assert_close(scaled, 3 * plain)
+
+
+def test_other_poles_can_be_given() -> None:
+    poles = torch.complex(-torch.rand(4, 3, dtype=torch.float64), torch.rand(4, 3, dtype=torch.float64)).numpy()
+    layer = S4D(4, 6, poles=poles, alpha=2.0)
+    torch.testing.assert_close(layer.kernel.system().poles.real, torch.from_numpy(poles.real), rtol=1e-6, atol=0)
+    torch.testing.assert_close(layer.kernel.system().poles.imag, torch.from_numpy(2 * poles.imag), rtol=1e-6, atol=0)
+
+
+BAD = [
+    ({"layout": "s5"}, "layout 's5' is unknown; choose one of minimal, s4-diag, freqbias-block"),
+    ({"beta_convention": "linear"}, "beta_convention 'linear' is unknown"),
+    ({"discretization": "euler"}, "discretization 'euler' is unknown; choose one of zoh, bilinear"),
+    ({"d_state": 7}, "d_state is 7.*even"),
+    ({"d_state": 0}, "d_state is 0"),
+    ({"n_ssm": 4, "layout": "s4-diag"}, "n_ssm is 4, which does not divide d_model = 6"),
+    ({"n_ssm": 0, "layout": "s4-diag"}, "n_ssm is 0"),
+    ({"n_ssm": 2}, "layout minimal has no room"),
+    ({"bidirectional": True}, "layout minimal has no room"),
+    ({"channels": 2}, "has one channel"),
+    ({"beta": float("nan")}, "beta is nan"),
+    ({"beta": 1.0, "beta_convention": "angular"}, "angular needs theta_ref"),
+    ({"beta": 1.0, "beta_convention": "causal", "theta_ref": -1.0}, "causal needs theta_ref"),
+    ({"beta": 1.0, "theta_ref": 1.0}, "theta_ref needs a beta and one of the conventions angular, causal"),
+    ({"beta": 1.0, "beta_convention": "paper", "layout": "s4-diag", "tie_step": False}, "one step per copy"),
+    ({"beta_convention": "paper", "layout": "freqbias-block"}, "has the beta convention lra"),
+    ({"trainable_beta": True}, "trainable_beta needs a first value"),
+    ({"alpha": -1.0}, "alpha is -1.0"),
+    ({"l_max": 0}, "l_max is 0"),
+    ({"step_min": 0.2}, "step_min and step_max are 0.2 and 0.1"),
+    ({"dropout": 1.0}, "dropout is 1.0"),
+    ({"lr": {"B": 0.1}}, "lr names B; layout minimal has dt, A, C"),
+    ({"lr": -1.0}, "learning rates must be finite"),
+    ({"poles": [[1j]]}, r"poles have shape \(1, 1\), expected \(6, 4\)"),
+    ({"poles": [[1.0] * 4] * 6}, "negative real part"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD, ids=lambda value: value if isinstance(value, str) else "")
+def test_options_that_make_no_sense_are_refused_in_one_line(options, message) -> None:
+    with pytest.raises(LayerError, match=message) as caught:
+        S4D(H, **({"d_state": 8} | options))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("u", "message"),
+    [
+        (torch.zeros(2, 5, 7), r"shape \(2, 5, 7\), expected \(B, 6, L\)"),
+        (torch.zeros(6, 7), r"shape \(6, 7\), expected \(B, 6, L\)"),
+        (torch.zeros(2, 6, 0), "L at least 1"),
+        (torch.zeros(2, 6, 7, dtype=torch.int64), "input is torch.int64"),
+        (torch.zeros(2, 6, 7, dtype=torch.float64), "input is torch.float64 and the layer torch.float32"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(u, message) -> None:
+    with pytest.raises(LayerError, match=message):
+        S4D(H, 8)(u)
+
+
+def test_an_empty_batch_gives_an_empty_output_and_zero_gradients() -> None:
+    layer = S4D(H, 8)
+    y, _ = layer(torch.zeros(0, H, 9))
+    y.sum().backward()
+    assert y.shape == (0, H, 9)
+    assert layer.kernel.C.grad.abs().max() == 0

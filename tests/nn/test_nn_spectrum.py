@@ -1,0 +1,102 @@
+"""The kernel's spectrum from Cauchy sums, against kernels in time and in many digits."""
+
+import mpmath
+import numpy as np
+import published
+import pytest
+import torch
+
+from ssmspec.errors import BackendError
+from ssmspec.nn.spectrum import SMALL, Diagonal, discretize, kernel_spectrum
+
+
+def random_system(rule: str, *, H: int = 3, N: int = 5, ch: int = 2) -> Diagonal:
+    generator = torch.Generator().manual_seed(5)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    poles = torch.complex(-torch.exp(normal(H, N)), 4 * normal(H, N))
+    return Diagonal(poles, torch.complex(normal(ch, H, N), normal(ch, H, N)), torch.exp(normal(H, 1) - 1), rule)
+
+
+@pytest.mark.parametrize("rule", ["zoh", "bilinear"])
+@pytest.mark.parametrize(("length", "n"), [(1, 2), (1, 1), (1, 9), (8, 16), (9, 18), (8, 8), (9, 9), (9, 14), (8, 15), (8, 30), (200, 400)])
+def test_spectrum_is_the_fft_of_the_kernel(rule, length, n) -> None:
+    system = random_system(rule)
+    wanted = torch.fft.rfft(published.vandermonde(system.poles, system.residues, system.step, length, rule), n)
+    for precision, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        found = kernel_spectrum(system, length, n, precision)
+        assert found.dtype == precision.to_complex()
+        assert found.shape == wanted.shape
+        assert (found - wanted).abs().max() < tolerance * wanted.abs().max()
+
+
+@pytest.mark.parametrize("rule", ["zoh", "bilinear"])
+@pytest.mark.parametrize(("length", "n"), [(6, 12), (7, 7), (5, 9)])
+def test_gradients_are_those_of_finite_differences(rule, length, n) -> None:
+    system = random_system(rule, H=2, N=2)
+    leaves = [part.clone().requires_grad_() for part in system[:3]]
+    assert torch.autograd.gradcheck(lambda *parts: kernel_spectrum(Diagonal(*parts, rule), length, n, torch.float64), leaves)
+
+
+def exact_spectrum(a: complex, r: complex, step: float, length: int) -> np.ndarray:
+    """By mpmath with 60 digits, sample by sample."""
+    with mpmath.workdps(60):
+        a = mpmath.mpc(a)
+        g = mpmath.mpc(r) * mpmath.expm1(a * step) / a
+        kernel = [2 * mpmath.re(g * mpmath.exp(a * step * l)) for l in range(length)]
+    return np.fft.rfft(np.array([float(k) for k in kernel]), 2 * length)
+
+
+@pytest.mark.parametrize(
+    ("a", "step"),
+    [
+        (-1e-300 + 0j, 1.0),
+        (-1e-12 + 1e-9j, 0.1),
+        (-1e-8 + 3j, 0.7),
+        (-0.019 + 0j, 1.0),
+        (-0.021 + 0j, 1.0),
+        (-5e4 + 2e4j, 1.0),
+        (-900.0 + 0j, 1.0),
+        (-1e-3 + 31.4159j, 0.1),
+        (-0.5 - 40j, 0.1),
+    ],
+    ids=str,
+)
+def test_extreme_poles_are_accurate(a, step) -> None:
+    """From a pole at zero to one gone within a sample, at Nyquist, beyond it and in the lower half plane."""
+    system = Diagonal(*(torch.from_numpy(np.array(part)) for part in ([[a]], [[[1 - 2j]]], [[step]])), "zoh")
+    found, wanted = kernel_spectrum(system, 16, 32, torch.float64)[0, 0].numpy(), exact_spectrum(a, 1 - 2j, step, 16)
+    assert np.abs(found - wanted).max() < 1e-11 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("a", [0j, -1e-300 + 0j, -1e-5 + 1e-5j, -1.9 * SMALL + 0j, -2.1 * SMALL + 0j, -3 + 2j, -2000 + 5j], ids=str)
+def test_gain_and_its_derivative_are_accurate(a) -> None:
+    """gain(a) = tanh(a/2)/a at step 1."""
+    poles = torch.from_numpy(np.array([[a]])).requires_grad_()
+    gain = discretize(Diagonal(poles, torch.ones(1, 1, 1).cdouble(), torch.ones(1, 1).double(), "zoh")).gain
+    gain.real.sum().backward()
+    with mpmath.workdps(80):
+        x = mpmath.mpc(a) if abs(a) > 1e-20 else mpmath.mpc(1e-20)
+        value = mpmath.tanh(x / 2) / x
+        slope = (mpmath.sech(x / 2) ** 2 / 2 - mpmath.tanh(x / 2) / x) / x
+    assert abs(gain.item() - complex(value)) < 1e-14 * abs(complex(value))
+    assert abs(poles.grad.item() - complex(slope).conjugate()) < 1e-13
+
+
+def test_single_precision_does_not_cancel_where_little_of_the_kernel_has_passed() -> None:
+    """A mode that falls by 1e-3 over the kernel: the difference of two infinite sums would lose three of seven digits."""
+    system = Diagonal(torch.from_numpy(np.array([[-1e-4 + 2j]])), torch.ones(1, 1, 1).cdouble(), torch.full((1, 1), 0.01).double(), "zoh")
+    for n in (2000, 1500):
+        wanted, found = (kernel_spectrum(system, 1000, n, kind) for kind in (torch.float64, torch.float32))
+        assert (found - wanted).abs().max() < 2e-5 * wanted.abs().max()
+
+
+def test_second_derivatives_are_refused() -> None:
+    system = random_system("zoh")
+    residues = system.residues.clone().requires_grad_()
+    spectrum = kernel_spectrum(system._replace(residues=residues), 8, 16, torch.float64)
+    (gradient,) = torch.autograd.grad(spectrum.abs().sum(), residues, create_graph=True)
+    with pytest.raises(BackendError, match="second derivative of the Cauchy sum"):
+        gradient.abs().sum().backward()
