@@ -1,6 +1,6 @@
 """From two checkpoints to what changed between them, and from many to a history: twin of `analysis`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ssmspec.analysis import AnalysisOptions, Progress, analyze, analyze_layer, pairs_of
@@ -13,6 +13,7 @@ from ssmspec.statespace import StateSpace, untrustworthy
 from ssmspec.statistics import CheckpointAnalysis, LayerSpectrum
 from ssmspec.statistics.changes import CheckpointComparison, LayerComparison, differences, distances_between
 
+ENDS = {"initial": 0, "final": 2}  # names of a training run that stand before and after its steps
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".msgpack", ".eqx")
 
 
@@ -35,10 +36,25 @@ def compare(
     """
     options = options or AnalysisOptions()
     left, right = _systems(before, options), _systems(after, options)
+    return compare_systems((before, left), (after, right), options, by_order=by_order, progress=progress)
+
+
+def compare_systems(
+    before: tuple[Path | str, Sequence[StateSpace]],
+    after: tuple[Path | str, Sequence[StateSpace]],
+    options: AnalysisOptions,
+    *,
+    by_order: bool = False,
+    progress: Progress | None = None,
+) -> CheckpointComparison:
+    """What changed between two versions of some layers, each with the name of where they come from; otherwise as `compare`."""
+    (before_path, left), (after_path, right) = before, after
     pairs = list(zip(left, right, strict=False)) if by_order else _pairs_by_name(left, right)
     if not pairs:
         names = [", ".join(system.name for system in systems[:3]) for systems in (left, right)]
-        raise LayerError(f"{before} and {after} share no layer name ({names[0]}; {names[1]}); --by-order pairs layers by their order")
+        raise LayerError(
+            f"{before_path} and {after_path} share no layer name ({names[0]}; {names[1]}); --by-order pairs layers by their order"
+        )
     backend = options.backend or choose_backend(sum(pairs_of(system, options.points) for pair in pairs for system in pair))
     engine, grid = load_backend(backend), FrequencyGrid.default(options.points)
     layers = []
@@ -48,8 +64,8 @@ def compare(
         layers.append(_compare_layers(a, b, grid, engine, with_skip=options.with_skip))
     matched = ({a.name for a, _ in pairs}, {b.name for _, b in pairs})
     return CheckpointComparison(
-        before=str(before),
-        after=str(after),
+        before=str(before_path),
+        after=str(after_path),
         backend=backend,
         grid=grid,
         matched_by="order" if by_order else "name",
@@ -78,16 +94,22 @@ def _plain(name: str) -> str:
     return name
 
 
-def _differences_in_kind(pairs: Iterable[tuple[StateSpace, StateSpace]]) -> list[str]:
+def _differences_in_kind(pairs: Sequence[tuple[StateSpace, StateSpace]]) -> list[str]:
     notes = []
     for a, b in pairs:
         if a.family != b.family:
             notes.append(f"{a.name} is {a.family} before and {b.family} after")
         if (a.copies, a.modes) != (b.copies, b.modes):
             notes.append(f"{a.name} has {a.copies} x {a.modes} before and {b.copies} x {b.modes} after")
-        if a.assumptions or b.assumptions:
-            notes += [f"assumed for {a.name}: {text}" for text in dict.fromkeys((*a.assumptions, *b.assumptions))]
-    return notes
+    assumed: dict[str, list[str]] = {}
+    for a, b in pairs:
+        for text in dict.fromkeys((*a.assumptions, *b.assumptions)):
+            assumed.setdefault(text, []).append(a.name)
+    return notes + [f"assumed for {_all_or_some(names, len(pairs))}: {text}" for text, names in assumed.items()]
+
+
+def _all_or_some(names: Sequence[str], everything: int) -> str:
+    return f"all {everything} layers" if len(names) == everything > 1 else ", ".join(names)
 
 
 def _compare_layers(a: StateSpace, b: StateSpace, grid: FrequencyGrid, engine: CauchySum, *, with_skip: bool) -> LayerComparison:
@@ -116,7 +138,8 @@ def history(paths: Sequence[Path | str], options: AnalysisOptions | None = None)
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoint files of a folder in natural order of their names; the folder itself where it is one checkpoint of several shards.
+    """The checkpoint files of a folder in natural order of their names, `initial` first and `final` last; the folder itself where it is one
+    checkpoint of several shards.
 
     Raises:
         SsmspecError: none.
@@ -126,4 +149,4 @@ def checkpoints_in(folder: Path) -> list[Path]:
     found = [path for path in folder.iterdir() if path.name.endswith(SUFFIXES) and path.is_file()]
     if not found:
         raise SsmspecError(f"{folder}: a folder without checkpoints; expected files ending in {', '.join(SUFFIXES)}")
-    return sorted(found, key=lambda path: natural_key(path.name))
+    return sorted(found, key=lambda path: (ENDS.get(path.stem, 1), natural_key(path.name)))

@@ -3,7 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,8 @@ import numpy as np
 
 from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.errors import LayerError, NoLayerError
-from ssmspec.families import Detection, LayerTensors, ReadOptions, detect, known_families
+from ssmspec.families import Detection, Family, LayerTensors, ReadOptions, detect, known_families
+from ssmspec.provenance import Attached, attached
 from ssmspec.statespace import StateSpace, untrustworthy
 from ssmspec.statistics import Skipped
 
@@ -32,7 +33,7 @@ def find_layers(checkpoint: Checkpoint, family: str | None = None, options: Read
     if family is not None and family not in families:
         raise LayerError(f"family {family!r} is unknown; choose one of {', '.join(families)}")
     try:
-        detection = detect(checkpoint.tensors, families.values() if family is None else [families[family]])
+        detection = detect(checkpoint.tensors, families.values() if family is None else [_named(families[family])])
     except LayerError as error:
         raise LayerError(f"{checkpoint.path}: {error}") from error
     if detection.layers:
@@ -50,29 +51,68 @@ def find_layers(checkpoint: Checkpoint, family: str | None = None, options: Read
     raise NoLayerError(f"{checkpoint.path}: no {wanted} found: it holds {seen}{advice}")
 
 
+@dataclass(frozen=True, slots=True)
+class ReadLayer:
+    """One layer: its tensors, its state spaces (one, or one for each direction), and later layers that hold the same values."""
+
+    tensors: LayerTensors
+    systems: tuple[StateSpace, ...]
+    twins: tuple[LayerTensors, ...] = ()
+
+
+def _named(family: Family) -> Family:
+    return replace(family, templates=(*family.templates, *family.when_named))
+
+
 def read_systems(checkpoint: Checkpoint, detection: Detection, options: ReadOptions) -> tuple[list[StateSpace], list[Skipped]]:
     """The state spaces of all layers in model order, each distinct one once, and what was left out.
 
     Raises:
         LayerError: every layer contradicts its family; otherwise such a layer is among the skipped.
     """
-    families = known_families(options)
+    layers, skipped = read_layers(checkpoint, detection, options)
+    return [system for layer in layers for system in layer.systems], skipped
+
+
+def read_layers(checkpoint: Checkpoint, detection: Detection, options: ReadOptions) -> tuple[list[ReadLayer], list[Skipped]]:
+    """The layers of a checkpoint in model order, each distinct one once, and what was left out; raises as `read_systems`."""
+    families, weights = known_families(options), attached(checkpoint)
     options = replace(options, config=checkpoint.config)
-    systems: list[StateSpace] = []
+    layers: dict[str, ReadLayer] = {}
     skipped = [Skipped(miss.prefix, miss.describe()) for miss in detection.near_misses]
     problems: list[LayerError] = []
     for layer, original in zip(detection.layers, _originals(detection.layers), strict=True):
         if original != layer.name:
             skipped.append(Skipped(layer.name, f"the same tensors as {original} {SHARED}"))
+            if original in layers:
+                layers[original] = replace(layers[original], twins=(*layers[original].twins, layer))
             continue
         try:
-            systems += families[layer.family].read(layer, options)
+            systems = families[layer.family].read(layer, options)
+            layers[layer.name] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
         except LayerError as error:
             problems.append(error)
             skipped.append(Skipped(layer.name, str(error)))
-    if problems and not systems:
+    if problems and not layers:
         raise LayerError(f"{checkpoint.path}: {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
-    return systems, skipped
+    return list(layers.values()), skipped
+
+
+def _weighted(system: StateSpace, layer: LayerTensors, weights: Attached) -> StateSpace:
+    """The system with the beta weight that the checkpoint has beside its tensors, and a line that says so."""
+    if weights.problem:
+        return replace(system, assumptions=(*system.assumptions, weights.problem))
+    entry = weights.weights.get(system.name)
+    if entry is None:
+        return system
+    if "digest" in entry and entry["digest"] != layer_digest(layer):
+        return replace(
+            system, assumptions=(*system.assumptions, f"{weights.place} describes another version of this layer: its beta is left out")
+        )
+    if system.sobolev is not None:
+        return replace(system, assumptions=(*system.assumptions, f"beta is the layer's own; that in {weights.place} is left out"))
+    text = f"beta is from {weights.place}; the code that this file comes from does not apply it"
+    return replace(system, sobolev=weights.weight(system.name, system.copies), assumptions=(*system.assumptions, text))
 
 
 def _originals(layers: Sequence[LayerTensors]) -> list[str]:
@@ -92,6 +132,11 @@ def _originals(layers: Sequence[LayerTensors]) -> list[str]:
         for index in group:
             originals[index] = layers[group[0]].name
     return originals
+
+
+def layer_digest(layer: LayerTensors) -> str:
+    """A digest of the values of a layer's tensors, in hexadecimal digits."""
+    return _digest(layer).hex()
 
 
 def _digest(layer: LayerTensors) -> bytes:

@@ -15,6 +15,7 @@ from ssmspec.grid import DEFAULT_POINTS, FrequencyGrid
 from ssmspec.layers import find_layers, read_systems, select_layers
 from ssmspec.report.comparison_plots import comparison_figure
 from ssmspec.report.figures import FIGURES, Draw, FigureKind, FrequencyAxis
+from ssmspec.report.figures.initializations import initializations_figure
 from ssmspec.report.figures.style import checked_format, safe_name, save, styled
 from ssmspec.statespace import StateSpace, untrustworthy
 from ssmspec.statistics import LayerSpectrum
@@ -141,12 +142,25 @@ def plot_pair(before: Path, after: Path, output: Path | None = None, *, options:
     return output
 
 
+def plot_initializations(output: Path | None = None, *, options: PlotOptions | None = None, alpha: float = 1.0) -> Path:
+    """Draw the figure `inits` into a file, without it `inits.png` in the current folder; raises as `plot`."""
+    options = options or PlotOptions()
+    if options.with_skip or options.layers:
+        raise SsmspecError("the figure inits shows no layer; leave out --layer and --with-skip")
+    output = output or Path("inits.png")
+    checked_format(output)
+    with styled():
+        save(initializations_figure(_frequency_axis(FIGURES["inits"], options), alpha), output)
+    return output
+
+
 def _drawing(name: str, options: PlotOptions) -> Draw:
     drawn = {key: kind.function for key, kind in FIGURES.items() if kind.function is not None}
     if name not in FIGURES:
         raise SsmspecError(f"figure {name!r} is unknown; choose one of {', '.join(drawn)}")
     if name not in drawn:
-        raise SsmspecError(f"the figure {name} takes two checkpoints; of one, choose {', '.join(drawn)}")
+        takes = "two checkpoints" if name == "compare" else "none"
+        raise SsmspecError(f"the figure {name} takes {takes}; of one checkpoint, choose {', '.join(drawn)}")
     if options.with_skip and not FIGURES[name].skip:
         raise SsmspecError(f"the figure {name} does not depend on D; leave out --with-skip")
     return drawn[name]

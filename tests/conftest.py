@@ -1,9 +1,11 @@
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typing_commands import Type, Typed
 
 from ssmspec.backends import CauchySum, load_backend
 
@@ -32,3 +34,20 @@ def real_checkpoints() -> Callable[[str], Path]:
         return found
 
     return path
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Type:
+    """Runs `ssmspec ...` in the test's own folder and in this process: another one costs a second, and most commands need none."""
+    from ssmspec.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Typed:
+        monkeypatch.setattr(sys, "argv", ["ssmspec", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return Typed(int(stop.value.code or 0), *capsys.readouterr())
+
+    return run

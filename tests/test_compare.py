@@ -182,13 +182,15 @@ def test_a_spoiled_layer_is_compared_with_a_reason(tmp_path: Path) -> None:
 
 
 def test_history_of_a_folder_has_a_row_per_checkpoint(tmp_path: Path) -> None:
-    for step, source in ((0, BEFORE), (2, AFTER), (10, AFTER)):
-        shutil.copy(source, tmp_path / f"step_{step}.safetensors")
+    for name, source in (("initial", BEFORE), ("step_2", AFTER), ("step_10", AFTER), ("final", AFTER)):
+        shutil.copy(source, tmp_path / f"{name}.safetensors")
     document = json.loads(ssmspec("compare", tmp_path, "--json").out)
     jsonschema.validate(document, schema("history-1"))
-    assert [Path(path).name for path in document["checkpoints"]] == ["step_0.safetensors", "step_2.safetensors", "step_10.safetensors"]
+    assert [Path(path).name for path in document["checkpoints"]] == [
+        f"{name}.safetensors" for name in ("initial", "step_2", "step_10", "final")
+    ]
     slopes = [summary["median"] for summary in document["layers"][0]["statistics"]["bias_slope"]]
-    assert slopes[1] == slopes[2] != slopes[0]
+    assert slopes[1] == slopes[2] == slopes[3] != slopes[0]
     assert "step_10" in ssmspec("compare", tmp_path).out
 
 

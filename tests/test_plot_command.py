@@ -31,6 +31,7 @@ from ssmspec.response import impulse_response
 from ssmspec.statespace import StateSpace, bilinear_realization, discrete_poles, discrete_residues
 from ssmspec.statistics import LayerSpectrum
 from ssmspec.statistics.curves import kernel_quantiles, over_copies
+from ssmspec.tuning.initializations import INITIALIZATIONS
 
 S4D, DPLR, S5, LRU, MAMBA = (
     "s4d_trained.safetensors",
@@ -399,8 +400,19 @@ def ssmspec(*arguments: object, cwd: Path) -> Result:
 def test_list_names_every_figure(tmp_path: Path) -> None:
     result = ssmspec("plot", "--list", cwd=tmp_path)
     assert result.code == 0
-    assert [line.split()[0] for line in result.out.splitlines()] == [*DRAWN, "compare"]
+    assert [line.split()[0] for line in result.out.splitlines()] == [*DRAWN, "compare", "inits"]
     assert {"response", "heatmap", "poles", "bias", "energy", "sensitivity", "hankel", "kernel"} <= set(DRAWN)
+
+
+def test_inits_takes_no_checkpoint_and_shows_every_initialization(tmp_path: Path) -> None:
+    result = ssmspec("plot", "inits", "-o", "starts.svg", "--alpha", "3", cwd=tmp_path)
+    assert result.code == 0, result.err
+    text = (tmp_path / "starts.svg").read_text(encoding="utf-8")
+    assert all(f">{name}</text>" in text for name in INITIALIZATIONS)
+    assert "alpha = 3" in text
+    refused = ssmspec("plot", "inits", SAMPLES / LRU, cwd=tmp_path)
+    assert (refused.code, refused.err) == (2, "ssmspec: the figure inits takes no checkpoints, and 1 were given\n")
+    assert ssmspec("plot", "inits", "--layer", "0", cwd=tmp_path).code == 2
 
 
 def test_default_name_is_in_the_current_folder_and_is_named_on_stderr(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ssmspec.checkpoint.tensors import Contents, StoredTensor, problem, short
+from ssmspec.checkpoint.tensors import Contents, Stamp, StoredTensor, problem, short
 
 INDEX_SUFFIX = ".index.json"
 PREFERRED = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
@@ -51,6 +51,7 @@ def read_index(path: Path, read_file: ReadFile) -> tuple[Contents, int]:
     Raises:
         CheckpointError: no weight map, a shard outside the folder or missing, or one that disagrees with the map.
     """
+    files = {path: Stamp.of(path.stat())}
     weight_map = _weight_map(path)
     shards: dict[str, Contents] = {}
     size = 0
@@ -73,11 +74,13 @@ def read_index(path: Path, read_file: ReadFile) -> tuple[Contents, int]:
     first = next(iter(shards.values()))
     config = {key: value for contents in shards.values() for key, value in contents.config.items()}
     notes = tuple(dict.fromkeys(note for contents in shards.values() for note in contents.notes))
-    return Contents(f"{first.container} (sharded)", tensors, config, notes), size
+    for contents in shards.values():
+        files |= contents.files
+    return Contents(f"{first.container} (sharded)", tensors, config, notes, files), size
 
 
 def _weight_map(path: Path) -> dict[str, str]:
-    data = _load_json(path)
+    data = load_json(path)
     weight_map = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise problem(path, 'an index without a "weight_map" of tensor names to shard files; fetch it again')
@@ -95,13 +98,18 @@ def read_config(path: Path, given: Path) -> tuple[dict[str, object], tuple[str, 
     if not (given != path or is_index(path) or path.name in PREFERRED) or not config.is_file():
         return {}, ()
     try:
-        data = _load_json(config)
+        data = load_json(config)
     except (OSError, ValueError, RecursionError) as error:
         return {}, (f"config.json left out: {short(' '.join(str(error).split()))}",)
     return (data, ()) if isinstance(data, dict) else ({}, ("config.json left out: it is no JSON object",))
 
 
-def _load_json(path: Path) -> Any:
+def load_json(path: Path) -> Any:
+    """The content of a small JSON file.
+
+    Raises:
+        CheckpointError, OSError, ValueError: no regular file, too long, unreadable, or no JSON.
+    """
     if not path.is_file():  # opening a pipe would wait for ever
         raise problem(path, "no regular file; check the path")
     with path.open("rb") as file:

@@ -2,7 +2,9 @@
 
 import codecs
 import json
+import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 from ssmspec.checkpoint.archive import Archive
@@ -12,7 +14,7 @@ from ssmspec.checkpoint.folders import choose, is_index, read_config, read_index
 from ssmspec.checkpoint.naming import natural_key
 from ssmspec.checkpoint.npz import read_npz
 from ssmspec.checkpoint.safetensors import read_safetensors
-from ssmspec.checkpoint.tensors import Checkpoint, Contents, problem, short
+from ssmspec.checkpoint.tensors import Checkpoint, Contents, Stamp, problem, short
 from ssmspec.checkpoint.torch_files import read_pickle, read_torch_legacy, read_torch_zip, root_pickle
 from ssmspec.errors import CheckpointError
 
@@ -72,11 +74,16 @@ def _open(given: Path) -> Checkpoint:
         contents, size = _read_file(path)
     config, more = read_config(path, given)
     tensors = {name: contents.tensors[name] for name in sorted(contents.tensors, key=natural_key)}
-    return Checkpoint(given, contents.container, size, tensors, {**contents.config, **config}, (*notes, *contents.notes, *more))
+    notes = (*notes, *contents.notes, *more)
+    return Checkpoint(given, contents.container, size, tensors, {**contents.config, **config}, notes, contents.files)
 
 
 def _read_file(path: Path) -> tuple[Contents, int]:
     status = path.stat()
+    return replace(_read(path, status), files={path: Stamp.of(status)}), status.st_size
+
+
+def _read(path: Path, status: os.stat_result) -> Contents:
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a socket, pipe or device"
         raise problem(path, f"{kind}, expected a regular file; give a checkpoint file")
@@ -86,8 +93,8 @@ def _read_file(path: Path) -> tuple[Contents, int]:
     with path.open("rb", buffering=0) as file:  # unbuffered: an archive is read in many small places
         head = file.read(HEAD)
         if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-            return _read_zip(path, Archive(path, file, size)), size
-    return _read_plain(path, head, size), size
+            return _read_zip(path, Archive(path, file, size))
+    return _read_plain(path, head, size)
 
 
 def _read_zip(path: Path, archive: Archive) -> Contents:

@@ -32,7 +32,7 @@ def read_safetensors(path: Path, size: int) -> Contents:
     Raises:
         CheckpointError: truncated, overlong, not JSON, entries of wrong type, bytes outside the file, overlapping or unclaimed.
     """
-    header, base = _header(path, size)
+    header, base = read_header(path, size)
     metadata = header.pop(METADATA, None)
     if metadata is not None and not (isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())):
         raise problem(path, f"safetensors {METADATA} must map names to strings; write the file again")
@@ -41,7 +41,12 @@ def read_safetensors(path: Path, size: int) -> Contents:
     return Contents("safetensors", tensors, {METADATA: metadata} if metadata else {})
 
 
-def _header(path: Path, size: int) -> tuple[dict[str, Any], int]:
+def read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
+    """The header, its entries unchecked, and the byte where the tensors begin.
+
+    Raises:
+        CheckpointError: no header, or one that is cut, overlong or no JSON object.
+    """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > MAX_HEADER:

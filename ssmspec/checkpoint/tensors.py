@@ -1,6 +1,7 @@
 """What a checkpoint consists of: named tensors that know where their bytes are, and read them only when asked."""
 
 import math
+import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -192,6 +193,19 @@ def _decode(raw: NDArray[np.uint8], dtype: "np.dtype[np.generic]", flags: frozen
 
 
 @dataclass(frozen=True, slots=True)
+class Stamp:
+    """What tells that a file was changed: its size [bytes] and the time of its last change [ns]."""
+
+    size: int
+    modified: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "Stamp":
+        """The stamp of a file that was looked at."""
+        return cls(status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
     """What the reader of one container found in one file; names are final, their order is not."""
 
@@ -199,6 +213,7 @@ class Contents:
     tensors: Mapping[str, StoredTensor]
     config: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    files: Mapping[Path, Stamp] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +228,7 @@ class Checkpoint:
         tensors: by dotted name, in natural order ("blocks.10" after "blocks.2").
         config: config.json of the folder, or what the file itself says under hyper_parameters, config, args; plain values only.
         notes: what was left out or is odd, in plain words.
+        files: the files that hold the tensors, and their index, as they were when they were opened.
     """
 
     path: Path
@@ -221,3 +237,4 @@ class Checkpoint:
     tensors: Mapping[str, StoredTensor]
     config: Mapping[str, object]
     notes: tuple[str, ...]
+    files: Mapping[Path, Stamp] = field(default_factory=dict)

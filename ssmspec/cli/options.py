@@ -28,6 +28,15 @@ class LruConvention(StrEnum):
     pre_update = "pre-update"
 
 
+class BetaConvention(StrEnum):
+    lra = "lra"
+    paper = "paper"
+    angular = "angular"
+    denoising = "denoising"
+    waves = "waves"
+    causal = "causal"
+
+
 class ResidueName(StrEnum):
     unit = "unit"
     rms = "rms"
@@ -60,12 +69,20 @@ MapFile = Annotated[
     Path | None,
     typer.Option("--map", help="A TOML file that says how the tensors of an unknown layout are to be read.", show_default=False),
 ]
-Backend = Annotated[str | None, typer.Option("--backend", help="Engine: reference or cpu. Default: by the size of the work.")]
+Backend = Annotated[
+    str | None, typer.Option("--backend", help="Engine: reference, cpu or gpu. Default: reference or cpu, by the size of the work.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 LayerNames = Annotated[list[str] | None, typer.Option("--layer", help="Only these layers: exact name, glob, or index. May be repeated.")]
 Points = Annotated[int, typer.Option("--points", min=16, help="Points of the log-spaced grid of theta.")]
+Layout = Annotated[
+    str | None, typer.Option("--layout", help="Axes of the data: B sequences, L samples, C channels, such as BLC.", show_default=False)
+]
+Segment = Annotated[
+    int | None, typer.Option("--segment", min=16, help="Samples of a segment of the spectral estimate; default: by the length of the data.")
+]
 SampleRate = Annotated[float | None, typer.Option("--sample-rate", help="Samples per second: frequencies in Hz, times in s.")]
 WithSkip = Annotated[bool, typer.Option("--with-skip", help="Include the skip connection D.")]
 Linoss = Annotated[LinossScheme | None, typer.Option("--linoss-scheme", help="Which scheme a LinOSS layer was trained with, im or imex.")]

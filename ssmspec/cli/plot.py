@@ -36,8 +36,9 @@ def _list_figures(wanted: bool) -> None:
 def plot(
     figure: Annotated[str, typer.Argument(metavar="FIGURE", help="Which figure; --list names them.", show_default=False)],
     checkpoints: Annotated[
-        list[Path], typer.Argument(metavar="CKPT", help="Checkpoint file or folder; the figure compare takes two.", show_default=False)
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="CKPT", help="Checkpoint file or folder; the figure compare takes two, inits none.", show_default=False),
+    ] = None,
     layer: LayerNames = None,
     output: Annotated[
         Path | None,
@@ -55,6 +56,7 @@ def plot(
     sample_rate: Annotated[float | None, typer.Option("--sample-rate", help="Samples per second: frequencies in Hz.")] = None,
     points: Annotated[int, typer.Option("--points", min=16, help="Points of the log-spaced grid.")] = 1024,
     with_skip: WithSkip = False,
+    alpha: Annotated[float, typer.Option("--alpha", help="Of the figure inits: factor on Im of the poles.")] = 1.0,
     list_figures: Annotated[
         bool, typer.Option("--list", callback=_list_figures, is_eager=True, help="List the figures with a line each.")
     ] = False,
@@ -68,7 +70,7 @@ def plot(
     Response, energy, sensitivity, hankel and kernel show one layer; heatmap, poles and bias show all, or those of --layer.
     """
     check_sample_rate(sample_rate)
-    from ssmspec.plotting import PlotOptions, plot_pair
+    from ssmspec.plotting import PlotOptions, plot_initializations, plot_pair
     from ssmspec.plotting import plot as draw
     from ssmspec.report.progress import LayerProgress
 
@@ -82,9 +84,14 @@ def plot(
         axis=None if axis is None else axis.value,
         sample_rate=sample_rate,
     )
-    wanted = 2 if figure == "compare" else 1
+    checkpoints = checkpoints or []
+    wanted = {"compare": 2, "inits": 0}.get(figure, 1)
     if len(checkpoints) != wanted:
-        raise SsmspecError(f"the figure {figure} takes {wanted} checkpoint{'s' * (wanted - 1)}, and {len(checkpoints)} were given")
+        count = f"{wanted or 'no'} checkpoint{'' if wanted == 1 else 's'}"
+        raise SsmspecError(f"the figure {figure} takes {count}, and {len(checkpoints)} were given")
+    if figure == "inits":
+        message(f"wrote {plot_initializations(output, options=options, alpha=alpha)}")
+        return
     if figure == "compare":
         message(f"wrote {plot_pair(checkpoints[0], checkpoints[1], output, options=options)}")
         return

@@ -111,7 +111,10 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     z, r = _modes(A, step, scheme)
     expected = np.where(z.imag < 0, z.conj(), z).reshape(-1)
     if not np.allclose(expected, system.poles[0], rtol=1e-6, atol=0):
-        raise LayerError(f"layer {layer.name}: its poles are not those of LinOSS-{scheme.upper()} oscillators any more")
+        raise LayerError(
+            f"layer {layer.name}: its poles are not those of LinOSS-{scheme.upper()} oscillators any more, "
+            "whose frequency and decay both follow from one A_diag"
+        )
     loose = A == 0  # no residue to divide by
     with np.errstate(divide="ignore", invalid="ignore"):
         C = np.where(loose, layer.complex_array("C"), 2 * system.C[0, :, :P] / r[0])

@@ -26,7 +26,8 @@ from ssmspec.families.parameterization import (
     untile,
 )
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
-from ssmspec.statespace import ComplexArray, Sobolev, StateSpace
+from ssmspec.sobolev import Sobolev
+from ssmspec.statespace import ComplexArray, StateSpace
 
 _SHARED = {
     "A_real": Slot("kernel.A_real", "S N"),
@@ -164,6 +165,7 @@ FREQBIAS_BLOCK = Family(
     title="FreqBias S4D block with a trainable beta",
     source="AnnanYu/FreqBiasSSM, src/models/sequence/modules/s4block.py; arXiv 2410.02035",
     templates=(_SHARED | {"s": Slot("s", "skip H")},),
+    when_named=(_SHARED,),
     read=read,
     write=write,
     absent=("kernel.B", "kernel.P"),

@@ -139,6 +139,7 @@ class Family:
         write: the inverse: the values that every stored tensor must have for the given systems, by role, in float64 or complex128.
         absent: name ends whose presence under the same prefix means that this is another family.
         not_under: last words that a prefix must not have, because another template of the family ends with them.
+        when_named: layouts that only count where the user names the family, because they are also what is left of another one.
         hints: last words of a layer name that make people expect this family.
         selective: the layer is linear only at an operating point.
         match: glob of the prefixes that it may claim; such a family goes before those without, and must find a layer.
@@ -152,6 +153,7 @@ class Family:
     write: Callable[[LayerTensors, Sequence[StateSpace], ReadOptions], dict[str, npt.NDArray[Any]]]
     absent: tuple[str, ...] = ()
     not_under: tuple[str, ...] = ()
+    when_named: tuple[Template, ...] = ()
     hints: tuple[str, ...] = ()
     selective: bool = False
     match: str | None = None

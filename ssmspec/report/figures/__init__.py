@@ -51,6 +51,7 @@ FIGURES: dict[str, FigureKind] = {
         FigureKind("hankel", "Hankel singular values of one layer and the 1 % line", "one", hankel_figure),
         FigureKind("kernel", "eigenvalues of T^T T against quantiles of |H|^2 as the kernel grows", "one", kernel_figure),
         FigureKind("compare", "two checkpoints over each other", "any", None, _SAMPLED, skip=True),
+        FigureKind("inits", "poles and |H| of every initialization; takes no checkpoint", "any", None, _SAMPLED),
     )
 }
 

@@ -72,13 +72,14 @@ def draw_poles(axes: Axes, shown: PoleSet) -> None:
         "z": "poles on the unit disk (upper half)",
         "rates": "decay rates (all poles are real)",
     }
-    _draw(axes, shown)
-    axes.set_xlabel(_labels(shown)[0])
-    axes.set_ylabel(_labels(shown)[1])
+    draw_plane(axes, shown)
+    axes.set_xlabel(plane_labels(shown)[0])
+    axes.set_ylabel(plane_labels(shown)[1])
     axes.set_title(titles[shown.plane], fontsize=LABEL)
 
 
-def _labels(shown: PoleSet) -> tuple[str, str]:
+def plane_labels(shown: PoleSet) -> tuple[str, str]:
+    """What stands along the two axes."""
     if shown.plane == "s":
         return "Re a [1/model time]", "Im a [rad/model time]"
     if shown.plane == "z":
@@ -86,7 +87,8 @@ def _labels(shown: PoleSet) -> tuple[str, str]:
     return "-Re a [1/model time]" if shown.continuous else "|z|", "poles"
 
 
-def _draw(axes: Axes, shown: PoleSet, *, size: float = 9, bars: int = 40) -> None:
+def draw_plane(axes: Axes, shown: PoleSet, *, size: float = 9, bars: int = 40) -> None:
+    """The points or bars of one of the three pictures, without labels."""
     light_grid(axes)
     if shown.plane == "rates":
         _draw_rates(axes, np.abs(_thin(shown.poles).real), bars)
@@ -128,12 +130,12 @@ def _small_multiples(sets: list[PoleSet], title: str) -> Figure:
     figure = new_figure(max(5.5, 2.1 * columns + 0.6), height * rows + 1.1)
     grid = figure.subplots(rows, columns, sharex=same, sharey=same, squeeze=False)
     for axes, shown in zip(grid.flat, sets, strict=False):
-        _draw(axes, shown, size=4, bars=20)
+        draw_plane(axes, shown, size=4, bars=20)
         axes.set_title(_panel_name(shown.name), fontsize=SMALL - 1)
         axes.tick_params(labelsize=SMALL - 1)
         if not same:
-            axes.set_xlabel(_labels(shown)[0], fontsize=SMALL - 1)
-            axes.set_ylabel(_labels(shown)[1], fontsize=SMALL - 1)
+            axes.set_xlabel(plane_labels(shown)[0], fontsize=SMALL - 1)
+            axes.set_ylabel(plane_labels(shown)[1], fontsize=SMALL - 1)
     for axes in grid.flat[len(sets) :]:
         axes.remove()
     if same:
@@ -153,7 +155,7 @@ def _panel_name(name: str) -> str:
 
 def _label_outside(figure: Figure, grid: np.ndarray, sets: list[PoleSet]) -> None:
     """Labels once for all; ticks also below the last panel of a column that ends early."""
-    across, up = _labels(sets[0])
+    across, up = plane_labels(sets[0])
     figure.supxlabel(across, fontsize=LABEL)
     figure.supylabel(up, fontsize=LABEL)
     columns = grid.shape[1]

@@ -7,15 +7,15 @@ import io
 import os
 import stat
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import IO
 
 from ssmspec.errors import SsmspecError
+from ssmspec.writing.replacing import new_file
 
 
 class Kind(Enum):
@@ -25,6 +25,7 @@ class Kind(Enum):
     arrays = (".npz",)
     picture = (".png", ".svg", ".pdf")
     rules = (".toml",)
+    provenance = (".ssmspec.json",)
 
 
 def refuse_precious(target: Path, kind: Kind) -> None:
@@ -35,8 +36,8 @@ def refuse_precious(target: Path, kind: Kind) -> None:
     """
     if str(target) == "-":
         raise SsmspecError("cannot write '-': it is no file name; give one, or /dev/stdout")
-    status = _status(target)
-    if status is None or _is_stream(status):
+    status = look_up(target)
+    if status is None or is_stream(status):
         return
     if stat.S_ISDIR(status.st_mode):
         raise SsmspecError(f"cannot write {target}: it is a folder; name a file")
@@ -49,7 +50,13 @@ def refuse_precious(target: Path, kind: Kind) -> None:
         )
 
 
-_ARTICLES = {Kind.table: "a table", Kind.arrays: "a file of arrays", Kind.picture: "a picture", Kind.rules: "a rules file"}
+_ARTICLES = {
+    Kind.table: "a table",
+    Kind.arrays: "a file of arrays",
+    Kind.picture: "a picture",
+    Kind.rules: "a rules file",
+    Kind.provenance: "a sidecar",
+}
 
 
 @contextmanager
@@ -62,30 +69,15 @@ def whole_file(target: Path, kind: Kind) -> Iterator[IO[bytes]]:
         SsmspecError: as `refuse_precious`; the folder does not exist or cannot be written, or the disk is full.
     """
     refuse_precious(target, kind)
-    status = _status(target)
-    if status is not None and _is_stream(status):
+    status = look_up(target)
+    if status is not None and is_stream(status):
         buffer = io.BytesIO()
         yield buffer
         _write_through(target, status, buffer.getvalue())
         return
     target = Path(os.path.realpath(target))
-    try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".partial")
-    except OSError as error:
-        raise SsmspecError(f"cannot write {target}: {error.strerror or error}; choose a folder that exists and can be written") from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(_usual_mode(target))
-        temporary.replace(target)
-    except OSError as error:
-        raise SsmspecError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+    with new_file(target, _usual_mode(target)) as file:
+        yield file
 
 
 def printable(text: str) -> str:
@@ -93,7 +85,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-def _status(target: Path) -> os.stat_result | None:
+def look_up(target: Path) -> os.stat_result | None:
+    """The status of what a path leads to; None if there is nothing.
+
+    Raises:
+        SsmspecError: a name that cannot be looked up.
+    """
     try:
         return target.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -106,7 +103,7 @@ def _shortened(target: Path) -> str:
     return str(target) if len(str(target)) <= 120 else f"{str(target)[:117]}..."
 
 
-def _is_stream(status: os.stat_result) -> bool:
+def is_stream(status: os.stat_result) -> bool:
     """Character devices, pipes and sockets, and standard output whatever it is connected to."""
     if stat.S_ISCHR(status.st_mode) or stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
         return True
@@ -137,7 +134,7 @@ def _write_through(target: Path, status: os.stat_result, content: bytes) -> None
 
 def _replaceable(existing: Path, kind: Kind) -> bool:
     """Whether a file is of the kind, by its suffix, and where weights may have that suffix by its content."""
-    if existing.suffix.lower() not in kind.value:
+    if not existing.name.lower().endswith(kind.value):
         return False
     try:
         if kind is Kind.arrays:

@@ -1,0 +1,181 @@
+"""The command `retune`: change the frequency bias of a checkpoint and write it back."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ssmspec.cli.app import app
+from ssmspec.cli.options import AsJson, Backend, BetaConvention, FamilyName, LayerNames, Layout, Segment, reads_checkpoints
+from ssmspec.cli.run import echo, message
+from ssmspec.errors import SsmspecError
+
+if TYPE_CHECKING:
+    from ssmspec.families import ReadOptions
+    from ssmspec.retune import RetunePlan
+    from ssmspec.tuning.recipe import Matching
+
+# the keys of `ssmspec.tuning.initializations.INITIALIZATIONS`, whose module is too heavy for --help; a test compares them
+STARTS = ("s4d-lin", "s4d-inv", "s4d-legs", "s4d-real", "fout", "random", "s5-hippo", "dfout", "lru-ring")
+
+
+@app.command()
+@reads_checkpoints()
+def retune(
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(metavar="[CKPT]", help="Checkpoint; default: the only one in the current folder.", show_default=False),
+    ] = None,
+    alpha: Annotated[float | None, typer.Option("--alpha", help="Factor on Im of every pole.", show_default=False)] = None,
+    beta: Annotated[float | None, typer.Option("--beta", help="Exponent of a Sobolev weight.", show_default=False)] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write; default: <stem>.retuned<suffix>.", show_default=False)
+    ] = None,
+    alpha_real: Annotated[float, typer.Option("--alpha-real", help="Factor on Re of every pole.")] = 1.0,
+    step_scale: Annotated[float, typer.Option("--step-scale", help="Factor on the step Delta; also for real poles.")] = 1.0,
+    preserve_gain: Annotated[bool, typer.Option("--preserve-gain", help="Change C so that every |g_n| stays.")] = False,
+    diagonalize: Annotated[bool, typer.Option("--diagonalize", help="Turn low-rank layers into diagonal ones first.")] = False,
+    max_diagonalize_error: Annotated[float, typer.Option("--max-diagonalize-error", min=0, help="Largest median error accepted.")] = 0.05,
+    beta_convention: Annotated[
+        BetaConvention | None,
+        typer.Option("--beta-convention", help="Default: lra where the layer stores beta, else that of the file, or paper."),
+    ] = None,
+    theta_ref: Annotated[
+        float | None, typer.Option("--theta-ref", help="Knee of angular and causal [rad/sample].", show_default=False)
+    ] = None,
+    sequence_length: Annotated[
+        int | None, typer.Option("--sequence-length", min=1, help="L of denoising and waves [samples].", show_default=False)
+    ] = None,
+    bake: Annotated[bool, typer.Option("--bake", help="Refit C so that code without beta has the weighted response.")] = False,
+    max_bake_error: Annotated[float, typer.Option("--max-bake-error", min=0, help="Largest median error accepted.")] = 0.2,
+    reinit: Annotated[
+        str | None, typer.Option("--reinit", help=f"Start anew: {', '.join(STARTS)}; 'ssmspec plot inits' draws them.")
+    ] = None,
+    init_b: Annotated[str | None, typer.Option("--init-b", help="Draw of B with --reinit; default: the family's own.")] = None,
+    init_c: Annotated[str | None, typer.Option("--init-c", help="Draw of C with --reinit; default: the family's own.")] = None,
+    step_min: Annotated[float, typer.Option("--step-min", help="Smallest Delta drawn by --reinit.")] = 1e-3,
+    step_max: Annotated[float, typer.Option("--step-max", help="Largest Delta drawn by --reinit.")] = 1e-1,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of every random draw.")] = 0,
+    match_spectrum: Annotated[
+        str | None,
+        typer.Option(
+            "--match-spectrum", metavar="DATA", help="Fit |H|^2 to the spectrum of these signals; first layer unless --layer all."
+        ),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="With --match-spectrum: match the cross-spectrum with these.", show_default=False)
+    ] = None,
+    segment: Segment = None,
+    layout: Layout = None,
+    layer: LayerNames = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; write nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace another file.")] = False,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Replace the input.")] = False,
+    as_json: AsJson = False,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write a PNG of before and after per layer into this folder.")] = None,
+    backend: Backend = None,
+    family: FamilyName = None,
+    *,
+    reading: "ReadOptions",
+) -> None:
+    """Change alpha, beta, the step or the initialization of trained layers, and write the file back in its own format.
+
+    Tensors that the change does not touch stay as they are, byte for byte. The input is never changed without --in-place.
+    """
+    from ssmspec.retune import RetuneOptions, default_target, only_checkpoint, plan_retune
+    from ssmspec.tuning.recipe import Recipe, Weighting
+    from ssmspec.tuning.reinitialization import Reinitialization
+    from ssmspec.tuning.scaling import Scaling
+
+    if plot is not None:
+        from ssmspec.report.figures.style import made_folder
+
+        made_folder(plot)
+    if in_place and output is not None:
+        raise SsmspecError(f"--in-place writes to the input, and -o {output} names another file; give one of them")
+    if beta is None and (bake or beta_convention or theta_ref is not None or sequence_length is not None):
+        raise SsmspecError("--bake, --beta-convention, --theta-ref and --sequence-length belong to --beta; give it too")
+    if reinit is None and (init_b or init_c):
+        raise SsmspecError("--init-b and --init-c belong to --reinit; give it too")
+    start = None
+    if reinit is not None:
+        start = Reinitialization(
+            name=reinit, alpha=1.0 if alpha is None else alpha, seed=seed, step=(step_min, step_max), inputs=init_b, outputs=init_c
+        )
+    if match_spectrum is None and (target is not None or layout is not None or segment is not None):
+        raise SsmspecError("--target, --layout and --segment belong to --match-spectrum; give it too")
+    recipe = Recipe(
+        matching=None if match_spectrum is None else _matching(match_spectrum, target, layout, segment, seed),
+        scaling=Scaling(1.0 if alpha is None else alpha, alpha_real, step_scale, preserve_gain),
+        start=start,
+        weighting=None
+        if beta is None
+        else Weighting(
+            beta=beta,
+            convention=None if beta_convention is None else beta_convention.value,
+            theta_ref=theta_ref,
+            length=sequence_length,
+            bake=bake,
+            max_bake_error=max_bake_error,
+        ),
+        diagonalize=diagonalize,
+        max_diagonalize_error=max_diagonalize_error,
+    )
+    layers = layer or ([] if match_spectrum is None else ["first"])
+    options = RetuneOptions(layers=tuple("0" if name == "first" else name for name in layers if name != "all"), family=family, read=reading)
+    if checkpoint is None:
+        checkpoint = only_checkpoint(Path(), options)
+        message(f"retuning {checkpoint}, the only checkpoint here")
+    plan = plan_retune(checkpoint, recipe, options)
+    place = None if dry_run or plan.changes_nothing else checkpoint if in_place else output or default_target(checkpoint)
+    _carry_out(plan, place, force=force, in_place=in_place, as_json=as_json, plot=plot, backend=backend)
+
+
+def _matching(data: str, target: str | None, layout: str | None, segment: int | None, seed: int) -> "Matching":
+    from ssmspec.tuning.recipe import Matching
+    from ssmspec.tuning.signals import read_signals
+    from ssmspec.tuning.spectra import cross_spectrum, power_spectrum
+
+    signals = read_signals(data, layout=layout)
+    if target is None:
+        return Matching(spectrum=power_spectrum(signals, segment=segment), source=data, seed=seed)
+    return Matching(
+        spectrum=cross_spectrum(signals, read_signals(target, layout=layout), segment=segment), source=f"{data} with {target}", seed=seed
+    )
+
+
+def _carry_out(
+    plan: "RetunePlan", target: Path | None, *, force: bool, in_place: bool, as_json: bool, plot: Path | None, backend: str | None
+) -> None:
+    from ssmspec.analysis import AnalysisOptions
+    from ssmspec.comparison import compare_systems
+    from ssmspec.report.documents import to_json
+    from ssmspec.report.progress import LayerProgress
+    from ssmspec.report.retuning import retune_document, retune_text
+    from ssmspec.report.tables import console
+    from ssmspec.retune import write_retuned
+
+    after = [layer.after for layer in plan.layers]
+    if target is not None:
+        after, notes = write_retuned(plan, target, command=shlex.join(["ssmspec", *sys.argv[1:]]), replace_target=force, in_place=in_place)
+        for note in notes:
+            message(note)
+    with LayerProgress("compare") as progress:
+        found = compare_systems(
+            (plan.checkpoint.path, [layer.before for layer in plan.layers]),
+            (target or "(not written)", after),
+            AnalysisOptions(backend=backend),
+            progress=progress,
+        )
+    if as_json:
+        echo(to_json(retune_document(plan, found, target)))
+    else:
+        console().print(retune_text(plan, found, target), highlight=False)
+    if plot is not None:
+        from ssmspec.report.comparison_plots import plot_comparison
+        from ssmspec.report.retuning_plots import plot_matches
+
+        written = plot_comparison(found, plot) + plot_matches(plan, plot)
+        message(f"wrote {len(written)} pictures: {written[0]}, ...")

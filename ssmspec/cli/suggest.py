@@ -1,0 +1,70 @@
+"""The command `suggest`: numbers to start from, from the data that a layer will see."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ssmspec.cli.app import app
+from ssmspec.cli.options import AsJson, BetaConvention, FamilyName, LayerNames, Layout, Segment, reads_checkpoints
+from ssmspec.cli.run import echo
+from ssmspec.errors import SsmspecError
+
+if TYPE_CHECKING:
+    from ssmspec.families import ReadOptions
+    from ssmspec.tuning.suggestion import StartingLayer
+
+
+@app.command()
+@reads_checkpoints()
+def suggest(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Signals: .npy, .npz, .wav or .csv; FILE:NAME picks an array or a column.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="Suggest for this checkpoint's layer; default: a new S4D-Lin layer.")
+    ] = None,
+    layer: LayerNames = None,
+    modes: Annotated[int, typer.Option("--modes", min=1, help="Stored modes of the new layer.")] = 32,
+    step_min: Annotated[float, typer.Option("--step-min", help="Smallest Delta of the new layer.")] = 1e-3,
+    step_max: Annotated[float, typer.Option("--step-max", help="Largest Delta of the new layer.")] = 1e-1,
+    memory: Annotated[
+        float | None, typer.Option("--memory", help="Samples that the slowest mode shall have; default: correlation time of the data.")
+    ] = None,
+    beta_convention: Annotated[BetaConvention, typer.Option("--beta-convention", help="Of the beta weight.")] = BetaConvention.lra,
+    theta_ref: Annotated[float | None, typer.Option("--theta-ref", help="Knee of angular and causal [rad/sample].")] = None,
+    sequence_length: Annotated[int | None, typer.Option("--sequence-length", min=1, help="L of denoising and waves [samples].")] = None,
+    segment: Segment = None,
+    layout: Layout = None,
+    as_json: AsJson = False,
+    family: FamilyName = None,
+    *,
+    reading: "ReadOptions",
+) -> None:
+    """Suggest beta, the range of alpha and the step for data, each with its source and its uncertainty."""
+    from ssmspec.report.documents import to_json
+    from ssmspec.report.suggestions import suggestion_document, suggestion_text
+    from ssmspec.report.tables import console
+    from ssmspec.tuning.signals import read_signals
+    from ssmspec.tuning.spectra import power_spectrum
+    from ssmspec.tuning.suggestion import StartingLayer, SuggestSettings
+    from ssmspec.tuning.suggestion import suggest as run
+
+    if checkpoint is None and layer:
+        raise SsmspecError("--layer belongs to --checkpoint; give it too, or leave --layer out")
+    if theta_ref is not None and beta_convention.value not in ("angular", "causal"):
+        raise SsmspecError(f"--theta-ref has no meaning for the convention {beta_convention.value}; leave it out")
+    settings = SuggestSettings(beta_convention.value, theta_ref, sequence_length, memory)
+    start = StartingLayer.s4d_lin(modes, (step_min, step_max)) if checkpoint is None else _stored(checkpoint, layer, reading, family)
+    found = run(power_spectrum(read_signals(data, layout=layout), segment=segment), start, settings)
+    if as_json:
+        echo(to_json(suggestion_document(found, data)))
+    else:
+        console().print(suggestion_text(found, data), highlight=False)
+
+
+def _stored(checkpoint: Path, layer: list[str] | None, reading: "ReadOptions", family: str | None) -> "StartingLayer":
+    from ssmspec.layers import load_system
+    from ssmspec.tuning.suggestion import StartingLayer
+
+    if layer and len(layer) > 1:
+        raise SsmspecError(f"suggestions are for one layer, and --layer was given {len(layer)} times; choose one")
+    return StartingLayer.of(load_system(checkpoint, layer[0] if layer else "0", reading, family))

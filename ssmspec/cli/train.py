@@ -1,0 +1,212 @@
+"""The command `train`."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ssmspec.cli.app import app
+from ssmspec.cli.options import AsJson, BetaConvention
+from ssmspec.cli.run import echo, message
+from ssmspec.errors import SsmspecError
+
+if TYPE_CHECKING:
+    from ssmspec.training.folder import RunConfig
+
+
+@app.command()
+def train(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="waves or denoise.", show_default=False)],
+    alpha: Annotated[
+        str | None, typer.Option("--alpha", help="Factor on Im of the initial poles: 10, or 10*pi, pi/3.", show_default=False)
+    ] = None,
+    beta: Annotated[float | None, typer.Option("--beta", help="Exponent of a Sobolev weight.", show_default=False)] = None,
+    beta_convention: Annotated[
+        BetaConvention | None, typer.Option("--beta-convention", help="Which weight; default: that of the preset.", show_default=False)
+    ] = None,
+    theta_ref: Annotated[
+        float | None, typer.Option("--theta-ref", help="Knee of angular and causal [rad/sample].", show_default=False)
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option("--init", help="Initial poles: own (of the task), s4d-lin, s4d-inv, ...; default: own.", show_default=False),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of every random draw; default: 0.", show_default=False)] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimizer steps.", show_default=False)] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate of what has no other.", show_default=False)] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting of config.toml, in TOML. May be repeated.")
+    ] = None,
+    preset: Annotated[str, typer.Option("--preset", help="small (seconds) or paper (the published settings).")] = "small",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = "cpu",
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, help="Of torch; default: 1, the fastest for small, and all for paper.", show_default=False),
+    ] = None,
+    closed_form: Annotated[bool, typer.Option("--closed-form", help="denoise: solve the least squares instead of training.")] = False,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            "--sweep", help='Many runs: "alpha=0.1,1,10 beta=-1,0,1", or published, the settings of the paper.', show_default=False
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs per setting of a sweep.")] = 1,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default: TASK-alphaA-betaB-seedS here.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the run in the folder.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a small model with a chosen frequency bias, and measure the bias before, during and after.
+
+    The run folder has config.toml, metrics.jsonl, checkpoints that the other commands read, pictures and a README.md.
+    """
+    from ssmspec.training.folder import RunConfig, find_task
+    from ssmspec.training.run import all_threads, checked_device, environment
+    from ssmspec.training.task import changed
+
+    if resume and force:
+        raise SsmspecError("--resume goes on with a run and --force replaces it; give one of them")
+    kind = find_task(task)
+    given = _given(alpha, beta, beta_convention, theta_ref, init, seed, steps, lr) | _assignments(setting or ())
+    config = RunConfig(
+        task=task,
+        preset=preset,
+        settings=changed(kind.preset(preset), given),
+        device=checked_device(device),
+        threads=threads or (1 if preset == "small" else all_threads()),
+        closed_form=closed_form,
+        command=shlex.join(["ssmspec", *sys.argv[1:]]),
+        environment=environment(),
+    )
+    if closed_form and kind.solve is None:
+        raise SsmspecError(f"{task} has no closed form; leave --closed-form out")
+    if sweep is None and seeds > 1:
+        raise SsmspecError("--seeds belongs to --sweep; give --seed for one run")
+    name = (
+        f"{task}-sweep" if sweep else f"{task}-alpha{config.settings.alpha:.6g}-beta{config.settings.beta:.6g}-seed{config.settings.seed}"
+    )
+    _start(config, out or Path(name), given, sweep, seeds, resume=resume, force=force, as_json=as_json)
+
+
+def _given(
+    alpha: str | None,
+    beta: float | None,
+    convention: BetaConvention | None,
+    theta_ref: float | None,
+    init: str | None,
+    seed: int | None,
+    steps: int | None,
+    lr: float | None,
+) -> dict[str, Any]:
+    """The settings that have options of their own, where given."""
+    from ssmspec.training.sweep import parse_number
+
+    named = {
+        "alpha": None if alpha is None else parse_number(alpha),
+        "beta": beta,
+        "beta_convention": None if convention is None else convention.value,
+        "theta_ref": theta_ref,
+        "init": init,
+        "seed": seed,
+        "steps": steps,
+        "lr": lr,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _assignments(texts: "list[str] | tuple[str, ...]") -> dict[str, Any]:
+    """NAME=VALUE in TOML; a value that is no TOML is text."""
+    import tomllib
+
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise SsmspecError(f"--set {text}: expected NAME=VALUE")
+        try:
+            found[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[name] = value
+    return found
+
+
+def _start(
+    config: "RunConfig",
+    folder: Path,
+    given: dict[str, Any],
+    sweep: str | None,
+    seeds: int,
+    *,
+    resume: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    from ssmspec.training.loop import Stopped
+
+    try:
+        if sweep is not None:
+            _sweep(config, folder, sweep, seeds, resume=resume, force=force, as_json=as_json)
+        else:
+            _run(config, folder, given, resume=resume, force=force, as_json=as_json)
+    except Stopped as stop:
+        message(f"{stop} (in {folder})")
+        raise typer.Exit(stop.code) from None
+
+
+def _run(config: "RunConfig", folder: Path, given: dict[str, Any], *, resume: bool, force: bool, as_json: bool) -> None:
+    from ssmspec.report.documents import to_json
+    from ssmspec.report.tables import console
+    from ssmspec.report.training import run_document, run_text
+    from ssmspec.training.folder import new_folder, write_config
+    from ssmspec.training.run import run
+
+    if resume:
+        config = _resumed(config, folder, given)
+    else:
+        new_folder(folder, force=force)
+        write_config(folder, config)
+    finished = run(config, folder)
+    if as_json:
+        echo(to_json(run_document(finished.summary)))
+    else:
+        console().print(run_text(finished.summary), highlight=False)
+    message(f"wrote {folder}")
+
+
+def _resumed(config: "RunConfig", folder: Path, given: dict[str, Any]) -> "RunConfig":
+    """The config of the folder, which options may repeat but not contradict."""
+    from ssmspec.training.folder import read_config
+
+    found = read_config(folder)
+    if found.task != config.task:
+        raise SsmspecError(f"{folder} holds a run of the task {found.task}, not {config.task}; name another folder with --out")
+    for name in given:
+        before, now = getattr(found.settings, name), getattr(config.settings, name)
+        if before != now:
+            raise SsmspecError(f"{folder} holds a run with {name} {before}, not {now}; leave it out, or name another folder with --out")
+    if found.environment != config.environment:
+        changes = [
+            f"{key} {found.environment.get(key)} -> {value}"
+            for key, value in config.environment.items()
+            if found.environment.get(key) != value
+        ]
+        message(f"the run was started under other conditions and may differ in its last bits: {', '.join(changes)}")
+    return found
+
+
+def _sweep(config: "RunConfig", folder: Path, text: str, seeds: int, *, resume: bool, force: bool, as_json: bool) -> None:
+    from ssmspec.report.documents import to_json
+    from ssmspec.report.tables import console
+    from ssmspec.report.training import sweep_document, sweep_text
+    from ssmspec.training.sweep import open_sweep, parse_sweep, run_sweep, sweep_title
+
+    pairs = parse_sweep(text, config.kind, config.settings)
+    open_sweep(folder, config, text, seeds, resume=resume, force=force)
+    rows = run_sweep(folder, config, pairs, seeds, message)
+    if as_json:
+        echo(to_json(sweep_document(sweep_title(config), config.command, rows)))
+    else:
+        console().print(sweep_text(sweep_title(config), rows), highlight=False)
+    message(f"wrote {folder}")

@@ -1,0 +1,116 @@
+"""From tuned systems back to stored tensors: only values that the tuning changed differ from what the file holds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ssmspec.errors import LayerError
+from ssmspec.families.template import Family, LayerTensors, ReadOptions
+from ssmspec.statespace import FloatArray, StateSpace
+
+SAME = 1e-9  # relative: a polar form (LRU) gives a modulus back with the rounding of a logarithm near zero
+LOST = 0.01  # relative; coarser than the rounding of any float32 layer, finer than what a clamp takes away
+EPSILON = {
+    **dict.fromkeys(("float64", "complex128"), 2.0**-52),
+    **dict.fromkeys(("float32", "complex64"), 2.0**-23),
+    "float16": 2.0**-10,
+    "bfloat16": 2.0**-7,
+}
+
+
+def changed_values(
+    family: Family, layer: LayerTensors, before: Sequence[StateSpace], after: Sequence[StateSpace], options: ReadOptions
+) -> dict[str, npt.NDArray[Any]]:
+    """New values of the stored tensors that must change, by role, in float64 or complex128.
+
+    What `write` gives for both versions is compared, not with the stored values, from which recomputing differs by rounding; an element
+    for which both agree to SAME keeps its stored value exactly.
+
+    Args:
+        before, after: the directions of the layer as read, and tuned.
+    Raises:
+        LayerError: values that the family's parameters cannot hold.
+    """
+    with np.errstate(all="ignore"):
+        old, new = (family.write(layer, systems, options) for systems in (before, after))
+    changes = {}
+    for role, values in new.items():
+        tensor = layer.tensors[role]
+        start, end = (np.asarray(part).reshape(tensor.shape) for part in (old[role], values))
+        same = np.isclose(end, start, rtol=SAME, atol=0, equal_nan=True)
+        if same.all():
+            continue
+        if not np.isfinite(end[~same]).all():
+            raise LayerError(
+                f"layer {layer.name}: {layer.tensor_names[role]} would become infinite or NaN, which {family.name} cannot hold"
+            )
+        changes[role] = np.where(same, tensor.read(), end)
+    return changes
+
+
+@dataclass(frozen=True, slots=True)
+class _Renewed:
+    """A tensor with other values, rounded as the file will hold them."""
+
+    values: npt.NDArray[Any]
+    dtype: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    def read(self, rows: slice | None = None) -> npt.NDArray[Any]:
+        return self.values if rows is None else self.values[rows]
+
+
+def systems_as_stored(
+    family: Family, layer: LayerTensors, values: Mapping[str, npt.NDArray[Any]], asked: Sequence[StateSpace], options: ReadOptions
+) -> tuple[list[StateSpace], list[str]]:
+    """The systems that a reader will find with new values of some tensors, weights as asked, and notes on what it will find otherwise.
+
+    Args:
+        values: from `changed_values`. asked: the tuned systems that they are made from.
+    Raises:
+        LayerError: something that was asked for is in no tensor, or the file would be taken for something else.
+    """
+    with np.errstate(all="ignore"):
+        rounded = {
+            role: _Renewed(array.astype(layer.tensors[role].read().dtype), layer.tensors[role].dtype) for role, array in values.items()
+        }
+    found = family.read(replace(layer, tensors={**layer.tensors, **rounded}), options)
+    limit = max([LOST, *(64 * EPSILON.get(tensor.dtype, 1.0) for tensor in rounded.values())])
+    notes = []
+    for system, wanted in zip(found, asked, strict=True):
+        for what, errors in _deviations(system, wanted).items():
+            count = int((errors > limit).sum())
+            if count == errors.size or (count and what == "residues"):
+                raise LayerError(
+                    f"layer {wanted.name} ({wanted.family}): the {what} asked for cannot be stored; its tensors would be read as others "
+                    "(a fixed operating point, a limit of the model's code, or a layout that such values contradict)"
+                )
+            if count:
+                notes.append(f"{count} of {errors.size} {what} of {wanted.name} cannot be stored as asked: the model's code limits them")
+    return [replace(system, sobolev=wanted.sobolev) for system, wanted in zip(found, asked, strict=True)], notes
+
+
+def _deviations(found: StateSpace, wanted: StateSpace) -> dict[str, FloatArray]:
+    """Relative deviations by what deviates; residues, as far as they are stored, without their phases and relative to the largest."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        exponents = [
+            np.log(np.abs(s.poles)) + 1j * np.abs(np.angle(s.poles)) if s.discretization == "direct" else s.poles for s in (found, wanted)
+        ]
+        deviations = {
+            "poles": np.maximum(
+                np.abs(exponents[0] - exponents[1]) / np.abs(exponents[1]),
+                np.abs(exponents[0].real / exponents[1].real - 1),  # the decay of a fast oscillation is small beside its frequency
+            ),
+            "steps": np.abs(found.step - wanted.step) / wanted.step,
+        }
+    if wanted.operating_point is None:
+        strength = [np.linalg.norm(s.C, axis=1) * np.linalg.norm(s.B, axis=2) for s in (found, wanted)]
+        scale = np.maximum(strength[1].max(axis=1, keepdims=True), np.finfo(float).tiny)
+        deviations["residues"] = np.abs(strength[0] - strength[1]) / scale / 10  # C~ may lose a digit or two
+    return deviations

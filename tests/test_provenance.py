@@ -1,0 +1,211 @@
+"""Sidecars and metadata: what they hold, when they are believed, and what a bad one does."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from test_cli import s4d_tensors
+
+from ssmspec.analysis import analyze
+from ssmspec.backends import CauchySum
+from ssmspec.checkpoint import open_checkpoint
+from ssmspec.errors import LayerError
+from ssmspec.families import ReadOptions
+from ssmspec.grid import FrequencyGrid
+from ssmspec.layers import find_layers as find
+from ssmspec.layers import layer_digest, load_system, read_layers
+from ssmspec.provenance import Attached, attached, sidecar_path, weight_entry, written_by_ssmspec
+from ssmspec.response import frequency_response
+from ssmspec.retune import RetuneOptions, plan_retune, write_retuned
+from ssmspec.sobolev import Sobolev
+from ssmspec.statespace import StateSpace
+from ssmspec.tuning.recipe import Recipe, Weighting
+from ssmspec.tuning.scaling import Scaling
+
+GRID = FrequencyGrid(np.linspace(0.001, np.pi, 200), "theta")
+BETA = Recipe(weighting=Weighting(beta=-1.0))
+
+
+def saved(path: Path, layers: int = 2) -> Path:
+    tensors = s4d_tensors(layers=layers, H=4, N=5)
+    if path.suffix == ".npz":
+        np.savez(path, **tensors)
+    else:
+        save_file(tensors, path, metadata={"format": "pt"})
+    return path
+
+
+def retuned(source: Path, recipe: Recipe = BETA, *, layers: tuple[str, ...] = (), name: str | None = None) -> Path:
+    target = source.with_name(name or f"{source.stem}.new{source.suffix}")
+    write_retuned(plan_retune(source, recipe, RetuneOptions(layers=layers)), target, command="ssmspec retune", replace_target=True)
+    return target
+
+
+def systems(path: Path) -> list[StateSpace]:
+    checkpoint = open_checkpoint(path)
+    return [system for layer in read_layers(checkpoint, find(checkpoint), ReadOptions())[0] for system in layer.systems]
+
+
+@pytest.fixture(params=[".safetensors", ".npz"])
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return saved(tmp_path / f"model{request.param}")
+
+
+def test_beta_of_a_family_without_a_place_for_it_is_honored_by_analysis(source: Path, engine: CauchySum) -> None:
+    target = retuned(source)
+    for before, after in zip(systems(source), systems(target), strict=True):
+        weight = (1 + GRID.values / before.step) ** -1.0
+        H = [frequency_response(system, GRID, engine).dynamic[:, 0, 0] for system in (before, after)]
+        np.testing.assert_allclose(H[1], H[0] * weight, rtol=1e-12)
+        assert any("the code that this file comes from does not apply it" in text for text in after.assumptions)
+    tensors = [open_checkpoint(path).tensors for path in (source, target)]
+    for name, tensor in tensors[0].items():
+        assert tensors[1][name].read().tobytes() == tensor.read().tobytes()
+
+
+@pytest.mark.parametrize("beta", [-1.0, 1.0])
+def test_bias_slope_moves_by_about_093_per_unit_of_beta(tmp_path: Path, beta: float) -> None:
+    """The knee of the paper's convention lies below the grid where steps are small."""
+    tensors = s4d_tensors(H=8, N=16)
+    tensors["layers.0.kernel.log_dt"][:] = np.log(0.003)
+    save_file(tensors, tmp_path / "model.safetensors")
+    target = retuned(tmp_path / "model.safetensors", Recipe(weighting=Weighting(beta=beta)))
+    slopes = [analyze(path).layers[0].statistics["bias_slope"].median for path in (tmp_path / "model.safetensors", target)]
+    assert slopes[1] - slopes[0] == pytest.approx(0.93 * beta, abs=0.07)
+
+
+def test_metadata_of_safetensors_says_it_without_a_sidecar(tmp_path: Path) -> None:
+    target = retuned(saved(tmp_path / "model.safetensors"))
+    sidecar_path(target).unlink()
+    assert all(system.sobolev is not None for system in systems(target))
+    with safe_open(target, "np") as file:
+        metadata = file.metadata()
+    assert metadata["format"] == "pt"
+    assert json.loads(metadata["ssmspec"])["sobolev"]["layers.0"] == {"beta": -1.0, "convention": "paper"}
+
+
+def test_sidecar_says_what_was_done_to_what(source: Path) -> None:
+    import hashlib
+
+    document = json.loads(sidecar_path(retuned(source, Recipe(scaling=Scaling(alpha=2), weighting=Weighting(beta=0.5)))).read_text())
+    assert document["schema"] == "ssmspec.provenance/1"
+    assert document["input"] == {"name": source.name, "sha256": {source.name: hashlib.sha256(source.read_bytes()).hexdigest()}}
+    assert document["recipe"]["scaling"]["alpha"] == 2
+    assert document["command"] == "ssmspec retune"
+    assert [layer["name"] for layer in document["layers"]] == ["layers.0", "layers.1"]
+    assert document["sobolev"]["layers.1"]["beta"] == 0.5
+
+
+def test_sidecar_of_a_file_that_was_trained_further_is_not_believed(tmp_path: Path) -> None:
+    target = retuned(saved(tmp_path / "model.npz"))
+    tensors = dict(np.load(target))
+    tensors["layers.1.kernel.C"][0, 0, 0] += 1
+    np.savez(target, **tensors)
+    first, second = systems(target)
+    assert first.sobolev is not None
+    assert second.sobolev is None
+    assert any("another version of this layer" in text for text in second.assumptions)
+
+
+def test_sidecar_that_cannot_be_read_is_ignored_with_a_note(tmp_path: Path) -> None:
+    path = saved(tmp_path / "model.npz")
+    for content in (b"{", b"[1]", b"\xff\xfe", b"[" * 100_000):
+        sidecar_path(path).write_bytes(content)
+        for system in systems(path):
+            assert system.sobolev is None
+            assert any("model.npz.ssmspec.json cannot be read and was ignored" in text for text in system.assumptions)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"beta": "much", "convention": "lra"},
+        {"beta": 1.0},
+        {"beta": [1.0, 2.0], "convention": "lra"},
+        {"beta": 1.0, "convention": "other"},
+        {"beta": 1.0, "convention": ["lra"]},
+        {"beta": 1.0, "convention": "causal", "theta_ref": "x"},
+        {"beta": None, "convention": "lra"},
+    ],
+)
+def test_a_weight_that_is_none_is_one_clear_error(entry: dict[str, object]) -> None:
+    with pytest.raises(LayerError, match="layer a: the beta weight in the place cannot be used"):
+        Attached({"a": entry}, "the place").weight("a", 3)
+
+
+def test_a_weight_returns_from_its_entry() -> None:
+    for weight in (Sobolev(np.array([0.5, 0.5]), "causal", 0.1), Sobolev(np.array([0.5, -1]), "waves", length=64)):
+        found = Attached({"a": json.loads(json.dumps(weight_entry(weight)))}, "").weight("a", 2)
+        np.testing.assert_array_equal(found.beta, weight.beta)
+        assert (found.convention, found.theta_ref, found.length) == (weight.convention, weight.theta_ref, weight.length)
+
+
+def test_weights_of_layers_that_are_not_chosen_survive(source: Path) -> None:
+    once = retuned(source)
+    twice = retuned(once, Recipe(scaling=Scaling(alpha=2)), layers=("layers.0",), name=f"twice{source.suffix}")
+    for system in systems(twice):
+        np.testing.assert_array_equal(system.sobolev.beta, -1.0)
+    other = retuned(twice, Recipe(weighting=Weighting(beta=0.5, convention="lra")), layers=("layers.1",), name=f"other{source.suffix}")
+    assert [(s.sobolev.beta[0], s.sobolev.convention) for s in systems(other)] == [(-1.0, "paper"), (0.5, "lra")]
+
+
+def test_a_beta_of_zero_takes_the_weight_away(source: Path) -> None:
+    gone = retuned(retuned(source), Recipe(weighting=Weighting(beta=0)), name=f"gone{source.suffix}")
+    assert all(system.sobolev is None for system in systems(gone))
+    assert attached(open_checkpoint(gone)).weights == {}
+
+
+def test_a_baked_weight_is_no_metadata(source: Path) -> None:
+    recipe = Recipe(weighting=Weighting(beta=-0.3, convention="lra", bake=True))
+    assert all(system.sobolev is None for system in systems(retuned(retuned(source), recipe, name=f"baked{source.suffix}")))
+
+
+def test_retuning_in_place_renews_the_digests(source: Path) -> None:
+    for recipe in (BETA, Recipe(scaling=Scaling(alpha=2))):
+        write_retuned(plan_retune(source, recipe), source, command="ssmspec retune", in_place=True)
+    for system in systems(source):
+        assert system.sobolev is not None
+        assert system.poles.imag.max() == pytest.approx(2 * np.pi * 4, rel=1e-6)
+
+
+def test_own_beta_goes_before_one_beside_the_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    block = {"b.kernel.A_real": np.zeros((2, 3), np.float32), "b.kernel.A_imag": np.ones((2, 3), np.float32)}
+    block |= {"b.kernel.inv_dt": np.full((2, 1), -3, np.float32), "b.kernel.C": rng.normal(size=(1, 2, 3, 2)).astype(np.float32)}
+    block |= {"b.D": np.zeros((1, 2), np.float32), "b.s": np.full((1, 2), 0.25, np.float32)}
+    path = tmp_path / "block.npz"
+    np.savez(path, **block)
+    sidecar_path(path).write_text(json.dumps({"sobolev": {"b": {"beta": 9.0, "convention": "lra"}}}))
+    system = load_system(path, "b", ReadOptions())
+    np.testing.assert_array_equal(system.sobolev.beta, 0.25)
+    assert any("beta is the layer's own" in text for text in system.assumptions)
+
+
+def test_only_what_ssmspec_wrote_counts_as_its_own(source: Path) -> None:
+    target = retuned(source)
+    assert written_by_ssmspec(target)
+    assert not written_by_ssmspec(source, open_checkpoint(source))
+
+
+def test_sidecars_of_folders_stand_beside_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path / "model")
+    for name in (Path(), Path("../model"), tmp_path / "model"):
+        assert sidecar_path(name).resolve() == tmp_path.resolve() / "model.ssmspec.json"
+    assert sidecar_path(Path("..")).name == f"{tmp_path.name}.ssmspec.json"
+
+
+def test_digests_differ_where_any_value_does(tmp_path: Path) -> None:
+    digests: set[str] = set()
+    make: Callable[[], dict[str, np.ndarray]] = s4d_tensors
+    for change in (None, "layers.0.kernel.C", "layers.0.D", "layers.0.kernel.log_dt"):
+        tensors = make()
+        if change:
+            tensors[change].reshape(-1)[-1] += 1
+        save_file(tensors, tmp_path / "model.safetensors")
+        digests.add(layer_digest(find(open_checkpoint(tmp_path / "model.safetensors")).layers[0]))
+    assert len(digests) == 4

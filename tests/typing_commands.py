@@ -1,0 +1,16 @@
+"""What a command that is typed in this process leaves behind; the fixture is `typed`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Typed:
+    """Exit code, stdout and stderr."""
+
+    code: int
+    out: str
+    err: str
+
+
+Type = Callable[..., Typed]
