@@ -1,0 +1,151 @@
+"""A run from its config to its folder: train or solve, then measure, compare and draw."""
+
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ssmspec import __version__
+from ssmspec.analysis import AnalysisOptions, analyze
+from ssmspec.comparison import compare
+from ssmspec.errors import SsmspecError
+from ssmspec.report.documents import to_json
+from ssmspec.report.training import RunSummary, run_card, run_document
+from ssmspec.report.training_progress import TrainingProgress
+from ssmspec.training.folder import CARD, FINAL, INITIAL, METRICS, RESULTS, STATE, RunConfig, write
+from ssmspec.training.loop import checkpoints_of, new_state, read_metrics, train
+from ssmspec.training.state import load_state, write_checkpoint
+from ssmspec.training.task import Outcome, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A finished run: what a report says of it, and what pictures of a sweep are made from."""
+
+    summary: RunSummary
+    outcome: Outcome
+
+
+def environment() -> dict[str, Any]:
+    """What may change the last bits of a result."""
+    return {
+        "ssmspec": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+
+
+def checked_device(name: str) -> str:
+    """The name of a device that can be used.
+
+    Raises:
+        SsmspecError: it is none, or not here.
+    """
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SsmspecError(f"the device {name!r} cannot be used here ({reason[:100]}); choose cpu, or one that torch finds") from error
+    return name
+
+
+def all_threads() -> int:
+    """As many threads as torch would take by itself."""
+    return torch.get_num_threads()
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many threads within an operator of torch; results depend on it in their last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def make_problem(config: RunConfig) -> Problem:
+    """The problem of a run as it is before the first step, whatever was drawn from torch's generator before."""
+    torch.manual_seed(config.settings.seed)
+    return config.kind.problem(config.settings, torch.device(config.device))
+
+
+def run(config: RunConfig, folder: Path, *, pictures: bool = True) -> FinishedRun:
+    """Trains from where the folder stands to the end, or solves, and writes everything.
+
+    Args:
+        config: of a folder that holds it already. pictures: also PNGs and a card.
+    Raises:
+        SsmspecError: a file that is damaged or cannot be written, or a loss that is not finite. Stopped: by a signal, after saving.
+    """
+    with torch.random.fork_rng(devices=[]), torch_threads(config.threads):
+        problem = make_problem(config)
+        seconds = _solve(config, problem, folder) if config.closed_form else _train(config, problem, folder)
+        summary = _summary(config, problem, folder, seconds)
+    write(folder / RESULTS, to_json(run_document(summary)) + "\n")
+    if pictures:
+        names = [path.name for path in _pictures(problem, summary, folder)]
+        checkpoints = [path.name for path in checkpoints_of(folder, config.settings.steps)]
+        write(folder / CARD, run_card(summary, names, checkpoints))
+    return FinishedRun(summary, Outcome(config.settings, problem, tuple(summary.measures)))
+
+
+def _train(config: RunConfig, problem: Problem, folder: Path) -> float:
+    settings = config.settings
+    state = new_state(problem, settings)
+    load_state(folder / STATE, state)
+    if state.step > settings.steps:
+        raise SsmspecError(f"{folder / STATE} is of step {state.step}, beyond the {settings.steps} of the run; start anew with --force")
+    with TrainingProgress(config.task, state.step, settings.steps) as progress:
+        seconds = train(problem, state, settings, folder, progress)
+    write_checkpoint(folder / FINAL, problem.model, problem.weights())
+    return seconds
+
+
+def _solve(config: RunConfig, problem: Problem, folder: Path) -> float:
+    solve = config.kind.solve
+    if solve is None:
+        raise SsmspecError(f"{config.task} has no closed form; leave --closed-form out")
+    write_checkpoint(folder / INITIAL, problem.model, problem.weights())
+    solve(problem)
+    write_checkpoint(folder / FINAL, problem.model, problem.weights())
+    return 0.0
+
+
+def _summary(config: RunConfig, problem: Problem, folder: Path, seconds: float) -> RunSummary:
+    settings: Mapping[str, Any] = asdict(config.settings)
+    found = compare(folder / INITIAL, folder / FINAL, AnalysisOptions())
+    title = f"{config.task}: {config.kind.title}"
+    steps = 0 if config.closed_form else config.settings.steps
+    return RunSummary(title, config.command, settings, problem.measures(), found, seconds, steps)
+
+
+def _pictures(problem: Problem, summary: RunSummary, folder: Path) -> list[Path]:
+    from ssmspec.report.comparison_plots import plot_comparison, plot_history
+    from ssmspec.report.figures.style import save, styled
+    from ssmspec.report.figures.training import loss_figure, spectra_figure
+
+    analyses = [analyze(path) for path in checkpoints_of(folder, int(str(summary.settings["steps"])))]
+    usable = [analysis for analysis in analyses if all(layer.curve is not None for layer in analysis.layers)]
+    written = []
+    with styled():
+        if usable:
+            curves = {Path(each.path).stem: [layer.curve.median for layer in each.layers if layer.curve] for each in usable}
+            names = [layer.name for layer in usable[0].layers]
+            written.append(save(spectra_figure(curves, usable[0].grid.values, problem.marks(), names), folder / "spectra.png"))
+        written += plot_comparison(summary.comparison, folder)
+        written.append(plot_history(analyses, folder))
+        lines = read_metrics(folder / METRICS)
+        if lines:
+            figure = loss_figure([line["step"] for line in lines], [line["loss"] for line in lines], summary.title.partition(":")[0])
+            written.append(save(figure, folder / "loss.png"))
+        written += problem.pictures(folder)
+    return written

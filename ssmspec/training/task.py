@@ -1,0 +1,179 @@
+"""What a task is: settings with presets, and a problem that the loop can train on. A new one is a file with these and a line in `TASKS`."""
+
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ssmspec.errors import SsmspecError
+from ssmspec.report.training import Measure
+from ssmspec.sobolev import CONVENTIONS, Convention, Sobolev
+from ssmspec.tuning.initializations import INITIALIZATIONS, unknown
+
+SCHEDULES = ("cosine", "constant")
+OWN = "own"  # the initial poles that the task publishes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What all tasks have.
+
+    Args:
+        alpha: factor on Im of the initial poles. beta: Sobolev exponent. beta_convention: which weight.
+        theta_ref: knee [rad/sample] of "angular" and "causal", else None.
+        init: "own", or a key of `INITIALIZATIONS`. seed: of every random draw.
+        steps: optimizer steps. batch: examples in a step.
+        schedule: of all learning rates, "constant", or "cosine" from 1 to 0 over the steps.
+        lr: learning rate of the parameters that have no other.
+
+    Raises:
+        SsmspecError: a name that is unknown, or a number out of range.
+    """
+
+    alpha: float
+    beta: float = 0.0
+    beta_convention: Convention
+    theta_ref: float | None = None
+    init: str = OWN
+    seed: int = 0
+    steps: int
+    batch: int
+    lr: float
+    schedule: Literal["cosine", "constant"] = "cosine"
+
+    def __post_init__(self) -> None:
+        if self.beta_convention not in CONVENTIONS:
+            raise unknown("beta convention", self.beta_convention, CONVENTIONS)
+        if self.schedule not in SCHEDULES:
+            raise unknown("schedule", self.schedule, SCHEDULES)
+        if self.init != OWN and self.init not in INITIALIZATIONS:
+            raise unknown("initialization", self.init, (OWN, *INITIALIZATIONS))
+        if (self.theta_ref is None) == (self.beta_convention in ("angular", "causal")):
+            raise SsmspecError(
+                f"theta_ref is {self.theta_ref} and the beta convention {self.beta_convention}; "
+                "angular and causal need a knee in rad/sample, the others have none"
+            )
+        for name, value in ((field.name, getattr(self, field.name)) for field in fields(self)):
+            _check_number(name, value)
+
+
+_AT_LEAST_ZERO = ("alpha", "seed")
+
+
+def _check_number(name: str, value: object) -> None:
+    """Numbers are finite; beta may have any sign, alpha and the seed may be zero, all others are positive."""
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            continue
+        sound = math.isfinite(number) and (name == "beta" or number > 0 or (number == 0 and name in _AT_LEAST_ZERO))
+        if not sound:
+            wanted = "number" if name == "beta" else "number of at least 0" if name in _AT_LEAST_ZERO else "positive number"
+            raise SsmspecError(f"{name} is {number}; expected a finite {wanted}")
+
+
+class Problem(Protocol):
+    """A model with the data that it is trained on."""
+
+    @property
+    def model(self) -> nn.Module:
+        """With the names of its checkpoint."""
+
+    def draw(self, step: int, generator: torch.Generator) -> Any:
+        """The batch of a step, counted from 0."""
+
+    def loss(self, batch: Any) -> Tensor:
+        """What is minimized, a scalar."""
+
+    def measures(self) -> list[Measure]:
+        """Final figures of the model on data that is the same for every run."""
+
+    def weights(self) -> dict[str, Sobolev]:
+        """The beta weights of the model's layers, by name."""
+
+    def marks(self) -> dict[str, float]:
+        """Frequencies worth a line in a picture of |H|, [rad/sample], by label."""
+
+    def pictures(self, folder: Path) -> list[Path]:
+        """Draws what belongs to the task only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished run as a sweep sees it: its settings, the problem with the trained model, and the final figures."""
+
+    settings: Any
+    problem: Any
+    measures: tuple[Measure, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A task with a name.
+
+    Args:
+        name: what it is called. title: in a line. source: paper and section, repository and path.
+        presets: settings by name, "small" and "paper" at least.
+        problem: settings and device to a problem, its model drawn from torch's global generator.
+        published: pairs of alpha and beta that `--sweep published` runs.
+        solve: sets the model to the optimum of a closed form; None where there is none.
+        draw_sweep: pictures of a sweep that belong to the task only.
+    """
+
+    name: str
+    title: str
+    source: str
+    presets: Mapping[str, Any]
+    problem: Callable[[Any, torch.device], Problem]
+    published: tuple[tuple[float, float], ...]
+    solve: Callable[[Any], None] | None = None
+    draw_sweep: Callable[[Sequence[Outcome], Path], list[Path]] = lambda outcomes, folder: []
+
+    def preset(self, name: str) -> Any:
+        """Settings by name.
+
+        Raises:
+            SsmspecError: an unknown name.
+        """
+        if name not in self.presets:
+            raise unknown(f"preset of {self.name}", name, self.presets)
+        return self.presets[name]
+
+
+def changed(settings: Any, values: Mapping[str, Any]) -> Any:
+    """Settings with some values replaced; values of another type are refused.
+
+    Raises:
+        SsmspecError: a name that the settings lack, or a value that is none of its type or out of range.
+    """
+    kinds = typing.get_type_hints(type(settings))
+    known = [field.name for field in fields(settings)]
+    for name in values:
+        if name not in known:
+            raise unknown("setting", name, known)
+    checked = {name: _typed(name, value, kinds[name]) for name, value in values.items()}
+    if "beta_convention" in checked and "theta_ref" not in checked and checked["beta_convention"] not in ("angular", "causal"):
+        checked["theta_ref"] = None
+    return replace(settings, **checked)
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """A value of TOML or of the command line in the type of a field."""
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if value is None and type(None) in options:
+        return None
+    kind = options[0]
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)[0]
+        if isinstance(value, list | tuple) and value:
+            return tuple(_typed(name, part, inner) for part in value)
+    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif type(value) is (str if typing.get_origin(kind) is Literal else kind):
+        return value
+    raise SsmspecError(f"{name} is {value!r}; expected {getattr(kind, '__name__', str(kind))}")

@@ -1,0 +1,80 @@
+"""Runs without a folder, for tests of what training does to a model."""
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from math import pi
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import torch
+
+from ssmspec.backends import load_backend
+from ssmspec.grid import FrequencyGrid
+from ssmspec.nn.spectrum import Diagonal
+from ssmspec.statespace import StateSpace
+from ssmspec.statistics import STATISTICS, LayerSpectrum
+from ssmspec.training.loop import new_state, train_step
+from ssmspec.training.run import torch_threads
+from ssmspec.training.tasks import TASKS
+
+WAVES = TASKS["waves"].preset("small")
+TINY = replace(WAVES, length=512, step=2 * pi / 512, tones=(1.0, 8.0, 64.0), steps=300)
+DENOISE = TASKS["denoise"].preset("small")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Figures of a trained model by name, its poles (H, N), and the median bias_slope of its bank before and after."""
+
+    figures: dict[str, float]
+    poles: np.ndarray
+    slopes: tuple[float, float]
+
+
+def problem_of(task: str, settings: Any) -> Any:
+    """The problem of a task, with the model that its seed gives."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return TASKS[task].problem(settings, torch.device("cpu"))
+
+
+def train(task: str, settings: Any) -> Trained:
+    """A run in memory, in one thread."""
+    with torch_threads(1):
+        problem = problem_of(task, settings)
+        state, before = new_state(problem, settings), bias_slope(problem)
+        for _ in range(settings.steps):
+            train_step(problem, state, settings)
+        figures = {measure.name: measure.value for measure in problem.measures()}
+        return Trained(figures, system_of(problem).poles, (before, bias_slope(problem)))
+
+
+def system_of(problem: Any) -> StateSpace:
+    """The bank with its weight."""
+    system: Diagonal = problem.model.layer.kernel.system()
+    poles, C = system.poles.detach().numpy(), system.residues[0].detach().numpy()
+    return StateSpace(
+        name="layer",
+        family="s4d",
+        poles=poles,
+        B=np.ones((*poles.shape, 1), complex),
+        C=C[:, None, :],
+        D=np.zeros((len(poles), 1, 1)),
+        step=system.step.detach().numpy(),
+        discretization="zoh",
+        sobolev=problem.weights()["layer"],
+    )
+
+
+def bias_slope(problem: Any) -> float:
+    """Median over the copies of the bank."""
+    spectrum = LayerSpectrum(system_of(problem), FrequencyGrid.default(), load_backend("reference"))
+    return float(np.median(STATISTICS["bias_slope"].function(spectrum).values))
+
+
+def train_all(task: str, settings: Sequence[Any]) -> list[Trained]:
+    """The same for many, in two processes."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(train, [task] * len(settings), settings))

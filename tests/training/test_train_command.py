@@ -1,0 +1,154 @@
+"""`ssmspec train` as it is typed."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from typing_commands import Type
+
+from ssmspec.training.folder import RunConfig, write_config
+from ssmspec.training.tasks import TASKS
+
+LITTLE = ["--steps", 12, "--set", "length=64", "--set", "step=0.09", "--set", "tones=[1, 8]", "--set", "batch=4"]
+
+
+def begun(folder: Path) -> None:
+    """A run of `waves` that was stopped before its first step."""
+    folder.mkdir()
+    task = TASKS["waves"]
+    plain = {"device": "cpu", "threads": 1, "closed_form": False, "command": "ssmspec train waves", "environment": {}}
+    write_config(folder, RunConfig(task=task.name, preset="small", settings=task.preset("small"), **plain))
+
+
+def test_a_run_prints_its_figures_and_writes_its_folder(typed: Type, tmp_path: Path) -> None:
+    done = typed("train", "waves", "--alpha", "10", "--beta", "0.5", *LITTLE)
+    assert done.code == 0, done.err
+    assert "error_8" in done.out
+    assert "verdict: " in done.out
+    folder = tmp_path / "waves-alpha10-beta0.5-seed0"
+    assert f"wrote {folder.name}" in done.err
+    assert "ssmspec train waves --alpha 10" in (folder / "config.toml").read_text()
+
+
+def test_a_sweep_has_a_run_per_setting_and_seed_and_a_table_with_spreads(typed: Type, tmp_path: Path) -> None:
+    text = "alpha=1,pi beta=-1,1"
+    done = typed("train", "waves", *LITTLE, "--sweep", text, "--seeds", 2, "--out", "sweep")
+    assert done.code == 0, done.err
+    assert "mean over 2 seeds +- sample standard deviation" in done.out
+    rows = [line.split() for line in done.out.splitlines() if line.startswith(("1 ", "3.142 "))]
+    assert [(row[0], row[1], row[3]) for row in rows] == [(a, b, "+-") for a in ("1", "3.142") for b in ("-1", "1")]
+    names = {path.name for path in (tmp_path / "sweep").iterdir()}
+    runs = {f"alpha{alpha}-beta{beta}-seed{seed}" for alpha in ("1", "3.14159") for beta in (-1, 1) for seed in (0, 1)}
+    assert names == runs | {"config.toml", "errors.png", "table.csv", "results.json", "README.md"}
+    table = list(csv.DictReader(io.StringIO((tmp_path / "sweep/table.csv").read_text())))
+    assert {(row["alpha"], row["beta"], row["seed"]) for row in table if row["quantity"] == "error_8"} == {
+        (alpha, beta, seed) for alpha in ("1.0", "3.141592653589793") for beta in ("-1.0", "1.0") for seed in "01"
+    }
+    again = typed("train", "waves", *LITTLE, "--sweep", text, "--seeds", 2, "--out", "sweep", "--resume")
+    assert again.out == done.out
+
+
+def test_denoise_draws_every_setting(typed: Type, tmp_path: Path) -> None:
+    little = ["--set", "rows=16", "--set", "columns=8", "--set", "modes=3", "--set", "crops=2"]
+    done = typed("train", "denoise", *little, "--sweep", "published", "--closed-form", "--out", "sweep")
+    assert done.code == 0, done.err
+    assert {"images.png", "ratios.png"} <= {path.name for path in (tmp_path / "sweep").iterdir()}
+    assert len(list((tmp_path / "sweep").glob("alpha*"))) == 5
+
+
+def test_resume_goes_on_with_the_settings_of_the_folder(typed: Type, tmp_path: Path) -> None:
+    assert typed("train", "waves", *LITTLE, "--alpha", "2", "--out", "run").code == 0
+    before = (tmp_path / "run/final.safetensors").read_bytes()
+    (tmp_path / "run/resume.state").unlink()
+    document = json.loads(typed("train", "waves", "--out", "run", "--resume", "--json").out)
+    assert (tmp_path / "run/final.safetensors").read_bytes() == before
+    assert document["schema"] == "ssmspec.train/1"
+    assert (document["settings"]["tones"], document["settings"]["alpha"]) == ([1, 8], 2)
+    assert set(document["comparison"]["layers"][0]["statistics"]["bias_slope"]) == {"before", "after", "change"}
+
+
+def test_force_replaces_a_run_and_nothing_else(typed: Type, tmp_path: Path) -> None:
+    begun(tmp_path / "run")
+    for name in ("notes.txt", "step-99.safetensors"):
+        (tmp_path / "run" / name).write_text("mine")
+    assert typed("train", "waves", *LITTLE, "--seed", 3, "--out", "run", "--force").code == 0
+    assert (tmp_path / "run/notes.txt").read_text() == "mine"
+    assert not (tmp_path / "run/step-99.safetensors").exists()
+    assert "seed = 3" in (tmp_path / "run/config.toml").read_text()
+
+
+ERRORS = {
+    "task": (["sums"], "task 'sums' is unknown; choose one of waves, denoise"),
+    "preset": (["waves", "--preset", "huge"], "preset of waves 'huge' is unknown; choose one of small, paper"),
+    "init": (["waves", "--init", "best"], "initialization 'best' is unknown; choose one of own, s4d-lin"),
+    "device": (["waves", "--device", "abacus"], "the device 'abacus' cannot be used here"),
+    "alpha": (["waves", "--alpha", "many"], "'many' is no number"),
+    "negative alpha": (["waves", "--alpha", "-1"], "alpha is -1.0; expected a finite number of at least 0"),
+    "beta": (["waves", "--beta", "nan"], "beta is nan; expected a finite number"),
+    "lr": (["waves", "--lr", "0"], "lr is 0.0; expected a finite positive number"),
+    "knee missing": (["waves", "--beta-convention", "causal"], "angular and causal need a knee in rad/sample"),
+    "knee in vain": (["waves", "--theta-ref", "0.1"], "angular and causal need a knee in rad/sample, the others have none"),
+    "real poles": (["waves", "--init", "s4d-real", "--alpha", "2"], "alpha cannot act on s4d-real"),
+    "setting": (["waves", "--set", "depth=3"], "setting 'depth' is unknown; choose one of alpha"),
+    "setting type": (["waves", "--set", "batch=1.5"], "batch is 1.5; expected int"),
+    "setting form": (["waves", "--set", "batch"], "--set batch: expected NAME=VALUE"),
+    "tones": (["waves", "--set", "tones=[2000]"], "beyond pi"),
+    "picture": (["denoise", "--set", 'pictures=["mandrill"]'], "picture 'mandrill' is unknown"),
+    "sweep key": (["waves", "--sweep", "gamma=1"], "'gamma=1' is not understood"),
+    "sweep number": (["waves", "--sweep", "alpha=1,two"], "'two' is no number"),
+    "sweep twice": (["waves", "--sweep", "alpha=1 alpha=2"], "'alpha=2' is not understood"),
+    "sweep empty": (["waves", "--sweep", " "], "--sweep is empty"),
+    "sweep values": (["waves", "--sweep", "alpha="], "'' is no number"),
+    "seeds": (["waves", "--seeds", "3"], "--seeds belongs to --sweep"),
+    "closed form": (["waves", "--closed-form"], "waves has no closed form"),
+    "both": (["waves", "--resume", "--force"], "give one of them"),
+    "resume nothing": (["waves", "--resume", "--out", "nowhere"], "nowhere holds no run to resume"),
+    "file": (["waves", "--out", "file.txt"], "file.txt is a file; name a folder"),
+    "foreign folder": (["waves", "--out", "foreign", "--force"], "foreign has files that are not of a run like this"),
+    "nan": (["waves", *LITTLE, "--lr", "1e30", "--out", "nan"], "in step 2: "),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_mistakes_are_one_line_and_exit_code_2(typed: Type, tmp_path: Path, case: str) -> None:
+    (tmp_path / "file.txt").write_text("x")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign/file.txt").write_text("x")
+    arguments, text = ERRORS[case]
+    done = typed("train", *arguments)
+    assert done.code == 2
+    assert text in done.err
+    assert done.err.startswith("ssmspec: ")
+    assert done.err.count("\n") == 1
+    assert (tmp_path / "foreign/file.txt").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["waves"], "run holds a run already; go on with --resume"),
+        (["denoise", "--resume"], "run holds a run of the task waves, not denoise"),
+        (["waves", "--resume", "--alpha", "3"], "run holds a run with alpha 1.0, not 3.0"),
+        (["waves", "--sweep", "alpha=1", "--force"], "run has files that are not of a run like this"),
+        (["waves", "--sweep", "alpha=1", "--resume"], "is of schema 'ssmspec.run/1', expected ssmspec.sweep/1"),
+    ],
+)
+def test_a_folder_of_another_run_is_left_alone(typed: Type, tmp_path: Path, arguments: list[object], text: str) -> None:
+    begun(tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    done = typed("train", *arguments, "--out", "run")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert text in done.err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1", 1), ("-0.5", -0.5), ("1e-2", 0.01), ("pi", 3.141592653589793), ("10*pi", 31.41592653589793), ("-pi/2", -1.5707963267948966)],
+)
+def test_numbers_may_have_pi(text: str, value: float) -> None:
+    from ssmspec.training.sweep import parse_number
+
+    assert parse_number(text) == pytest.approx(value)

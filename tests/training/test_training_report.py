@@ -1,0 +1,81 @@
+"""Pictures and the progress bar of training."""
+
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssmspec.report.figures.style import save
+from ssmspec.report.figures.training import bars_figure, grid_figure, loss_figure, spectra_figure, sweep_figure
+from ssmspec.report.training_progress import TrainingProgress
+from ssmspec.training.loop import Metrics, read_metrics
+
+
+def test_a_sweep_over_all_pairs_has_a_panel_per_name_with_alpha_up(tmp_path: Path) -> None:
+    means = {(alpha, beta): [alpha + beta, 0.0] for alpha in (1.0, 10.0) for beta in (0.0, 1.0)}
+    figure = sweep_figure(means, ["8 rad/unit", "64 rad/unit"], quantity="error", limits=(0.0, 0.25))
+    first, second, bar = figure.axes
+    assert (first.get_title(), second.get_title(), bar.get_ylabel()) == ("8 rad/unit", "64 rad/unit", "error")
+    assert [label.get_text() for label in first.get_yticklabels()] == ["10", "1"]
+    np.testing.assert_array_equal(first.images[0].get_array(), [[10, 11], [1, 2]])
+    save(figure, tmp_path / "sweep.png")
+
+
+def test_a_sweep_over_single_pairs_has_a_row_per_pair() -> None:
+    figure = sweep_figure({(1.0, 0.0): [0.1, 0.2], (100.0, 1.0): [0.2, 0.0]}, ["8", "64"], quantity="error", limits=(0.0, 0.25))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["1, 0", "100, 1"]
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), [[0.1, 0.2], [0.2, 0.0]])
+
+
+def test_bars_show_means_and_every_seed() -> None:
+    axes = bars_figure({"a": [1.0, 3.0], "b": [2.0, 2.0]}, axis="setting", value="ratio", reference=("none", 0.0)).axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [2, 2]
+    assert [list(line.get_ydata()) for line in axes.lines] == [[1, 3], [2, 2], [0, 0]]
+
+
+def test_the_loss_is_drawn_with_its_median() -> None:
+    losses = np.ones(100)
+    losses[10] = 50.0
+    step, median = loss_figure(np.arange(1, 101), losses, "waves").axes[0].lines
+    assert step.get_ydata().max() == 50
+    assert len(median.get_ydata()) == 50
+
+
+def test_spectra_have_a_curve_per_time_and_a_line_per_mark() -> None:
+    theta = np.geomspace(0.01, np.pi, 20)
+    axes = spectra_figure({"initial": [theta], "final": [2 * theta]}, theta, {"8 rad/unit": 0.3}, ["layer"]).axes[0]
+    assert [line.get_label() for line in axes.lines if len(line.get_xdata()) == 20] == ["initial", "final"]
+    assert [text.get_text() for text in axes.texts] == ["8 rad/unit"]
+
+
+def test_the_grid_names_rows_and_columns() -> None:
+    axes = grid_figure({"input": [np.zeros((4, 3, 3))] * 2, "alpha 1": [np.ones((4, 3, 3))] * 2}, ["clean", "noisy"]).axes
+    assert [axis.get_ylabel() for axis in axes] == ["input", "", "alpha 1", ""]
+    assert [axis.get_title() for axis in axes] == ["clean", "noisy", "", ""]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("stream", "shown"), [(Terminal(), True), (io.StringIO(), False)])
+def test_progress_shows_steps_loss_and_times_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, shown: bool) -> None:
+    for name, value in {"TERM": "xterm", "COLUMNS": "120"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stderr", stream)
+    with TrainingProgress("waves", 0, 10) as progress:
+        progress(10, 0.125, 0.002)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    assert all((part in text) == shown for part in ("waves", "10/10", "loss 0.125", "2 ms/step", "0:00:00"))
+
+
+def test_lines_of_steps_that_will_be_done_again_and_broken_ones_are_cut(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps({"step": step, "loss": 1.0}) + "\n" for step in range(1, 6)) + '{"step": 6, "lo')
+    Metrics(path).cut(3)
+    assert [line["step"] for line in read_metrics(path)] == [1, 2, 3]
+    assert path.read_text().count("\n") == 3
