@@ -2,5 +2,6 @@
 
 from ssmspec.nn.optim import optimizer_groups
 from ssmspec.nn.s4d import S4D
+from ssmspec.nn.sequence import SequenceModel
 
-__all__ = ["S4D", "optimizer_groups"]
+__all__ = ["S4D", "SequenceModel", "optimizer_groups"]
