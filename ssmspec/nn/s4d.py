@@ -214,8 +214,11 @@ class S4D(nn.Module):
     def _mix(self, y: Tensor) -> Tensor:
         """GLU of the linear map, (B, channels H, L) -> (B, H, L), without turning the axes round, whichever way the weight is stored."""
         linear: Any = self.output_linear[0]
+        y = y.to(self._core.D.dtype)
+        if not _bare(self.output_linear):
+            return self.output_linear(y.mT).mT if self.settings.layout == "s4-diag" else self.output_linear(y)
         weight = linear.weight.flatten(1).expand(len(y), -1, -1)  # a batched product is a tenth faster than conv1d
-        return nn.functional.glu(torch.baddbmm(linear.bias[:, None], weight, y.to(weight.dtype)), dim=1)
+        return nn.functional.glu(torch.baddbmm(linear.bias[:, None], weight, y), dim=1)
 
     def _check(self, u: Tensor, dimensions: int) -> None:
         H = self.settings.d_model
@@ -282,6 +285,15 @@ def _checked(poles: ComplexArray, shape: tuple[int, int]) -> ComplexArray:
     if not (np.isfinite(poles) & (poles.real < 0)).all():
         raise LayerError("poles must be finite with a negative real part")
     return poles
+
+
+def _bare(sequence: nn.Sequential) -> bool:
+    """Whether the modules are as they were made: adapters and quantization replace them, pruning and others hook into them."""
+    return all(
+        type(part) in (nn.Sequential, nn.Linear, nn.Conv1d, nn.GLU)
+        and not (part._forward_pre_hooks or part._forward_hooks or part._backward_pre_hooks or part._backward_hooks)
+        for part in (sequence, *sequence)
+    )
 
 
 def _mark_again(module: S4D, keys: object = None) -> None:

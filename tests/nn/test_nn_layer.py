@@ -327,6 +327,34 @@ def test_inputs_that_do_not_fit_are_refused(u, message) -> None:
         S4D(H, 8)(u)
 
 
+class Adapted(torch.nn.Module):
+    """A linear map of twice the size, with the weight of the one below, as adapters have it."""
+
+    def __init__(self, below: torch.nn.Module) -> None:
+        super().__init__()
+        self.below, self.weight, self.bias = below, below.weight, below.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * self.below(x)
+
+
+@pytest.mark.parametrize("layout", ["minimal", "s4-diag"])
+def test_what_others_make_of_the_linear_map_is_called(layout) -> None:
+    layer, u = make(layout=layout), signal(9)
+    plain, seen = layer(u)[0], []
+    hook = layer.output_linear[0].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    torch.testing.assert_close(layer(u)[0], plain, rtol=1e-12, atol=1e-12)
+    assert len(seen) == 1
+    hook.remove()
+    twice = make(layout=layout)
+    twice.output_linear[0].weight.data *= 2
+    twice.output_linear[0].bias.data *= 2
+    layer.output_linear[0] = Adapted(layer.output_linear[0])
+    torch.testing.assert_close(layer(u)[0], twice(u)[0], rtol=1e-12, atol=1e-12)
+    y, _ = layer.step(u[..., 0], layer.default_state(3))
+    torch.testing.assert_close(y, twice(u)[0][..., 0], rtol=1e-10, atol=1e-10)
+
+
 @every_case
 def test_an_empty_batch_gives_an_empty_output_and_zero_gradients(options) -> None:
     layer = make(**options)
