@@ -19,6 +19,7 @@ from ssmspec.errors import LayerError
 from ssmspec.sobolev import Sobolev
 
 KEY = "ssmspec"  # in the metadata of safetensors
+TRAINED = "trained"  # in the entry of that name: what `ssmspec train` says of the model
 SUFFIX = ".ssmspec.json"
 MOST_BYTES = 1 << 24  # of a sidecar
 
@@ -112,6 +113,12 @@ def metadata_entry(checkpoint: Checkpoint) -> dict[str, Any] | None:
         found = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):
         return None
+    return found if isinstance(found, dict) else None
+
+
+def trained_entry(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """What `ssmspec train` wrote into the metadata about the model, or None."""
+    found = (metadata_entry(checkpoint) or {}).get(TRAINED)
     return found if isinstance(found, dict) else None
 
 

@@ -2,6 +2,8 @@
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +20,16 @@ if TYPE_CHECKING:
 
 @app.command()
 def train(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="waves or denoise.", show_default=False)],
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="waves or denoise; regress, classify or forecast on your own data.", show_default=False)
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Sequences: .npy, .npz, .csv, or a folder of .wav, by label in subfolders or not.", show_default=False),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="What to learn of every sequence: .npy, .npz:NAME or .csv.", show_default=False)
+    ] = None,
     alpha: Annotated[
         str | None, typer.Option("--alpha", help="Factor on Im of the initial poles: 10, or 10*pi, pi/3.", show_default=False)
     ] = None,
@@ -39,11 +50,13 @@ def train(
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting of config.toml, in TOML. May be repeated.")
     ] = None,
-    preset: Annotated[str, typer.Option("--preset", help="small (seconds) or paper (the published settings).")] = "small",
+    preset: Annotated[
+        str, typer.Option("--preset", help="small (seconds), paper (the published settings), or, with --data, large.")
+    ] = "small",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = "cpu",
     threads: Annotated[
         int | None,
-        typer.Option("--threads", min=1, help="Of torch; default: 1, the fastest for small, and all for paper.", show_default=False),
+        typer.Option("--threads", min=1, help="Of torch; default: 1, the fastest for small, and all for others.", show_default=False),
     ] = None,
     closed_form: Annotated[bool, typer.Option("--closed-form", help="denoise: solve the least squares instead of training.")] = False,
     sweep: Annotated[
@@ -69,11 +82,12 @@ def train(
     if resume and force:
         raise SsmspecError("--resume goes on with a run and --force replaces it; give one of them")
     kind = find_task(task)
-    given = _given(alpha, beta, beta_convention, theta_ref, init, seed, steps, lr) | _assignments(setting or ())
+    given = _given(alpha, beta, beta_convention, theta_ref, init, seed, steps, lr) | files(data, target) | assignments(setting or ())
+    settings = changed(kind.preset(preset), given)
     config = RunConfig(
         task=task,
         preset=preset,
-        settings=changed(kind.preset(preset), given),
+        settings=settings if resume and not sweep else kind.prepare(settings),
         device=checked_device(device),
         threads=threads or (1 if preset == "small" else all_threads()),
         closed_form=closed_form,
@@ -116,7 +130,12 @@ def _given(
     return {name: value for name, value in named.items() if value is not None}
 
 
-def _assignments(texts: "list[str] | tuple[str, ...]") -> dict[str, Any]:
+def files(data: str | None, target: str | None) -> dict[str, Any]:
+    """Settings that name files, by their absolute paths, so that a run can be resumed from anywhere."""
+    return {name: str(Path(path).absolute()) for name, path in (("data", data), ("target", target)) if path is not None}
+
+
+def assignments(texts: "list[str] | tuple[str, ...]") -> dict[str, Any]:
     """NAME=VALUE in TOML; a value that is no TOML is text."""
     import tomllib
 
@@ -143,13 +162,20 @@ def _start(
     force: bool,
     as_json: bool,
 ) -> None:
-    from ssmspec.training.loop import Stopped
-
-    try:
+    with saying_where(folder):
         if sweep is not None:
             _sweep(config, folder, sweep, seeds, resume=resume, force=force, as_json=as_json)
         else:
             _run(config, folder, given, resume=resume, force=force, as_json=as_json)
+
+
+@contextmanager
+def saying_where(folder: Path) -> Iterator[None]:
+    """A run that a signal stopped ends the command with the exit code of the signal, and says where it was saved."""
+    from ssmspec.training.loop import Stopped
+
+    try:
+        yield
     except Stopped as stop:
         message(f"{stop} (in {folder})")
         raise typer.Exit(stop.code) from None
@@ -163,11 +189,11 @@ def _run(config: "RunConfig", folder: Path, given: dict[str, Any], *, resume: bo
     from ssmspec.training.run import run
 
     if resume:
-        config = _resumed(config, folder, given)
+        config = resumed(config, folder, given)
     else:
         new_folder(folder, force=force)
         write_config(folder, config)
-    finished = run(config, folder)
+    finished = run(config, folder, note=message)
     if as_json:
         echo(to_json(run_document(finished.summary)))
     else:
@@ -175,7 +201,7 @@ def _run(config: "RunConfig", folder: Path, given: dict[str, Any], *, resume: bo
     message(f"wrote {folder}")
 
 
-def _resumed(config: "RunConfig", folder: Path, given: dict[str, Any]) -> "RunConfig":
+def resumed(config: "RunConfig", folder: Path, given: dict[str, Any]) -> "RunConfig":
     """The config of the folder, which options may repeat but not contradict."""
     from ssmspec.training.folder import read_config
 
@@ -186,6 +212,8 @@ def _resumed(config: "RunConfig", folder: Path, given: dict[str, Any]) -> "RunCo
         before, now = getattr(found.settings, name), getattr(config.settings, name)
         if before != now:
             raise SsmspecError(f"{folder} holds a run with {name} {before}, not {now}; leave it out, or name another folder with --out")
+    if config.start and found.start.get("sha256") != config.start["sha256"]:
+        raise SsmspecError(f"{folder} holds a run that began with other tensors; repeat its options, or name another folder with --out")
     if found.environment != config.environment:
         changes = [
             f"{key} {found.environment.get(key)} -> {value}"

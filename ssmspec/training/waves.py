@@ -9,7 +9,7 @@ Source: arXiv 2410.02035, section 5.1; AnnanYu/FreqBiasSSM, waves.py, waves_gen.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from ssmspec.errors import SsmspecError
 from ssmspec.report.training import Measure
 from ssmspec.sobolev import Sobolev
 from ssmspec.training.bank import Bank, FixedSources, mean_gelu
-from ssmspec.training.choices import bank_poles, bank_sobolev, bank_weighting
-from ssmspec.training.task import Outcome, Settings, Task
+from ssmspec.training.choices import bank_poles, bank_sobolev, bank_weighting, weight_step
+from ssmspec.training.task import Outcome, Settings, State, Task, changed, check_tensors, load_start
 
 HELD_OUT = 1024  # examples of the final figures
 HELD_OUT_SEED = 2**20
@@ -94,13 +94,23 @@ class WaveModel(nn.Module):
 class Waves:
     """The problem: model, waves, and the amplitudes of every step."""
 
-    def __init__(self, settings: WavesSettings, device: torch.device) -> None:
+    def __init__(self, settings: WavesSettings, device: torch.device, start: State | None = None) -> None:
         self.settings = settings
         self.model = WaveModel(settings).to(device)
+        load_start(self.model, start)
+        step = settings.step if start is None else weight_step(self.model.layer, settings)
         time = settings.step * torch.arange(settings.length, dtype=torch.float64)
         weighting, tones = bank_weighting(settings), torch.tensor([*settings.tones, 0.0], dtype=torch.float64)
         signals = torch.cos(tones[:, None] * time)
-        self.sources = [FixedSources(each, weighting, settings.beta, settings.step).to(device) for each in (signals[:-1], signals[-1:])]
+        self.sources = [FixedSources(each, weighting, settings.beta, step).to(device) for each in (signals[:-1], signals[-1:])]
+
+    def opening(self) -> list[str]:
+        """Nothing: the settings say it all."""
+        return []
+
+    def about(self) -> dict[str, Any]:
+        """The settings, from which the model and its data follow."""
+        return {"task": "waves", "settings": asdict(self.settings)}
 
     def draw(self, step: int, generator: torch.Generator) -> Tensor:
         """Amplitudes (B, J)."""
@@ -129,7 +139,8 @@ class Waves:
         """The error of every tone."""
         pairs = zip(self.settings.tones, self.errors().tolist(), strict=True)
         return [
-            Measure(f"error_{tone:g}", error, "", f"mean absolute error of the amplitude of {tone:g} rad/unit") for tone, error in pairs
+            Measure(f"error_{tone:g}", error, "", f"mean absolute error of the amplitude of {tone:g} rad/unit", CHANCE)
+            for tone, error in pairs
         ]
 
     def weights(self) -> dict[str, Sobolev]:
@@ -149,6 +160,20 @@ class Waves:
         labels = {"axis": "tone [rad/model time]", "value": "mean absolute error of the amplitude"}
         figure = bars_figure(values, **labels, reference=("always 1/2", CHANCE))
         return [save(figure, folder / "errors.png")]
+
+
+def adopt(settings: WavesSettings, tensors: State) -> WavesSettings:
+    """Settings for a model with these tensors, as far as they tell.
+
+    Raises:
+        SsmspecError: they are of no such model.
+    """
+    H, N = tensors["layer.kernel.A_imag"].shape if "layer.kernel.A_imag" in tensors else (settings.channels, settings.modes)
+    found = {"channels": H, "modes": N, "offset": "encoder.bias" in tensors, "skip": "layer.D" in tensors}
+    settings = changed(settings, found)
+    with torch.random.fork_rng(devices=[]):
+        check_tensors(WaveModel(settings), tensors, "waves")
+    return settings
 
 
 def _from_grid(step: int, settings: WavesSettings) -> Tensor:
@@ -219,6 +244,7 @@ WAVES = Task(
     problem=Waves,
     published=((1.0, 0.0), (100.0, 1.0), (0.01, -1.0), (10.0, 0.5)),
     draw_sweep=_draw_sweep,
+    adopt=adopt,
 )
 
 __all__ = ["WAVES", "Outcome", "WaveModel", "Waves", "WavesSettings"]
