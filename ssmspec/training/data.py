@@ -75,6 +75,8 @@ class DataSettings(Settings):
             raise unknown("pooling", self.pooling, get_args(Pooling))
         if not self.held_out < 1:
             raise SsmspecError(f"held_out is {self.held_out}; expected a share between 0 and 1")
+        if self.layout == "freqbias-block" and self.weighted and self.beta_convention != "lra":
+            raise SsmspecError(f"layout freqbias-block has the beta convention lra, not {self.beta_convention}; add --beta-convention lra")
 
     @property
     def weighted(self) -> bool:
@@ -84,8 +86,9 @@ class DataSettings(Settings):
     @property
     def causal(self) -> bool:
         """Whether no output depends on later inputs."""
-        learned = self.trainable_beta is not False and self.layout == "freqbias-block"
-        return not self.bidirectional and ((not self.weighted and not learned) or self.beta_convention == "causal")
+        if self.layout == "freqbias-block":
+            return not self.bidirectional and self.beta == 0 and self.trainable_beta is False
+        return not self.bidirectional and (not self.weighted or self.beta_convention == "causal")
 
 
 def with_digests(settings: DataSettings) -> DataSettings:

@@ -176,8 +176,8 @@ def _check_settings(settings: DataSettings) -> None:
         raise SsmspecError(f"pooling is {settings.pooling!r}; forecast answers at every sample; leave pooling at none")
     if not settings.causal:
         raise SsmspecError(
-            "forecast needs a model whose output does not depend on later samples; leave bidirectional out and beta at 0, or choose the "
-            "beta convention causal (in freqbias-block also --set trainable_beta=false)"
+            "forecast needs a model whose output does not depend on later samples; leave bidirectional out, and beta at 0 or of the "
+            "convention causal (in freqbias-block at 0 with --set trainable_beta=false)"
         )
 
 
