@@ -273,6 +273,8 @@ ERRORS = {
     "existing target": ([*REGRESS, "-o", "y.npy"], "cannot write y.npy"),
     "existing file": ([*REGRESS, "-o", "other.safetensors"], "it exists; name another, or use --force"),
     "forecast with a zero-phase weight": (["--beta", "1", "--retrain", "forecast", "--data", "X.npy"], "does not depend on later samples"),
+    "run over the input": ([*REGRESS, "--out", "."], "model.safetensors lies in ., the folder of the run"),
+    "run over the output": ([*REGRESS, "--out", "new", "-o", "new/tuned.safetensors"], "lies in new, the folder of the run"),
     "both": ([*REGRESS, "--resume", "--force"], "give one of them"),
     "resume nothing": ([*REGRESS, "--resume"], "holds no run to resume"),
 }

@@ -254,8 +254,9 @@ def described(sequences: Sequences, training: int, held_out: int) -> list[str]:
     """What was read, and what was assumed, in words."""
     low, high = int(sequences.lengths.min()), int(sequences.lengths.max())
     samples = f"{high} samples" if low == high else f"{low} to {high} samples"
+    count = f"{len(sequences)} sequence{'s' * (len(sequences) > 1)}"
     features = f"{sequences.features} feature{'s' * (sequences.features > 1)}"
-    head = f"{sequences.source}: {len(sequences)} sequences of {samples}, {features}; {training} to train on, {held_out} held out"
+    head = f"{sequences.source}: {count} of {samples}, {features}; {training} to train on, {held_out} held out"
     return [head, *(f"{sequences.source}: {note}" for note in sequences.notes)]
 
 

@@ -68,7 +68,7 @@ class Forecast(SequenceProblem):
             lines = described(series, int((self.cuts > 0).sum()), int((self.cuts == 0).sum()))
         else:
             lines = described(series, len(series), 0)
-            lines[0] = lines[0].partition(";")[0] + f"; the last {1 - self.cuts[0] / series.lengths[0]:.0%} of each held out"
+            lines[0] = lines[0].partition(";")[0] + f"; the last {1 - self.cuts[0] / series.lengths[0]:.0%} held out"
         errors = {name: np.sqrt(each.mean()) for name, each in self._errors().items()}
         text = ", ".join(f"{name} {errors[name]:.4g}" for name in BASELINES)
         return [*lines, f"baselines, root mean square error held out in standard deviations of the training part: {text}"]
