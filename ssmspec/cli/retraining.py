@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,17 @@ class Training:
     device: str
     threads: int
     folder: Path
+
+
+def check_folder(folder: Path, files: Iterable[Path]) -> None:
+    """Refuse a run folder that holds what is read or written, which a new run would clear away.
+
+    Raises:
+        SsmspecError: the first such file.
+    """
+    for path in files:
+        if folder.resolve() in (path.resolve(), *path.resolve().parents):
+            raise SsmspecError(f"{path} lies in {folder}, the folder of the run; name another folder with --out")
 
 
 def train_plan(plan: "RetunePlan", asked: Training, *, resume: bool, force: bool) -> "RetunePlan":

@@ -1,7 +1,7 @@
 """The folder of a run: which files it has, how they are written, and its config, which is enough to repeat the run.
 
 config.toml            task, preset, settings, environment
-start.safetensors      tensors of a checkpoint that the run began with, if it did
+start.state            tensors of a checkpoint that the run began with, if it did
 metrics.jsonl          a line per logged step: step, loss, lr, seconds
 initial.safetensors    before training; step-<n>.safetensors between; final.safetensors after
 resume.state           parameters, optimizer, generators and step, for --resume
@@ -26,8 +26,8 @@ from ssmspec.writing.replacing import is_temporary, new_file
 
 SCHEMA = "ssmspec.run/1"
 CONFIG, METRICS, STATE, RESULTS, CARD = "config.toml", "metrics.jsonl", "resume.state", "results.json", "README.md"
-START, INITIAL, FINAL = "start.safetensors", "initial.safetensors", "final.safetensors"
-OWN_FILES = (CONFIG, METRICS, STATE, RESULTS, CARD, "*.safetensors", "*.png", "table.csv")
+START, INITIAL, FINAL = "start.state", "initial.safetensors", "final.safetensors"
+OWN_FILES = (CONFIG, METRICS, START, STATE, RESULTS, CARD, "*.safetensors", "*.png", "table.csv")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class RunConfig:
     Args:
         task, preset: names. settings: of the task. device: torch's name. threads: of torch. closed_form: solve instead of train.
         command: what repeats the run. environment: versions, for comparison only.
-        start: the path of the checkpoint that it began with, and the SHA-256 of start.safetensors; empty for a new model.
+        start: the path of the checkpoint that it began with, and the SHA-256 of start.state; empty for a new model.
     """
 
     task: str
