@@ -64,8 +64,24 @@ MAY_IMPORT = {
     "training": {
         *("analysis", "comparison", "nn", "provenance", "report", "sobolev", "ssmspec", "statespace", "tuning"),
     },
+    "monitoring": {
+        *(
+            "analysis",
+            "backends",
+            "checkpoint",
+            "families",
+            "grid",
+            "layers",
+            "nn",
+            "provenance",
+            "report",
+            "sobolev",
+            "statespace",
+            "statistics",
+        ),
+    },
     "__main__": {"cli"},
-    "__init__": {"layers", "analysis", "backends", "families", "grid", "response", "statespace", "statistics"},
+    "__init__": {"layers", "analysis", "backends", "families", "grid", "monitoring", "response", "statespace", "statistics"},
 }
 
 

@@ -1,0 +1,143 @@
+"""The layers of a live model, and what statistics say of them at one step: `ssmspec.analysis` without a file."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from ssmspec.analysis import AnalysisOptions, analyze_layer, pairs_of
+from ssmspec.backends import CauchySum, choose_backend, load_backend
+from ssmspec.errors import LayerError, SsmspecError
+from ssmspec.grid import FrequencyGrid
+from ssmspec.layers import find_layers, read_layers, select_layers
+from ssmspec.monitoring.live import LiveModel
+from ssmspec.provenance import Attached
+from ssmspec.sobolev import Sobolev
+from ssmspec.statespace import StateSpace
+from ssmspec.statistics import STATISTICS, LayerAnalysis, Measurement, Skipped, unavailable
+
+MEASUREMENTS = 20  # in a run, at least: an engine that must be compiled first pays off where it does for so many
+REHEARSAL = 16  # points of the grid on which everything is done once, so that nothing is imported or compiled in a timed measurement
+
+Weights = Callable[[], Mapping[str, Sobolev]]
+OWN_BETA = "beta is that of the module"
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A layer as it was found: its place, and how it reads where no number of it can be had."""
+
+    index: int
+    system: StateSpace
+    blank: LayerAnalysis
+
+
+class Probe:
+    """The layers of a model that were chosen, found once, and read and measured as often as wanted.
+
+    Args:
+        model: see `LiveModel`.
+        options: as for `analyze`.
+        statistics: names of `STATISTICS`.
+        weights: beta of layers whose tensors do not hold it, by name; those of `ssmspec.nn.S4D` are known.
+
+    Raises:
+        SsmspecError: as `analyze`, but for layers with numbers that cannot be trusted; LayerError also for sharded models.
+    """
+
+    def __init__(self, model: nn.Module, options: AnalysisOptions, statistics: Sequence[str], weights: Weights | None) -> None:
+        self.source = LiveModel(model, options.read.config)
+        self.options, self.statistics, self._weights = options, tuple(statistics), weights
+        self.grid = FrequencyGrid.default(options.points)
+        if options.backend:
+            load_backend(options.backend)
+        with self.source.snapshot():
+            self._detection = find_layers(self.source, options.family, options.read)
+            originals = self.source.originals(self._detection.layers)
+            self._originals = lambda layers: originals
+            systems, self.skipped = self._read()
+        places = {id(system): place for place, system in enumerate(systems)}
+        chosen = select_layers(systems, options.layers, self.source)
+        self.layers = [_Layer(places[id(system)], system, self._blank(system, places[id(system)])) for system in chosen]
+        self.backend = options.backend or choose_backend(MEASUREMENTS * sum(pairs_of(system, options.points) for system in chosen))
+
+    def rehearse(self) -> list[LayerAnalysis]:
+        """Everything once, for one copy of every layer and few points, so that imports and compilation are done."""
+        engine, grid = load_backend(self.backend), FrequencyGrid.default(REHEARSAL)
+        return [self._analyze(layer, layer.system.copy_slice(0, 1), grid, engine) for layer in self.layers]
+
+    def settle(self) -> None:
+        """Waits for work that devices have not done yet, so that it is not taken for time of measuring."""
+        with self.source.snapshot():
+            devices = self.source.devices(self._detection.layers)
+        for device in devices:
+            if device.type != "cpu":
+                torch.accelerator.synchronize(device)
+
+    def measure(self, step: int) -> Measurement:
+        """The statistics of every layer as it is now; a layer without trustworthy numbers has none, and the reason."""
+        engine = load_backend(self.backend)
+        with self.source.snapshot():
+            try:
+                systems, skipped = self._read()
+            except LayerError as error:
+                systems, skipped = [], [Skipped(layer.system.name, str(error)) for layer in self.layers]
+        by_name = {system.name: system for system in systems}
+        reasons = {item.name: item.reason for item in skipped}
+        layers = []
+        for layer in self.layers:
+            system = by_name.get(layer.system.name)
+            if system is None:
+                block = layer.system.name.rsplit(":", 1)[0]
+                reason = reasons.get(layer.system.name) or reasons.get(block) or "the layer is gone"
+                layers.append(_withheld(layer.blank, reason))
+            else:
+                layers.append(self._analyze(layer, system, self.grid, engine))
+        return Measurement(
+            step=step,
+            backend=self.backend,
+            grid=self.grid,
+            with_skip=self.options.with_skip,
+            layers=tuple(layers),
+            skipped=tuple(self.skipped),
+        )
+
+    def _read(self) -> tuple[list[StateSpace], list[Skipped]]:
+        """All layers of the model, whatever was chosen."""
+        found, skipped = read_layers(self.source, self._detection, self.options.read, weights=Attached({}), originals=self._originals)
+        weights = {**self.source.weights(self.options.read.length), **(self._weights() if self._weights else {})}
+        return [_weighted(system, weights) for layer in found for system in layer.systems], skipped
+
+    def _analyze(self, layer: _Layer, system: StateSpace, grid: FrequencyGrid, engine: CauchySum) -> LayerAnalysis:
+        try:
+            found = analyze_layer(system, grid, engine, with_skip=self.options.with_skip, chosen=self.statistics)
+        except Exception as error:  # whatever the numbers of a run that diverges provoke, the run goes on
+            return _withheld(layer.blank, f"{type(error).__name__}: {error}")
+        return replace(found, index=layer.index)
+
+    def _blank(self, system: StateSpace, index: int) -> LayerAnalysis:
+        nothing = replace(system, poles=np.full_like(system.poles, np.nan))
+        return replace(analyze_layer(nothing, self.grid, load_backend("reference"), chosen=self.statistics), index=index)
+
+
+def _weighted(system: StateSpace, weights: Mapping[str, Sobolev]) -> StateSpace:
+    if system.name not in weights:
+        return system
+    return replace(system, sobolev=weights[system.name], assumptions=(*system.assumptions, OWN_BETA))
+
+
+def _withheld(layer: LayerAnalysis, reason: str) -> LayerAnalysis:
+    return replace(layer, problem=reason, statistics={name: unavailable(value.unit, reason) for name, value in layer.statistics.items()})
+
+
+def check_statistics(names: Sequence[str]) -> None:
+    """Refuse names of no statistic.
+
+    Raises:
+        SsmspecError: the first of them.
+    """
+    for name in names:
+        if name not in STATISTICS:
+            raise SsmspecError(f"the statistic {name!r} is unknown; choose some of {', '.join(STATISTICS)}")
