@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -82,26 +82,29 @@ def read_systems(checkpoint: Source, detection: Detection, options: ReadOptions)
     return [system for layer in layers for system in layer.systems], skipped
 
 
-def read_layers(
-    checkpoint: Source,
-    detection: Detection,
-    options: ReadOptions,
-    *,
-    weights: Attached | None = None,
-    originals: Callable[[Sequence[LayerTensors]], list[str]] | None = None,
-) -> tuple[list[ReadLayer], list[Skipped]]:
-    """The layers of a checkpoint in model order, each distinct one once, and what was left out; raises as `read_systems`.
+def read_layers(checkpoint: Source, detection: Detection, options: ReadOptions) -> tuple[list[ReadLayer], list[Skipped]]:
+    """The layers of a checkpoint in model order, each distinct one once, and what was left out; raises as `read_systems`."""
+    layers, skipped, problems = try_layers(checkpoint, detection, options, attached(checkpoint), _originals(detection.layers))
+    if problems and not layers:
+        raise LayerError(f"{checkpoint.path}: {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
+    return layers, skipped
+
+
+def try_layers(
+    checkpoint: Source, detection: Detection, options: ReadOptions, weights: Attached, originals: Sequence[str]
+) -> tuple[list[ReadLayer], list[Skipped], list[LayerError]]:
+    """As `read_layers`, but layers that contradict their family are only told, even if all do.
 
     Args:
-        weights: of beta, beside the tensors; by default those in the file's metadata or its sidecar.
-        originals: for every layer the name of the first one that is the same module; by default of the first one with the same values.
+        weights: of beta, beside the tensors.
+        originals: for every layer the name of the first one that is the same, mostly its own.
     """
-    families, weights = known_families(options), attached(checkpoint) if weights is None else weights
+    families = known_families(options)
     options = replace(options, config=checkpoint.config)
     layers: dict[str, ReadLayer] = {}
     skipped = [Skipped(miss.prefix, miss.describe()) for miss in detection.near_misses]
     problems: list[LayerError] = []
-    for layer, original in zip(detection.layers, (originals or _originals)(detection.layers), strict=True):
+    for layer, original in zip(detection.layers, originals, strict=True):
         if original != layer.name:
             skipped.append(Skipped(layer.name, f"the same tensors as {original} {SHARED}"))
             if original in layers:
@@ -113,9 +116,7 @@ def read_layers(
         except LayerError as error:
             problems.append(error)
             skipped.append(Skipped(layer.name, str(error)))
-    if problems and not layers:
-        raise LayerError(f"{checkpoint.path}: {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
-    return list(layers.values()), skipped
+    return list(layers.values()), skipped, problems
 
 
 def _weighted(system: StateSpace, layer: LayerTensors, weights: Attached) -> StateSpace:

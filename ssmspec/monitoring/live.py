@@ -68,10 +68,6 @@ class LiveModel:
         places: dict[tuple[int, ...], str] = {}
         return [places.setdefault(tuple(self.value(name).data_ptr() for name in _names(layer)), layer.name) for layer in layers]
 
-    def devices(self, layers: Sequence[LayerTensors]) -> set[torch.device]:
-        """Where the tensors of some layers are."""
-        return {self.value(name).device for layer in layers for name in _names(layer)}
-
     def weights(self, length: int | None) -> dict[str, Sobolev]:
         """The beta weights of `ssmspec.nn.S4D` layers, which their family has no tensor for, by the name of the layer.
 

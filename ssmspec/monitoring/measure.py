@@ -11,9 +11,10 @@ from ssmspec.analysis import AnalysisOptions, analyze_layer, pairs_of
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.grid import FrequencyGrid
-from ssmspec.layers import find_layers, read_layers, select_layers
+from ssmspec.layers import find_layers, select_layers, try_layers
 from ssmspec.monitoring.live import LiveModel
 from ssmspec.provenance import Attached
+from ssmspec.reading import one_line
 from ssmspec.sobolev import Sobolev
 from ssmspec.statespace import StateSpace
 from ssmspec.statistics import STATISTICS, LayerAnalysis, Measurement, Skipped, unavailable
@@ -55,9 +56,10 @@ class Probe:
             load_backend(options.backend)
         with self.source.snapshot():
             self._detection = find_layers(self.source, options.family, options.read)
-            originals = self.source.originals(self._detection.layers)
-            self._originals = lambda layers: originals
-            systems, self.skipped = self._read()
+            self._originals = self.source.originals(self._detection.layers)
+            systems, self.skipped, problems = self._read()
+        if not systems:
+            raise LayerError(f"{self.source.path}: {problems[0]}")
         places = {id(system): place for place, system in enumerate(systems)}
         chosen = select_layers(systems, options.layers, self.source)
         self.layers = [_Layer(places[id(system)], system, self._blank(system, places[id(system)])) for system in chosen]
@@ -70,9 +72,7 @@ class Probe:
 
     def settle(self) -> None:
         """Waits for work that devices have not done yet, so that it is not taken for time of measuring."""
-        with self.source.snapshot():
-            devices = self.source.devices(self._detection.layers)
-        for device in devices:
+        for device in {parameter.device for parameter in self.source.model.parameters()}:
             if device.type != "cpu":
                 torch.accelerator.synchronize(device)
 
@@ -80,10 +80,7 @@ class Probe:
         """The statistics of every layer as it is now; a layer without trustworthy numbers has none, and the reason."""
         engine = load_backend(self.backend)
         with self.source.snapshot():
-            try:
-                systems, skipped = self._read()
-            except LayerError as error:
-                systems, skipped = [], [Skipped(layer.system.name, str(error)) for layer in self.layers]
+            systems, skipped, _ = self._read()
         by_name = {system.name: system for system in systems}
         reasons = {item.name: item.reason for item in skipped}
         layers = []
@@ -104,17 +101,17 @@ class Probe:
             skipped=tuple(self.skipped),
         )
 
-    def _read(self) -> tuple[list[StateSpace], list[Skipped]]:
-        """All layers of the model, whatever was chosen."""
-        found, skipped = read_layers(self.source, self._detection, self.options.read, weights=Attached({}), originals=self._originals)
+    def _read(self) -> tuple[list[StateSpace], list[Skipped], list[LayerError]]:
+        """All layers of the model, whatever was chosen; what was left out, and why, where it contradicts its family."""
+        found, skipped, problems = try_layers(self.source, self._detection, self.options.read, Attached({}), self._originals)
         weights = {**self.source.weights(self.options.read.length), **(self._weights() if self._weights else {})}
-        return [_weighted(system, weights) for layer in found for system in layer.systems], skipped
+        return [_weighted(system, weights) for layer in found for system in layer.systems], skipped, problems
 
     def _analyze(self, layer: _Layer, system: StateSpace, grid: FrequencyGrid, engine: CauchySum) -> LayerAnalysis:
         try:
             found = analyze_layer(system, grid, engine, with_skip=self.options.with_skip, chosen=self.statistics)
         except Exception as error:  # whatever the numbers of a run that diverges provoke, the run goes on
-            return _withheld(layer.blank, f"{type(error).__name__}: {error}")
+            return _withheld(layer.blank, one_line(f"{type(error).__name__}: {error}", 200))
         return replace(found, index=layer.index)
 
     def _blank(self, system: StateSpace, index: int) -> LayerAnalysis:

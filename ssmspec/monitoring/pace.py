@@ -71,6 +71,7 @@ class Pace:
     first: int | None = None
     _started: float = 0.0
     _block: int | None = None
+    _lap: Lap | None = None
 
     def __post_init__(self) -> None:
         half = None if self.budget is None else self.budget / 2
@@ -88,8 +89,9 @@ class Pace:
 
     @property
     def training(self) -> float:
-        """Seconds since the start that were not spent on measuring."""
-        return self.clock() - self._started - self.spent
+        """Seconds since the start that were not spent on measuring, the measurement in hand included."""
+        now = self.clock() if self._lap is None else self._lap.start
+        return now - self._started - self.spent
 
     def due(self, step: int) -> bool:
         """Whether to measure after so many steps."""
@@ -117,11 +119,11 @@ class Pace:
     @contextmanager
     def measure(self) -> Iterator[Lap]:
         """One measurement, booked when the block ends."""
-        lap = Lap(self.clock, self.clock())
+        self._lap = lap = Lap(self.clock, self.clock())
         try:
             yield lap
         finally:
-            seconds = lap.seconds
+            seconds, self._lap = lap.seconds, None
             if lap.drawing:
                 self.drawing.book(lap.drawing)
             self.statistics.book(seconds - lap.drawing)
