@@ -129,6 +129,12 @@ def test_help_loads_neither_numpy_nor_rich_tables() -> None:
     assert not {"numpy", "torch", "matplotlib", "rich.table"} & loaded_by("import ssmspec.cli")
 
 
+def test_monitoring_loads_no_package_of_its_extras_and_draws_only_when_asked() -> None:
+    loaded = loaded_by("from ssmspec import SpectralMonitor")
+    assert "torch" in loaded
+    assert not {"matplotlib", "tensorboard", "lightning", "pytorch_lightning", "transformers", "numba"} & loaded
+
+
 def test_public_names_exist_and_are_documented() -> None:
     assert len(ssmspec.__all__) <= 15
     for name in ssmspec.__all__:

@@ -89,7 +89,7 @@ class Pace:
 
     @property
     def training(self) -> float:
-        """Seconds since the start that were not spent on measuring, the measurement in hand included."""
+        """Seconds since the start that were not spent on measuring; they stand still during a measurement."""
         now = self.clock() if self._lap is None else self._lap.start
         return now - self._started - self.spent
 
