@@ -28,7 +28,10 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """What monitoring cost: measurements, seconds spent on them, on training meanwhile, and once on setting up."""
+    """What monitoring cost: measurements, seconds spent on all but the first, those of training meanwhile, and those of setting up.
+
+    The first measurement, before which modules are imported and an engine may be compiled, is part of setting up.
+    """
 
     measurements: int
     seconds: float
@@ -42,8 +45,8 @@ class Overhead:
 
     def __str__(self) -> str:
         return (
-            f"{self.measurements} measurements in {self.seconds:.3g} s, {100 * self.share:.2g} % of {self.training_seconds:.3g} s "
-            f"of training, after {self.setup_seconds:.2g} s to set up"
+            f"{self.measurements} measurements: {self.setup_seconds:.2g} s to set up and for the first, then {self.seconds:.3g} s, "
+            f"{100 * self.share:.2g} % of {self.training_seconds:.3g} s of training"
         )
 
 
@@ -68,8 +71,8 @@ class SpectralMonitor:
         every: steps between measurements, which are made after multiples of it.
         statistics: names of `ssmspec.STATISTICS`; the default ones are cheap, those of energies and peaks cost many times as much.
         images: measurements between pictures of |H| (PNG beside a file, images in TensorBoard) and, in JSONL, curves; 0 for none.
-        budget: share of the time of training that measuring may take, half of it for pictures. A measurement beyond it waits for a later
-            multiple of `every`. None never waits, so that the same run gives the same log, byte for byte.
+        budget: share of the time of training that measuring may take after the first time, half of it for pictures. A measurement beyond
+            it waits for a later multiple of `every`. None never waits, so that the same run gives the same log, byte for byte.
         options: layers, family, engine, grid, D and what tensors cannot tell (mapping, operating point), as for `ssmspec.analyze`.
         weights: called for beta of layers whose tensors do not hold it, by name; `ssmspec.nn.S4D` needs none.
         strict: raise what goes wrong in a call. By default the training goes on: a layer without trustworthy numbers is null with the
@@ -99,7 +102,7 @@ class SpectralMonitor:
         self._logs = open_logs(log)
         self._pace = Pace(every, images if self._logs else 0, budget)
         self._last: int | None = None
-        self._measurements, self._setup = 0, 0.0
+        self._measurements = 0
         self._first_curves: dict[str, tuple[int, FloatArray]] = {}
 
     @property
@@ -111,7 +114,7 @@ class SpectralMonitor:
     def overhead(self) -> Overhead:
         """What was spent so far."""
         pace = self._pace
-        return Overhead(self._measurements, pace.spent, 0.0 if pace.first is None else pace.training, self._setup)
+        return Overhead(self._measurements, pace.spent, 0.0 if pace.first is None else pace.training, pace.setup)
 
     def __call__(self, step: SupportsIndex) -> Measurement | None:
         """Measures if it is time; to be called after every step.
@@ -143,11 +146,12 @@ class SpectralMonitor:
         if self._last is not None and step < self._last:
             _logger.warning("step %d came after step %d and is not measured; count the steps of the whole run", step, self._last)
             return None
-        if self._last is None:
+        new = self._last is None
+        if new:
             self._set_up()
         self._last = step
         self._guarded(self._probe.settle)
-        with self._pace.measure() as lap:
+        with self._pace.measure(free=new) as lap:
             found = self._guarded(self._probe.measure, step)
             if found is not None:
                 self._write(found, lap)
@@ -156,14 +160,12 @@ class SpectralMonitor:
 
     def _set_up(self) -> None:
         """What is done once, before the first measurement: logs are opened, modules imported, an engine compiled."""
-        start = self._pace.clock()
-        with self._pace.aside():
+        with self._pace.set_up():
             for log in self._logs:
                 self._guarded(log.begin, self._pace.first or 0)
             rehearsed = self._guarded(self._probe.rehearse) or []
             if self._pace.images:
                 self._guarded(_rehearse_drawing, rehearsed)
-        self._setup = self._pace.clock() - start
 
     def _write(self, measurement: Measurement, lap: Lap) -> None:
         pictures: list[dict[str, str] | None] = [None] * len(self._logs)

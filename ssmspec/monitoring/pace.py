@@ -17,12 +17,12 @@ class Account:
     last: float = 0.0
 
     def affords(self, training: float) -> bool:
-        """Whether once more, at the last cost, stays within the share; the first time always does."""
+        """Whether once more, at the last cost, stays within the share."""
         return self.share is None or self.spent + self.last <= self.share * training
 
-    def book(self, seconds: float) -> None:
-        """The cost of one measurement."""
-        self.spent, self.last = self.spent + seconds, seconds
+    def book(self, seconds: float, *, free: bool) -> None:
+        """The cost of one measurement; a free one only says what the next will cost."""
+        self.spent, self.last = self.spent + seconds * (not free), seconds
 
 
 @dataclass(slots=True)
@@ -53,7 +53,8 @@ class Pace:
     """The measured steps of a run.
 
     A step is measured if it is a multiple of `every` and the seconds spent so far plus those that the last measurement took are within
-    the budget; so the interval grows by itself. Pictures have half of the budget for themselves, or they would starve the numbers.
+    the budget; so the interval grows by itself. Pictures have half of the budget for themselves, or they would starve the numbers. The
+    first measurement, which says what one costs, is part of setting up: it is made at once, and the budget is for those that follow.
 
     Args:
         every: steps between measurements, at least.
@@ -69,6 +70,7 @@ class Pace:
     statistics: Account = field(init=False)
     drawing: Account = field(init=False)
     first: int | None = None
+    setup: float = 0.0
     _started: float = 0.0
     _block: int | None = None
     _lap: Lap | None = None
@@ -108,22 +110,28 @@ class Pace:
         return step // (self.every * self.images)
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
-        """A block that counts neither as training nor as measuring: what is done once per run."""
+    def set_up(self) -> Iterator[None]:
+        """A block that counts neither as training nor as measuring, but as `setup`: what is done once per run."""
         start = self.clock()
         try:
             yield
         finally:
-            self._started += self.clock() - start
+            self._set_up(self.clock() - start)
+
+    def _set_up(self, seconds: float) -> None:
+        self.setup += seconds
+        self._started += seconds
 
     @contextmanager
-    def measure(self) -> Iterator[Lap]:
-        """One measurement, booked when the block ends."""
+    def measure(self, *, free: bool = False) -> Iterator[Lap]:
+        """One measurement, booked when the block ends; a free one as part of setting up."""
         self._lap = lap = Lap(self.clock, self.clock())
         try:
             yield lap
         finally:
             seconds, self._lap = lap.seconds, None
             if lap.drawing:
-                self.drawing.book(lap.drawing)
-            self.statistics.book(seconds - lap.drawing)
+                self.drawing.book(lap.drawing, free=free)
+            self.statistics.book(seconds - lap.drawing, free=free)
+            if free:
+                self._set_up(seconds)
