@@ -43,12 +43,12 @@ class LineFile:
         """Makes room for a run whose first step is `step`.
 
         Lines of that step and later ones, which will be measured again, are dropped, and so is a line that a killed writer left unfinished.
-        Where nothing would be left the run is another one: the old file and its pictures are renamed, to `<stem>.1<suffix>` or the next
-        number that is free.
+        Where nothing would be left, or `step` is 0 or 1, the run is another one: the old file and its pictures are renamed, to
+        `<stem>.1<suffix>` or the next number that is free.
         """
         whole, torn = self._lines()
         steps = [self._step_of(line) for line in whole]
-        kept = [line for line, found in zip(whole, steps, strict=True) if found is not None and found < step]
+        kept = [line for line, found in zip(whole, steps, strict=True) if found is not None and 1 < step > found]
         if any(found is not None for found in steps) and not kept:
             self._set_aside()
         elif torn or len(kept) < len(whole) - bool(self._header):

@@ -8,13 +8,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ssmspec.checkpoint import natural_key, plain_name
 from ssmspec.checkpoint.tensors import ITEMSIZE, numpy_dtype
 from ssmspec.errors import LayerError
 from ssmspec.families import LayerTensors
+from ssmspec.families.template import join
 from ssmspec.nn import S4D
 from ssmspec.sobolev import Sobolev
+
+ADVICE = "analyze checkpoints of this run instead"
 
 
 class LiveModel:
@@ -35,6 +39,8 @@ class LiveModel:
         self.model = model
         self.path = f"model {type(unwrapped(model)).__name__}"
         self.config = config or own_config(model)
+        stored = [name for name, value in model.state_dict().items() if readable(value)]
+        self._plain = len({plain_name(name) for name in stored}) == len(stored)
         self._values: dict[str, torch.Tensor] = {}
         with self.snapshot():
             self.tensors = {name: LiveTensor(self, name, value) for name, value in self._values.items()}
@@ -43,15 +49,16 @@ class LiveModel:
     def snapshot(self) -> Iterator[None]:
         """The block within which tensors can be read; the model keeps its own references, which training may replace."""
         with torch.no_grad():
-            found = {name: value for name, value in self.model.state_dict().items() if readable(value)}
-            names = {name: plain_name(name) for name in found}
-            if len(set(names.values())) < len(names):
-                names = {name: name for name in found}
-            self._values = {names[name]: found[name] for name in sorted(found, key=lambda name: natural_key(names[name]))}
+            found = {self._name(name): value for name, value in self.model.state_dict().items() if readable(value)}
+            self._values = {name: found[name] for name in sorted(found, key=natural_key)}
             try:
                 yield
             finally:
                 self._values = {}
+
+    def _name(self, stored: str) -> str:
+        """The plain name, unless two tensors of the model would have the same."""
+        return plain_name(stored) if self._plain else stored
 
     def value(self, name: str) -> torch.Tensor:
         """A tensor as it is now.
@@ -76,12 +83,11 @@ class LiveModel:
         """
         found: dict[str, Sobolev] = {}
         for name, module in self.model.named_modules():
-            weight = module.sobolev(length) if isinstance(module, S4D) and module.settings.layout != "freqbias-block" else None
-            if weight is not None and isinstance(module, S4D):
-                inner = [plain_name(name)] if name else []
-                layer = ".".join(inner if module.settings.layout == "minimal" else [*inner, "layer"]) or "root"
+            if isinstance(module, S4D) and module.settings.layout != "freqbias-block":
+                weight, inner = module.sobolev(length), "D" if module.settings.layout == "minimal" else "layer.D"
+                layer = self._name(join(name, inner)).rpartition(".")[0] or "root"
                 directions = [f"{layer}:forward", f"{layer}:backward"] if module.settings.bidirectional else [layer]
-                found |= dict.fromkeys(directions, weight)
+                found |= dict.fromkeys(directions, weight) if weight is not None else {}
         return found
 
 
@@ -118,7 +124,7 @@ def as_array(tensor: torch.Tensor) -> npt.NDArray[Any]:
 
 def readable(value: object) -> bool:
     """Whether an entry of a state dict is a dense tensor of numbers."""
-    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_meta:
+    if not isinstance(value, torch.Tensor) or is_lazy(value) or value.layout != torch.strided or value.is_meta:
         return False
     return str(value.dtype).removeprefix("torch.") in ITEMSIZE
 
@@ -154,9 +160,6 @@ def refuse_sharded(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if hasattr(parameter, "device_mesh"):
             raise LayerError(f"parameter {name} is a DTensor, and no process holds all of it: {ADVICE}")
-
-
-ADVICE = "analyze checkpoints of this run instead"
 
 
 def _names(layer: LayerTensors) -> list[str]:

@@ -10,8 +10,9 @@ from torch import nn
 from ssmspec.analysis import AnalysisOptions, analyze_layer, pairs_of
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.errors import LayerError, SsmspecError
+from ssmspec.families import Detection
 from ssmspec.grid import FrequencyGrid
-from ssmspec.layers import find_layers, select_layers, try_layers
+from ssmspec.layers import ReadLayer, find_layers, select_layers, try_layers
 from ssmspec.monitoring.live import LiveModel
 from ssmspec.provenance import Attached
 from ssmspec.reading import one_line
@@ -28,10 +29,9 @@ OWN_BETA = "beta is that of the module"
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """A layer as it was found: its place, and how it reads where no number of it can be had."""
+    """A layer as it was found: its first copy, and what is said of it where it has no numbers."""
 
-    index: int
-    system: StateSpace
+    sample: StateSpace
     blank: LayerAnalysis
 
 
@@ -57,41 +57,49 @@ class Probe:
         with self.source.snapshot():
             self._detection = find_layers(self.source, options.family, options.read)
             self._originals = self.source.originals(self._detection.layers)
-            systems, self.skipped, problems = self._read()
-        if not systems:
+            found, self.skipped, problems = self._read()
+        if not found:
             raise LayerError(f"{self.source.path}: {problems[0]}")
-        places = {id(system): place for place, system in enumerate(systems)}
+        systems = [system for layer in found for system in layer.systems]
         chosen = select_layers(systems, options.layers, self.source)
-        self.layers = [_Layer(places[id(system)], system, self._blank(system, places[id(system)])) for system in chosen]
         self.backend = options.backend or choose_backend(MEASUREMENTS * sum(pairs_of(system, options.points) for system in chosen))
+        self.layers = [self._layer(system, next(i for i, each in enumerate(systems) if each is system)) for system in chosen]
+        kept = [layer.tensors for layer in found if any(system is each for system in layer.systems for each in chosen)]
+        self._detection, self._originals = Detection(tuple(kept), ()), [layer.name for layer in kept]
+
+    def _layer(self, system: StateSpace, index: int) -> _Layer:
+        arrays = {name: getattr(system, name)[:1].copy() for name in ("poles", "B", "C", "D", "step")}
+        sample = replace(system.copy_slice(0, 1), **arrays)  # a view would keep the whole layer in memory
+        nothing = replace(sample, poles=np.full_like(sample.poles, np.nan))
+        blank = analyze_layer(nothing, self.grid, load_backend("reference"), chosen=self.statistics)
+        return _Layer(sample, replace(blank, index=index, copies=system.copies))
 
     def rehearse(self) -> list[LayerAnalysis]:
         """Everything once, for one copy of every layer and few points, so that imports and compilation are done."""
         engine, grid = load_backend(self.backend), FrequencyGrid.default(REHEARSAL)
-        return [self._analyze(layer, layer.system.copy_slice(0, 1), grid, engine) for layer in self.layers]
+        return [self._analyze(layer, layer.sample, grid, engine) for layer in self.layers]
 
     def settle(self) -> None:
         """Waits for work that devices have not done yet, so that it is not taken for time of measuring."""
+        accelerator = torch.accelerator.current_accelerator()
         for device in {parameter.device for parameter in self.source.model.parameters()}:
-            if device.type != "cpu":
+            if accelerator is not None and device.type == accelerator.type:
                 torch.accelerator.synchronize(device)
 
     def measure(self, step: int) -> Measurement:
         """The statistics of every layer as it is now; a layer without trustworthy numbers has none, and the reason."""
         engine = load_backend(self.backend)
         with self.source.snapshot():
-            systems, skipped, _ = self._read()
-        by_name = {system.name: system for system in systems}
+            found, skipped, _ = self._read()
+        systems = {system.name: system for layer in found for system in layer.systems}
         reasons = {item.name: item.reason for item in skipped}
         layers = []
         for layer in self.layers:
-            system = by_name.get(layer.system.name)
-            if system is None:
-                block = layer.system.name.rsplit(":", 1)[0]
-                reason = reasons.get(layer.system.name) or reasons.get(block) or "the layer is gone"
-                layers.append(_withheld(layer.blank, reason))
+            name = layer.sample.name
+            if name in systems:
+                layers.append(self._analyze(layer, systems[name], self.grid, engine))
             else:
-                layers.append(self._analyze(layer, system, self.grid, engine))
+                layers.append(_withheld(layer.blank, reasons.get(name) or reasons.get(name.rsplit(":", 1)[0]) or "the layer is gone"))
         return Measurement(
             step=step,
             backend=self.backend,
@@ -101,22 +109,19 @@ class Probe:
             skipped=tuple(self.skipped),
         )
 
-    def _read(self) -> tuple[list[StateSpace], list[Skipped], list[LayerError]]:
-        """All layers of the model, whatever was chosen; what was left out, and why, where it contradicts its family."""
+    def _read(self) -> tuple[list[ReadLayer], list[Skipped], list[LayerError]]:
+        """The layers as they are now; what was left out, and why, where it contradicts its family."""
         found, skipped, problems = try_layers(self.source, self._detection, self.options.read, Attached({}), self._originals)
         weights = {**self.source.weights(self.options.read.length), **(self._weights() if self._weights else {})}
-        return [_weighted(system, weights) for layer in found for system in layer.systems], skipped, problems
+        weighted = [replace(layer, systems=tuple(_weighted(system, weights) for system in layer.systems)) for layer in found]
+        return weighted, skipped, problems
 
     def _analyze(self, layer: _Layer, system: StateSpace, grid: FrequencyGrid, engine: CauchySum) -> LayerAnalysis:
         try:
             found = analyze_layer(system, grid, engine, with_skip=self.options.with_skip, chosen=self.statistics)
         except Exception as error:  # whatever the numbers of a run that diverges provoke, the run goes on
             return _withheld(layer.blank, one_line(f"{type(error).__name__}: {error}", 200))
-        return replace(found, index=layer.index)
-
-    def _blank(self, system: StateSpace, index: int) -> LayerAnalysis:
-        nothing = replace(system, poles=np.full_like(system.poles, np.nan))
-        return replace(analyze_layer(nothing, self.grid, load_backend("reference"), chosen=self.statistics), index=index)
+        return replace(found, index=layer.blank.index)
 
 
 def _weighted(system: StateSpace, weights: Mapping[str, Sobolev]) -> StateSpace:

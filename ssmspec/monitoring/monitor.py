@@ -108,7 +108,7 @@ class SpectralMonitor:
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of the layers that are watched."""
-        return tuple(layer.system.name for layer in self._probe.layers)
+        return tuple(layer.sample.name for layer in self._probe.layers)
 
     @property
     def overhead(self) -> Overhead:
@@ -168,29 +168,29 @@ class SpectralMonitor:
                 self._guarded(_rehearse_drawing, rehearsed)
 
     def _write(self, measurement: Measurement, lap: Lap) -> None:
-        pictures: list[dict[str, str] | None] = [None] * len(self._logs)
+        drawn = None
         if self._pace.draws(measurement.step):
             with lap.draw():
-                pictures = list(self._guarded(self._draw, measurement) or pictures)
+                drawn = self._guarded(self._draw, measurement)
         timing = None if self._pace.budget is None else Timing(lap.seconds, self.overhead.share)
-        for log, paths in zip(self._logs, pictures, strict=True):
-            self._guarded(log.write, measurement, timing, paths)
+        for place, log in enumerate(self._logs):
+            self._guarded(log.write, measurement, timing, drawn[place] if drawn else None)
 
-    def _draw(self, measurement: Measurement) -> list[dict[str, str] | None]:
-        """Draws the layers that have a curve; returns for every log where it put them."""
+    def _draw(self, measurement: Measurement) -> list[dict[str, str]]:
+        """Draws the layers that have a curve; returns for every log the files that it made, by layer."""
         from ssmspec.report.figures.monitoring import monitor_picture
         from ssmspec.report.figures.style import safe_names
 
-        places: list[dict[str, str] | None] = [{} for _ in self._logs]
+        places: list[dict[str, str]] = [{} for _ in self._logs]
         for layer, part in zip(measurement.layers, safe_names(self.layers), strict=True):
             if layer.curve is None:
                 continue
             image = monitor_picture(layer, measurement.grid.values, measurement.step, self._first_curves.get(layer.name))
             self._first_curves.setdefault(layer.name, (measurement.step, layer.curve.median))
-            for log, paths in zip(self._logs, places, strict=True):
-                path = log.picture(measurement.step, layer.name, part, image)
-                if path is not None and paths is not None:
-                    paths[layer.name] = path
+            for log, files in zip(self._logs, places, strict=True):
+                file = log.picture(measurement.step, layer.name, part, image)
+                if file is not None:
+                    files[layer.name] = file
         return places
 
     def _guarded(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:

@@ -11,6 +11,8 @@ from ssmspec.errors import SsmspecError
 from ssmspec.report.monitoring import Timing
 from ssmspec.statistics import Measurement
 
+SUFFIX = ".ssmspec"  # of event files
+
 
 class TensorBoardLog:
     """Writes through a SummaryWriter, the user's own or one for a folder.
@@ -33,9 +35,13 @@ class TensorBoardLog:
             _summary_writer()
 
     def begin(self, step: int) -> None:
-        """Opens the folder. What an earlier run wrote there of `step` and later ones is hidden by TensorBoard, not removed."""
+        """Opens the folder. What an earlier run wrote there of `step` and later ones is hidden by TensorBoard, not removed.
+
+        That would hide what others wrote there, too, so where there are event files of others nothing is hidden.
+        """
         if self._folder and self._writer is None:
-            self._writer = _summary_writer()(str(self._folder), purge_step=step)
+            own = all(path.name.endswith(SUFFIX) for path in self._folder.glob("*tfevents*"))
+            self._writer = _summary_writer()(str(self._folder), purge_step=step if own else None, filename_suffix=SUFFIX)
 
     def picture(self, step: int, layer: str, part: str, image: npt.NDArray[np.uint8]) -> None:
         """Adds the picture of a layer."""

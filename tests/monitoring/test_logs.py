@@ -127,6 +127,20 @@ def test_new_run_sets_the_file_of_an_old_one_aside(tmp_path: Path, suffix: str) 
     assert pictures == [1, 2, 1]
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_run_that_is_first_seen_at_step_one_is_a_new_one(tmp_path: Path, suffix: str) -> None:
+    """A line of step 0 does not make it the continuation of a run that was measured before its first step."""
+    log = tmp_path / f"log{suffix}"
+    watched(log, 4)
+    old = log.read_bytes()
+    watched(log, 4, first=1)
+    assert (tmp_path / f"log.1{suffix}").read_bytes() == old
+    assert (
+        log.read_bytes() == b"".join(old.splitlines(keepends=True)[slice(1, None) if suffix == ".jsonl" else slice(0, 0)])
+        or suffix == ".csv"
+    )
+
+
 @pytest.mark.parametrize(("name", "content"), [("a.jsonl", '{"step": 1}\n'), ("a.csv", "step,layer\n1,x\n"), ("a.csv", "\0\0\n")])
 def test_file_of_something_else_is_refused_and_kept(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
@@ -239,6 +253,19 @@ def test_tensorboard_hides_what_a_resumed_run_does_again(tmp_path: Path, events:
             monitor(step)
         monitor.finish(last)
     assert [each.step for each in events(tmp_path).Scalars("bias_slope/blocks.0")] == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_others_wrote_into_the_folder_stays_visible(tmp_path: Path, events: Any) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path)) as writer:
+        writer.add_scalar("loss", 1.0, 0)
+        writer.add_scalar("loss", 0.5, 1)
+    monitor = SpectralMonitor(net(), tmp_path, images=0, strict=True)
+    monitor.finish(1)
+    board = events(tmp_path)
+    assert [each.step for each in board.Scalars("loss")] == [0, 1]
+    assert [each.step for each in board.Scalars("bias_slope/blocks.0")] == [1]
 
 
 def test_writer_of_the_user_is_used_and_left_open(tmp_path: Path, events: Any) -> None:

@@ -112,6 +112,10 @@ def test_wrappers_do_not_change_names_or_numbers(tmp_path: Path) -> None:
 def test_layers_are_chosen_and_keep_their_place() -> None:
     found = measured(net(), options=AnalysisOptions(layers=("*.1",)))
     assert [(layer.name, layer.index) for layer in found.layers] == [("blocks.1", 1)]
+    both = net(layout="s4-diag", bidirectional=True)
+    found = measured(both, options=AnalysisOptions(layers=("blocks.1.layer:backward",)))
+    assert [(layer.name, layer.index) for layer in found.layers] == [("blocks.1.layer:backward", 3)]
+    assert found.layers[0].statistics == measured(both).layers[3].statistics
     with pytest.raises(LayerError, match=r"model Net: --layer x names no layer; there are 2: blocks.0, blocks.1"):
         SpectralMonitor(net(), options=AnalysisOptions(layers=("x",)))
 
@@ -320,6 +324,25 @@ def test_distributed_data_parallel(tmp_path: Path, process_group: None) -> None:
     found = measured(torch.compile(nn.parallel.DistributedDataParallel(model), backend="eager"))
     assert [layer.name for layer in found.layers] == ["blocks.0", "blocks.1"]
     assert_same(found, saved(model, tmp_path))
+    for layout in ("minimal", "s4-diag"):  # a layer that is all of the model, with its beta
+        layer = S4D(H, 2 * MODES, layout=layout, beta=1.0)
+        plain, wrapped = (measured(each).layers[0] for each in (layer, nn.parallel.DistributedDataParallel(layer)))
+        assert plain.name == wrapped.name == ("root" if layout == "minimal" else "layer")
+        assert plain.beta_range == wrapped.beta_range == (1.0, 1.0)
+        assert plain.statistics == wrapped.statistics
+
+
+def test_names_that_would_be_the_same_without_wrappers_stay_as_they_are() -> None:
+    layer = S4D(H, 2 * MODES, beta=1.0)
+    found = measured(nn.ModuleDict({"module": layer, "other": S4D(H, 2 * MODES)}))
+    assert [(each.name, each.beta_range) for each in found.layers] == [("root", (1.0, 1.0)), ("other", None)]
+    found = measured(nn.ModuleDict({"module": nn.ModuleDict({"x": layer}), "x": S4D(H, 2 * MODES)}))
+    assert [(each.name, each.beta_range) for each in found.layers] == [("module.x", (1.0, 1.0)), ("x", None)]
+
+
+def test_parts_of_a_model_that_have_no_values_yet_are_left_out() -> None:
+    found = measured(nn.Sequential(S4D(H, 2 * MODES), nn.LazyLinear(3), nn.Linear(2, 2, device="meta")))
+    assert [layer.name for layer in found.layers] == ["0"]
 
 
 def test_other_ranks_measure_and_write_nothing(tmp_path: Path, process_group: None, monkeypatch: pytest.MonkeyPatch) -> None:
