@@ -36,7 +36,7 @@ def monitor_picture(layer: LayerAnalysis, theta: FloatArray, step: int, first: t
         figure.subplots_adjust(left=0.13, right=0.97, bottom=0.15, top=0.9)
         axes = figure.subplots()
         if first is not None:
-            axes.plot(theta, first[1], color=FIRST, linewidth=1, label=f"step {first[0]}")
+            axes.plot(theta, first[1], color=FIRST, linewidth=1, label=f"median, step {first[0]}")
         single = layer.inputs * layer.outputs == 1
         draw_magnitude(axes, theta, layer.curve, name="|H|" if single else "Frobenius norm of H", nyquist=np.pi)
         axes.set_xlabel("theta [rad/sample]", fontsize=LABEL)
