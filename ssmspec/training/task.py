@@ -19,6 +19,9 @@ from ssmspec.tuning.initializations import INITIALIZATIONS, unknown
 SCHEDULES = ("cosine", "constant")
 OWN = "own"  # the initial poles that the task publishes
 
+Precision = Literal["float32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = typing.get_args(Precision)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -85,10 +88,13 @@ class Problem(Protocol):
         """With the names of its checkpoint."""
 
     def draw(self, step: int, generator: torch.Generator) -> Any:
-        """The batch of a step, counted from 0."""
+        """The batch of a step, counted from 0: a tensor, or a tuple of tensors, whose first axis counts the examples.
+
+        It depends on step and generator only, so that several processes draw the same.
+        """
 
     def loss(self, batch: Any) -> Tensor:
-        """What is minimized, a scalar."""
+        """What is minimized, a scalar: the mean over the examples of the batch, any number of them."""
 
     def measures(self) -> list[Measure]:
         """Final figures of the model on data that is the same for every run."""
@@ -122,7 +128,7 @@ class Task:
         problem: settings and device to a problem, its model drawn from torch's global generator.
         published: pairs of alpha and beta that `--sweep published` runs.
         solve: sets the model to the optimum of a closed form; None where there is none.
-        draw_sweep: pictures of a sweep that belong to the task only.
+        draw_sweep: pictures of a sweep that belong to the task only. precisions: those that make a difference.
     """
 
     name: str
@@ -133,6 +139,7 @@ class Task:
     published: tuple[tuple[float, float], ...]
     solve: Callable[[Any], None] | None = None
     draw_sweep: Callable[[Sequence[Outcome], Path], list[Path]] = lambda outcomes, folder: []
+    precisions: tuple[Precision, ...] = PRECISIONS
 
     def preset(self, name: str) -> Any:
         """Settings by name.
