@@ -8,6 +8,7 @@ which notices at once when another process has ended; one that is there but does
 import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -110,20 +111,33 @@ def joined() -> Iterator[Team]:
     if processes() == 1:
         yield Team()
         return
-    try:
-        distributed.init_process_group("gloo", timeout=timedelta(seconds=TIMEOUT))
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise SsmspecError(f"cannot reach the other processes ({reason}); start them all with torchrun") from error
-    team = Team(distributed.get_rank(), distributed.get_world_size())
-    try:
-        yield team
-    except SharedError:
+    with _mortal():
+        try:
+            distributed.init_process_group("gloo", timeout=timedelta(seconds=TIMEOUT))
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise SsmspecError(f"cannot reach the other processes ({reason}); start them all with torchrun") from error
+        team = Team(distributed.get_rank(), distributed.get_world_size())
+        try:
+            yield team
+        except SharedError:
+            distributed.destroy_process_group()
+            raise
+        except SsmspecError as error:
+            raise SsmspecError(f"rank {team.rank} of {team.count}: {error}") from error
         distributed.destroy_process_group()
-        raise
-    except SsmspecError as error:
-        raise SsmspecError(f"rank {team.rank} of {team.count}: {error}") from error
-    distributed.destroy_process_group()
+
+
+@contextmanager
+def _mortal() -> Iterator[None]:
+    """Ctrl-C ends the process where nobody waits for it to save: Python could only answer once the other processes did."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def gradient_group(device: torch.device) -> distributed.ProcessGroup | None:

@@ -94,7 +94,7 @@ def run(config: RunConfig, folder: Path, *, pictures: bool = True) -> FinishedRu
         return _finish(config, *_work(config, folder, ALONE), folder, pictures=pictures)
 
 
-def run_together(prepare: Callable[[], RunConfig], folder: Path) -> FinishedRun | None:
+def run_together(prepare: Callable[[], RunConfig], folder: Path, *, pictures: bool = True) -> FinishedRun | None:
     """`run` by all processes that torchrun started, or by this one.
 
     Args:
@@ -116,7 +116,7 @@ def run_together(prepare: Callable[[], RunConfig], folder: Path) -> FinishedRun 
     if not team.first:
         return None
     with _conditions(config):
-        return _finish(config, problem, seconds, folder, pictures=True)
+        return _finish(config, problem, seconds, folder, pictures=pictures)
 
 
 @contextmanager

@@ -62,7 +62,7 @@ class Stepper:
         self._loss: Any = _Loss(problem)
         if not team.alone:
             with contact("before the first step"):
-                self._loss = DistributedDataParallel(self._loss, process_group=gradient_group(self.device), broadcast_buffers=False)
+                self._loss = DistributedDataParallel(self._loss, process_group=gradient_group(self.device))
 
     def __call__(self, stop: int = 0) -> tuple[float, int]:
         """One step.
