@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from small_runs import DENOISE, TINY
+from small_runs import DENOISE, TINY, problem_of
 
 from ssmspec import analyze
 from ssmspec.errors import SsmspecError
 from ssmspec.report.training_progress import TrainingProgress
 from ssmspec.training.folder import RunConfig, new_folder, read_config, write_config
-from ssmspec.training.loop import Stopped
+from ssmspec.training.loop import Stopped, new_state
 from ssmspec.training.record import read_metrics
 from ssmspec.training.run import environment, run
 from ssmspec.training.step import Stepper, culprit
@@ -94,6 +94,20 @@ def test_metrics_have_a_line_per_step(tmp_path: Path) -> None:
     assert lines[-1]["loss"] < lines[0]["loss"]
 
 
+def test_the_schedule_is_the_cosine_of_torch_for_all_rates() -> None:
+    settings = replace(QUICK, steps=9)
+    problem = problem_of("waves", settings)
+    step = Stepper(problem, new_state(problem, settings), settings)
+    peer = torch.optim.SGD([{"params": [torch.zeros(1)], "lr": group["lr"]} for group in step.state.optimizer.param_groups])
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(peer, settings.steps)
+    for _ in range(settings.steps):
+        step()
+        assert [group["lr"] for group in step.state.optimizer.param_groups] == pytest.approx(schedule.get_last_lr())
+        peer.step()
+        schedule.step()
+    assert len(schedule.get_last_lr()) == 3
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
     finished(tmp_path / "whole")
@@ -164,7 +178,7 @@ def test_runs_that_are_killed_fifty_times_end_as_if_they_had_not(tmp_path: Path)
         assert not [path.name for path in one.iterdir() if path.name.endswith(".partial")]
 
 
-@pytest.mark.parametrize("which", [1, 2, 3, 8, 9, 15, 16, 17])
+@pytest.mark.parametrize("which", [1, 3, 8, 15, 17])
 def test_a_disk_that_is_full_leaves_the_last_state_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: int) -> None:
     """At any time that something is to be on the disk: metrics, checkpoints, states, and the names of the files."""
     little = replace(QUICK, steps=4)
@@ -200,8 +214,6 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_layer(tmp_path: Path) 
 
 
 def test_a_layer_with_values_that_are_not_finite_is_named() -> None:
-    from small_runs import problem_of
-
     model = problem_of("waves", QUICK).model
     with torch.no_grad():
         model.layer.kernel.A_imag[0, 0] = float("nan")

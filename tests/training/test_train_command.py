@@ -95,7 +95,11 @@ def test_parts_and_precision_are_in_the_config(typed: Type, tmp_path: Path) -> N
     assert typed("train", "waves", *LITTLE, "--accumulate", 3, "--precision", "bf16", "--out", "run").code == 0
     found = read_config(tmp_path / "run")
     assert (found.accumulate, found.precision, found.environment["processes"]) == (3, "bf16", 1)
-    assert typed("train", "waves", "--resume", "--accumulate", 3, "--out", "run").code == 0
+    file = tmp_path / "run/config.toml"
+    file.write_text(file.read_text().replace("processes = 1", "processes = 2"))
+    again = typed("train", "waves", "--resume", "--accumulate", 3, "--out", "run")
+    assert again.code == 0
+    assert "the run was started under other conditions and may differ in its last bits: processes 2 -> 1" in again.err
     for option, value, before in (("--accumulate", "2", "3"), ("--precision", "float32", "bf16"), ("--threads", "2", "1")):
         done = typed("train", "waves", "--resume", option, value, "--out", "run")
         assert done.code == 2

@@ -73,6 +73,16 @@ def test_progress_shows_steps_loss_and_times_on_a_terminal_only(monkeypatch: pyt
     assert all((part in text) == shown for part in ("waves", "10/10", "loss 0.125", "2 ms/step", "0:00:00"))
 
 
+def test_progress_says_how_much_time_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    for name, value in {"TERM": "xterm", "COLUMNS": "120"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stderr", stream)
+    with TrainingProgress("waves", 100, 300) as progress:
+        progress(200, 0.5, 2.5)
+    assert "200/300 loss 0.5 2500 ms/step 0:04:10 left" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+
+
 def test_lines_of_steps_that_will_be_done_again_and_broken_ones_are_cut(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(json.dumps({"step": step, "loss": 1.0}) + "\n" for step in range(1, 6)) + '{"step": 6, "lo')
