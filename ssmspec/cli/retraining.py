@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssmspec.cli.run import message
-from ssmspec.cli.train import resumed, saying_where
+from ssmspec.cli.train import resumed
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -70,7 +70,6 @@ def train_plan(plan: "RetunePlan", asked: Training, *, resume: bool, force: bool
         new_folder(asked.folder, force=force)
         begin(asked.folder, start)
         write_config(asked.folder, config)
-    with saying_where(asked.folder):
-        finished = run(config, asked.folder, note=message)
+    finished = run(config, asked.folder, note=message)
     message(f"wrote {asked.folder}")
     return trained_plan(plan, start, finished, asked.folder)
