@@ -17,8 +17,9 @@ from ssmspec.layers import load_system
 from ssmspec.nn import SequenceModel
 from ssmspec.training import sequences as reading
 from ssmspec.training.folder import RunConfig, new_folder, read_config, write_config
-from ssmspec.training.loop import new_state, train_step
+from ssmspec.training.loop import new_state
 from ssmspec.training.run import environment, run
+from ssmspec.training.step import Stepper
 from ssmspec.training.task import changed
 from ssmspec.training.tasks import TASKS
 
@@ -39,9 +40,9 @@ def problem_of(task: str, **values: Any) -> Any:
 
 def trained(task: str, **values: Any) -> Any:
     problem = problem_of(task, **values)
-    state = new_state(problem, problem.settings)
+    step = Stepper(problem, new_state(problem, problem.settings), problem.settings)
     for _ in range(problem.settings.steps):
-        train_step(problem, state, problem.settings)
+        step()
     return problem
 
 
