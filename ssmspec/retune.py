@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,15 @@ import numpy as np
 from ssmspec import __version__
 from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.checkpoint.folders import is_index
-from ssmspec.checkpoint.write import write_changed
+from ssmspec.checkpoint.write import find_destination, write_changed
 from ssmspec.comparison import SUFFIXES
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import ReadOptions, known_families
 from ssmspec.families.rewrite import changed_values, systems_as_stored
-from ssmspec.layers import ReadLayer, find_layers, layer_digest, read_layers, select_layers
+from ssmspec.layers import SHARED, ReadLayer, find_layers, layer_digest, read_layers, select_layers
 from ssmspec.provenance import KEY, input_digests, metadata_entry, sidecar_path, weight_entry, written_by_ssmspec
 from ssmspec.sobolev import Sobolev
-from ssmspec.statespace import StateSpace, untrustworthy
+from ssmspec.statespace import StateSpace, beyond_nyquist, untrustworthy
 from ssmspec.tuning.matching import Match
 from ssmspec.tuning.recipe import Recipe, apply
 from ssmspec.tuning.reinitialization import Place
@@ -73,7 +74,7 @@ class RetunePlan:
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether every layer is as it was, because a fit was declined."""
+        """Whether every layer is as it was, because a fit was declined or there was nothing to convert."""
         return not (self.changes or self.added) and all(layer.before.sobolev is layer.after.sobolev for layer in self.layers)
 
 
@@ -85,9 +86,10 @@ def plan_retune(path: Path | str, recipe: Recipe, options: RetuneOptions | None 
     """
     options = options or RetuneOptions()
     checkpoint = open_checkpoint(path)
-    layers, _ = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
+    layers, skipped = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     chosen = _chosen(layers, options, checkpoint)
-    plan = RetunePlan(checkpoint, recipe, options, (), {}, {}, _weights_beside(layers))
+    left = tuple(f"{item.name} is left as it is: {item.reason}" for item in skipped if not item.reason.endswith(SHARED))
+    plan = RetunePlan(checkpoint, recipe, options, (), {}, {}, _weights_beside(layers), left)
     for number, layer in enumerate(layers, start=1):
         if layer.tensors.name in chosen:
             plan = _with_layer(plan, layer, Place(number, len(layers), layer.tensors.sizes.get("S")))
@@ -97,9 +99,20 @@ def plan_retune(path: Path | str, recipe: Recipe, options: RetuneOptions | None 
 
 
 def _chosen(layers: Sequence[ReadLayer], options: RetuneOptions, checkpoint: Checkpoint) -> set[str]:
+    """Names of the layers that were chosen, by a name of their own or of a twin."""
     systems = [system for layer in layers for system in layer.systems]
-    wanted = {system.name for system in select_layers(systems, options.layers, checkpoint)}
-    return {layer.tensors.name for layer in layers if wanted & {system.name for system in layer.systems}}
+    twins = {pattern: _with_twin(layers, pattern) for pattern in options.layers}
+    patterns = [pattern for pattern in options.layers if not twins[pattern]]
+    wanted = {system.name for system in (select_layers(systems, patterns, checkpoint) if patterns or not twins else ())}
+    own = {layer.tensors.name for layer in layers if wanted & {system.name for system in layer.systems}}
+    return own.union(*twins.values())
+
+
+def _with_twin(layers: Sequence[ReadLayer], pattern: str) -> set[str]:
+    """Names of the layers that a pattern names, where it names a twin of at least one: a copy under a name that no system has."""
+    named = [layer for layer in layers if any(pattern == twin.name or fnmatchcase(twin.name, pattern) for twin in layer.twins)]
+    others = [layer for layer in layers if named and fnmatchcase(layer.tensors.name, pattern)]
+    return {layer.tensors.name for layer in (*named, *others)}
 
 
 def _weights_beside(layers: Iterable[ReadLayer]) -> dict[str, Sobolev]:
@@ -120,8 +133,10 @@ def _with_layer(plan: RetunePlan, layer: ReadLayer, place: Place) -> RetunePlan:
     slot = tensors.family == SLOT
     tuned = apply(plan.recipe, layer.systems, place, features=tensors.sizes.get("H", layer.systems[0].copies), slot=slot)
     changes, stored, notes = _changed_tensors(layer, tuned.systems, plan.options, plan.checkpoint)
+    aliasing, figures = _aliasing(layer.systems[0], stored[0])
+    notes = [*tuned.notes, *aliasing, *notes, *_twin_notes(layer)]
     entries = [
-        LayerRetune(before, after, (*tuned.notes, *notes, *_twin_notes(layer)), tuned.figures, tuned.match)
+        LayerRetune(before, after, tuple(notes), tuned.figures | figures, tuned.match)
         for before, after in zip(layer.systems, stored, strict=True)
     ]
     return replace(
@@ -131,6 +146,16 @@ def _with_layer(plan: RetunePlan, layer: ReadLayer, place: Place) -> RetunePlan:
         added={**plan.added, **(_slot_tensors(layer, tuned.systems) if slot and plan.recipe.weighting else {})},
         weights=_weights(plan.weights, tuned.systems, slot=slot),
     )
+
+
+def _aliasing(before: StateSpace, after: StateSpace) -> tuple[list[str], dict[str, float]]:
+    """How many modes are beyond Nyquist before and after; nothing where no mode can be, or where poles and step are as they were."""
+    counts = [None if beyond is None else int(beyond.sum()) for beyond in (beyond_nyquist(before), beyond_nyquist(after))]
+    moved = not (np.array_equal(before.poles, after.poles) and np.array_equal(before.step, after.step))
+    if None in counts or not moved or not (before.poles.imag.any() or after.poles.imag.any()):
+        return [], {}
+    figures = {"beyond_nyquist_before": float(counts[0] or 0), "beyond_nyquist_after": float(counts[1] or 0)}
+    return [f"modes beyond Nyquist, which alias: {counts[0]} -> {counts[1]} of {after.poles.size}"], figures
 
 
 def _twin_notes(layer: ReadLayer) -> list[str]:
@@ -200,7 +225,8 @@ def only_checkpoint(folder: Path, options: RetuneOptions | None = None) -> Path:
     Raises:
         SsmspecError: none, or several; the text lists them.
     """
-    names = sorted(path for path in folder.iterdir() if (path.name.endswith(SUFFIXES) or is_index(path)) and path.is_file())
+    # by content: checkpoints of flax and others have no suffix, or one of their own
+    names = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     opened = {path: checkpoint for path in names if (checkpoint := _original(path, options or RetuneOptions())) is not None}
     shards = {file for path, checkpoint in opened.items() for file in checkpoint.files if file != path}
     found = [path for path in opened if path not in shards]
@@ -235,8 +261,7 @@ def write_retuned(
         SsmspecError: the target exists, cannot be written, or has the suffix of another container; the input changed meanwhile. The
             target is then as it was.
     """
-    _check_suffix(plan.checkpoint, target)
-    refuse_precious(sidecar_path(target), Kind.provenance)
+    check_target(plan, target, replace_target=replace_target, in_place=in_place)
     document = _provenance(plan, command) | {"input": {"name": plan.checkpoint.path.name, "sha256": input_digests(plan.checkpoint)}}
     weights = {name: weight_entry(weight) for name, weight in plan.weights.items()}
     metadata = {KEY: json.dumps({"version": __version__, "sobolev": weights})} if weights or metadata_entry(plan.checkpoint) else {}
@@ -254,6 +279,13 @@ def write_retuned(
     layers, _ = read_layers(written, find_layers(written, plan.options.family, plan.options.read), plan.options.read)
     names = {layer.after.name for layer in plan.layers}
     return [system for layer in layers for system in layer.systems if system.name in names], notes
+
+
+def check_target(plan: RetunePlan, target: Path, *, replace_target: bool = False, in_place: bool = False) -> None:
+    """Refuse a target that `write_retuned` would refuse, before any work is done; arguments and errors as there."""
+    _check_suffix(plan.checkpoint, target)
+    refuse_precious(sidecar_path(target), Kind.provenance)
+    find_destination(plan.checkpoint, target, replace=replace_target, in_place=in_place)
 
 
 def _check_suffix(checkpoint: Checkpoint, target: Path) -> None:

@@ -55,11 +55,12 @@ class Weighting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matching:
-    """A spectrum whose shape the mean |H|^2 of a layer shall take; source says where it is from, seed is that of the fit."""
+    """A spectrum whose shape the mean |H|^2 of a layer shall take; source says where it is from, seed and backend are those of the fit."""
 
     spectrum: Spectrum
     source: str
     seed: int = 0
+    backend: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +139,8 @@ def apply(recipe: Recipe, systems: Sequence[StateSpace], place: Place, *, featur
     tuned = Tuned(list(systems))
     if recipe.diagonalize and tuned.systems[0].rank:
         _diagonalize(tuned, recipe.max_diagonalize_error)
+    elif recipe.diagonalize:
+        tuned.notes.append("is diagonal already; --diagonalize did nothing")
     scaling = recipe.scaling
     if recipe.start is not None:
         tuned.systems, clamped = reinitialize(tuned.systems, recipe.start, place, features=features)
@@ -174,6 +177,7 @@ def _match(tuned: Tuned, wanted: Matching, features: int, groups: int | None) ->
     settings = MatchSettings(
         moved=("decay", "frequency", "C") if shared else ("step", "decay", "frequency", "C"),
         pole_sets=sets if sets < stacked.copies else None,
+        backend=wanted.backend,
     )
     found = match_spectrum(stacked, wanted.spectrum, seed=wanted.seed, settings=settings)
     tuned.match = found
