@@ -132,7 +132,7 @@ def _with_layer(plan: RetunePlan, layer: ReadLayer, place: Place) -> RetunePlan:
     tensors = layer.tensors
     slot = tensors.family == SLOT
     tuned = apply(plan.recipe, layer.systems, place, features=tensors.sizes.get("H", layer.systems[0].copies), slot=slot)
-    changes, stored, notes = _changed_tensors(layer, tuned.systems, plan.options, plan.checkpoint)
+    changes, stored, notes = _changed_tensors(plan, layer, tuned.systems)
     aliasing, figures = _aliasing(layer.systems[0], stored[0])
     notes = [*tuned.notes, *aliasing, *notes, *_twin_notes(layer)]
     entries = [
@@ -163,16 +163,16 @@ def _twin_notes(layer: ReadLayer) -> list[str]:
 
 
 def _changed_tensors(
-    layer: ReadLayer, tuned: Sequence[StateSpace], options: RetuneOptions, checkpoint: Checkpoint
+    plan: RetunePlan, layer: ReadLayer, tuned: Sequence[StateSpace]
 ) -> tuple[dict[str, np.ndarray], list[StateSpace], list[str]]:
     """New tensors by name, those of the twins too; the systems that they hold after rounding, and notes on what they cannot hold."""
-    family = known_families(options.read)[layer.tensors.family]
-    read = replace(options.read, config=checkpoint.config)
-    values = changed_values(family, layer.tensors, layer.systems, tuned, read)
+    family = known_families(plan.options.read)[layer.tensors.family]
+    read = replace(plan.options.read, config=plan.checkpoint.config)
+    values = changed_values(family, layer.tensors, layer.systems, tuned, read, anew=plan.recipe.start is not None)
     stored, notes = systems_as_stored(family, layer.tensors, values, tuned, read)
     problem = next((text for system in stored if (text := untrustworthy(system) or _beyond_float32(system))), None)
     if problem:
-        raise LayerError(f"{checkpoint.path}: layer {layer.tensors.name} would become unusable: {problem}; take smaller changes")
+        raise LayerError(f"{plan.checkpoint.path}: layer {layer.tensors.name} would become unusable: {problem}; take smaller changes")
     names = [tensors.tensor_names for tensors in (layer.tensors, *layer.twins)]
     return {each[role]: array for each in names for role, array in values.items()}, stored, notes
 
