@@ -227,22 +227,26 @@ def only_checkpoint(folder: Path, options: RetuneOptions | None = None) -> Path:
     """
     # by content: checkpoints of flax and others have no suffix, or one of their own
     names = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    opened = {path: checkpoint for path in names if (checkpoint := _original(path, options or RetuneOptions())) is not None}
+    opened = {path: checkpoint for path in names if (checkpoint := _with_layers(path, options or RetuneOptions())) is not None}
+    ours = [path for path, checkpoint in opened.items() if written_by_ssmspec(path, checkpoint)]
     shards = {file for path, checkpoint in opened.items() for file in checkpoint.files if file != path}
-    found = [path for path in opened if path not in shards]
+    found = [path for path in opened if path not in shards and path not in ours]
     if len(found) == 1:
         return found[0]
-    listed = f": {', '.join(path.name for path in found[:10])}{', ...' if len(found) > 10 else ''}" if found else ""
+    listed = f": {_listed(found)}" if found else f" (it wrote {_listed(ours)})" if ours else ""
     raise SsmspecError(
         f"no checkpoint was named, and the current folder has {len(found) or 'none'} that ssmspec did not write itself{listed}; name one"
     )
 
 
-def _original(path: Path, options: RetuneOptions) -> Checkpoint | None:
+def _listed(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths[:10]) + (", ..." if len(paths) > 10 else "")
+
+
+def _with_layers(path: Path, options: RetuneOptions) -> Checkpoint | None:
     try:
         checkpoint = open_checkpoint(path)
-        ours = written_by_ssmspec(path, checkpoint)
-        return checkpoint if not ours and find_layers(checkpoint, options.family, options.read).layers else None
+        return checkpoint if find_layers(checkpoint, options.family, options.read).layers else None
     except SsmspecError:
         return None
 

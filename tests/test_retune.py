@@ -97,6 +97,8 @@ def test_a_file_that_ssmspec_wrote_does_not_count_as_the_only_one(typed: Type, t
     assert typed("retune", "model.safetensors", "--beta", "1", "-o", "model.retuned.safetensors", "--force").code == 0
     (tmp_path / "model.retuned.safetensors.ssmspec.json").unlink()
     assert typed("retune", "--alpha", "3", "-o", "other.safetensors").code == 0  # its metadata tells, without the sidecar
+    (tmp_path / "model.safetensors").unlink()
+    refused(typed("retune", "--alpha", "3"), "has none that ssmspec did not write itself (it wrote model.retuned.safetensors, other.safete")
 
 
 def test_no_or_several_checkpoints_here_are_listed(typed: Type, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Fits of whole layers to tasks whose spectrum is known."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -52,6 +53,17 @@ def test_band_of_a_known_spectrum_is_met_within_the_spread(name: str, copies: in
     truth = bin_means(TASKS[name][1], spectrum)
     difference = DECIBEL * np.log(own / truth)[match.band]
     assert np.sqrt((difference**2).mean()) < 2 * match.spread + 0.1
+
+
+@pytest.mark.slow
+def test_a_layer_of_usual_size_is_matched_in_seconds() -> None:
+    """H = 256, N = 32, segments of 1024 samples: 4 s of processor time here, most of it in compiled code."""
+    spectrum = power_spectrum(task("resonance"))
+    match_spectrum(s4d_lin(2, 4), spectrum, settings=MatchSettings(backend="cpu", iterations=1))  # compiles
+    start = time.process_time()
+    match = match_spectrum(s4d_lin(256, 32), spectrum, settings=MatchSettings(backend="cpu"))
+    assert time.process_time() - start < 30
+    assert match.after.band <= match.spread < 0.3
 
 
 def test_cross_spectrum_of_a_task_moves_the_layer_to_the_band_of_the_target() -> None:
