@@ -221,6 +221,14 @@ def padded_modes(modal: StateSpace) -> np.ndarray:
     return padding
 
 
+def beyond_nyquist(system: StateSpace) -> np.ndarray | None:
+    """Which modes (K, N) turn up at another frequency than their own, |Im a| Delta > pi; None where no mode can (bilinear, direct)."""
+    if system.discretization in ("bilinear", "direct"):
+        return None
+    beyond: np.ndarray = np.abs(system.poles.imag) * system.step > np.pi
+    return beyond
+
+
 def untrustworthy(system: StateSpace) -> str | None:
     """Why no number of this layer can be trusted, or None: values that are not finite, a step that is not positive, a pole that grows."""
     low_rank = () if system.P is None or system.Q is None else (("P", system.P), ("Q", system.Q))

@@ -72,7 +72,8 @@ def read_index(path: Path, read_file: ReadFile) -> tuple[Contents, int]:
         if name not in tensors:
             raise problem(path, f"shard '{short(weight_map[name])}' lacks '{short(name)}', which the index places there; fetch both again")
     first = next(iter(shards.values()))
-    config = {key: value for contents in shards.values() for key, value in contents.config.items()}
+    # of metadata that several shards have, the first shard's, where `write_changed` puts its own
+    config = {key: value for contents in reversed(shards.values()) for key, value in contents.config.items()}
     notes = tuple(dict.fromkeys(note for contents in shards.values() for note in contents.notes))
     for contents in shards.values():
         files |= contents.files

@@ -6,7 +6,7 @@ dtype.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -24,6 +24,21 @@ class Tensor(Protocol):
     @property
     def dtype(self) -> str: ...
     def read(self, rows: slice | None = None) -> npt.NDArray[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A tensor in memory, in the stored dtype."""
+
+    values: npt.NDArray[Any]
+    dtype: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    def read(self, rows: slice | None = None) -> npt.NDArray[Any]:
+        return self.values if rows is None else self.values[rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +109,12 @@ class LayerTensors:
     def __contains__(self, role: object) -> bool:
         return role in self.tensors
 
+    def with_values(self, values: Mapping[str, npt.NDArray[Any]]) -> "LayerTensors":
+        """The layer with other values of some tensors, by role, rounded as the file holds them."""
+        with np.errstate(all="ignore"):
+            held = {role: Held(array.astype(self.tensors[role].read().dtype), self.tensors[role].dtype) for role, array in values.items()}
+        return replace(self, tensors={**self.tensors, **held})
+
     def array(self, role: str) -> FloatArray:
         """A real tensor in float64.
 
@@ -137,6 +158,7 @@ class Family:
         templates: alternative layouts, the preferred first; the roles are the reader's own words.
         read: tensors -> one StateSpace, or several (two directions of one block).
         write: the inverse: the values that every stored tensor must have for the given systems, by role, in float64 or complex128.
+        anew: the layer with those parameters that its state spaces do not show set to what they are in a start with these systems.
         absent: name ends whose presence under the same prefix means that this is another family.
         not_under: last words that a prefix must not have, because another template of the family ends with them.
         when_named: layouts that only count where the user names the family, because they are also what is left of another one.
@@ -151,6 +173,7 @@ class Family:
     templates: tuple[Template, ...]
     read: Callable[[LayerTensors, ReadOptions], list[StateSpace]]
     write: Callable[[LayerTensors, Sequence[StateSpace], ReadOptions], dict[str, npt.NDArray[Any]]]
+    anew: Callable[[LayerTensors, Sequence[StateSpace]], LayerTensors] | None = None
     absent: tuple[str, ...] = ()
     not_under: tuple[str, ...] = ()
     when_named: tuple[Template, ...] = ()

@@ -23,7 +23,10 @@ NODES_AT_ONCE = 1 << 21  # complex numbers of phi held at once: 32 MB
 
 @dataclass(frozen=True, slots=True)
 class Refit:
-    """A refitted system, and of every copy the relative error of its response (L2 over theta) and the growth of its residues, (K,)."""
+    """A refitted system, and of every copy the relative error of its response (L2 over theta) and the growth of its modes, (K,).
+
+    The strength of the modes is the root of the sum of the energies that each has by itself: their residues, weighted with their sizes.
+    """
 
     system: StateSpace
     error: FloatArray
