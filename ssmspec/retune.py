@@ -13,7 +13,7 @@ from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.checkpoint.folders import is_index
 from ssmspec.checkpoint.write import write_changed
 from ssmspec.comparison import SUFFIXES
-from ssmspec.errors import LayerError, SsmspecError
+from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.families import ReadOptions, known_families
 from ssmspec.families.rewrite import changed_values, systems_as_stored
 from ssmspec.layers import ReadLayer, find_layers, layer_digest, read_layers, select_layers
@@ -88,9 +88,10 @@ def plan_retune(path: Path | str, recipe: Recipe, options: RetuneOptions | None 
     layers, _ = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     chosen = _chosen(layers, options, checkpoint)
     plan = RetunePlan(checkpoint, recipe, options, (), {}, {}, _weights_beside(layers))
-    for number, layer in enumerate(layers, start=1):
-        if layer.tensors.name in chosen:
-            plan = _with_layer(plan, layer, Place(number, len(layers), layer.tensors.sizes.get("S")))
+    with about(checkpoint.path):
+        for number, layer in enumerate(layers, start=1):
+            if layer.tensors.name in chosen:
+                plan = _with_layer(plan, layer, Place(number, len(layers), layer.tensors.sizes.get("S")))
     if not plan.layers:
         raise LayerError(f"{checkpoint.path}: no layer is usable; {'; '.join(plan.notes)}")
     return plan
@@ -155,11 +156,9 @@ def _changed_tensors(
 def _beyond_float32(system: StateSpace) -> str | None:
     """Models compute exp of what is stored in float32, whatever logarithms would hold."""
     limits = np.finfo(np.float32)
-    for what, values in (
-        ("poles", np.abs(system.poles)),
-        ("steps", system.step),
-        ("poles times steps", np.abs(system.poles * system.step)),
-    ):
+    with np.errstate(over="ignore"):
+        products = np.abs(system.poles * system.step)
+    for what, values in (("poles", np.abs(system.poles)), ("steps", system.step), ("poles times steps", products)):
         if not ((values < limits.max / 4) & ((values > 4 * limits.tiny) | (values == 0))).all():
             return f"its {what} go from {values.min():.3g} to {values.max():.3g}, beyond float32"
     return None

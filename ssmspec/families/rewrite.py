@@ -80,7 +80,7 @@ def systems_as_stored(
         rounded = {
             role: _Renewed(array.astype(layer.tensors[role].read().dtype), layer.tensors[role].dtype) for role, array in values.items()
         }
-    found = family.read(replace(layer, tensors={**layer.tensors, **rounded}), options)
+        found = family.read(replace(layer, tensors={**layer.tensors, **rounded}), options)
     limit = max([LOST, *(64 * EPSILON.get(tensor.dtype, 1.0) for tensor in rounded.values())])
     notes = []
     for system, wanted in zip(found, asked, strict=True):
@@ -98,7 +98,7 @@ def systems_as_stored(
 
 def _deviations(found: StateSpace, wanted: StateSpace) -> dict[str, FloatArray]:
     """Relative deviations by what deviates; residues, as far as they are stored, without their phases and relative to the largest."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         exponents = [
             np.log(np.abs(s.poles)) + 1j * np.abs(np.angle(s.poles)) if s.discretization == "direct" else s.poles for s in (found, wanted)
         ]
@@ -109,8 +109,8 @@ def _deviations(found: StateSpace, wanted: StateSpace) -> dict[str, FloatArray]:
             ),
             "steps": np.abs(found.step - wanted.step) / wanted.step,
         }
-    if wanted.operating_point is None:
-        strength = [np.linalg.norm(s.C, axis=1) * np.linalg.norm(s.B, axis=2) for s in (found, wanted)]
-        scale = np.maximum(strength[1].max(axis=1, keepdims=True), np.finfo(float).tiny)
-        deviations["residues"] = np.abs(strength[0] - strength[1]) / scale / 10  # C~ may lose a digit or two
+        if wanted.operating_point is None:
+            strength = [np.linalg.norm(s.C, axis=1) * np.linalg.norm(s.B, axis=2) for s in (found, wanted)]
+            scale = np.maximum(strength[1].max(axis=1, keepdims=True), np.finfo(float).tiny)
+            deviations["residues"] = np.abs(strength[0] - strength[1]) / scale / 10  # C~ may lose a digit or two
     return deviations
