@@ -2,6 +2,7 @@
 
 import io
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,9 @@ def load_state(path: Path, state: TrainingState) -> None:
         state.optimizer.load_state_dict(found["optimizer"])
         state.generator.set_state(found["generator"])
         torch.set_rng_state(found["global"])
-        state.step = int(found["step"])
+        state.step = operator.index(found["step"])
+        if state.step < 0:
+            raise ValueError(f"step {state.step}")
     except Exception as error:  # bad bytes must never end in a traceback, whatever torch raises for them
         reason = " ".join(str(error).split())[:80]
         raise SsmspecError(f"{path} is damaged ({reason}); start anew with --force, or in another folder with --out") from error
