@@ -8,7 +8,7 @@ import numpy as np
 
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.checkpoint import open_checkpoint
-from ssmspec.errors import LayerError
+from ssmspec.errors import LayerError, about
 from ssmspec.families import ReadOptions
 from ssmspec.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
 from ssmspec.layers import find_layers, read_systems, select_layers
@@ -72,10 +72,11 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
     backend = options.backend or choose_backend(sum(pairs_of(system, options.points) for system in systems))
     engine = load_backend(backend)
     layers = []
-    for done, system in enumerate(systems):
-        if progress:
-            progress(system.name, done, len(systems))
-        layers.append(replace(analyze_layer(system, grid, engine, with_skip=options.with_skip), index=places[id(system)]))
+    with about(checkpoint.path):
+        for done, system in enumerate(systems):
+            if progress:
+                progress(system.name, done, len(systems))
+            layers.append(replace(analyze_layer(system, grid, engine, with_skip=options.with_skip), index=places[id(system)]))
     if all(layer.problem for layer in layers):
         raise LayerError(f"{checkpoint.path}: no layer is usable; {layers[0].name}: {layers[0].problem}")
     return CheckpointAnalysis(

@@ -14,7 +14,7 @@ from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.checkpoint.folders import is_index
 from ssmspec.checkpoint.write import find_destination, write_changed
 from ssmspec.comparison import SUFFIXES
-from ssmspec.errors import LayerError, SsmspecError
+from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.families import ReadOptions, known_families
 from ssmspec.families.rewrite import changed_values, systems_as_stored
 from ssmspec.layers import SHARED, ReadLayer, find_layers, layer_digest, read_layers, select_layers
@@ -91,9 +91,10 @@ def plan_retune(path: Path | str, recipe: Recipe, options: RetuneOptions | None 
     chosen = _chosen(layers, options, checkpoint)
     left = tuple(f"{item.name} is left as it is: {item.reason}" for item in skipped if not item.reason.endswith(SHARED))
     plan = RetunePlan(checkpoint, recipe, options, (), {}, {}, _weights_beside(layers), left, trained=trained_entry(checkpoint))
-    for number, layer in enumerate(layers, start=1):
-        if layer.tensors.name in chosen:
-            plan = _with_layer(plan, layer, Place(number, len(layers), layer.tensors.sizes.get("S")))
+    with about(checkpoint.path):
+        for number, layer in enumerate(layers, start=1):
+            if layer.tensors.name in chosen:
+                plan = _with_layer(plan, layer, Place(number, len(layers), layer.tensors.sizes.get("S")))
     if not plan.layers:
         raise LayerError(f"{checkpoint.path}: no layer is usable; {'; '.join(plan.notes)}")
     return plan
@@ -181,11 +182,9 @@ def _changed_tensors(
 def _beyond_float32(system: StateSpace) -> str | None:
     """Models compute exp of what is stored in float32, whatever logarithms would hold."""
     limits = np.finfo(np.float32)
-    for what, values in (
-        ("poles", np.abs(system.poles)),
-        ("steps", system.step),
-        ("poles times steps", np.abs(system.poles * system.step)),
-    ):
+    with np.errstate(over="ignore"):
+        products = np.abs(system.poles * system.step)
+    for what, values in (("poles", np.abs(system.poles)), ("steps", system.step), ("poles times steps", products)):
         if not ((values < limits.max / 4) & ((values > 4 * limits.tiny) | (values == 0))).all():
             return f"its {what} go from {values.min():.3g} to {values.max():.3g}, beyond float32"
     return None

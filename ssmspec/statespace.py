@@ -200,6 +200,7 @@ def modal_form(system: StateSpace) -> tuple[StateSpace, FloatArray]:
     A, B, C = real_realization(system)
     unique, inverse = np.unique(A.reshape(len(A), -1), axis=0, return_inverse=True)
     values, vectors = np.linalg.eig(unique.reshape(-1, *A.shape[1:]))
+    values = values.astype(complex)  # real where every pole of every copy is
     condition = np.linalg.cond(vectors)
     values, vectors = values[inverse], vectors[inverse]
     inputs = np.linalg.solve(vectors, B.astype(complex))
@@ -256,7 +257,8 @@ def growing_pole(system: StateSpace) -> str | None:
     elif system.P is None:
         growth, condition = system.poles.real, "Re a >= 0"
     else:
-        A = real_realization(system)[0]
+        with np.errstate(invalid="ignore"):
+            A = real_realization(system)[0]
         unique, inverse = np.unique(A.reshape(len(A), -1), axis=0, return_inverse=True)
         if not np.isfinite(unique).all():
             return None

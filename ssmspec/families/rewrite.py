@@ -69,7 +69,8 @@ def systems_as_stored(
     Raises:
         LayerError: something that was asked for is in no tensor, or the file would be taken for something else.
     """
-    found = family.read(layer.with_values(values), options)
+    with np.errstate(all="ignore"):
+        found = family.read(layer.with_values(values), options)
     limit = max([LOST, *(64 * EPSILON.get(layer.tensors[role].dtype, 1.0) for role in values)])
     notes = []
     for system, wanted in zip(found, asked, strict=True):
@@ -87,7 +88,7 @@ def systems_as_stored(
 
 def _deviations(found: StateSpace, wanted: StateSpace) -> dict[str, FloatArray]:
     """Relative deviations by what deviates; residues, as far as they are stored, without their phases and relative to the largest."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         exponents = [
             np.log(np.abs(s.poles)) + 1j * np.abs(np.angle(s.poles)) if s.discretization == "direct" else s.poles for s in (found, wanted)
         ]
@@ -98,8 +99,8 @@ def _deviations(found: StateSpace, wanted: StateSpace) -> dict[str, FloatArray]:
             ),
             "steps": np.abs(found.step - wanted.step) / wanted.step,
         }
-    if wanted.operating_point is None:
-        strength = [np.linalg.norm(s.C, axis=1) * np.linalg.norm(s.B, axis=2) for s in (found, wanted)]
-        scale = np.maximum(strength[1].max(axis=1, keepdims=True), np.finfo(float).tiny)
-        deviations["residues"] = np.abs(strength[0] - strength[1]) / scale / 10  # C~ may lose a digit or two
+        if wanted.operating_point is None:
+            strength = [np.linalg.norm(s.C, axis=1) * np.linalg.norm(s.B, axis=2) for s in (found, wanted)]
+            scale = np.maximum(strength[1].max(axis=1, keepdims=True), np.finfo(float).tiny)
+            deviations["residues"] = np.abs(strength[0] - strength[1]) / scale / 10  # C~ may lose a digit or two
     return deviations

@@ -5,7 +5,8 @@ Names are matched by their end; what stands before is the layer's name. A shape 
 dtype.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -262,17 +263,15 @@ def _unify_one(symbols: list[str], tensor: Tensor, sizes: dict[str, int]) -> boo
     return True
 
 
-def candidate_prefixes(template: Template, by_last_word: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Everything that stands before the name end of a required tensor, each once."""
-    seen: set[str] = set()
-    for slot in template.values():
-        if slot.optional:
-            continue
+def candidate_prefixes(template: Template, by_last_word: Mapping[str, Sequence[str]], share: float = 0.0) -> list[str]:
+    """Everything that stands before the name end of a required tensor, each once; with `share` only that of so many required ones."""
+    slots = [slot for slot in template.values() if not slot.optional]
+    present: Counter[str] = Counter()
+    for slot in slots:
+        below: dict[str, None] = {}
         for suffix in slot.suffixes():
             for name in by_last_word.get(suffix.rsplit(".", 1)[-1], ()):
-                if name != suffix and not name.endswith("." + suffix):
-                    continue
-                prefix = name[: -len(suffix) - 1] if name != suffix else ""
-                if prefix not in seen:
-                    seen.add(prefix)
-                    yield prefix
+                if name == suffix or name.endswith("." + suffix):
+                    below[name[: -len(suffix) - 1] if name != suffix else ""] = None
+        present.update(below.keys())
+    return [prefix for prefix, count in present.items() if count >= share * len(slots)]

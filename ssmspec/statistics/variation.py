@@ -18,7 +18,7 @@ from ssmspec.statistics.quadrature import ORDER, TO_COEFFICIENTS, Panels, panels
 
 TOLERANCE = 1e-8  # of a copy's variation, per panel and halving; what remains is far below the 1e-6 that is promised
 MOST_HALVINGS = 30
-MOST_PIECES = 1 << 17  # that still disagree: then they are rounding noise, and halving them further would never end
+MOST_PIECES = 1 << 14  # that still disagree, or twice those at the start: then they are rounding noise, and halving goes on without end
 NUMBERS_AT_ONCE = 1 << 21
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(ORDER)
 
@@ -102,6 +102,7 @@ def _refine(diagonal: StateSpace, pieces: _Pieces, whole: FloatArray, halves: Fl
     copies = diagonal.copies
     scale = np.maximum(np.bincount(pieces.copy, whole, copies), np.finfo(float).tiny)
     value, error = np.zeros(copies), np.zeros(copies)
+    most = max(MOST_PIECES, 2 * len(whole), 64 * copies)
     for _ in range(MOST_HALVINGS):
         both = halves.reshape(-1, 2).sum(axis=1)
         difference = np.abs(both - whole)
@@ -110,7 +111,7 @@ def _refine(diagonal: StateSpace, pieces: _Pieces, whole: FloatArray, halves: Fl
         error += np.bincount(pieces.copy[done], difference[done], copies)
         again = np.repeat(~done, 2)
         pieces, whole = pieces.halves().pick(again), halves[again]
-        if not len(whole) or len(whole) > max(MOST_PIECES, 64 * copies):
+        if not len(whole) or len(whole) > most:
             break
         halves = _integrate(diagonal, pieces.halves())
     value += np.bincount(pieces.copy, whole, copies)
