@@ -102,11 +102,15 @@ class StateSpace:
 
     def copy_slice(self, start: int, stop: int) -> "StateSpace":
         """The copies start..stop-1 as a system of their own, for work that must be cut to fit memory."""
-        part: dict[str, Any] = {name: getattr(self, name)[start:stop] for name in ("poles", "B", "C", "D", "step")}
+        return self.pick(slice(start, stop))
+
+    def pick(self, copies: Any) -> "StateSpace":
+        """Some copies, by a slice or their numbers, as a system of their own."""
+        part: dict[str, Any] = {name: getattr(self, name)[copies] for name in ("poles", "B", "C", "D", "step")}
         if self.P is not None and self.Q is not None:
-            part |= {"P": self.P[start:stop], "Q": self.Q[start:stop]}
+            part |= {"P": self.P[copies], "Q": self.Q[copies]}
         if self.sobolev is not None:
-            part["sobolev"] = self.sobolev.pick(slice(start, stop))
+            part["sobolev"] = self.sobolev.pick(copies)
         return replace(self, **part)
 
 
@@ -192,6 +196,11 @@ def homogeneous_scale(system: StateSpace, sigma: ComplexArray) -> ComplexArray:
         return np.broadcast_to(system.step / 2 + 0j, system.poles.shape)
     inverse = (1 - sigma) / 2  # 1/(1 + z)
     return inverse * system.step if system.discretization == "euler" else inverse
+
+
+def mode_sizes(system: StateSpace) -> FloatArray:
+    """|C_n| |B_n| of every stored mode, (K, N)."""
+    return np.asarray(np.linalg.norm(system.C, axis=1) * np.linalg.norm(system.B, axis=2))
 
 
 def discrete_poles(system: StateSpace) -> ComplexArray:

@@ -336,7 +336,11 @@ class Exact:
     def peak_gain(self) -> Any:
         """The best of a search that is as fine as every pole is sharp, refined by golden sections around the three best places."""
         mp = self.mp
-        places = [p for left, right in zip(self.cuts, self.cuts[1:], strict=False) for p in (left, (3 * left + right) / 4, (left + right) / 2, (left + 3 * right) / 4)]
+        places = [
+            p
+            for left, right in zip(self.cuts, self.cuts[1:], strict=False)
+            for p in (left, (3 * left + right) / 4, (left + right) / 2, (left + 3 * right) / 4)
+        ]
         places = [*places, +mp.pi]
         values = [self.gain(place) for place in places]
         best = max(values)
@@ -395,7 +399,9 @@ class Exact:
         for m in range(size):
             for n in range(size):
                 share = 1 - self.z[m] * mp.conj(self.z[n])
-                P[m, n] = mp.fsum(x * mp.conj(y) for x, y in zip(self.B[m], self.B[n], strict=True)) * self.g[m] * mp.conj(self.g[n]) / share
+                P[m, n] = (
+                    mp.fsum(x * mp.conj(y) for x, y in zip(self.B[m], self.B[n], strict=True)) * self.g[m] * mp.conj(self.g[n]) / share
+                )
                 Q[m, n] = mp.fsum(mp.conj(x) * y for x, y in zip(self.C[m], self.C[n], strict=True)) / mp.conj(share)
         values = mp.eig(P * Q, left=False, right=False)
         return sorted((mp.sqrt(abs(value)) for value in values), reverse=True)
