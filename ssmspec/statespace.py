@@ -241,18 +241,28 @@ def real_realization(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatA
     return A, B, C
 
 
-def bilinear_realization(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Dense real matrices Abar, Bbar, C of the bilinearly discretized system; the step must be one per copy.
+def common_step(system: StateSpace) -> FloatArray:
+    """Delta of every copy of a system whose modes are coupled, (K,).
 
     Raises:
         LayerError: one step per mode, which has no meaning when modes are coupled.
     """
     if system.step.shape[1] != 1:
         raise LayerError(f"layer {system.name}: a low-rank state matrix needs one step per copy, and the file has one per mode")
+    return system.step[:, 0]
+
+
+def bilinear_realization(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Dense real matrices Abar, Bbar, C of the bilinearly discretized system; the step must be one per copy.
+
+    Raises:
+        LayerError: one step per mode, which has no meaning when modes are coupled.
+    """
+    step = common_step(system)[:, None, None]
     A, B, C = real_realization(system)
-    half = system.step[:, :, None] / 2 * A
+    half = step / 2 * A
     identity = np.eye(A.shape[1])
-    solved = np.linalg.solve(identity - half, np.concatenate([identity + half, system.step[:, :, None] * B], axis=2))
+    solved = np.linalg.solve(identity - half, np.concatenate([identity + half, step * B], axis=2))
     return solved[:, :, : A.shape[1]], solved[:, :, A.shape[1] :], C
 
 
@@ -266,7 +276,7 @@ def modal_form(system: StateSpace) -> tuple[StateSpace, FloatArray]:
         return system, np.ones(system.copies)
     A, B, C = real_realization(system)
     unique, inverse = np.unique(A.reshape(len(A), -1), axis=0, return_inverse=True)
-    values, vectors = np.linalg.eig(unique.reshape(-1, *A.shape[1:]))
+    values, vectors = (part.astype(complex) for part in np.linalg.eig(unique.reshape(-1, *A.shape[1:])))  # real where all poles are
     condition = np.linalg.cond(vectors)
     values, vectors = values[inverse], vectors[inverse]
     inputs = np.linalg.solve(vectors, B.astype(complex))

@@ -6,6 +6,7 @@ Woodbury identity, subdivision where it has panels. Slow, and right as long as `
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import mpmath
@@ -129,7 +130,7 @@ class Exact:
         modes = list(zip(self.g, self.C, self.B, strict=True))
         return [[g * c[o] * b[i] for g, c, b in modes] for o in range(self.system.outputs) for i in range(self.system.inputs)]
 
-    def H(self, theta: Any) -> list[Any]:
+    def response(self, theta: Any) -> list[Any]:
         """Weighted response, its O I entries in one list, with D if that counts."""
         mp = self.mp
         turned = mp.expj(-mp.mpf(theta))
@@ -147,11 +148,11 @@ class Exact:
 
     def size(self, theta: Any) -> Any:
         """|H|, Frobenius norm."""
-        return self._norm(self.H(theta))
+        return self._norm(self.response(theta))
 
     def gain(self, theta: Any) -> Any:
         """Largest singular value of H; in double precision for several inputs and outputs."""
-        H = self.H(theta)
+        H = self.response(theta)
         largest = max(abs(value) for value in H)
         if min(self.system.inputs, self.system.outputs) == 1 or not largest:
             return self._norm(H)
@@ -204,7 +205,7 @@ class Exact:
 
     @cached_property
     def pairs(self) -> list[Any]:
-        """t_m with |H|^2 = sum_m 2 Re[t_m (1/(1 - z_m w*) - 1/2)]: the pair sums over n of g_m conj(g_n) <C_n, C_m> <B_n, B_m>/(1 - z_m z_n*)."""
+        """t_m with |H|^2 = sum_m 2 Re[t_m (1/(1 - z_m w*) - 1/2)]: sums over n of g_m g_n* <C_n, C_m> <B_n, B_m>/(1 - z_m z_n*)."""
         mp, result = self.mp, []
         for m, z in enumerate(self.z):
             terms = []
@@ -273,17 +274,19 @@ class Exact:
     def cuts(self) -> list[Any]:
         """0 to pi, ever finer toward every pole: distances from it are those to the circle times powers of two."""
         mp = self.mp
-        found = {mp.mpf(0), +mp.pi}
-        places = [(abs(mp.arg(z)), -mp.log(abs(z))) for z in self.z if z]
-        if self.system.sobolev is not None:
-            places += self._bends
-        for place, width in set(places):
+        found = set()
+        poles = {(abs(mp.arg(z)), -mp.log(abs(z))) for z in self.z if z}
+        for place, width in [*poles, *(self._bends if self.system.sobolev is not None else ())]:
             found.add(place)
             distance = width / 2
             while distance < mp.pi:
                 found |= {place - distance, place + distance}
                 distance *= 2
-        return sorted(cut for cut in found if 0 <= cut <= mp.pi)
+        kept = [mp.mpf(0)]
+        for cut in sorted(cut for cut in found if 0 < cut < mp.pi):  # poles that nearly coincide need no cuts of their own
+            if cut - kept[-1] > 1e-3 * min((mp.hypot(cut - place, width) for place, width in poles), default=mp.pi):
+                kept.append(cut)
+        return [*kept, +mp.pi]
 
     @property
     def _bends(self) -> list[Any]:
@@ -306,7 +309,7 @@ class Exact:
             fine = mp.fsum(float(w) * function(middle + half * float(x)) for x, w in zip(HALF_GAUSS, HALF_WEIGHTS, strict=True)) * half
             return coarse, fine
 
-        pieces = [(left, right, *both(left, right)) for left, right in zip(cuts, cuts[1:], strict=False) if left < right]
+        pieces = [(left, right, *both(left, right)) for left, right in pairwise(cuts) if left < right]
         whole, total = mp.fsum(piece[3] for piece in pieces), mp.mpf(0)
         share = error * abs(whole) / max(1, len(pieces))
         while pieces:
@@ -334,19 +337,15 @@ class Exact:
     # ---- peak
 
     def peak_gain(self) -> Any:
-        """The best of a search that is as fine as every pole is sharp, refined by golden sections around the three best places."""
-        mp = self.mp
-        places = [
-            p
-            for left, right in zip(self.cuts, self.cuts[1:], strict=False)
-            for p in (left, (3 * left + right) / 4, (left + right) / 2, (left + 3 * right) / 4)
-        ]
-        places = [*places, +mp.pi]
-        values = [self.gain(place) for place in places]
+        """The best of a search that is as fine as every pole is sharp, every local maximum near the best refined by golden sections."""
+        quarters = [left + (right - left) * part / 4 for left, right in pairwise(self.cuts) for part in range(4)]
+        places = [*quarters, +self.mp.pi]
+        values = [self.mp.mpf(0), *(self.gain(place) for place in places), self.mp.mpf(0)]
         best = max(values)
-        for index in sorted(range(len(places)), key=lambda index: values[index])[-3:]:
-            low, high = places[max(index - 1, 0)], places[min(index + 1, len(places) - 1)]
-            best = max(best, self._golden(low, high))
+        for index in range(len(places)):
+            left, value, right = values[index : index + 3]
+            if value >= left and value >= right and value > best / 2:
+                best = max(best, self._golden(places[max(index - 1, 0)], places[min(index + 1, len(places) - 1)]), value)
         return best
 
     def _golden(self, low: Any, high: Any) -> Any:

@@ -4,8 +4,8 @@ import numpy as np
 
 from ssmspec.grid import FloatArray
 from ssmspec.statistics.hankel import effective_order
-from ssmspec.statistics.spectrum import CONDITION_LIMIT, ILL_CONDITIONED, LayerSpectrum
-from ssmspec.statistics.values import DEAD, Values
+from ssmspec.statistics.spectrum import CONDITION_LIMIT, LayerSpectrum
+from ssmspec.statistics.values import Values
 from ssmspec.statistics.variation import variation_bound
 
 TOO_SHARP_FOR_PEAK = "no response within double precision, or poles too close to the unit circle to tell theta apart"
@@ -73,10 +73,7 @@ def hankel_order(spectrum: LayerSpectrum) -> Values:
 
 
 def _of_hankel(spectrum: LayerSpectrum, values: FloatArray) -> Values:
-    usable = (spectrum.condition <= CONDITION_LIMIT) & (spectrum.unit_hankel[:, 0] > 0) & np.isfinite(values)
-    return Values(
-        np.where(usable, values, np.nan), ILL_CONDITIONED.format(worst=spectrum.condition.max()) if spectrum.system.rank else DEAD
-    )
+    return Values(np.where(spectrum.unit_hankel[:, 0] > 0, values, np.nan))
 
 
 def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:

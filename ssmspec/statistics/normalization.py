@@ -22,7 +22,7 @@ def normalized(system: StateSpace, *, with_skip: bool = False) -> tuple[StateSpa
 
     Args:
         system: K copies; modes that a low-rank part couples are scaled together.
-        with_skip: D belongs to the response.
+        with_skip: D is the response of a copy without any other.
     """
     inputs, outputs = _exponents(system.B, 2), _exponents(system.C, 1)
     if system.rank:
@@ -32,9 +32,9 @@ def normalized(system: StateSpace, *, with_skip: bool = False) -> tuple[StateSpa
         peaks = np.log2(np.abs(homogeneous_scale(system, sigma))) - np.log2(np.abs(sigma.real))
     rises = np.where(np.isfinite(peaks), np.clip(peaks, -(1 << 16), 1 << 16), 0).astype(int)
     largest = (inputs + outputs + (0 if system.rank else rises)).max(axis=1)
-    if with_skip:
-        largest = np.maximum(largest, _exponents(system.D.reshape(system.copies, -1), 1))
-    largest = np.where(largest > ABSENT // 2, largest, 0)
+    silent = largest <= ABSENT // 2
+    largest = np.where(silent, _exponents(system.D.reshape(system.copies, -1), 1) if with_skip else 0, largest)
+    largest = np.where(largest == ABSENT, 0, largest)
     rest = inputs + outputs - largest[:, None]
     half = rest // 2
     alive = rest > ABSENT // 2

@@ -43,7 +43,7 @@ def steady(values: FloatArray, others: Sequence[FloatArray], *, absolute: bool) 
 
 
 @np.errstate(all="ignore")  # silent copies, and what is out of range: suspected
-def suspects(modal: StateSpace, condition: FloatArray, magnitude: FloatArray) -> npt.NDArray[np.bool_]:
+def suspects(modal: StateSpace, condition: FloatArray, magnitudes: Sequence[FloatArray]) -> npt.NDArray[np.bool_]:
     """Copies (K,) that may have lost digits, by a bound that costs one pass over the modes.
 
     Every mode adds at most 2 |g|/|Re sigma| to the response, and moves it by up to |Im a|/|Re a| times that when its frequency changes; of
@@ -51,7 +51,7 @@ def suspects(modal: StateSpace, condition: FloatArray, magnitude: FloatArray) ->
 
     Args:
         modal: the normalized system in modal form. condition: (K,) of its eigenvectors.
-        magnitude: (K, F) |H| of the normalized system, without beta weight.
+        magnitudes: each (K, F), |H| of the normalized system without beta weight, and with D where that counts.
     """
     sigma = cayley_poles(modal)
     terms = 2 * mode_sizes(modal) * np.abs(homogeneous_scale(modal, sigma)) / np.abs(sigma.real)
@@ -60,11 +60,9 @@ def suspects(modal: StateSpace, condition: FloatArray, magnitude: FloatArray) ->
     sharpness = np.where(
         condition[:, None] > 1, condition[:, None] * np.abs(modal.poles).max(axis=1, keepdims=True) / np.abs(modal.poles.real), sharpness
     )
-    lowest, highest = 1 / (1 / magnitude).mean(axis=1), magnitude.max(axis=1)
     allowed = ERROR / MOVED
-    steady = (
-        ((terms * (1 + sharpness)).sum(axis=1) < allowed * lowest)
-        & (np.where(terms > 0, sharpness, 0) < allowed).all(axis=1)
-        & (terms.sum(axis=1) ** 2 < allowed * highest**2)
-    )
-    return np.asarray(~steady & (highest != 0))
+    steady = (np.where(terms > 0, sharpness, 0) < allowed).all(axis=1)
+    for magnitude in magnitudes:
+        lowest, highest = 1 / (1 / magnitude).mean(axis=1), magnitude.max(axis=1)
+        steady &= ((terms * (1 + sharpness)).sum(axis=1) < allowed * lowest) & (terms.sum(axis=1) ** 2 < allowed * highest**2)
+    return np.asarray(~steady & (terms > 0).any(axis=1))

@@ -83,7 +83,10 @@ class LayerSpectrum:
     @cached_property
     def unit_magnitude(self) -> FloatArray:
         """|H| of `unit` on the grid (Frobenius norm for several inputs or outputs), beta weight applied, (K, F)."""
-        return np.sqrt(np.maximum(squared_magnitude(self.unit, self.grid.values[None, :], self.cauchy_sum, with_skip=self.with_skip), 0))
+        return self._on_grid(with_skip=self.with_skip)
+
+    def _on_grid(self, *, with_skip: bool) -> FloatArray:
+        return np.sqrt(np.maximum(squared_magnitude(self.unit, self.grid.values[None, :], self.cauchy_sum, with_skip=with_skip), 0))
 
     @cached_property
     def magnitude(self) -> FloatArray:
@@ -101,7 +104,10 @@ class LayerSpectrum:
         if not self.exact:
             return np.zeros(0, int), ()
         gain = 1.0 if self.system.sobolev is None else self.system.sobolev.gain(self.grid.values[None, :], self.system.step)
-        copies = np.flatnonzero(suspects(self.modal, self.condition, self.unit_magnitude / gain))
+        magnitudes = [self.unit_magnitude / gain]
+        if self.with_skip:
+            magnitudes.append(self._on_grid(with_skip=False) / gain)
+        copies = np.flatnonzero(suspects(self.modal, self.condition, magnitudes))
         return copies, tuple(self.moved(copies, seed) for seed in range(ROUNDS)) if len(copies) else ()
 
     def moved(self, copies: np.ndarray, seed: int) -> "LayerSpectrum":
@@ -159,7 +165,7 @@ class LayerSpectrum:
     @cached_property
     def unit_hankel(self) -> FloatArray:
         """Hankel singular values of `unit` in falling order, (K, 2N)."""
-        return hankel_singular_values(self.modal)
+        return hankel_singular_values(self.unit)
 
     @cached_property
     def hankel(self) -> FloatArray:
