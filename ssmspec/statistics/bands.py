@@ -3,9 +3,9 @@
 import numpy as np
 
 from ssmspec.grid import FloatArray
-from ssmspec.statistics.hankel import effective_order
+from ssmspec.statistics.hankel import MOST_MODES, effective_order
 from ssmspec.statistics.spectrum import CONDITION_LIMIT, LayerSpectrum
-from ssmspec.statistics.values import Values
+from ssmspec.statistics.values import DEAD, Values
 from ssmspec.statistics.variation import variation_bound
 
 TOO_SHARP_FOR_PEAK = "no response within double precision, or poles too close to the unit circle to tell theta apart"
@@ -73,7 +73,10 @@ def hankel_order(spectrum: LayerSpectrum) -> Values:
 
 
 def _of_hankel(spectrum: LayerSpectrum, values: FloatArray) -> Values:
-    return Values(np.where(spectrum.unit_hankel[:, 0] > 0, values, np.nan))
+    large = spectrum.system.modes > MOST_MODES
+    return Values(
+        np.where(spectrum.unit_hankel[:, 0] > 0, values, np.nan), f"more than {MOST_MODES} modes take too long" if large else DEAD
+    )
 
 
 def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:

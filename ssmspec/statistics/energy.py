@@ -19,6 +19,7 @@ from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, homogeneo
 
 TOLERANCE = 1e-9  # relative error above which a closed form gives way to quadrature, and quadrature to null
 RESOLUTION = 1e-15  # relative width at which a bisection ends
+NUMBERS_AT_ONCE = 1 << 22  # pairs of modes held at once: 64 MB of complex128
 MOST_BISECTIONS = 1100  # enough to get from pi to the smallest float
 
 
@@ -53,9 +54,14 @@ def closed_energy(diagonal: StateSpace) -> ClosedEnergy:
     sigma = np.concatenate([sigma, sigma.conj()], axis=1)
     U = np.concatenate([diagonal.C, diagonal.C.conj()], axis=2)
     V = np.concatenate([diagonal.B * scale[:, :, None], (diagonal.B * scale[:, :, None]).conj()], axis=1)
-    pairs = (V @ V.conj().transpose(0, 2, 1)) * (U.conj().transpose(0, 2, 1) @ U).transpose(0, 2, 1)
-    terms = -2 * pairs / (sigma[:, :, None] + sigma[:, None, :].conj())
-    return ClosedEnergy(terms.sum(axis=2), sigma, np.abs(terms).sum(axis=2))
+    tau, size = np.empty_like(sigma), np.empty(sigma.shape)
+    height = max(1, NUMBERS_AT_ONCE // sigma.size)
+    for start in range(0, sigma.shape[1], height):
+        rows = slice(start, start + height)
+        pairs = (V[:, rows] @ V.conj().transpose(0, 2, 1)) * (U.conj().transpose(0, 2, 1) @ U[:, :, rows]).transpose(0, 2, 1)
+        terms = -2 * pairs / (sigma[:, rows, None] + sigma[:, None, :].conj())
+        tau[:, rows], size[:, rows] = terms.sum(axis=2), np.abs(terms).sum(axis=2)
+    return ClosedEnergy(tau, sigma, size)
 
 
 def quantile(up_to: Callable[[FloatArray], FloatArray], total: FloatArray, share: float) -> FloatArray:
