@@ -45,7 +45,7 @@ class StateSpace:
         assumptions: what was assumed because the file does not say it.
 
     Raises:
-        LayerError: arrays whose shapes contradict each other.
+        LayerError: arrays whose shapes contradict each other, or hold nothing.
     """
 
     name: str
@@ -66,6 +66,8 @@ class StateSpace:
     def __post_init__(self) -> None:
         K, N = self.poles.shape
         O, I = self.C.shape[1], self.B.shape[2]
+        if not K * N * O * I:
+            raise LayerError(f"layer {self.name}: {K} copies, {N} modes, {O} outputs, {I} inputs; expected at least one of each")
         expected = {"B": (K, N, I), "C": (K, O, N), "D": (K, O, I)}
         if self.P is not None:
             expected |= dict.fromkeys("PQ", (K, N, self.P.shape[2]))

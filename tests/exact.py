@@ -32,7 +32,7 @@ class Exact:
         self.mp.dps = digits
         mp = self.mp
         self.system, self.with_skip = system, with_skip
-        self.theta = [mp.mpf(float(value)) for value in theta]
+        self.theta = [+mp.pi if value == np.pi else mp.mpf(float(value)) for value in theta]  # the float stands for Nyquist
         self.step = [mp.mpf(float(value)) for value in np.broadcast_to(system.step[0], system.modes)]
         self.skip = [mp.mpf(float(value)) for value in system.D[0].ravel()]
         if system.rank:
@@ -72,8 +72,8 @@ class Exact:
             return a, mp.mpf(1)
         if rule == "bilinear":
             return (1 + a * step / 2) / (1 - a * step / 2), step / (1 - a * step / 2)
-        z = mp.exp(a * step)
-        return z, step if rule == "euler" or a == 0 else mp.expm1(a * step) / a
+        z = mp.exp(a * step) if mp.re(a * step) > -1e5 else mp.mpf(0)  # or its exponent has too many digits
+        return z, step if rule == "euler" or a == 0 else (mp.expm1(a * step) if z else mp.mpf(-1)) / a
 
     @cached_property
     def sizes(self) -> list[Any]:
