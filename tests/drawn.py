@@ -1,7 +1,10 @@
 """Systems that hypothesis draws at the edge of double precision, and how many digits their reference needs."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import strategies as st
+from problems import random_system
 
 from ssmspec.grid import FrequencyGrid
 from ssmspec.sobolev import CONVENTIONS, Sobolev
@@ -63,6 +66,24 @@ def extreme_systems(draw: st.DrawFn) -> StateSpace:
         delay=draw(st.integers(0, 1)),
         sobolev=draw(st.one_of(st.none(), st.none(), st.none(), WEIGHTS)),
     )
+
+
+@st.composite
+def wide_systems(draw: st.DrawFn) -> StateSpace:
+    """One copy with several inputs, outputs, or a low-rank part that may be strong, one-sided or nearly none; some poles lightly damped."""
+    rank = draw(st.sampled_from([0, 1, 1, 2]))
+    inputs, outputs = draw(st.sampled_from([(1, 1), (1, 2), (2, 1), (2, 3)] if rank else [(1, 3), (2, 2), (3, 2), (4, 5)]))
+    system = random_system(
+        np.random.default_rng(draw(st.integers(0, 2**31))),
+        **{"K": 1, "N": draw(st.integers(1, 4)), "I": inputs, "O": outputs, "R": rank},
+        **({} if rank else {"discretization": draw(st.sampled_from(["zoh", "bilinear", "euler", "direct"]))}),
+    )
+    if system.discretization != "direct":
+        damping = np.array([[draw(_powers(-8, 0)) for _ in range(system.modes)]])
+        system = replace(system, poles=system.poles.real * damping + 1j * system.poles.imag, step=draw(STEPS) * np.ones((1, 1)))
+    if rank:
+        system = replace(system, P=system.P * draw(_powers(-4, 2)), Q=system.Q * draw(_powers(-4, 1)))
+    return replace(system, C=system.C * draw(st.sampled_from([1.0, 1.0, 1e200, 1e-200])))
 
 
 def digits_for(system: StateSpace) -> int:

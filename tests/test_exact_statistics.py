@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drawn import GRID, digits_for, extreme_systems
+from drawn import GRID, digits_for, extreme_systems, wide_systems
 from exact import Exact
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -155,6 +155,21 @@ BOUNDED = settings(derandomize=True, deadline=None, database=None, suppress_heal
 def test_drawn_systems_have_right_values_or_none(system: StateSpace, with_skip: bool) -> None:
     assume(untrustworthy(system) is None)
     assert_right_or_null(system, with_skip=with_skip, leave_out=(COSTLY,))
+
+
+@settings(BOUNDED, max_examples=12)
+@given(system=wide_systems(), with_skip=st.sampled_from([False, False, True]))
+def test_drawn_wide_and_low_rank_systems_have_right_values_or_none(system: StateSpace, with_skip: bool) -> None:
+    assume(untrustworthy(system) is None)
+    assert_right_or_null(system, with_skip=with_skip, leave_out=(COSTLY,))
+
+
+@pytest.mark.nightly
+@settings(BOUNDED, max_examples=1000)
+@given(system=wide_systems(), with_skip=st.sampled_from([False, False, True]))
+def test_thousands_of_drawn_wide_and_low_rank_systems_have_right_values_or_none(system: StateSpace, with_skip: bool) -> None:
+    assume(untrustworthy(system) is None)
+    assert_right_or_null(system, with_skip=with_skip)
 
 
 @pytest.mark.nightly

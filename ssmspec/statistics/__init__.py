@@ -1,7 +1,7 @@
 """Statistics of a layer. A new one is a function of `LayerSpectrum` and one line here; table, JSON, CSV and comparisons follow."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from ssmspec.statistics.bands import (
 from ssmspec.statistics.bias import bias_slope, center_frequency, spectral_slope
 from ssmspec.statistics.poles import aliased_share, alpha_hat, alpha_residual, half_life, memory_shares, time_constant
 from ssmspec.statistics.results import CheckpointAnalysis, Curve, LayerAnalysis, Skipped
-from ssmspec.statistics.rounding import UNSTEADY, steady
+from ssmspec.statistics.rounding import steady, without
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.statistics.values import Summary, Values, summarize, unavailable
 
@@ -57,19 +57,13 @@ class Statistic:
         """The values of all copies; NaN, too, where rounding alone decides them."""
         values = self.function(spectrum)
         copies, others = spectrum.shaken
-        known = np.isfinite(values.values[copies])
-        if not others or not known.any():
+        if not others or not np.isfinite(values.values[copies]).any():
             return values
-        lost = known & ~np.logical_and.reduce([self._steady(judge, spectrum) for judge in self.judged_by or (self.function,)])
-        if not lost.any():
-            return values
-        kept = values.values.copy()
-        kept[copies[lost]] = np.nan
-        return replace(values, values=kept, reason=UNSTEADY)
-
-    def _steady(self, judge: Callable[[LayerSpectrum], Values], spectrum: LayerSpectrum) -> "np.ndarray":
-        copies, others = spectrum.shaken
-        return steady(judge(spectrum).values[copies], [judge(other).values for other in others], absolute=self.absolute)
+        known = np.ones(len(copies), bool)
+        for judge in self.judged_by or (self.function,):
+            found = judge(spectrum).values[copies]
+            known &= steady(found, [judge(other).values for other in others], absolute=self.absolute)
+        return without(values, copies, known)
 
 
 _TUNING = "arXiv 2410.02035 (Tuning Frequency Bias of SSMs)"

@@ -24,7 +24,7 @@ def normalized(system: StateSpace, *, with_skip: bool = False) -> tuple[StateSpa
         system: K copies; modes that a low-rank part couples are scaled together.
         with_skip: D is the response of a copy without any other.
     """
-    inputs, outputs = _exponents(system.B, 2), _exponents(system.C, 1)
+    inputs, outputs = largest_exponent(system.B, 2), largest_exponent(system.C, 1)
     if system.rank:
         inputs, outputs = (np.broadcast_to(part.max(axis=1, keepdims=True), part.shape) for part in (inputs, outputs))
     sigma = cayley_poles(system)
@@ -33,7 +33,7 @@ def normalized(system: StateSpace, *, with_skip: bool = False) -> tuple[StateSpa
     rises = np.where(np.isfinite(peaks), np.clip(peaks, -(1 << 16), 1 << 16), 0).astype(int)
     largest = (inputs + outputs + (0 if system.rank else rises)).max(axis=1)
     silent = largest <= ABSENT // 2
-    largest = np.where(silent, _exponents(system.D.reshape(system.copies, -1), 1) if with_skip else 0, largest)
+    largest = np.where(silent, largest_exponent(system.D.reshape(system.copies, -1), 1) if with_skip else 0, largest)
     largest = np.where(largest == ABSENT, 0, largest)
     rest = inputs + outputs - largest[:, None]
     half = rest // 2
@@ -43,8 +43,8 @@ def normalized(system: StateSpace, *, with_skip: bool = False) -> tuple[StateSpa
     return replace(system, B=B, C=C, D=np.ldexp(system.D, -largest[:, None, None])), largest
 
 
-def _exponents(array: npt.NDArray[Any], axis: int) -> Exponents:
-    """Of the largest part along an axis: 2^(e - 1) <= it < 2^e."""
+def largest_exponent(array: npt.NDArray[Any], axis: int) -> Exponents:
+    """Of the largest real or imaginary part along an axis: 2^(e - 1) <= it < 2^e; `ABSENT` where all are zero."""
     largest = np.maximum(np.abs(array.real), np.abs(array.imag)).max(axis=axis)
     return np.where(largest > 0, np.frexp(largest)[1].astype(int), ABSENT)
 

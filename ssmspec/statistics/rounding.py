@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ssmspec.grid import FloatArray
 from ssmspec.statespace import StateSpace, cayley_poles, homogeneous_scale, log_poles, mode_sizes
+from ssmspec.statistics.values import Values
 
 ERROR = 1e-6  # of every value that is given: relative, of slopes, shares left and distances absolute
 MOVED = 16 * np.finfo(float).eps  # several times what the computation itself loses
@@ -40,6 +41,16 @@ def steady(values: FloatArray, others: Sequence[FloatArray], *, absolute: bool) 
     """Which of the values (K,) all of the others (K,) repeat to `ERROR`."""
     scale = np.maximum(np.abs(values), 1.0 if absolute else 0.0)
     return np.asarray(np.logical_and.reduce([np.abs(other - values) <= ERROR * scale for other in others]))
+
+
+def without(values: Values, copies: npt.NDArray[np.intp], known: npt.NDArray[np.bool_]) -> Values:
+    """The values with NaN for those of the copies that had one and are not known, and with the reason if there are any."""
+    lost = np.isfinite(values.values[copies]) & ~known
+    if not lost.any():
+        return values
+    kept = values.values.copy()
+    kept[copies[lost]] = np.nan
+    return replace(values, values=kept, reason=UNSTEADY)
 
 
 @np.errstate(all="ignore")  # silent copies, and what is out of range: suspected

@@ -76,9 +76,14 @@ class LayerSpectrum:
         """The system with its largest response near 1: what everything below is computed from."""
         return self._normalized[0]
 
+    @property
+    def exponents(self) -> Exponents:
+        """(K,) by how many powers of two the response of the layer is larger than that of `unit`."""
+        return self._normalized[1]
+
     def restored(self, values: FloatArray) -> FloatArray:
         """Gains (K, ...) of `unit` as those of the layer; NaN where they leave the range of double precision."""
-        return restored(values, self._normalized[1])
+        return restored(values, self.exponents)
 
     @cached_property
     def unit_magnitude(self) -> FloatArray:
