@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
+import mpmath
 import numpy as np
 import pytest
 from drawn import GRID, digits_for, extreme_systems, wide_systems
@@ -10,12 +12,14 @@ from exact import Exact
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from problems import build, random_system
+from test_cli import s4d_tensors
 
-from ssmspec.analysis import analyze_layer
+from ssmspec.analysis import AnalysisOptions, analyze, analyze_layer
 from ssmspec.backends import load_backend
 from ssmspec.sobolev import Sobolev
 from ssmspec.statespace import StateSpace, untrustworthy
-from ssmspec.statistics import STATISTICS
+from ssmspec.statistics import STATISTICS, LayerSpectrum
+from ssmspec.statistics.distances import DISTANCES, FINE_GRID
 from ssmspec.statistics.rounding import ERROR
 
 COSTLY = "total_variation"  # most of the time of the reference
@@ -192,3 +196,68 @@ def test_the_values_of_4096_modes_are_right_where_a_definition_is_affordable() -
         assert error_of(name, layer.values[name][0], exact) <= 1e-9, name
     assert all((summary.median is None) == bool(summary.reason) for summary in layer.statistics.values())
     assert "1024 modes" in (layer.statistics["hankel_norm"].reason or "")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_values_of_a_file_in_half_precision_are_those_of_the_numbers_that_it_holds(dtype: str, tmp_path: Path) -> None:
+    """The definition of S4D, a = -exp(log_A_real) + i A_imag, in arbitrary precision on what is left of the numbers after rounding."""
+    import torch
+    from safetensors.torch import save_file
+
+    kind = getattr(torch, dtype)
+    tensors = {name: torch.from_numpy(array).to(kind) for name, array in s4d_tensors(H=2, N=3).items()}
+    save_file(tensors, tmp_path / "half.safetensors")
+    layer = analyze(tmp_path / "half.safetensors", AnalysisOptions(points=len(GRID.values))).layers[0]
+    stored = {name.removeprefix("layers.0."): tensor.double().numpy() for name, tensor in tensors.items()}
+    for copy in range(2):
+        poles = [
+            complex(-mpmath.exp(real), imag)
+            for real, imag in zip(stored["kernel.log_A_real"][copy], stored["kernel.A_imag"][copy], strict=True)
+        ]
+        system = one(poles, stored["kernel.C"][copy] @ [1, 1j], step=float(mpmath.exp(stored["kernel.log_dt"][copy])))
+        exact = Exact(system, GRID.values, digits=40)
+        for name in STATISTICS:
+            assert error_of(name, layer.values[name][copy], exact) <= ERROR, name
+
+
+def wanted_distances(before: Exact, after: Exact) -> dict[str, float]:
+    """Three distances from their definitions; the layers have one input and one output, and their poles correspond in order."""
+    mp = before.mp
+    moves = []
+    for start, end in zip(before.z[: before.system.modes], after.z[: before.system.modes], strict=True):
+        angles = [abs(mp.arg(z)) if z else mp.mpf(0) for z in (start, end)]
+        moves.append(mp.hypot(mp.log(abs(end)) - mp.log(abs(start)), angles[1] - angles[0]))
+    ratios = [20 * mp.log10(b / a) for a, b in zip(before.magnitudes, after.magnitudes, strict=True)]
+    gaps = np.array([float(abs(after.energy(at) / after.total - before.energy(at) / before.total)) for at in FINE_GRID])
+    return {
+        "pole_movement": float(np.median(np.array(moves, float))),
+        "log_spectral_distance": float(mp.sqrt(mp.fsum(ratio**2 for ratio in ratios) / len(ratios))),
+        "spectrum_distance": float((gaps[1:] + gaps[:-1]) @ np.diff(FINE_GRID) / 2),
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a step of 1e-30", "poles in one place", "a pole beside a node", "a pole beside the axis", "residues of 1e300", "residues of 1e-300"],
+)
+def test_distances_at_the_edge_are_right_or_null(name: str) -> None:
+    before = EXTREMES[name]()
+    after = replace(before, poles=before.poles * (1.01 + 0.002j), C=before.C * 1.3)
+    wanted = wanted_distances(*(Exact(system, GRID.values, digits=digits_for(system) + 40) for system in (before, after)))
+    spectra = [LayerSpectrum(system, GRID, load_backend("reference")) for system in (before, after)]
+    with np.errstate(all="ignore"):
+        found = {key: DISTANCES[key].of(*spectra).values[0] for key in wanted}
+    assert sum(np.isfinite(value) for value in found.values()) >= 2
+    for key, value in found.items():
+        assert np.isnan(value) or abs(value - wanted[key]) <= ERROR * max(1, wanted[key]), key
+
+
+def test_distances_that_rounding_decides_are_null() -> None:
+    before = EXTREMES["residues of 1e30 that cancel"]()
+    after = replace(before, poles=before.poles * 1.01)
+    spectra = [LayerSpectrum(system, GRID, load_backend("reference")) for system in (before, after)]
+    with np.errstate(all="ignore"):
+        values = {name: distance.of(*spectra) for name, distance in DISTANCES.items()}
+    assert np.isfinite(values["pole_movement"].values).all()
+    for name in ("log_spectral_distance", "spectrum_distance"):
+        assert np.isnan(values[name].values).all(), name
