@@ -98,13 +98,17 @@ class Outcome:
     err: str
 
 
-def command(folder: Path, *arguments: object) -> Outcome:
-    """Runs `ssmspec ...` in this process, guarded; any exception that the command lets through goes on."""
+def command(folder: Path, *arguments: object, watched: bool = True) -> Outcome:
+    """Runs `ssmspec ...` in this process, guarded; any exception that the command lets through goes on.
+
+    Args:
+        watched: False for the first use of a command, which imports modules and loads compiled code.
+    """
     out, err = io.StringIO(), io.StringIO()
     before = sys.argv
     sys.argv = ["ssmspec", *map(str, arguments)]
     try:
-        with guarded(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with guarded(folder) if watched else contextlib.nullcontext(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = run(COMMAND, debug=False)
     finally:
         sys.argv = before
