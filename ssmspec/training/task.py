@@ -120,7 +120,7 @@ class Task:
         name: what it is called. title: in a line. source: paper and section, repository and path.
         presets: settings by name, "small" and "paper" at least.
         problem: settings and device to a problem, its model drawn from torch's global generator.
-        published: pairs of alpha and beta that `--sweep published` runs.
+        published: pairs of alpha and beta that `--sweep published` runs, by preset.
         solve: sets the model to the optimum of a closed form; None where there is none.
         draw_sweep: pictures of a sweep that belong to the task only.
     """
@@ -130,7 +130,7 @@ class Task:
     source: str
     presets: Mapping[str, Any]
     problem: Callable[[Any, torch.device], Problem]
-    published: tuple[tuple[float, float], ...]
+    published: Mapping[str, tuple[tuple[float, float], ...]]
     solve: Callable[[Any], None] | None = None
     draw_sweep: Callable[[Sequence[Outcome], Path], list[Path]] = lambda outcomes, folder: []
 
