@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from small_runs import DENOISE, problem_of, train_all
+from small_runs import DENOISE, problem_of, train_all, transforms_of_a_step
 from torch import nn
 
 from ssmspec.errors import SsmspecError
@@ -65,6 +65,10 @@ def test_scalar_products_give_the_loss_and_the_gradients_of_the_whole_model(name
 def test_output_is_the_model_applied_to_an_image() -> None:
     problem = problem_of("denoise", replace(LITTLE, beta=0.6))
     torch.testing.assert_close(problem.output(problem.images[1]), long_way(problem, problem.images[1:2])[0].detach(), rtol=1e-9, atol=1e-12)
+
+
+def test_a_step_transforms_nothing() -> None:
+    assert transforms_of_a_step("denoise", LITTLE) == {}
 
 
 def test_only_the_residues_and_the_mixing_are_trained() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_runs import TINY, WAVES, Trained, problem_of, train_all
+from small_runs import TINY, WAVES, Trained, problem_of, train_all, transforms_of_a_step
 from torch import nn
 
 from ssmspec.training.loop import new_state
@@ -75,6 +75,13 @@ def test_only_the_step_is_frozen_and_system_parameters_have_their_own_rates(pres
     names = {id(parameter): name for name, parameter in problem.model.named_parameters()}
     assert {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]} == RATES[preset]
     assert all(group["weight_decay"] == 0 for group in optimizer.param_groups)
+
+
+def test_a_step_transforms_kernels_and_cotangents_but_not_the_waves_again() -> None:
+    n, bins = 1024, 513  # of the padded transforms; 8 channels, 3 tones
+    forward = {("_fft_r2c", (8, n)): 1, ("_fft_c2r", (3, 8, bins)): 1}
+    backward = {("_fft_r2c", (3, 8, n)): 1, ("_fft_c2r", (8, bins)): 1}
+    assert transforms_of_a_step("waves", TINY) == forward | backward
 
 
 def test_preset_paper_has_the_published_settings() -> None:
