@@ -12,8 +12,9 @@ import numpy as np
 
 from ssmspec.backends import load_backend
 from ssmspec.families import ReadOptions
-from ssmspec.grid import FloatArray, FrequencyGrid
+from ssmspec.grid import FrequencyGrid
 from ssmspec.layers import load_system
+from ssmspec.report.training import spread
 from ssmspec.statistics import STATISTICS, LayerSpectrum
 from ssmspec.statistics.variation import total_variation
 from ssmspec.training.folder import FINAL, INITIAL, read_config
@@ -43,18 +44,14 @@ class Run:
         """Share of the poles that left the range of |Im a| that all had before, in percent."""
         return 100 * float(((self.end < self.start.min()) | (self.end > self.start.max())).mean())
 
-    def crossed(self) -> float:
-        """Share of the poles that went from one band to another, in percent; bands meet halfway between tones on a log axis."""
+    def crossed(self, direction: int) -> float:
+        """Share of the poles that went to a higher (1) or lower (-1) band, in percent; bands meet halfway between tones on a log axis."""
         edges = np.sqrt(np.multiply(self.settings.tones[:-1], self.settings.tones[1:]))
-        return 100 * float((np.digitize(self.start, edges) != np.digitize(self.end, edges)).mean())
+        return 100 * float((np.sign(np.digitize(self.end, edges) - np.digitize(self.start, edges)) == direction).mean())
 
     def slope(self, when: int) -> float:
         """bias_slope, median over copies, decades per decade."""
         return float(np.median(STATISTICS["bias_slope"].function(self.spectra[when]).values))
-
-    def slope_change(self) -> float:
-        """bias_slope after minus before, in size."""
-        return abs(self.slope(1) - self.slope(0))
 
     def variation(self, when: int) -> float:
         """Total variation, median over copies."""
@@ -70,20 +67,15 @@ COLUMNS: dict[str, Callable[[Run], float]] = {
     "pole movement [rad/unit]": Run.moved,
     "highest pole [rad/unit]": Run.highest,
     "left the range [%]": Run.outside,
-    "changed band [%]": Run.crossed,
+    "a band up [%]": lambda run: run.crossed(1),
+    "a band down [%]": lambda run: run.crossed(-1),
     "bias_slope before": lambda run: run.slope(0),
-    "after": lambda run: run.slope(1),
-    "change, size": Run.slope_change,
+    "bias_slope after": lambda run: run.slope(1),
     "total variation before": lambda run: run.variation(0),
-    "after ": lambda run: run.variation(1),
-    "of it below pi/32 before [%]": lambda run: run.low_variation(0),
-    "after [%]": lambda run: run.low_variation(1),
+    "total variation after": lambda run: run.variation(1),
+    "low share before [%]": lambda run: run.low_variation(0),
+    "low share after [%]": lambda run: run.low_variation(1),
 }
-
-
-def spread(values: FloatArray) -> str:
-    """Mean and sample standard deviation, and the largest value."""
-    return f"{values.mean():.3g} +- {values.std(ddof=1):.1g} (max {values.max():.3g})"
 
 
 def table(folder: Path) -> str:
@@ -92,11 +84,12 @@ def table(folder: Path) -> str:
     for place in sorted(folder.glob("alpha*")):
         run = Run(place)
         groups.setdefault((run.settings.alpha, run.settings.beta), []).append(run)
-    rows = [["alpha", "beta", "runs", *(name.strip() for name in COLUMNS)]]
+    rows = [["alpha", "beta", "runs", *COLUMNS, "largest change of bias_slope"]]
     rows.append(["---"] * len(rows[0]))
     for (alpha, beta), runs in sorted(groups.items()):
-        cells = [spread(np.array([value(run) for run in runs])) for value in COLUMNS.values()]
-        rows.append([f"{alpha:g}", f"{beta:g}", str(len(runs)), *cells])
+        cells = [spread([value(run) for run in runs]) for value in COLUMNS.values()]
+        largest = max(abs(run.slope(1) - run.slope(0)) for run in runs)
+        rows.append([f"{alpha:g}", f"{beta:g}", str(len(runs)), *cells, f"{largest:.2g}"])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 

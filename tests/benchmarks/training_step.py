@@ -1,6 +1,6 @@
 """The whole training step of `ssmspec train` against the same model on the minimal S4D as it is usually written.
 
-python tests/benchmarks/training_step.py [--rounds N] [--threads N] [--paper]
+python tests/benchmarks/training_step.py [--rounds N] [--threads N] [--cpu-time] [--paper]
 
 The peer forms its kernel from a Vandermonde matrix in every step, frozen poles or not, and convolves every example by FFT under
 PyTorch's autograd, as state-spaces/s4, models/s4/s4d.py does. Both sides have the same optimizer, start from the same parameters, and
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from ssmspec.benchmarks.pairs import Timing, time_pairs
+from ssmspec.benchmarks.pairs import Clock, Timing, time_pairs
 from ssmspec.benchmarks.s4d_step import VandermondeKernel
 from ssmspec.training.loop import new_state, train_step
 from ssmspec.training.tasks import TASKS
@@ -130,17 +130,17 @@ def line(text: str) -> None:
     sys.stdout.flush()
 
 
-def show(task: str, settings: Any, rounds: int) -> Timing:
+def show(task: str, settings: Any, rounds: int, clock: Clock) -> Timing:
     """Times both sides in interleaved pairs and prints medians, ratio, and where our step spends its time.
 
     What we form once, and the peer in every step, is not part of a step: its seconds are printed, and the ratio of whole runs with them.
     """
     torch.manual_seed(0)
-    start = time.perf_counter()
+    start = clock()
     problem = TASKS[task].problem(settings, torch.device("cpu"))
-    once = time.perf_counter() - start
+    once = clock() - start
     ours, peer = sides(task, problem, settings)
-    timing = time_pairs(ours, peer, rounds=rounds)
+    timing = time_pairs(ours, peer, rounds=rounds, clock=clock)
     low, high = timing.spread
     seconds = f"ours {1e3 * timing.ours_seconds:.2f} ms, naive {1e3 * timing.peer_seconds:.1f} ms"
     whole = settings.steps * timing.peer_seconds / (once + settings.steps * timing.ours_seconds)
@@ -166,15 +166,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--cpu-time", action="store_true", help="of this process in place of the wall's: for one thread on a busy machine")
     parser.add_argument("--paper", action="store_true", help="also waves with L = 62832 and a batch of 16: a minute")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    line(f"torch {torch.__version__}, {arguments.threads} threads")
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    line(f"torch {torch.__version__}, {arguments.threads} threads, {'CPU' if arguments.cpu_time else 'wall'} time")
     for task in NAIVE:
-        show(task, replace(TASKS[task].preset("small"), beta=1.0), arguments.rounds)
+        show(task, replace(TASKS[task].preset("small"), beta=1.0), arguments.rounds, clock)
     if arguments.paper:
         paper = TASKS["waves"].preset("paper")
-        show("waves", replace(paper, beta=1.0, beta_convention="paper", batch=16, skip=False), 3)
+        show("waves", replace(paper, beta=1.0, beta_convention="paper", batch=16, skip=False), 3, clock)
 
 
 if __name__ == "__main__":
