@@ -236,7 +236,7 @@ def _sweep(config: "RunConfig", folder: Path, text: str, seeds: int, *, resume: 
     from ssmspec.report.training import sweep_document, sweep_text
     from ssmspec.training.sweep import open_sweep, parse_sweep, run_sweep, sweep_title
 
-    pairs = parse_sweep(text, config.kind, config.settings)
+    pairs = parse_sweep(text, config.kind.published.get(config.preset, ()), config.settings)
     open_sweep(folder, config, text, seeds, resume=resume, force=force)
     rows = run_sweep(folder, config, pairs, seeds, message)
     if as_json:

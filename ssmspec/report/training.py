@@ -167,7 +167,7 @@ def sweep_card(title: str, command: str, rows: Sequence[SweepRow], pictures: Ite
 def _sweep_cells(rows: Sequence[SweepRow]) -> tuple[list[str], list[list[str]]]:
     columns = _sweep_columns(rows[0])
     headings = ["alpha", "beta", *columns]
-    cells = [[f"{row.alpha:.4g}", f"{row.beta:.4g}", *(_spread(values) for values in _sweep_columns(row).values())] for row in rows]
+    cells = [[f"{row.alpha:.4g}", f"{row.beta:.4g}", *(spread(values) for values in _sweep_columns(row).values())] for row in rows]
     return headings, cells
 
 
@@ -189,9 +189,15 @@ def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def _spread(values: Sequence[float]) -> str:
-    mean = float(np.mean(values))
-    return f"{mean:.3g}" if len(values) < 2 else f"{mean:.3g} +- {float(np.std(values, ddof=1)):.1g}"
+def spread(values: Sequence[float]) -> str:
+    """Mean and, where there are several values, sample standard deviation."""
+    mean = _rounded(float(np.mean(values)), 3)
+    return mean if len(values) < 2 else f"{mean} +- {_rounded(float(np.std(values, ddof=1)), 1)}"
+
+
+def _rounded(value: float, digits: int) -> str:
+    """So many significant digits, without an exponent up to six of them."""
+    return f"{float(f'{value:.{digits}g}'):g}"
 
 
 def sweep_csv(rows: Sequence[SweepRow]) -> str:

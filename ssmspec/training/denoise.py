@@ -261,13 +261,20 @@ _PAPER = DenoiseSettings(
     crop=178,
 )
 
+_FLIP = 490.52  # published: spreads 64 modes over [0, Nyquist]; the row frequency there is 490.87 rad per unit
+
+
+def _published(flip: float) -> tuple[tuple[float, float], ...]:
+    return (math.pi / 3, -1.0), (math.pi, 0.0), (10 * math.pi, 1.0), (flip, 0.0), (flip, 1.0)
+
+
 DENOISE = Task(
     name="denoise",
     title="reproduce clean images with frozen poles; which stripes survive shows the frequency bias",
     source="arXiv 2410.02035, section 5.2; AnnanYu/FreqBiasSSM, denoising.py",
     presets={"small": _SMALL, "paper": _PAPER},
     problem=Denoise,
-    published=((math.pi / 3, -1.0), (math.pi, 0.0), (10 * math.pi, 1.0), (_ROW, 0.0), (_ROW, 1.0)),
+    published={"small": _published(_ROW), "paper": _published(_FLIP)},
     solve=solve,
     adopt=adopt,
     draw_sweep=_draw_sweep,

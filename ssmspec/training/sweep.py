@@ -13,7 +13,7 @@ from ssmspec.report.training import SweepRow, sweep_card, sweep_csv, sweep_docum
 from ssmspec.training.folder import CARD, CONFIG, RESULTS, RunConfig, new_folder, read_config, read_document, toml_text, write, write_config
 from ssmspec.training.loop import Stopped
 from ssmspec.training.run import FinishedRun, run
-from ssmspec.training.task import Task, changed
+from ssmspec.training.task import changed
 
 SCHEMA = "ssmspec.sweep/1"
 TABLE = "table.csv"
@@ -45,18 +45,18 @@ def parse_number(text: str) -> float:
     return value
 
 
-def parse_sweep(text: str, task: Task, settings: object) -> list[Pair]:
-    """Pairs of alpha and beta: all of "alpha=0.1,1,10 beta=-1,0,1", or the task's own for "published".
+def parse_sweep(text: str, published: Sequence[Pair], settings: object) -> list[Pair]:
+    """Pairs of alpha and beta: all of "alpha=0.1,1,10 beta=-1,0,1", or those for "published".
 
     Args:
-        settings: where a key that is not in the text has its value.
+        published: the task's own for its preset. settings: where a key that is not in the text has its value.
     Raises:
         SsmspecError: another key, a key given twice, or no numbers.
     """
     if text.strip() == PUBLISHED:
-        if not task.published:
-            raise SsmspecError(f'{task.name} has no published settings; say which, --sweep "alpha=NUMBERS beta=NUMBERS"')
-        return list(task.published)
+        if not published:
+            raise SsmspecError('there are no published settings of this task and preset; say which, --sweep "alpha=NUMBERS beta=NUMBERS"')
+        return list(published)
     values: dict[str, list[float]] = {}
     for part in text.split():
         key, equals, numbers = part.partition("=")

@@ -4,7 +4,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -65,7 +65,7 @@ class Settings:
                 f"theta_ref is {self.theta_ref} and the beta convention {self.beta_convention}; "
                 "angular and causal need a knee in rad/sample, the others have none"
             )
-        for name, value in ((field.name, getattr(self, field.name)) for field in fields(self)):
+        for name, value in ((each.name, getattr(self, each.name)) for each in fields(self)):
             _check_number(name, value)
 
 
@@ -161,7 +161,7 @@ class Task:
         name: what it is called. title: in a line. source: paper and section, repository and path.
         presets: settings by name, "small" at least.
         problem: settings, device and tensors to start from, or None, to a problem, whose model is drawn from torch's global generator.
-        published: pairs of alpha and beta that `--sweep published` runs.
+        published: pairs of alpha and beta that `--sweep published` runs, by preset.
         prepare: completes settings before a new run, with what follows from the files that they name.
         adopt: settings for a model with given tensors, of the task's own kind; None for tasks that train around any S4D layers.
         solve: sets the model to the optimum of a closed form; None where there is none.
@@ -173,7 +173,7 @@ class Task:
     source: str
     presets: Mapping[str, Any]
     problem: Callable[[Any, torch.device, State | None], Problem]
-    published: tuple[tuple[float, float], ...] = ()
+    published: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     prepare: Callable[[Any], Any] = lambda settings: settings
     adopt: Callable[[Any, State], Any] | None = None
     solve: Callable[[Any], None] | None = None

@@ -242,7 +242,7 @@ WAVES = Task(
     source="arXiv 2410.02035, section 5.1; AnnanYu/FreqBiasSSM, waves.py",
     presets={"small": _SMALL, "paper": _PAPER},
     problem=Waves,
-    published=((1.0, 0.0), (100.0, 1.0), (0.01, -1.0), (10.0, 0.5)),
+    published=dict.fromkeys(("small", "paper"), ((1.0, 0.0), (100.0, 1.0), (0.01, -1.0), (10.0, 0.5))),
     draw_sweep=_draw_sweep,
     adopt=adopt,
 )

@@ -1,5 +1,6 @@
 """Runs without a folder, for tests of what training does to a model."""
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssmspec.backends import load_backend
 from ssmspec.grid import FrequencyGrid
@@ -79,3 +81,25 @@ def train_all(task: str, settings: Sequence[Any]) -> list[Trained]:
     """The same for many, in two processes."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         return list(pool.map(train, [task] * len(settings), settings))
+
+
+class Transforms(TorchDispatchMode):
+    """Counts what is Fourier transformed while it is active: by operator and shape of the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Counter[tuple[str, tuple[int, ...]]] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "_fft_" in str(func):
+            self.seen[str(func).split(".")[1], tuple(args[0].shape)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def transforms_of_a_step(task: str, settings: Any) -> dict[tuple[str, tuple[int, ...]], int]:
+    """What a training step transforms."""
+    problem = problem_of(task, settings)
+    step = Stepper(problem, new_state(problem, settings), settings)
+    with Transforms() as found:
+        step()
+    return dict(found.seen)

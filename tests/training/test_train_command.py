@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,14 @@ def test_a_run_prints_its_figures_and_writes_its_folder(typed: Type, tmp_path: P
     folder = tmp_path / "waves-alpha10-beta0.5-seed0"
     assert f"wrote {folder.name}" in done.err
     assert "ssmspec train waves --alpha 10" in (folder / "config.toml").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["waves", "denoise"])
+def test_the_preset_small_takes_under_a_minute(typed: Type, task: str) -> None:
+    before = time.process_time()
+    assert typed("train", task).code == 0
+    assert time.process_time() - before < 60  # of one thread; 5 to 7 are usual
 
 
 def test_a_sweep_has_a_run_per_setting_and_seed_and_a_table_with_spreads(typed: Type, tmp_path: Path) -> None:

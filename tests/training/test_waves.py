@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_runs import TINY, WAVES, Trained, problem_of, train, train_all
+from small_runs import TINY, WAVES, Trained, problem_of, train_all, transforms_of_a_step
 from torch import nn
 
+from ssmspec.training.loop import new_state
 from ssmspec.training.tasks import TASKS
-
-SEEDS = range(8)
+from ssmspec.training.waves import WavesSettings
 
 
 def long_way(problem, amplitudes: torch.Tensor) -> torch.Tensor:
@@ -58,19 +58,30 @@ def test_mixing_the_responses_of_the_waves_is_the_whole_model(name: str) -> None
         assert torch.linalg.norm(one - other) <= 2e-4 * torch.linalg.norm(other) + 1e-7, name
 
 
-def test_only_the_step_is_frozen_and_system_parameters_have_their_own_rates() -> None:
-    from ssmspec.training.loop import new_state
+SHORT = {"length": 64, "tones": (1.0, 2.0)}
+OTHERS = ("encoder.weight", "decoder.weight", "decoder.bias", "layer.kernel.C")
+RATES = {
+    "small": {"layer.kernel.A_imag": 0.1, "layer.kernel.log_A_real": 2e-3, **dict.fromkeys(OTHERS, 1e-2)},
+    "paper": {"layer.kernel.A_imag": 0.1, **dict.fromkeys(("layer.kernel.log_A_real", "layer.D", "encoder.bias", *OTHERS), 1e-3)},
+}
 
-    problem = problem_of("waves", TINY)
+
+@pytest.mark.parametrize("preset", RATES)
+def test_only_the_step_is_frozen_and_system_parameters_have_their_own_rates(preset: str) -> None:
+    settings = replace(TASKS["waves"].preset(preset), **SHORT)
+    problem = problem_of("waves", settings)
+    optimizer = new_state(problem, settings).optimizer
+    assert type(optimizer) is torch.optim.AdamW
     names = {id(parameter): name for name, parameter in problem.model.named_parameters()}
-    rates = {names[id(p)]: group["lr"] for group in new_state(problem, TINY).optimizer.param_groups for p in group["params"]}
-    assert rates == {
-        "layer.kernel.C": 1e-2,
-        "layer.kernel.A_imag": 0.1,
-        "layer.kernel.log_A_real": 2e-3,
-        **dict.fromkeys(("encoder.weight", "decoder.weight", "decoder.bias"), 1e-2),
-    }
-    assert all(group["weight_decay"] == 0 for group in new_state(problem, TINY).optimizer.param_groups)
+    assert {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]} == RATES[preset]
+    assert all(group["weight_decay"] == 0 for group in optimizer.param_groups)
+
+
+def test_a_step_transforms_kernels_and_cotangents_but_not_the_waves_again() -> None:
+    n, bins = 1024, 513  # of the padded transforms; 8 channels, 3 tones
+    forward = {("_fft_r2c", (8, n)): 1, ("_fft_c2r", (3, 8, bins)): 1}
+    backward = {("_fft_r2c", (3, 8, n)): 1, ("_fft_c2r", (8, bins)): 1}
+    assert transforms_of_a_step("waves", TINY) == forward | backward
 
 
 def test_preset_paper_has_the_published_settings() -> None:
@@ -82,14 +93,17 @@ def test_preset_paper_has_the_published_settings() -> None:
     assert paper.steps == 100 * math.ceil(10**4 / 64)
     assert (paper.amplitudes, paper.skip, paper.offset, paper.schedule) == ("grid", True, True, "cosine")
     assert (paper.beta_convention, paper.init) == ("waves", "own")
-    assert TASKS["waves"].published == ((1, 0), (100, 1), (0.01, -1), (10, 0.5))
-    problem = problem_of("waves", replace(paper, length=64, tones=(1.0, 2.0), alpha=10.0))
-    poles = problem.model.layer.kernel.system().poles.detach().numpy()
-    np.testing.assert_allclose(poles, np.tile(-0.5 + 10j * np.pi * (1.3 + np.arange(4)), (16, 1)), rtol=1e-6)
+    assert TASKS["waves"].published["paper"] == ((1, 0), (100, 1), (0.01, -1), (10, 0.5))
+    problem = problem_of("waves", replace(paper, length=64, alpha=10.0, step=1e-4))
+    system = problem.model.layer.kernel.system()
+    np.testing.assert_allclose(system.poles.detach().numpy(), np.tile(-0.5 + 10j * np.pi * (1.3 + np.arange(4)), (16, 1)), rtol=1e-6)
+    np.testing.assert_allclose(system.step.numpy(), 1e-4, rtol=1e-6)
+    assert problem.draw(0, torch.Generator()).shape == (64, 4)
+    assert problem.model.decoder.out_features == 4
 
 
 def test_an_epoch_of_the_grid_has_every_point_once_and_its_own_order() -> None:
-    problem = problem_of("waves", replace(TASKS["waves"].preset("paper"), length=64, tones=(1.0, 2.0), batch=30))
+    problem = problem_of("waves", replace(TASKS["waves"].preset("paper"), **SHORT, batch=30))
     epochs = [torch.cat([problem.draw(step, torch.Generator()) for step in range(4 * e, 4 * e + 4)]) for e in (0, 1)]
     for epoch in epochs:
         points = {tuple(round(10 * value) for value in row) for row in epoch.tolist()}
@@ -98,37 +112,61 @@ def test_an_epoch_of_the_grid_has_every_point_once_and_its_own_order() -> None:
     assert not torch.equal(*epochs)
 
 
-def test_a_tiny_run_learns_low_frequencies_with_small_alpha_and_high_ones_with_large() -> None:
-    low, high = (train("waves", replace(TINY, alpha=alpha)).figures for alpha in (0.1, 10.0))
-    assert low["error_1"] < 0.12 < 0.20 < min(low["error_8"], low["error_64"])
-    assert high["error_64"] < 0.10 < 0.18 < min(high["error_1"], high["error_8"])
+# What ../shared/experiments.md lists as assertable, its margins as they stand there. The runs of 1000 steps take 2.5 s each: every
+# test run does those of one seed, the nightly one those of all eight.
+ONE_SEED = pytest.param(1, id="1-seed", marks=pytest.mark.slow)
+ALL_SEEDS = pytest.param(8, id="8-seeds", marks=pytest.mark.nightly)
+BAND_EDGE = math.sqrt(8 * 64)  # rad per unit: between the tones that a model at (1, 0) learns and those that it does not
+
+Runs = dict[tuple[float, float], list[Trained]]
 
 
-@pytest.fixture(scope="module")
-def thousand_steps() -> dict[tuple[float, float], list[Trained]]:
-    pairs = [(1.0, 0.0), (10.0, -1.0), (10.0, 0.0), (10.0, 1.0)]
-    settings = [replace(WAVES, alpha=alpha, beta=beta, seed=seed) for alpha, beta in pairs for seed in SEEDS]
+def runs_of(base: WavesSettings, pairs: list[tuple[float, float]], seeds: int) -> Runs:
+    """The runs of every alpha and beta, one per seed."""
+    settings = [replace(base, alpha=alpha, beta=beta, seed=seed) for alpha, beta in pairs for seed in range(seeds)]
     found = train_all("waves", settings)
-    return {pair: found[8 * place : 8 * place + 8] for place, pair in enumerate(pairs)}
+    return {pair: found[seeds * place : seeds * (place + 1)] for place, pair in enumerate(pairs)}
 
 
 @pytest.fixture(scope="module")
-def three_hundred_steps() -> list[Trained]:
-    return train_all("waves", [replace(WAVES, alpha=100.0, beta=1.0, steps=300, seed=seed) for seed in SEEDS])
+def short_runs() -> tuple[Runs, Runs]:
+    """Those of L = 512, whose encoder has the bias of the published model (without it one of 16 low errors at alpha 10 is 0.174), and
+    those of 300 steps."""
+    tiny = replace(TINY, offset=True)
+    return runs_of(tiny, [(0.1, 0.0), (10.0, 0.0)], 8), runs_of(replace(WAVES, steps=300), [(100.0, 1.0)], 8)
 
 
-def errors(runs: list[Trained], tone: int) -> list[float]:
-    return [run.figures[f"error_{tone}"] for run in runs]
+@pytest.fixture(scope="module", params=[ONE_SEED, ALL_SEEDS])
+def thousand_steps(request: pytest.FixtureRequest) -> Runs:
+    return runs_of(WAVES, [(1.0, 0.0), (10.0, -1.0), (10.0, 0.0), (10.0, 1.0), (100.0, 1.0)], request.param)
+
+
+def errors(runs: list[Trained], *tones: int) -> list[float]:
+    return [run.figures[f"error_{tone}"] for run in runs for tone in tones]
 
 
 @pytest.mark.slow
+def test_tiny_runs_learn_low_frequencies_with_small_alpha_and_high_ones_with_large(short_runs) -> None:
+    tiny, _ = short_runs
+    assert max(errors(tiny[0.1, 0.0], 1)) < 0.12
+    assert min(errors(tiny[0.1, 0.0], 8, 64)) > 0.20
+    assert max(errors(tiny[10.0, 0.0], 64)) < 0.10
+    assert min(errors(tiny[10.0, 0.0], 1, 8)) > 0.18
+
+
+@pytest.mark.slow
+def test_large_alpha_and_beta_reverse_the_bias(short_runs) -> None:
+    _, runs = short_runs
+    assert max(errors(runs[100.0, 1.0], 512)) < 0.12
+    assert min(errors(runs[100.0, 1.0], 1, 8, 64)) > 0.16
+
+
 def test_the_innate_bias_is_to_low_frequencies(thousand_steps) -> None:
     runs = thousand_steps[1.0, 0.0]
-    assert max(errors(runs, 1) + errors(runs, 8)) < 0.07
-    assert min(errors(runs, 64) + errors(runs, 512)) > 0.22
+    assert max(errors(runs, 1, 8)) < 0.07
+    assert min(errors(runs, 64, 512)) > 0.22
 
 
-@pytest.mark.slow
 def test_beta_alone_decides_with_the_same_poles(thousand_steps) -> None:
     assert min(errors(thousand_steps[10.0, -1.0], 64)) > 0.22
     assert max(errors(thousand_steps[10.0, 0.0], 64)) < 0.08
@@ -136,22 +174,15 @@ def test_beta_alone_decides_with_the_same_poles(thousand_steps) -> None:
     assert max(errors(thousand_steps[10.0, 1.0], 512)) < 0.10
 
 
-@pytest.mark.slow
-def test_large_alpha_and_beta_reverse_the_bias(three_hundred_steps) -> None:
-    assert max(errors(three_hundred_steps, 512)) < 0.12
-    assert min(error for tone in (1, 8, 64) for error in errors(three_hundred_steps, tone)) > 0.16
-
-
-@pytest.mark.slow
 def test_training_takes_no_pole_to_high_frequencies(thousand_steps) -> None:
-    assert max(np.abs(run.poles.imag).max() for run in thousand_steps[1.0, 0.0]) < 25
+    highest = max(np.abs(run.poles.imag).max() for run in thousand_steps[1.0, 0.0])
+    assert highest < 25
+    assert highest < BAND_EDGE
 
 
-@pytest.mark.slow
-def test_training_does_not_alter_the_bias(thousand_steps, three_hundred_steps) -> None:
-    runs = {**thousand_steps, (100.0, 1.0): three_hundred_steps}
-    assert max(abs(after - before) for each in runs.values() for before, after in (run.slopes for run in each)) < 0.2
-    after = {pair: [run.slopes[1] for run in each] for pair, each in runs.items()}
+def test_training_does_not_alter_the_bias(thousand_steps) -> None:
+    assert max(abs(after - before) for each in thousand_steps.values() for before, after in (run.slopes for run in each)) < 0.2
+    after = {pair: [run.slopes[1] for run in each] for pair, each in thousand_steps.items()}
     assert min(after[1.0, 0.0]) > -2.1
     assert max(after[1.0, 0.0]) < -1.5
     assert max(after[10.0, -1.0]) < -1.2
