@@ -19,6 +19,7 @@ from ssmspec.errors import LayerError
 from ssmspec.sobolev import Sobolev
 
 KEY = "ssmspec"  # in the metadata of safetensors
+TRAINED = "trained"  # in the entry of that name: what `ssmspec train` says of the model
 SUFFIX = ".ssmspec.json"
 MOST_BYTES = 1 << 24  # of a sidecar
 

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
 @app.command()
 def train(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="waves or denoise.", show_default=False)],
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="waves or denoise; regress, classify or forecast on your own data.", show_default=False)
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Sequences: .npy, .npz, .csv, or a folder of .wav, by label in subfolders or not.", show_default=False),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="What to learn of every sequence: .npy, .npz:NAME or .csv.", show_default=False)
+    ] = None,
     alpha: Annotated[
         str | None, typer.Option("--alpha", help="Factor on Im of the initial poles: 10, or 10*pi, pi/3.", show_default=False)
     ] = None,
@@ -39,11 +48,13 @@ def train(
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting of config.toml, in TOML. May be repeated.")
     ] = None,
-    preset: Annotated[str, typer.Option("--preset", help="small (seconds) or paper (the published settings).")] = "small",
+    preset: Annotated[
+        str, typer.Option("--preset", help="small (seconds), paper (the published settings), or, with --data, large.")
+    ] = "small",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = "cpu",
     threads: Annotated[
         int | None,
-        typer.Option("--threads", min=1, help="Of torch; default: 1, the fastest for small, and all for paper.", show_default=False),
+        typer.Option("--threads", min=1, help="Of torch; default: 1, the fastest for small, and all for others.", show_default=False),
     ] = None,
     closed_form: Annotated[bool, typer.Option("--closed-form", help="denoise: solve the least squares instead of training.")] = False,
     sweep: Annotated[
@@ -69,11 +80,12 @@ def train(
     if resume and force:
         raise SsmspecError("--resume goes on with a run and --force replaces it; give one of them")
     kind = find_task(task)
-    given = _given(alpha, beta, beta_convention, theta_ref, init, seed, steps, lr) | _assignments(setting or ())
+    given = _given(alpha, beta, beta_convention, theta_ref, init, seed, steps, lr) | files(data, target) | _assignments(setting or ())
+    settings = changed(kind.preset(preset), given)
     config = RunConfig(
         task=task,
         preset=preset,
-        settings=changed(kind.preset(preset), given),
+        settings=settings if resume and not sweep else kind.prepare(settings),
         device=checked_device(device),
         threads=threads or (1 if preset == "small" else all_threads()),
         closed_form=closed_form,
@@ -114,6 +126,11 @@ def _given(
         "lr": lr,
     }
     return {name: value for name, value in named.items() if value is not None}
+
+
+def files(data: str | None, target: str | None) -> dict[str, Any]:
+    """Settings that name files, by their absolute paths, so that a run can be resumed from anywhere."""
+    return {name: str(Path(path).absolute()) for name, path in (("data", data), ("target", target)) if path is not None}
 
 
 def _assignments(texts: "list[str] | tuple[str, ...]") -> dict[str, Any]:
@@ -167,7 +184,7 @@ def _run(config: "RunConfig", folder: Path, given: dict[str, Any], *, resume: bo
     else:
         new_folder(folder, force=force)
         write_config(folder, config)
-    finished = run(config, folder)
+    finished = run(config, folder, note=message)
     if as_json:
         echo(to_json(run_document(finished.summary)))
     else:

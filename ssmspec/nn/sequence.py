@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, Unpack, get_args
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
@@ -91,7 +92,8 @@ class SequenceModel(nn.Module):
         norm: "layer" over the channels of a sample, or "batch". prenorm: normalize what enters the S4D, not what leaves the block.
         final_norm: one more norm, `norm`, before pooling, as the published prenorm backbone has it and example.py has not.
         pooling: "mean" over the samples, "last" sample, or None for an output per sample.
-        **layer: options of every `ssmspec.nn.S4D`. Its dropout acts on the output of the block too, tied if the layer's is.
+        **layer: options of every `ssmspec.nn.S4D`. Its dropout acts on the output of the block too, tied if the layer's is. poles may
+            be (n_layers, S, N), those of every layer.
 
     Raises:
         LayerError: an option that is unknown, out of range, or contradicts another.
@@ -125,7 +127,7 @@ class SequenceModel(nn.Module):
             pooling=pooling,
         )
         self.encoder: nn.Module = nn.Linear(d_input, d_model) if d_input is not None else nn.Embedding(vocabulary or 0, d_model)
-        self.s4_layers = nn.ModuleList(S4D(d_model, **layer) for _ in range(n_layers))
+        self.s4_layers = nn.ModuleList(S4D(d_model, **each) for each in _per_layer(layer, n_layers))
         self.norms = nn.ModuleList(_norm(norm, d_model) for _ in range(n_layers))
         self.dropouts = nn.ModuleList(_dropout(each) for each in self.s4_layers)
         if final_norm:
@@ -183,6 +185,16 @@ class SequenceModel(nn.Module):
             raise LayerError(f"the input has shape {tuple(x.shape)} of {x.dtype}, expected {wanted} with L at least 1")
         if lengths is not None and lengths.shape != x.shape[:1]:
             raise LayerError(f"lengths have shape {tuple(lengths.shape)}, expected ({len(x)},), one per sequence")
+
+
+def _per_layer(options: LayerOptions, n_layers: int) -> list[LayerOptions]:
+    """The options of every layer: the same but for poles that differ."""
+    poles = options.get("poles")
+    if poles is None or np.ndim(poles) < 3:
+        return [options] * n_layers
+    if len(np.asarray(poles)) != n_layers:
+        raise LayerError(f"poles have shape {np.shape(poles)}, expected ({n_layers}, S, N), those of every layer")
+    return [{**options, "poles": each} for each in np.asarray(poles)]
 
 
 def _norm(kind: Norm, d_model: int) -> nn.Module:

@@ -25,12 +25,14 @@ class Measure:
 
     Args:
         name: key in tables and JSON. value: may be NaN. unit: "" for a pure number. meaning: in a few words.
+        baseline: the value of a model that has learned nothing, where that is known.
     """
 
     name: str
     value: float
     unit: str
     meaning: str
+    baseline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,16 @@ class SweepRow:
 
 def run_text(summary: RunSummary) -> RenderableType:
     """Final figures, and the layers before and after."""
-    rows = [(measure.name, f"{measure.value:.4g}", measure.unit, measure.meaning) for measure in summary.measures]
-    table = plain_table(summary.title, ("figure", "value", "unit", "meaning"), rows)
+    headings, rows = _measure_cells(summary.measures)
+    table = plain_table(summary.title, headings, rows)
     return Group(table, Text(), comparison_table(summary.comparison))
+
+
+def _measure_cells(measures: Sequence[Measure]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of the final figures, with a column for baselines where there are any."""
+    known = any(m.baseline is not None for m in measures)
+    headings = ["figure", "value", *(["baseline"] if known else []), "unit", "meaning"]
+    return headings, [[m.name, f"{m.value:.4g}", *([_number(m.baseline)] if known else []), m.unit, m.meaning] for m in measures]
 
 
 def run_document(summary: RunSummary) -> Document:
@@ -83,7 +92,7 @@ def run_document(summary: RunSummary) -> Document:
 
 def run_card(summary: RunSummary, pictures: Iterable[str], checkpoints: Sequence[str]) -> str:
     """The README.md of a run folder."""
-    measures = [(f"`{m.name}`", f"{m.value:.4g}", m.unit, m.meaning) for m in summary.measures]
+    headings, measures = _measure_cells(summary.measures)
     layers = [cells for layer in summary.comparison.layers for cells in _layer_cells(layer)]
     settings = ", ".join(f"{name} {_short(value)}" for name, value in summary.settings.items())
     lines = [
@@ -93,7 +102,7 @@ def run_card(summary: RunSummary, pictures: Iterable[str], checkpoints: Sequence
         "",
         f"Settings: {settings}. `config.toml` has them in full, `metrics.jsonl` the loss of the steps.",
         "",
-        *_markdown(("figure", "value", "unit", "meaning"), measures),
+        *_markdown(headings, [[f"`{name}`", *others] for name, *others in measures]),
         "",
         "The layers before and after training (medians over copies; `ssmspec compare initial.safetensors final.safetensors` shows more):",
         "",
@@ -101,8 +110,8 @@ def run_card(summary: RunSummary, pictures: Iterable[str], checkpoints: Sequence
         "",
         f"Verdict: {summary.comparison.verdict}.",
         "",
-        f"Checkpoints, in order: {', '.join(f'`{name}`' for name in checkpoints)}. Names and shapes are those of the minimal S4D;",
-        "beta is in the metadata of the files, which ssmspec honors and other code does not know.",
+        f"Checkpoints, in order: {', '.join(f'`{name}`' for name in checkpoints)}. Names and shapes are those of published code;",
+        "beta is in the metadata of the files, which ssmspec honors and other code does not know, unless a tensor of the layer holds it.",
         "",
         *(f"![{name}]({name})" for name in pictures),
     ]

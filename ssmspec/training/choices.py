@@ -1,10 +1,13 @@
 """What alpha, init and beta of a task's settings make of a bank: initial poles, and the weight on its response."""
 
 import numpy as np
+import torch
 
+from ssmspec.errors import SsmspecError
 from ssmspec.nn.sobolev import Weighting
 from ssmspec.sobolev import Sobolev
 from ssmspec.statespace import ComplexArray
+from ssmspec.training.bank import Bank
 from ssmspec.training.task import OWN, Settings
 from ssmspec.tuning.initializations import Settings as Sizes
 from ssmspec.tuning.initializations import initial_poles
@@ -28,6 +31,21 @@ def bank_poles(settings: Settings, own: ComplexArray, copies: int, step: float) 
 def bank_weighting(settings: Settings) -> Weighting:
     """The weight as layers of `ssmspec.nn` know it."""
     return Weighting(settings.beta_convention, settings.theta_ref or 0.0)
+
+
+def weight_step(bank: Bank, settings: Settings) -> float:
+    """The step that the weight "paper" of a bank with given tensors has its knee at [model time per sample].
+
+    Raises:
+        SsmspecError: steps that differ.
+    """
+    steps = bank.kernel.log_dt.double().exp()
+    if settings.beta != 0 and settings.beta_convention == "paper" and not torch.allclose(steps, steps[0], rtol=1e-6, atol=0):
+        raise SsmspecError(
+            f"the beta convention paper needs one step here, and those of the layer go from {float(steps.min()):.3g} to "
+            f"{float(steps.max()):.3g}; choose another convention, or draw one step with --step-min and --step-max"
+        )
+    return float(steps[0])
 
 
 def bank_sobolev(settings: Settings, copies: int, length: int) -> Sobolev:

@@ -11,8 +11,9 @@ Source: arXiv 2410.02035, section 5.2; AnnanYu/FreqBiasSSM, denoising.py.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from ssmspec.training.bank import Bank
 from ssmspec.training.choices import bank_poles, bank_sobolev, bank_weighting
 from ssmspec.training.frozen import FrozenBank, least_squares
 from ssmspec.training.images import load_crops
-from ssmspec.training.task import Outcome, Settings, Task
+from ssmspec.training.task import Outcome, Settings, State, Task, load_start, setting_label
 
 COLORS = 3
 NOISE = 0.3  # root mean square of the stripes; images span -1..1
@@ -83,13 +84,22 @@ class DenoiseModel(nn.Module):
 class Denoise:
     """The problem: model, images, and the scalar products that stand for them."""
 
-    def __init__(self, settings: DenoiseSettings, device: torch.device) -> None:
+    def __init__(self, settings: DenoiseSettings, device: torch.device, start: State | None = None) -> None:
         self.settings = settings
         self.model = DenoiseModel(settings).to(device)
+        load_start(self.model, start)
         self.bank = FrozenBank(self.model.layer, settings.length, bank_weighting(settings), settings.beta)
         shape = {"rows": settings.rows, "columns": settings.columns}
         self.images = torch.from_numpy(load_crops(settings.pictures, crops=settings.crops, size=settings.crop, **shape))
         self.products = self.bank.products(list(self.images))
+
+    def opening(self) -> list[str]:
+        """Nothing: the settings say it all."""
+        return []
+
+    def about(self) -> dict[str, Any]:
+        """The settings, from which the model and its data follow."""
+        return {"task": "denoise", "settings": asdict(self.settings)}
 
     def draw(self, step: int, generator: torch.Generator) -> Tensor:
         """Numbers of different images, (B,), or of all."""
@@ -165,11 +175,6 @@ class Denoise:
 
 
 COLUMNS = ("clean", "low noise: horizontal stripes", "high noise: vertical stripes")
-
-
-def setting_label(settings: Settings) -> str:
-    """Alpha and beta in a few characters."""
-    return f"alpha {settings.alpha:.4g}, beta {settings.beta:.4g}"
 
 
 def solve(problem: Denoise) -> None:

@@ -1,6 +1,7 @@
 """The folder of a run: which files it has, how they are written, and its config, which is enough to repeat the run.
 
 config.toml            task, preset, settings, environment
+start.safetensors      tensors of a checkpoint that the run began with, if it did
 metrics.jsonl          a line per logged step: step, loss, lr, seconds
 initial.safetensors    before training; step-<n>.safetensors between; final.safetensors after
 resume.state           parameters, optimizer, generators and step, for --resume
@@ -12,12 +13,12 @@ import os
 import shutil
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from ssmspec.errors import SsmspecError
-from ssmspec.training.task import Task, changed
+from ssmspec.training.task import Task, changed, optional
 from ssmspec.training.tasks import TASKS
 from ssmspec.tuning.initializations import unknown
 from ssmspec.writing import look_up
@@ -25,7 +26,7 @@ from ssmspec.writing.replacing import is_temporary, new_file
 
 SCHEMA = "ssmspec.run/1"
 CONFIG, METRICS, STATE, RESULTS, CARD = "config.toml", "metrics.jsonl", "resume.state", "results.json", "README.md"
-INITIAL, FINAL = "initial.safetensors", "final.safetensors"
+START, INITIAL, FINAL = "start.safetensors", "initial.safetensors", "final.safetensors"
 OWN_FILES = (CONFIG, METRICS, STATE, RESULTS, CARD, "*.safetensors", "*.png", "table.csv")
 
 
@@ -36,6 +37,7 @@ class RunConfig:
     Args:
         task, preset: names. settings: of the task. device: torch's name. threads: of torch. closed_form: solve instead of train.
         command: what repeats the run. environment: versions, for comparison only.
+        start: the path of the checkpoint that it began with, and the SHA-256 of start.safetensors; empty for a new model.
     """
 
     task: str
@@ -46,6 +48,7 @@ class RunConfig:
     closed_form: bool
     command: str
     environment: Mapping[str, Any]
+    start: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> Task:
@@ -79,8 +82,12 @@ def write(path: Path, content: bytes | str) -> Path:
     """
     mask = os.umask(0)
     os.umask(mask)
+    try:
+        whole = content.encode() if isinstance(content, str) else content
+    except UnicodeEncodeError as error:
+        raise SsmspecError(f"{path.name} cannot hold a name that is not valid UTF-8 ({error.object[:60]!r}); rename the file") from error
     with new_file(path, 0o666 & ~mask) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(whole)
     return path
 
 
@@ -146,10 +153,10 @@ def read_document(path: Path, schema: str) -> dict[str, Any]:
 
 def write_config(path: Path, config: RunConfig) -> None:
     """config.toml."""
-    settings = {field.name: getattr(config.settings, field.name) for field in fields(config.settings)}
+    settings = {each.name: getattr(config.settings, each.name) for each in fields(config.settings)}
     head: dict[str, Any] = {"schema": SCHEMA, "task": config.task, "preset": config.preset, "device": config.device}
     head |= {"threads": config.threads, "closed_form": config.closed_form, "command": config.command}
-    tables = {"settings": settings, "environment": config.environment}
+    tables = {"settings": settings, "environment": config.environment} | ({"start": config.start} if config.start else {})
     write(path / CONFIG, toml_text(head, tables))
 
 
@@ -163,7 +170,7 @@ def read_config(path: Path) -> RunConfig:
     try:
         task = find_task(document["task"])
         start = task.preset(document["preset"])
-        missing = {field.name for field in fields(start)} - {"theta_ref"} - set(document["settings"])
+        missing = {each.name for each in fields(start)} - optional(start) - set(document["settings"])
         if missing:
             raise SsmspecError(f"settings lack {', '.join(sorted(missing))}")
         return RunConfig(
@@ -175,6 +182,7 @@ def read_config(path: Path) -> RunConfig:
             closed_form=bool(document["closed_form"]),
             command=str(document["command"]),
             environment=document["environment"],
+            start={key: str(document["start"][key]) for key in ("checkpoint", "sha256")} if "start" in document else {},
         )
     except (KeyError, TypeError, ValueError, SsmspecError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
@@ -195,5 +203,5 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_toml_value, value))}]"
     if isinstance(value, str):
-        return json.dumps(value)
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML knows no surrogates
     return str(value).lower() if isinstance(value, bool) else repr(value)

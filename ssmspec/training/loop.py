@@ -100,8 +100,8 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 
 def new_state(problem: Problem, settings: Settings) -> TrainingState:
-    """The state before the first step; learning-rate groups as the parameters ask for them, and no weight decay."""
-    groups = optimizer_groups(problem.model, lr=settings.lr)
+    """The state before the first step; learning-rate groups as the parameters ask for them."""
+    groups = optimizer_groups(problem.model, lr=settings.lr, weight_decay=settings.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=0.0, fused=True)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
@@ -179,7 +179,7 @@ def train(problem: Problem, state: TrainingState, settings: Settings, folder: Pa
 
 def _checkpoint(problem: Problem, state: TrainingState, folder: Path, steps: int, between: set[int]) -> None:
     if state.step in between:
-        write_checkpoint(folder / step_name(state.step, steps), problem.model, problem.weights())
+        write_checkpoint(folder / step_name(state.step, steps), problem)
 
 
 def checkpoints_of(folder: Path, steps: int) -> Sequence[Path]:

@@ -1,7 +1,7 @@
 """A run from its config to its folder: train or solve, then measure, compare and draw."""
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,11 +15,11 @@ from ssmspec.analysis import AnalysisOptions, analyze
 from ssmspec.comparison import compare
 from ssmspec.errors import SsmspecError
 from ssmspec.report.documents import to_json
-from ssmspec.report.training import RunSummary, run_card, run_document
+from ssmspec.report.training import Measure, RunSummary, run_card, run_document
 from ssmspec.report.training_progress import TrainingProgress
-from ssmspec.training.folder import CARD, FINAL, INITIAL, METRICS, RESULTS, STATE, RunConfig, write
+from ssmspec.training.folder import CARD, FINAL, INITIAL, METRICS, RESULTS, START, STATE, RunConfig, write
 from ssmspec.training.loop import checkpoints_of, new_state, read_metrics, train
-from ssmspec.training.state import load_state, write_checkpoint
+from ssmspec.training.state import load_state, read_checkpoint, read_start, write_checkpoint
 from ssmspec.training.task import Outcome, Problem
 
 
@@ -72,22 +72,25 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def make_problem(config: RunConfig) -> Problem:
+def make_problem(config: RunConfig, folder: Path) -> Problem:
     """The problem of a run as it is before the first step, whatever was drawn from torch's generator before."""
     torch.manual_seed(config.settings.seed)
-    return config.kind.problem(config.settings, torch.device(config.device))
+    start = read_start(folder / START, config.start["sha256"]) if config.start else None
+    return config.kind.problem(config.settings, torch.device(config.device), start)
 
 
-def run(config: RunConfig, folder: Path, *, pictures: bool = True) -> FinishedRun:
+def run(config: RunConfig, folder: Path, *, pictures: bool = True, note: Callable[[str], None] = lambda text: None) -> FinishedRun:
     """Trains from where the folder stands to the end, or solves, and writes everything.
 
     Args:
-        config: of a folder that holds it already. pictures: also PNGs and a card.
+        config: of a folder that holds it already. pictures: also PNGs and a card. note: told what is worth knowing before the first step.
     Raises:
         SsmspecError: a file that is damaged or cannot be written, or a loss that is not finite. Stopped: by a signal, after saving.
     """
     with torch.random.fork_rng(devices=[]), torch_threads(config.threads):
-        problem = make_problem(config)
+        problem = make_problem(config, folder)
+        for line in problem.opening():
+            note(line)
         seconds = _solve(config, problem, folder) if config.closed_form else _train(config, problem, folder)
         summary = _summary(config, problem, folder, seconds)
     write(folder / RESULTS, to_json(run_document(summary)) + "\n")
@@ -106,7 +109,7 @@ def _train(config: RunConfig, problem: Problem, folder: Path) -> float:
         raise SsmspecError(f"{folder / STATE} is of step {state.step}, beyond the {settings.steps} of the run; start anew with --force")
     with TrainingProgress(config.task, state.step, settings.steps) as progress:
         seconds = train(problem, state, settings, folder, progress)
-    write_checkpoint(folder / FINAL, problem.model, problem.weights())
+    write_checkpoint(folder / FINAL, problem)
     return seconds
 
 
@@ -114,9 +117,9 @@ def _solve(config: RunConfig, problem: Problem, folder: Path) -> float:
     solve = config.kind.solve
     if solve is None:
         raise SsmspecError(f"{config.task} has no closed form; leave --closed-form out")
-    write_checkpoint(folder / INITIAL, problem.model, problem.weights())
+    write_checkpoint(folder / INITIAL, problem)
     solve(problem)
-    write_checkpoint(folder / FINAL, problem.model, problem.weights())
+    write_checkpoint(folder / FINAL, problem)
     return 0.0
 
 
@@ -128,10 +131,21 @@ def _summary(config: RunConfig, problem: Problem, folder: Path, seconds: float) 
     return RunSummary(title, config.command, settings, problem.measures(), found, seconds, steps)
 
 
+def _learning(problem: Problem, summary: RunSummary, paths: Sequence[Path]) -> dict[str, list[Measure]]:
+    """The figures of the model at every checkpoint, by its name; the model is afterwards as it was."""
+    final = {name: tensor.clone() for name, tensor in problem.model.state_dict().items()}
+    found = {}
+    for path in paths:
+        read_checkpoint(path, problem.model)
+        found[path.stem] = problem.measures()
+    problem.model.load_state_dict(final)
+    return {**found, Path(FINAL).stem: list(summary.measures)}
+
+
 def _pictures(problem: Problem, summary: RunSummary, folder: Path) -> list[Path]:
     from ssmspec.report.comparison_plots import plot_comparison, plot_history
     from ssmspec.report.figures.style import save, styled
-    from ssmspec.report.figures.training import loss_figure, spectra_figure
+    from ssmspec.report.figures.training import learning_figure, loss_figure, spectra_figure
 
     analyses = [analyze(path) for path in checkpoints_of(folder, int(str(summary.settings["steps"])))]
     usable = [analysis for analysis in analyses if all(layer.curve is not None for layer in analysis.layers)]
@@ -147,5 +161,8 @@ def _pictures(problem: Problem, summary: RunSummary, folder: Path) -> list[Path]
         if lines:
             figure = loss_figure([line["step"] for line in lines], [line["loss"] for line in lines], summary.title.partition(":")[0])
             written.append(save(figure, folder / "loss.png"))
+        if any(measure.baseline is not None for measure in summary.measures):
+            paths = [path for path in checkpoints_of(folder, int(str(summary.settings["steps"]))) if path.name != FINAL]
+            written.append(save(learning_figure(_learning(problem, summary, paths)), folder / "learning.png"))
         written += problem.pictures(folder)
     return written

@@ -1,21 +1,21 @@
 """What a run needs to go on as if it had never stopped, and checkpoints as analysis reads them."""
 
+import hashlib
 import io
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssmspec import __version__
 from ssmspec.errors import SsmspecError
-from ssmspec.provenance import KEY, weight_entry
-from ssmspec.sobolev import Sobolev
+from ssmspec.provenance import KEY, TRAINED, weight_entry
 from ssmspec.training.folder import write
+from ssmspec.training.task import Problem, State
 
 
 @dataclass(slots=True)
@@ -66,16 +66,37 @@ def load_state(path: Path, state: TrainingState) -> None:
         raise SsmspecError(f"{path} is damaged ({reason}); start anew with --force, or in another folder with --out") from error
 
 
-def write_checkpoint(path: Path, model: nn.Module, weights: Mapping[str, Sobolev]) -> None:
-    """A safetensors file with beta in its metadata; the same model gives the same bytes.
+def write_checkpoint(path: Path, problem: Problem) -> None:
+    """A safetensors file with beta, and what the problem says of its model, in the metadata; the same model gives the same bytes.
 
     Raises:
         SsmspecError: it cannot be written.
     """
-    entries = {name: weight_entry(weight) for name, weight in weights.items() if weight.beta.any()}
-    metadata = {KEY: json.dumps({"version": __version__, "sobolev": entries})}  # one key: the library writes several in random order
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    entries = {name: weight_entry(weight) for name, weight in problem.weights().items() if weight.beta.any()}
+    about = {"version": __version__, "sobolev": entries, TRAINED: problem.about()}
+    metadata = {KEY: json.dumps(about)}  # one key: the library writes several in random order
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in problem.model.state_dict().items()}
     write(path, safetensors.torch.save(tensors, metadata))
+
+
+def start_bytes(tensors: State) -> bytes:
+    """The file of tensors that a run begins with; the same tensors give the same bytes."""
+    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in sorted(tensors.items())})
+
+
+def read_start(path: Path, digest: str) -> dict[str, Tensor]:
+    """What `start_bytes` made.
+
+    Raises:
+        SsmspecError: the file is missing, or not the one with this SHA-256.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SsmspecError(f"{path}: {error.strerror or error}; start anew with --force") from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise SsmspecError(f"{path} is not the file that the run began with; start anew with --force")
+    return safetensors.torch.load(content)
 
 
 def read_checkpoint(path: Path, model: nn.Module) -> None:

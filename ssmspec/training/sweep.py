@@ -53,6 +53,8 @@ def parse_sweep(text: str, task: Task, settings: object) -> list[Pair]:
         SsmspecError: another key, a key given twice, or no numbers.
     """
     if text.strip() == PUBLISHED:
+        if not task.published:
+            raise SsmspecError(f'{task.name} has no published settings; say which, --sweep "alpha=NUMBERS beta=NUMBERS"')
         return list(task.published)
     values: dict[str, list[float]] = {}
     for part in text.split():

@@ -19,6 +19,8 @@ from ssmspec.tuning.initializations import INITIALIZATIONS, unknown
 SCHEDULES = ("cosine", "constant")
 OWN = "own"  # the initial poles that the task publishes
 
+State = Mapping[str, Tensor]  # tensors of a model, by name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -30,7 +32,7 @@ class Settings:
         init: "own", or a key of `INITIALIZATIONS`. seed: of every random draw.
         steps: optimizer steps. batch: examples in a step.
         schedule: of all learning rates, "constant", or "cosine" from 1 to 0 over the steps.
-        lr: learning rate of the parameters that have no other.
+        lr, weight_decay: of the parameters that have no other.
 
     Raises:
         SsmspecError: a name that is unknown, or a number out of range.
@@ -45,6 +47,7 @@ class Settings:
     steps: int
     batch: int
     lr: float
+    weight_decay: float = 0.0
     schedule: Literal["cosine", "constant"] = "cosine"
 
     def __post_init__(self) -> None:
@@ -63,11 +66,11 @@ class Settings:
             _check_number(name, value)
 
 
-_AT_LEAST_ZERO = ("alpha", "seed")
+_AT_LEAST_ZERO = ("alpha", "seed", "weight_decay", "dropout", "lr_ssm", "lr_beta")
 
 
 def _check_number(name: str, value: object) -> None:
-    """Numbers are finite; beta may have any sign, alpha and the seed may be zero, all others are positive."""
+    """Numbers are finite; beta may have any sign, some may be zero, all others are positive."""
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, bool) or not isinstance(number, int | float):
             continue
@@ -90,17 +93,34 @@ class Problem(Protocol):
     def loss(self, batch: Any) -> Tensor:
         """What is minimized, a scalar."""
 
+    def opening(self) -> list[str]:
+        """What is worth knowing before the first step, in words."""
+
     def measures(self) -> list[Measure]:
-        """Final figures of the model on data that is the same for every run."""
+        """Figures of the model on data that is the same for every run."""
 
     def weights(self) -> dict[str, Sobolev]:
         """The beta weights of the model's layers, by name."""
+
+    def about(self) -> dict[str, Any]:
+        """What a checkpoint says about its model besides its tensors, as JSON values."""
 
     def marks(self) -> dict[str, float]:
         """Frequencies worth a line in a picture of |H|, [rad/sample], by label."""
 
     def pictures(self, folder: Path) -> list[Path]:
         """Draws what belongs to the task only."""
+
+
+def load_start(model: nn.Module, start: State | None) -> None:
+    """Puts tensors into a model where name and shape agree; the others stay as they were drawn."""
+    state = model.state_dict()
+    model.load_state_dict(state | {name: tensor for name, tensor in (start or {}).items() if fits(name, tensor, state)})
+
+
+def fits(name: str, tensor: Tensor, state: State) -> bool:
+    """Whether a model with this state has such a tensor."""
+    return name in state and state[name].shape == tensor.shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +138,10 @@ class Task:
 
     Args:
         name: what it is called. title: in a line. source: paper and section, repository and path.
-        presets: settings by name, "small" and "paper" at least.
-        problem: settings and device to a problem, its model drawn from torch's global generator.
+        presets: settings by name, "small" at least.
+        problem: settings, device and tensors to start from, or None, to a problem, whose model is drawn from torch's global generator.
         published: pairs of alpha and beta that `--sweep published` runs.
+        prepare: completes settings before a new run, with what follows from the files that they name.
         solve: sets the model to the optimum of a closed form; None where there is none.
         draw_sweep: pictures of a sweep that belong to the task only.
     """
@@ -129,8 +150,9 @@ class Task:
     title: str
     source: str
     presets: Mapping[str, Any]
-    problem: Callable[[Any, torch.device], Problem]
-    published: tuple[tuple[float, float], ...]
+    problem: Callable[[Any, torch.device, State | None], Problem]
+    published: tuple[tuple[float, float], ...] = ()
+    prepare: Callable[[Any], Any] = lambda settings: settings
     solve: Callable[[Any], None] | None = None
     draw_sweep: Callable[[Sequence[Outcome], Path], list[Path]] = lambda outcomes, folder: []
 
@@ -143,6 +165,11 @@ class Task:
         if name not in self.presets:
             raise unknown(f"preset of {self.name}", name, self.presets)
         return self.presets[name]
+
+
+def setting_label(settings: Settings) -> str:
+    """Alpha and beta in a few characters."""
+    return f"alpha {settings.alpha:.4g}, beta {settings.beta:.4g}"
 
 
 def changed(settings: Any, values: Mapping[str, Any]) -> Any:
@@ -160,6 +187,11 @@ def changed(settings: Any, values: Mapping[str, Any]) -> Any:
     if "beta_convention" in checked and "theta_ref" not in checked and checked["beta_convention"] not in ("angular", "causal"):
         checked["theta_ref"] = None
     return replace(settings, **checked)
+
+
+def optional(settings: Any) -> set[str]:
+    """Names of the settings that may be None, and are then left out of a file."""
+    return {name for name, kind in typing.get_type_hints(type(settings)).items() if type(None) in typing.get_args(kind)}
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:

@@ -9,7 +9,7 @@ Source: arXiv 2410.02035, section 5.1; AnnanYu/FreqBiasSSM, waves.py, waves_gen.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from ssmspec.errors import SsmspecError
 from ssmspec.report.training import Measure
 from ssmspec.sobolev import Sobolev
 from ssmspec.training.bank import Bank, FixedSources, mean_gelu
-from ssmspec.training.choices import bank_poles, bank_sobolev, bank_weighting
-from ssmspec.training.task import Outcome, Settings, Task
+from ssmspec.training.choices import bank_poles, bank_sobolev, bank_weighting, weight_step
+from ssmspec.training.task import Outcome, Settings, State, Task, load_start
 
 HELD_OUT = 1024  # examples of the final figures
 HELD_OUT_SEED = 2**20
@@ -94,13 +94,23 @@ class WaveModel(nn.Module):
 class Waves:
     """The problem: model, waves, and the amplitudes of every step."""
 
-    def __init__(self, settings: WavesSettings, device: torch.device) -> None:
+    def __init__(self, settings: WavesSettings, device: torch.device, start: State | None = None) -> None:
         self.settings = settings
         self.model = WaveModel(settings).to(device)
+        load_start(self.model, start)
+        step = settings.step if start is None else weight_step(self.model.layer, settings)
         time = settings.step * torch.arange(settings.length, dtype=torch.float64)
         weighting, tones = bank_weighting(settings), torch.tensor([*settings.tones, 0.0], dtype=torch.float64)
         signals = torch.cos(tones[:, None] * time)
-        self.sources = [FixedSources(each, weighting, settings.beta, settings.step).to(device) for each in (signals[:-1], signals[-1:])]
+        self.sources = [FixedSources(each, weighting, settings.beta, step).to(device) for each in (signals[:-1], signals[-1:])]
+
+    def opening(self) -> list[str]:
+        """Nothing: the settings say it all."""
+        return []
+
+    def about(self) -> dict[str, Any]:
+        """The settings, from which the model and its data follow."""
+        return {"task": "waves", "settings": asdict(self.settings)}
 
     def draw(self, step: int, generator: torch.Generator) -> Tensor:
         """Amplitudes (B, J)."""
@@ -129,7 +139,8 @@ class Waves:
         """The error of every tone."""
         pairs = zip(self.settings.tones, self.errors().tolist(), strict=True)
         return [
-            Measure(f"error_{tone:g}", error, "", f"mean absolute error of the amplitude of {tone:g} rad/unit") for tone, error in pairs
+            Measure(f"error_{tone:g}", error, "", f"mean absolute error of the amplitude of {tone:g} rad/unit", CHANCE)
+            for tone, error in pairs
         ]
 
     def weights(self) -> dict[str, Sobolev]:

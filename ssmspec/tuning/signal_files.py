@@ -43,7 +43,7 @@ def read_array(path: str | Path, name: str | None = None) -> RawArray:
     Raises:
         SsmspecError: missing, unreadable, damaged or too large; another format; an array or column that must be named, or is not there.
     """
-    path, name = _split(path, name)
+    path, name = split_name(path, name)
     require_regular(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -58,15 +58,20 @@ def read_array(path: str | Path, name: str | None = None) -> RawArray:
         raise SsmspecError(f"{path}: cannot be read as {path.suffix.lower()} ({one_line(numpy_reason(error), 200)})") from error
 
 
-def _split(path: str | Path, name: str | None) -> tuple[Path, str | None]:
-    """The file and the name behind its last colon; a file whose own name has that colon wins."""
+def split_name(path: str | Path, name: str | None = None) -> tuple[Path, str | None]:
+    """The file, and the name of an array or column: the given one, or what stands behind the last colon unless a file is called so."""
     file, colon, behind = str(path).rpartition(":")
     if name is None and colon and behind and not exists(Path(path)) and exists(Path(file)):
         return Path(file), behind
     return Path(path), name
 
 
-def _check_bytes(size: int, where: str) -> None:
+def check_bytes(size: int, where: str) -> None:
+    """Refuse what is too large to be held in memory.
+
+    Raises:
+        SsmspecError: more than MOST_BYTES.
+    """
     if size > MOST_BYTES:
         raise SsmspecError(
             f"{where}: {size / 2**30:.3g} GiB; expected at most {MOST_BYTES / 2**30:g} GiB; save it as .npy, which is mapped"
@@ -84,7 +89,7 @@ def _npz(path: Path, name: str | None) -> RawArray:
     with zipfile.ZipFile(path) as archive:
         sizes = {member.filename.removesuffix(".npy"): member.file_size for member in archive.infolist()}
     chosen = _choose(path, tuple(sizes), name)
-    _check_bytes(sizes[chosen], f"{path}: array {chosen}")
+    check_bytes(sizes[chosen], f"{path}: array {chosen}")
     with np.load(path, allow_pickle=False) as file:
         values = file[chosen]
     if not isinstance(values, np.ndarray):
@@ -109,7 +114,7 @@ def _choose(path: Path, names: tuple[str, ...], name: str | None) -> str:
 def _wav(path: Path, name: str | None) -> RawArray:
     from scipy.io import wavfile
 
-    _check_bytes(path.stat().st_size, str(path))
+    check_bytes(path.stat().st_size, str(path))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         rate, values = wavfile.read(path)
@@ -120,7 +125,7 @@ def _wav(path: Path, name: str | None) -> RawArray:
 
 def _table(path: Path, name: str | None) -> RawArray:
     """Rows are samples and columns channels; a first line that is not all numbers is a header."""
-    _check_bytes(path.stat().st_size, str(path))
+    check_bytes(path.stat().st_size, str(path))
     with path.open(encoding="utf-8-sig") as stream:
         lines = [line for line in stream if line.strip() and not line.startswith("#")]
     if not lines:

@@ -81,18 +81,31 @@ def as_signals(values: npt.NDArray[Any], *, layout: str | None = None, source: s
         source: its name in messages.
         default: the layout of two axes where none is given, instead of "BL".
     """
+    whole, chosen, assumed = in_order(values, layout=layout, source=source, default=default)
+    _check_size(whole, chosen, values.shape, source)
+    kept, notes = _within_budget(whole)
+    signals = Signals(kept, source, assumptions=(*assumed, *notes))
+    _check_values(signals)
+    return signals
+
+
+def in_order(
+    values: npt.NDArray[Any], *, layout: str | None, source: str, default: str | None = None
+) -> tuple[npt.NDArray[Any], str, tuple[str, ...]]:
+    """An array as (batch, L, channels), without a copy; the layout that it was read with, and what was assumed, in words.
+
+    Args:
+        values, layout, source, default: as for `as_signals`.
+    Raises:
+        SsmspecError: values that are not real, or axes that do not fit the layout.
+    """
     require_real(values, source)
     chosen = layout or _default_layout(values, source, default)
     _check_layout(chosen, values.shape, source)
     assumed = () if layout or values.ndim == 1 else (_assumption(values.shape, chosen),)
     missing = [letter for letter in "BLC" if letter not in chosen]
     ordered = values.transpose([chosen.index(letter) for letter in "BLC" if letter in chosen])
-    whole = np.expand_dims(ordered, ["BLC".index(letter) for letter in missing])
-    _check_size(whole, chosen, values.shape, source)
-    kept, notes = _within_budget(whole)
-    signals = Signals(kept, source, assumptions=(*assumed, *notes))
-    _check_values(signals)
-    return signals
+    return np.expand_dims(ordered, ["BLC".index(letter) for letter in missing]), chosen, assumed
 
 
 def _default_layout(values: npt.NDArray[Any], source: str, default: str | None) -> str:

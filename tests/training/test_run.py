@@ -44,7 +44,7 @@ def test_a_finished_run_has_all_files_and_its_checkpoints_can_be_analyzed(tmp_pa
     folder = tmp_path / "run"
     finished(folder, replace(QUICK, beta=0.5), pictures=True)
     names = {path.name for path in folder.iterdir()}
-    pictures = {"errors.png", "history.png", "initial-final.layer.png", "loss.png", "spectra.png"}
+    pictures = {"errors.png", "history.png", "initial-final.layer.png", "learning.png", "loss.png", "spectra.png"}
     checkpoints = {"initial.safetensors", "step-15.safetensors", "step-30.safetensors", "step-45.safetensors", "final.safetensors"}
     assert names == {"config.toml", "metrics.jsonl", "resume.state", "results.json", "README.md"} | pictures | checkpoints
     layers = {name: analyze(folder / name).layers[0] for name in checkpoints}

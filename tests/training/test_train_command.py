@@ -80,7 +80,7 @@ def test_force_replaces_a_run_and_nothing_else(typed: Type, tmp_path: Path) -> N
 
 
 ERRORS = {
-    "task": (["sums"], "task 'sums' is unknown; choose one of waves, denoise"),
+    "task": (["sums"], "task 'sums' is unknown; choose one of waves, denoise, regress, classify, forecast"),
     "preset": (["waves", "--preset", "huge"], "preset of waves 'huge' is unknown; choose one of small, paper"),
     "init": (["waves", "--init", "best"], "initialization 'best' is unknown; choose one of own, s4d-lin"),
     "device": (["waves", "--device", "abacus"], "the device 'abacus' cannot be used here"),

@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 
 from ssmspec.grid import FloatArray
 from ssmspec.report.figures.style import COLOR_MAP, LINE, MARK, SMALL, TITLE, draw_nyquist, legend_below, light_grid, log_scale, new_figure
+from ssmspec.report.training import Measure
 
 MOST_POINTS = 2000  # of a loss curve
+MOST_PANELS = 4  # figures of a model that are followed through a run
 
 
 def loss_figure(steps: npt.ArrayLike, losses: npt.ArrayLike, title: str) -> Figure:
@@ -152,4 +154,24 @@ def grid_figure(rows: Mapping[str, Sequence[FloatArray]], columns: Sequence[str]
         line[0].set_ylabel(name, fontsize=SMALL)
     for axes, name in zip(panels[0], columns, strict=True):
         axes.set_title(name, fontsize=SMALL)
+    return figure
+
+
+def learning_figure(measures: Mapping[str, Sequence[Measure]]) -> Figure:
+    """What a model had learned at every checkpoint: a panel per figure that has a baseline, which is a dashed line.
+
+    Args:
+        measures: name of a checkpoint -> its figures.
+    """
+    series = [series for series in zip(*measures.values(), strict=True) if series[0].baseline is not None][:MOST_PANELS]
+    figure = new_figure(max(5.0, 1.2 * len(measures)), 0.6 + 2.1 * len(series))
+    panels = figure.subplots(len(series), 1, squeeze=False, sharex=True)[:, 0]
+    for axes, points in zip(panels, series, strict=True):
+        axes.plot(list(measures), [point.value for point in points], "o-", color=LINE, markersize=4)
+        axes.axhline(points[-1].baseline or 0.0, color=MARK, linestyle="--", linewidth=1, label="baseline")
+        axes.set_ylabel(f"{points[0].name} [{points[0].unit}]" if points[0].unit else points[0].name)
+        light_grid(axes)
+    legend_below(figure, panels[0], columns=1)
+    panels[-1].set_xlabel("checkpoint")
+    panels[0].set_title("on data that training does not see", fontsize=TITLE)
     return figure
