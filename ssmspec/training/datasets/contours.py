@@ -31,7 +31,8 @@ class Strokes:
     Args:
         side: of a picture. dashes: of a long contour. short_dashes: of one that distracts. distractors: how many.
         dash: its length. gap: between dashes. thickness: of dashes. mark: radius of a mark. apart: least distance between contours.
-        turn: largest angle between two dashes [rad], up to thrice that where there is no room. contrast: brightness of dashes; marks have 1.
+        turn: largest angle between two dashes [rad], up to thrice that where there is no room.
+        contrast: brightness of dashes; marks have 1.
 
     Raises:
         SsmspecError: a contour that is longer than the picture can hold.
@@ -85,7 +86,7 @@ def arrange(strokes: Strokes, same: bool, rng: np.random.Generator) -> tuple[lis
 
 
 def _contour(dashes: int, blocked: Mask, strokes: Strokes, rng: np.random.Generator) -> Points | None:
-    """Joints of a contour off the blocked places and off itself; None if no try was. It grows dash by dash, with a few angles to choose from."""
+    """Joints of a contour off the blocked places and off itself; None if no try was. It grows dash by dash, with a few angles to try."""
     pace = strokes.dash + strokes.gap
     low, high = _margin(strokes), strokes.side - _margin(strokes)
     for _ in range(TRIES):

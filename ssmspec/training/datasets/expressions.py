@@ -2,8 +2,8 @@
 
     [MAX 2 9 [MIN 4 7 ] 0 ]  ->  9
 
-A node is a digit with probability 3/4, or at the greatest depth; else an operator with 2 to `arguments` arguments. MED is the median, rounded
-down, and SM the sum modulo 10. An expression counts one symbol per digit and two per operator, and is kept if shorter than `longest` and
+A node is a digit with probability 3/4, or at the greatest depth; else an operator with 2 to `arguments` arguments. MED is the median,
+rounded down, and SM the sum modulo 10. An expression counts one symbol per digit and two per operator, and is kept if shorter than `longest` and
 longer than `shortest`; no expression is kept twice.
 
 Source: google-research/long-range-arena, lra_benchmarks/data/listops.py; arXiv 1804.06028; arXiv 2011.04006, section 2.1.
@@ -120,6 +120,7 @@ def evaluate(symbols: Symbols) -> int:
             value = VALUES[operators.pop()](frames.pop())
             frames[-1].append(value)
         else:
+            operators.append(symbol)  # an end without an operator or arguments
             break
     if operators or len(frames[0]) != 1:
         raise SsmspecError(f"{to_text(symbols[:20])} ... is no expression of ListOps; every operator needs arguments and an end")

@@ -1,6 +1,7 @@
 """Pathfinder of the Long Range Arena from its release files; pictures are read when they are needed.
 
-Source: state-spaces/s4, src/dataloaders/lra.py (PathFinderDataset: the hardest contours, and where the label stands); arXiv 2011.04006, section 2.5.
+Source: state-spaces/s4, src/dataloaders/lra.py (PathFinderDataset: the hardest contours, and where the label stands);
+arXiv 2011.04006, section 2.5.
 """
 
 from collections.abc import Sequence

@@ -11,7 +11,8 @@ def find_files(folder: str, layouts: Sequence[Sequence[str]], what: str) -> tupl
     """The files of the first layout that a folder has whole.
 
     Args:
-        folder: of the user. layouts: paths below it, of every way in which the data set is published. what: the data set and where it is from.
+        folder: of the user. layouts: paths below it, of every way in which the data set is published.
+        what: the data set and where it is from.
     Returns:
         Number of the layout, and its files.
     Raises:
