@@ -3,8 +3,8 @@
     [MAX 2 9 [MIN 4 7 ] 0 ]  ->  9
 
 A node is a digit with probability 3/4, or at the greatest depth; else an operator with 2 to `arguments` arguments. MED is the median,
-rounded down, and SM the sum modulo 10. An expression counts one symbol per digit and two per operator, and is kept if shorter than `longest` and
-longer than `shortest`; no expression is kept twice.
+rounded down, and SM the sum modulo 10. An expression counts one symbol per digit and two per operator, and is kept if shorter than
+`longest` and longer than `shortest`; no expression is kept twice.
 
 Source: google-research/long-range-arena, lra_benchmarks/data/listops.py; arXiv 1804.06028; arXiv 2011.04006, section 2.1.
 """

@@ -7,8 +7,9 @@ has to gather it over the whole text. Ours; figures on these texts are not compa
 import numpy as np
 
 FILLER = (
-    *("the", "a", "of", "and", "in", "on", "with", "for", "film", "scene", "actor", "story", "camera", "music", "ending", "plot", "street"),
+    *("the", "a", "of", "and", "in", "on", "with", "for", "film", "scene", "actor", "story", "camera", "music", "ending", "plot"),
     *(
+        "street",
         "house",
         "night",
         "long",
@@ -23,7 +24,6 @@ FILLER = (
         "speaks",
         "turns",
         "waits",
-        "looks",
     ),
 )
 PRAISE = ("wonderful", "superb", "moving", "brilliant", "delightful", "masterly", "charming", "gripping")
