@@ -116,6 +116,12 @@ def metadata_entry(checkpoint: Checkpoint) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def trained_entry(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """What `ssmspec train` wrote into the metadata about the model, or None."""
+    found = (metadata_entry(checkpoint) or {}).get(TRAINED)
+    return found if isinstance(found, dict) else None
+
+
 def _weights(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     weights = document.get("sobolev")
     return {name: entry for name, entry in weights.items() if isinstance(entry, dict)} if isinstance(weights, dict) else {}

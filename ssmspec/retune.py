@@ -11,13 +11,13 @@ import numpy as np
 from ssmspec import __version__
 from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.checkpoint.folders import is_index
-from ssmspec.checkpoint.write import write_changed
+from ssmspec.checkpoint.write import check_target, write_changed
 from ssmspec.comparison import SUFFIXES
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import ReadOptions, known_families
 from ssmspec.families.rewrite import changed_values, systems_as_stored
 from ssmspec.layers import ReadLayer, find_layers, layer_digest, read_layers, select_layers
-from ssmspec.provenance import KEY, input_digests, metadata_entry, sidecar_path, weight_entry, written_by_ssmspec
+from ssmspec.provenance import KEY, TRAINED, input_digests, metadata_entry, sidecar_path, trained_entry, weight_entry, written_by_ssmspec
 from ssmspec.sobolev import Sobolev
 from ssmspec.statespace import StateSpace, untrustworthy
 from ssmspec.tuning.matching import Match
@@ -59,7 +59,7 @@ class RetunePlan:
     Args:
         layers: those that change. changes, added: full arrays by tensor name.
         weights: beta weights that no tensor holds, by layer name; also those of layers that do not change.
-        notes: layers that are left as they are, and why.
+        notes: layers that are left as they are, and why. trained: what `ssmspec train` says of the model in the file's metadata, or None.
     """
 
     checkpoint: Checkpoint
@@ -70,6 +70,7 @@ class RetunePlan:
     added: Mapping[str, np.ndarray]
     weights: Mapping[str, Sobolev]
     notes: tuple[str, ...] = ()
+    trained: Mapping[str, Any] | None = None
 
     @property
     def changes_nothing(self) -> bool:
@@ -87,7 +88,7 @@ def plan_retune(path: Path | str, recipe: Recipe, options: RetuneOptions | None 
     checkpoint = open_checkpoint(path)
     layers, _ = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     chosen = _chosen(layers, options, checkpoint)
-    plan = RetunePlan(checkpoint, recipe, options, (), {}, {}, _weights_beside(layers))
+    plan = RetunePlan(checkpoint, recipe, options, (), {}, {}, _weights_beside(layers), trained=trained_entry(checkpoint))
     for number, layer in enumerate(layers, start=1):
         if layer.tensors.name in chosen:
             plan = _with_layer(plan, layer, Place(number, len(layers), layer.tensors.sizes.get("S")))
@@ -127,7 +128,7 @@ def _with_layer(plan: RetunePlan, layer: ReadLayer, place: Place) -> RetunePlan:
     return replace(
         plan,
         layers=(*plan.layers, *entries),
-        changes={**plan.changes, **changes},
+        changes={**plan.changes, **changes, **_beta_tensors(layer, tuned.systems, plan)},
         added={**plan.added, **(_slot_tensors(layer, tuned.systems) if slot and plan.recipe.weighting else {})},
         weights=_weights(plan.weights, tuned.systems, slot=slot),
     )
@@ -181,6 +182,17 @@ def _slot_tensors(layer: ReadLayer, tuned: Sequence[StateSpace]) -> dict[str, An
     values = weight.beta.reshape(-1, layer.tensors.sizes["H"]).astype(np.float32)
     places = [tensors.tensor_names["A_real"].removesuffix("kernel.A_real") for tensors in (layer.tensors, *layer.twins)]
     return {f"{place}s": values for place in places}
+
+
+def _beta_tensors(layer: ReadLayer, tuned: Sequence[StateSpace], plan: RetunePlan) -> dict[str, np.ndarray]:
+    """The tensors of a changed beta that `ssmspec.nn` stores beside those of the family, by name; metadata hold it too."""
+    found = {}
+    for name in (f"{tensors.name}.beta" for tensors in (layer.tensors, *layer.twins)):
+        tensor, weight = plan.checkpoint.tensors.get(name), tuned[0].sobolev
+        size = 0 if tensor is None else int(np.prod(tensor.shape))
+        if tensor is not None and plan.recipe.weighting is not None and tuned[0].copies == size:
+            found[name] = (np.zeros(size) if weight is None else weight.beta).reshape(tensor.shape)
+    return found
 
 
 def default_target(path: Path) -> Path:
@@ -239,7 +251,8 @@ def write_retuned(
     refuse_precious(sidecar_path(target), Kind.provenance)
     document = _provenance(plan, command) | {"input": {"name": plan.checkpoint.path.name, "sha256": input_digests(plan.checkpoint)}}
     weights = {name: weight_entry(weight) for name, weight in plan.weights.items()}
-    metadata = {KEY: json.dumps({"version": __version__, "sobolev": weights})} if weights or metadata_entry(plan.checkpoint) else {}
+    entry = {"version": __version__, "sobolev": weights} | ({} if plan.trained is None else {TRAINED: plan.trained})
+    metadata = {KEY: json.dumps(entry)} if weights or plan.trained or metadata_entry(plan.checkpoint) else {}
     notes = write_changed(
         plan.checkpoint, target, plan.changes, added=plan.added, metadata=metadata, replace=replace_target, in_place=in_place
     )
@@ -254,6 +267,17 @@ def write_retuned(
     layers, _ = read_layers(written, find_layers(written, plan.options.family, plan.options.read), plan.options.read)
     names = {layer.after.name for layer in plan.layers}
     return [system for layer in layers for system in layer.systems if system.name in names], notes
+
+
+def check_place(plan: RetunePlan, target: Path, *, replace_target: bool = False, in_place: bool = False) -> None:
+    """Refuses a target that `write_retuned` would refuse, before hours of training.
+
+    Raises:
+        SsmspecError: as `write_retuned`.
+    """
+    _check_suffix(plan.checkpoint, target)
+    refuse_precious(sidecar_path(target), Kind.provenance)
+    check_target(plan.checkpoint, target, replace=replace_target, in_place=in_place)
 
 
 def _check_suffix(checkpoint: Checkpoint, target: Path) -> None:

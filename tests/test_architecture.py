@@ -32,10 +32,12 @@ MAY_IMPORT = {
     "report": {"backends", "benchmarks", "checking", "grid", "response", "retune", "ssmspec", "statespace", "statistics", "tuning"},
     "provenance": {"checkpoint", "sobolev"},
     "layers": {"checkpoint", "families", "provenance", "statespace", "statistics"},
-    "modules": {"checkpoint", "families", "layers", "nn", "statespace"},
+    "modules": {"checkpoint", "families", "layers", "nn", "provenance", "sobolev", "statespace"},
     "retune": {
         *("checkpoint", "comparison", "families", "layers", "provenance", "sobolev", "ssmspec", "statespace", "tuning"),
     },
+    # `retune --retrain`: what retune made of a checkpoint is trained, and goes back into it
+    "retraining": {*("checkpoint", "families", "layers", "modules", "provenance", "retune", "sobolev", "statespace", "training")},
     "analysis": {"backends", "checkpoint", "families", "grid", "layers", "response", "statespace", "statistics"},
     "inspection": {"checkpoint", "families"},
     "cli": {
@@ -53,7 +55,7 @@ MAY_IMPORT = {
             "report",
             "response",
         ),
-        *("retune", "ssmspec", "statistics", "training", "tuning"),
+        *("retraining", "retune", "ssmspec", "statistics", "training", "tuning"),
     },
     "benchmarks": {"analysis", "backends", "checkpoint", "families", "grid", "layers", "nn", "response", "ssmspec", "statespace"},
     "plotting": {"comparison", "layers", "analysis", "backends", "checkpoint", "families", "grid", "report", "statespace", "statistics"},

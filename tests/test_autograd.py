@@ -1,6 +1,7 @@
 """The Cauchy sum as an operator of PyTorch: its gradients, its errors, and where it may be called from."""
 
 import multiprocessing
+import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssmspec.backends import threads
+from ssmspec.backends import BACKENDS, threads
 from ssmspec.backends.autograd import cauchy_sum
+from ssmspec.backends.precision import SHARPEST
 from ssmspec.errors import BackendError
 
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -111,13 +113,74 @@ def test_a_compiled_graph_gives_the_same_values_and_gradients() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("single", [False, True])
 @pytest.mark.parametrize("name", ["cauchy_sum", "cauchy_vjp"])
-def test_pytorch_finds_the_operators_well_formed(name: str) -> None:
+def test_pytorch_finds_the_operators_well_formed(name: str, single: bool) -> None:
     parts: tuple[Any, ...] = problem(M=2)
     if name == "cauchy_vjp":
-        parts = (*parts, torch.ones(2, 2, 5, dtype=torch.complex128))
+        parts = (*parts, torch.ones(2, 2, 5, dtype=torch.complex64 if single else torch.complex128))
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(getattr(torch.ops.ssmspec, name).default, parts, test_utils=checks)
+    torch.library.opcheck(getattr(torch.ops.ssmspec, name).default, (*parts, single), test_utils=checks)
+
+
+def sharp(parts: Parts, damping: float) -> Parts:
+    """The same poles with little damping, the first of them on a node."""
+    residues, poles, x, y = parts
+    imag = poles.detach().imag.clone()
+    imag[0, 0] = y[0, 0] / x[0, 0]
+    return residues, torch.complex(-damping * imag.abs(), imag).requires_grad_(), x, y
+
+
+def in_double(*parts: Tensor) -> Tensor:
+    return cauchy_sum(*parts).to(torch.complex64)
+
+
+def in_single(*parts: Tensor) -> Tensor:
+    return cauchy_sum(*parts, single=True)
+
+
+@pytest.mark.parametrize("damping", [0.9 / SHARPEST, 1e-6, 1e-12])
+def test_sharp_resonances_are_not_rounded_to_float32(damping: float) -> None:
+    parts = sharp(problem(3, 2, 16, 65), damping)
+    found, wanted = outcome(in_single, parts), outcome(in_double, parts)
+    assert [part.dtype for part in found] == [torch.complex64, torch.complex128, torch.complex128]
+    assert_equal(found, wanted)
+    rounded = cauchy_sum(*(part.detach().to(torch.complex64 if part.is_complex() else torch.float32) for part in parts))
+    assert (rounded - wanted[0]).abs().max() > 1e-5 * wanted[0].abs().max()
+
+
+def test_where_float32_will_do_it_is_used() -> None:
+    parts = problem(3, 2, 16, 65)
+    narrow = problem(3, 2, 16, 65, kind=torch.complex64)
+    for ours, theirs in zip(outcome(in_single, parts), outcome(cauchy_sum, narrow), strict=True):
+        assert torch.equal(ours.to(torch.complex64), theirs)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e20])
+def test_poles_whose_gradients_leave_float32_are_not_rounded_to_it(scale: float) -> None:
+    residues, poles, x, y = problem(2, 1, 3, 9)
+    poles = (poles.detach() * scale).requires_grad_()
+    for ours, theirs in zip(outcome(in_single, (residues, poles, x, y)), outcome(in_double, (residues, poles, x, y)), strict=True):
+        assert ours.isfinite().all()
+        assert torch.equal(ours, theirs)
+
+
+def test_only_double_precision_can_be_rounded() -> None:
+    with pytest.raises(BackendError, match=r"residues are torch.complex64; expected torch.complex128, which single=True may round"):
+        cauchy_sum(*problem(kind=torch.complex64), single=True)
+
+
+def test_an_engine_whose_package_is_missing_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, BACKENDS["cpu"], raising=False)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(BackendError, match=r"^backend 'cpu' cannot run here \([^\n]*numba[^\n]*\); choose one of reference, gpu$"):
+        cauchy_sum(*problem())
+
+
+@pytest.mark.skipif(not hasattr(torch.Tag, "cudagraph_unsafe"), reason="this torch has no such tag")
+def test_compilers_are_told_to_keep_the_operators_out_of_cuda_graphs() -> None:
+    for name in ("cauchy_sum", "cauchy_vjp"):
+        assert torch.Tag.cudagraph_unsafe in getattr(torch.ops.ssmspec, name).default.tags
 
 
 @pytest.mark.parametrize("view", ["strided", "conjugate", "negative", "expanded"])

@@ -5,6 +5,7 @@ Run as a script with TRITON_INTERPRET=1, this file prints as JSON what the inter
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -21,7 +22,15 @@ SIZES = [
     *((1, 1, 1, 1, 1), (5, 1, 3, 67, 1), (1, 4, 64, 67, 1), (1, 4, 3, 300, 1)),
     *((5, 1, 1, 300, 5), (3, 5, 3, 65, 3), (2, 3, 5, 64, 2), (1, 2, 4, 32, 1)),
 ]
+# With the tiles that a GPU gets. An interpreted program takes 20 ms, so K = 257 and F = 33753 of test_backends are left to a GPU.
+AS_LAUNCHED = [(1, 1, 3, 1023, 1), (1, 1, 64, 1, 1), (2, 1, 64, 513, 2), (1, 5, 3, 129, 1), (17, 1, 1, 1, 1)]
 KINDS = {"float32": single, "float64": double}
+
+
+def as_launched() -> dict[str, tuple[np.ndarray, ...]]:
+    rng = np.random.default_rng(8)
+    problems = {"x".join(map(str, size)): problem(rng, size[:4], size[4]) for size in AS_LAUNCHED}
+    return {f"as launched {name} {kind}": convert(arguments) for name, arguments in problems.items() for kind, convert in KINDS.items()}
 
 
 def cases() -> dict[str, tuple[np.ndarray, ...]]:
@@ -39,9 +48,10 @@ def interpreted() -> dict[str, object]:
 
     from ssmspec.backends import gpu
 
+    found = {name: differences(gpu, arguments) for name, arguments in as_launched().items()}
     gpu.FREQUENCIES, gpu.NODES = 64, 32
     problems = cases()
-    found = {name: differences(gpu, arguments) for name, arguments in problems.items()}
+    found |= {name: differences(gpu, arguments) for name, arguments in problems.items()}
 
     spoilt = [part.copy() for part in problems["5x1x3x67x1 float64"]]
     spoilt[1][1] = np.nan
@@ -52,6 +62,9 @@ def interpreted() -> dict[str, object]:
     strided = [torch.stack([part, part], -1)[..., 0] for part in plain]
     results = [(gpu.tensor_sum(*parts[:4]), *gpu.tensor_vjp(*parts)) for parts in (plain, views, strided)]
 
+    rounded = plain[4].to(torch.complex64)
+    seeded = [gpu.tensor_vjp(*plain[:4], seeds) for seeds in (rounded, rounded.to(torch.complex128))]
+
     empty = [problem(np.random.default_rng(), size) for size in ((0, 1, 2, 3), (1, 0, 2, 3), (1, 2, 0, 3), (1, 2, 3, 0))]
     nothing = [(gpu.cauchy_sum(*parts[:4]), *gpu.cauchy_vjp(*parts)) for parts in empty]
     return {
@@ -59,6 +72,7 @@ def interpreted() -> dict[str, object]:
         "relative": {name: max(float(error.max() / np.abs(wanted).max()) for error, wanted, _ in parts) for name, parts in found.items()},
         "copies that are nan": [rows.tolist() for rows in infinite],
         "views and strides agree": all(torch.equal(first, other[i]) for other in results[1:] for i, first in enumerate(results[0])),
+        "a narrow cotangent is widened": all(map(torch.equal, *seeded)) and seeded[0][1].dtype == torch.complex128,
         "views are views": views[0].is_conj() and views[2].is_neg() and not strided[4].is_contiguous(),
         "shapes of nothing": [[part.shape for part in parts] for parts in nothing],
         "nothing is zero": not any(part.any() for parts in nothing for part in parts),
@@ -79,7 +93,7 @@ def answers() -> dict[str, object]:
 
 
 @linux
-@pytest.mark.parametrize("name", cases())
+@pytest.mark.parametrize("name", [*cases(), *as_launched()])
 def test_interpreted_kernels_equal_the_reference(answers, name: str) -> None:
     assert answers["roundings"][name] < ROUNDINGS
 
@@ -102,6 +116,11 @@ def test_interpreted_kernels_take_conjugate_negative_and_strided_views(answers) 
 
 
 @linux
+def test_interpreted_kernels_take_a_cotangent_that_is_narrower_than_the_arguments(answers) -> None:
+    assert answers["a narrow cotangent is widened"]
+
+
+@linux
 def test_interpreted_kernels_sum_nothing_to_nothing(answers) -> None:
     sizes = [(0, 1, 2, 3), (1, 0, 2, 3), (1, 2, 0, 3), (1, 2, 3, 0)]
     assert answers["shapes of nothing"] == [[[K, M, F], [K, M, N], [K, N]] for K, M, N, F in sizes]
@@ -118,7 +137,7 @@ def test_the_interpreter_stands_in_for_a_gpu_and_needs_no_numba(answers) -> None
 @pytest.mark.parametrize("ones", [(), ("M",), ("N",), ("M", "N", "F")], ids="-".join)
 @pytest.mark.parametrize("name", ["_sums", "_adjoint_sums"])
 @pytest.mark.parametrize(("kind", "other"), [("fp32", "f64"), ("fp64", "f32")])
-def test_kernels_compile_without_a_device_and_never_change_their_precision(name, kind, other, ones, tmp_path, monkeypatch) -> None:
+def test_kernels_compile_without_a_device_and_keep_precision_and_wide_offsets(name, kind, other, ones, tmp_path, monkeypatch) -> None:
     from triton import compile as translate
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -131,9 +150,33 @@ def test_kernels_compile_without_a_device_and_never_change_their_precision(name,
     constants |= dict.fromkeys(ones, 1)  # as a launch does with integers that are 1
     signature = {part: "i32" if part in ("M", "N", "F", "row") else f"*{kind}" for part in kernel.arg_names}
     source = ASTSource(kernel, signature | dict.fromkeys(constants, "constexpr"), constants)
-    assembly = translate(source, target=GPUTarget("cuda", 80, 32), options=gpu.LAUNCH).asm["ptx"]
-    assert f".{kind.replace('p', '')}" in assembly
-    assert f".{other}" not in assembly
+    found = translate(source, target=GPUTarget("cuda", 80, 32), options=gpu.LAUNCH).asm
+    assert f".{kind.replace('p', '')}" in found["ptx"]
+    assert f".{other}" not in found["ptx"]
+    narrow = [line for line in found["ttir"].splitlines() if "arith.muli" in line and re.search(r": i32\b|xi32>", line)]
+    assert all(re.search(r"%c\d+_i32", line) for line in narrow), "a product of sizes, which may exceed 32 bits"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("damping", [1.0, 1e-6])
+def test_the_operator_rounds_on_a_gpu_what_it_rounds_on_the_cpu(damping) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
+    from ssmspec.backends.autograd import cauchy_sum
+
+    arrays = problem(np.random.default_rng(3), (8, 2, 16, 513))
+    arrays = arrays[0], damping * arrays[1].real + 1j * arrays[1].imag, *arrays[2:]
+    found = {}
+    for device in ("cpu", "cuda"):
+        residues, poles, x, y, cotangent = (torch.from_numpy(part).to(device) for part in arrays)
+        leaves = residues.requires_grad_(), poles.requires_grad_()
+        result = cauchy_sum(*leaves, x, y, single=True)
+        found[device] = [part.detach().cpu() for part in (result, *torch.autograd.grad(result, leaves, cotangent.to(torch.complex64)))]
+    assert [part.dtype for part in found["cuda"]] == [torch.complex64, torch.complex128, torch.complex128]
+    for ours, theirs in zip(found["cuda"], found["cpu"], strict=True):
+        assert (ours - theirs).abs().max() < (1e-4 if damping == 1 else 1e-6) * theirs.abs().max()
 
 
 @pytest.mark.gpu

@@ -11,12 +11,14 @@ and its vector-Jacobian product, which takes a cotangent (K, M, F) besides and r
     cauchy_vjp(residues, poles, x, y, cotangent) -> (K, M, N), (K, N)
 
 complex in, complex out, in the precision of the poles; x and y real and finite. M sums share the poles of their copy.
-`reference` says what is meant; the others must equal it. An engine that not every machine can run has a third function,
+`reference` says what is meant; the others must equal it, up to 8 times what rounding every pole and node once does to the sum: in float64
+and in float32, which loses what `precision` says on a resonance. An engine that not every machine can run has a third function,
 obstacle() -> str | None, which says what is missing. `autograd` makes one differentiable operator of PyTorch out of `cpu` and `gpu`.
 """
 
 from collections.abc import Callable
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import numpy.typing as npt
@@ -36,7 +38,13 @@ COMPILE_WORTHWHILE = 1.5e8
 
 
 def load_backend(name: str) -> CauchySum:
-    """The Cauchy sum of a named engine.
+    """The Cauchy sum of a named engine; raises as `load_engine` does."""
+    found: CauchySum = load_engine(name).cauchy_sum
+    return found
+
+
+def load_engine(name: str) -> ModuleType:
+    """The module of a named engine.
 
     Raises:
         BackendError: no engine of that name, or one that cannot run here: a package is missing, or for `gpu` a CUDA device.
@@ -50,8 +58,7 @@ def load_backend(name: str) -> CauchySum:
         raise BackendError(_refusal(name, str(error))) from error
     if missing:
         raise BackendError(_refusal(name, missing))
-    found: CauchySum = engine.cauchy_sum
-    return found
+    return engine
 
 
 def _refusal(name: str, reason: str) -> str:

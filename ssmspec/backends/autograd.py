@@ -9,25 +9,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssmspec.backends import load_engine, precision
 from ssmspec.errors import BackendError
 
 _COMPLEX = {torch.complex64: torch.float32, torch.complex128: torch.float64}
+_NARROW = {torch.complex128: torch.complex64, torch.float64: torch.float32}
+
+# On a GPU the operators wait for the numbers by which a precision is chosen, which a CUDA graph cannot hold.
+_TAGS: Any = {"tags": (torch.Tag.cudagraph_unsafe,)} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
 
 
-def cauchy_sum(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def cauchy_sum(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor, *, single: bool = False) -> Tensor:
     """S_km = sum_n [ r_kmn/(i y - sigma_kn x) + conj(r_kmn)/(i y - conj(sigma_kn) x) ], differentiable in residues and poles.
 
     Args:
         residues: (K, M, N) complex64 or complex128.
         poles: (K, N), of the same type and on the same device.
         x, y: (1, F) or (K, F), of the real type that belongs to it; constants.
+        single: complex128 arguments, rounded here where float32 will do; where a pole is too close to a node for that they are not.
     Returns:
-        (K, M, F) of the same type.
+        (K, M, F) of the same type; complex64 if `single`.
     Raises:
-        BackendError: other types, shapes that do not agree, nodes that require a gradient; a second derivative.
+        BackendError: other types, shapes that do not agree, nodes that require a gradient; a second derivative; an engine that is missing.
     """
     _check(residues, poles, x, y)
-    result: Tensor = _sum(residues, poles, x, y)
+    if single and residues.dtype != torch.complex128:
+        raise BackendError(f"residues are {residues.dtype}; expected torch.complex128, which single=True may round")
+    result: Tensor = _sum(residues, poles, x, y, single)
     return result
 
 
@@ -46,55 +54,61 @@ def _check(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor) -> None:
         raise BackendError("the nodes of a Cauchy sum are constants; detach x and y")
 
 
-@torch.library.custom_op("ssmspec::cauchy_sum", mutates_args=(), device_types="cpu")
-def _sum(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    from ssmspec.backends import cpu
-
-    return torch.from_numpy(cpu.cauchy_sum(*_arrays(residues, poles, x, y)))
+@torch.library.custom_op("ssmspec::cauchy_sum", mutates_args=(), device_types="cpu", **_TAGS)
+def _sum(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor, single: bool) -> Tensor:
+    parts = _rounded(single, residues, poles, x, y)
+    result = torch.from_numpy(load_engine("cpu").cauchy_sum(*_arrays(*parts)))
+    return result.to(torch.complex64) if single else result
 
 
 @_sum.register_kernel("cuda")
-def _(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    from ssmspec.backends import gpu
-
-    return gpu.tensor_sum(residues, poles, x, y)
+def _(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor, single: bool) -> Tensor:
+    result: Tensor = load_engine("gpu").tensor_sum(*_rounded(single, residues, poles, x, y))
+    return result.to(torch.complex64) if single else result
 
 
 @_sum.register_fake
-def _(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    return residues.new_empty((residues.shape[0], residues.shape[1], x.shape[1]))
+def _(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor, single: bool) -> Tensor:
+    shape = (residues.shape[0], residues.shape[1], x.shape[1])
+    return residues.new_empty(shape, dtype=torch.complex64 if single else residues.dtype)
 
 
-@torch.library.custom_op("ssmspec::cauchy_vjp", mutates_args=(), device_types="cpu")
-def _vjp(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-    from ssmspec.backends import cpu
-
-    first, second = cpu.cauchy_vjp(*_arrays(residues, poles, x, y, cotangent))
-    return torch.from_numpy(first), torch.from_numpy(second)
+@torch.library.custom_op("ssmspec::cauchy_vjp", mutates_args=(), device_types="cpu", **_TAGS)
+def _vjp(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor, cotangent: Tensor, single: bool) -> tuple[Tensor, Tensor]:
+    parts = _rounded(single, residues, poles, x, y)
+    first, second = load_engine("cpu").cauchy_vjp(*_arrays(*parts, cotangent))
+    return torch.from_numpy(first).to(residues.dtype), torch.from_numpy(second).to(poles.dtype)
 
 
 @_vjp.register_kernel("cuda")
-def _(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-    from ssmspec.backends import gpu
-
-    return gpu.tensor_vjp(residues, poles, x, y, cotangent)
+def _(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor, cotangent: Tensor, single: bool) -> tuple[Tensor, Tensor]:
+    first, second = load_engine("gpu").tensor_vjp(*_rounded(single, residues, poles, x, y), cotangent)
+    return first.to(residues.dtype), second.to(poles.dtype)
 
 
 @_vjp.register_fake
-def _(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+def _(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor, cotangent: Tensor, single: bool) -> tuple[Tensor, Tensor]:
     return residues.new_empty(residues.shape), poles.new_empty(poles.shape)
+
+
+def _rounded(single: bool, *parts: Tensor) -> list[Tensor]:
+    """Residues, poles, x and y in float32 where that is asked for and keeps poles and nodes apart, as they are otherwise."""
+    poles = parts[1].detach()
+    narrow = single and poles.numel() > 0 and precision.resolved(poles)
+    return [part.to(_NARROW[part.dtype]) for part in parts] if narrow else list(parts)
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:
     return [tensor.detach().resolve_conj().resolve_neg().numpy() for tensor in tensors]
 
 
-def _remember(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.single = inputs
+    ctx.save_for_backward(*tensors)
 
 
-def _backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor, None, None]:
-    return (*_vjp(*ctx.saved_tensors, cotangent), None, None)
+def _backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    return (*_vjp(*ctx.saved_tensors, cotangent, ctx.single), None, None, None)
 
 
 def _refuse(ctx: Any, *cotangents: Tensor) -> None:

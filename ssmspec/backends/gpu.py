@@ -4,7 +4,8 @@ Triton has no complex type, so complex numbers travel as pairs of reals. No kern
 arguments give equal bits on one kind of GPU.
 
 Precision and range are those of `cpu`. Before a launch the host waits for five numbers, the extremes of poles and nodes that decide between
-float32, float64 and `reference` on the CPU; nothing else in `tensor_sum` and `tensor_vjp` waits, but this keeps them out of CUDA graphs.
+float32, float64 and `reference` on the CPU; nothing else in `tensor_sum` and `tensor_vjp` waits, but this keeps them out of CUDA graphs,
+which the operators in `autograd` tell the compiler.
 
 With TRITON_INTERPRET=1 in the environment before the import everything stays on the CPU, where Triton interprets the kernels. That is for
 tests: it is some thousand times slower than `cpu`.

@@ -1,14 +1,31 @@
-"""Which float an engine may compute in that divides by a fourth power of its arguments: the range test the compiled engines share.
+"""Which float may be computed in: how much a resonance costs, and the range test that the compiled engines share.
 
-Such an engine scales the residues of a sum to 1 beforehand, so that only poles and nodes decide. With |sigma| x and y the two sizes that
-a denominator is made of, the largest is about max(|sigma| x, y)^4, and the smallest, in the middle of a resonance, 4 (s x y)^2, where
-x y is max(x, y)^2 min(|sigma|, 1/|sigma|).
+A sum is as accurate as its arguments let it be: rounding each of them once moves phi = 1/(i y - sigma x) by |phi| (|y| + |sigma x|) of
+itself, and the engines stay within a few times that (8 in the tests). On a resonance it is 2 eps |sigma|/|Re sigma|: in float32 four
+digits are left of a pole whose imaginary part is a thousand times its real part, and none of one without damping.
+
+The compiled engines divide by a fourth power of their arguments. They scale the residues of a sum to 1 beforehand, so that only poles and
+nodes decide. With |sigma| x and y the two sizes that a denominator is made of, the largest is about max(|sigma| x, y)^4, and the smallest,
+in the middle of a resonance, 4 (s x y)^2, where x y is max(x, y)^2 min(|sigma|, 1/|sigma|).
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+SHARPEST = 1024.0  # |sigma|/|Re sigma| up to which float32 will do: 2e-4 on the resonance
+MODERATE = 2.0**40  # |sigma| and 1/|Re sigma| up to which squares of phi, as in gradients, stay far inside float32
+
+
+def resolved(poles: Any) -> bool:
+    """Whether float32 keeps nodes and these poles well apart; False where one is NaN.
+
+    Args:
+        poles: (K, N) complex128, not empty, of NumPy or PyTorch.
+    """
+    size, damping = abs(poles), abs(poles.real)
+    return bool((size <= SHARPEST * damping).all() and damping.min() * MODERATE >= 1 and size.max() <= MODERATE)
 
 
 def extremes(poles: Any, x: Any, y: Any) -> list[Any]:

@@ -67,8 +67,7 @@ def write_changed(
         CheckpointError: a name, shape or value that cannot be stored, or the checkpoint was changed since it was opened.
         SsmspecError: the target exists, cannot be written, or is no file or folder as needed; the disk is full.
     """
-    source = checkpoint.path.parent if is_index(checkpoint.path) else checkpoint.path
-    given = source if Path(target) == checkpoint.path else Path(target)
+    source, given = _places(checkpoint, target)
     for path, stamp in checkpoint.files.items():
         with unchanged(path, stamp):
             pass
@@ -80,6 +79,25 @@ def write_changed(
     except OSError as error:
         raise problem(error.filename or given, error.strerror or str(error)) from error
     return (*notes, *_old_weights(source, checkpoint))
+
+
+def check_target(checkpoint: Checkpoint, target: Path | str, *, replace: bool = False, in_place: bool = False) -> None:
+    """Refuses a target that `write_changed` would refuse, before the work that is to be written there.
+
+    Raises:
+        SsmspecError: as `write_changed`.
+    """
+    source, given = _places(checkpoint, target)
+    try:
+        _check_target(given, source, replace=replace, in_place=in_place)
+    except OSError as error:
+        raise problem(error.filename or given, error.strerror or str(error)) from error
+
+
+def _places(checkpoint: Checkpoint, target: Path | str) -> tuple[Path, Path]:
+    """The file or folder that is read, and the one that is written; an index stands for its folder."""
+    source = checkpoint.path.parent if is_index(checkpoint.path) else checkpoint.path
+    return source, source if Path(target) == checkpoint.path else Path(target)
 
 
 def _old_weights(source: Path, checkpoint: Checkpoint) -> Iterator[str]:

@@ -9,7 +9,9 @@ import typer
 
 from ssmspec.cli.app import app
 from ssmspec.cli.options import AsJson, Backend, BetaConvention, FamilyName, LayerNames, Layout, Segment, reads_checkpoints
+from ssmspec.cli.retraining import Training, train_plan
 from ssmspec.cli.run import echo, message
+from ssmspec.cli.train import assignments, files
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -65,8 +67,27 @@ def retune(
         ),
     ] = None,
     target: Annotated[
-        str | None, typer.Option("--target", help="With --match-spectrum: match the cross-spectrum with these.", show_default=False)
+        str | None,
+        typer.Option("--target", help="With --match-spectrum: match the cross-spectrum with these. With --retrain: see train."),
     ] = None,
+    retrain: Annotated[
+        str | None, typer.Option("--retrain", metavar="TASK", help="Then train: waves, denoise, regress, classify or forecast.")
+    ] = None,
+    data: Annotated[str | None, typer.Option("--data", help="With --retrain: see train.", show_default=False)] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="With --retrain: optimizer steps.", show_default=False)] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="With --retrain: see train.", show_default=False)] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="With --retrain: a setting, in TOML. May be repeated.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="With --retrain; default: the settings in the checkpoint, or small.", show_default=False)
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="With --retrain: cpu, cuda, cuda:1, ...")] = "cpu",
+    threads: Annotated[int, typer.Option("--threads", min=1, help="With --retrain: of torch.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="With --retrain: folder of the run; default: <stem>-TASK here.", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="With --retrain: go on with the run in the folder.")] = False,
     segment: Segment = None,
     layout: Layout = None,
     layer: LayerNames = None,
@@ -84,7 +105,7 @@ def retune(
 
     Tensors that the change does not touch stay as they are, byte for byte. The input is never changed without --in-place.
     """
-    from ssmspec.retune import RetuneOptions, default_target, only_checkpoint, plan_retune
+    from ssmspec.retune import RetuneOptions, check_place, default_target, only_checkpoint, plan_retune
     from ssmspec.tuning.recipe import Recipe, Weighting
     from ssmspec.tuning.reinitialization import Reinitialization
     from ssmspec.tuning.scaling import Scaling
@@ -104,8 +125,9 @@ def retune(
         start = Reinitialization(
             name=reinit, alpha=1.0 if alpha is None else alpha, seed=seed, step=(step_min, step_max), inputs=init_b, outputs=init_c
         )
-    if match_spectrum is None and (target is not None or layout is not None or segment is not None):
-        raise SsmspecError("--target, --layout and --segment belong to --match-spectrum; give it too")
+    _check_groups(
+        match_spectrum, retrain, target=target, matched=(layout, segment), trained=(data, steps, lr, setting, preset, out, resume)
+    )
     recipe = Recipe(
         matching=None if match_spectrum is None else _matching(match_spectrum, target, layout, segment, seed),
         scaling=Scaling(1.0 if alpha is None else alpha, alpha_real, step_scale, preserve_gain),
@@ -122,6 +144,7 @@ def retune(
         ),
         diagonalize=diagonalize,
         max_diagonalize_error=max_diagonalize_error,
+        training=retrain,
     )
     layers = layer or ([] if match_spectrum is None else ["first"])
     options = RetuneOptions(layers=tuple("0" if name == "first" else name for name in layers if name != "all"), family=family, read=reading)
@@ -129,8 +152,27 @@ def retune(
         checkpoint = only_checkpoint(Path(), options)
         message(f"retuning {checkpoint}, the only checkpoint here")
     plan = plan_retune(checkpoint, recipe, options)
-    place = None if dry_run or plan.changes_nothing else checkpoint if in_place else output or default_target(checkpoint)
-    _carry_out(plan, place, force=force, in_place=in_place, as_json=as_json, plot=plot, backend=backend)
+    place = checkpoint if in_place else output or default_target(checkpoint)
+    if retrain is not None and not dry_run:
+        given = {"seed": seed, "steps": steps, "lr": lr}
+        wanted = {name: value for name, value in given.items() if value is not None} | files(data, target) | assignments(setting or ())
+        asked = Training(retrain, preset, wanted, device, threads, out or Path(f"{checkpoint.stem}-{retrain}"))
+        check_place(plan, place, replace_target=force, in_place=in_place)
+        plan = train_plan(plan, asked, resume=resume, force=force)
+    nothing = dry_run or (retrain is None and plan.changes_nothing)
+    _carry_out(plan, None if nothing else place, force=force, in_place=in_place, as_json=as_json, plot=plot, backend=backend)
+
+
+def _check_groups(
+    match_spectrum: str | None, retrain: str | None, *, target: str | None, matched: tuple[object, ...], trained: tuple[object, ...]
+) -> None:
+    """Refuse options whose leading option is missing."""
+    if match_spectrum is None and any(value is not None for value in matched):
+        raise SsmspecError("--layout and --segment belong to --match-spectrum; give it too")
+    if retrain is None and any(trained):
+        raise SsmspecError("--data, --steps, --lr, --set, --preset, --out and --resume belong to --retrain; give it too")
+    if target is not None and (match_spectrum is None) == (retrain is None):
+        raise SsmspecError("--target belongs to --match-spectrum or to --retrain; give one of them, the other in a command of its own")
 
 
 def _matching(data: str, target: str | None, layout: str | None, segment: int | None, seed: int) -> "Matching":

@@ -2,6 +2,8 @@
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,7 +82,7 @@ def train(
     if resume and force:
         raise SsmspecError("--resume goes on with a run and --force replaces it; give one of them")
     kind = find_task(task)
-    given = _given(alpha, beta, beta_convention, theta_ref, init, seed, steps, lr) | files(data, target) | _assignments(setting or ())
+    given = _given(alpha, beta, beta_convention, theta_ref, init, seed, steps, lr) | files(data, target) | assignments(setting or ())
     settings = changed(kind.preset(preset), given)
     config = RunConfig(
         task=task,
@@ -133,7 +135,7 @@ def files(data: str | None, target: str | None) -> dict[str, Any]:
     return {name: str(Path(path).absolute()) for name, path in (("data", data), ("target", target)) if path is not None}
 
 
-def _assignments(texts: "list[str] | tuple[str, ...]") -> dict[str, Any]:
+def assignments(texts: "list[str] | tuple[str, ...]") -> dict[str, Any]:
     """NAME=VALUE in TOML; a value that is no TOML is text."""
     import tomllib
 
@@ -160,13 +162,20 @@ def _start(
     force: bool,
     as_json: bool,
 ) -> None:
-    from ssmspec.training.loop import Stopped
-
-    try:
+    with saying_where(folder):
         if sweep is not None:
             _sweep(config, folder, sweep, seeds, resume=resume, force=force, as_json=as_json)
         else:
             _run(config, folder, given, resume=resume, force=force, as_json=as_json)
+
+
+@contextmanager
+def saying_where(folder: Path) -> Iterator[None]:
+    """A run that a signal stopped ends the command with the exit code of the signal, and says where it was saved."""
+    from ssmspec.training.loop import Stopped
+
+    try:
+        yield
     except Stopped as stop:
         message(f"{stop} (in {folder})")
         raise typer.Exit(stop.code) from None
@@ -180,7 +189,7 @@ def _run(config: "RunConfig", folder: Path, given: dict[str, Any], *, resume: bo
     from ssmspec.training.run import run
 
     if resume:
-        config = _resumed(config, folder, given)
+        config = resumed(config, folder, given)
     else:
         new_folder(folder, force=force)
         write_config(folder, config)
@@ -192,7 +201,7 @@ def _run(config: "RunConfig", folder: Path, given: dict[str, Any], *, resume: bo
     message(f"wrote {folder}")
 
 
-def _resumed(config: "RunConfig", folder: Path, given: dict[str, Any]) -> "RunConfig":
+def resumed(config: "RunConfig", folder: Path, given: dict[str, Any]) -> "RunConfig":
     """The config of the folder, which options may repeat but not contradict."""
     from ssmspec.training.folder import read_config
 
@@ -203,6 +212,8 @@ def _resumed(config: "RunConfig", folder: Path, given: dict[str, Any]) -> "RunCo
         before, now = getattr(found.settings, name), getattr(config.settings, name)
         if before != now:
             raise SsmspecError(f"{folder} holds a run with {name} {before}, not {now}; leave it out, or name another folder with --out")
+    if config.start and found.start.get("sha256") != config.start["sha256"]:
+        raise SsmspecError(f"{folder} holds a run that began with other tensors; repeat its options, or name another folder with --out")
     if found.environment != config.environment:
         changes = [
             f"{key} {found.environment.get(key)} -> {value}"

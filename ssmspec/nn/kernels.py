@@ -57,8 +57,9 @@ class BlockKernel(nn.Module):
         channels = settings.channels * (2 if settings.bidirectional else 1)
         inv_dt = _log_steps(settings, settings.d_model, 1 if settings.tie_step else settings.modes)
         C = torch.view_as_real(torch.randn(channels, settings.d_model, settings.modes, dtype=torch.cfloat))
-        register(self, "inv_dt", inv_dt, lr=settings.rate("dt"))
-        register(self, "C", C, lr=settings.rate("C"), weight_decay=None)
+        steps, outputs = ("inv_dt", inv_dt, settings.rate("dt"), 0.0), ("C", C, settings.rate("C"), None)
+        for name, tensor, rate, decay in (outputs, steps) if settings.layout == "freqbias-block" else (steps, outputs):
+            register(self, name, tensor, lr=rate, weight_decay=decay)
         if settings.layout == "s4-diag":
             B = torch.view_as_real(torch.ones(1, *poles.shape, dtype=torch.cfloat))
             register(self, "B", B, lr=settings.rate("B"))

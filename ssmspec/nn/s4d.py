@@ -18,7 +18,7 @@ from ssmspec.nn.sobolev import fft_length, weighted
 from ssmspec.nn.spectrum import COMPLEX, Diagonal, discretize, kernel_spectrum
 from ssmspec.nn.systems import as_array, state_spaces
 from ssmspec.sobolev import Convention, Sobolev
-from ssmspec.statespace import StateSpace
+from ssmspec.statespace import ComplexArray, StateSpace
 
 
 class S4D(nn.Module):
@@ -119,6 +119,9 @@ class S4D(nn.Module):
         self._marks = marks(self)
         self.register_load_state_dict_post_hook(_mark_again)  # type: ignore[no-untyped-call]
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_marks": marks(self)}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         _mark_again(self)  # copy.deepcopy of a parameter drops its attributes
@@ -184,10 +187,11 @@ class S4D(nn.Module):
         """
         self._check(u, 2)
         self._check_causal()
+        self._check_state(state, len(u))
         system: Diagonal = self._core.kernel.system()
-        modes = discretize(system)
+        modes = discretize(system, self._precision)
         push = 2 * modes.gain / (1 - modes.sigma)
-        state = torch.exp(modes.log_z).to(state.dtype) * state + push.to(state.dtype) * u.to(self._precision)[..., None]
+        state = modes.z.to(state.dtype) * state + push.to(state.dtype) * u.to(self._precision)[..., None]
         y = 2 * (system.residues.to(state.dtype) * state[:, None]).sum(-1).real
         y = y + u.to(y.dtype)[:, None] * self._core.D.to(y.dtype).reshape(-1, self.settings.d_model)
         return self._mix(nn.functional.gelu(y.flatten(1))[..., None])[..., 0], state
@@ -210,8 +214,11 @@ class S4D(nn.Module):
     def _mix(self, y: Tensor) -> Tensor:
         """GLU of the linear map, (B, channels H, L) -> (B, H, L), without turning the axes round, whichever way the weight is stored."""
         linear: Any = self.output_linear[0]
+        y = y.to(self._core.D.dtype)
+        if not _bare(self.output_linear):
+            return self.output_linear(y.mT).mT if self.settings.layout == "s4-diag" else self.output_linear(y)
         weight = linear.weight.flatten(1).expand(len(y), -1, -1)  # a batched product is a tenth faster than conv1d
-        return nn.functional.glu(torch.baddbmm(linear.bias[:, None], weight, y.to(weight.dtype)), dim=1)
+        return nn.functional.glu(torch.baddbmm(linear.bias[:, None], weight, y), dim=1)
 
     def _check(self, u: Tensor, dimensions: int) -> None:
         H = self.settings.d_model
@@ -227,6 +234,12 @@ class S4D(nn.Module):
             raise LayerError("a bidirectional layer has no recurrence: its output depends on later inputs")
         if self._beta is not None and bool((self._beta != 0).any()):
             raise LayerError("a layer with a beta that is not zero has no recurrence: its weighted response is not rational")
+
+    def _check_state(self, state: Tensor, batch: int) -> None:
+        wanted = (batch, self.settings.d_model, self.settings.modes)
+        if state.shape != wanted or not state.is_complex():
+            shape = tuple(state.shape)
+            raise LayerError(f"the state is {state.dtype} of shape {shape}, expected a complex one of {wanted}, as default_state makes it")
 
     @property
     def _precision(self) -> torch.dtype:
@@ -247,28 +260,44 @@ class S4D(nn.Module):
 
 
 def _fill(core: Any, settings: Settings, poles: Tensor) -> None:
-    """D, kernel and beta, with the names and in the order of the originals."""
+    """D, kernel and beta, with the names and in the order of the originals: optimizers count parameters."""
     minimal = settings.layout == "minimal"
     shape = (settings.d_model,) if minimal else (settings.channels, settings.d_model)
     core.D = nn.Parameter(torch.randn(shape))
+    first, rate = torch.full(shape, settings.beta or 0.0), settings.lr_beta if settings.moves_beta else 0
+    if settings.layout == "freqbias-block":
+        register(core, "s", first, lr=rate)
     core.kernel = (MinimalKernel if minimal else BlockKernel)(settings, poles)
-    if settings.weighted:
-        name = "s" if settings.layout == "freqbias-block" else "beta"
-        register(core, name, torch.full(shape, settings.beta or 0.0), lr=settings.lr_beta if settings.moves_beta else 0)
+    if settings.weighted and settings.layout != "freqbias-block":
+        register(core, "beta", first, lr=rate)
 
 
 def _initial_poles(settings: Settings, given: npt.ArrayLike | None) -> Tensor:
     """(S, N) complex128, the given ones or S4D-Lin, with their imaginary parts times alpha."""
     shape = (settings.copies, settings.modes)
-    poles = linear_poles(*shape) if given is None else torch.from_numpy(np.array(given, dtype=complex))
-    if poles.shape != shape:
-        raise LayerError(f"poles have shape {tuple(poles.shape)}, expected {shape}, independent copies by stored modes")
-    if not (torch.isfinite(poles.real) & torch.isfinite(poles.imag) & (poles.real < 0)).all():
-        raise LayerError("poles must be finite with a negative real part")
+    poles = linear_poles(*shape) if given is None else torch.tensor(_checked(np.array(given, dtype=complex), shape))
     return torch.complex(poles.real, settings.alpha * poles.imag)
+
+
+def _checked(poles: ComplexArray, shape: tuple[int, int]) -> ComplexArray:
+    if poles.shape != shape:
+        raise LayerError(f"poles have shape {poles.shape}, expected {shape}, independent copies by stored modes")
+    if not (np.isfinite(poles) & (poles.real < 0)).all():
+        raise LayerError("poles must be finite with a negative real part")
+    return poles
+
+
+def _bare(sequence: nn.Sequential) -> bool:
+    """Whether the modules are as they were made: adapters and quantization replace them, pruning and others hook into them."""
+    return all(
+        type(part) in (nn.Sequential, nn.Linear, nn.Conv1d, nn.GLU)
+        and not (part._forward_pre_hooks or part._forward_hooks or part._backward_pre_hooks or part._backward_hooks)
+        for part in (sequence, *sequence)
+    )
 
 
 def _mark_again(module: S4D, keys: object = None) -> None:
     """Restores `_optim` after copying, and after loading with assign=True, which replaces parameters."""
-    for name, options in module._marks.items():
-        mark(module.get_parameter(name), options)
+    for name, parameter in module.named_parameters():
+        if name in module._marks:
+            mark(parameter, module._marks[name])

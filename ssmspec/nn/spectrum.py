@@ -7,6 +7,10 @@
 
 with (x, y) = (cos, sin) theta_j/2 and sigma = (z - 1)/(z + 1). Even and odd j need one sum each over half of the nodes. No exponentials
 of size H x N x L, and no cancellation between the infinite kernel and its tail, because 1 - z^L is formed per pole, in float64.
+
+What does cancel is a mode on a node: 1 - z^L and the denominator vanish together where it decays little within L samples. So nodes and
+poles are rounded to float32 only where that costs less than four digits (`ssmspec.backends.precision`). With kappa = |a|/|Re a| a spectrum
+in float64 is good to eps kappa, its gradient at worst to eps kappa^2/(L |a| Delta), both relative to the largest that the mode gives.
 """
 
 import math
@@ -19,6 +23,10 @@ from ssmspec.backends.autograd import cauchy_sum
 
 COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}  # dtype.to_complex(), which torch.compile cannot trace
 SMALL = 1e-2  # |x| where tanh(x)/x changes from its series, cut at 0.009 x^10, to the quotient, whose gradient has 1e-12 there
+# |Re sigma/sigma| that a mode is given at least. In float32 that is a quarter of what rounding the pole does to its kernel; in float64 four
+# digits are left of a mode on a node, though none of its gradient
+UNDAMPED = {torch.float32: 2.0**-26, torch.float64: 2.0**-38}
+GONE = -1 + 2.0**-53  # stands for sigma = -1, z = 0, which has no logarithm
 SERIES = (62 / 2835, -17 / 315, 2 / 15, -1 / 3, 1.0)  # tanh(x)/x in powers of x^2, the highest first
 
 
@@ -38,25 +46,47 @@ class Diagonal(NamedTuple):
 class Discrete(NamedTuple):
     """What the sampled system needs of every mode, (H, N) complex128.
 
-    sigma = (z - 1)/(z + 1), gain = g/((1 + z) r) [model time], log_z = log z.
+    sigma = (z - 1)/(z + 1), gain = g/((1 + z) r) [model time], log_z = log z, or log(-z) of the modes that are `turned` (bool or None).
     """
 
     sigma: Tensor
     gain: Tensor
     log_z: Tensor
+    turned: Tensor | None = None
+
+    @property
+    def z(self) -> Tensor:
+        """Poles in discrete time."""
+        z = torch.exp(self.log_z)
+        return z if self.turned is None else torch.where(self.turned, -z, z)
+
+    def remainders(self, length: int) -> tuple[Tensor, Tensor]:
+        """1 - z^length and 1 + z^length, neither of which cancels."""
+        grown = torch.expm1(length * self.log_z)
+        less, more = -grown, 2 + grown
+        if self.turned is None or length % 2 == 0:
+            return less, more
+        return torch.where(self.turned, more, less), torch.where(self.turned, less, more)
 
 
-def discretize(system: Diagonal) -> Discrete:
-    """Sampled modes; accurate and differentiable at a = 0 and where |a| Delta is large.
+def discretize(system: Diagonal, precision: torch.dtype) -> Discrete:
+    """Sampled modes for a sum in float32 or float64; accurate and differentiable at a = 0, where |a| Delta is large, and where z = 0.
 
         zoh       sigma = tanh(a Delta/2), gain = sigma/a, log z = a Delta
-        bilinear  sigma = a Delta/2,       gain = Delta/2, log z = 2 artanh(a Delta/2)
+        bilinear  sigma = a Delta/2,       gain = Delta/2, log z = 2 artanh(sigma), log(-z) = 2 artanh(1/sigma)
+
+    On a mode without damping that lies on a node the sum is 0/0, so none has less damping than UNDAMPED says.
 
     Source: arXiv 2206.11893, section 3.2 (the two rules); arXiv 2111.00396, appendix C.3 (the Cauchy form).
     """
     half = system.poles * (system.step / 2)
+    turn = half.imag if system.discretization == "bilinear" else torch.sin(2 * half.imag) / 2  # Im sigma over that which damps sigma
+    half = half - (half.real + UNDAMPED[precision] * turn.abs()).clamp(min=0).detach()
     if system.discretization == "bilinear":
-        return Discrete(half, (system.step / 2).expand(half.shape).to(half.dtype), 2 * torch.atanh(half))
+        turned = half.abs() > 1
+        inner = torch.where(turned, 1 / torch.where(turned, half, torch.ones_like(half)), half)
+        inner = torch.where(inner == -1, GONE, inner)
+        return Discrete(half, (system.step / 2).expand(half.shape).to(half.dtype), 2 * torch.atanh(inner), turned)
     sigma = torch.tanh(half)
     return Discrete(sigma, (system.step / 2) * _tanh_quotient(half, sigma), 2 * half)
 
@@ -86,25 +116,26 @@ def kernel_spectrum(system: Diagonal, length: int, n: int, precision: torch.dtyp
     if n not in (length, 2 * length):  # fewer pole-node pairs than the sum at the nodes of n, and one sum in place of two that cancel
         kernel = torch.fft.irfft(kernel_spectrum(system, length, 2 * length, precision), 2 * length)
         return torch.fft.rfft(kernel[..., :length], n)
-    modes = discretize(system)
+    modes = discretize(system, precision)
     residues = (system.residues * modes.gain).transpose(0, 1)
-    head = -torch.expm1(length * modes.log_z)[:, None]  # 1 - z^L
-    even = _sum(residues * head, modes.sigma, _half_angles(0, length, head.device), precision)
+    less, more = modes.remainders(length)
+    even = _sum(residues * less[:, None], modes.sigma, _nodes(0, length, less.device), precision)
     if n == length:
         return even
-    odd = _sum(residues * (2 - head), modes.sigma, _half_angles(1, length, head.device), precision)
+    odd = _sum(residues * more[:, None], modes.sigma, _nodes(1, length, more.device), precision)
     spectrum = even.new_empty((*even.shape[:2], length + 1))
     spectrum[..., 0::2], spectrum[..., 1::2] = even, odd
     return spectrum
 
 
-def _half_angles(first: int, length: int, device: torch.device) -> Tensor:
-    """theta_j/2 of j = first, first + 2, .. <= length, (1, F) float64."""
-    return torch.arange(first, length + 1, 2, dtype=torch.float64, device=device)[None] * (math.pi / (2 * length))
+def _nodes(first: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sin of theta_j/2 = pi j/(2 length), j = first, first + 2, .. <= length, (1, F) float64; to the last digit at Nyquist too."""
+    j = torch.arange(first, length + 1, 2, dtype=torch.float64, device=device)[None]
+    return torch.sin((length - j) * (math.pi / (2 * length))), torch.sin(j * (math.pi / (2 * length)))
 
 
-def _sum(residues: Tensor, sigma: Tensor, angles: Tensor, precision: torch.dtype) -> Tensor:
-    """e^{i angles} times the Cauchy sum of residues (H, ch, N) over sigma (H, N): (ch, H, F)."""
-    kind = COMPLEX[precision]
-    x, y = torch.cos(angles).to(precision), torch.sin(angles).to(precision)
-    return (cauchy_sum(residues.to(kind), sigma.to(kind), x, y) * torch.complex(x, y)[:, None]).transpose(0, 1)
+def _sum(residues: Tensor, sigma: Tensor, nodes: tuple[Tensor, Tensor], precision: torch.dtype) -> Tensor:
+    """e^{i theta/2} times the Cauchy sum of residues (H, ch, N) over sigma (H, N): (ch, H, F)."""
+    x, y = nodes
+    sums = cauchy_sum(residues, sigma, x, y, single=precision == torch.float32)
+    return (sums * torch.complex(x, y).to(sums.dtype)[:, None]).transpose(0, 1)

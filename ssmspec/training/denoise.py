@@ -26,7 +26,7 @@ from ssmspec.training.bank import Bank
 from ssmspec.training.choices import bank_poles, bank_sobolev, bank_weighting
 from ssmspec.training.frozen import FrozenBank, least_squares
 from ssmspec.training.images import load_crops
-from ssmspec.training.task import Outcome, Settings, State, Task, load_start, setting_label
+from ssmspec.training.task import Outcome, Settings, State, Task, changed, check_tensors, load_start, setting_label
 
 COLORS = 3
 NOISE = 0.3  # root mean square of the stripes; images span -1..1
@@ -177,6 +177,19 @@ class Denoise:
 COLUMNS = ("clean", "low noise: horizontal stripes", "high noise: vertical stripes")
 
 
+def adopt(settings: DenoiseSettings, tensors: State) -> DenoiseSettings:
+    """Settings for a model with these tensors, as far as they tell.
+
+    Raises:
+        SsmspecError: they are of no such model.
+    """
+    name = "layer.kernel.A_imag"
+    settings = changed(settings, {"modes": tensors[name].shape[-1]} if name in tensors else {})
+    with torch.random.fork_rng(devices=[]):
+        check_tensors(DenoiseModel(settings), tensors, "denoise")
+    return settings
+
+
 def solve(problem: Denoise) -> None:
     """Sets C to the least-squares solution over all images, color by color, with W = 1 and b = 0."""
     model, modes = problem.model, problem.settings.modes
@@ -256,5 +269,6 @@ DENOISE = Task(
     problem=Denoise,
     published=((math.pi / 3, -1.0), (math.pi, 0.0), (10 * math.pi, 1.0), (_ROW, 0.0), (_ROW, 1.0)),
     solve=solve,
+    adopt=adopt,
     draw_sweep=_draw_sweep,
 )

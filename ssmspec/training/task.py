@@ -123,6 +123,21 @@ def fits(name: str, tensor: Tensor, state: State) -> bool:
     return name in state and state[name].shape == tensor.shape
 
 
+def check_tensors(model: nn.Module, tensors: State, task: str) -> None:
+    """Refuse tensors that do not make up a model.
+
+    Raises:
+        SsmspecError: the first one that is missing or has another shape.
+    """
+    for name, wanted in model.state_dict().items():
+        if not fits(name, wanted, tensors):
+            what = f"has {name} of shape {tuple(tensors[name].shape)}, not" if name in tensors else f"lacks {name} of shape"
+            raise SsmspecError(
+                f"the checkpoint {what} {tuple(wanted.shape)}, so it is no model of {task} with these settings; start from one that "
+                f"'ssmspec train {task}' wrote; regress, classify and forecast train around any S4D layers"
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """A finished run as a sweep sees it: its settings, the problem with the trained model, and the final figures."""
@@ -142,6 +157,7 @@ class Task:
         problem: settings, device and tensors to start from, or None, to a problem, whose model is drawn from torch's global generator.
         published: pairs of alpha and beta that `--sweep published` runs.
         prepare: completes settings before a new run, with what follows from the files that they name.
+        adopt: settings for a model with given tensors, of the task's own kind; None for tasks that train around any S4D layers.
         solve: sets the model to the optimum of a closed form; None where there is none.
         draw_sweep: pictures of a sweep that belong to the task only.
     """
@@ -153,6 +169,7 @@ class Task:
     problem: Callable[[Any, torch.device, State | None], Problem]
     published: tuple[tuple[float, float], ...] = ()
     prepare: Callable[[Any], Any] = lambda settings: settings
+    adopt: Callable[[Any, State], Any] | None = None
     solve: Callable[[Any], None] | None = None
     draw_sweep: Callable[[Sequence[Outcome], Path], list[Path]] = lambda outcomes, folder: []
 

@@ -22,7 +22,7 @@ from ssmspec.report.training import Measure
 from ssmspec.sobolev import Sobolev
 from ssmspec.training.bank import Bank, FixedSources, mean_gelu
 from ssmspec.training.choices import bank_poles, bank_sobolev, bank_weighting, weight_step
-from ssmspec.training.task import Outcome, Settings, State, Task, load_start
+from ssmspec.training.task import Outcome, Settings, State, Task, changed, check_tensors, load_start
 
 HELD_OUT = 1024  # examples of the final figures
 HELD_OUT_SEED = 2**20
@@ -162,6 +162,20 @@ class Waves:
         return [save(figure, folder / "errors.png")]
 
 
+def adopt(settings: WavesSettings, tensors: State) -> WavesSettings:
+    """Settings for a model with these tensors, as far as they tell.
+
+    Raises:
+        SsmspecError: they are of no such model.
+    """
+    H, N = tensors["layer.kernel.A_imag"].shape if "layer.kernel.A_imag" in tensors else (settings.channels, settings.modes)
+    found = {"channels": H, "modes": N, "offset": "encoder.bias" in tensors, "skip": "layer.D" in tensors}
+    settings = changed(settings, found)
+    with torch.random.fork_rng(devices=[]):
+        check_tensors(WaveModel(settings), tensors, "waves")
+    return settings
+
+
 def _from_grid(step: int, settings: WavesSettings) -> Tensor:
     """Batch of a step out of an epoch over all points of {0.1, .., 1}^J, in an order that depends on seed and epoch only."""
     tones = len(settings.tones)
@@ -230,6 +244,7 @@ WAVES = Task(
     problem=Waves,
     published=((1.0, 0.0), (100.0, 1.0), (0.01, -1.0), (10.0, 0.5)),
     draw_sweep=_draw_sweep,
+    adopt=adopt,
 )
 
 __all__ = ["WAVES", "Outcome", "WaveModel", "Waves", "WavesSettings"]

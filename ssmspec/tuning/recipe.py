@@ -72,6 +72,7 @@ class Recipe:
         matching: spectrum to match, from what start and scaling give.
         weighting: beta, or None to leave it as it is.
         diagonalize: turn low-rank layers into diagonal ones first. max_diagonalize_error: as `Weighting.max_bake_error`.
+        training: the task that the layers are trained on afterwards, or None; for the record, `apply` does not train.
 
     Raises:
         SsmspecError: nothing to change.
@@ -83,11 +84,13 @@ class Recipe:
     weighting: Weighting | None = None
     diagonalize: bool = False
     max_diagonalize_error: float = 0.05
+    training: str | None = None
 
     def __post_init__(self) -> None:
-        if not (self.scaling.changes or self.start or self.matching or self.weighting or self.diagonalize):
+        if not (self.scaling.changes or self.start or self.matching or self.weighting or self.diagonalize or self.training):
             raise SsmspecError(
-                "nothing to change; give --alpha, --beta, --step-scale, --reinit, --match-spectrum, --alpha-real or --diagonalize"
+                "nothing to change; give --alpha, --beta, --step-scale, --reinit, --match-spectrum, --alpha-real, --diagonalize "
+                "or --retrain"
             )
         if self.scaling.preserve_gain and not self.scaling.changes:
             raise SsmspecError("--preserve-gain belongs to --alpha, --alpha-real or --step-scale; give one of them, or leave it out")
@@ -98,7 +101,7 @@ class Recipe:
         parts = {name: None if step is None else asdict(step) for name, step in steps.items()}
         matching = None if self.matching is None else {"source": self.matching.source, "seed": self.matching.seed}
         limits = {"diagonalize": self.diagonalize, "max_diagonalize_error": self.max_diagonalize_error}
-        return {"scaling": asdict(self.scaling), "matching": matching, **parts, **limits}
+        return {"scaling": asdict(self.scaling), "matching": matching, **parts, **limits, "training": self.training}
 
 
 @dataclass(slots=True)

@@ -66,6 +66,30 @@ def test_names_shapes_and_types_are_those_of_the_original(options, shapes) -> No
 CIFAR = "s4d-cifar-cnstanlee"
 
 
+PARAMETERS = {
+    "minimal": "D kernel.C kernel.log_dt kernel.log_A_real kernel.A_imag",
+    "s4-diag": "layer.D layer.kernel.inv_dt layer.kernel.C layer.kernel.B layer.kernel.A_real layer.kernel.A_imag",
+    "freqbias-block": "layer.D layer.s layer.kernel.C layer.kernel.inv_dt layer.kernel.A_real layer.kernel.A_imag",
+}
+
+
+@pytest.mark.parametrize(("layout", "names"), PARAMETERS.items())
+@pytest.mark.parametrize("beta", [None, 0.5])
+def test_parameters_come_in_the_order_of_the_original(layout, names, beta) -> None:
+    """The files of optimizers count them; a beta of ours comes after those of the original modules."""
+    order = [name for name, _ in S4D(H, 8, layout=layout, beta=beta, trainable_beta=None if beta is None else True).named_parameters()]
+    assert [name for name in order if not name.endswith("beta")] == [*names.split(), "output_linear.0.weight", "output_linear.0.bias"]
+
+
+def test_a_new_layer_writes_what_the_original_reads(real_checkpoints: Find) -> None:
+    """Names, their order, shapes and types of a file of the original code, so that its own load_state_dict(strict=True) takes ours."""
+    file = torch.load(real_checkpoints(f"{CIFAR}/cnstanlee_s4_cifar10.pth"), map_location="cpu", weights_only=True)
+    layers = torch.nn.ModuleDict({"s4_layers": torch.nn.ModuleList(S4D(128, 64) for _ in range(4))})
+    ours = {name: (value.shape, value.dtype) for name, value in layers.state_dict().items()}
+    theirs = {name: (value.shape, value.dtype) for name, value in file.items() if name.startswith("s4_layers.")}
+    assert list(ours.items()) == list(theirs.items())
+
+
 @pytest.mark.parametrize("number", [0, 3])
 def test_a_trained_layer_loads_strictly_and_has_the_kernel_of_its_own_code(number, real_checkpoints: Find) -> None:
     file = torch.load(real_checkpoints(f"{CIFAR}/cnstanlee_s4_cifar10.pth"), map_location="cpu", weights_only=True)

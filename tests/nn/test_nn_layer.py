@@ -100,7 +100,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize("weight", BETAS.values(), ids=BETAS)
-@pytest.mark.parametrize("L", [32, 33])
+@pytest.mark.parametrize("L", [1, 2, 32, 33])
 def test_beta_is_the_weight_of_its_convention_and_so_are_its_gradients(weight, layout, L) -> None:
     layer, u = make(beta=0.7, trainable_beta=True, **weight, **layout), signal(L)
     state = {name: value.detach().clone().requires_grad_() for name, value in layer.state_dict().items()}
@@ -111,6 +111,28 @@ def test_beta_is_the_weight_of_its_convention_and_so_are_its_gradients(weight, l
     wanted.backward(cotangent)
     for name, parameter in layer.named_parameters():
         torch.testing.assert_close(parameter.grad, state[name].grad, rtol=1e-8, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def dynamic(layer: S4D, u: torch.Tensor) -> torch.Tensor:
+    """The weighted part of a block without D, on the whole circle of its FFT, (B, ch, H, n)."""
+    spectrum, n = layer.spectrum(u.shape[-1])
+    return torch.fft.irfft(torch.fft.rfft(u, n)[:, None] * (spectrum - layer.layer.D[..., None]), n)
+
+
+@pytest.mark.parametrize("options", [{}, {"l_max": 5}, {"channels": 2, "n_ssm": 3}], ids=str)
+@pytest.mark.parametrize("weight", BETAS.values(), ids=BETAS)
+@pytest.mark.parametrize("L", [1, 2, 9])
+def test_both_directions_are_one_layer_and_the_reflection_of_another(weight, options, L) -> None:
+    """y[t] = (k0 * u)[t] + (k1 * reversed u)[L - 2 - t]; with its convention each, so a causal weight leaks nothing backward either."""
+    options = {"layout": "s4-diag", "beta": 0.7, **weight, **options}
+    both, forward, backward = make(**options, bidirectional=True), make(**options), make(**options)
+    state = both.state_dict()
+    for layer, C in zip((forward, backward), state["layer.kernel.C"].chunk(2), strict=True):
+        layer.load_state_dict(state | {"layer.kernel.C": C})
+    u = signal(L)
+    reflected = dynamic(backward, u.flip(-1))
+    wanted = dynamic(forward, u)[..., :L] + reflected[..., (L - 2 - torch.arange(L)) % reflected.shape[-1]]
+    torch.testing.assert_close(dynamic(both, u)[..., :L], wanted, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("beta", [-2.0, -1.0, 0.0, 1.0, 2.0])
@@ -170,6 +192,18 @@ def test_steps_in_single_precision_stay_in_it() -> None:
     layer = S4D(H, 8)
     y, state = layer.step(torch.randn(2, H), layer.default_state(2))
     assert (y.dtype, state.dtype) == (torch.float32, torch.complex64)
+
+
+def test_steps_take_no_samples_as_well() -> None:
+    layer = S4D(H, 8)
+    y, state = layer.step(torch.randn(0, H), layer.default_state(0))
+    assert (y.shape, state.shape) == ((0, H), (0, H, 4))
+
+
+@pytest.mark.parametrize("state", [torch.zeros(2, H, 4), torch.zeros(1, H, 4).cfloat(), torch.zeros(2, H, 3).cfloat()], ids=str)
+def test_states_that_are_none_of_the_layer_are_refused(state) -> None:
+    with pytest.raises(LayerError, match=r"the state is .* expected a complex one of \(2, 6, 4\), as default_state makes it"):
+        S4D(H, 8).step(torch.zeros(2, H), state)
 
 
 @pytest.mark.parametrize(
@@ -293,9 +327,49 @@ def test_inputs_that_do_not_fit_are_refused(u, message) -> None:
         S4D(H, 8)(u)
 
 
-def test_an_empty_batch_gives_an_empty_output_and_zero_gradients() -> None:
-    layer = S4D(H, 8)
-    y, _ = layer(torch.zeros(0, H, 9))
+class Adapted(torch.nn.Module):
+    """A linear map of twice the size, with the weight of the one below, as adapters have it."""
+
+    def __init__(self, below: torch.nn.Module) -> None:
+        super().__init__()
+        self.below, self.weight, self.bias = below, below.weight, below.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * self.below(x)
+
+
+@pytest.mark.parametrize("layout", ["minimal", "s4-diag"])
+def test_what_others_make_of_the_linear_map_is_called(layout) -> None:
+    layer, u = make(layout=layout), signal(9)
+    plain, seen = layer(u)[0], []
+    hook = layer.output_linear[0].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    torch.testing.assert_close(layer(u)[0], plain, rtol=1e-12, atol=1e-12)
+    assert len(seen) == 1
+    hook.remove()
+    twice = make(layout=layout)
+    twice.output_linear[0].weight.data *= 2
+    twice.output_linear[0].bias.data *= 2
+    layer.output_linear[0] = Adapted(layer.output_linear[0])
+    torch.testing.assert_close(layer(u)[0], twice(u)[0], rtol=1e-12, atol=1e-12)
+    y, _ = layer.step(u[..., 0], layer.default_state(3))
+    torch.testing.assert_close(y, twice(u)[0][..., 0], rtol=1e-10, atol=1e-10)
+
+
+@every_case
+def test_an_empty_batch_gives_an_empty_output_and_zero_gradients(options) -> None:
+    layer = make(**options)
+    y, _ = layer(signal(9, batch=0))
     y.sum().backward()
     assert y.shape == (0, H, 9)
-    assert layer.kernel.C.grad.abs().max() == 0
+    assert all(parameter.grad.abs().max() == 0 for parameter in layer.parameters())
+
+
+def test_a_layer_can_be_made_without_memory_and_filled_later() -> None:
+    torch.manual_seed(0)
+    real = S4D(H, 8)
+    with torch.device("meta"):
+        layer = S4D(H, 8, poles=[[-1.0 + 1j] * 4] * H)
+    assert {parameter.device.type for parameter in layer.parameters()} == {"meta"}
+    layer.to_empty(device="cpu").load_state_dict(real.state_dict())
+    u = torch.randn(2, H, 9)
+    assert torch.equal(layer(u)[0], real(u)[0])

@@ -1,5 +1,7 @@
 """The kernel's spectrum from Cauchy sums, against kernels in time and in many digits."""
 
+import math
+
 import mpmath
 import numpy as np
 import published
@@ -40,15 +42,23 @@ def test_gradients_are_those_of_finite_differences(rule, length, n) -> None:
     assert torch.autograd.gradcheck(lambda *parts: kernel_spectrum(Diagonal(*parts, rule), length, n, torch.float64), leaves)
 
 
-def exact_spectrum(a: complex, r: complex, step: float, length: int) -> np.ndarray:
+def exact_spectrum(a: complex, r: complex, step: float, length: int, rule: str) -> np.ndarray:
     """By mpmath with 60 digits, sample by sample."""
     with mpmath.workdps(60):
-        a = mpmath.mpc(a)
-        g = mpmath.mpc(r) * mpmath.expm1(a * step) / a
-        kernel = [2 * mpmath.re(g * mpmath.exp(a * step * l)) for l in range(length)]
+        a, step = mpmath.mpc(a), mpmath.mpf(step)
+        z, g = mpmath.exp(a * step), mpmath.mpc(r) * mpmath.expm1(a * step) / a
+        if rule == "bilinear":
+            z, g = (1 + a * step / 2) / (1 - a * step / 2), mpmath.mpc(r) * step / (1 - a * step / 2)
+        kernel = [2 * mpmath.re(g * z**l) for l in range(length)]
     return np.fft.rfft(np.array([float(k) for k in kernel]), 2 * length)
 
 
+def one_mode(a: complex, r: complex, step: float, rule: str) -> Diagonal:
+    return Diagonal(*(torch.from_numpy(np.array(part)) for part in ([[a]], [[[r]]], [[step]])), rule)
+
+
+@pytest.mark.parametrize("rule", ["zoh", "bilinear"])
+@pytest.mark.parametrize("length", [15, 16])
 @pytest.mark.parametrize(
     ("a", "step"),
     [
@@ -59,23 +69,68 @@ def exact_spectrum(a: complex, r: complex, step: float, length: int) -> np.ndarr
         (-0.021 + 0j, 1.0),
         (-5e4 + 2e4j, 1.0),
         (-900.0 + 0j, 1.0),
+        (-2.0 + 0j, 1.0),
+        (-20.0 + 0j, 0.1),
         (-1e-3 + 31.4159j, 0.1),
+        (-1e-9 + np.pi * 1j, 1.0),
         (-0.5 - 40j, 0.1),
+        (-1e-3 + 1e8j, 1.0),
+        (-0.5 + 3j, 1e-30),
+        (-0.5 + 3j, 1e20),
     ],
     ids=str,
 )
-def test_extreme_poles_are_accurate(a, step) -> None:
-    """From a pole at zero to one gone within a sample, at Nyquist, beyond it and in the lower half plane."""
-    system = Diagonal(*(torch.from_numpy(np.array(part)) for part in ([[a]], [[[1 - 2j]]], [[step]])), "zoh")
-    found, wanted = kernel_spectrum(system, 16, 32, torch.float64)[0, 0].numpy(), exact_spectrum(a, 1 - 2j, step, 16)
-    assert np.abs(found - wanted).max() < 1e-11 * np.abs(wanted).max()
+def test_extreme_poles_are_accurate(a, step, length, rule) -> None:
+    """From a pole at zero to one gone within a sample (z = 0 by the bilinear rule), at Nyquist, beyond it and in the lower half plane."""
+    wanted = exact_spectrum(a, 1 - 2j, step, length, rule)
+    lost = 4 * np.finfo(float).eps * abs(a / a.real)
+    for precision, tolerance in ((torch.float64, 1e-11 + lost), (torch.float32, 1e-5 + lost)):
+        system = one_mode(a, 1 - 2j, step, rule)
+        found = kernel_spectrum(system, length, 2 * length, precision)[0, 0].numpy()
+        assert np.abs(found - wanted).max() < tolerance * np.abs(wanted).max()
+
+
+ON_NODES = [
+    (length, damping, j) for length in (64, 1023) for damping in (1e-3, 1e-5, 1e-7, 1e-9, 1e-12, 1e-20) for j in (1, 29, length // 2)
+]
+
+
+@pytest.mark.parametrize("rule", ["zoh", "bilinear"])
+@pytest.mark.parametrize(("length", "damping", "j"), ON_NODES)
+def test_modes_on_a_node_keep_four_digits_however_little_they_decay(length, damping, j, rule) -> None:
+    """1 - z^L and the denominator vanish together there, and float32 tells neither pole nor node apart."""
+    theta = np.pi * j / length
+    system = one_mode(-damping + 1j * (theta if rule == "zoh" else 2 * np.tan(theta / 2)), 1.0 + 0j, 1.0, rule)
+    wanted = torch.fft.rfft(published.vandermonde(system.poles, system.residues, system.step, length, rule), 2 * length)
+    for precision in (torch.float32, torch.float64):
+        found = kernel_spectrum(system, length, 2 * length, precision)
+        assert (found - wanted).abs().max() < 1e-4 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("damping", [1e-3, 1e-5, 1e-7])
+def test_gradients_of_modes_on_a_node_keep_three_digits_in_float32(damping) -> None:
+    length = 256
+    cotangent = torch.randn(length, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    gradients = []
+    for ours in (True, False):
+        logarithm = torch.full((1, 1), math.log(damping), dtype=torch.float64, requires_grad=True)
+        theta = torch.full((1, 1), math.pi * 29 / length, dtype=torch.float64, requires_grad=True)
+        parts = torch.complex(-logarithm.exp(), theta), torch.ones(1, 1, 1).cdouble(), torch.ones(1, 1).double()
+        if ours:
+            kernel = torch.fft.irfft(kernel_spectrum(Diagonal(*parts, "zoh"), length, 2 * length, torch.float32), 2 * length)[0, 0, :length]
+        else:
+            kernel = published.vandermonde(*parts, length)[0, 0]
+        gradients.append(torch.autograd.grad((kernel * cotangent).sum(), (logarithm, theta)))
+    size = math.hypot(*range(length))  # of the derivative of the kernel by theta; by the logarithm it is that times the damping
+    for found, wanted, scale in zip(*gradients, (damping * size, size), strict=True):
+        assert abs(found - wanted).item() < 1e-3 * scale
 
 
 @pytest.mark.parametrize("a", [0j, -1e-300 + 0j, -1e-5 + 1e-5j, -1.9 * SMALL + 0j, -2.1 * SMALL + 0j, -3 + 2j, -2000 + 5j], ids=str)
 def test_gain_and_its_derivative_are_accurate(a) -> None:
     """gain(a) = tanh(a/2)/a at step 1."""
     poles = torch.from_numpy(np.array([[a]])).requires_grad_()
-    gain = discretize(Diagonal(poles, torch.ones(1, 1, 1).cdouble(), torch.ones(1, 1).double(), "zoh")).gain
+    gain = discretize(Diagonal(poles, torch.ones(1, 1, 1).cdouble(), torch.ones(1, 1).double(), "zoh"), torch.float64).gain
     gain.real.sum().backward()
     with mpmath.workdps(80):
         x = mpmath.mpc(a) if abs(a) > 1e-20 else mpmath.mpc(1e-20)
@@ -91,6 +146,23 @@ def test_single_precision_does_not_cancel_where_little_of_the_kernel_has_passed(
     for n in (2000, 1500):
         wanted, found = (kernel_spectrum(system, 1000, n, kind) for kind in (torch.float64, torch.float32))
         assert (found - wanted).abs().max() < 2e-5 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("rule", ["zoh", "bilinear"])
+def test_modes_that_are_gone_after_a_sample_have_gradients(rule) -> None:
+    """a Delta = -2: z = 0 by the bilinear rule."""
+    poles = torch.full((1, 1), -2.0 + 0j, dtype=torch.complex128)
+    step = torch.ones(1, 1, dtype=torch.float64)
+    gradients = []
+    for ours in (True, False):
+        leaves = [part.clone().requires_grad_() for part in (poles, step)]
+        residues = torch.full((1, 1, 1), 1 - 2j, dtype=torch.complex128)
+        system = Diagonal(leaves[0], residues, leaves[1], rule)
+        wanted = torch.fft.rfft(published.vandermonde(leaves[0], residues, leaves[1], 9, rule), 18)
+        spectrum = kernel_spectrum(system, 9, 18, torch.float64) if ours else wanted
+        gradients.append(torch.autograd.grad((spectrum.real * torch.arange(10)).sum(), leaves))
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_second_derivatives_are_refused() -> None:

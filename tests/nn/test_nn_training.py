@@ -12,6 +12,8 @@ from torch import nn
 
 from ssmspec.errors import BackendError
 from ssmspec.nn import S4D, optimizer_groups
+from ssmspec.nn.sobolev import WITH_REFERENCE
+from ssmspec.sobolev import CONVENTIONS
 
 H = 6
 
@@ -105,6 +107,18 @@ def test_copies_compute_the_same_and_keep_their_rates(make_copy) -> None:
     assert not torch.equal(twin.D, layer.D)
 
 
+def test_copies_keep_what_was_changed_by_hand() -> None:
+    layer = S4D(H, 8, lr=0.001)
+    layer.D._optim = {"lr": 0.5}
+    layer.kernel.A_imag._optim = {"lr": 0.25}
+    steps = layer.kernel.log_dt.detach()
+    del layer.kernel.log_dt
+    layer.kernel.register_buffer("log_dt", steps)
+    twin = copy.deepcopy(layer)
+    assert groups_of(twin) == groups_of(layer)
+    assert (twin.D._optim, twin.kernel.A_imag._optim) == ({"lr": 0.5}, {"lr": 0.25})
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"layout": "s4-diag", "bidirectional": True}, {"beta": 0.5, "beta_convention": "causal", "theta_ref": 1.0}], ids=str
 )
@@ -120,6 +134,19 @@ def test_autocast_narrows_the_matrix_product_only(options) -> None:
     assert all(parameter.grad.isfinite().all() for parameter in layer.parameters())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert layer(u.bfloat16())[0].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_autocast_leaves_every_weight_in_single_precision(convention, kind) -> None:
+    layer = S4D(8, 16, beta=0.5, trainable_beta=True, beta_convention=convention, theta_ref=1.0 if convention in WITH_REFERENCE else None)
+    u = torch.randn(2, 8, 33)
+    with torch.autocast("cpu", dtype=kind):
+        y, (spectrum, _) = layer(u)[0], layer.spectrum(33)
+    assert (y.dtype, spectrum.dtype) == (kind, torch.complex64)
+    assert torch.equal(spectrum, layer.spectrum(33)[0])
+    y.float().square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in layer.parameters())
 
 
 def test_layers_in_half_precision_compute_the_kernel_in_single() -> None:
@@ -155,6 +182,21 @@ def compiled_equals_eager(layer: S4D, backend: str) -> None:
 def test_compiling_gives_one_graph_and_the_same_values(options) -> None:
     torch.manual_seed(0)
     compiled_equals_eager(S4D(H, 8, **options), "aot_eager")
+
+
+@pytest.mark.parametrize("options", [{"discretization": "bilinear"}, {"layout": "s4-diag", "bidirectional": True, "l_max": 5}], ids=str)
+def test_one_compiled_graph_serves_batches_and_lengths_of_any_size(options) -> None:
+    layer, graphs = S4D(H, 8, **options), []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    compiled = torch.compile(layer, backend=count, fullgraph=True, dynamic=True)
+    for B, L in ((2, 24), (3, 40), (4, 26)):
+        u = torch.randn(B, H, L)
+        torch.testing.assert_close(compiled(u)[0], layer(u)[0], rtol=1e-5, atol=1e-5)
+    assert len(graphs) == 1
 
 
 @pytest.mark.slow
