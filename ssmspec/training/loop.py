@@ -110,7 +110,10 @@ def new_state(problem: Problem, settings: Settings) -> TrainingState:
 
 def rate_factor(step: int, settings: Settings) -> float:
     """The factor on all learning rates in a step, counted from 0."""
-    return 1.0 if settings.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+    if step < settings.warmup:
+        return step / settings.warmup
+    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    return 1.0 if settings.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * done))
 
 
 def train_step(problem: Problem, state: TrainingState, settings: Settings) -> float:

@@ -71,7 +71,7 @@ def _read_pickle(path: Path) -> Pictures:
     data, labels = entries.get("data"), entries.get("labels")
     if not isinstance(data, NumpyArray) or data.dtype != "uint8" or not isinstance(labels, list):
         raise SsmspecError(f"{path} is no batch of CIFAR-10: expected a dict with data and labels; fetch it again")
-    return _pictures(path, data.stored("data", path).read(), np.array(labels, dtype=object))
+    return _pictures(path, np.asarray(data.stored("data", path).read(), np.uint8), np.array(labels, dtype=object))
 
 
 def _text(key: object) -> object:

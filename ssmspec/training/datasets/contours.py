@@ -57,7 +57,7 @@ class Strokes:
             )
 
 
-def draw(count: int, strokes: Strokes, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+def draw(count: int, strokes: Strokes, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Pictures and labels.
 
     Returns:
