@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ssmspec.families import FAMILIES, OperatingPoint, ReadOptions
     from ssmspec.grid import FrequencyGrid
     from ssmspec.layers import load_system
+    from ssmspec.monitoring import SpectralMonitor
     from ssmspec.response import frequency_response, impulse_response
     from ssmspec.statespace import StateSpace
     from ssmspec.statistics import STATISTICS
@@ -26,6 +27,7 @@ _HOMES = {
     "OperatingPoint": "families",
     "ReadOptions": "families",
     "STATISTICS": "statistics",
+    "SpectralMonitor": "monitoring",
     "SsmspecError": "errors",
     "StateSpace": "statespace",
     "analyze": "analysis",
@@ -42,6 +44,7 @@ __all__ = [
     "FrequencyGrid",
     "OperatingPoint",
     "ReadOptions",
+    "SpectralMonitor",
     "SsmspecError",
     "StateSpace",
     "analyze",

@@ -1,14 +1,37 @@
+import os
+import signal
 import sys
+from contextlib import suppress
+
+from ssmspec.errors import INTERRUPTED
 
 
 def main() -> None:
     """The command `ssmspec`; Ctrl-C ends it with one line even while it is still being loaded."""
     try:
         from ssmspec.cli import main as run
+
+        run()
     except KeyboardInterrupt:
         sys.stderr.write("ssmspec: interrupted\n")
-        sys.exit(130)
-    run()
+        _leave(INTERRUPTED)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            _leave(INTERRUPTED)
+        raise
+
+
+def _leave(code: int) -> None:
+    """Ends the process with this code and no other.
+
+    CPython remembers a Ctrl-C that came while a string was executed, as a dataclass is when it is made, and at its regular end kills
+    itself with SIGINT although the exception was caught (Python/pythonrun.c, `unhandled_keyboard_interrupt`).
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """From a checkpoint file to the statistics of its layers: the path through the whole package, in reading order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -93,9 +93,20 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
 
 
 def analyze_layer(
-    system: StateSpace, grid: FrequencyGrid, engine: CauchySum, *, with_skip: bool = False, spectrum: LayerSpectrum | None = None
+    system: StateSpace,
+    grid: FrequencyGrid,
+    engine: CauchySum,
+    *,
+    with_skip: bool = False,
+    spectrum: LayerSpectrum | None = None,
+    chosen: Collection[str] = STATISTICS,
 ) -> LayerAnalysis:
-    """Every statistic of one layer, with its curve of |H| and its poles; `spectrum` is that of the same system, where there is one."""
+    """Statistics of one layer, with its curve of |H| and its poles.
+
+    Args:
+        spectrum: that of the same system, where there is one.
+        chosen: names of `STATISTICS`, all by default. The estimated error of energies is there only where all are: it costs a quadrature.
+    """
     problem = untrustworthy(system)
     notes: tuple[str, ...] = ()
     values: dict[str, FloatArray] = {}
@@ -103,14 +114,15 @@ def analyze_layer(
     curve, poles, memory = None, system.poles, None
     energy_error = None
     if problem:
-        statistics = {name: unavailable(statistic.unit, problem) for name, statistic in STATISTICS.items()}
+        statistics = {name: unavailable(STATISTICS[name].unit, problem) for name in chosen}
     else:
         spectrum = spectrum or LayerSpectrum(system, grid, engine, with_skip=with_skip)
         with np.errstate(all="ignore"):  # what overflows becomes null with a reason
-            statistics, values, gaps = _all_statistics(spectrum)
+            statistics, values, gaps = _statistics(spectrum, chosen)
             curve, notes = _curve(spectrum), (*_observations(spectrum), *gaps.values())
             memory = memory_shares(spectrum) if system.operating_point else None
-        energy_error = _largest(spectrum.band.relative_error[np.isfinite(spectrum.band.total)])
+        if len(chosen) == len(STATISTICS):
+            energy_error = _largest(spectrum.band.relative_error[np.isfinite(spectrum.band.total)])
         poles = np.where(padded_modes(spectrum.modal), np.nan, spectrum.modal.poles)
     direct = system.discretization == "direct"
     return LayerAnalysis(
@@ -151,12 +163,13 @@ def _largest(values: FloatArray) -> float | None:
     return float(finite.max()) if finite.size else None
 
 
-def _all_statistics(spectrum: LayerSpectrum) -> tuple[dict[str, Summary], dict[str, FloatArray], dict[str, str]]:
+def _statistics(spectrum: LayerSpectrum, chosen: Collection[str]) -> tuple[dict[str, Summary], dict[str, FloatArray], dict[str, str]]:
     """Summaries and values (K,) by name, and a line for every statistic that only some copies have."""
     summaries, everything, gaps = {}, {}, {}
     alive = spectrum.magnitude.max(axis=1) != 0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for name, statistic in STATISTICS.items():
+        for name in chosen:
+            statistic = STATISTICS[name]
             values = statistic.function(spectrum)
             summaries[name], everything[name] = summarize(values, statistic.unit), values.values
             missing = int((~np.isfinite(values.values) & alive).sum())

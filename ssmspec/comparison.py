@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ssmspec.analysis import AnalysisOptions, Progress, analyze, analyze_layer, pairs_of
 from ssmspec.backends import CauchySum, choose_backend, load_backend
-from ssmspec.checkpoint import natural_key, open_checkpoint
+from ssmspec.checkpoint import natural_key, open_checkpoint, plain_name
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.grid import FrequencyGrid
 from ssmspec.layers import find_layers, read_systems, select_layers
@@ -83,15 +83,8 @@ def _systems(path: Path | str, options: AnalysisOptions) -> list[StateSpace]:
 
 
 def _pairs_by_name(left: Sequence[StateSpace], right: Sequence[StateSpace]) -> list[tuple[StateSpace, StateSpace]]:
-    by_name = {_plain(system.name): system for system in right}
-    return [(system, by_name[_plain(system.name)]) for system in left if _plain(system.name) in by_name]
-
-
-def _plain(name: str) -> str:
-    """A layer's name without what wrappers of the whole model put before it."""
-    while name.startswith(("module.", "_orig_mod.")):
-        name = name.split(".", 1)[1]
-    return name
+    by_name = {plain_name(system.name): system for system in right}
+    return [(system, by_name[plain_name(system.name)]) for system in left if plain_name(system.name) in by_name]
 
 
 def _differences_in_kind(pairs: Sequence[tuple[StateSpace, StateSpace]]) -> list[str]:
@@ -128,7 +121,7 @@ def history(paths: Sequence[Path | str], options: AnalysisOptions | None = None)
         SsmspecError: a checkpoint that cannot be analyzed, or one whose layers are not those of the first.
     """
     analyses = [analyze(path, options) for path in paths]
-    names = [[_plain(layer.name) for layer in analysis.layers] for analysis in analyses]
+    names = [[plain_name(layer.name) for layer in analysis.layers] for analysis in analyses]
     for path, found in zip(paths, names, strict=True):
         if found != names[0]:
             raise SsmspecError(

@@ -1,5 +1,7 @@
 """Every error that ssmspec raises on purpose; the command line turns each into one line and an exit code."""
 
+INTERRUPTED = 130  # what a shell reports for a program stopped by Ctrl-C
+
 
 class SsmspecError(Exception):
     """Something the user gave cannot be used. The text says what was given, what was expected and what to do."""

@@ -2,17 +2,18 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from ssmspec.checkpoint import Checkpoint, open_checkpoint
+from ssmspec.checkpoint import Described, open_checkpoint
 from ssmspec.errors import LayerError, NoLayerError
-from ssmspec.families import Detection, Family, LayerTensors, ReadOptions, detect, known_families
+from ssmspec.families import Detection, Family, LayerTensors, ReadOptions, Tensor, detect, known_families
 from ssmspec.provenance import Attached, attached
 from ssmspec.statespace import StateSpace, untrustworthy
 from ssmspec.statistics import Skipped
@@ -22,8 +23,15 @@ FINGERPRINT = 1 << 14  # bytes of a tensor that are compared to tell layers apar
 DIGESTED = 1 << 26  # bytes of a tensor that are all compared before two layers are called one
 
 
-def find_layers(checkpoint: Checkpoint, family: str | None = None, options: ReadOptions | None = None) -> Detection:
-    """SSM layers of an open checkpoint by tensor names and shapes.
+class Source(Described, Protocol):
+    """Tensors by name in the order of layers: an open checkpoint, or a model in memory."""
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]: ...
+
+
+def find_layers(checkpoint: Source, family: str | None = None, options: ReadOptions | None = None) -> Detection:
+    """SSM layers of a checkpoint by tensor names and shapes.
 
     Raises:
         LayerError: an unknown family name, or a mapping that names no layer. NoLayerError: no layer; the text says what was seen and
@@ -64,7 +72,7 @@ def _named(family: Family) -> Family:
     return replace(family, templates=(*family.templates, *family.when_named))
 
 
-def read_systems(checkpoint: Checkpoint, detection: Detection, options: ReadOptions) -> tuple[list[StateSpace], list[Skipped]]:
+def read_systems(checkpoint: Source, detection: Detection, options: ReadOptions) -> tuple[list[StateSpace], list[Skipped]]:
     """The state spaces of all layers in model order, each distinct one once, and what was left out.
 
     Raises:
@@ -74,14 +82,29 @@ def read_systems(checkpoint: Checkpoint, detection: Detection, options: ReadOpti
     return [system for layer in layers for system in layer.systems], skipped
 
 
-def read_layers(checkpoint: Checkpoint, detection: Detection, options: ReadOptions) -> tuple[list[ReadLayer], list[Skipped]]:
+def read_layers(checkpoint: Source, detection: Detection, options: ReadOptions) -> tuple[list[ReadLayer], list[Skipped]]:
     """The layers of a checkpoint in model order, each distinct one once, and what was left out; raises as `read_systems`."""
-    families, weights = known_families(options), attached(checkpoint)
+    layers, skipped, problems = try_layers(checkpoint, detection, options, attached(checkpoint), _originals(detection.layers))
+    if problems and not layers:
+        raise LayerError(f"{checkpoint.path}: {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
+    return layers, skipped
+
+
+def try_layers(
+    checkpoint: Source, detection: Detection, options: ReadOptions, weights: Attached, originals: Sequence[str]
+) -> tuple[list[ReadLayer], list[Skipped], list[LayerError]]:
+    """As `read_layers`, but layers that contradict their family are only told, even if all do.
+
+    Args:
+        weights: of beta, beside the tensors.
+        originals: for every layer the name of the first one that is the same, mostly its own.
+    """
+    families = known_families(options)
     options = replace(options, config=checkpoint.config)
     layers: dict[str, ReadLayer] = {}
     skipped = [Skipped(miss.prefix, miss.describe()) for miss in detection.near_misses]
     problems: list[LayerError] = []
-    for layer, original in zip(detection.layers, _originals(detection.layers), strict=True):
+    for layer, original in zip(detection.layers, originals, strict=True):
         if original != layer.name:
             skipped.append(Skipped(layer.name, f"the same tensors as {original} {SHARED}"))
             if original in layers:
@@ -93,9 +116,7 @@ def read_layers(checkpoint: Checkpoint, detection: Detection, options: ReadOptio
         except LayerError as error:
             problems.append(error)
             skipped.append(Skipped(layer.name, str(error)))
-    if problems and not layers:
-        raise LayerError(f"{checkpoint.path}: {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
-    return list(layers.values()), skipped
+    return list(layers.values()), skipped, problems
 
 
 def _weighted(system: StateSpace, layer: LayerTensors, weights: Attached) -> StateSpace:
@@ -166,7 +187,7 @@ def _fingerprint(layer: LayerTensors, *, matrices: bool) -> bytes:
     return b"".join(parts)
 
 
-def select_layers(systems: Sequence[StateSpace], wanted: Sequence[str], checkpoint: Checkpoint) -> list[StateSpace]:
+def select_layers(systems: Sequence[StateSpace], wanted: Sequence[str], checkpoint: Source) -> list[StateSpace]:
     """Layers by exact name, glob, index, or the name of a block with several directions; all of them without a choice.
 
     Raises:
@@ -196,7 +217,7 @@ def _matching(systems: Sequence[StateSpace], pattern: str) -> Iterator[int]:
                 yield index
 
 
-def select_one(systems: Sequence[StateSpace], wanted: str, checkpoint: Checkpoint) -> StateSpace:
+def select_one(systems: Sequence[StateSpace], wanted: str, checkpoint: Source) -> StateSpace:
     """The one layer that a choice names.
 
     Raises:

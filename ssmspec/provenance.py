@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ssmspec.checkpoint import Checkpoint
+from ssmspec.checkpoint import Checkpoint, Described
 from ssmspec.errors import LayerError
 from ssmspec.sobolev import Sobolev
 
@@ -86,7 +86,7 @@ def read_sidecar(checkpoint: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def attached(checkpoint: Checkpoint) -> Attached:
+def attached(checkpoint: Described) -> Attached:
     """The weights that belong to a checkpoint: those in the file's own metadata, or else those of its sidecar."""
     own = metadata_entry(checkpoint)
     if own is not None:
@@ -105,7 +105,7 @@ def written_by_ssmspec(checkpoint: Path, opened: Checkpoint | None = None) -> bo
     return sidecar_path(checkpoint).exists() or (opened is not None and metadata_entry(opened) is not None)
 
 
-def metadata_entry(checkpoint: Checkpoint) -> dict[str, Any] | None:
+def metadata_entry(checkpoint: Described) -> dict[str, Any] | None:
     """What ssmspec wrote into the metadata of a safetensors file, or None."""
     metadata = checkpoint.config.get("__metadata__")
     text = metadata.get(KEY) if isinstance(metadata, dict) else None

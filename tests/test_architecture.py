@@ -66,8 +66,24 @@ MAY_IMPORT = {
     "training": {
         *("analysis", "comparison", "nn", "provenance", "report", "sobolev", "ssmspec", "statespace", "tuning"),
     },
+    "monitoring": {
+        *(
+            "analysis",
+            "backends",
+            "checkpoint",
+            "families",
+            "grid",
+            "layers",
+            "nn",
+            "provenance",
+            "report",
+            "sobolev",
+            "statespace",
+            "statistics",
+        ),
+    },
     "__main__": {"cli"},
-    "__init__": {"layers", "analysis", "backends", "families", "grid", "response", "statespace", "statistics"},
+    "__init__": {"layers", "analysis", "backends", "families", "grid", "monitoring", "response", "statespace", "statistics"},
 }
 
 
@@ -113,6 +129,12 @@ def test_analyze_imports_neither_torch_nor_matplotlib() -> None:
 
 def test_help_loads_neither_numpy_nor_rich_tables() -> None:
     assert not {"numpy", "torch", "matplotlib", "rich.table"} & loaded_by("import ssmspec.cli")
+
+
+def test_monitoring_loads_no_package_of_its_extras_and_draws_only_when_asked() -> None:
+    loaded = loaded_by("from ssmspec import SpectralMonitor")
+    assert "torch" in loaded
+    assert not {"matplotlib", "tensorboard", "lightning", "pytorch_lightning", "transformers", "numba"} & loaded
 
 
 def test_public_names_exist_and_are_documented() -> None:

@@ -228,6 +228,16 @@ def test_an_interrupt_is_one_line(delay: float, tmp_path: Path) -> None:
     assert (process.returncode, out, err) == (130, "", "ssmspec: interrupted\n")
 
 
+@pytest.mark.parametrize("module", ["typer", "numpy"])
+def test_an_interrupt_within_code_in_a_string_gives_the_same_exit_code(module: str, tmp_path: Path) -> None:
+    """While the program is loaded, and while a command loads what it needs: as when a dataclass is being made."""
+    (tmp_path / f"{module}.py").write_text('exec("import signal; signal.raise_signal(signal.SIGINT)")')
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "ssmspec", "analyze", str(S4D)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "ssmspec: interrupted\n")
+
+
 def test_usage_errors_keep_their_text_and_code() -> None:
     result = ssmspec("analyze", "--nonsense")
     assert result.code == 2

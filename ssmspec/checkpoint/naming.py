@@ -49,6 +49,14 @@ def natural_key(name: str) -> tuple[tuple[int, str], ...]:
     return (*keys, (0, name))
 
 
+def plain_name(name: str) -> str:
+    """A name without what DistributedDataParallel (`module.`, in front) and torch.compile (`_orig_mod.`, anywhere) put into it."""
+    words = [word for word in name.split(".") if word != "_orig_mod"]
+    while len(words) > 1 and words[0] == "module":
+        del words[0]
+    return ".".join(words)
+
+
 def name_tree(root: object, report: Report) -> Named:
     """Names every tensor of a tree.
 

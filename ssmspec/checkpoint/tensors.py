@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -214,6 +214,15 @@ class Contents:
     config: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     files: Mapping[Path, Stamp] = field(default_factory=dict)
+
+
+class Described(Protocol):
+    """What every source of named tensors says of itself: what messages call it, and its configuration."""
+
+    @property
+    def path(self) -> Path | str: ...
+    @property
+    def config(self) -> Mapping[str, object]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,11 @@ class ResidueName(StrEnum):
     rms = "rms"
 
 
+class PrecisionName(StrEnum):
+    float32 = "float32"
+    bf16 = "bf16"
+
+
 class LinossScheme(StrEnum):
     im = "im"
     imex = "imex"

@@ -2,13 +2,13 @@
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssmspec.cli.run import message
-from ssmspec.cli.train import resumed, saying_where
+from ssmspec.cli.train import resumed
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -25,6 +25,17 @@ class Training:
     device: str
     threads: int
     folder: Path
+
+
+def check_folder(folder: Path, files: Iterable[Path]) -> None:
+    """Refuse a run folder that holds what is read or written, which a new run would clear away.
+
+    Raises:
+        SsmspecError: the first such file.
+    """
+    for path in files:
+        if folder.resolve() in (path.resolve(), *path.resolve().parents):
+            raise SsmspecError(f"{path} lies in {folder}, the folder of the run; name another folder with --out")
 
 
 def train_plan(plan: "RetunePlan", asked: Training, *, resume: bool, force: bool) -> "RetunePlan":
@@ -59,7 +70,6 @@ def train_plan(plan: "RetunePlan", asked: Training, *, resume: bool, force: bool
         new_folder(asked.folder, force=force)
         begin(asked.folder, start)
         write_config(asked.folder, config)
-    with saying_where(asked.folder):
-        finished = run(config, asked.folder, note=message)
+    finished = run(config, asked.folder, note=message)
     message(f"wrote {asked.folder}")
     return trained_plan(plan, start, finished, asked.folder)

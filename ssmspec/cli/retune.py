@@ -9,7 +9,7 @@ import typer
 
 from ssmspec.cli.app import app
 from ssmspec.cli.options import AsJson, Backend, BetaConvention, FamilyName, LayerNames, Layout, Segment, reads_checkpoints
-from ssmspec.cli.retraining import Training, train_plan
+from ssmspec.cli.retraining import Training, check_folder, train_plan
 from ssmspec.cli.run import echo, message
 from ssmspec.cli.train import assignments, files
 from ssmspec.errors import SsmspecError
@@ -158,6 +158,7 @@ def retune(
         wanted = {name: value for name, value in given.items() if value is not None} | files(data, target) | assignments(setting or ())
         asked = Training(retrain, preset, wanted, device, threads, out or Path(f"{checkpoint.stem}-{retrain}"))
         check_place(plan, place, replace_target=force, in_place=in_place)
+        check_folder(asked.folder, (checkpoint, place))
         plan = train_plan(plan, asked, resume=resume, force=force)
     nothing = dry_run or (retrain is None and plan.changes_nothing)
     _carry_out(plan, None if nothing else place, force=force, in_place=in_place, as_json=as_json, plot=plot, backend=backend)

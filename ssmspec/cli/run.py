@@ -10,12 +10,11 @@ from typing import Any
 
 import typer
 
-from ssmspec.errors import SsmspecError
+from ssmspec.errors import INTERRUPTED, SsmspecError
 from ssmspec.writing import printable
 
 BAD_INPUT = 2
-INTERRUPTED = 130  # what a shell reports for a program stopped by Ctrl-C
-CLOSED = 141  # and for one whose reader went away
+CLOSED = 141  # what a shell reports for a program whose reader went away
 
 
 def message(text: str) -> None:
@@ -38,7 +37,8 @@ def run(app: Callable[..., Any], *, debug: bool) -> int:
         code = _run(app, debug=debug)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        code = INTERRUPTED
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return _failed("interrupted", INTERRUPTED)
     except BrokenPipeError:
         code = CLOSED
     except OSError as error:
@@ -49,15 +49,14 @@ def run(app: Callable[..., Any], *, debug: bool) -> int:
         return _failed(f"{where}: {error.strerror or error}", BAD_INPUT)
     if code == CLOSED:
         _drop_output()
-    if code == INTERRUPTED:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return _failed("interrupted", INTERRUPTED)
     return code
 
 
 def _run(app: Callable[..., Any], *, debug: bool) -> int:
     try:
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # so Typer reports a Ctrl-C
+            raise KeyboardInterrupt
     except SsmspecError as error:
         if debug:
             raise
@@ -66,8 +65,8 @@ def _run(app: Callable[..., Any], *, debug: bool) -> int:
         if debug:
             raise
         return _failed(f"out of memory ({error}); ask for fewer points, samples or layers" if str(error) else "out of memory", BAD_INPUT)
-    except typer.Abort:
-        return INTERRUPTED
+    except typer.Abort as stop:
+        raise KeyboardInterrupt from stop
     except SystemExit as stop:
         if isinstance(stop.__context__, BrokenPipeError):  # rich and click end the program themselves
             return CLOSED

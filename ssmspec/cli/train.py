@@ -1,16 +1,12 @@
 """The command `train`."""
 
-import shlex
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ssmspec.cli.app import app
-from ssmspec.cli.options import AsJson, BetaConvention
+from ssmspec.cli.options import AsJson, BetaConvention, PrecisionName
 from ssmspec.cli.run import echo, message
 from ssmspec.errors import SsmspecError
 
@@ -53,7 +49,16 @@ def train(
     preset: Annotated[
         str, typer.Option("--preset", help="small (seconds), paper (the published settings), or, with --data, large.")
     ] = "small",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...; with torchrun cuda or cpu. Default: cpu.", show_default=False)
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option("--accumulate", min=1, help="Do every batch in so many parts, to save memory.", show_default=False)
+    ] = None,
+    precision: Annotated[
+        PrecisionName | None,
+        typer.Option("--precision", help="Of matrix products; kernels stay float32. Default: float32.", show_default=False),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option("--threads", min=1, help="Of torch; default: 1, the fastest for small, and all for others.", show_default=False),
@@ -76,6 +81,7 @@ def train(
     The run folder has config.toml, metrics.jsonl, checkpoints that the other commands read, pictures and a README.md.
     """
     from ssmspec.training.folder import RunConfig, find_task
+    from ssmspec.training.processes import command_line, processes
     from ssmspec.training.run import all_threads, checked_device, environment
     from ssmspec.training.task import changed
 
@@ -88,19 +94,28 @@ def train(
         task=task,
         preset=preset,
         settings=settings if resume and not sweep else kind.prepare(settings),
-        device=checked_device(device),
+        device=checked_device(device or "cpu"),
         threads=threads or (1 if preset == "small" else all_threads()),
         closed_form=closed_form,
-        command=shlex.join(["ssmspec", *sys.argv[1:]]),
+        accumulate=accumulate or 1,
+        precision=(precision or PrecisionName.float32).value,
+        command=command_line(),
         environment=environment(),
     )
     if closed_form and kind.solve is None:
         raise SsmspecError(f"{task} has no closed form; leave --closed-form out")
+    if processes() > 1 and (closed_form or sweep is not None):
+        raise SsmspecError(f"{'--closed-form' if closed_form else '--sweep'} is the work of one process; start it without torchrun")
     if sweep is None and seeds > 1:
         raise SsmspecError("--seeds belongs to --sweep; give --seed for one run")
     name = (
         f"{task}-sweep" if sweep else f"{task}-alpha{config.settings.alpha:.6g}-beta{config.settings.beta:.6g}-seed{config.settings.seed}"
     )
+    given |= {
+        key: getattr(config, key)
+        for key, value in {"device": device, "threads": threads, "accumulate": accumulate, "precision": precision}.items()
+        if value is not None
+    }
     _start(config, out or Path(name), given, sweep, seeds, resume=resume, force=force, as_json=as_json)
 
 
@@ -162,23 +177,10 @@ def _start(
     force: bool,
     as_json: bool,
 ) -> None:
-    with saying_where(folder):
-        if sweep is not None:
-            _sweep(config, folder, sweep, seeds, resume=resume, force=force, as_json=as_json)
-        else:
-            _run(config, folder, given, resume=resume, force=force, as_json=as_json)
-
-
-@contextmanager
-def saying_where(folder: Path) -> Iterator[None]:
-    """A run that a signal stopped ends the command with the exit code of the signal, and says where it was saved."""
-    from ssmspec.training.loop import Stopped
-
-    try:
-        yield
-    except Stopped as stop:
-        message(f"{stop} (in {folder})")
-        raise typer.Exit(stop.code) from None
+    if sweep is not None:
+        _sweep(config, folder, sweep, seeds, resume=resume, force=force, as_json=as_json)
+    else:
+        _run(config, folder, given, resume=resume, force=force, as_json=as_json)
 
 
 def _run(config: "RunConfig", folder: Path, given: dict[str, Any], *, resume: bool, force: bool, as_json: bool) -> None:
@@ -186,14 +188,18 @@ def _run(config: "RunConfig", folder: Path, given: dict[str, Any], *, resume: bo
     from ssmspec.report.tables import console
     from ssmspec.report.training import run_document, run_text
     from ssmspec.training.folder import new_folder, write_config
-    from ssmspec.training.run import run
+    from ssmspec.training.run import run_together
 
-    if resume:
-        config = resumed(config, folder, given)
-    else:
+    def prepare() -> "RunConfig":
+        if resume:
+            return resumed(config, folder, given)
         new_folder(folder, force=force)
         write_config(folder, config)
-    finished = run(config, folder, note=message)
+        return config
+
+    finished = run_together(prepare, folder, note=message)
+    if finished is None:
+        return
     if as_json:
         echo(to_json(run_document(finished.summary)))
     else:
@@ -209,7 +215,7 @@ def resumed(config: "RunConfig", folder: Path, given: dict[str, Any]) -> "RunCon
     if found.task != config.task:
         raise SsmspecError(f"{folder} holds a run of the task {found.task}, not {config.task}; name another folder with --out")
     for name in given:
-        before, now = getattr(found.settings, name), getattr(config.settings, name)
+        before, now = (getattr(each if hasattr(each, name) else each.settings, name) for each in (found, config))
         if before != now:
             raise SsmspecError(f"{folder} holds a run with {name} {before}, not {now}; leave it out, or name another folder with --out")
     if config.start and found.start.get("sha256") != config.start["sha256"]:

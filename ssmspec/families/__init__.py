@@ -18,7 +18,7 @@ from ssmspec.families.s4_v3 import S4_DIAGONAL_V2, S4_DIAGONAL_V3, S4_NPLR_V3
 from ssmspec.families.s4d import FREQBIAS_STANDALONE, S4D
 from ssmspec.families.s5 import S5
 from ssmspec.families.s5_torch import S5_TORCH
-from ssmspec.families.template import Family, LayerTensors, OperatingPoint, ReadOptions
+from ssmspec.families.template import Family, LayerTensors, OperatingPoint, ReadOptions, Tensor
 
 FAMILIES: dict[str, Family] = {
     "s4d": S4D,
@@ -53,4 +53,15 @@ def known_families(options: ReadOptions) -> dict[str, Family]:
     return {family.name: family for family in options.mapping} | FAMILIES
 
 
-__all__ = ["FAMILIES", "Detection", "Family", "LayerTensors", "NearMiss", "OperatingPoint", "ReadOptions", "detect", "known_families"]
+__all__ = [
+    "FAMILIES",
+    "Detection",
+    "Family",
+    "LayerTensors",
+    "NearMiss",
+    "OperatingPoint",
+    "ReadOptions",
+    "Tensor",
+    "detect",
+    "known_families",
+]

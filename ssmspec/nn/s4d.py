@@ -204,9 +204,17 @@ class S4D(nn.Module):
         Raises:
             LayerError: the length is needed and missing.
         """
-        settings, core, beta = self.settings, self._core, self._beta
-        weight = None if beta is None else Sobolev(as_array(beta).reshape(-1), settings.beta_convention, settings.theta_ref, length)
-        return state_spaces(settings, core.kernel.system(), core.D, weight, name)
+        return state_spaces(self.settings, self._core.kernel.system(), self._core.D, self.sobolev(length), name)
+
+    def sobolev(self, length: int | None = None) -> Sobolev | None:
+        """The weight of the layer's channels times H copies, or None without a beta; `length` as for `state_spaces`.
+
+        Raises:
+            LayerError: the length is needed and missing.
+        """
+        if self._beta is None:
+            return None
+        return Sobolev(as_array(self._beta).reshape(-1), self.settings.beta_convention, self.settings.theta_ref, length)
 
     def _output(self, y: Tensor) -> Tensor:
         return self._mix(self.dropout(nn.functional.gelu(y)))

@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.resources import files
+from itertools import chain
 from math import isfinite
 from typing import Any
 
 from ssmspec import __version__
+from ssmspec.grid import FrequencyGrid
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
 
 Document = dict[str, Any]
@@ -26,29 +28,29 @@ def schema(name: str) -> Document:
 
 def analysis_document(analysis: CheckpointAnalysis, *, sample_rate: float | None = None) -> Document:
     """The document of schema ssmspec.analyze/1; every number in it is finite, or null with a reason."""
-    theta = analysis.grid.values
     return {
         "schema": "ssmspec.analyze/1",
         "version": __version__,
         "checkpoint": {"path": analysis.path, "container": analysis.container, "bytes": analysis.size, "tensors": analysis.tensors},
         "backend": analysis.backend,
-        "grid": {
-            "axis": "theta",
-            "unit": "rad/sample",
-            "points": len(theta),
-            "low": float(theta[0]),
-            "high": float(theta[-1]),
-            "spacing": "log",
-        },
+        "grid": grid_document(analysis.grid),
         "with_skip": analysis.with_skip,
         "sample_rate": sample_rate,
-        "layers": [_layer_document(layer) for layer in analysis.layers],
+        "layers": [layer_document(layer) for layer in analysis.layers],
         "skipped": [asdict(item) for item in analysis.skipped],
         "notes": list(analysis.notes),
     }
 
 
-def _layer_document(layer: LayerAnalysis) -> Document:
+def grid_document(grid: FrequencyGrid) -> Document:
+    """The grid of the statistics."""
+    theta = grid.values
+    limits = {"points": len(theta), "low": float(theta[0]), "high": float(theta[-1])}
+    return {"axis": "theta", "unit": "rad/sample", **limits, "spacing": "log"}
+
+
+def layer_document(layer: LayerAnalysis) -> Document:
+    """One layer, as in `layers` of schema ssmspec.analyze/1."""
     return {
         "name": layer.name,
         "index": layer.index,
@@ -83,29 +85,30 @@ def to_json(document: Document | list[Document]) -> str:
 
 def to_csv(analyses: Iterable[CheckpointAnalysis]) -> str:
     """One row per checkpoint, layer and statistic, with a header; empty where JSON has null."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for analysis in analyses:
-        for layer in analysis.layers:
-            for name, value in layer.statistics.items():
-                numbers = [value.median, value.p5, value.p95]
-                writer.writerow(
-                    [analysis.path, layer.name, layer.family, layer.copies, layer.modes, name, *numbers, value.unit, value.reason]
-                )
-    return text.getvalue()
+    rows = ([analysis.path, *row] for analysis in analyses for layer in analysis.layers for row in layer_rows(layer))
+    return csv_text(chain([CSV_COLUMNS], rows))
+
+
+def layer_rows(layer: LayerAnalysis) -> list[list[object]]:
+    """A row per statistic, of `CSV_COLUMNS` without the first."""
+    head = [layer.name, layer.family, layer.copies, layer.modes]
+    return [[*head, name, value.median, value.p5, value.p95, value.unit, value.reason] for name, value in layer.statistics.items()]
 
 
 def copies_csv(analyses: Iterable[CheckpointAnalysis]) -> str:
     """One row per checkpoint, layer and copy, a column per statistic, with a header; empty where a copy has no value."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ("checkpoint", "layer", "copy", *(f"{name} [{entry.unit}]" if entry.unit else name for name, entry in STATISTICS.items()))
-    )
+    titles = (f"{name} [{entry.unit}]" if entry.unit else name for name, entry in STATISTICS.items())
+    rows: list[Iterable[object]] = [("checkpoint", "layer", "copy", *titles)]
     for analysis in analyses:
         for layer in analysis.layers:
             columns = [layer.values[name] for name in STATISTICS] if layer.values else []
             for copy, row in enumerate(zip(*columns, strict=True)):
-                writer.writerow([analysis.path, layer.name, copy, *(float(value) if isfinite(value) else None for value in row)])
+                rows.append([analysis.path, layer.name, copy, *(float(value) if isfinite(value) else None for value in row)])
+    return csv_text(rows)
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as CSV with "\\n" at their ends; None is empty."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

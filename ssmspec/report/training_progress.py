@@ -2,6 +2,7 @@
 
 import sys
 import time
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -25,12 +26,12 @@ class TrainingProgress:
         if sys.stderr.isatty():
             self.bar = self._bar()
             self.bar.start()
-            self.bar.add_task(printable(self.title), completed=self.first, total=self.total, loss="", step="")
+            self.bar.add_task(printable(self.title), completed=self.first, total=self.total, loss="", step="", left="")
         return self
 
     def _bar(self) -> "Progress":
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -38,7 +39,7 @@ class TrainingProgress:
             MofNCompleteColumn(),
             TextColumn("{task.fields[loss]}", markup=False),
             TextColumn("{task.fields[step]}", markup=False),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}", markup=False),
         )
         return Progress(*columns, console=Console(stderr=True), transient=True)
 
@@ -47,7 +48,8 @@ class TrainingProgress:
         if self.bar is None or (now - self.shown < PERIOD and done < self.total):
             return
         self.shown = now
-        self.bar.update(self.bar.task_ids[0], completed=done, loss=f"loss {loss:.4g}", step=f"{1000 * seconds:.3g} ms/step")
+        left = f"{timedelta(seconds=round(seconds * (self.total - done)))} left"
+        self.bar.update(self.bar.task_ids[0], completed=done, loss=f"loss {loss:.4g}", step=f"{1000 * seconds:.4g} ms/step", left=left)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.bar is not None:

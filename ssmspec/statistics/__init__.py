@@ -17,7 +17,7 @@ from ssmspec.statistics.bands import (
 )
 from ssmspec.statistics.bias import bias_slope, center_frequency, spectral_slope
 from ssmspec.statistics.poles import aliased_share, alpha_hat, alpha_residual, half_life, memory_shares, time_constant
-from ssmspec.statistics.results import CheckpointAnalysis, Curve, LayerAnalysis, Skipped
+from ssmspec.statistics.results import CheckpointAnalysis, Curve, LayerAnalysis, Measurement, Skipped
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.statistics.values import Summary, Values, summarize, unavailable
 
@@ -96,6 +96,7 @@ __all__ = [
     "Curve",
     "LayerAnalysis",
     "LayerSpectrum",
+    "Measurement",
     "Skipped",
     "Statistic",
     "Summary",

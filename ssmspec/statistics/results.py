@@ -81,3 +81,15 @@ class CheckpointAnalysis:
     layers: tuple[LayerAnalysis, ...]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """The layers of a model that is being trained, as they were after `step` steps; otherwise as `CheckpointAnalysis`."""
+
+    step: int
+    backend: str
+    grid: FrequencyGrid
+    with_skip: bool
+    layers: tuple[LayerAnalysis, ...]
+    skipped: tuple[Skipped, ...]

@@ -39,9 +39,10 @@ class Bank(nn.Module):
                 mark(getattr(self.kernel, name), {"lr": rate, "weight_decay": 0.0})
 
     def impulse_response(self, length: int) -> Tensor:
-        """k, (H, length) float32, without beta and D."""
+        """k, (H, length) float32, without beta and D; in full under autocast too."""
         system: Diagonal = self.kernel.system()
-        result: Tensor = _Kernel.apply(system.poles, system.residues[0], system.step.detach(), length)  # type: ignore[no-untyped-call]
+        with torch.autocast(system.poles.device.type, enabled=False):
+            result: Tensor = _Kernel.apply(system.poles, system.residues[0], system.step.detach(), length)  # type: ignore[no-untyped-call]
         return result
 
 
@@ -140,12 +141,12 @@ class _SumGelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        return nn.functional.gelu(x).sum(-1)
+        return nn.functional.gelu(x).sum(-1, dtype=torch.promote_types(x.dtype, torch.float32))
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        spread = cotangents[0][..., None].expand_as(x).contiguous()
+        spread = cotangents[0].to(x.dtype)[..., None].expand_as(x).contiguous()
         return torch.ops.aten.gelu_backward(spread, x)
 
 

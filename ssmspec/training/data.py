@@ -79,6 +79,8 @@ class DataSettings(Settings):
             raise unknown("pooling", self.pooling, get_args(Pooling))
         if not self.held_out < 1:
             raise SsmspecError(f"held_out is {self.held_out}; expected a share between 0 and 1")
+        if self.layout == "freqbias-block" and self.weighted and self.beta_convention != "lra":
+            raise SsmspecError(f"layout freqbias-block has the beta convention lra, not {self.beta_convention}; add --beta-convention lra")
 
     @property
     def weighted(self) -> bool:
@@ -88,8 +90,9 @@ class DataSettings(Settings):
     @property
     def causal(self) -> bool:
         """Whether no output depends on later inputs."""
-        learned = self.trainable_beta is not False and self.layout == "freqbias-block"
-        return not self.bidirectional and ((not self.weighted and not learned) or self.beta_convention == "causal")
+        if self.layout == "freqbias-block":
+            return not self.bidirectional and self.beta == 0 and self.trainable_beta is False
+        return not self.bidirectional and (not self.weighted or self.beta_convention == "causal")
 
 
 def with_digests(settings: DataSettings) -> DataSettings:
@@ -287,8 +290,9 @@ def described(sequences: Sequences, training: int, held_out: int) -> list[str]:
     """What was read, and what was assumed, in words."""
     low, high = int(sequences.lengths.min()), int(sequences.lengths.max())
     samples = f"{high} samples" if low == high else f"{low} to {high} samples"
+    count = f"{len(sequences)} sequence{'s' * (len(sequences) > 1)}"
     features = f"{sequences.features} feature{'s' * (sequences.features > 1)}"
-    head = f"{sequences.source}: {len(sequences)} sequences of {samples}, {features}; {training} to train on, {held_out} held out"
+    head = f"{sequences.source}: {count} of {samples}, {features}; {training} to train on, {held_out} held out"
     return [head, *(f"{sequences.source}: {note}" for note in sequences.notes)]
 
 

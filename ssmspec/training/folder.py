@@ -1,7 +1,7 @@
 """The folder of a run: which files it has, how they are written, and its config, which is enough to repeat the run.
 
 config.toml            task, preset, settings, environment
-start.safetensors      tensors of a checkpoint that the run began with, if it did
+start.state            tensors of a checkpoint that the run began with, if it did
 metrics.jsonl          a line per logged step: step, loss, lr, seconds
 initial.safetensors    before training; step-<n>.safetensors between; final.safetensors after
 resume.state           parameters, optimizer, generators and step, for --resume
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmspec.errors import SsmspecError
-from ssmspec.training.task import Task, changed, optional
+from ssmspec.training.task import PRECISIONS, Precision, Task, changed, optional
 from ssmspec.training.tasks import TASKS
 from ssmspec.tuning.initializations import unknown
 from ssmspec.writing import look_up
@@ -26,8 +26,8 @@ from ssmspec.writing.replacing import is_temporary, new_file
 
 SCHEMA = "ssmspec.run/1"
 CONFIG, METRICS, STATE, RESULTS, CARD = "config.toml", "metrics.jsonl", "resume.state", "results.json", "README.md"
-START, INITIAL, FINAL = "start.safetensors", "initial.safetensors", "final.safetensors"
-OWN_FILES = (CONFIG, METRICS, STATE, RESULTS, CARD, "*.safetensors", "*.png", "table.csv")
+START, INITIAL, FINAL = "start.state", "initial.safetensors", "final.safetensors"
+OWN_FILES = (CONFIG, METRICS, START, STATE, RESULTS, CARD, "*.safetensors", "*.png", "table.csv")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +36,12 @@ class RunConfig:
 
     Args:
         task, preset: names. settings: of the task. device: torch's name. threads: of torch. closed_form: solve instead of train.
+        accumulate: parts in which a batch is done. precision: of matrix products, "float32" or "bf16".
         command: what repeats the run. environment: versions, for comparison only.
-        start: the path of the checkpoint that it began with, and the SHA-256 of start.safetensors; empty for a new model.
+        start: the path of the checkpoint that it began with, and the SHA-256 of start.state; empty for a new model.
+
+    Raises:
+        SsmspecError: a precision that is unknown or that the task has no use for, or less than one part.
     """
 
     task: str
@@ -46,9 +50,21 @@ class RunConfig:
     device: str
     threads: int
     closed_form: bool
+    accumulate: int = 1
+    precision: Precision = "float32"
     command: str
     environment: Mapping[str, Any]
     start: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
+        if self.precision not in self.kind.precisions:
+            raise SsmspecError(
+                f"{self.task} is done in {' or '.join(self.kind.precisions)}, not in {self.precision}; leave --precision out"
+            )
+        if self.accumulate < 1:
+            raise SsmspecError(f"accumulate is {self.accumulate}; expected at least 1")
 
     @property
     def kind(self) -> Task:
@@ -155,7 +171,8 @@ def write_config(path: Path, config: RunConfig) -> None:
     """config.toml."""
     settings = {each.name: getattr(config.settings, each.name) for each in fields(config.settings)}
     head: dict[str, Any] = {"schema": SCHEMA, "task": config.task, "preset": config.preset, "device": config.device}
-    head |= {"threads": config.threads, "closed_form": config.closed_form, "command": config.command}
+    head |= {"threads": config.threads, "closed_form": config.closed_form}
+    head |= {"accumulate": config.accumulate, "precision": config.precision, "command": config.command}
     tables = {"settings": settings, "environment": config.environment} | ({"start": config.start} if config.start else {})
     write(path / CONFIG, toml_text(head, tables))
 
@@ -180,6 +197,8 @@ def read_config(path: Path) -> RunConfig:
             device=str(document["device"]),
             threads=int(document["threads"]),
             closed_form=bool(document["closed_form"]),
+            accumulate=int(document["accumulate"]),
+            precision=document["precision"],
             command=str(document["command"]),
             environment=document["environment"],
             start={key: str(document["start"][key]) for key in ("checkpoint", "sha256")} if "start" in document else {},

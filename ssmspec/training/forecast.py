@@ -68,7 +68,7 @@ class Forecast(SequenceProblem[Examples]):
             lines = described(series, int((self.cuts > 0).sum()), int((self.cuts == 0).sum()))
         else:
             lines = described(series, len(series), 0)
-            lines[0] = lines[0].partition(";")[0] + f"; the last {1 - self.cuts[0] / series.lengths[0]:.0%} of each held out"
+            lines[0] = lines[0].partition(";")[0] + f"; the last {1 - self.cuts[0] / series.lengths[0]:.0%} held out"
         errors = {name: np.sqrt(each.mean()) for name, each in self._errors().items()}
         text = ", ".join(f"{name} {errors[name]:.4g}" for name in BASELINES)
         return [*lines, f"baselines, root mean square error held out in standard deviations of the training part: {text}"]
@@ -176,8 +176,8 @@ def _check_settings(settings: DataSettings) -> None:
         raise SsmspecError(f"pooling is {settings.pooling!r}; forecast answers at every sample; leave pooling at none")
     if not settings.causal:
         raise SsmspecError(
-            "forecast needs a model whose output does not depend on later samples; leave bidirectional out and beta at 0, or choose the "
-            "beta convention causal (in freqbias-block also --set trainable_beta=false)"
+            "forecast needs a model whose output does not depend on later samples; leave bidirectional out, and beta at 0 or of the "
+            "convention causal (in freqbias-block at 0 with --set trainable_beta=false)"
         )
 
 

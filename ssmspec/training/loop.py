@@ -1,102 +1,70 @@
-"""The loop: AdamW and its schedule, what it logs, when it saves, and how it stops."""
+"""The loop: steps until the end or a signal, and what is said and written of them."""
 
-import json
-import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
-from torch import nn
 
-from ssmspec.errors import SsmspecError
 from ssmspec.nn import optimizer_groups
-from ssmspec.training.folder import METRICS, STATE, step_name, write
-from ssmspec.training.state import TrainingState, save_state, write_checkpoint
+from ssmspec.training.processes import SharedError
+from ssmspec.training.record import Record
+from ssmspec.training.state import TrainingState
+from ssmspec.training.step import Stepper
 from ssmspec.training.task import Problem, Settings
 
-BETWEEN = 4  # parts into which checkpoints divide a run
-SAVES = 20  # states in a run, but
-PATIENCE = 60.0  # seconds are the longest time between two
-MOST_LINES = 2000  # of metrics
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))  # Windows has no SIGHUP
 
 Progress = Callable[[int, float, float], None]
 
 
-class Stopped(Exception):  # noqa: N818  (not an error: the run was saved)
-    """A run that a signal ended after it had been saved; `code` is what a shell reports for the signal."""
+class Stopped(SharedError):  # noqa: N818  (not an error: the run was saved)
+    """A run that a signal ended after it had been saved; its exit code is what a shell reports for the signal."""
 
-    def __init__(self, step: int, steps: int, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name} after {step} of {steps} steps, which are saved; --resume goes on")
-        self.code = 128 + number
+    def __init__(self, state: TrainingState, steps: int, number: int, folder: Path) -> None:
+        done = f"stopped by {signal.Signals(number).name} after {state.step} of {steps} steps"
+        super().__init__(f"{done}, which are saved in {folder}; --resume goes on")
+        self.exit_code = 128 + number
 
 
 @dataclass(slots=True)
 class StopRequest:
-    """The first signal that asked for an end, or None."""
+    """The first signal that asked for an end, or 0."""
 
-    number: int | None = None
+    number: int = 0
 
 
 @contextmanager
-def stoppable() -> Iterator[StopRequest]:
-    """Ctrl-C and SIGTERM wait until the step in hand is done and saved; a second one ends at once."""
+def stoppable(*, impatient: bool) -> Iterator[StopRequest]:
+    """Ctrl-C, SIGTERM and SIGHUP wait until the step in hand is done and saved, unless they are ignored anyway.
+
+    Args:
+        impatient: whether a second one ends the process at once. Of several processes torchrun ends those that do not end by themselves.
+    """
     request = StopRequest()
-    before: dict[int, Any] = {}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
 
     def note(number: int, frame: FrameType | None) -> None:
-        request.number = number
-        restore()
+        request.number = request.number or number
+        if impatient:
+            restore()
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    before |= {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, note)
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, note)
     try:
         yield request
     finally:
         restore()
-
-
-@dataclass(slots=True)
-class Metrics:
-    """Lines of metrics.jsonl: written when the state is saved, so that file and state agree."""
-
-    path: Path
-    waiting: list[str] = field(default_factory=list)
-
-    def add(self, **values: float) -> None:
-        self.waiting.append(json.dumps(values))
-
-    def flush(self) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in self.waiting)
-        self.waiting.clear()
-
-    def cut(self, step: int) -> None:
-        """Drops lines of steps after `step`, which will be done again, and a line that a killed writer left unfinished."""
-        write(self.path, "".join(f"{json.dumps(line)}\n" for line in read_metrics(self.path) if line["step"] <= step))
-
-
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl that are whole; none where there is no file."""
-    lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            lines.append(line)
-    return lines
 
 
 def new_state(problem: Problem, settings: Settings) -> TrainingState:
@@ -108,84 +76,30 @@ def new_state(problem: Problem, settings: Settings) -> TrainingState:
     return TrainingState(0, problem.model, optimizer, torch.Generator().manual_seed(settings.seed))
 
 
-def rate_factor(step: int, settings: Settings) -> float:
-    """The factor on all learning rates in a step, counted from 0."""
-    if step < settings.warmup:
-        return step / settings.warmup
-    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    return 1.0 if settings.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * done))
-
-
-def train_step(problem: Problem, state: TrainingState, settings: Settings) -> float:
-    """One step in place; returns its loss.
-
-    Raises:
-        SsmspecError: the loss is not finite; names the step and the layer.
-    """
-    factor = rate_factor(state.step, settings)
-    for group in state.optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * factor
-    loss = problem.loss(problem.draw(state.step, state.generator))
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise SsmspecError(f"the loss is {value} in step {state.step + 1}: {culprit(problem.model)}; start again with a smaller --lr")
-    state.optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    state.optimizer.step()
-    state.step += 1
-    return value
-
-
-def culprit(model: nn.Module) -> str:
-    """Which layer has values that are not finite, in words; the largest values where all are."""
-    sizes = {name: float(parameter.detach().abs().max()) for name, parameter in model.named_parameters()}
-    for name, size in sizes.items():
-        if not math.isfinite(size):
-            layer, _, tensor = name.rpartition(".")
-            return f"layer {layer} has values in {tensor} that are not finite"
-    name = max(sizes, key=lambda each: sizes[each])
-    layer, _, tensor = name.rpartition(".")
-    return f"all parameters are finite; the largest are those of layer {layer}, {tensor} up to {sizes[name]:.3g}"
-
-
-def train(problem: Problem, state: TrainingState, settings: Settings, folder: Path, progress: Progress) -> float:
-    """Does the steps that are left; writes metrics, checkpoints and states into the folder.
+def train(stepper: Stepper, folder: Path, progress: Progress) -> float:
+    """Does the steps that are left; the first process writes metrics, checkpoints and states into the folder.
 
     Returns:
-        Seconds spent on steps.
+        Seconds spent on steps, those of earlier sessions included.
     Raises:
-        SsmspecError: the loss is not finite, or a file cannot be written. Stopped: by a signal, after saving.
+        SsmspecError: the loss is not finite, a file cannot be written, or another process is gone. Stopped: by a signal, after saving.
     """
-    steps, metrics = settings.steps, Metrics(folder / METRICS)
-    metrics.cut(state.step)
-    every, save_every = max(1, steps // MOST_LINES), max(1, steps // SAVES)
-    between = {steps * part // BETWEEN for part in range(BETWEEN)}
-    first, spent, saved = state.step, 0.0, time.monotonic()
-    with stoppable() as request:
-        _checkpoint(problem, state, folder, steps, between)
+    state, steps, team = stepper.state, stepper.settings.steps, stepper.team
+    record = Record(stepper, folder) if team.first else None
+    first, spent = state.step, 0.0
+    with stoppable(impatient=team.alone) as request:
         while state.step < steps:
             start = time.perf_counter()
-            loss = train_step(problem, state, settings)
+            loss, agreed = stepper(request.number)
             spent += time.perf_counter() - start
-            if state.step % every == 0 or state.step == steps:
-                metrics.add(step=state.step, loss=loss, lr=settings.lr * rate_factor(state.step - 1, settings), seconds=spent)
             progress(state.step, loss, spent / (state.step - first))
-            _checkpoint(problem, state, folder, steps, between)
-            if request.number or state.step % save_every == 0 or state.step == steps or time.monotonic() - saved > PATIENCE:
-                metrics.flush()
-                save_state(folder / STATE, state)
-                saved = time.monotonic()
-            if request.number and state.step < steps:
-                raise Stopped(state.step, steps, request.number)
-    return spent
-
-
-def _checkpoint(problem: Problem, state: TrainingState, folder: Path, steps: int, between: set[int]) -> None:
-    if state.step in between:
-        write_checkpoint(folder / step_name(state.step, steps), problem)
-
-
-def checkpoints_of(folder: Path, steps: int) -> Sequence[Path]:
-    """The checkpoints of a finished run in order."""
-    numbers = sorted({0, steps, *(steps * part // BETWEEN for part in range(1, BETWEEN))})
-    return [path for number in numbers if (path := folder / step_name(number, steps)).exists()]
+            stop = request.number if team.alone else agreed
+            last = bool(stop) or state.step == steps
+            if record:
+                record.note(loss, spent, last=last)
+            if stop and state.step < steps:
+                raise Stopped(state, steps, stop, folder)
+    if record is None:
+        return spent
+    record.finish()
+    return record.earlier + spent

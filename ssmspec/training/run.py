@@ -18,8 +18,11 @@ from ssmspec.report.documents import to_json
 from ssmspec.report.training import Measure, RunSummary, run_card, run_document
 from ssmspec.report.training_progress import TrainingProgress
 from ssmspec.training.folder import CARD, FINAL, INITIAL, METRICS, RESULTS, START, STATE, RunConfig, write
-from ssmspec.training.loop import checkpoints_of, new_state, read_metrics, train
+from ssmspec.training.loop import new_state, train
+from ssmspec.training.processes import SharedError, Team, joined, local_device, processes
+from ssmspec.training.record import checkpoints_of, read_metrics
 from ssmspec.training.state import load_state, read_checkpoint, read_start, write_checkpoint
+from ssmspec.training.step import ALONE, Stepper
 from ssmspec.training.task import Outcome, Problem
 
 
@@ -39,6 +42,7 @@ def environment() -> dict[str, Any]:
         "numpy": np.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "processes": processes(),
     }
 
 
@@ -49,7 +53,7 @@ def checked_device(name: str) -> str:
         SsmspecError: it is none, or not here.
     """
     try:
-        torch.zeros(1, device=name)
+        torch.zeros(1, device=local_device(name))
     except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SsmspecError(f"the device {name!r} cannot be used here ({reason[:100]}); choose cpu, or one that torch finds") from error
@@ -76,7 +80,7 @@ def make_problem(config: RunConfig, folder: Path) -> Problem:
     """The problem of a run as it is before the first step, whatever was drawn from torch's generator before."""
     torch.manual_seed(config.settings.seed)
     start = read_start(folder / START, config.start["sha256"]) if config.start else None
-    return config.kind.problem(config.settings, torch.device(config.device), start)
+    return config.kind.problem(config.settings, torch.device(local_device(checked_device(config.device))), start)
 
 
 def run(config: RunConfig, folder: Path, *, pictures: bool = True, note: Callable[[str], None] = lambda text: None) -> FinishedRun:
@@ -87,12 +91,53 @@ def run(config: RunConfig, folder: Path, *, pictures: bool = True, note: Callabl
     Raises:
         SsmspecError: a file that is damaged or cannot be written, or a loss that is not finite. Stopped: by a signal, after saving.
     """
+    with _conditions(config):
+        return _finish(config, *_work(config, folder, ALONE, note), folder, pictures=pictures)
+
+
+def run_together(
+    prepare: Callable[[], RunConfig], folder: Path, *, pictures: bool = True, note: Callable[[str], None] = lambda text: None
+) -> FinishedRun | None:
+    """`run` by all processes that torchrun started, or by this one.
+
+    Args:
+        prepare: makes the folder, in the first process, and returns what is in its config.
+    Returns:
+        None in all processes but the first, also where the run ends for a reason that the first one gives.
+    Raises:
+        SsmspecError: as `run`; or another process is gone, or has another reason to end.
+    """
+    with joined() as team:
+        try:
+            config = team.from_first(prepare)
+            with _conditions(config):
+                problem, seconds = _work(config, folder, team, note)
+        except SharedError:
+            if team.first:
+                raise
+            return None
+    if not team.first:
+        return None
+    with _conditions(config):
+        return _finish(config, problem, seconds, folder, pictures=pictures)
+
+
+@contextmanager
+def _conditions(config: RunConfig) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]), torch_threads(config.threads):
-        problem = make_problem(config, folder)
+        yield
+
+
+def _work(config: RunConfig, folder: Path, team: Team, note: Callable[[str], None]) -> tuple[Problem, float]:
+    problem = make_problem(config, folder)
+    if team.first:
         for line in problem.opening():
             note(line)
-        seconds = _solve(config, problem, folder) if config.closed_form else _train(config, problem, folder)
-        summary = _summary(config, problem, folder, seconds)
+    return problem, _solve(config, problem, folder) if config.closed_form else _train(config, problem, folder, team)
+
+
+def _finish(config: RunConfig, problem: Problem, seconds: float, folder: Path, *, pictures: bool) -> FinishedRun:
+    summary = _summary(config, problem, folder, seconds)
     write(folder / RESULTS, to_json(run_document(summary)) + "\n")
     if pictures:
         names = [path.name for path in _pictures(problem, summary, folder)]
@@ -101,16 +146,17 @@ def run(config: RunConfig, folder: Path, *, pictures: bool = True, note: Callabl
     return FinishedRun(summary, Outcome(config.settings, problem, tuple(summary.measures)))
 
 
-def _train(config: RunConfig, problem: Problem, folder: Path) -> float:
+def _train(config: RunConfig, problem: Problem, folder: Path, team: Team) -> float:
     settings = config.settings
     state = new_state(problem, settings)
-    load_state(folder / STATE, state)
+    load_state(folder / STATE, state, team)
     if state.step > settings.steps:
-        raise SsmspecError(f"{folder / STATE} is of step {state.step}, beyond the {settings.steps} of the run; start anew with --force")
+        raise SharedError(f"{folder / STATE} is of step {state.step}, beyond the {settings.steps} of the run; start anew with --force")
+    stepper = Stepper(problem, state, settings, accumulate=config.accumulate, precision=config.precision, team=team)
+    if not team.first:
+        return train(stepper, folder, lambda done, loss, seconds: None)
     with TrainingProgress(config.task, state.step, settings.steps) as progress:
-        seconds = train(problem, state, settings, folder, progress)
-    write_checkpoint(folder / FINAL, problem)
-    return seconds
+        return train(stepper, folder, progress)
 
 
 def _solve(config: RunConfig, problem: Problem, folder: Path) -> float:

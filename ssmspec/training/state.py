@@ -15,6 +15,7 @@ from ssmspec import __version__
 from ssmspec.errors import SsmspecError
 from ssmspec.provenance import KEY, TRAINED, weight_entry
 from ssmspec.training.folder import write
+from ssmspec.training.processes import SharedError, Team
 from ssmspec.training.task import Problem, State
 
 
@@ -46,16 +47,17 @@ def save_state(path: Path, state: TrainingState) -> None:
     write(path, buffer.getvalue())
 
 
-def load_state(path: Path, state: TrainingState) -> None:
+def load_state(path: Path, state: TrainingState, team: Team) -> None:
     """Puts what `save_state` wrote into a state of the same model and optimizer; without such a file the state stays as it is.
 
     Raises:
-        SsmspecError: the file is damaged, or of another model.
+        SsmspecError: the file cannot be read, is damaged, or of another model.
     """
-    if not path.exists():
+    content = team.from_first(lambda: _read(path))
+    if content is None:
         return
     try:
-        found: Any = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        found: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         state.model.load_state_dict(found["model"])
         state.optimizer.load_state_dict(found["optimizer"])
         state.generator.set_state(found["generator"])
@@ -63,7 +65,16 @@ def load_state(path: Path, state: TrainingState) -> None:
         state.step = int(found["step"])
     except Exception as error:  # bad bytes must never end in a traceback, whatever torch raises for them
         reason = " ".join(str(error).split())[:80]
-        raise SsmspecError(f"{path} is damaged ({reason}); start anew with --force, or in another folder with --out") from error
+        raise SharedError(f"{path} is damaged ({reason}); start anew with --force, or in another folder with --out") from error
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SsmspecError(f"{path}: {error.strerror or error}") from error
 
 
 def write_checkpoint(path: Path, problem: Problem) -> None:

@@ -11,6 +11,7 @@ from ssmspec.errors import SsmspecError
 from ssmspec.report.documents import to_json
 from ssmspec.report.training import SweepRow, sweep_card, sweep_csv, sweep_document
 from ssmspec.training.folder import CARD, CONFIG, RESULTS, RunConfig, new_folder, read_config, read_document, toml_text, write, write_config
+from ssmspec.training.loop import Stopped
 from ssmspec.training.run import FinishedRun, run
 from ssmspec.training.task import Task, changed
 
@@ -117,6 +118,8 @@ def _one(config: RunConfig, place: Path) -> FinishedRun:
         write_config(place, config)
     try:
         return run(config, place, pictures=False)
+    except Stopped:
+        raise
     except SsmspecError as error:
         raise SsmspecError(f"{place.name}: {error}") from error
 

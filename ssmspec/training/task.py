@@ -21,6 +21,9 @@ OWN = "own"  # the initial poles that the task publishes
 
 State = Mapping[str, Tensor]  # tensors of a model, by name
 
+Precision = Literal["float32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = typing.get_args(Precision)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -90,10 +93,13 @@ class Problem(Protocol):
         """With the names of its checkpoint."""
 
     def draw(self, step: int, generator: torch.Generator) -> Any:
-        """The batch of a step, counted from 0."""
+        """The batch of a step, counted from 0: a tensor, or a tuple of tensors, whose first axis counts the examples.
+
+        It depends on step and generator only, so that several processes draw the same.
+        """
 
     def loss(self, batch: Any) -> Tensor:
-        """What is minimized, a scalar."""
+        """What is minimized, a scalar: the mean over the examples of the batch, any number of them."""
 
     def opening(self) -> list[str]:
         """What is worth knowing before the first step, in words."""
@@ -161,7 +167,7 @@ class Task:
         prepare: completes settings before a new run, with what follows from the files that they name.
         adopt: settings for a model with given tensors, of the task's own kind; None for tasks that train around any S4D layers.
         solve: sets the model to the optimum of a closed form; None where there is none.
-        draw_sweep: pictures of a sweep that belong to the task only.
+        draw_sweep: pictures of a sweep that belong to the task only. precisions: those that make a difference.
     """
 
     name: str
@@ -174,6 +180,7 @@ class Task:
     adopt: Callable[[Any, State], Any] | None = None
     solve: Callable[[Any], None] | None = None
     draw_sweep: Callable[[Sequence[Outcome], Path], list[Path]] = lambda outcomes, folder: []
+    precisions: tuple[Precision, ...] = PRECISIONS
 
     def preset(self, name: str) -> Any:
         """Settings by name.

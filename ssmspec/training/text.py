@@ -10,10 +10,7 @@ from ssmspec.training.datasets.writing import draw_reviews
 from ssmspec.training.published import Dataset, PublishedSettings, absolute, problem, require_data
 from ssmspec.training.task import Task
 
-LONGEST, FEWEST = (
-    4096,
-    15,
-)  # characters with the end; occurrences of a character that has a number (state-spaces/s4, src/dataloaders/lra.py)
+LONGEST, FEWEST = 4096, 15  # characters with the end; occurrences of one with a number. Source: state-spaces/s4, src/dataloaders/lra.py
 
 
 def read(settings: PublishedSettings, device: torch.device) -> Dataset:

@@ -26,6 +26,7 @@ class Kind(Enum):
     picture = (".png", ".svg", ".pdf")
     rules = (".toml",)
     provenance = (".ssmspec.json",)
+    lines = (".jsonl",)
 
 
 def refuse_precious(target: Path, kind: Kind) -> None:
@@ -56,6 +57,7 @@ _ARTICLES = {
     Kind.picture: "a picture",
     Kind.rules: "a rules file",
     Kind.provenance: "a sidecar",
+    Kind.lines: "a log",
 }
 
 

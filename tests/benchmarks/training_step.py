@@ -19,7 +19,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from ssmspec.benchmarks.pairs import Timing, time_pairs
 from ssmspec.benchmarks.s4d_step import VandermondeKernel
-from ssmspec.training.loop import new_state, train_step
+from ssmspec.training.loop import new_state
+from ssmspec.training.step import Stepper
 from ssmspec.training.tasks import TASKS
 
 TOLERANCE = 2e-3  # float32: the Vandermonde matrix rounds l a Delta before it takes the exponential
@@ -90,16 +91,12 @@ def sides(task: str, settings: Any) -> tuple[Callable[[], object], Callable[[], 
     """A step of either side, the problem and the naive model; fails where they disagree."""
     torch.manual_seed(0)
     problem = TASKS[task].problem(settings, torch.device("cpu"))
-    state, naive = new_state(problem, settings), NAIVE[task](problem)
-    endless = replace(settings, steps=10**9)
+    ours, naive = Stepper(problem, new_state(problem, settings), replace(settings, steps=10**9)), NAIVE[task](problem)
     batch = problem.draw(0, torch.Generator().manual_seed(1))
     check_agreement(problem, naive, batch)
     trained = [parameter for parameter in naive.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=0)
     generator = torch.Generator().manual_seed(1)
-
-    def ours() -> None:
-        train_step(problem, state, endless)
 
     def peer() -> None:
         loss = naive.loss(problem.draw(0, generator))

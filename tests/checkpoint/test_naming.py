@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssmspec.checkpoint import natural_key, open_checkpoint
+from ssmspec.checkpoint import natural_key, open_checkpoint, plain_name
 
 ONE = torch.ones(1)
 
@@ -10,6 +10,21 @@ ONE = torch.ones(1)
 def test_numbers_in_names_sort_by_value():
     names = ["blocks.10.D", "blocks.2.D", "a", "blocks.2", "blocks.02.D", "", "10", "9", "blocks.1" + "0" * 5000]
     assert sorted(names, key=natural_key) == ["", "9", "10", "a", "blocks.2", "blocks.02.D", "blocks.2.D", "blocks.10.D", names[-1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("module.blocks.0.D", "blocks.0.D"),
+        ("_orig_mod.module.D", "D"),
+        ("module._orig_mod.blocks.0._orig_mod.D", "blocks.0.D"),
+        ("blocks.module.D", "blocks.module.D"),
+        ("module", "module"),
+        ("D", "D"),
+    ],
+)
+def test_plain_name_has_no_wrappers(name: str, plain: str):
+    assert plain_name(name) == plain
 
 
 @pytest.mark.parametrize(

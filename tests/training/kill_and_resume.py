@@ -1,37 +1,65 @@
-"""Runs that are killed again and again: a fork goes on with each and dies by SIGKILL after a delay; at last the run may finish.
+"""Runs that are killed again and again: a fork goes on with each and dies by SIGKILL at a random moment; at last the run may finish.
 
-python kill_and_resume.py DELAY,DELAY,.. FOLDER...: prints how many forks of every folder were killed before they were done.
+python kill_and_resume.py MOST KILLS FOLDER KILLS FOLDER...: a fork does at most MOST steps before it is killed. Prints how many forks of
+every folder were killed, and after how many of the kills metrics and state did not agree.
 """
 
+import gc
 import os
+import random
 import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import torch
+import torch._dynamo  # an optimizer loads it: once for all forks
+
+from ssmspec.report.training_progress import TrainingProgress
 from ssmspec.training.folder import read_config
-from ssmspec.training.run import run
+from ssmspec.training.record import read_metrics
+from ssmspec.training.run import make_problem, run
+
+MOMENT = 0.02  # seconds: longer than a step with its saving takes
 
 
 def main() -> None:
-    delays = [float(text) for text in sys.argv[1].split(",")]
-    for folder in map(Path, sys.argv[2:]):
-        sys.stdout.write(f"{kills(folder, delays)}\n")
+    most, *rest = sys.argv[1:]
+    for kills, folder in zip(map(int, rest[::2]), map(Path, rest[1::2]), strict=True):
+        make_problem(read_config(folder))  # loads what forks then need not
+        chance, killed, disagreements = random.Random(folder.name), 0, 0
+        while killed < kills and attempt(folder, chance, int(most)):
+            killed += 1
+            disagreements += not agree(folder)
+        run(read_config(folder), folder, pictures=False)
+        sys.stdout.write(f"{killed} {disagreements}\n")
 
 
-def kills(folder: Path, delays: list[float]) -> int:
-    """How many forks died; the run is finished afterwards."""
-    config, killed = read_config(folder), 0
-    for delay in delays:
-        child = os.fork()
-        if not child:
-            run(config, folder, pictures=False)
-            os._exit(0)
-        time.sleep(delay)
-        os.kill(child, signal.SIGKILL)
-        killed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    run(config, folder, pictures=False)
-    return killed
+def attempt(folder: Path, chance: random.Random, most: int) -> bool:
+    """Goes on with the run in a fork and kills it; False if it was done before."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        gc.disable()  # it would copy all that has been loaded
+        TrainingProgress.__call__ = lambda self, done, loss, seconds: os.write(writer, b"x")  # type: ignore[assignment, method-assign]
+        run(read_config(folder), folder, pictures=False)
+        os._exit(0)
+    os.close(writer)
+    for _ in range(chance.randint(0, most)):
+        os.read(reader, 1)
+    time.sleep(chance.uniform(0, MOMENT))
+    os.kill(child, signal.SIGKILL)
+    os.close(reader)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def agree(folder: Path) -> bool:
+    """Whether every step up to that of the state has its line, once."""
+    path = folder / "resume.state"
+    found: dict[str, Any] = torch.load(path, weights_only=True) if path.exists() else {"step": 0}
+    steps = [line["step"] for line in read_metrics(folder / "metrics.jsonl") if line["step"] <= found["step"]]
+    return steps == list(range(1, found["step"] + 1))
 
 
 if __name__ == "__main__":

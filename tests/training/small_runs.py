@@ -15,8 +15,9 @@ from ssmspec.grid import FrequencyGrid
 from ssmspec.nn.spectrum import Diagonal
 from ssmspec.statespace import StateSpace
 from ssmspec.statistics import STATISTICS, LayerSpectrum
-from ssmspec.training.loop import new_state, train_step
+from ssmspec.training.loop import new_state
 from ssmspec.training.run import torch_threads
+from ssmspec.training.step import Stepper
 from ssmspec.training.tasks import TASKS
 
 WAVES = TASKS["waves"].preset("small")
@@ -44,9 +45,9 @@ def train(task: str, settings: Any) -> Trained:
     """A run in memory, in one thread."""
     with torch_threads(1):
         problem = problem_of(task, settings)
-        state, before = new_state(problem, settings), bias_slope(problem)
+        step, before = Stepper(problem, new_state(problem, settings), settings), bias_slope(problem)
         for _ in range(settings.steps):
-            train_step(problem, state, settings)
+            step()
         figures = {measure.name: measure.value for measure in problem.measures()}
         return Trained(figures, system_of(problem).poles, (before, bias_slope(problem)))
 

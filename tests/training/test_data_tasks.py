@@ -1,7 +1,6 @@
 """The tasks on a user's own data: what they learn is known beforehand, and so are the baselines, the split and the alignment."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from ssmspec.layers import load_system
 from ssmspec.nn import SequenceModel
 from ssmspec.training import sequences as reading
 from ssmspec.training.folder import RunConfig, new_folder, read_config, write_config
-from ssmspec.training.loop import new_state, train_step
+from ssmspec.training.loop import new_state
 from ssmspec.training.run import environment, run
+from ssmspec.training.step import Stepper
 from ssmspec.training.task import changed
 from ssmspec.training.tasks import TASKS
 
@@ -40,9 +40,9 @@ def problem_of(task: str, **values: Any) -> Any:
 
 def trained(task: str, **values: Any) -> Any:
     problem = problem_of(task, **values)
-    state = new_state(problem, problem.settings)
+    step = Stepper(problem, new_state(problem, problem.settings), problem.settings)
     for _ in range(problem.settings.steps):
-        train_step(problem, state, problem.settings)
+        step()
     return problem
 
 
@@ -68,11 +68,11 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def test_regress_learns_a_linear_functional(tmp_path: Path) -> None:
-    X = noise(300, 64)
-    y = 5 + X @ np.exp(-np.arange(64)[::-1] / 10)
+    X = noise(200, 32)
+    y = 5 + X @ np.exp(-np.arange(32)[::-1] / 8)
     data, target = saved(tmp_path, X=X, y=y)
-    problem = trained("regress", data=data, target=target, pooling="last", steps=150)
-    assert figures(problem)["explained"] > 0.9
+    problem = trained("regress", data=data, target=target, pooling="last", steps=100, batch=16)
+    assert figures(problem)["explained"] > 0.8
     held = y[problem.held_out]
     assert baselines(problem)["error"] == pytest.approx(np.sqrt(np.mean((held - y[problem.training].mean()) ** 2)))
     errors = problem.predictions(problem.held_out)[:, 0] - held
@@ -245,9 +245,6 @@ def test_training_pieces_end_where_the_held_out_part_begins(tmp_path: Path) -> N
     np.testing.assert_allclose(np.diff(batch[..., 0]), 1, atol=1e-3)
     ends = np.round(batch[:, -1, 0]).astype(int)
     assert set(ends) == {*range(8, 40), *range(1008, 1040)}
-    target = np.round(batch[:, 1:, 0])
-    wanted = batch[:, 1:]
-    assert target.shape == wanted.shape[:2]
 
 
 # --- models and checkpoints ---
@@ -325,17 +322,24 @@ def test_config_repeats_the_run_and_changed_data_are_refused(tmp_path: Path) -> 
         run(again, tmp_path / "two", pictures=False)
 
 
-@pytest.mark.parametrize("task", ["regress", "classify", "forecast"])
-def test_a_run_has_pictures_of_what_it_learned(tmp_path: Path, task: str) -> None:
-    data, target = saved(tmp_path, X=noise(20, 24), y=np.arange(20) % 2)
-    more = {} if task == "forecast" else {"target": target}
-    config = started(tmp_path / "run", task, data=data, steps=4, **LITTLE, **more)
+def test_a_run_has_pictures_of_what_it_learned_and_says_its_baseline_first(tmp_path: Path) -> None:
+    data, target = saved(tmp_path, X=noise(20, 24), y=noise(20))
+    config = started(tmp_path / "run", "regress", data=data, target=target, steps=4, **LITTLE)
     lines: list[str] = []
     finished = run(config, tmp_path / "run", note=lines.append)
     assert {"predictions.png", "learning.png", "loss.png"} <= {path.name for path in (tmp_path / "run").iterdir()}
     assert "20 sequences of 24 samples, 1 feature; 16 to train on, 4 held out" in lines[0]
     assert "baseline" in lines[-1]
-    assert finished.summary.measures[0].baseline is not None
+    assert finished.summary.measures[0].baseline == 0
+    assert "| `explained` |" in (tmp_path / "run/README.md").read_text()
+
+
+@pytest.mark.parametrize(("task", "values"), [("classify", {}), ("forecast", {"horizon": 1}), ("forecast", {"horizon": 3})])
+def test_every_task_draws_its_predictions(tmp_path: Path, task: str, values: dict[str, int]) -> None:
+    data, target = saved(tmp_path, X=noise(20, 24), y=np.array(["$", "a long name of a class"])[np.arange(20) % 2])
+    problem = problem_of(task, data=data, **LITTLE, **values, **({"target": target} if task == "classify" else {}))
+    (picture,) = problem.pictures(tmp_path)
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_sweep_draws_the_first_figure_of_every_setting(tmp_path: Path, typed: Any) -> None:
@@ -346,10 +350,3 @@ def test_a_sweep_draws_the_first_figure_of_every_setting(tmp_path: Path, typed: 
     )
     assert done.code == 0, done.err
     assert {"explained.png", "alpha1-beta0-seed0", "alpha2-beta0-seed0"} <= {path.name for path in (tmp_path / "sweep").iterdir()}
-
-
-def test_options_of_the_weight_decay_and_start_are_in_the_config(tmp_path: Path) -> None:
-    data, target = saved(tmp_path, X=noise(20, 24), y=noise(20))
-    config = started(tmp_path / "run", "regress", data=data, target=target, **LITTLE)
-    assert read_config(tmp_path / "run").settings == config.settings
-    assert replace(config.settings, seed=3) != config.settings

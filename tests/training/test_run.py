@@ -1,7 +1,9 @@
 """The run folder: what is in it, how a run stops, goes on and fails."""
 
+import errno
 import json
-import random
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,14 +14,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from small_runs import DENOISE, TINY
+from small_runs import DENOISE, TINY, problem_of
 
 from ssmspec import analyze
 from ssmspec.errors import SsmspecError
 from ssmspec.report.training_progress import TrainingProgress
 from ssmspec.training.folder import RunConfig, new_folder, read_config, write_config
-from ssmspec.training.loop import Stopped, read_metrics
+from ssmspec.training.loop import Stopped, new_state
+from ssmspec.training.record import read_metrics
 from ssmspec.training.run import environment, run
+from ssmspec.training.step import Stepper, culprit
 
 QUICK = replace(TINY, length=64, step=0.09, tones=(1.0, 8.0), steps=60, batch=4)
 
@@ -90,7 +94,21 @@ def test_metrics_have_a_line_per_step(tmp_path: Path) -> None:
     assert lines[-1]["loss"] < lines[0]["loss"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_schedule_is_the_cosine_of_torch_for_all_rates() -> None:
+    settings = replace(QUICK, steps=9)
+    problem = problem_of("waves", settings)
+    step = Stepper(problem, new_state(problem, settings), settings)
+    peer = torch.optim.SGD([{"params": [torch.zeros(1)], "lr": group["lr"]} for group in step.state.optimizer.param_groups])
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(peer, settings.steps)
+    for _ in range(settings.steps):
+        step()
+        assert [group["lr"] for group in step.state.optimizer.param_groups] == pytest.approx(schedule.get_last_lr())
+        peer.step()
+        schedule.step()
+    assert len(schedule.get_last_lr()) == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
     finished(tmp_path / "whole")
     made = started(tmp_path / "run")
@@ -102,9 +120,11 @@ def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(tmp_path: Path, monkeypa
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
         patch.setattr(TrainingProgress, "__call__", interrupt)
-        with pytest.raises(Stopped, match=rf"stopped by {number.name} after 37 of 60 steps, which are saved; --resume goes on") as stop:
+        with pytest.raises(
+            Stopped, match=rf"stopped by {number.name} after 37 of 60 steps, which are saved in \S+; --resume goes on"
+        ) as stop:
             run(made, tmp_path / "run", pictures=False)
-    assert stop.value.code == 128 + number
+    assert stop.value.exit_code == 128 + number
     assert signal.getsignal(number) is before
     assert not (tmp_path / "run/final.safetensors").exists()
     assert len(read_metrics(tmp_path / "run/metrics.jsonl")) == 37
@@ -113,26 +133,79 @@ def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(tmp_path: Path, monkeypa
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_a_signal_that_is_ignored_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As SIGHUP is under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr(TrainingProgress, "__call__", lambda self, done, loss, seconds: signal.raise_signal(signal.SIGHUP))
+        finished(tmp_path / "run", replace(QUICK, steps=3))
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice(self: Stepper, stop: int = 0) -> tuple[float, int]:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError
+
+    monkeypatch.setattr(Stepper, "__call__", twice)
+    with pytest.raises(KeyboardInterrupt):
+        finished(tmp_path / "run")
+
+
 def losses(folder: Path) -> list[tuple[float, float]]:
     return [(line["step"], line["loss"]) for line in read_metrics(folder / "metrics.jsonl")]
 
 
-def test_runs_that_are_killed_at_random_steps_end_as_if_they_had_not(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_runs_that_are_killed_fifty_times_end_as_if_they_had_not(tmp_path: Path) -> None:
     settings = {"waves": replace(QUICK, steps=400), "denoise": replace(DENOISE, rows=16, columns=8, modes=3, crops=9, steps=400)}
     for task, each in settings.items():
         finished(tmp_path / f"{task}-whole", each, task=task)
         started(tmp_path / task, each, task=task)
-    delays = [f"{random.Random(attempt).uniform(0.05, 0.4):.3f}" for attempt in range(5)]
     script = str(Path(__file__).with_name("kill_and_resume.py"))
-    command = [sys.executable, script, ",".join(delays), *(str(tmp_path / task) for task in settings)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert min(map(int, done.stdout.split())) >= 1
+    command = [sys.executable, script, "30", "50", str(tmp_path / "waves"), "10", str(tmp_path / "denoise")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "50 0\n10 0\n"
     for task in settings:
         one, other = tmp_path / task, tmp_path / f"{task}-whole"
-        assert (one / "final.safetensors").read_bytes() == (other / "final.safetensors").read_bytes()
+        for name in ("final.safetensors", "step-200.safetensors", "initial.safetensors"):
+            assert (one / name).read_bytes() == (other / name).read_bytes()
         assert losses(one) == losses(other)
         assert not [path.name for path in one.iterdir() if path.name.endswith(".partial")]
+
+
+@pytest.mark.parametrize("which", [1, 3, 8, 15, 17])
+def test_a_disk_that_is_full_leaves_the_last_state_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: int) -> None:
+    """At any time that something is to be on the disk: metrics, checkpoints, states, and the names of the files."""
+    little = replace(QUICK, steps=4)
+    finished(tmp_path / "whole", little)
+    made, calls, sync = started(tmp_path / "run", little), 0, os.fsync
+
+    def full(handle: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls >= which:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(SsmspecError) as failure:
+            run(made, tmp_path / "run", pictures=False)
+    state = tmp_path / "run/resume.state"
+    done = torch.load(state, weights_only=True)["step"] if state.exists() else 0
+    assert re.match(r"cannot write \S+/run/(metrics\.jsonl|\S+\.safetensors|resume\.state): No space left on device", str(failure.value))
+    if which > 4:
+        kept = re.search(r"; (\d) of 4 steps are saved, --resume goes on from there|; no step was saved", str(failure.value))
+        assert kept is not None
+        assert int(kept[1] or 0) in (done, done - 1)
+    run(made, tmp_path / "run", pictures=False)
+    assert (tmp_path / "run/final.safetensors").read_bytes() == (tmp_path / "whole/final.safetensors").read_bytes()
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_layer(tmp_path: Path) -> None:
@@ -141,10 +214,6 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_layer(tmp_path: Path) 
 
 
 def test_a_layer_with_values_that_are_not_finite_is_named() -> None:
-    from small_runs import problem_of
-
-    from ssmspec.training.loop import culprit
-
     model = problem_of("waves", QUICK).model
     with torch.no_grad():
         model.layer.kernel.A_imag[0, 0] = float("nan")
@@ -181,6 +250,8 @@ def test_a_state_of_another_model_is_an_error(tmp_path: Path) -> None:
         (lambda text: text.replace("alpha = 1.0", "alpha = nan"), "alpha is nan"),
         (lambda text: text.replace("ssmspec.run/1", "other/1"), "is of schema 'other/1', expected ssmspec.run/1"),
         (lambda text: text.replace("threads = 1\n", ""), "'threads' is missing"),
+        (lambda text: text.replace('"float32"', '"float8"'), "precision 'float8' is unknown; choose one of float32, bf16"),
+        (lambda text: text.replace("accumulate = 1", "accumulate = 0"), "accumulate is 0; expected at least 1"),
     ],
 )
 def test_a_damaged_config_is_an_error(tmp_path: Path, change, reason: str) -> None:
@@ -189,6 +260,17 @@ def test_a_damaged_config_is_an_error(tmp_path: Path, change, reason: str) -> No
     file.write_text(change(file.read_text()))
     with pytest.raises(SsmspecError, match=reason):
         read_config(tmp_path / "run")
+
+
+def test_a_device_that_is_not_here_any_more_is_an_error(tmp_path: Path) -> None:
+    made = started(tmp_path / "run", device="abacus")
+    with pytest.raises(SsmspecError, match="the device 'abacus' cannot be used here"):
+        run(made, tmp_path / "run", pictures=False)
+
+
+def test_out_of_memory_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SsmspecError, match="out of memory in step 1; do a batch in more parts with --accumulate, or take a smaller one"):
+        finished(tmp_path / "run", replace(QUICK, batch=10**15))
 
 
 def test_beta_is_in_the_metadata_and_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import signal
 from pathlib import Path
 
 import pytest
 from typing_commands import Type
 
-from ssmspec.training.folder import RunConfig, write_config
+from ssmspec.report.training_progress import TrainingProgress
+from ssmspec.training.folder import RunConfig, read_config, write_config
 from ssmspec.training.tasks import TASKS
 
 LITTLE = ["--steps", 12, "--set", "length=64", "--set", "step=0.09", "--set", "tones=[1, 8]", "--set", "batch=4"]
@@ -79,6 +81,40 @@ def test_force_replaces_a_run_and_nothing_else(typed: Type, tmp_path: Path) -> N
     assert "seed = 3" in (tmp_path / "run/config.toml").read_text()
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_is_stopped_says_so_in_one_line(typed: Type, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int) -> None:
+    monkeypatch.setattr(TrainingProgress, "__call__", lambda self, done, loss, seconds: signal.raise_signal(number) if done == 5 else None)
+    for folder, out, more in (("run", "run", []), ("sweep/alpha1-beta0-seed0", "sweep", ["--sweep", "alpha=1"])):
+        done = typed("train", "waves", *LITTLE, "--out", out, *more)
+        line = f"ssmspec: stopped by {number.name} after 5 of 12 steps, which are saved in {folder}; --resume goes on"
+        assert (done.code, done.out, done.err.splitlines()[-1]) == (code, "", line)
+        assert len(done.err.splitlines()) == 1 + bool(more)
+
+
+def test_parts_and_precision_are_in_the_config(typed: Type, tmp_path: Path) -> None:
+    assert typed("train", "waves", *LITTLE, "--accumulate", 3, "--precision", "bf16", "--out", "run").code == 0
+    found = read_config(tmp_path / "run")
+    assert (found.accumulate, found.precision, found.environment["processes"]) == (3, "bf16", 1)
+    file = tmp_path / "run/config.toml"
+    file.write_text(file.read_text().replace("processes = 1", "processes = 2"))
+    again = typed("train", "waves", "--resume", "--accumulate", 3, "--out", "run")
+    assert again.code == 0
+    assert "the run was started under other conditions and may differ in its last bits: processes 2 -> 1" in again.err
+    for option, value, before in (("--accumulate", "2", "3"), ("--precision", "float32", "bf16"), ("--threads", "2", "1")):
+        done = typed("train", "waves", "--resume", option, value, "--out", "run")
+        assert done.code == 2
+        assert f"run holds a run with {option[2:]} {before}, not {value}; leave it out" in done.err
+
+
+def test_what_is_for_one_process_is_refused_under_torchrun(typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for arguments in (["denoise", "--closed-form"], ["waves", "--sweep", "alpha=1"]):
+        done = typed("train", *arguments)
+        assert done.code == 2
+        assert done.err == f"ssmspec: {arguments[1]} is the work of one process; start it without torchrun\n"
+    assert "cannot reach the other processes (" in typed("train", "waves").err
+
+
 ERRORS = {
     "task": (["sums"], "task 'sums' is unknown; choose one of waves, denoise, regress, classify, forecast"),
     "preset": (["waves", "--preset", "huge"], "preset of waves 'huge' is unknown; choose one of small, paper"),
@@ -103,6 +139,7 @@ ERRORS = {
     "sweep values": (["waves", "--sweep", "alpha="], "'' is no number"),
     "seeds": (["waves", "--seeds", "3"], "--seeds belongs to --sweep"),
     "closed form": (["waves", "--closed-form"], "waves has no closed form"),
+    "precision": (["denoise", "--precision", "bf16"], "denoise is done in float32, not in bf16; leave --precision out"),
     "both": (["waves", "--resume", "--force"], "give one of them"),
     "resume nothing": (["waves", "--resume", "--out", "nowhere"], "nowhere holds no run to resume"),
     "file": (["waves", "--out", "file.txt"], "file.txt is a file; name a folder"),

@@ -11,7 +11,7 @@ import pytest
 from ssmspec.report.figures.style import save
 from ssmspec.report.figures.training import bars_figure, grid_figure, loss_figure, spectra_figure, sweep_figure
 from ssmspec.report.training_progress import TrainingProgress
-from ssmspec.training.loop import Metrics, read_metrics
+from ssmspec.training.record import Metrics, read_metrics
 
 
 def test_a_sweep_over_all_pairs_has_a_panel_per_name_with_alpha_up(tmp_path: Path) -> None:
@@ -71,6 +71,16 @@ def test_progress_shows_steps_loss_and_times_on_a_terminal_only(monkeypatch: pyt
         progress(10, 0.125, 0.002)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
     assert all((part in text) == shown for part in ("waves", "10/10", "loss 0.125", "2 ms/step", "0:00:00"))
+
+
+def test_progress_says_how_much_time_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    for name, value in {"TERM": "xterm", "COLUMNS": "120"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stderr", stream)
+    with TrainingProgress("waves", 100, 300) as progress:
+        progress(200, 0.5, 2.5)
+    assert "200/300 loss 0.5 2500 ms/step 0:04:10 left" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
 
 
 def test_lines_of_steps_that_will_be_done_again_and_broken_ones_are_cut(tmp_path: Path) -> None:

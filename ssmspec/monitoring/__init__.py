@@ -1,0 +1,5 @@
+"""Watching the frequency bias of a model while it trains: in any loop, in Lightning, in the Trainer of transformers."""
+
+from ssmspec.monitoring.monitor import SpectralMonitor
+
+__all__ = ["SpectralMonitor"]

@@ -1,0 +1,145 @@
+"""The layers of a live model, and what statistics say of them at one step: `ssmspec.analysis` without a file."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from ssmspec.analysis import AnalysisOptions, analyze_layer, pairs_of
+from ssmspec.backends import CauchySum, choose_backend, load_backend
+from ssmspec.errors import LayerError, SsmspecError
+from ssmspec.families import Detection
+from ssmspec.grid import FrequencyGrid
+from ssmspec.layers import ReadLayer, find_layers, select_layers, try_layers
+from ssmspec.monitoring.live import LiveModel
+from ssmspec.provenance import Attached
+from ssmspec.reading import one_line
+from ssmspec.sobolev import Sobolev
+from ssmspec.statespace import StateSpace
+from ssmspec.statistics import STATISTICS, LayerAnalysis, Measurement, Skipped, unavailable
+
+MEASUREMENTS = 20  # in a run, at least: an engine that must be compiled first pays off where it does for so many
+REHEARSAL = 16  # points of the grid on which everything is done once, so that nothing is imported or compiled in a timed measurement
+
+Weights = Callable[[], Mapping[str, Sobolev]]
+OWN_BETA = "beta is that of the module"
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A layer as it was found: its first copy, and what is said of it where it has no numbers."""
+
+    sample: StateSpace
+    blank: LayerAnalysis
+
+
+class Probe:
+    """The layers of a model that were chosen, found once, and read and measured as often as wanted.
+
+    Args:
+        model: see `LiveModel`.
+        options: as for `analyze`.
+        statistics: names of `STATISTICS`.
+        weights: beta of layers whose tensors do not hold it, by name; those of `ssmspec.nn.S4D` are known.
+
+    Raises:
+        SsmspecError: as `analyze`, but for layers with numbers that cannot be trusted; LayerError also for sharded models.
+    """
+
+    def __init__(self, model: nn.Module, options: AnalysisOptions, statistics: Sequence[str], weights: Weights | None) -> None:
+        self.source = LiveModel(model, options.read.config)
+        self.options, self.statistics, self._weights = options, tuple(statistics), weights
+        self.grid = FrequencyGrid.default(options.points)
+        if options.backend:
+            load_backend(options.backend)
+        with self.source.snapshot():
+            self._detection = find_layers(self.source, options.family, options.read)
+            self._originals = self.source.originals(self._detection.layers)
+            found, self.skipped, problems = self._read()
+        if not found:
+            raise LayerError(f"{self.source.path}: {problems[0]}")
+        systems = [system for layer in found for system in layer.systems]
+        chosen = select_layers(systems, options.layers, self.source)
+        self.backend = options.backend or choose_backend(MEASUREMENTS * sum(pairs_of(system, options.points) for system in chosen))
+        self.layers = [self._layer(system, next(i for i, each in enumerate(systems) if each is system)) for system in chosen]
+        kept = [layer.tensors for layer in found if any(system is each for system in layer.systems for each in chosen)]
+        self._detection, self._originals = Detection(tuple(kept), ()), [layer.name for layer in kept]
+
+    def _layer(self, system: StateSpace, index: int) -> _Layer:
+        arrays = {name: getattr(system, name)[:1].copy() for name in ("poles", "B", "C", "D", "step")}
+        sample = replace(system.copy_slice(0, 1), **arrays)  # a view would keep the whole layer in memory
+        nothing = replace(sample, poles=np.full_like(sample.poles, np.nan))
+        blank = analyze_layer(nothing, self.grid, load_backend("reference"), chosen=self.statistics)
+        return _Layer(sample, replace(blank, index=index, copies=system.copies))
+
+    def rehearse(self) -> list[LayerAnalysis]:
+        """Everything once, for one copy of every layer and few points, so that imports and compilation are done."""
+        engine, grid = load_backend(self.backend), FrequencyGrid.default(REHEARSAL)
+        return [self._analyze(layer, layer.sample, grid, engine) for layer in self.layers]
+
+    def settle(self) -> None:
+        """Waits for work that devices have not done yet, so that it is not taken for time of measuring."""
+        accelerator = torch.accelerator.current_accelerator()
+        for device in {parameter.device for parameter in self.source.model.parameters()}:
+            if accelerator is not None and device.type == accelerator.type:
+                torch.accelerator.synchronize(device)
+
+    def measure(self, step: int) -> Measurement:
+        """The statistics of every layer as it is now; a layer without trustworthy numbers has none, and the reason."""
+        engine = load_backend(self.backend)
+        with self.source.snapshot():
+            found, skipped, _ = self._read()
+        systems = {system.name: system for layer in found for system in layer.systems}
+        reasons = {item.name: item.reason for item in skipped}
+        layers = []
+        for layer in self.layers:
+            name = layer.sample.name
+            if name in systems:
+                layers.append(self._analyze(layer, systems[name], self.grid, engine))
+            else:
+                layers.append(_withheld(layer.blank, reasons.get(name) or reasons.get(name.rsplit(":", 1)[0]) or "the layer is gone"))
+        return Measurement(
+            step=step,
+            backend=self.backend,
+            grid=self.grid,
+            with_skip=self.options.with_skip,
+            layers=tuple(layers),
+            skipped=tuple(self.skipped),
+        )
+
+    def _read(self) -> tuple[list[ReadLayer], list[Skipped], list[LayerError]]:
+        """The layers as they are now; what was left out, and why, where it contradicts its family."""
+        found, skipped, problems = try_layers(self.source, self._detection, self.options.read, Attached({}), self._originals)
+        weights = {**self.source.weights(self.options.read.length), **(self._weights() if self._weights else {})}
+        weighted = [replace(layer, systems=tuple(_weighted(system, weights) for system in layer.systems)) for layer in found]
+        return weighted, skipped, problems
+
+    def _analyze(self, layer: _Layer, system: StateSpace, grid: FrequencyGrid, engine: CauchySum) -> LayerAnalysis:
+        try:
+            found = analyze_layer(system, grid, engine, with_skip=self.options.with_skip, chosen=self.statistics)
+        except Exception as error:  # whatever the numbers of a run that diverges provoke, the run goes on
+            return _withheld(layer.blank, one_line(f"{type(error).__name__}: {error}", 200))
+        return replace(found, index=layer.blank.index)
+
+
+def _weighted(system: StateSpace, weights: Mapping[str, Sobolev]) -> StateSpace:
+    if system.name not in weights:
+        return system
+    return replace(system, sobolev=weights[system.name], assumptions=(*system.assumptions, OWN_BETA))
+
+
+def _withheld(layer: LayerAnalysis, reason: str) -> LayerAnalysis:
+    return replace(layer, problem=reason, statistics={name: unavailable(value.unit, reason) for name, value in layer.statistics.items()})
+
+
+def check_statistics(names: Sequence[str]) -> None:
+    """Refuse names of no statistic.
+
+    Raises:
+        SsmspecError: the first of them.
+    """
+    for name in names:
+        if name not in STATISTICS:
+            raise SsmspecError(f"the statistic {name!r} is unknown; choose some of {', '.join(STATISTICS)}")

@@ -1,0 +1,9 @@
+"""SpectralMonitor as a callback of Lightning, for `import pytorch_lightning`; its classes are not those of `lightning`."""
+
+from pytorch_lightning import Callback
+
+from ssmspec.monitoring.lightning_hooks import LightningHooks
+
+
+class LightningMonitor(LightningHooks, Callback):
+    """`Trainer(callbacks=[LightningMonitor("bias.jsonl", every=100)])`; arguments as for `LightningHooks`."""

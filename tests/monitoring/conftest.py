@@ -1,0 +1,12 @@
+from collections.abc import Iterator
+
+import pytest
+
+from ssmspec.training.run import torch_threads
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """These models are too small for more."""
+    with torch_threads(1):
+        yield

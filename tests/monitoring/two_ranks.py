@@ -1,0 +1,37 @@
+"""One of two processes that train a model together; started by test_distributed.py with the rank, a file for both, and a folder."""
+
+import sys
+from pathlib import Path
+
+import torch
+from nets import loss_of, net
+from torch import distributed, nn
+
+from ssmspec import SpectralMonitor
+
+STEPS = 4
+
+
+def main(rank: int, store: str, folder: Path) -> None:
+    """Trains on data of the rank's own, and saves rank 0's model."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    model = nn.parallel.DistributedDataParallel(net(dropout=0.0))
+    monitor = SpectralMonitor(model, folder / "bias.jsonl", every=2, images=0, budget=None, strict=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    torch.manual_seed(rank)
+    found = [monitor(0)]
+    for step in range(1, STEPS + 1):
+        loss = loss_of(model, torch.randn(2, 32, 1))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found.append(monitor(step))
+    (folder / f"rank{rank}.txt").write_text(str([None if each is None else each.step for each in found]), encoding="utf-8")
+    if rank == 0:
+        torch.save(model.state_dict(), folder / "model.pt")
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
