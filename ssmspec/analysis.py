@@ -8,7 +8,7 @@ import numpy as np
 
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.checkpoint import open_checkpoint
-from ssmspec.errors import LayerError
+from ssmspec.errors import LayerError, about
 from ssmspec.families import ReadOptions
 from ssmspec.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
 from ssmspec.layers import find_layers, read_systems, select_layers
@@ -72,10 +72,11 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
     backend = options.backend or choose_backend(sum(pairs_of(system, options.points) for system in systems))
     engine = load_backend(backend)
     layers = []
-    for done, system in enumerate(systems):
-        if progress:
-            progress(system.name, done, len(systems))
-        layers.append(replace(analyze_layer(system, grid, engine, with_skip=options.with_skip), index=places[id(system)]))
+    with about(checkpoint.path):
+        for done, system in enumerate(systems):
+            if progress:
+                progress(system.name, done, len(systems))
+            layers.append(replace(analyze_layer(system, grid, engine, with_skip=options.with_skip), index=places[id(system)]))
     if all(layer.problem for layer in layers):
         raise LayerError(f"{checkpoint.path}: no layer is usable; {layers[0].name}: {layers[0].problem}")
     return CheckpointAnalysis(
@@ -166,11 +167,11 @@ def _largest(values: FloatArray) -> float | None:
 def _statistics(spectrum: LayerSpectrum, chosen: Collection[str]) -> tuple[dict[str, Summary], dict[str, FloatArray], dict[str, str]]:
     """Summaries and values (K,) by name, and a line for every statistic that only some copies have."""
     summaries, everything, gaps = {}, {}, {}
-    alive = spectrum.magnitude.max(axis=1) != 0
+    alive = spectrum.unit_magnitude.max(axis=1) != 0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for name in chosen:
             statistic = STATISTICS[name]
-            values = statistic.function(spectrum)
+            values = statistic.of(spectrum)
             summaries[name], everything[name] = summarize(values, statistic.unit), values.values
             missing = int((~np.isfinite(values.values) & alive).sum())
             if 0 < missing < len(alive) and not values.by_definition:
@@ -179,16 +180,17 @@ def _statistics(spectrum: LayerSpectrum, chosen: Collection[str]) -> tuple[dict[
 
 
 def _curve(spectrum: LayerSpectrum) -> Curve:
-    alive = spectrum.magnitude[(spectrum.magnitude > 0).any(axis=1)]
-    if len(spectrum.magnitude) == 1 or not len(alive):
-        return Curve(spectrum.magnitude[0], None, None)
+    magnitude = spectrum.magnitude
+    alive = magnitude[(magnitude > 0).any(axis=1)]
+    if len(magnitude) == 1 or not len(alive):
+        return Curve(magnitude[0], None, None)
     p5, median, p95 = np.percentile(alive, [5, 50, 95], axis=0)
     return Curve(median, p5, p95)
 
 
 def _observations(spectrum: LayerSpectrum) -> tuple[str, ...]:
     notes = []
-    dead = int((spectrum.magnitude.max(axis=1) == 0).sum())
+    dead = int((spectrum.unit_magnitude.max(axis=1) == 0).sum())
     if dead:
         notes.append(f"{dead} of {spectrum.system.copies} copies have no response (zero residues) and are left out of medians and ranges")
     if spectrum.system.rank:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import numpy as np
+
 from ssmspec.analysis import AnalysisOptions, Progress, analyze_layer, pairs_of
 from ssmspec.backends import choose_backend, load_backend
 from ssmspec.checking.facts import LayerFacts
@@ -111,7 +113,8 @@ def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Thresho
             left_out.append(rule.id)
             continue
         applied.append(rule.id)
-        message = rule.function(facts)
+        with np.errstate(all="ignore"):  # as in `analyze_layer`
+            message = rule.function(facts)
         if message:
             findings.append(Finding(rule.id, rule.severity, name, message))
     for threshold in thresholds:

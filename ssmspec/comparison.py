@@ -6,7 +6,7 @@ from pathlib import Path
 from ssmspec.analysis import AnalysisOptions, Progress, analyze, analyze_layer, pairs_of
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.checkpoint import natural_key, open_checkpoint, plain_name
-from ssmspec.errors import LayerError, SsmspecError
+from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.grid import FrequencyGrid
 from ssmspec.layers import find_layers, read_systems, select_layers
 from ssmspec.statespace import StateSpace, untrustworthy
@@ -58,10 +58,11 @@ def compare_systems(
     backend = options.backend or choose_backend(sum(pairs_of(system, options.points) for pair in pairs for system in pair))
     engine, grid = load_backend(backend), FrequencyGrid.default(options.points)
     layers = []
-    for done, (a, b) in enumerate(pairs):
-        if progress:
-            progress(a.name, done, len(pairs))
-        layers.append(_compare_layers(a, b, grid, engine, with_skip=options.with_skip))
+    with about(f"{before_path} and {after_path}"):
+        for done, (a, b) in enumerate(pairs):
+            if progress:
+                progress(a.name, done, len(pairs))
+            layers.append(_compare_layers(a, b, grid, engine, with_skip=options.with_skip))
     matched = ({a.name for a, _ in pairs}, {b.name for _, b in pairs})
     return CheckpointComparison(
         before=str(before_path),

@@ -1,5 +1,8 @@
 """Every error that ssmspec raises on purpose; the command line turns each into one line and an exit code."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 INTERRUPTED = 130  # what a shell reports for a program stopped by Ctrl-C
 
 
@@ -25,3 +28,18 @@ class NoLayerError(SsmspecError):
 
 class BackendError(SsmspecError):
     """A named engine that does not exist or cannot run here."""
+
+
+@contextmanager
+def about(path: object) -> Iterator[None]:
+    """Gives what is wrong with a layer the name of its file in front, where the text does not have it.
+
+    Raises:
+        LayerError: the one of the block.
+    """
+    try:
+        yield
+    except LayerError as error:
+        if str(path) in str(error):
+            raise
+        raise LayerError(f"{path}: {error}") from error

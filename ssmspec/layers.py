@@ -111,7 +111,8 @@ def try_layers(
                 layers[original] = replace(layers[original], twins=(*layers[original].twins, layer))
             continue
         try:
-            systems = families[layer.family].read(layer, options)
+            with np.errstate(all="ignore"):  # what overflows or is not finite is for `untrustworthy` to say
+                systems = families[layer.family].read(layer, options)
             layers[layer.name] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
         except LayerError as error:
             problems.append(error)

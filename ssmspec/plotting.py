@@ -9,7 +9,7 @@ from ssmspec.analysis import AnalysisOptions
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.comparison import compare
-from ssmspec.errors import LayerError, SsmspecError
+from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.families import ReadOptions
 from ssmspec.grid import DEFAULT_POINTS, FrequencyGrid
 from ssmspec.layers import find_layers, read_systems, select_layers
@@ -106,7 +106,7 @@ def plot(
     pairs = sum(2.0 * s.copies * s.modes * min(s.inputs * s.outputs, 4 * s.modes) * options.points for s in systems)
     engine = load_backend(options.backend or choose_backend(pairs))
     spectra = SpectraInTurn(systems, FrequencyGrid.default(options.points), engine, options.with_skip, progress)
-    with styled():
+    with styled(), about(path):
         save(draw(spectra, axis, path.name or path.resolve().name), output)
     return output, notes
 

@@ -6,7 +6,6 @@ file that was trained further under the same name.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ssmspec.checkpoint import Checkpoint, Described
+from ssmspec.checkpoint.json_text import parse_json
 from ssmspec.errors import LayerError
 from ssmspec.sobolev import Sobolev
 
@@ -50,7 +50,7 @@ class Attached:
             if not np.isfinite(beta).all():
                 raise ValueError("beta is not finite")
             return Sobolev(beta, entry["convention"], entry.get("theta_ref"), entry.get("length"))
-        except (KeyError, TypeError, ValueError, LayerError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, LayerError) as error:
             raise LayerError(
                 f"layer {layer}: the beta weight in {self.place} cannot be used ({error}); remove it or write it again"
             ) from error
@@ -80,8 +80,8 @@ def read_sidecar(checkpoint: Path) -> dict[str, Any] | None:
     try:
         if not path.is_file() or path.stat().st_size > MOST_BYTES:
             return None
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        found = parse_json(path.read_bytes())
+    except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -110,8 +110,8 @@ def metadata_entry(checkpoint: Described) -> dict[str, Any] | None:
     metadata = checkpoint.config.get("__metadata__")
     text = metadata.get(KEY) if isinstance(metadata, dict) else None
     try:
-        found = json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
+        found = parse_json(text.encode()) if isinstance(text, str) else None
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
 

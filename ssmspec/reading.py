@@ -1,5 +1,6 @@
 """Small files that a user names in options, arrays of numbers and TOML: read without waiting, guessing or running anything."""
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import SsmspecError
+
+LARGEST_TOML = 1 << 20  # bytes; more is another file given by mistake
+MOST_DOTS = 500  # in a line: for a key of thousands of parts the time of tomllib grows with their square
 
 
 def exists(path: Path) -> bool:
@@ -68,6 +72,41 @@ def numpy_reason(error: BaseException) -> str:
     if "pickle" in text.lower():
         return "not a NumPy file of numbers (Python objects are not read)"
     return text or type(error).__name__
+
+
+def read_toml(path: Path, advice: str = "") -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Args:
+        advice: what to do where it cannot be read.
+    Raises:
+        SsmspecError: as `parse_toml`; no file that can be read, too long, or no text in UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST_TOML + 1)
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise SsmspecError(f"{path}: is no text in UTF-8 (byte {error.start}); expected a TOML file") from error
+    except (OSError, ValueError) as error:
+        raise SsmspecError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}{advice}") from error
+    if len(data) > LARGEST_TOML:
+        raise SsmspecError(f"{path}: has more than {LARGEST_TOML} bytes; expected a TOML file of a few lines")
+    return parse_toml(text, str(path))
+
+
+def parse_toml(text: str, source: str) -> dict[str, Any]:
+    """The content of a TOML text; `source` names it in messages.
+
+    Raises:
+        SsmspecError: no TOML, or what would take tomllib minutes.
+    """
+    if any(line.count(".") > MOST_DOTS for line in text.splitlines()):
+        raise SsmspecError(f"{source}: has a line with more than {MOST_DOTS} dots; expected keys of a few words")
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SsmspecError(f"{source}: is no valid TOML: {one_line(str(error)) or 'nested too deeply'}") from error
 
 
 def known_keys(table: Mapping[str, Any], known: Sequence[str], where: str, what: str = "key") -> None:

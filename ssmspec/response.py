@@ -18,6 +18,7 @@ from ssmspec.statespace import (
     discrete_poles,
     discrete_residues,
     homogeneous_scale,
+    log_poles,
 )
 
 # Complex numbers held at once where a result would otherwise be materialized whole: 64 MB.
@@ -260,9 +261,9 @@ def _modal_powers(system: StateSpace, length: int) -> FloatArray:
 
 
 def _powers(system: StateSpace, exponents: npt.NDArray[np.integer]) -> ComplexArray:
-    """z^l (K, N, len) without losing digits of the argument: exp(a Delta l) where the exponent is known."""
+    """z^l (K, N, len) without losing digits of the argument: exp(l log z) where the exponent is known."""
     if system.discretization in ("zoh", "euler"):
-        return np.exp((system.poles * system.step)[:, :, None] * exponents)
+        return np.exp(log_poles(system)[:, :, None] * exponents)
     return discrete_poles(system)[:, :, None] ** exponents
 
 

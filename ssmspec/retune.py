@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,15 @@ import numpy as np
 from ssmspec import __version__
 from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.checkpoint.folders import is_index
-from ssmspec.checkpoint.write import check_target, write_changed
+from ssmspec.checkpoint.write import find_destination, write_changed
 from ssmspec.comparison import SUFFIXES
-from ssmspec.errors import LayerError, SsmspecError
+from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.families import ReadOptions, known_families
 from ssmspec.families.rewrite import changed_values, systems_as_stored
-from ssmspec.layers import ReadLayer, find_layers, layer_digest, read_layers, select_layers
+from ssmspec.layers import SHARED, ReadLayer, find_layers, layer_digest, read_layers, select_layers
 from ssmspec.provenance import KEY, TRAINED, input_digests, metadata_entry, sidecar_path, trained_entry, weight_entry, written_by_ssmspec
 from ssmspec.sobolev import Sobolev
-from ssmspec.statespace import StateSpace, untrustworthy
+from ssmspec.statespace import StateSpace, beyond_nyquist, untrustworthy
 from ssmspec.tuning.matching import Match
 from ssmspec.tuning.recipe import Recipe, apply
 from ssmspec.tuning.reinitialization import Place
@@ -74,7 +75,7 @@ class RetunePlan:
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether every layer is as it was, because a fit was declined."""
+        """Whether every layer is as it was, because a fit was declined or there was nothing to convert."""
         return not (self.changes or self.added) and all(layer.before.sobolev is layer.after.sobolev for layer in self.layers)
 
 
@@ -86,21 +87,34 @@ def plan_retune(path: Path | str, recipe: Recipe, options: RetuneOptions | None 
     """
     options = options or RetuneOptions()
     checkpoint = open_checkpoint(path)
-    layers, _ = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
+    layers, skipped = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     chosen = _chosen(layers, options, checkpoint)
-    plan = RetunePlan(checkpoint, recipe, options, (), {}, {}, _weights_beside(layers), trained=trained_entry(checkpoint))
-    for number, layer in enumerate(layers, start=1):
-        if layer.tensors.name in chosen:
-            plan = _with_layer(plan, layer, Place(number, len(layers), layer.tensors.sizes.get("S")))
+    left = tuple(f"{item.name} is left as it is: {item.reason}" for item in skipped if not item.reason.endswith(SHARED))
+    plan = RetunePlan(checkpoint, recipe, options, (), {}, {}, _weights_beside(layers), left, trained=trained_entry(checkpoint))
+    with about(checkpoint.path):
+        for number, layer in enumerate(layers, start=1):
+            if layer.tensors.name in chosen:
+                plan = _with_layer(plan, layer, Place(number, len(layers), layer.tensors.sizes.get("S")))
     if not plan.layers:
         raise LayerError(f"{checkpoint.path}: no layer is usable; {'; '.join(plan.notes)}")
     return plan
 
 
 def _chosen(layers: Sequence[ReadLayer], options: RetuneOptions, checkpoint: Checkpoint) -> set[str]:
+    """Names of the layers that were chosen, by a name of their own or of a twin."""
     systems = [system for layer in layers for system in layer.systems]
-    wanted = {system.name for system in select_layers(systems, options.layers, checkpoint)}
-    return {layer.tensors.name for layer in layers if wanted & {system.name for system in layer.systems}}
+    twins = {pattern: _with_twin(layers, pattern) for pattern in options.layers}
+    patterns = [pattern for pattern in options.layers if not twins[pattern]]
+    wanted = {system.name for system in (select_layers(systems, patterns, checkpoint) if patterns or not twins else ())}
+    own = {layer.tensors.name for layer in layers if wanted & {system.name for system in layer.systems}}
+    return own.union(*twins.values())
+
+
+def _with_twin(layers: Sequence[ReadLayer], pattern: str) -> set[str]:
+    """Names of the layers that a pattern names, where it names a twin of at least one: a copy under a name that no system has."""
+    named = [layer for layer in layers if any(pattern == twin.name or fnmatchcase(twin.name, pattern) for twin in layer.twins)]
+    others = [layer for layer in layers if named and fnmatchcase(layer.tensors.name, pattern)]
+    return {layer.tensors.name for layer in (*named, *others)}
 
 
 def _weights_beside(layers: Iterable[ReadLayer]) -> dict[str, Sobolev]:
@@ -120,9 +134,11 @@ def _with_layer(plan: RetunePlan, layer: ReadLayer, place: Place) -> RetunePlan:
     tensors = layer.tensors
     slot = tensors.family == SLOT
     tuned = apply(plan.recipe, layer.systems, place, features=tensors.sizes.get("H", layer.systems[0].copies), slot=slot)
-    changes, stored, notes = _changed_tensors(layer, tuned.systems, plan.options, plan.checkpoint)
+    changes, stored, notes = _changed_tensors(plan, layer, tuned.systems)
+    aliasing, figures = _aliasing(layer.systems[0], stored[0])
+    notes = [*tuned.notes, *aliasing, *notes, *_twin_notes(layer)]
     entries = [
-        LayerRetune(before, after, (*tuned.notes, *notes, *_twin_notes(layer)), tuned.figures, tuned.match)
+        LayerRetune(before, after, tuple(notes), tuned.figures | figures, tuned.match)
         for before, after in zip(layer.systems, stored, strict=True)
     ]
     return replace(
@@ -134,21 +150,31 @@ def _with_layer(plan: RetunePlan, layer: ReadLayer, place: Place) -> RetunePlan:
     )
 
 
+def _aliasing(before: StateSpace, after: StateSpace) -> tuple[list[str], dict[str, float]]:
+    """How many modes are beyond Nyquist before and after; nothing where no mode can be, or where poles and step are as they were."""
+    counts = [None if beyond is None else int(beyond.sum()) for beyond in (beyond_nyquist(before), beyond_nyquist(after))]
+    moved = not (np.array_equal(before.poles, after.poles) and np.array_equal(before.step, after.step))
+    if None in counts or not moved or not (before.poles.imag.any() or after.poles.imag.any()):
+        return [], {}
+    figures = {"beyond_nyquist_before": float(counts[0] or 0), "beyond_nyquist_after": float(counts[1] or 0)}
+    return [f"modes beyond Nyquist, which alias: {counts[0]} -> {counts[1]} of {after.poles.size}"], figures
+
+
 def _twin_notes(layer: ReadLayer) -> list[str]:
     return [f"{twin.name} holds the same values and changes with it" for twin in layer.twins]
 
 
 def _changed_tensors(
-    layer: ReadLayer, tuned: Sequence[StateSpace], options: RetuneOptions, checkpoint: Checkpoint
+    plan: RetunePlan, layer: ReadLayer, tuned: Sequence[StateSpace]
 ) -> tuple[dict[str, np.ndarray], list[StateSpace], list[str]]:
     """New tensors by name, those of the twins too; the systems that they hold after rounding, and notes on what they cannot hold."""
-    family = known_families(options.read)[layer.tensors.family]
-    read = replace(options.read, config=checkpoint.config)
-    values = changed_values(family, layer.tensors, layer.systems, tuned, read)
+    family = known_families(plan.options.read)[layer.tensors.family]
+    read = replace(plan.options.read, config=plan.checkpoint.config)
+    values = changed_values(family, layer.tensors, layer.systems, tuned, read, anew=plan.recipe.start is not None)
     stored, notes = systems_as_stored(family, layer.tensors, values, tuned, read)
     problem = next((text for system in stored if (text := untrustworthy(system) or _beyond_float32(system))), None)
     if problem:
-        raise LayerError(f"{checkpoint.path}: layer {layer.tensors.name} would become unusable: {problem}; take smaller changes")
+        raise LayerError(f"{plan.checkpoint.path}: layer {layer.tensors.name} would become unusable: {problem}; take smaller changes")
     names = [tensors.tensor_names for tensors in (layer.tensors, *layer.twins)]
     return {each[role]: array for each in names for role, array in values.items()}, stored, notes
 
@@ -156,11 +182,9 @@ def _changed_tensors(
 def _beyond_float32(system: StateSpace) -> str | None:
     """Models compute exp of what is stored in float32, whatever logarithms would hold."""
     limits = np.finfo(np.float32)
-    for what, values in (
-        ("poles", np.abs(system.poles)),
-        ("steps", system.step),
-        ("poles times steps", np.abs(system.poles * system.step)),
-    ):
+    with np.errstate(over="ignore"):
+        products = np.abs(system.poles * system.step)
+    for what, values in (("poles", np.abs(system.poles)), ("steps", system.step), ("poles times steps", products)):
         if not ((values < limits.max / 4) & ((values > 4 * limits.tiny) | (values == 0))).all():
             return f"its {what} go from {values.min():.3g} to {values.max():.3g}, beyond float32"
     return None
@@ -212,23 +236,28 @@ def only_checkpoint(folder: Path, options: RetuneOptions | None = None) -> Path:
     Raises:
         SsmspecError: none, or several; the text lists them.
     """
-    names = sorted(path for path in folder.iterdir() if (path.name.endswith(SUFFIXES) or is_index(path)) and path.is_file())
-    opened = {path: checkpoint for path in names if (checkpoint := _original(path, options or RetuneOptions())) is not None}
+    # by content: checkpoints of flax and others have no suffix, or one of their own
+    names = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    opened = {path: checkpoint for path in names if (checkpoint := _with_layers(path, options or RetuneOptions())) is not None}
+    ours = [path for path, checkpoint in opened.items() if written_by_ssmspec(path, checkpoint)]
     shards = {file for path, checkpoint in opened.items() for file in checkpoint.files if file != path}
-    found = [path for path in opened if path not in shards]
+    found = [path for path in opened if path not in shards and path not in ours]
     if len(found) == 1:
         return found[0]
-    listed = f": {', '.join(path.name for path in found[:10])}{', ...' if len(found) > 10 else ''}" if found else ""
+    listed = f": {_listed(found)}" if found else f" (it wrote {_listed(ours)})" if ours else ""
     raise SsmspecError(
         f"no checkpoint was named, and the current folder has {len(found) or 'none'} that ssmspec did not write itself{listed}; name one"
     )
 
 
-def _original(path: Path, options: RetuneOptions) -> Checkpoint | None:
+def _listed(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths[:10]) + (", ..." if len(paths) > 10 else "")
+
+
+def _with_layers(path: Path, options: RetuneOptions) -> Checkpoint | None:
     try:
         checkpoint = open_checkpoint(path)
-        ours = written_by_ssmspec(path, checkpoint)
-        return checkpoint if not ours and find_layers(checkpoint, options.family, options.read).layers else None
+        return checkpoint if find_layers(checkpoint, options.family, options.read).layers else None
     except SsmspecError:
         return None
 
@@ -247,8 +276,7 @@ def write_retuned(
         SsmspecError: the target exists, cannot be written, or has the suffix of another container; the input changed meanwhile. The
             target is then as it was.
     """
-    _check_suffix(plan.checkpoint, target)
-    refuse_precious(sidecar_path(target), Kind.provenance)
+    check_target(plan, target, replace_target=replace_target, in_place=in_place)
     document = _provenance(plan, command) | {"input": {"name": plan.checkpoint.path.name, "sha256": input_digests(plan.checkpoint)}}
     weights = {name: weight_entry(weight) for name, weight in plan.weights.items()}
     entry = {"version": __version__, "sobolev": weights} | ({} if plan.trained is None else {TRAINED: plan.trained})
@@ -269,15 +297,11 @@ def write_retuned(
     return [system for layer in layers for system in layer.systems if system.name in names], notes
 
 
-def check_place(plan: RetunePlan, target: Path, *, replace_target: bool = False, in_place: bool = False) -> None:
-    """Refuses a target that `write_retuned` would refuse, before hours of training.
-
-    Raises:
-        SsmspecError: as `write_retuned`.
-    """
+def check_target(plan: RetunePlan, target: Path, *, replace_target: bool = False, in_place: bool = False) -> None:
+    """Refuse a target that `write_retuned` would refuse, before any work is done; arguments and errors as there."""
     _check_suffix(plan.checkpoint, target)
     refuse_precious(sidecar_path(target), Kind.provenance)
-    check_target(plan.checkpoint, target, replace=replace_target, in_place=in_place)
+    find_destination(plan.checkpoint, target, replace=replace_target, in_place=in_place)
 
 
 def _check_suffix(checkpoint: Checkpoint, target: Path) -> None:

@@ -45,7 +45,7 @@ class StateSpace:
         assumptions: what was assumed because the file does not say it.
 
     Raises:
-        LayerError: arrays whose shapes contradict each other.
+        LayerError: arrays whose shapes contradict each other, or hold nothing.
     """
 
     name: str
@@ -66,6 +66,8 @@ class StateSpace:
     def __post_init__(self) -> None:
         K, N = self.poles.shape
         O, I = self.C.shape[1], self.B.shape[2]
+        if not K * N * O * I:
+            raise LayerError(f"layer {self.name}: {K} copies, {N} modes, {O} outputs, {I} inputs; expected at least one of each")
         expected = {"B": (K, N, I), "C": (K, O, N), "D": (K, O, I)}
         if self.P is not None:
             expected |= dict.fromkeys("PQ", (K, N, self.P.shape[2]))
@@ -102,11 +104,15 @@ class StateSpace:
 
     def copy_slice(self, start: int, stop: int) -> "StateSpace":
         """The copies start..stop-1 as a system of their own, for work that must be cut to fit memory."""
-        part: dict[str, Any] = {name: getattr(self, name)[start:stop] for name in ("poles", "B", "C", "D", "step")}
+        return self.pick(slice(start, stop))
+
+    def pick(self, copies: Any) -> "StateSpace":
+        """Some copies, by a slice or their numbers, as a system of their own."""
+        part: dict[str, Any] = {name: getattr(self, name)[copies] for name in ("poles", "B", "C", "D", "step")}
         if self.P is not None and self.Q is not None:
-            part |= {"P": self.P[start:stop], "Q": self.Q[start:stop]}
+            part |= {"P": self.P[copies], "Q": self.Q[copies]}
         if self.sobolev is not None:
-            part["sobolev"] = self.sobolev.pick(slice(start, stop))
+            part["sobolev"] = self.sobolev.pick(copies)
         return replace(self, **part)
 
 
@@ -114,12 +120,70 @@ def cayley_poles(system: StateSpace) -> ComplexArray:
     """sigma = (z - 1)/(z + 1) of every stored pole, (K, N): the pole of the homogeneous Cauchy sum.
 
     sigma = tanh(a Delta/2) for zoh and euler, a Delta/2 for bilinear. Unlike z it keeps its real part however close the pole is
-    to the unit circle. For a system with a low-rank part these are the poles of the diagonal part only.
+    to the unit circle, and the distance to Nyquist however close it is to that; both parts have 15 digits, whatever the number of
+    turns in a Delta. For a system with a low-rank part these are the poles of the diagonal part only.
     """
+    if system.discretization == "bilinear":
+        return system.poles * (system.step / 2)
     if system.discretization == "direct":
-        return (system.poles - 1) / (system.poles + 1)
-    half = system.poles * (system.step / 2)
-    return half if system.discretization == "bilinear" else np.tanh(half)
+        x, y = system.poles.real, system.poles.imag
+        below = (1 + x) ** 2 + y**2
+        return np.asarray((_squared_modulus_less_one(x, y) + 2j * y) / below)
+    # tanh(u + i v) = (t + i s c (1 - t^2))/(t^2 + c^2 (1 - t^2)) with t = tanh u, s = sin v, c = cos v: sums of positive terms alone
+    half = system.poles.real * (system.step / 2)
+    t, rest = np.tanh(half), np.cosh(np.clip(half, -350, 350)) ** -2.0
+    c, s = _circle(system.poles.imag, system.step / 2)
+    return np.asarray((t + 1j * (s * c * rest)) / (t * t + c * c * rest))
+
+
+def log_poles(system: StateSpace) -> ComplexArray:
+    """log z of every stored pole of a diagonal system, (K, N): minus the decay per sample, and the angle in (-pi, pi].
+
+    Neither 1 - |z| nor the angle is formed from z, so that they keep their digits.
+    """
+    if system.discretization in ("zoh", "euler"):
+        c, s = _circle(system.poles.imag, system.step / 2)
+        return np.asarray(system.poles.real * system.step + 2j * np.arctan2(np.copysign(1, c) * s, np.abs(c)))
+    if system.discretization == "direct":
+        x, y = system.poles.real, system.poles.imag
+        return np.asarray(_log_modulus(np.hypot(x, y), _squared_modulus_less_one(x, y)) + 1j * np.arctan2(y, x))
+    sigma = cayley_poles(system)
+    below, above = np.hypot(1 - sigma.real, sigma.imag), np.hypot(1 + sigma.real, sigma.imag)
+    angle = np.arctan2(sigma.imag, 1 + sigma.real) + np.arctan2(sigma.imag, 1 - sigma.real)
+    return np.asarray(_log_modulus(above / below, 4 * (sigma.real / below) / below) + 1j * angle)
+
+
+def _log_modulus(modulus: FloatArray, squared_less_one: FloatArray) -> FloatArray:
+    """log |z| from |z| and |z|^2 - 1, of which one has all digits near 0, the other near 1."""
+    with np.errstate(divide="ignore"):
+        return np.where(modulus < 0.5, np.log(modulus), 0.5 * np.log1p(np.maximum(squared_less_one, -0.9)))
+
+
+def _circle(frequency: FloatArray, half_step: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Cosine and sine of the product, with the digits that rounding it loses where an angle has many turns, or is beside pi/2."""
+    (a, p), (b, q) = np.frexp(frequency), np.frexp(half_step)
+    angle, lost = (np.ldexp(part, p + q) for part in (a * b, _product_error(a, b)))
+    c, s = np.cos(angle), np.sin(angle)
+    return c * np.cos(lost) - s * np.sin(lost), s * np.cos(lost) + c * np.sin(lost)
+
+
+def _product_error(a: FloatArray, b: FloatArray) -> FloatArray:
+    """a b minus its rounded value, exactly, for numbers of moderate size. Source: Dekker 1971."""
+    (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
+    return ((a_high * b_high - a * b) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+def _halves(value: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Two numbers of at most 26 bits that add up to the value. Source: Veltkamp 1968."""
+    scaled = value * (2.0**27 + 1)
+    high = scaled - (scaled - value)
+    return high, value - high
+
+
+def _squared_modulus_less_one(x: FloatArray, y: FloatArray) -> FloatArray:
+    """x^2 + y^2 - 1, with the digits that rounding the squares loses where it is near 0."""
+    larger, smaller = np.maximum(np.abs(x), np.abs(y)), np.minimum(np.abs(x), np.abs(y))
+    return ((larger * larger - 1) + smaller * smaller) + (_product_error(larger, larger) + _product_error(smaller, smaller))
 
 
 def homogeneous_scale(system: StateSpace, sigma: ComplexArray) -> ComplexArray:
@@ -136,6 +200,11 @@ def homogeneous_scale(system: StateSpace, sigma: ComplexArray) -> ComplexArray:
     return inverse * system.step if system.discretization == "euler" else inverse
 
 
+def mode_sizes(system: StateSpace) -> FloatArray:
+    """|C_n| |B_n| of every stored mode, (K, N)."""
+    return np.asarray(np.linalg.norm(system.C, axis=1) * np.linalg.norm(system.B, axis=2))
+
+
 def discrete_poles(system: StateSpace) -> ComplexArray:
     """z of every stored pole, (K, N), by the rule of the system's discretization."""
     if system.discretization == "direct":
@@ -143,14 +212,14 @@ def discrete_poles(system: StateSpace) -> ComplexArray:
     if system.discretization == "bilinear":
         half = system.poles * (system.step / 2)
         return (1 + half) / (1 - half)
-    return np.exp(system.poles * system.step)
+    return np.exp(log_poles(system))
 
 
 def discrete_residues(system: StateSpace) -> ComplexArray:
     """g/(C B) of every stored mode of a diagonal system, (K, N): k[l] = 2 Re sum_n C_n B_n scale_n z_n^(l - delay)."""
     if system.discretization == "zoh":
         safe = np.where(system.poles == 0, 1, system.poles)
-        return np.where(system.poles == 0, system.step + 0j, np.expm1(system.poles * system.step) / safe)
+        return np.where(system.poles == 0, system.step + 0j, np.expm1(log_poles(system)) / safe)
     if system.discretization == "bilinear":
         return system.step / (1 - system.poles * (system.step / 2))
     if system.discretization == "euler":
@@ -174,18 +243,28 @@ def real_realization(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatA
     return A, B, C
 
 
-def bilinear_realization(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Dense real matrices Abar, Bbar, C of the bilinearly discretized system; the step must be one per copy.
+def common_step(system: StateSpace) -> FloatArray:
+    """Delta of every copy of a system whose modes are coupled, (K,).
 
     Raises:
         LayerError: one step per mode, which has no meaning when modes are coupled.
     """
     if system.step.shape[1] != 1:
         raise LayerError(f"layer {system.name}: a low-rank state matrix needs one step per copy, and the file has one per mode")
+    return system.step[:, 0]
+
+
+def bilinear_realization(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Dense real matrices Abar, Bbar, C of the bilinearly discretized system; the step must be one per copy.
+
+    Raises:
+        LayerError: one step per mode, which has no meaning when modes are coupled.
+    """
+    step = common_step(system)[:, None, None]
     A, B, C = real_realization(system)
-    half = system.step[:, :, None] / 2 * A
+    half = step / 2 * A
     identity = np.eye(A.shape[1])
-    solved = np.linalg.solve(identity - half, np.concatenate([identity + half, system.step[:, :, None] * B], axis=2))
+    solved = np.linalg.solve(identity - half, np.concatenate([identity + half, step * B], axis=2))
     return solved[:, :, : A.shape[1]], solved[:, :, A.shape[1] :], C
 
 
@@ -199,7 +278,7 @@ def modal_form(system: StateSpace) -> tuple[StateSpace, FloatArray]:
         return system, np.ones(system.copies)
     A, B, C = real_realization(system)
     unique, inverse = np.unique(A.reshape(len(A), -1), axis=0, return_inverse=True)
-    values, vectors = np.linalg.eig(unique.reshape(-1, *A.shape[1:]))
+    values, vectors = (part.astype(complex) for part in np.linalg.eig(unique.reshape(-1, *A.shape[1:])))  # real where all poles are
     condition = np.linalg.cond(vectors)
     values, vectors = values[inverse], vectors[inverse]
     inputs = np.linalg.solve(vectors, B.astype(complex))
@@ -219,6 +298,14 @@ def padded_modes(modal: StateSpace) -> np.ndarray:
     """Which modes (K, N) of a `modal_form` are padding: those without any input."""
     padding: np.ndarray = (modal.B == 0).all(axis=2) if modal.discretization == "bilinear" else np.zeros(modal.poles.shape, bool)
     return padding
+
+
+def beyond_nyquist(system: StateSpace) -> np.ndarray | None:
+    """Which modes (K, N) turn up at another frequency than their own, |Im a| Delta > pi; None where no mode can (bilinear, direct)."""
+    if system.discretization in ("bilinear", "direct"):
+        return None
+    beyond: np.ndarray = np.abs(system.poles.imag) * system.step > np.pi
+    return beyond
 
 
 def untrustworthy(system: StateSpace) -> str | None:
@@ -248,7 +335,8 @@ def growing_pole(system: StateSpace) -> str | None:
     elif system.P is None:
         growth, condition = system.poles.real, "Re a >= 0"
     else:
-        A = real_realization(system)[0]
+        with np.errstate(invalid="ignore"):
+            A = real_realization(system)[0]
         unique, inverse = np.unique(A.reshape(len(A), -1), axis=0, return_inverse=True)
         if not np.isfinite(unique).all():
             return None

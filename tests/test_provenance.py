@@ -88,6 +88,22 @@ def test_metadata_of_safetensors_says_it_without_a_sidecar(tmp_path: Path) -> No
     assert json.loads(metadata["ssmspec"])["sobolev"]["layers.0"] == {"beta": -1.0, "convention": "paper"}
 
 
+def test_metadata_of_shards_says_it_without_a_sidecar_after_every_change(tmp_path: Path) -> None:
+    tensors = s4d_tensors(layers=2, H=4, N=5)
+    names = {name: f"model-0000{1 + ('layers.1' in name)}-of-00002.safetensors" for name in tensors}
+    (tmp_path / "model").mkdir()
+    for shard in set(names.values()):
+        save_file({name: values for name, values in tensors.items() if names[name] == shard}, tmp_path / "model" / shard, {"format": "pt"})
+    (tmp_path / "model" / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    # the first change touches the second shard only, the second one none
+    both = Recipe(weighting=Weighting(beta=-1.0), scaling=Scaling(alpha=2))
+    for number, (recipe, layers) in enumerate([(both, ("layers.1",)), (Recipe(weighting=Weighting(beta=0.5)), ())]):
+        target = retuned(tmp_path / ("model" if not number else "new0"), recipe, layers=layers, name=f"new{number}")
+        sidecar_path(target).unlink()
+        wanted = [None, -1.0] if not number else [0.5, 0.5]
+        assert [None if system.sobolev is None else system.sobolev.beta[0] for system in systems(target)] == wanted
+
+
 def test_sidecar_says_what_was_done_to_what(source: Path) -> None:
     import hashlib
 

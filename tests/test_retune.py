@@ -97,6 +97,8 @@ def test_a_file_that_ssmspec_wrote_does_not_count_as_the_only_one(typed: Type, t
     assert typed("retune", "model.safetensors", "--beta", "1", "-o", "model.retuned.safetensors", "--force").code == 0
     (tmp_path / "model.retuned.safetensors.ssmspec.json").unlink()
     assert typed("retune", "--alpha", "3", "-o", "other.safetensors").code == 0  # its metadata tells, without the sidecar
+    (tmp_path / "model.safetensors").unlink()
+    refused(typed("retune", "--alpha", "3"), "has none that ssmspec did not write itself (it wrote model.retuned.safetensors, other.safete")
 
 
 def test_no_or_several_checkpoints_here_are_listed(typed: Type, tmp_path: Path) -> None:
@@ -206,9 +208,14 @@ def test_the_command_is_in_the_sidecar(typed: Type, tmp_path: Path) -> None:
         (("--alpha-real", "nan"), "alpha-real is nan"),
         (("--beta", "nan"), "expected a finite exponent"),
         (("--beta", "1e6"), "give a smaller beta"),
-        (("--bake",), "belong to --beta"),
-        (("--alpha", "2", "--sequence-length", "8"), "belong to --beta"),
-        (("--alpha", "2", "--init-b", "ones"), "belong to --reinit"),
+        (("--bake",), "--bake belongs to --beta; give it too"),
+        (("--alpha", "2", "--sequence-length", "8", "--theta-ref", "1"), "--theta-ref, --sequence-length belong to --beta"),
+        (("--alpha", "2", "--init-b", "ones"), "--init-b belongs to --reinit"),
+        (("--alpha", "2", "--step-min", "0.1", "--step-max", "0.2"), "--step-min, --step-max belong to --reinit"),
+        (("--beta", "1", "--max-bake-error", "0"), "--max-bake-error belongs to --bake"),
+        (("--alpha", "2", "--max-diagonalize-error", "0.1"), "--max-diagonalize-error belongs to --diagonalize"),
+        (("--alpha", "2", "--reinit", "s4d-lin", "--preserve-gain"), "a new start has no gain to keep"),
+        (("--alpha", "2", "--backend", "abacus"), "backend 'abacus' is unknown"),
         (("--beta", "1", "--theta-ref", "0.1"), "--theta-ref belongs to --beta-convention angular or causal"),
         (("--beta", "1", "--beta-convention", "causal"), "--theta-ref"),
         (("--beta", "2", "--bake", "--max-bake-error", "0.001"), "raise --max-bake-error"),
@@ -238,7 +245,88 @@ def test_alpha_where_it_cannot_act_is_one_line_with_the_way_out(typed: Type, tmp
     refused(typed("retune", SAMPLES / sample, "--alpha", "2", "-o", tmp_path / "out"), option)
 
 
+def test_nothing_is_written_before_everything_is_known(typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who interrupts the comparison, or sees it fail, may type the command again: alpha is not applied twice."""
+    source = model(tmp_path)
+    kept = source.read_bytes()
+    for failure, code in ((KeyboardInterrupt(), 130), (SsmspecError("no"), 2)):
+        monkeypatch.setattr("ssmspec.comparison.compare_systems", raising(failure))
+        assert typed("retune", source, "--alpha", "2", "--in-place").code == code
+        assert source.read_bytes() == kept
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+def raising(failure: BaseException) -> Callable[..., None]:
+    def run(*_: object, **__: object) -> None:
+        raise failure
+
+    return run
+
+
+def test_a_target_that_cannot_be_is_told_before_the_work(typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, other = model(tmp_path), model(tmp_path, "other.safetensors", seed=7)
+    monkeypatch.setattr("ssmspec.comparison.compare_systems", raising(AssertionError("compared")))
+    refused(typed("retune", source, "--alpha", "2", "-o", other), "it exists")
+
+
+@pytest.mark.parametrize("name", ["checkpoint_25", "epoch=3.cpkt"])
+def test_the_only_checkpoint_here_is_known_by_its_content(typed: Type, tmp_path: Path, name: str) -> None:
+    shutil.copy(SAMPLES / "s5_trained.msgpack", tmp_path / name)
+    np.savez(tmp_path / "data.npz", x=np.ones(5))
+    for other in ("notes.md", ".hidden", "empty"):
+        (tmp_path / other).write_text("" if other == "empty" else "x")
+    result = typed("retune", "--alpha", "2", "--dry-run")
+    assert (result.code, result.err) == (0, f"ssmspec: retuning {name}, the only checkpoint here\n")
+
+
 # --- which layers ---
+
+
+def test_a_layer_that_cannot_be_read_is_named(typed: Type, tmp_path: Path) -> None:
+    source = model(tmp_path, **{"layers.1.kernel.log_dt": np.zeros(3, np.float32)})
+    result = typed("retune", source, "--alpha", "2")
+    assert result.code == 0
+    assert "layers.1 is left as it is" in result.out
+    assert "1 tensor changed" in result.out
+
+
+def test_a_twin_is_chosen_by_its_name_and_all_means_all(typed: Type, tmp_path: Path) -> None:
+    tensors = s4d_tensors(layers=2)
+    save_file({f"{place}.{name}": values for place in ("ema", "model") for name, values in tensors.items()}, tmp_path / "twins.safetensors")
+    for options, layers in ((("--layer", "model.layers.0"), {"0"}), (("--layer", "model.*"), {"0", "1"}), (("--layer", "*.1"), {"1"})):
+        document = json.loads(typed("retune", "twins.safetensors", "--alpha", "2", "--dry-run", "--json", *options).out)
+        changed = {f"{place}.layers.{layer}.kernel.A_imag" for place in ("ema", "model") for layer in layers}
+        assert set(document["changed_tensors"]) == changed
+    refused(typed("retune", "twins.safetensors", "--alpha", "2", "--layer", "other.*"), "names no layer")
+    both = typed("retune", "twins.safetensors", "--alpha", "2", "--dry-run", "--layer", "0", "--layer", "all")
+    assert "4 tensors changed" in both.out
+
+
+@pytest.mark.parametrize("alpha", ["1", "2", "0.5"])
+def test_modes_beyond_nyquist_are_counted_before_and_after(typed: Type, tmp_path: Path, alpha: str) -> None:
+    tensors = s4d_tensors(layers=1, H=2, N=16)
+    tensors["layers.0.kernel.A_imag"] = np.tile(np.pi * np.arange(16, dtype=np.float32), (2, 1))
+    tensors["layers.0.kernel.log_dt"] = np.log(np.array([0.01, 0.11], np.float32))
+    save_file(tensors, tmp_path / "model.safetensors")
+    beta = ("--beta", "1") if alpha == "1" else ()
+    result = typed("retune", "--alpha", alpha, *beta, "--dry-run", "--json")
+    figures = json.loads(result.out)["layers"][0]["figures"]
+    if alpha == "1":  # poles and steps stay
+        assert "beyond_nyquist_after" not in figures
+        return
+    before = int((np.pi * np.arange(16) * 0.11 > np.pi).sum())
+    expected = int((float(alpha) * np.pi * np.arange(16) * 0.11 > np.pi).sum())
+    assert (figures["beyond_nyquist_before"], figures["beyond_nyquist_after"]) == (before, expected)
+    assert f"modes beyond Nyquist, which alias: {before} -> {expected} of 32" in typed("retune", "--alpha", alpha, "--dry-run").out
+
+
+def test_diagonal_layers_say_that_there_is_nothing_to_convert(typed: Type, tmp_path: Path) -> None:
+    model(tmp_path)
+    result = typed("retune", "--diagonalize")
+    assert "is diagonal already" in result.out
+    assert "0 tensors changed; nothing was written" in result.out
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_only_chosen_layers_change(typed: Type, tmp_path: Path) -> None:
@@ -433,6 +521,20 @@ def test_pictures_of_before_and_after_are_made(typed: Type, tmp_path: Path) -> N
     model(tmp_path)
     assert typed("retune", "--alpha", "2", "--plot", "pictures").code == 0
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
+
+
+def test_a_layer_that_had_no_numbers_has_no_picture(typed: Type, tmp_path: Path) -> None:
+    spoiled = np.full_like(s4d_tensors(layers=1)["layers.0.kernel.A_imag"], np.nan)
+    model(tmp_path, layers=1, **{"layers.0.kernel.A_imag": spoiled})
+    result = typed("retune", "model.safetensors", "--reinit", "s4d-lin", "--plot", "pictures")
+    assert result.code == 0
+    assert result.err == "ssmspec: no picture: no layer has numbers to draw\n"
+
+
+def test_a_new_start_says_what_is_drawn_and_from_where_it_is_known(typed: Type, tmp_path: Path) -> None:
+    model(tmp_path)
+    result = typed("retune", "--reinit", "s4d-inv", "--init-c", "xavier", "--step-min", "0.01", "--dry-run")
+    assert "s4d-inv, alpha 1, B ones, C xavier, step 0.01..0.1, seed 0; poles after arXiv 2206.11893" in result.out
 
 
 def test_bias_slope_of_the_output_is_the_one_that_is_told(typed: Type, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The command `suggest`, and `retune --match-spectrum` from the command line."""
 
 import json
+import shlex
 from pathlib import Path
 
 import jsonschema
@@ -25,8 +26,7 @@ def resonance(tmp_path: Path, rng: np.random.Generator) -> Path:
 
 
 def test_the_document_fits_its_schema_and_names_its_sources(typed: Type, tmp_path: Path, rng: np.random.Generator) -> None:
-    np.save(tmp_path / "red.npy", np.cumsum(rng.normal(size=(32, 2048)), axis=1))
-    result = typed("suggest", "red.npy", "--json")
+    result = typed("suggest", red(tmp_path, rng).name, "--json")
     assert result.code == 0, result.err
     document = json.loads(result.out)
     jsonschema.validate(document, schema("suggest-1"))
@@ -51,14 +51,35 @@ def test_the_table_says_what_was_assumed(typed: Type, resonance: Path) -> None:
         (["data.npy", "--layout", "XY"], "XY"),
         (["data.npy", "--beta-convention", "angular"], "theta_ref"),
         (["data.npy", "--memory", "-1"], "memory"),
+        (["data.npy", "--checkpoint", str(SAMPLES / "s5_trained.msgpack"), "--beta-convention", "paper"], "one step per copy"),
     ],
-    ids=["no file", "layer alone", "layout", "no knee", "memory"],
+    ids=["no file", "layer alone", "layout", "no knee", "memory", "step per mode"],
 )
 def test_bad_input_is_one_line(typed: Type, resonance: Path, arguments: list[str], text: str) -> None:
     result = typed("suggest", *arguments)
     assert (result.code, result.out) == (2, "")
     assert text in result.err
     assert len(result.err.splitlines()) == 1
+
+
+def red(folder: Path, rng: np.random.Generator) -> Path:
+    np.save(folder / "red.npy", np.cumsum(rng.normal(size=(32, 2048)), axis=1))
+    return folder / "red.npy"
+
+
+@pytest.mark.parametrize("convention", [(), ("--beta-convention", "causal", "--theta-ref", "0.1")])
+def test_the_command_of_the_last_line_runs_as_typed(typed: Type, tmp_path: Path, rng: np.random.Generator, convention: tuple) -> None:
+    result = typed("suggest", red(tmp_path, rng), *convention)
+    line = result.out.splitlines()[-1].strip()
+    assert line.startswith("ssmspec retune CKPT --beta 1 --beta-convention ")
+    assert typed(*shlex.split(line.replace("CKPT", str(TRAINED)))[1:], "--dry-run").code == 0
+
+
+def test_no_beta_is_typed_for_noise_and_for_selective_layers(typed: Type, tmp_path: Path, rng: np.random.Generator) -> None:
+    np.save(tmp_path / "white.npy", rng.normal(size=(32, 2048)))
+    assert "no beta is suggested; 'ssmspec retune CKPT --match-spectrum" in typed("suggest", "white.npy").out
+    mamba = typed("suggest", red(tmp_path, rng), "--checkpoint", SAMPLES / "mamba1_trained.safetensors").out
+    assert "--step-scale" in mamba.splitlines()[-1]
 
 
 def test_a_layer_is_matched_once_and_then_left_alone(typed: Type, tmp_path: Path, resonance: Path) -> None:

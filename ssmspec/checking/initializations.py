@@ -41,7 +41,7 @@ def unusual_decay(facts: LayerFacts) -> str | None:
     with np.errstate(divide="ignore"):
         decay = -np.log(np.abs(system.poles)) if discrete else -system.poles.real
     value = float(decay.mean())
-    if decay.size < 2 or np.ptp(decay) > CONSTANT * value:
+    if decay.size < 2 or not np.isfinite(decay).all() or np.ptp(decay) > CONSTANT * value:
         return None
     known = [entry for entry in KNOWN if entry.discrete == discrete and (real or not entry.real)]
     if any(entry.low / FAR <= value <= entry.high * FAR for entry in known):

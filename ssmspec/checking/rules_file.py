@@ -18,7 +18,6 @@ id = "bias"                    # what findings call it
 """
 
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from ssmspec.checking.results import SEVERITIES
 from ssmspec.checking.rules import BUILT_IN, Rule
 from ssmspec.checking.thresholds import AGGREGATES, COUNTS, Threshold
 from ssmspec.errors import SsmspecError
-from ssmspec.reading import known_keys, one_line, shown
+from ssmspec.reading import known_keys, parse_toml, read_toml, shown
 from ssmspec.statistics import STATISTICS
 
 TABLES = ("rules", "severity", "threshold")
@@ -58,15 +57,7 @@ def load_rules(path: Path | str) -> RuleSet:
     Raises:
         SsmspecError: a file that cannot be read, is no TOML, or says something that has no meaning; one line with its name.
     """
-    try:
-        text = Path(path).read_bytes().decode()
-    except OSError as error:
-        raise SsmspecError(
-            f"{path}: cannot be read: {error.strerror or error}; 'ssmspec check --init' writes a rules file to start from"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise SsmspecError(f"{path}: is no text in UTF-8 (byte {error.start}); expected a TOML file") from error
-    return parse_rules(text, str(path))
+    return _rule_set(read_toml(Path(path), "; 'ssmspec check --init' writes a rules file to start from"), str(path))
 
 
 def parse_rules(text: str, source: str) -> RuleSet:
@@ -75,10 +66,10 @@ def parse_rules(text: str, source: str) -> RuleSet:
     Raises:
         SsmspecError: as `load_rules`.
     """
-    try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SsmspecError(f"{source}: is no valid TOML: {one_line(str(error)) or 'nested too deeply'}") from error
+    return _rule_set(parse_toml(text, source), source)
+
+
+def _rule_set(document: Mapping[str, Any], source: str) -> RuleSet:
     known_keys(document, TABLES, source, "table")
     disabled = _disabled(_table(document, "rules", source), f"{source}: [rules]")
     severities = _table(document, "severity", source)

@@ -3,8 +3,11 @@
 Source: PKWARE APPNOTE 6.3, 4.3.7 (local file header); encryption is bit 0 of the flags (4.4.4).
 """
 
+import io
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +17,7 @@ from ssmspec.checkpoint.tensors import problem, short
 BOMB_SIZE = 64 * 2**20  # bytes; a deflated member larger than this ...
 BOMB_RATIO = 200  # ... must not be this many times its compressed size: weights deflate by 1 to 20
 LOCAL_HEADER = 30  # bytes before the name
+MAX_DIRECTORY = 32 * 2**20  # bytes; 100 000 tensors take a quarter of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,30 @@ class Place:
     offset: int
     nbytes: int
     member: str | None
+
+
+class _Bounded(io.RawIOBase):
+    """A file for zipfile, which reads a directory in one piece, whatever its length, and makes an object of 1 kB of each entry."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        if size > MAX_DIRECTORY:
+            raise zipfile.BadZipFile(f"a directory of {size} bytes, expected at most {MAX_DIRECTORY}")
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
 
 
 class Archive:
@@ -35,7 +63,7 @@ class Archive:
     def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
         self.path, self._file, self._size = path, file, size
         try:
-            self._zip = zipfile.ZipFile(file)
+            self._zip = zipfile.ZipFile(_Bounded(file))
         except zipfile.BadZipFile as error:
             raise problem(path, f"truncated or damaged zip file ({error}); fetch it again") from error
         self._members = {info.filename: info for info in self._zip.infolist()}
@@ -66,19 +94,32 @@ class Archive:
             raise problem(self.path, f"{label} reaches beyond the end of the file: it is truncated or damaged; fetch it again")
         return Place(offset, info.file_size, None)
 
-    def read(self, name: str, limit: int, *, head: bool = False) -> bytes:
-        """The bytes of a member of at most `limit` bytes (with `head`: its first `limit` bytes). CRCs are not checked when stored:
-        torch can write without (torch.serialization.set_crc32_options)."""
+    def read(self, name: str, limit: int) -> bytes:
+        """The first bytes of a member, at most `limit`. CRCs are not checked when stored: torch can write without
+        (torch.serialization.set_crc32_options)."""
         place = self.place(name)
-        if place.nbytes > limit and not head:
-            raise problem(self.path, f"zip member '{short(name)}' has {place.nbytes} bytes, expected at most {limit}; not read")
+        count = min(limit, place.nbytes)
         if place.member is None:
             self._file.seek(place.offset)
-            return self._file.read(min(limit, place.nbytes))
+            return self._file.read(count)
         try:
             with self._zip.open(name) as member:
-                return member.read(limit)
+                return member.read(count)
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise problem(
                 self.path, f"zip member '{short(name)}' cannot be inflated ({error}): the file is damaged; fetch it again"
             ) from error
+
+    @contextmanager
+    def stream(self, name: str, limit: int) -> Iterator[tuple[BinaryIO, int]]:
+        """A member of at most `limit` bytes, to be read in small pieces from its beginning, and how many bytes it has."""
+        place = self.place(name)
+        if place.nbytes > limit:
+            raise problem(self.path, f"zip member '{short(name)}' has {place.nbytes} bytes, expected at most {limit}; not read")
+        if place.member is not None:
+            with self._zip.open(name) as member:
+                yield io.BufferedReader(member), place.nbytes  # type: ignore[type-var]  # zipfile's own way to a byte is slow
+            return
+        with self.path.open("rb") as file:
+            file.seek(place.offset)
+            yield file, place.nbytes

@@ -8,21 +8,20 @@ Sources: patrick-kidger/equinox, equinox/_serialisation.py (tree_serialise_leave
 tk-rusch/linoss, models/S5.py, LinOSS.py, LRU.py, and of jaredbmit/damped-linoss, src/damped_linoss/models/LinOSS.py.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from ssmspec.checkpoint.npz import npy_header
+from ssmspec.checkpoint.json_text import parse_json
+from ssmspec.checkpoint.npz import MAX_ARRAYS, npy_header
 from ssmspec.checkpoint.tensors import ITEMSIZE, MAX_DIMENSIONS, Contents, Flag, Span, StoredTensor, extent, problem, short
 from ssmspec.checkpoint.tree import fortran_strides
 
 NPY = b"\x93NUMPY"
 LINE = 1 << 20  # bytes of JSON at most
 HEADER = 16_384  # bytes read to find one .npy header; numpy itself refuses headers above 10 000
-MAX_ARRAYS = 200_000
 SPOKEN_KEYS = ("model_name", "model", "name", "architecture", "layer_name")  # of the hyperparameters, where they say what a model is
 
 
@@ -141,7 +140,7 @@ def _hyperparameters(path: Path, file: BinaryIO) -> tuple[dict[str, object], int
     if line.startswith(NPY):
         return {}, 0
     try:
-        value = json.loads(line)
+        value = parse_json(line)
     except ValueError as error:
         text = "not an Equinox file: expected one line of JSON, then .npy arrays; save the leaves with numpy.savez under their names"
         raise problem(path, text) from error

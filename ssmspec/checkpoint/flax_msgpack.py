@@ -15,7 +15,8 @@ from ssmspec.checkpoint.tensors import ITEMSIZE, MAX_DIMENSIONS, Contents, Span,
 NDARRAY, COMPLEX, SCALAR = 1, 2, 3  # extension codes of flax
 CHUNKED = "__msgpack_chunked_array__"  # flax splits arrays above 1 GiB
 MAX_DEPTH = 200
-MAX_VALUES = 5_000_000
+MAX_VALUES = 2_000_000
+MAX_TEXT = 64 * 2**20  # bytes of names and other short texts in all
 MAX_BYTES_KEPT = 4096  # longer text and binary values are no names and no configuration
 
 SIZED = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
@@ -50,7 +51,7 @@ def read_flax(path: Path, size: int) -> Contents:
 
 class _Walker:
     def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
-        self.path, self.file, self.size, self.at, self.values = path, file, size, 0, 0
+        self.path, self.file, self.size, self.at, self.values, self.text = path, file, size, 0, 0, 0
 
     def take(self, count: int) -> bytes:
         if self.at + count > self.size:
@@ -99,6 +100,9 @@ class _Walker:
         if count > MAX_BYTES_KEPT:
             self.skip(count)
             return None
+        self.text += count
+        if self.text > MAX_TEXT:
+            raise ValueError(f"more than {MAX_TEXT} bytes of text")
         data = self.take(count)
         return data if binary else data.decode("utf-8")
 

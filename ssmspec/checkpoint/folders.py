@@ -3,18 +3,18 @@
 Source: transformers, modeling_utils.py and utils/hub.py (get_checkpoint_shard_files: index with "weight_map": name -> shard).
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ssmspec.checkpoint.json_text import MAX_BYTES, parse_json
 from ssmspec.checkpoint.tensors import Contents, Stamp, StoredTensor, problem, short
+from ssmspec.errors import CheckpointError
 
 INDEX_SUFFIX = ".index.json"
 PREFERRED = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".msgpack")
 NO_WEIGHTS = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scheduler.bin", "rng_state.pth")  # of the HF trainer
-MAX_JSON = 100_000_000  # bytes
 
 ReadFile = Callable[[Path], tuple[Contents, int]]
 
@@ -72,7 +72,8 @@ def read_index(path: Path, read_file: ReadFile) -> tuple[Contents, int]:
         if name not in tensors:
             raise problem(path, f"shard '{short(weight_map[name])}' lacks '{short(name)}', which the index places there; fetch both again")
     first = next(iter(shards.values()))
-    config = {key: value for contents in shards.values() for key, value in contents.config.items()}
+    # of metadata that several shards have, the first shard's, where `write_changed` puts its own
+    config = {key: value for contents in reversed(shards.values()) for key, value in contents.config.items()}
     notes = tuple(dict.fromkeys(note for contents in shards.values() for note in contents.notes))
     for contents in shards.values():
         files |= contents.files
@@ -99,8 +100,8 @@ def read_config(path: Path, given: Path) -> tuple[dict[str, object], tuple[str, 
         return {}, ()
     try:
         data = load_json(config)
-    except (OSError, ValueError, RecursionError) as error:
-        return {}, (f"config.json left out: {short(' '.join(str(error).split()))}",)
+    except (OSError, CheckpointError) as error:
+        return {}, (f"config.json left out: {short(' '.join(str(error).removeprefix(f'{config}: ').split()))}",)
     return (data, ()) if isinstance(data, dict) else ({}, ("config.json left out: it is no JSON object",))
 
 
@@ -108,12 +109,12 @@ def load_json(path: Path) -> Any:
     """The content of a small JSON file.
 
     Raises:
-        CheckpointError, OSError, ValueError: no regular file, too long, unreadable, or no JSON.
+        CheckpointError: no regular file, no JSON, or too much of it. OSError: it cannot be read.
     """
     if not path.is_file():  # opening a pipe would wait for ever
         raise problem(path, "no regular file; check the path")
-    with path.open("rb") as file:
-        text = file.read(MAX_JSON + 1)
-    if len(text) > MAX_JSON:
-        raise problem(path, f"JSON of more than {MAX_JSON} bytes; expected a small file")
-    return json.loads(text.decode("utf-8"))
+    try:
+        with path.open("rb") as file:
+            return parse_json(file.read(MAX_BYTES + 1))
+    except ValueError as error:
+        raise problem(path, f"is no valid JSON ({error}); fetch it again") from error

@@ -1,7 +1,7 @@
 """From a nested tree of dicts, lists, modules and tensors to dotted names, configuration and notes."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ssmspec.checkpoint.tensors import StoredTensor, short
@@ -26,8 +26,9 @@ SCALARS = (type(None), str, bytes, bytearray, int, float, complex, Global)
 
 MAX_DEPTH = 200  # nestings; modules nest less than 30 deep
 MAX_VISITS = 5_000_000  # items looked at: containers that share parts would otherwise unfold without end
-MAX_TENSORS = 200_000
+MAX_TENSORS = 100_000  # of one file
 MAX_NAME = 2_000  # characters
+MAX_DOTS = 200  # of a name
 NOT_FOUND_SHOWN = 5
 
 
@@ -57,6 +58,22 @@ def plain_name(name: str) -> str:
     return ".".join(words)
 
 
+def check_names(names: Collection[str], report: Report) -> None:
+    """Refuses more tensors, or longer names, than any model has: what is done with them later would take minutes.
+
+    Raises:
+        CheckpointError (made by `report`).
+    """
+    if len(names) > MAX_TENSORS:
+        raise report(f"{len(names)} tensors in one file; expected at most {MAX_TENSORS}")
+    longest = max(map(len, names), default=0)
+    if longest > MAX_NAME:
+        raise report(f"a name has {longest} characters, expected at most {MAX_NAME}")
+    deepest = max((name.count(".") for name in names), default=0)
+    if deepest > MAX_DOTS:
+        raise report(f"a name has {deepest} dots, expected at most {MAX_DOTS}")
+
+
 def name_tree(root: object, report: Report) -> Named:
     """Names every tensor of a tree.
 
@@ -70,12 +87,13 @@ def name_tree(root: object, report: Report) -> Named:
     paths = [path for path, _ in walk.found]
     names = final_names(paths, report, sequence=isinstance(root, list | tuple))
     leaves = {name: leaf for name, (_, leaf) in zip(names, walk.found, strict=True)}
-    config = _find_config(root)
+    config = _find_config(root, report)
     notes = [f"optimizer state left out: {name} ({count} tensor{'s' if count > 1 else ''})" for name, count in walk.left_out if count]
-    others = [".".join(path) for path in walk.others if path[-1] not in CONFIGS]
-    if others:
-        shown = ", ".join(short(name, 60) for name in others[:NOT_FOUND_SHOWN]) + (", ..." if len(others) > NOT_FOUND_SHOWN else "")
-        notes.append(f"{len(others)} entries are not tensors: {shown}" if len(others) > 1 else f"1 entry is not a tensor: {shown}")
+    if walk.others.count:
+        shown = ", ".join(short(name, 60) for name in walk.others.first) + (", ..." if walk.others.count > NOT_FOUND_SHOWN else "")
+        notes.append(
+            f"{walk.others.count} entries are not tensors: {shown}" if walk.others.count > 1 else f"1 entry is not a tensor: {shown}"
+        )
     return Named(leaves, config, tuple(notes))
 
 
@@ -88,6 +106,7 @@ def final_names(paths: Sequence[NamePath], report: Report, *, sequence: bool = F
         sequence: the outermost keys are indices, of which "0" is a wrapper too.
     """
     stripped = [".".join(_strip(path, sequence)) for path in paths]
+    check_names(stripped, report)
     if len(set(stripped)) == len(stripped):
         return stripped
     full = [".".join(path) for path in paths]
@@ -129,11 +148,30 @@ def _text(key: object) -> str:
 
 
 @dataclass(slots=True)
+class _Others:
+    """Entries that are neither tensors nor configuration: how many, and the names of the first."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, name: str) -> None:
+        if name in CONFIGS:
+            return
+        self.count += 1
+        if len(self.first) < NOT_FOUND_SHOWN:
+            self.first.append(name)
+
+    def extend(self, below: "_Others", path: NamePath) -> None:
+        self.first += [".".join((*path, name)) for name in below.first[: NOT_FOUND_SHOWN - len(self.first)]]
+        self.count += below.count
+
+
+@dataclass(slots=True)
 class _Walk:
     report: Report
     found: list[tuple[NamePath, Leaf]] = field(default_factory=list)
     left_out: list[tuple[str, int]] = field(default_factory=list)
-    others: list[NamePath] = field(default_factory=list)
+    others: _Others = field(default_factory=_Others)
     barren: set[int] = field(default_factory=set)  # containers known to hold no tensor: not visited again
     active: set[int] = field(default_factory=set)  # containers being visited: meeting one again is a cycle
     visits: int = 0
@@ -154,26 +192,30 @@ class _Walk:
         if len(path) > MAX_DEPTH or len(self.active) > MAX_DEPTH:
             raise self.report(f"containers nest more than {MAX_DEPTH} deep; expected a checkpoint with plain nesting")
         self.active.add(id(node))
-        found = self._visit_children(node, list(children), path, in_module)
+        found = self._visit_children(node, children, path, in_module)
         self.active.remove(id(node))
         if not found:
             self.barren.add(id(node))
         return found
 
-    def _visit_children(self, node: object, children: list[tuple[object, object]], path: NamePath, in_module: bool) -> bool:
-        self.visits += len(children) + 1
+    def _count(self) -> None:
+        self.visits += 1
         if self.visits > MAX_VISITS:
             raise self.report(f"more than {MAX_VISITS} nested entries (shared without end?); expected a checkpoint with fewer")
+
+    def _visit_children(self, node: object, children: Iterable[tuple[object, object]], path: NamePath, in_module: bool) -> bool:
+        self._count()
         is_module = isinstance(node, Placeholder) and node.is_module
         above_weights = not in_module and not is_module
-        quiet: list[str] = []
+        quiet = _Others()
         found = False
         for key, child in children:
+            self._count()
             name = _text(key)
             if len(name) > MAX_NAME:
                 raise self.report(f"a name has {len(name)} characters, expected at most {MAX_NAME}")
             if isinstance(child, SCALARS):
-                quiet.append(name)
+                quiet.add(name)
                 continue
             below = (*path[:-1], f"{path[-1]}.{name}") if in_module and path else (*path, name)
             if above_weights and _is_optimizer(name, child, path):
@@ -181,9 +223,9 @@ class _Walk:
             elif self.visit(child, below, in_module or is_module):
                 found = True
             else:
-                quiet.append(name)
+                quiet.add(name)
         if above_weights and (found or not path):
-            self.others += [(*path, name) for name in quiet]
+            self.others.extend(quiet, path)
         return found
 
     def _leave_out(self, path: NamePath, node: object) -> None:
@@ -199,18 +241,20 @@ def _is_optimizer(name: str, node: object, path: NamePath) -> bool:
     return name in OPTIMIZERS and not HOLDS_ONLY_WEIGHTS.intersection(path)
 
 
-def _find_config(root: object) -> dict[str, object]:
+def _find_config(root: object, report: Report) -> dict[str, object]:
     """The entries named as configuration of the outermost dict; of a tuple also its plain dicts. The first to give a key wins."""
     found: list[object] = []
     for part in root if isinstance(root, list | tuple) else [root]:
         if isinstance(part, dict):
             found += [part[key] for key in CONFIGS if key in part]
     if isinstance(root, tuple):
+        walk = _Walk(report)
         plain_dicts = (part for part in root[1:] if isinstance(part, dict) and not _is_optimizer("", part, ()))
-        found += [part for part in plain_dicts if not _Walk(CheckpointError).visit(part, ())]
+        found += [part for part in plain_dicts if not walk.visit(part, ())]
     config: dict[str, object] = {}
-    for part in found:
-        plain = _Plain().convert(part)
+    conversion = _Plain()
+    for part in {id(part): part for part in found}.values():  # each once, however often it is there
+        plain = conversion.convert(part)
         if isinstance(plain, dict):
             config = {**plain, **config}
     return config

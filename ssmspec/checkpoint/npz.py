@@ -18,6 +18,7 @@ from ssmspec.checkpoint.tree import fortran_strides
 
 HEAD = 65_536  # bytes read of a member to find its header; numpy itself refuses headers above 10 000
 SUFFIX = ".npy"
+MAX_ARRAYS = 50_000  # of a file; each has a header of its own, which takes some 0.1 ms
 
 
 def read_npz(path: Path, archive: Archive) -> Contents:
@@ -26,6 +27,8 @@ def read_npz(path: Path, archive: Archive) -> Contents:
     Raises:
         CheckpointError: a damaged header, or one that promises more bytes than the member has.
     """
+    if len(archive.names) > MAX_ARRAYS:
+        raise problem(path, f"{len(archive.names)} members in one file; expected at most {MAX_ARRAYS} arrays")
     found: dict[tuple[str, ...], StoredTensor] = {}
     skipped: list[str] = []
     for member in archive.names:
@@ -43,7 +46,7 @@ def read_npz(path: Path, archive: Archive) -> Contents:
 def _member(path: Path, archive: Archive, member: str) -> StoredTensor | None:
     label = f"npz member '{short(member)}'"
     try:
-        shape, fortran, dtype, start = npy_header(archive.read(member, HEAD, head=True))
+        shape, fortran, dtype, start = npy_header(archive.read(member, HEAD))
     except ValueError as error:
         raise problem(path, f"{label} has no valid .npy header ({error}); write the file again") from error
     if dtype.hasobject or dtype.name not in ITEMSIZE:

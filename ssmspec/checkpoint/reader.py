@@ -155,6 +155,6 @@ def _is_text(head: bytes) -> bool:
 def _is_json(head: bytes) -> bool:
     try:
         json.loads(head)
-    except ValueError:
+    except (ValueError, RecursionError):
         return head.lstrip()[:1] == b"{" and b'"' in head
     return True

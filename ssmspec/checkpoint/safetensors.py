@@ -3,11 +3,12 @@
 Source: https://github.com/huggingface/safetensors README, "Format" (no holes, no overlaps, header <= 100 MB).
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
+from ssmspec.checkpoint.json_text import MAX_BYTES, parse_json
+from ssmspec.checkpoint.naming import check_names
 from ssmspec.checkpoint.tensors import ITEMSIZE, MAX_DIMENSIONS, Contents, Span, StoredTensor, problem, short
 
 DTYPES = {
@@ -22,7 +23,6 @@ DTYPES = {
     "BOOL": "bool",
     **{f"{sign}{bits}": f"{name}{bits}" for sign, name in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)},
 }
-MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors library
 METADATA = "__metadata__"
 
 
@@ -36,6 +36,7 @@ def read_safetensors(path: Path, size: int) -> Contents:
     metadata = header.pop(METADATA, None)
     if metadata is not None and not (isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())):
         raise problem(path, f"safetensors {METADATA} must map names to strings; write the file again")
+    check_names(header, lambda text: problem(path, text))
     tensors = {name: _tensor(path, name, entry, base, size) for name, entry in header.items()}
     _check_layout(path, tensors, base, size)
     return Contents("safetensors", tensors, {METADATA: metadata} if metadata else {})
@@ -49,25 +50,17 @@ def read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > MAX_HEADER:
-            raise problem(path, f"not a safetensors file: expected a header of at most {MAX_HEADER} bytes, its length reads {length}")
+        if size < 8 or length > MAX_BYTES:
+            raise problem(path, f"not a safetensors file: expected a header of at most {MAX_BYTES} bytes, its length reads {length}")
         if 8 + length > size:
             raise problem(path, f"truncated safetensors: the header should end at byte {8 + length}, the file has {size}; fetch it again")
-        text = file.read(length)
-    try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise problem(path, f"the safetensors header is not valid JSON ({error}); fetch the file again") from error
+        try:
+            header = parse_json(file.read(length))
+        except ValueError as error:
+            raise problem(path, f"the safetensors header is not valid JSON ({error}); fetch the file again") from error
     if not isinstance(header, dict):
         raise problem(path, f"the safetensors header is a JSON {type(header).__name__}, expected an object; fetch the file again")
     return header, 8 + length
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entries = dict(pairs)
-    if len(entries) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return entries
 
 
 def _tensor(path: Path, name: str, entry: object, base: int, size: int) -> StoredTensor:

@@ -3,7 +3,6 @@
 Sources: torch/serialization.py (_load, _legacy_load, _legacy_save), torch/csrc/serialization.cpp (legacy storages: count, data).
 """
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +46,8 @@ def read_torch_zip(path: Path, archive: Archive, pickle_name: str) -> Contents:
     order = archive.read(prefix + "byteorder", 16).strip() if prefix + "byteorder" in archive.names else b"little"
     if order not in (b"little", b"big"):
         raise problem(path, f"byte order reads {order!r}, expected 'little' or 'big'; fetch the file again")
-    data = archive.read(pickle_name, MAX_PICKLE)
-    root = _load(path, io.BytesIO(data))
+    with archive.stream(pickle_name, MAX_PICKLE) as (member, length):
+        root = _load(path, BoundedReader(member, length))
 
     def region(storage: StorageRef) -> Region:
         place = archive.place(f"{prefix}data/{storage.key}")
@@ -91,10 +90,10 @@ def read_pickle(path: Path, size: int) -> Contents:
     """A bare pickle of named numpy (or jax) arrays; the arrays are held in memory."""
     if size > MAX_PICKLE:
         raise problem(path, f"a bare pickle of {size} bytes, expected at most {MAX_PICKLE}; save the arrays with numpy.savez")
-    data = path.read_bytes()
-    root = _load(path, io.BytesIO(data))
+    with path.open("rb") as file:
+        root = _load(path, BoundedReader(file, size))
     named = name_tree(root, lambda text: problem(path, text))
-    if not named.leaves and b"_load_from_bytes" in data:
+    if not named.leaves and b"_load_from_bytes" in path.read_bytes():
         raise problem(path, "torch tensors inside a bare pickle, which only torch can decode; load it there and torch.save it")
 
     def region(storage: StorageRef) -> Region:
@@ -103,7 +102,7 @@ def read_pickle(path: Path, size: int) -> Contents:
     return _contents(path, "pickle", named, region, ())
 
 
-def _load(path: Path, reader: BinaryIO | BoundedReader, storages: dict[str, str] | None = None) -> object:
+def _load(path: Path, reader: BoundedReader, storages: dict[str, str] | None = None) -> object:
     try:
         return unpickle(reader, storages)
     except (CheckpointError, OSError, MemoryError):

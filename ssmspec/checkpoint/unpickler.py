@@ -1,11 +1,12 @@
 """An inert pickle machine: it decodes opcodes and never imports, looks up or calls what they name.
 
 It does not build on pickle.Unpickler: there, a damaged or hostile memo index (LONG_BINPUT) or length (BYTEARRAY8) allocates up to
-68 GB before any check, and BUILD can set attributes. Here the arguments come from pickletools.genops, which reads no more than the
-file has, and each opcode is a few lines. Source: pickletools (opcode semantics).
+68 GB before any check, and BUILD can set attributes. Here the arguments are read by pickletools, no more than the file has, each opcode
+is a few lines, and what a pickle may do and build is bounded. Source: pickletools (opcode semantics).
 """
 
 import pickletools
+import sys
 from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
@@ -13,8 +14,13 @@ from ssmspec.checkpoint.rebuild import build, call, dict_key, global_name, stora
 from ssmspec.checkpoint.tree import Placeholder, StorageRef
 
 MAX_PICKLE = 512 * 2**20  # bytes; the pickle of a checkpoint holds names and shapes: 1 MB is much
-MAX_COPIED = 512 * 2**20  # bytes that calls such as _codecs.encode or list may copy out of shared values
+MAX_TEXT = 64 * 2**20  # bytes of one text, which may take four times as many in memory
+MAX_BUILT = 600 * 2**20  # bytes that the objects of a pickle may take, copies that calls such as list make of shared values included
+MAX_OPERATIONS = 10_000_000  # a tensor takes about 30
 CONTAINER_ITEM = 64  # bytes; a reference and its share of a container's table
+BUILT = {"REDUCE": 600, "NEWOBJ": 600, "NEWOBJ_EX": 600, "INST": 600, "OBJ": 600, "GLOBAL": 200, "STACK_GLOBAL": 200, "BINPERSID": 200}
+"""Bytes that an opcode may build: a tensor or a placeholder, a name, a storage; USUAL for all others, an entry of the memo for instance."""
+USUAL = 100
 
 LITERALS = frozenset(
     (
@@ -23,6 +29,8 @@ LITERALS = frozenset(
         *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
     )
 )
+TEXTS = frozenset(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"))
+OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
 FIXED: Mapping[str, Callable[[], object]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
@@ -32,17 +40,20 @@ FIXED: Mapping[str, Callable[[], object]] = {
     "EMPTY_DICT": dict,
     "EMPTY_TUPLE": tuple,
 }
-IGNORED = frozenset(("PROTO", "FRAME", "STOP", "READONLY_BUFFER"))
+IGNORED = frozenset(("PROTO", "FRAME", "READONLY_BUFFER"))
 
 
 class BoundedReader:
-    """The read side of a file for pickletools: at most `limit` bytes in all, and no tell() per opcode."""
+    """The read side of a file for pickletools: at most `limit` bytes in all, and at most `most` at once."""
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
         self._file, self._limit = file, min(limit, MAX_PICKLE)
         self._left = self._limit
+        self.most = MAX_PICKLE
 
     def read(self, count: int) -> bytes:
+        if count > self.most:
+            raise ValueError(f"a text of {count} bytes, expected at most {self.most}")
         self._spend(count)
         return self._file.read(count)
 
@@ -57,7 +68,7 @@ class BoundedReader:
             raise ValueError(f"the pickle does not end within {self._limit} bytes")
 
 
-def unpickle(reader: BinaryIO | BoundedReader, storages: dict[str, str] | None = None) -> object:
+def unpickle(reader: BoundedReader, storages: dict[str, str] | None = None) -> object:
     """Runs one pickle up to its STOP.
 
     Args:
@@ -71,27 +82,55 @@ def unpickle(reader: BinaryIO | BoundedReader, storages: dict[str, str] | None =
     return _Machine({} if storages is None else storages).run(reader)
 
 
+def _argument(opcode: pickletools.OpcodeInfo, reader: BoundedReader) -> object:
+    if opcode.arg is None:
+        return None
+    reader.most = MAX_TEXT if opcode.name in TEXTS else MAX_PICKLE
+    try:
+        return opcode.arg.reader(reader)  # type: ignore[arg-type]  # read and readline are all it uses
+    finally:
+        reader.most = MAX_PICKLE
+
+
 class _Machine:
     def __init__(self, storages: dict[str, str]) -> None:
         self.storages = storages
         self.stack: list[object] = []
         self.marks: list[int] = []
         self.memo: dict[object, object] = {}
-        self.copied = 0
+        self.built = 0
 
-    def run(self, reader: BinaryIO | BoundedReader) -> object:
-        for opcode, arg, _ in pickletools.genops(reader):  # type: ignore[arg-type]  # read and readline are all it uses
+    def run(self, reader: BoundedReader) -> object:
+        for _ in range(MAX_OPERATIONS):
+            code = reader.read(1)
+            opcode = OPCODES.get(code)
+            if opcode is None:
+                raise ValueError(f"unknown opcode {code!r}" if code else "it ends before its STOP")
             name = opcode.name
-            if name in LITERALS:
-                self.stack.append(arg)
-            elif name in FIXED:
-                self.stack.append(FIXED[name]())
-            elif name not in IGNORED:
-                handler = OPERATIONS.get(name)
-                if handler is None:
-                    raise ValueError(f"pickle opcode {name} has no place in a checkpoint")
-                handler(self, arg)
-        return self.stack.pop()
+            if name == "STOP":
+                return self.stack.pop()
+            self.step(name, _argument(opcode, reader))
+        raise ValueError(f"more than {MAX_OPERATIONS} operations")
+
+    def step(self, name: str, arg: object) -> None:
+        if name in LITERALS:
+            self.spend(sys.getsizeof(arg))
+            self.stack.append(arg)
+        elif name in FIXED:
+            self.spend(USUAL)
+            self.stack.append(FIXED[name]())
+        elif name not in IGNORED:
+            handler = OPERATIONS.get(name)
+            if handler is None:
+                raise ValueError(f"pickle opcode {name} has no place in a checkpoint")
+            self.spend(BUILT.get(name, USUAL))
+            handler(self, arg)
+
+    def spend(self, count: int) -> None:
+        """Counts bytes that an operation may take."""
+        self.built += count
+        if self.built > MAX_BUILT:
+            raise ValueError("the pickle builds objects without bound (shared data copied again and again, or a bomb)")
 
     def pop_mark(self) -> list[object]:
         start = self.marks.pop()
@@ -107,9 +146,7 @@ class _Machine:
     def charge(self, value: object) -> None:
         """Counts what a rebuild copies; shared by reference, a short pickle could otherwise copy a long value a million times."""
         if isinstance(value, str | bytes | bytearray | list | tuple | dict):
-            self.copied += len(value) * (1 if isinstance(value, str | bytes | bytearray) else CONTAINER_ITEM)
-            if self.copied > MAX_COPIED:
-                raise ValueError("calls in the pickle multiply shared data without bound")
+            self.spend(len(value) * (1 if isinstance(value, str | bytes | bytearray) else CONTAINER_ITEM))
 
     def set_items(self, pairs: list[object]) -> None:
         target = self.stack[-1]

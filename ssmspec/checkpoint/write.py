@@ -58,7 +58,7 @@ def write_changed(
         target: the file or folder to write; a symbolic link is followed.
         changes: tensor name -> all its values, as StoredTensor.read returns them; in the stored dtype or one that is cast to it.
         added: new tensors, in their own dtype; for safetensors only.
-        metadata: merged into the __metadata__ of safetensors files (of shards: those where something changes); left out elsewhere.
+        metadata: merged into the __metadata__ of a safetensors file (of shards: the first one); left out elsewhere.
         replace: the target may be another file or folder, which is lost.
         in_place: the target may be the checkpoint itself.
     Returns:
@@ -67,37 +67,33 @@ def write_changed(
         CheckpointError: a name, shape or value that cannot be stored, or the checkpoint was changed since it was opened.
         SsmspecError: the target exists, cannot be written, or is no file or folder as needed; the disk is full.
     """
-    source, given = _places(checkpoint, target)
+    source = _source(checkpoint)
     for path, stamp in checkpoint.files.items():
         with unchanged(path, stamp):
             pass
+    destination = find_destination(checkpoint, target, replace=replace, in_place=in_place)
     try:
-        destination = _check_target(given, source, replace=replace, in_place=in_place)
         patches, notes = make_patches(checkpoint, changes)
         edits = _edits(checkpoint, patches, {name: np.asarray(array) for name, array in added.items()}, metadata)
         _write(checkpoint, source, destination, edits)
     except OSError as error:
-        raise problem(error.filename or given, error.strerror or str(error)) from error
+        raise problem(error.filename or Path(target), error.strerror or str(error)) from error
     return (*notes, *_old_weights(source, checkpoint))
 
 
-def check_target(checkpoint: Checkpoint, target: Path | str, *, replace: bool = False, in_place: bool = False) -> None:
-    """Refuses a target that `write_changed` would refuse, before the work that is to be written there.
-
-    Raises:
-        SsmspecError: as `write_changed`.
-    """
-    source, given = _places(checkpoint, target)
+def find_destination(checkpoint: Checkpoint, target: Path | str, *, replace: bool, in_place: bool) -> Destination:
+    """Where `write_changed` would write with these arguments; raises what it raises about the target, before any work is done."""
+    source = _source(checkpoint)
+    given = source if Path(target) == checkpoint.path else Path(target)
     try:
-        _check_target(given, source, replace=replace, in_place=in_place)
+        return _check_target(given, source, replace=replace, in_place=in_place)
     except OSError as error:
         raise problem(error.filename or given, error.strerror or str(error)) from error
 
 
-def _places(checkpoint: Checkpoint, target: Path | str) -> tuple[Path, Path]:
-    """The file or folder that is read, and the one that is written; an index stands for its folder."""
-    source = checkpoint.path.parent if is_index(checkpoint.path) else checkpoint.path
-    return source, source if Path(target) == checkpoint.path else Path(target)
+def _source(checkpoint: Checkpoint) -> Path:
+    """The file that is copied, or the folder."""
+    return checkpoint.path.parent if is_index(checkpoint.path) else checkpoint.path
 
 
 def _old_weights(source: Path, checkpoint: Checkpoint) -> Iterator[str]:
@@ -128,11 +124,11 @@ def _edits(
             raise problem(checkpoint.path, text)
         if name in checkpoint.tensors:
             raise problem(checkpoint.path, f"'{short(name)}' cannot be added: there is such a tensor; change it instead")
-    if safe and (added or metadata):
-        first = min(edits, default=min(path for path in checkpoint.files if not is_index(path)))
-        edits.setdefault(first, _Edit()).added = added
-        for edit in edits.values():
-            edit.metadata = metadata
+    first = min(path for path in checkpoint.files if not is_index(path))
+    if safe and added:
+        edits.setdefault(min(edits, default=first), _Edit()).added = added
+    if safe and metadata:
+        edits.setdefault(first, _Edit()).metadata = metadata
     return edits
 
 

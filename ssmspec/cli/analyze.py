@@ -19,7 +19,7 @@ from ssmspec.cli.options import (
     expand,
     reads_checkpoints,
 )
-from ssmspec.cli.run import echo, message
+from ssmspec.cli.run import echo, message, tell_pictures
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -146,5 +146,4 @@ def _write_pictures(folder: Path, found: list["CheckpointAnalysis"], sample_rate
         while stem.casefold() in stems:  # the same checkpoint twice
             stem += "+"
         stems.add(stem.casefold())
-        written = plot_analysis(analysis, folder, stem, sample_rate=sample_rate)
-        message(f"wrote {len(written)} pictures: {written[0]}, ...")
+        tell_pictures(plot_analysis(analysis, folder, stem, sample_rate=sample_rate))

@@ -10,6 +10,7 @@ import typer
 from ssmspec.cli.app import app
 from ssmspec.cli.options import Backend, CheckpointPath, FamilyName, reads_checkpoints
 from ssmspec.cli.run import message
+from ssmspec.errors import about
 
 if TYPE_CHECKING:
     from ssmspec.families import ReadOptions
@@ -50,7 +51,8 @@ def response(
     grid = frequency_grid(system.step, axis.value, points, theta)
     pairs = float(system.copies) * system.modes * system.inputs * system.outputs * grid.values.size
     engine = load_backend(backend or choose_backend(pairs))
-    result = frequency_response(system, grid, engine, with_beta=not no_beta)
+    with about(checkpoint):
+        result = frequency_response(system, grid, engine, with_beta=not no_beta)
     write_arrays(
         output, checkpoint, {axis.value: grid.values, "H": result.total, "D": system.D, "name": system.name, "family": system.family}
     )
@@ -75,13 +77,9 @@ def impulse(
     from ssmspec.report.arrays import write_arrays
     from ssmspec.response import impulse_response
 
-    system = _load(
-        checkpoint,
-        layer,
-        family,
-        reading,
-    )
-    kernel = impulse_response(system, length)
+    system = _load(checkpoint, layer, family, reading)
+    with about(checkpoint):
+        kernel = impulse_response(system, length)
     write_arrays(output, checkpoint, {"kernel": kernel, "D": system.D, "name": system.name, "family": system.family})
     beta = ("the beta weight is not in the kernel: it has zero phase, so it belongs to the response alone",) if system.sobolev else ()
     _written(output, system.assumptions + beta)

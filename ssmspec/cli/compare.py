@@ -8,7 +8,7 @@ import typer
 
 from ssmspec.cli.app import app
 from ssmspec.cli.options import AsJson, Backend, FamilyName, LayerNames, Points, reads_checkpoints
-from ssmspec.cli.run import echo, message
+from ssmspec.cli.run import echo, message, tell_pictures
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -118,8 +118,7 @@ def _compare_two(
     if plot is not None:
         from ssmspec.report.comparison_plots import plot_comparison
 
-        written = plot_comparison(found, plot)
-        message(f"wrote {len(written)} pictures: {written[0]}, ...")
+        tell_pictures(plot_comparison(found, plot))
     excesses = _excesses(found, limits)
     for line in excesses:
         message(line)

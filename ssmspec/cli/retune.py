@@ -10,7 +10,7 @@ import typer
 from ssmspec.cli.app import app
 from ssmspec.cli.options import AsJson, Backend, BetaConvention, FamilyName, LayerNames, Layout, Segment, reads_checkpoints
 from ssmspec.cli.retraining import Training, check_folder, train_plan
-from ssmspec.cli.run import echo, message
+from ssmspec.cli.run import echo, message, tell_pictures
 from ssmspec.cli.train import assignments, files
 from ssmspec.errors import SsmspecError
 
@@ -39,7 +39,9 @@ def retune(
     step_scale: Annotated[float, typer.Option("--step-scale", help="Factor on the step Delta; also for real poles.")] = 1.0,
     preserve_gain: Annotated[bool, typer.Option("--preserve-gain", help="Change C so that every |g_n| stays.")] = False,
     diagonalize: Annotated[bool, typer.Option("--diagonalize", help="Turn low-rank layers into diagonal ones first.")] = False,
-    max_diagonalize_error: Annotated[float, typer.Option("--max-diagonalize-error", min=0, help="Largest median error accepted.")] = 0.05,
+    max_diagonalize_error: Annotated[
+        float | None, typer.Option("--max-diagonalize-error", min=0, help="Largest median error accepted; default: 0.05.")
+    ] = None,
     beta_convention: Annotated[
         BetaConvention | None,
         typer.Option("--beta-convention", help="Default: lra where the layer stores beta, else that of the file, or paper."),
@@ -51,14 +53,16 @@ def retune(
         int | None, typer.Option("--sequence-length", min=1, help="L of denoising and waves [samples].", show_default=False)
     ] = None,
     bake: Annotated[bool, typer.Option("--bake", help="Refit C so that code without beta has the weighted response.")] = False,
-    max_bake_error: Annotated[float, typer.Option("--max-bake-error", min=0, help="Largest median error accepted.")] = 0.2,
+    max_bake_error: Annotated[
+        float | None, typer.Option("--max-bake-error", min=0, help="Largest median error accepted; default: 0.2.")
+    ] = None,
     reinit: Annotated[
         str | None, typer.Option("--reinit", help=f"Start anew: {', '.join(STARTS)}; 'ssmspec plot inits' draws them.")
     ] = None,
     init_b: Annotated[str | None, typer.Option("--init-b", help="Draw of B with --reinit; default: the family's own.")] = None,
     init_c: Annotated[str | None, typer.Option("--init-c", help="Draw of C with --reinit; default: the family's own.")] = None,
-    step_min: Annotated[float, typer.Option("--step-min", help="Smallest Delta drawn by --reinit.")] = 1e-3,
-    step_max: Annotated[float, typer.Option("--step-max", help="Largest Delta drawn by --reinit.")] = 1e-1,
+    step_min: Annotated[float | None, typer.Option("--step-min", help="Smallest Delta drawn by --reinit; default: 0.001.")] = None,
+    step_max: Annotated[float | None, typer.Option("--step-max", help="Largest Delta drawn by --reinit; default: 0.1.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of every random draw.")] = 0,
     match_spectrum: Annotated[
         str | None,
@@ -91,7 +95,7 @@ def retune(
     segment: Segment = None,
     layout: Layout = None,
     layer: LayerNames = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; write no checkpoint.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace another file.")] = False,
     in_place: Annotated[bool, typer.Option("--in-place", help="Replace the input.")] = False,
     as_json: AsJson = False,
@@ -105,7 +109,8 @@ def retune(
 
     Tensors that the change does not touch stay as they are, byte for byte. The input is never changed without --in-place.
     """
-    from ssmspec.retune import RetuneOptions, check_place, default_target, only_checkpoint, plan_retune
+    from ssmspec.backends import load_backend
+    from ssmspec.retune import RetuneOptions, check_target, default_target, only_checkpoint, plan_retune
     from ssmspec.tuning.recipe import Recipe, Weighting
     from ssmspec.tuning.reinitialization import Reinitialization
     from ssmspec.tuning.scaling import Scaling
@@ -114,23 +119,26 @@ def retune(
         from ssmspec.report.figures.style import made_folder
 
         made_folder(plot)
+    if backend is not None:
+        load_backend(backend)  # one that is missing is found out before anything is written
     if in_place and output is not None:
         raise SsmspecError(f"--in-place writes to the input, and -o {output} names another file; give one of them")
-    if beta is None and (bake or beta_convention or theta_ref is not None or sequence_length is not None):
-        raise SsmspecError("--bake, --beta-convention, --theta-ref and --sequence-length belong to --beta; give it too")
-    if reinit is None and (init_b or init_c):
-        raise SsmspecError("--init-b and --init-c belong to --reinit; give it too")
+    _require(beta, "--beta", bake=bake, beta_convention=beta_convention, theta_ref=theta_ref, sequence_length=sequence_length)
+    _require(bake, "--bake", max_bake_error=max_bake_error)
+    _require(diagonalize, "--diagonalize", max_diagonalize_error=max_diagonalize_error)
+    _require(reinit, "--reinit", init_b=init_b, init_c=init_c, step_min=step_min, step_max=step_max)
+    _require(match_spectrum, "--match-spectrum", layout=layout, segment=segment)
+    _require(retrain, "--retrain", data=data, steps=steps, lr=lr, set=setting, preset=preset, out=out, resume=resume)
+    if target is not None and (match_spectrum is None) == (retrain is None):
+        raise SsmspecError("--target belongs to --match-spectrum or to --retrain; give one of them, the other in a command of its own")
     start = None
     if reinit is not None:
-        start = Reinitialization(
-            name=reinit, alpha=1.0 if alpha is None else alpha, seed=seed, step=(step_min, step_max), inputs=init_b, outputs=init_c
-        )
-    _check_groups(
-        match_spectrum, retrain, target=target, matched=(layout, segment), trained=(data, steps, lr, setting, preset, out, resume)
-    )
+        step_range = (1e-3 if step_min is None else step_min, 1e-1 if step_max is None else step_max)
+        factor = 1.0 if alpha is None else alpha
+        start = Reinitialization(name=reinit, alpha=factor, seed=seed, step=step_range, inputs=init_b, outputs=init_c)
     recipe = Recipe(
-        matching=None if match_spectrum is None else _matching(match_spectrum, target, layout, segment, seed),
-        scaling=Scaling(1.0 if alpha is None else alpha, alpha_real, step_scale, preserve_gain),
+        matching=None if match_spectrum is None else _matching(match_spectrum, target, layout, segment, seed, backend),
+        scaling=Scaling(1.0 if alpha is None or start else alpha, alpha_real, step_scale, preserve_gain),
         start=start,
         weighting=None
         if beta is None
@@ -140,14 +148,15 @@ def retune(
             theta_ref=theta_ref,
             length=sequence_length,
             bake=bake,
-            max_bake_error=max_bake_error,
+            max_bake_error=0.2 if max_bake_error is None else max_bake_error,
         ),
         diagonalize=diagonalize,
-        max_diagonalize_error=max_diagonalize_error,
+        max_diagonalize_error=0.05 if max_diagonalize_error is None else max_diagonalize_error,
         training=retrain,
     )
     layers = layer or ([] if match_spectrum is None else ["first"])
-    options = RetuneOptions(layers=tuple("0" if name == "first" else name for name in layers if name != "all"), family=family, read=reading)
+    chosen = () if "all" in layers else tuple("0" if name == "first" else name for name in layers)
+    options = RetuneOptions(layers=chosen, family=family, read=reading)
     if checkpoint is None:
         checkpoint = only_checkpoint(Path(), options)
         message(f"retuning {checkpoint}, the only checkpoint here")
@@ -157,36 +166,30 @@ def retune(
         given = {"seed": seed, "steps": steps, "lr": lr}
         wanted = {name: value for name, value in given.items() if value is not None} | files(data, target) | assignments(setting or ())
         asked = Training(retrain, preset, wanted, device, threads, out or Path(f"{checkpoint.stem}-{retrain}"))
-        check_place(plan, place, replace_target=force, in_place=in_place)
+        check_target(plan, place, replace_target=force, in_place=in_place)
         check_folder(asked.folder, (checkpoint, place))
         plan = train_plan(plan, asked, resume=resume, force=force)
     nothing = dry_run or (retrain is None and plan.changes_nothing)
     _carry_out(plan, None if nothing else place, force=force, in_place=in_place, as_json=as_json, plot=plot, backend=backend)
 
 
-def _check_groups(
-    match_spectrum: str | None, retrain: str | None, *, target: str | None, matched: tuple[object, ...], trained: tuple[object, ...]
-) -> None:
-    """Refuse options whose leading option is missing."""
-    if match_spectrum is None and any(value is not None for value in matched):
-        raise SsmspecError("--layout and --segment belong to --match-spectrum; give it too")
-    if retrain is None and any(trained):
-        raise SsmspecError("--data, --steps, --lr, --set, --preset, --out and --resume belong to --retrain; give it too")
-    if target is not None and (match_spectrum is None) == (retrain is None):
-        raise SsmspecError("--target belongs to --match-spectrum or to --retrain; give one of them, the other in a command of its own")
+def _require(owner: object, name: str, **belonging: object) -> None:
+    """Refuse options that do nothing without another one."""
+    idle = [f"--{option.replace('_', '-')}" for option, value in belonging.items() if value is not None and value is not False]
+    if idle and (owner is None or owner is False):
+        raise SsmspecError(f"{', '.join(idle)} belong{'s' * (len(idle) == 1)} to {name}; give it too, or leave {', '.join(idle)} out")
 
 
-def _matching(data: str, target: str | None, layout: str | None, segment: int | None, seed: int) -> "Matching":
+def _matching(data: str, target: str | None, layout: str | None, segment: int | None, seed: int, backend: str | None) -> "Matching":
     from ssmspec.tuning.recipe import Matching
     from ssmspec.tuning.signals import read_signals
     from ssmspec.tuning.spectra import cross_spectrum, power_spectrum
 
     signals = read_signals(data, layout=layout)
     if target is None:
-        return Matching(spectrum=power_spectrum(signals, segment=segment), source=data, seed=seed)
-    return Matching(
-        spectrum=cross_spectrum(signals, read_signals(target, layout=layout), segment=segment), source=f"{data} with {target}", seed=seed
-    )
+        return Matching(spectrum=power_spectrum(signals, segment=segment), source=data, seed=seed, backend=backend)
+    spectrum = cross_spectrum(signals, read_signals(target, layout=layout), segment=segment)
+    return Matching(spectrum=spectrum, source=f"{data} with {target}", seed=seed, backend=backend)
 
 
 def _carry_out(
@@ -198,20 +201,22 @@ def _carry_out(
     from ssmspec.report.progress import LayerProgress
     from ssmspec.report.retuning import retune_document, retune_text
     from ssmspec.report.tables import console
-    from ssmspec.retune import write_retuned
+    from ssmspec.retune import check_target, write_retuned
 
-    after = [layer.after for layer in plan.layers]
     if target is not None:
-        after, notes = write_retuned(plan, target, command=shlex.join(["ssmspec", *sys.argv[1:]]), replace_target=force, in_place=in_place)
-        for note in notes:
-            message(note)
+        check_target(plan, target, replace_target=force, in_place=in_place)
+    # compared first: who interrupts a long comparison, or sees it fail, has the files as they were
     with LayerProgress("compare") as progress:
         found = compare_systems(
             (plan.checkpoint.path, [layer.before for layer in plan.layers]),
-            (target or "(not written)", after),
+            (target or "not written", [layer.after for layer in plan.layers]),
             AnalysisOptions(backend=backend),
             progress=progress,
         )
+    if target is not None:
+        command = shlex.join(["ssmspec", *sys.argv[1:]])
+        for note in write_retuned(plan, target, command=command, replace_target=force, in_place=in_place)[1]:
+            message(note)
     if as_json:
         echo(to_json(retune_document(plan, found, target)))
     else:
@@ -220,5 +225,4 @@ def _carry_out(
         from ssmspec.report.comparison_plots import plot_comparison
         from ssmspec.report.retuning_plots import plot_matches
 
-        written = plot_comparison(found, plot) + plot_matches(plan, plot)
-        message(f"wrote {len(written)} pictures: {written[0]}, ...")
+        tell_pictures(plot_comparison(found, plot) + plot_matches(plan, plot))

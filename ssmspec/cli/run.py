@@ -4,8 +4,9 @@ import codecs
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -22,6 +23,14 @@ def message(text: str) -> None:
     with suppress(OSError):
         sys.stderr.write(f"ssmspec: {printable(text)}\n")
         sys.stderr.flush()
+
+
+def tell_pictures(written: Sequence[Path]) -> None:
+    """A line on stderr about pictures, or that there is none."""
+    if not written:
+        message("no picture: no layer has numbers to draw")
+    else:
+        message(f"wrote {written[0]}" if len(written) == 1 else f"wrote {len(written)} pictures: {written[0]}, ...")
 
 
 def echo(text: str, end: str = "\n") -> None:

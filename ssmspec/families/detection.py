@@ -1,5 +1,6 @@
 """Which layers a set of tensors holds, and what came near."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -60,10 +61,10 @@ def detect(tensors: Mapping[str, Tensor], families: Iterable[Family]) -> Detecti
         by_last_word[name.rsplit(".", 1)[-1]].append(name)
     claimed: set[str] = set()
     layers: list[LayerTensors] = []
-    attempts: list[tuple[float, Family, Template, Fit]] = []
+    attempts: list[tuple[Family, Template, Fit]] = []
     pairs = [(family, template) for family in families for template in family.templates]
     for family, template in sorted(pairs, key=_rank):
-        for prefix in candidate_prefixes(template, by_last_word):
+        for prefix in candidate_prefixes(template, by_last_word, NEAR):
             if family.match is not None and not fnmatchcase(prefix, family.match):
                 continue
             found = fit(family, template, prefix, tensors)
@@ -73,7 +74,7 @@ def detect(tensors: Mapping[str, Tensor], families: Iterable[Family]) -> Detecti
                 claimed |= set(found.names.values())
                 layers.append(_layer(family, found, tensors))
             else:
-                attempts.append((_score(template, found), family, template, found))
+                attempts.append((family, template, found))
     for family in families:
         if family.match is not None and family.name not in {layer.family for layer in layers}:
             raise LayerError(_without_layer(family, tensors, by_last_word))
@@ -107,23 +108,17 @@ def _depth(template: Template) -> int:
     return max(suffix.count(".") for slot in template.values() for suffix in slot.suffixes())
 
 
-def _score(template: Template, found: Fit) -> float:
-    """Share of the required tensors that are there, whatever their shape."""
-    required = sum(not slot.optional for slot in template.values())
-    return 1 - len(found.missing) / required
-
-
 def _without_layer(family: Family, tensors: Mapping[str, Tensor], by_last_word: Mapping[str, list[str]]) -> str:
     """Why a family of a mapping file finds no layer: what speaks against the nearest prefix, or where its names are instead."""
     start = f"{family.source}: match {family.match!r} names no layer"
     (template,) = family.templates
-    prefixes = list(candidate_prefixes(template, by_last_word))
+    prefixes = candidate_prefixes(template, by_last_word)
     fits = [fit(family, template, prefix, tensors) for prefix in prefixes if fnmatchcase(prefix, family.match or "")]
     if fits:
         best = min(fits, key=_distance)
         if best.complete:
             return f"{start}: the tensors of {best.prefix or 'the root'} belong to an earlier [[layer]]"
-        unexpected = _unexpected(template, best.prefix, tensors)
+        unexpected = _unexpected(template, best.prefix, _NamesBelow(tensors))
         return f"{start}; nearest is {best.prefix or 'the root'}: " + NearMiss("", "", best.missing, best.wrong, unexpected).reasons()
     if prefixes:
         return f"{start}: its tensors are under {_shortened(tuple(repr(prefix) for prefix in prefixes))}"
@@ -131,36 +126,52 @@ def _without_layer(family: Family, tensors: Mapping[str, Tensor], by_last_word: 
 
 
 def _near_misses(
-    attempts: list[tuple[float, Family, Template, Fit]], claimed: set[str], tensors: Mapping[str, Tensor], families: tuple[Family, ...]
+    attempts: list[tuple[Family, Template, Fit]], claimed: set[str], tensors: Mapping[str, Tensor], families: tuple[Family, ...]
 ) -> tuple[NearMiss, ...]:
     """The best attempt under every prefix that no layer touches, then prefixes whose name alone promises a family."""
+    names_below = _NamesBelow(tensors)
     best: dict[str, NearMiss] = {}
     told: set[str] = set()
-    for score, family, template, found in sorted(attempts, key=lambda attempt: _distance(attempt[3])):
+    for family, template, found in sorted(attempts, key=lambda attempt: _distance(attempt[2])):
         names = set(found.names.values()) | {wrong.split(" ", 1)[0] for wrong in found.wrong}
         nothing_fits = bool(found.missing) and not found.names
-        if names & (claimed | told) or score < NEAR or found.foreign or nothing_fits:
+        if not names.isdisjoint(claimed) or not names.isdisjoint(told) or found.foreign or nothing_fits:
             continue
         told |= names
         best[found.prefix] = NearMiss(
-            found.prefix or "root", family.name, found.missing, found.wrong, _unexpected(template, found.prefix, tensors)
+            found.prefix or "root", family.name, found.missing, found.wrong, _unexpected(template, found.prefix, names_below)
         )
     for prefix, family in _promising_prefixes(tensors, families):
-        if prefix not in best and not any(name.startswith(prefix + ".") for name in claimed):
+        if prefix not in best and claimed.isdisjoint(names_below.of(prefix + ".")):
             template = family.templates[0]
             missing = fit(family, template, prefix, tensors).missing
-            best[prefix] = NearMiss(prefix, family.name, missing, (), _unexpected(template, prefix, tensors))
-    return tuple(best[prefix] for prefix in sorted(best, key=lambda prefix: _first_position(prefix, tensors)))
+            best[prefix] = NearMiss(prefix, family.name, missing, (), _unexpected(template, prefix, names_below))
+    return tuple(best[prefix] for prefix in sorted(best, key=names_below.first))
 
 
-def _first_position(prefix: str, tensors: Mapping[str, Tensor]) -> int:
-    return next((index for index, name in enumerate(tensors) if name.startswith(prefix)), len(tensors))
+class _NamesBelow:
+    """Which tensors have names with a given start; looked up, as there may be 100 000 tensors and as many starts."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._position = {name: index for index, name in enumerate(tensors)}
+        self._sorted = sorted(tensors)
+
+    def of(self, start: str) -> list[str]:
+        """The names, in the order of the file."""
+        first = last = bisect_left(self._sorted, start)
+        while last < len(self._sorted) and self._sorted[last].startswith(start):
+            last += 1
+        return sorted(self._sorted[first:last], key=self._position.__getitem__)
+
+    def first(self, start: str) -> int:
+        """The position of the first of them in the file."""
+        return self._position[self.of(start)[0]] if start else 0
 
 
-def _unexpected(template: Template, prefix: str, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+def _unexpected(template: Template, prefix: str, names_below: _NamesBelow) -> tuple[str, ...]:
     expected = {suffix for slot in template.values() for suffix in slot.suffixes()}
     start = join(prefix, "")
-    return tuple(name[len(start) :] for name in tensors if name.startswith(start) and name[len(start) :] not in expected)
+    return tuple(name[len(start) :] for name in names_below.of(start) if name[len(start) :] not in expected)
 
 
 def _promising_prefixes(tensors: Mapping[str, Tensor], families: tuple[Family, ...]) -> list[tuple[str, Family]]:

@@ -105,6 +105,16 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     return stored
 
 
+def anew(layer: LayerTensors, systems: Sequence[StateSpace]) -> LayerTensors:
+    """The layer with gamma = sqrt(1 - |z|^2), as its code starts; it is a parameter of its own afterwards."""
+    gamma_log = np.log(-np.expm1(2 * np.log(np.abs(systems[0].poles[0])))) / 2
+    if "params_log" not in layer:
+        return layer.with_values({"gamma_log": gamma_log})
+    rows = layer.array("params_log")
+    rows[ROWS.index("gamma_log")] = gamma_log
+    return layer.with_values({"params_log": rows})
+
+
 LRU = Family(
     name="lru",
     title="LRU",
@@ -123,5 +133,6 @@ LRU = Family(
     ),
     read=read,
     write=write,
+    anew=anew,
     hints=("lru",),
 )

@@ -14,7 +14,6 @@ Every table of a file becomes a family of its own, which claims nothing but what
 """
 
 import math
-import tomllib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from ssmspec.errors import SsmspecError
 from ssmspec.families.mapped import COMPLEX, LETTERS, POLE, Layout, Part, read, template, write
 from ssmspec.families.template import Family
 from ssmspec.families.transform import IDENTITY, Transform, parse_transform
-from ssmspec.reading import known_keys, one_line, shown
+from ssmspec.reading import known_keys, one_line, parse_toml, read_toml, shown
 from ssmspec.statespace import DISCRETIZATIONS
 
 KINDS = {"siso": "HN", "mimo": "NIO"}
@@ -33,7 +32,6 @@ DEFAULT_AXES = {
     "siso": dict.fromkeys((*POLE, "B", "B_scale", "C"), "H N") | {"step": "H", "D": "H"},
     "mimo": dict.fromkeys((*POLE, "step", "B_scale"), "N") | {"B": "N I", "C": "O N", "D": "I"},
 }
-LARGEST = 1 << 20  # bytes of a mapping; more is another file given by mistake
 OUTPUTS = ("2Re", "Re")
 REQUIRED = ("match", "kind", "discretization", "output")
 POLES = ({"pole"}, {"pole_real"}, {"pole_real", "pole_imag"}, {"pole_abs", "pole_phase"})  # the last one on the z-plane only
@@ -45,16 +43,7 @@ def load_mapping(path: Path | str) -> tuple[Family, ...]:
     Raises:
         SsmspecError: a file that cannot be read, is no TOML, or says something that has no meaning; one line with its name.
     """
-    try:
-        with Path(path).open("rb") as file:
-            text = file.read(LARGEST + 1)
-        if len(text) > LARGEST:
-            raise SsmspecError(f"{path}: has more than {LARGEST} bytes; expected a TOML file of a few lines")
-        return parse_mapping(text.decode(), str(path))
-    except OSError as error:
-        raise SsmspecError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise SsmspecError(f"{path}: is no text in UTF-8 (byte {error.start}); expected a TOML file") from error
+    return _families(read_toml(Path(path)), str(path))
 
 
 def parse_mapping(text: str, source: str) -> tuple[Family, ...]:
@@ -63,10 +52,10 @@ def parse_mapping(text: str, source: str) -> tuple[Family, ...]:
     Raises:
         SsmspecError: as `load_mapping`.
     """
-    try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SsmspecError(f"{source}: is no valid TOML: {one_line(str(error)) or 'nested too deeply'}") from error
+    return _families(parse_toml(text, source), source)
+
+
+def _families(document: Mapping[str, Any], source: str) -> tuple[Family, ...]:
     layers = document.get("layer")
     if not isinstance(layers, list) or not layers or not all(isinstance(layer, dict) for layer in layers):
         raise SsmspecError(f"{source}: holds no [[layer]] table (with two brackets); it must say at least one")

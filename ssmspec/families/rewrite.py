@@ -1,7 +1,7 @@
 """From tuned systems back to stored tensors: only values that the tuning changed differ from what the file holds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,13 @@ EPSILON = {
 
 
 def changed_values(
-    family: Family, layer: LayerTensors, before: Sequence[StateSpace], after: Sequence[StateSpace], options: ReadOptions
+    family: Family,
+    layer: LayerTensors,
+    before: Sequence[StateSpace],
+    after: Sequence[StateSpace],
+    options: ReadOptions,
+    *,
+    anew: bool = False,
 ) -> dict[str, npt.NDArray[Any]]:
     """New values of the stored tensors that must change, by role, in float64 or complex128.
 
@@ -31,11 +37,13 @@ def changed_values(
 
     Args:
         before, after: the directions of the layer as read, and tuned.
+        anew: the tuned ones are a new start, so that parameters that no system shows start anew with them.
     Raises:
         LayerError: values that the family's parameters cannot hold.
     """
     with np.errstate(all="ignore"):
-        old, new = (family.write(layer, systems, options) for systems in (before, after))
+        renewed = family.anew(layer, after) if anew and family.anew is not None else layer
+        old, new = family.write(layer, before, options), family.write(renewed, after, options)
     changes = {}
     for role, values in new.items():
         tensor = layer.tensors[role]
@@ -51,21 +59,6 @@ def changed_values(
     return changes
 
 
-@dataclass(frozen=True, slots=True)
-class _Renewed:
-    """A tensor with other values, rounded as the file will hold them."""
-
-    values: npt.NDArray[Any]
-    dtype: str
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.values.shape
-
-    def read(self, rows: slice | None = None) -> npt.NDArray[Any]:
-        return self.values if rows is None else self.values[rows]
-
-
 def systems_as_stored(
     family: Family, layer: LayerTensors, values: Mapping[str, npt.NDArray[Any]], asked: Sequence[StateSpace], options: ReadOptions
 ) -> tuple[list[StateSpace], list[str]]:
@@ -77,11 +70,8 @@ def systems_as_stored(
         LayerError: something that was asked for is in no tensor, or the file would be taken for something else.
     """
     with np.errstate(all="ignore"):
-        rounded = {
-            role: _Renewed(array.astype(layer.tensors[role].read().dtype), layer.tensors[role].dtype) for role, array in values.items()
-        }
-    found = family.read(replace(layer, tensors={**layer.tensors, **rounded}), options)
-    limit = max([LOST, *(64 * EPSILON.get(tensor.dtype, 1.0) for tensor in rounded.values())])
+        found = family.read(layer.with_values(values), options)
+    limit = max([LOST, *(64 * EPSILON.get(layer.tensors[role].dtype, 1.0) for role in values)])
     notes = []
     for system, wanted in zip(found, asked, strict=True):
         for what, errors in _deviations(system, wanted).items():
@@ -98,7 +88,7 @@ def systems_as_stored(
 
 def _deviations(found: StateSpace, wanted: StateSpace) -> dict[str, FloatArray]:
     """Relative deviations by what deviates; residues, as far as they are stored, without their phases and relative to the largest."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         exponents = [
             np.log(np.abs(s.poles)) + 1j * np.abs(np.angle(s.poles)) if s.discretization == "direct" else s.poles for s in (found, wanted)
         ]
@@ -109,8 +99,8 @@ def _deviations(found: StateSpace, wanted: StateSpace) -> dict[str, FloatArray]:
             ),
             "steps": np.abs(found.step - wanted.step) / wanted.step,
         }
-    if wanted.operating_point is None:
-        strength = [np.linalg.norm(s.C, axis=1) * np.linalg.norm(s.B, axis=2) for s in (found, wanted)]
-        scale = np.maximum(strength[1].max(axis=1, keepdims=True), np.finfo(float).tiny)
-        deviations["residues"] = np.abs(strength[0] - strength[1]) / scale / 10  # C~ may lose a digit or two
+        if wanted.operating_point is None:
+            strength = [np.linalg.norm(s.C, axis=1) * np.linalg.norm(s.B, axis=2) for s in (found, wanted)]
+            scale = np.maximum(strength[1].max(axis=1, keepdims=True), np.finfo(float).tiny)
+            deviations["residues"] = np.abs(strength[0] - strength[1]) / scale / 10  # C~ may lose a digit or two
     return deviations

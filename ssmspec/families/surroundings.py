@@ -1,6 +1,7 @@
 """What the tensors around SSM layers belong to, by the words of their names: a label for people, on which nothing else depends."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Set as AbstractSet
 
 ATTENTION = {"attn", "self_attn", "self_attention", "attention", "q_proj", "k_proj", "v_proj", "o_proj", "qkv", "qkv_proj", "mha", "wqkv"}
 MLP = {"mlp", "shared_mlp", "feed_forward", "ffn", "moe", "block_sparse_moe", "experts", "shared_experts", "router", "gate_proj", "up_proj"}
@@ -8,7 +9,7 @@ MLP |= {"down_proj", "gate_up_proj", "fc1", "fc2"}
 EMBEDDING = {"embed", "embed_tokens", "embedding", "embeddings", "word_embeddings", "wte", "wpe", "lm_head"}
 
 
-def kind_of(name: str, layers: Collection[str]) -> str:
+def kind_of(name: str, layers: AbstractSet[str]) -> str:
     """The kind of a tensor that is not part of an SSM layer's template.
 
     Args:
@@ -24,4 +25,7 @@ def kind_of(name: str, layers: Collection[str]) -> str:
             return kind
     if "linear_attn" in words:
         return "linear attention"
-    return "rest of an SSM layer" if any(name.startswith(layer + ".") for layer in layers) else "other"
+    if not layers:
+        return "other"
+    above = (name[: match.start()] for match in re.finditer(r"\.", name))
+    return "rest of an SSM layer" if any(layer in layers for layer in above) else "other"

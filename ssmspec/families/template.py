@@ -5,8 +5,9 @@ Names are matched by their end; what stands before is the layer's name. A shape 
 dtype.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -24,6 +25,21 @@ class Tensor(Protocol):
     @property
     def dtype(self) -> str: ...
     def read(self, rows: slice | None = None) -> npt.NDArray[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A tensor in memory, in the stored dtype."""
+
+    values: npt.NDArray[Any]
+    dtype: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    def read(self, rows: slice | None = None) -> npt.NDArray[Any]:
+        return self.values if rows is None else self.values[rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +110,12 @@ class LayerTensors:
     def __contains__(self, role: object) -> bool:
         return role in self.tensors
 
+    def with_values(self, values: Mapping[str, npt.NDArray[Any]]) -> "LayerTensors":
+        """The layer with other values of some tensors, by role, rounded as the file holds them."""
+        with np.errstate(all="ignore"):
+            held = {role: Held(array.astype(self.tensors[role].read().dtype), self.tensors[role].dtype) for role, array in values.items()}
+        return replace(self, tensors={**self.tensors, **held})
+
     def array(self, role: str) -> FloatArray:
         """A real tensor in float64.
 
@@ -137,6 +159,7 @@ class Family:
         templates: alternative layouts, the preferred first; the roles are the reader's own words.
         read: tensors -> one StateSpace, or several (two directions of one block).
         write: the inverse: the values that every stored tensor must have for the given systems, by role, in float64 or complex128.
+        anew: the layer with those parameters that its state spaces do not show set to what they are in a start with these systems.
         absent: name ends whose presence under the same prefix means that this is another family.
         not_under: last words that a prefix must not have, because another template of the family ends with them.
         when_named: layouts that only count where the user names the family, because they are also what is left of another one.
@@ -151,6 +174,7 @@ class Family:
     templates: tuple[Template, ...]
     read: Callable[[LayerTensors, ReadOptions], list[StateSpace]]
     write: Callable[[LayerTensors, Sequence[StateSpace], ReadOptions], dict[str, npt.NDArray[Any]]]
+    anew: Callable[[LayerTensors, Sequence[StateSpace]], LayerTensors] | None = None
     absent: tuple[str, ...] = ()
     not_under: tuple[str, ...] = ()
     when_named: tuple[Template, ...] = ()
@@ -239,17 +263,15 @@ def _unify_one(symbols: list[str], tensor: Tensor, sizes: dict[str, int]) -> boo
     return True
 
 
-def candidate_prefixes(template: Template, by_last_word: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Everything that stands before the name end of a required tensor, each once."""
-    seen: set[str] = set()
-    for slot in template.values():
-        if slot.optional:
-            continue
+def candidate_prefixes(template: Template, by_last_word: Mapping[str, Sequence[str]], share: float = 0.0) -> list[str]:
+    """Everything that stands before the name end of a required tensor, each once; with `share` only that of so many required ones."""
+    slots = [slot for slot in template.values() if not slot.optional]
+    present: Counter[str] = Counter()
+    for slot in slots:
+        below: dict[str, None] = {}
         for suffix in slot.suffixes():
             for name in by_last_word.get(suffix.rsplit(".", 1)[-1], ()):
-                if name != suffix and not name.endswith("." + suffix):
-                    continue
-                prefix = name[: -len(suffix) - 1] if name != suffix else ""
-                if prefix not in seen:
-                    seen.add(prefix)
-                    yield prefix
+                if name == suffix or name.endswith("." + suffix):
+                    below[name[: -len(suffix) - 1] if name != suffix else ""] = None
+        present.update(below.keys())
+    return [prefix for prefix, count in present.items() if count >= share * len(slots)]

@@ -13,7 +13,7 @@ from rich.text import Text
 from ssmspec import __version__
 from ssmspec.checking.results import SEVERITIES, CheckedLayer, CheckpointCheck, CheckReport, Finding
 from ssmspec.report.documents import Document
-from ssmspec.report.tables import readable_size
+from ssmspec.report.tables import MOST_ROWS, readable_size
 from ssmspec.writing import printable
 
 STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
@@ -46,11 +46,13 @@ def _checkpoint_text(check: CheckpointCheck) -> Iterator[RenderableType]:
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for heading in ("severity", "rule", "layer", "message"):
             table.add_column(heading, overflow="fold")
-        for finding in check.findings:
+        for finding in check.findings[:MOST_ROWS]:
             table.add_row(
                 Text(finding.severity, style=STYLES[finding.severity]), *map(_cell, (finding.rule, finding.layer, finding.message))
             )
         yield table
+    if len(check.findings) > MOST_ROWS:
+        yield Text(f"... and {len(check.findings) - MOST_ROWS} more; --format json lists them all")
     yield Text()
 
 

@@ -44,7 +44,8 @@ def comparison_figure(layer: LayerComparison, theta: FloatArray) -> Figure:
     left.set_yscale("log")
     left.set_xlabel("theta [rad/sample]")
     left.set_ylabel("|H| [output/input]")
-    left.set_title("median |H| and 5..95 % of copies", fontsize=9)
+    several = layer.before.curve is not None and layer.before.curve.p5 is not None
+    left.set_title("median |H| and 5..95 % of copies" if several else "|H| of a single system (Frobenius norm)", fontsize=9)
     left.legend(fontsize=8, loc="best")
     _draw_paths(right, layer)
     figure.suptitle(f"{short_name(layer.name, 90)} ({layer.before.family})", fontsize=10)

@@ -10,7 +10,6 @@ from ssmspec.report.comparisons import comparison_document, comparison_table
 from ssmspec.report.documents import Document
 from ssmspec.report.tables import plain
 from ssmspec.retune import RetunePlan
-from ssmspec.statistics import LayerAnalysis
 from ssmspec.statistics.changes import CheckpointComparison
 
 
@@ -21,22 +20,15 @@ def retune_text(plan: RetunePlan, comparison: CheckpointComparison, written: Pat
         for note in layer.notes:
             groups.setdefault(note, []).append(layer.after.name)
     lines = [f"{_names(names, len(plan.layers))}: {note}" for note, names in groups.items()]
-    aliased = [f"{layer.name}: {text}" for layer in comparison.layers if (text := _aliasing(layer.before, layer.after))]
-    end = f"{len(plan.changes) + len(plan.added)} tensors changed; " + (f"wrote {written}" if written else "nothing was written")
-    return Group(comparison_table(comparison), Text(), *map(plain, [*lines, *aliased, *plan.notes]), plain(end, style="bold"))
+    changed = len(plan.changes) + len(plan.added)
+    end = f"{changed} tensor{'s' * (changed != 1)} changed; " + (f"wrote {written}" if written else "nothing was written")
+    return Group(comparison_table(comparison), Text(), *map(plain, [*lines, *plan.notes]), plain(end, style="bold"))
 
 
 def _names(names: list[str], everything: int) -> str:
     if len(names) == everything and everything > 1:
         return f"all {everything} layers"
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def _aliasing(before: LayerAnalysis, after: LayerAnalysis) -> str:
-    shares = [layer.statistics["aliased_share"].median for layer in (before, after)]
-    if None in shares or shares[0] == shares[1]:
-        return ""
-    return f"share of poles beyond Nyquist {shares[0]:.2g} -> {shares[1]:.2g} (median over copies)"
 
 
 def retune_document(plan: RetunePlan, comparison: CheckpointComparison, written: Path | None) -> Document:

@@ -22,11 +22,14 @@ def suggestion_text(suggestion: Suggestion, source: str) -> RenderableType:
 
 def _command(suggestion: Suggestion) -> str:
     """How the suggested beta is applied: in the convention that it was made for, which is not the default of `retune`."""
-    beta = suggestion["beta"].value
-    if beta is None:
+    if suggestion.layer.selective:
+        return "no beta is suggested; 'ssmspec retune CKPT --step-scale FACTOR' changes the time scale of a selective layer"
+    if not suggestion.has_beta:
         return "no beta is suggested; 'ssmspec retune CKPT --match-spectrum DATA' shapes a layer by the spectrum itself"
-    convention = suggestion["noise_amplification"].note.split("convention ")[1].split(",")[0]
-    return f"ssmspec retune CKPT --beta {beta:g} --beta-convention {convention}"
+    settings = suggestion.settings
+    command = f"ssmspec retune CKPT --beta {suggestion['beta'].value:g} --beta-convention {settings.convention}"
+    knee = "" if settings.theta_ref is None else f" --theta-ref {settings.theta_ref!r}"
+    return command + knee + ("" if settings.length is None else f" --sequence-length {settings.length}")
 
 
 def _value(item: Suggested) -> str:

@@ -19,6 +19,8 @@ SPARK_WIDTH = 16
 SPARK_RANGE = 60.0  # dB below the highest point that the lowest bar stands for, at the most
 BARS = "▁▂▃▄▅▆▇█"
 ASCII_BARS = " .:-=+*#"
+MOST_ROWS = 2000  # of a table, which takes a second to lay out
+MOST_TEXT = 200  # characters of a setting
 
 MEANING = {
     "bias_slope": "how much harder it is to learn a decade higher: 0 no preference, -2 a hundred times, > 0 reversed",
@@ -150,14 +152,15 @@ def console(*, stderr: bool = False) -> Console:
     return probe if probe.is_terminal else Console(stderr=stderr, width=240, soft_wrap=True)
 
 
-def plain_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
-    """A table of plain strings."""
+def plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
+    """A table of plain strings; of thousands of rows only the first, and how many more there are."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in headings:
         table.add_column(escape(heading), overflow="fold")
-    for row in rows:
+    for row in rows[:MOST_ROWS]:
         table.add_row(*(plain(cell) for cell in row))
-    return Group(plain(title, style="bold"), Text(), FittingTable(table))
+    more = [plain(f"... and {len(rows) - MOST_ROWS} more; --json lists them all")] if len(rows) > MOST_ROWS else []
+    return Group(plain(title, style="bold"), Text(), FittingTable(table), *more)
 
 
 def inspection_tables(document: Mapping[str, Any]) -> RenderableType:
@@ -187,8 +190,13 @@ def inspection_tables(document: Mapping[str, Any]) -> RenderableType:
         other = [(item["kind"], item["name"], str(item["count"]), _shape(item), item["dtype"]) for item in document["other"]]
         parts += [Text(), plain_table("other tensors", ("what", "name", "count", "shape", "dtype"), other)]
     if document["config"]:
-        parts += [Text(), plain("config: " + ", ".join(f"{key}={value}" for key, value in document["config"].items()))]
+        parts += [Text(), plain("config: " + ", ".join(f"{key}={_cut(value)}" for key, value in document["config"].items()))]
     return Group(*parts, *(plain(f"note: {note}") for note in document["notes"]))
+
+
+def _cut(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}..."
 
 
 def _shape(tensor: Mapping[str, Any]) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from ssmspec.statistics.bands import (
     centroid,
     hankel_norm,
@@ -18,6 +20,7 @@ from ssmspec.statistics.bands import (
 from ssmspec.statistics.bias import bias_slope, center_frequency, spectral_slope
 from ssmspec.statistics.poles import aliased_share, alpha_hat, alpha_residual, half_life, memory_shares, time_constant
 from ssmspec.statistics.results import CheckpointAnalysis, Curve, LayerAnalysis, Measurement, Skipped
+from ssmspec.statistics.rounding import steady, without
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.statistics.values import Summary, Values, summarize, unavailable
 
@@ -36,6 +39,8 @@ class Statistic:
         source: paper and section, or where the definition is customary.
         function: the definition itself.
         headline: shown in the table.
+        absolute: its error is absolute, since it may be zero; otherwise relative (`rounding.ERROR`).
+        judged_by: what must stay as it is when the layer changes in its last digits; nothing named: the value itself.
     """
 
     name: str
@@ -45,6 +50,20 @@ class Statistic:
     source: str
     function: Callable[[LayerSpectrum], Values]
     headline: bool = False
+    absolute: bool = False
+    judged_by: tuple[Callable[[LayerSpectrum], Values], ...] = ()
+
+    def of(self, spectrum: LayerSpectrum) -> Values:
+        """The values of all copies; NaN, too, where rounding alone decides them."""
+        values = self.function(spectrum)
+        copies, others = spectrum.shaken
+        if not others or not np.isfinite(values.values[copies]).any():
+            return values
+        known = np.ones(len(copies), bool)
+        for judge in self.judged_by or (self.function,):
+            found = judge(spectrum).values[copies]
+            known &= steady(found, [judge(other).values for other in others], absolute=self.absolute)
+        return without(values, copies, known)
 
 
 _TUNING = "arXiv 2410.02035 (Tuning Frequency Bias of SSMs)"
@@ -56,7 +75,14 @@ STATISTICS: dict[str, Statistic] = {
     statistic.name: statistic
     for statistic in (
         Statistic(
-            "bias_slope", _SLOPE, "theta", "slope of log10 K over log10 theta", f"{_TUNING}, section 3: size of dG/da", bias_slope, True
+            "bias_slope",
+            _SLOPE,
+            "theta",
+            "slope of log10 K over log10 theta",
+            f"{_TUNING}, section 3: size of dG/da",
+            bias_slope,
+            True,
+            True,
         ),
         Statistic(
             "center_frequency", "rad/sample", "theta", "half of sum |H| on the log grid lies below", "median of |H|", center_frequency, True
@@ -64,7 +90,15 @@ STATISTICS: dict[str, Statistic] = {
         Statistic("low_frequency_share", "", "theta", "E(pi/4)/E(pi)", "energy in a band", low_frequency_share),
         Statistic("centroid", "rad/sample", "theta", "int theta |H|^2 / int |H|^2", _AUDIO, centroid),
         Statistic("rolloff_95", "rad/sample", "theta", "E(theta) = 0.95 E(pi)", _AUDIO, rolloff_95),
-        Statistic("spectral_slope", _SLOPE, "theta", "slope of log10 |H|^2 over log10 theta", "log-log least squares", spectral_slope),
+        Statistic(
+            "spectral_slope",
+            _SLOPE,
+            "theta",
+            "slope of log10 |H|^2 over log10 theta",
+            "log-log least squares",
+            spectral_slope,
+            absolute=True,
+        ),
         Statistic("total_variation", "", "theta", "int_0^pi |dH/d theta| d theta", f"{_TUNING}, section 3", variation),
         Statistic(
             "total_variation_bound",
@@ -75,17 +109,33 @@ STATISTICS: dict[str, Statistic] = {
             variation_beyond_nyquist,
         ),
         Statistic("peak_gain", "", "theta", "max over theta of the largest singular value of H", f"{_CONTROL}, section 4.3", peak_gain),
-        Statistic("peak_frequency", "rad/sample", "theta", "theta of peak_gain", f"{_CONTROL}, section 4.3", peak_frequency),
+        Statistic(
+            "peak_frequency",
+            "rad/sample",
+            "theta",
+            "theta of peak_gain",
+            f"{_CONTROL}, section 4.3",
+            peak_frequency,
+            judged_by=(peak_gain,),
+        ),
         Statistic("aliased_share", "", "theta", "share of poles with |Im a| step > pi", f"{_TUNING}, section 4.1", aliased_share),
         Statistic("time_constant", "samples", "samples", "-1/log|z| of the slowest pole", "customary", time_constant),
         Statistic("half_life", "samples", "samples", "ln 2 times time_constant", "customary", half_life),
         Statistic(
             "alpha_hat", "", "omega", "least squares of sorted Im a_n = alpha pi n", f"{_TUNING}, section 4.1; arXiv 2206.11893", alpha_hat
         ),
-        Statistic("alpha_residual", "", "omega", "relative residual of alpha_hat", f"{_TUNING}, section 4.1", alpha_residual),
+        Statistic(
+            "alpha_residual", "", "omega", "relative residual of alpha_hat", f"{_TUNING}, section 4.1", alpha_residual, absolute=True
+        ),
         Statistic("hankel_norm", "", "modes", "largest Hankel singular value", f"{_CONTROL}, section 8.1", hankel_norm),
         Statistic(
-            "effective_order", "", "modes", "Hankel singular values above 1 % of the largest", f"{_CONTROL}, section 8.1", hankel_order
+            "effective_order",
+            "",
+            "modes",
+            "Hankel singular values above 1 % of the largest",
+            f"{_CONTROL}, section 8.1",
+            hankel_order,
+            judged_by=(hankel_norm, hankel_order),
         ),
     )
 }

@@ -3,8 +3,8 @@
 import numpy as np
 
 from ssmspec.grid import FloatArray
-from ssmspec.statistics.hankel import effective_order
-from ssmspec.statistics.spectrum import CONDITION_LIMIT, ILL_CONDITIONED, LayerSpectrum
+from ssmspec.statistics.hankel import MOST_MODES, effective_order
+from ssmspec.statistics.spectrum import CONDITION_LIMIT, LayerSpectrum
 from ssmspec.statistics.values import DEAD, Values
 from ssmspec.statistics.variation import variation_bound
 
@@ -29,7 +29,7 @@ def rolloff_95(spectrum: LayerSpectrum) -> Values:
 
 def peak_gain(spectrum: LayerSpectrum) -> Values:
     """H-infinity norm over theta."""
-    gain = spectrum.band.peak.gain
+    gain = spectrum.restored(spectrum.band.peak.gain)
     return Values(np.where(_has_peak(spectrum), gain, np.nan), TOO_SHARP_FOR_PEAK)
 
 
@@ -40,13 +40,12 @@ def peak_frequency(spectrum: LayerSpectrum) -> Values:
 
 def _has_peak(spectrum: LayerSpectrum) -> np.ndarray:
     gain = spectrum.band.peak.gain
-    known = np.isfinite(spectrum.magnitude).all(axis=1) & ~spectrum.sharp
-    return np.asarray(np.isfinite(gain) & (gain > 0) & known)
+    return np.asarray(np.isfinite(gain) & (gain > 0) & ~spectrum.sharp)
 
 
 def variation(spectrum: LayerSpectrum) -> Values:
     """V_0^pi(H) = int_0^pi |dH/d theta| d theta of the dynamic part; a delay, which only turns H, is not counted."""
-    value = spectrum.band.variation
+    value = spectrum.restored(spectrum.band.variation)
     return Values(np.where(value > 0, value, np.nan), TOO_SHARP)
 
 
@@ -59,7 +58,7 @@ def variation_beyond_nyquist(spectrum: LayerSpectrum) -> Values:
     if modal.step.shape[1] != 1:
         return Values(nothing, "one step per mode, so there is no one Nyquist frequency in model time")
     usable = spectrum.condition <= CONDITION_LIMIT
-    bound = variation_bound(modal, np.pi / modal.step[:, 0])
+    bound = spectrum.restored(variation_bound(modal, np.pi / modal.step[:, 0]))
     return Values(np.where(usable & (bound > 0), bound, np.nan), "a pole beyond the Nyquist frequency", by_definition=True)
 
 
@@ -70,13 +69,13 @@ def hankel_norm(spectrum: LayerSpectrum) -> Values:
 
 def hankel_order(spectrum: LayerSpectrum) -> Values:
     """Hankel singular values above 1 % of the largest."""
-    return _of_hankel(spectrum, effective_order(spectrum.hankel))
+    return _of_hankel(spectrum, effective_order(spectrum.unit_hankel))
 
 
 def _of_hankel(spectrum: LayerSpectrum, values: FloatArray) -> Values:
-    usable = (spectrum.condition <= CONDITION_LIMIT) & (spectrum.hankel[:, 0] > 0) & np.isfinite(values)
+    large = spectrum.system.modes > MOST_MODES
     return Values(
-        np.where(usable, values, np.nan), ILL_CONDITIONED.format(worst=spectrum.condition.max()) if spectrum.system.rank else DEAD
+        np.where(spectrum.unit_hankel[:, 0] > 0, values, np.nan), f"more than {MOST_MODES} modes take too long" if large else DEAD
     )
 
 

@@ -13,12 +13,12 @@ def bias_slope(spectrum: LayerSpectrum) -> Values:
     if not usable.any():
         reason = ILL_CONDITIONED.format(worst=spectrum.condition.max())
         return Values(np.full(spectrum.system.copies, np.nan), reason)
-    return Values(np.where(usable, _log_slope(spectrum.grid.values, spectrum.sensitivity), np.nan))
+    return Values(np.where(usable, _log_slope(spectrum.grid.values, spectrum.unit_sensitivity), np.nan))
 
 
 def center_frequency(spectrum: LayerSpectrum) -> Values:
     """theta below which half of |H| lies, summed over the log-spaced grid; interpolated on the logarithm between grid points."""
-    magnitude = spectrum.magnitude
+    magnitude = spectrum.unit_magnitude
     cumulative = np.cumsum(magnitude, axis=1)
     target = cumulative[:, -1:] / 2
     index = np.minimum((cumulative < target).sum(axis=1), magnitude.shape[1] - 1)
@@ -33,7 +33,7 @@ def center_frequency(spectrum: LayerSpectrum) -> Values:
 
 def spectral_slope(spectrum: LayerSpectrum) -> Values:
     """Least-squares slope of log10 |H|^2 over log10 theta on the grid."""
-    return Values(2 * _log_slope(spectrum.grid.values, spectrum.magnitude))
+    return Values(2 * _log_slope(spectrum.grid.values, spectrum.unit_magnitude))
 
 
 def _log_slope(theta: FloatArray, values: FloatArray) -> FloatArray:

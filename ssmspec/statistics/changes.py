@@ -68,8 +68,8 @@ def distances_between(before: LayerSpectrum | None, after: LayerSpectrum | None,
         if distance.needs_equal_modes and a.modes != b.modes:
             found[name] = unavailable(distance.unit, f"{a.modes} modes before and {b.modes} after: poles cannot be matched")
         else:
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                found[name] = summarize(distance.function(before, after), distance.unit)
+            with np.errstate(all="ignore"):
+                found[name] = summarize(distance.of(before, after), distance.unit)
     return found
 
 

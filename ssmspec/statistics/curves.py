@@ -93,7 +93,7 @@ def normalized_hankel(spectrum: LayerSpectrum) -> FloatArray:
     Raises:
         LayerError: no copy has a value.
     """
-    values = spectrum.hankel[:, : 2 * spectrum.system.modes]  # modes that pad a modal form have none of their own
+    values = spectrum.unit_hankel
     return _trusted(spectrum, values / np.where(values[:, :1] > 0, values[:, :1], 1))
 
 

@@ -8,6 +8,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ssmspec.statespace import ComplexArray, padded_modes
 from ssmspec.statistics.quadrature import pole_distances
+from ssmspec.statistics.rounding import ROUNDS, steady, without
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.statistics.values import Values
 
@@ -33,6 +34,15 @@ class Distance:
     function: Callable[[LayerSpectrum, LayerSpectrum], Values]
     needs_equal_modes: bool = False
 
+    def of(self, before: LayerSpectrum, after: LayerSpectrum) -> Values:
+        """The values of all copies; NaN, too, where rounding alone decides them (`rounding`), which is judged absolutely."""
+        values = self.function(before, after)
+        copies = np.union1d(before.shaken[0], after.shaken[0])
+        if not len(copies):
+            return values
+        others = [self.function(before.moved(copies, seed), after.moved(copies, seed)).values for seed in range(ROUNDS)]
+        return without(values, copies, steady(values.values[copies], others, absolute=True))
+
 
 def pole_movement(before: LayerSpectrum, after: LayerSpectrum) -> Values:
     """Median over the poles of |log z_after - log z_before|."""
@@ -56,7 +66,8 @@ def crossed_share(before: LayerSpectrum, after: LayerSpectrum) -> Values:
 def log_spectral_distance(before: LayerSpectrum, after: LayerSpectrum) -> Values:
     """Root mean square over the log grid of 20 log10(|H_after|/|H_before|)."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = 20 * np.log10(after.magnitude / before.magnitude)
+        ratio = 20 * np.log10(after.unit_magnitude / before.unit_magnitude)
+    ratio += 20 * np.log10(2) * (after.exponents - before.exponents)[:, None]
     return Values(np.sqrt((ratio**2).mean(axis=1)), "a response is zero somewhere")
 
 

@@ -19,6 +19,7 @@ from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, homogeneo
 
 TOLERANCE = 1e-9  # relative error above which a closed form gives way to quadrature, and quadrature to null
 RESOLUTION = 1e-15  # relative width at which a bisection ends
+NUMBERS_AT_ONCE = 1 << 22  # pairs of modes held at once: 64 MB of complex128
 MOST_BISECTIONS = 1100  # enough to get from pi to the smallest float
 
 
@@ -48,14 +49,19 @@ class ClosedEnergy:
 
 def closed_energy(diagonal: StateSpace) -> ClosedEnergy:
     """The closed form for a diagonal system without beta weight, without D."""
-    sigma = cayley_poles(diagonal)
-    scale = homogeneous_scale(diagonal, sigma)
-    sigma = np.concatenate([sigma, sigma.conj()], axis=1)
-    U = np.concatenate([diagonal.C, diagonal.C.conj()], axis=2)
-    V = np.concatenate([diagonal.B * scale[:, :, None], (diagonal.B * scale[:, :, None]).conj()], axis=1)
-    pairs = (V @ V.conj().transpose(0, 2, 1)) * (U.conj().transpose(0, 2, 1) @ U).transpose(0, 2, 1)
-    terms = -2 * pairs / (sigma[:, :, None] + sigma[:, None, :].conj())
-    return ClosedEnergy(terms.sum(axis=2), sigma, np.abs(terms).sum(axis=2))
+    upper = cayley_poles(diagonal)
+    scale = homogeneous_scale(diagonal, upper)
+    sigma = np.concatenate([upper, upper.conj()], axis=1)
+    U = np.concatenate([diagonal.C, diagonal.C.conj()], axis=2).conj().transpose(0, 2, 1)
+    V = np.concatenate([diagonal.B * scale[:, :, None], (diagonal.B * scale[:, :, None]).conj()], axis=1).conj().transpose(0, 2, 1)
+    tau, size = np.empty_like(upper), np.empty(upper.shape)
+    height = max(1, NUMBERS_AT_ONCE // sigma.size)
+    for start in range(0, diagonal.modes, height):
+        rows = slice(start, start + height)
+        pairs = (diagonal.B[:, rows] * scale[:, rows, None] @ V) * (U @ diagonal.C[:, :, rows]).transpose(0, 2, 1)
+        terms = -2 * pairs / (upper[:, rows, None] + sigma[:, None, :].conj())
+        tau[:, rows], size[:, rows] = terms.sum(axis=2), np.abs(terms).sum(axis=2)
+    return ClosedEnergy(np.concatenate([tau, tau.conj()], axis=1), sigma, np.concatenate([size, size], axis=1))
 
 
 def quantile(up_to: Callable[[FloatArray], FloatArray], total: FloatArray, share: float) -> FloatArray:

@@ -58,7 +58,7 @@ def find_peak(system: StateSpace, nodes: FloatArray, squared: FloatArray, cauchy
     middle = _golden_section(squared_gain, low, high)
     found, value = np.concatenate([start, middle], axis=1), np.concatenate([start_value, squared_gain(middle)], axis=1)
     best = np.argmax(value, axis=1)[:, None]
-    gain = np.sqrt(np.take_along_axis(value, best, axis=1)[:, 0])
+    gain = np.where(np.isfinite(values).all(axis=1), np.sqrt(np.take_along_axis(value, best, axis=1)[:, 0]), np.nan)
     return Peak(gain, np.take_along_axis(found, best, axis=1)[:, 0])
 
 

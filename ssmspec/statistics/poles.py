@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ssmspec.statespace import padded_modes
+from ssmspec.statespace import beyond_nyquist, padded_modes
 from ssmspec.statistics.quadrature import pole_distances
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.statistics.values import Values
@@ -15,10 +15,11 @@ SHARPEST_STORED = 1e-9  # rad/sample: below it the decay of a stored z has fewer
 def aliased_share(spectrum: LayerSpectrum) -> Values:
     """Share of poles with |Im a| Delta > pi, which turn up at another frequency."""
     system = spectrum.system
-    if system.discretization not in ("zoh", "euler"):
+    beyond = beyond_nyquist(system)
+    if beyond is None:
         reason = "bilinear warps frequencies instead of aliasing them" if system.discretization == "bilinear" else "no continuous poles"
         return Values(np.full(system.copies, np.nan), reason)
-    return Values((np.abs(system.poles.imag) * system.step > np.pi).mean(axis=1))
+    return Values(beyond.mean(axis=1))
 
 
 def time_constant(spectrum: LayerSpectrum) -> Values:

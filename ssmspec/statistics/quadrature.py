@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssmspec.grid import FloatArray
-from ssmspec.statespace import StateSpace, cayley_poles
+from ssmspec.statespace import StateSpace, log_poles
 
 ORDER = 16
 FRACTION = 0.5  # of the distance to the nearest pole
@@ -22,19 +22,9 @@ TO_COEFFICIENTS = (np.polynomial.legendre.legvander(_NODES, ORDER - 1) * _WEIGHT
 
 
 def pole_distances(diagonal: StateSpace) -> tuple[FloatArray, FloatArray]:
-    """theta_n in [0, pi] and w_n > 0 of every stored pole, each (K, N) [rad/sample], of a diagonal system.
-
-    z = (1 + sigma)/(1 - sigma) is not formed for w, so that w keeps its digits however close z is to the unit circle.
-    """
-    sigma = cayley_poles(diagonal)
-    if diagonal.discretization in ("zoh", "euler"):
-        decay = -diagonal.poles.real * diagonal.step
-        angle = np.abs(np.angle(np.exp(1j * diagonal.poles.imag * diagonal.step)))
-    else:
-        with np.errstate(divide="ignore"):
-            decay = -0.5 * np.log1p(4 * sigma.real / np.abs(1 - sigma) ** 2)
-        angle = np.abs(np.angle((1 + sigma) * (1 - sigma.conj())))
-    return np.broadcast_to(angle, sigma.shape), np.broadcast_to(decay, sigma.shape)
+    """theta_n in [0, pi] and w_n > 0 of every stored pole, each (K, N) [rad/sample], of a diagonal system."""
+    logarithm = log_poles(diagonal)
+    return np.abs(logarithm.imag), -logarithm.real
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,24 +9,25 @@ import numpy as np
 from ssmspec.backends import CauchySum
 from ssmspec.grid import FloatArray, FrequencyGrid, theta_nodes
 from ssmspec.response import discrete_response, squared_magnitude
-from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, discrete_poles, homogeneous_scale, modal_form
+from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, discrete_poles, homogeneous_scale, modal_form, mode_sizes
 from ssmspec.statistics.energy import TOLERANCE, ClosedEnergy, closed_energy, quantile
 from ssmspec.statistics.hankel import hankel_singular_values
+from ssmspec.statistics.normalization import Exponents, normalized, restored
 from ssmspec.statistics.peak import Peak, find_peak
 from ssmspec.statistics.quadrature import Integral, Panels, panels, pole_distances
+from ssmspec.statistics.rounding import ERROR, ROUNDS, moved, suspects
 from ssmspec.statistics.variation import Variation, total_variation, variation_from_samples
 
 CONDITION_LIMIT = 1e8  # of eigenvectors; beyond it residues of a low-rank system have no digits to trust
 ILL_CONDITIONED = "the state matrix has no usable eigenvectors (condition number {worst:.1e}, limit 1e8), so there are no residues"
-LOST = 1e-6  # relative error by cancellation from which |H| is null
-SHARPEST = 5e-13  # rad/sample between a pole and the unit circle: theta, known to 4e-16, then places a peak to 1e-6
+SHARPEST = 5e-13  # rad/sample between a pole and the unit circle: theta, known to 4e-16, then places a peak to 1e-6; panels stop there, too
 VARIATION_TOLERANCE = 1e-6  # relative error above which a total variation is null
 NUMBERS_AT_ONCE = 1 << 21  # numbers per array where pairs of modes or quadrature nodes are formed
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """What one pass over the quadrature nodes yields, each (K,); NaN where the error is above the tolerance."""
+    """What one pass over the quadrature nodes yields for the normalized system, each (K,); NaN where the error is above the tolerance."""
 
     total: FloatArray
     low: FloatArray
@@ -46,43 +47,78 @@ class LayerSpectrum:
         cauchy_sum: the engine.
         with_skip: include D in magnitude, energies and peak.
         corner: theta_c of the low-frequency share [rad/sample].
+        exact: whether the numbers of the system are its own; else they have been moved to see what that does.
     """
 
     def __init__(
-        self, system: StateSpace, grid: FrequencyGrid, cauchy_sum: CauchySum, *, with_skip: bool = False, corner: float = np.pi / 4
+        self,
+        system: StateSpace,
+        grid: FrequencyGrid,
+        cauchy_sum: CauchySum,
+        *,
+        with_skip: bool = False,
+        corner: float = np.pi / 4,
+        exact: bool = True,
     ) -> None:
         self.system = system
         self.grid = grid
         self.cauchy_sum = cauchy_sum
         self.with_skip = with_skip
         self.corner = corner
+        self.exact = exact
+
+    @cached_property
+    def _normalized(self) -> tuple[StateSpace, Exponents]:
+        return normalized(self.system, with_skip=self.with_skip)
+
+    @property
+    def unit(self) -> StateSpace:
+        """The system with its largest response near 1: what everything below is computed from."""
+        return self._normalized[0]
+
+    @property
+    def exponents(self) -> Exponents:
+        """(K,) by how many powers of two the response of the layer is larger than that of `unit`."""
+        return self._normalized[1]
+
+    def restored(self, values: FloatArray) -> FloatArray:
+        """Gains (K, ...) of `unit` as those of the layer; NaN where they leave the range of double precision."""
+        return restored(values, self.exponents)
+
+    @cached_property
+    def unit_magnitude(self) -> FloatArray:
+        """|H| of `unit` on the grid (Frobenius norm for several inputs or outputs), beta weight applied, (K, F)."""
+        return self._on_grid(with_skip=self.with_skip)
+
+    def _on_grid(self, *, with_skip: bool) -> FloatArray:
+        return np.sqrt(np.maximum(squared_magnitude(self.unit, self.grid.values[None, :], self.cauchy_sum, with_skip=with_skip), 0))
 
     @cached_property
     def magnitude(self) -> FloatArray:
-        """|H| on the grid (Frobenius norm for several inputs or outputs), beta weight applied, (K, F)."""
-        squared = squared_magnitude(self.system, self.grid.values[None, :], self.cauchy_sum, with_skip=self.with_skip)
-        magnitude = np.sqrt(np.maximum(squared, 0))
-        return np.where(self.cancels(magnitude)[:, None], np.nan, magnitude)
+        """|H| of the layer on the grid, (K, F); NaN for a copy where rounding decides it."""
+        copies, others = self.shaken
+        known, found = np.ones(self.system.copies, bool), self.unit_magnitude[copies]
+        for other in others:
+            change = np.abs(other.unit_magnitude - found).mean(axis=1)
+            known[copies] &= change <= ERROR * found.mean(axis=1)
+        return np.where(known[:, None], self.restored(self.unit_magnitude), np.nan)
 
-    def cancels(self, magnitude: FloatArray) -> np.ndarray:
-        """Copies (K,) of a diagonal system whose |H| on the grid (K, F) has lost more than six digits to terms that cancel.
+    @cached_property
+    def shaken(self) -> "tuple[np.ndarray, tuple[LayerSpectrum, ...]]":
+        """Copies that may have lost digits, and the spectra of these with all numbers moved in their last digits (`rounding`)."""
+        if not self.exact:
+            return np.zeros(0, int), ()
+        gain = 1.0 if self.system.sobolev is None else self.system.sobolev.gain(self.grid.values[None, :], self.system.step)
+        magnitudes = [self.unit_magnitude / gain]
+        if self.with_skip:
+            magnitudes.append(self._on_grid(with_skip=False) / gain)
+        copies = np.flatnonzero(suspects(self.modal, self.condition, magnitudes))
+        return copies, tuple(self.moved(copies, seed) for seed in range(ROUNDS)) if len(copies) else ()
 
-        The terms are bounded by |C_n| |B_n| |scale_n| over the largest |Re sigma_n|, |sigma_n| x - y that the grid comes near; only copies
-        for which this bound is alarming have their terms added up.
-        """
-        suspects = np.zeros(len(magnitude), bool)
-        if self.system.rank:
-            return suspects
-        sigma = cayley_poles(self.system)
-        size = np.linalg.norm(self.system.C, axis=1) * np.linalg.norm(self.system.B, axis=2) * np.abs(homogeneous_scale(self.system, sigma))
-        typical = magnitude.mean(axis=1)
-        alarming = np.finfo(float).eps * (2 * size / np.abs(sigma.real)).sum(axis=1) > LOST * typical
-        x, y = theta_nodes(self.grid.values[None, :])
-        for copy in np.flatnonzero(alarming):
-            both = (np.abs(1j * y - s[:, None] * x) for s in (sigma[copy], sigma[copy].conj()))
-            terms = sum((size[copy][:, None] / distance).sum(axis=0) for distance in both)
-            suspects[copy] = np.finfo(float).eps * np.mean(terms) > LOST * typical[copy]
-        return suspects
+    def moved(self, copies: np.ndarray, seed: int) -> "LayerSpectrum":
+        """The spectrum of some copies with all numbers moved in their last digits."""
+        system = moved(self.system.pick(copies), seed)
+        return LayerSpectrum(system, self.grid, self.cauchy_sum, with_skip=self.with_skip, corner=self.corner, exact=False)
 
     @cached_property
     def sharp(self) -> np.ndarray:
@@ -91,7 +127,7 @@ class LayerSpectrum:
 
     @cached_property
     def _modal(self) -> tuple[StateSpace, FloatArray]:
-        return modal_form(self.system)
+        return modal_form(self.unit)
 
     @property
     def modal(self) -> StateSpace:
@@ -109,15 +145,14 @@ class LayerSpectrum:
         return discrete_poles(self.modal)
 
     @cached_property
-    def sensitivity(self) -> FloatArray:
-        """K(theta) = sum over the completed set of |g_n| |z_n| w(theta)/|1 - z_n e^{-i theta}|^2 on the grid, (K, F).
+    def unit_sensitivity(self) -> FloatArray:
+        """Of `unit`, K(theta) = sum over the completed set of |g_n| |z_n| w(theta)/|1 - z_n e^{-i theta}|^2 on the grid, (K, F).
 
         As 1/|i y - sigma x|^2 = -Re[1/(i y - sigma x)]/(Re sigma x), this is the Cauchy sum once more.
         """
         modal = self.modal
         sigma = cayley_poles(modal)
-        strength = np.linalg.norm(modal.C, axis=1) * np.linalg.norm(modal.B, axis=2)
-        strength = strength * np.abs(homogeneous_scale(modal, sigma)) * np.abs(self.poles_z) * np.abs(1 - sigma) / 2
+        strength = mode_sizes(modal) * np.abs(homogeneous_scale(modal, sigma)) * np.abs(self.poles_z) * np.abs(1 - sigma) / 2
         x, y = theta_nodes(self.grid.values[None, :])
         residues = (strength / -sigma.real)[:, None, :].astype(complex)
         sums = self.cauchy_sum(residues, sigma, x, y)[:, 0, :].real
@@ -128,9 +163,19 @@ class LayerSpectrum:
         return np.asarray(result)
 
     @cached_property
+    def sensitivity(self) -> FloatArray:
+        """K(theta) of the layer on the grid, (K, F)."""
+        return self.restored(self.unit_sensitivity)
+
+    @cached_property
+    def unit_hankel(self) -> FloatArray:
+        """Hankel singular values of `unit` in falling order, (K, 2N)."""
+        return hankel_singular_values(self.unit)
+
+    @cached_property
     def hankel(self) -> FloatArray:
-        """Hankel singular values in falling order, (K, 2N)."""
-        return hankel_singular_values(self.modal)
+        """Hankel singular values of the layer in falling order, (K, 2N)."""
+        return self.restored(self.unit_hankel)
 
     @cached_property
     def band(self) -> Band:
@@ -145,7 +190,7 @@ class LayerSpectrum:
         return Band(**joined, peak=Peak(gains, thetas))
 
     def _band_of(self, start: int, stop: int) -> Band:
-        system, modal = self.system.copy_slice(start, stop), self.modal.copy_slice(start, stop)
+        system, modal = self.unit.copy_slice(start, stop), self.modal.copy_slice(start, stop)
         cut = panels(modal)
         if cut is None:
             return self._band_without_panels(system)
@@ -154,6 +199,8 @@ class LayerSpectrum:
         integral = Integral(cut.edges, cut.coefficients(values))
         corner = np.full(stop - start, self.corner)
         total, low, error = integral.total(), integral.up_to(corner), integral.relative_error()
+        sharp = self.sharp[start:stop]  # no node comes near enough to such a pole to see it
+        error, variation = np.where(sharp, np.inf, error), replace(variation, value=np.where(sharp, np.nan, variation.value))
         with np.errstate(divide="ignore", invalid="ignore"):
             centroid = np.where(error <= TOLERANCE, integral.first_moment() / total, np.nan)
         closed, whole = self._closed(system), np.full(stop - start, np.pi)
@@ -163,15 +210,14 @@ class LayerSpectrum:
             energy = _preferring(closed.up_to, exact <= TOLERANCE, integral.up_to)
             total, low, error = energy(whole), energy(corner), np.where(exact <= TOLERANCE, exact, error)
         rolloff = quantile(energy, total, 0.95)
-        known = np.isfinite(self.magnitude[start:stop]).all(axis=1)  # neither quadrature nor search sees what cancels in their samples
-        trusted = (error <= TOLERANCE) & known
+        trusted = error <= TOLERANCE
         return Band(
             total=np.where(trusted, total, np.nan),
             low=np.where(trusted, low, np.nan),
-            centroid=np.where(known, centroid, np.nan),
+            centroid=centroid,
             rolloff=np.where(trusted, rolloff, np.nan),
             relative_error=error,
-            variation=np.where((variation.relative_error <= VARIATION_TOLERANCE) & known, variation.value, np.nan),
+            variation=np.where(variation.relative_error <= VARIATION_TOLERANCE, variation.value, np.nan),
             peak=find_peak(
                 modal if min(system.outputs, system.inputs) > 1 else system, nodes, values, self.cauchy_sum, with_skip=self.with_skip
             ),
@@ -209,7 +255,7 @@ class LayerSpectrum:
             return np.concatenate(parts) / self.band.total[:, None]
 
     def _shares_of(self, start: int, stop: int, theta: FloatArray) -> FloatArray:
-        system = self.system.copy_slice(start, stop)
+        system = self.unit.copy_slice(start, stop)
         whole = np.full(stop - start, np.pi)
         closed = self._closed(system)
         if closed is not None and (closed.relative_error(whole) <= TOLERANCE).all():

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssmspec.grid import FloatArray, theta_nodes
-from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, discrete_poles, homogeneous_scale
+from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, discrete_poles, homogeneous_scale, mode_sizes
 from ssmspec.statistics.quadrature import ORDER, TO_COEFFICIENTS, Panels, panels
 
 TOLERANCE = 1e-8  # of a copy's variation, per panel and halving; what remains is far below the 1e-6 that is promised
 MOST_HALVINGS = 30
-MOST_PIECES = 1 << 17  # that still disagree: then they are rounding noise, and halving them further would never end
+MOST_PIECES = 1 << 12  # of a copy that still disagree, or all that it began with: more are rounding noise, and halving it would never end
 NUMBERS_AT_ONCE = 1 << 21
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(ORDER)
 
@@ -101,16 +101,18 @@ def _refine(diagonal: StateSpace, pieces: _Pieces, whole: FloatArray, halves: Fl
     """Halve until whole and halves of every piece agree."""
     copies = diagonal.copies
     scale = np.maximum(np.bincount(pieces.copy, whole, copies), np.finfo(float).tiny)
+    most = np.maximum(np.bincount(pieces.copy, minlength=copies), MOST_PIECES)
     value, error = np.zeros(copies), np.zeros(copies)
     for _ in range(MOST_HALVINGS):
         both = halves.reshape(-1, 2).sum(axis=1)
         difference = np.abs(both - whole)
         done = difference <= TOLERANCE * scale[pieces.copy] * np.minimum(1, np.sqrt((pieces.right - pieces.left) / np.pi))
+        done |= 2 * np.bincount(pieces.copy[~done], minlength=copies)[pieces.copy] > most[pieces.copy]
         value += np.bincount(pieces.copy[done], both[done], copies)
         error += np.bincount(pieces.copy[done], difference[done], copies)
         again = np.repeat(~done, 2)
         pieces, whole = pieces.halves().pick(again), halves[again]
-        if not len(whole) or len(whole) > max(MOST_PIECES, 64 * copies):
+        if not len(whole):
             break
         halves = _integrate(diagonal, pieces.halves())
     value += np.bincount(pieces.copy, whole, copies)
@@ -192,7 +194,7 @@ def variation_bound(diagonal: StateSpace, band: FloatArray) -> FloatArray:
         band: (K,) omega [rad per model time]; a copy with a pole at or above it gets NaN.
     Source: arXiv 2410.02035, section 3.
     """
-    size = np.linalg.norm(diagonal.C, axis=1) * np.linalg.norm(diagonal.B, axis=2)
+    size = mode_sizes(diagonal)
     x, y = np.abs(diagonal.poles.real), diagonal.poles.imag
     terms = [size / x * np.arctan2(x, band[:, None] - sign * y) for sign in (1, -1)]
     return np.where((y < band[:, None]).all(axis=1), (terms[0] + terms[1]).sum(axis=1), np.nan)

@@ -11,13 +11,13 @@ results.json, README.md, *.png    when the run is finished
 import json
 import os
 import shutil
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from ssmspec.errors import SsmspecError
+from ssmspec.reading import exists, read_toml
 from ssmspec.training.task import PRECISIONS, Precision, Task, changed, optional
 from ssmspec.training.tasks import TASKS
 from ssmspec.tuning.initializations import unknown
@@ -142,8 +142,8 @@ def _clear(path: Path) -> None:
 
 def _schema(path: Path) -> object:
     try:
-        return tomllib.loads((path / CONFIG).read_text(encoding="utf-8")).get("schema")
-    except (OSError, ValueError, RecursionError):
+        return read_toml(path / CONFIG).get("schema")
+    except SsmspecError:
         return SCHEMA if (path / CONFIG).is_file() else None
 
 
@@ -154,14 +154,12 @@ def read_document(path: Path, schema: str) -> dict[str, Any]:
         SsmspecError: there is none, or it is damaged or of something else.
     """
     file = path / CONFIG
+    if not exists(file):
+        raise SsmspecError(f"{path} holds no run to resume: it has no {CONFIG}; leave --resume out to start one")
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SsmspecError(f"{path} holds no run to resume: it has no {CONFIG}; leave --resume out to start one") from error
-    except OSError as error:
-        raise SsmspecError(f"{file}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise SsmspecError(f"{file} is damaged ({error}); start anew with --force, or in another folder with --out") from error
+        document = read_toml(file)
+    except SsmspecError as error:
+        raise SsmspecError(f"{error}; start anew with --force, or in another folder with --out") from error
     if document.get("schema") != schema:
         raise SsmspecError(f"{file} is of schema {document.get('schema')!r}, expected {schema}; name another folder with --out")
     return document

@@ -51,9 +51,9 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
+        if isinstance(line, dict) and type(line.get("step")) is int and type(line.get("loss")) is float:
             lines.append(line)
     return lines
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import operator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,9 @@ def load_state(path: Path, state: TrainingState, team: Team) -> None:
         state.optimizer.load_state_dict(found["optimizer"])
         state.generator.set_state(found["generator"])
         torch.set_rng_state(found["global"])
-        state.step = int(found["step"])
+        state.step = operator.index(found["step"])
+        if state.step < 0:
+            raise ValueError(f"step {state.step}")
     except Exception as error:  # bad bytes must never end in a traceback, whatever torch raises for them
         reason = " ".join(str(error).split())[:80]
         raise SharedError(f"{path} is damaged ({reason}); start anew with --force, or in another folder with --out") from error

@@ -59,10 +59,10 @@ class Stepper:
         self.problem, self.state, self.settings = problem, state, settings
         self.accumulate, self.precision, self.team = accumulate, precision, team
         self.device = next(problem.model.parameters()).device
-        self._loss: Any = _Loss(problem)
+        self._loss: Any = problem.loss
         if not team.alone:
             with contact("before the first step"):
-                self._loss = DistributedDataParallel(self._loss, process_group=gradient_group(self.device))
+                self._loss = DistributedDataParallel(_Loss(problem), process_group=gradient_group(self.device))
 
     def __call__(self, stop: int = 0) -> tuple[float, int]:
         """One step.
@@ -90,15 +90,14 @@ class Stepper:
         if not self.team.alone:  # each draws its own numbers, for dropout, and the same again after a resume
             torch.manual_seed(((self.settings.seed * 2**32 + step) * self.team.count + self.team.rank) % 2**63)
         self.state.optimizer.zero_grad()
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        done = []
         for part, weight in others:
             with self._no_exchange():
                 loss = self._weighted(part, weight)
-                total += loss.detach()
                 self._backward(loss)
+            done.append(loss.detach())
         loss = self._weighted(*last)
-        total += loss.detach()
-        answers = self.team.gather([float(total), stop])
+        answers = self.team.gather([float(sum(done, start=loss.detach())), stop])
         value = sum(answer[0] for answer in answers)
         if not math.isfinite(value):
             raise NotFiniteError(f"the loss is {value} in step {step + 1}: {culprit(self.problem.model)}; start again with a smaller --lr")
@@ -106,7 +105,7 @@ class Stepper:
         return value, int(max(answer[1] for answer in answers))
 
     def _weighted(self, part: Any, weight: float) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
             loss: Tensor = self._loss(part)
         return loss if weight == 1 else loss * weight
 

@@ -13,7 +13,7 @@ from ssmspec.backends.reference import cauchy_sum
 from ssmspec.errors import LayerError
 from ssmspec.grid import theta_nodes
 from ssmspec.response import completed_response, discrete_response
-from ssmspec.statespace import ComplexArray, FloatArray, StateSpace, discrete_poles, discrete_residues, modal_form
+from ssmspec.statespace import ComplexArray, FloatArray, StateSpace, discrete_poles, discrete_residues, modal_form, mode_sizes
 from ssmspec.statistics.quadrature import Panels, panels
 
 
@@ -83,7 +83,7 @@ def _kept_modes(modals: Sequence[StateSpace], count: int) -> list[np.ndarray]:
 
 def _energies(modal: StateSpace) -> FloatArray:
     """Energy of every mode by itself, as a share of those of its copy, (K, N)."""
-    size = np.linalg.norm(modal.C, axis=1) * np.linalg.norm(modal.B, axis=2) * np.abs(discrete_residues(modal))
+    size = mode_sizes(modal) * np.abs(discrete_residues(modal))
     energy = size**2 / np.maximum(1 - np.abs(discrete_poles(modal)) ** 2, np.finfo(float).tiny)
     return np.asarray(energy / np.maximum(energy.sum(axis=1, keepdims=True), np.finfo(float).tiny))
 

@@ -19,7 +19,7 @@ from ssmspec.tuning.spectral_distance import Distance, Target
 Moved = Literal["step", "decay", "frequency", "C"]
 MOVED: tuple[Moved, ...] = ("step", "decay", "frequency", "C")
 
-FINE_ENOUGH = 0.5  # dB: where the fit stops, however well the data are known; ours
+FINE_ENOUGH = 0.1  # dB: where the fit stops, however well the data are known; below the bias of the window; ours
 CHANCE = 1.25  # times the spread: the distance that chance gives a perfect match scatters by 6 % at 200 bins
 JITTER = 1e-3  # of the units of the fit, so that copies that start alike can part
 REACH = 10.0  # unit of C, in root mean squares of its copy: cutting the power of some modes to nothing takes several of them
@@ -62,9 +62,10 @@ class Match:
         system: the fitted layer; the given one, unchanged, where the fit was declined.
         declined: why nothing was changed, or None.
         before, after: distances [dB].
-        spread: of the estimate in the band [dB]; tolerance: distance up to which a layer counts as matched [dB].
+        spread: of the estimate in the band, rms [dB]; tolerance: distance up to which a layer counts as matched [dB].
         iterations: that the fit took.
         theta: (F,) [rad/sample]. target, start, fitted: (F,) spectra of mean 1, of the data and of the layer as the estimate sees it.
+        error: (F,) standard error of the target [dB].
         band: (F,) bool, the bins that carry 95 % of the power.
     """
 
@@ -79,6 +80,7 @@ class Match:
     target: FloatArray
     start: FloatArray
     fitted: FloatArray
+    error: FloatArray
     band: np.ndarray
 
     @property
@@ -93,7 +95,7 @@ def match_spectrum(system: StateSpace, spectrum: Spectrum, *, seed: int = 0, set
     The layer's spectrum is the mean over copies of |H_k|^2 (of the squared Frobenius norm, for several inputs and outputs), since what
     follows the layer mixes the copies. Only shapes are compared, and the power of every copy, int |H_k|^2, stays what it was: no copy is
     silenced, no gain grows. Poles stay stable: -Re a and Delta move through their logarithms. The fit stops as soon as it is within the
-    spread of the estimate (or 0.5 dB), so it stays near the initialization. Of a peak narrower than a bin only the power is seen, and what
+    spread of the estimate (or 0.1 dB), so it stays near the initialization. Of a peak narrower than a bin only the power is seen, and what
     lies below the second bin is not seen at all: choose longer segments where memory beyond that matters.
 
     Worth trying with few data, and where the default is far from the task; with plenty of data the published gain vanishes, and the fit
@@ -142,9 +144,20 @@ def _match(
 ) -> Match:
     target = fit.target
     start, fitted = (power / power.mean() for power in (fit.copies(parameters).mean(axis=0) for parameters in (fit.start, found)))
-    estimate = target.spectrum
     return Match(
-        system, declined, before, after, target.spread, tolerance, iterations, estimate.theta, estimate.power, start, fitted, target.band
+        system=system,
+        declined=declined,
+        before=before,
+        after=after,
+        spread=target.spread,
+        tolerance=tolerance,
+        iterations=iterations,
+        theta=target.spectrum.theta,
+        target=target.spectrum.power,
+        start=start,
+        fitted=fitted,
+        error=target.spectrum.standard_error_db,
+        band=target.band,
     )
 
 

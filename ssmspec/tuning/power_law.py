@@ -6,6 +6,7 @@ import numpy as np
 
 from ssmspec.errors import SsmspecError
 from ssmspec.statespace import FloatArray
+from ssmspec.tuning.segments import FIRST_BIN
 from ssmspec.tuning.spectra import Spectrum, jackknife
 
 LOWEST_BIN = 4  # of the default range: below it a Hann window bends a 1/f^2 spectrum by more than 0.3 dB
@@ -20,10 +21,11 @@ class PowerLaw:
 
     Args:
         gamma: dimensionless. uncertainty: of the jackknife (one standard error) and of the choice of the range (half the
-            difference of the halves), added in squares.
+            difference of the halves, or where it bends of the farthest two of the three), added in squares.
         fit_range: (low, high) [rad/sample].
         halves: gamma of the lower and of the upper half of the range (in log theta).
-        bends: whether the halves differ by more than three standard errors of the difference, and by more than 0.2.
+        bends: whether two of gamma and the halves differ by more than three standard errors of the difference, and by more than 0.2: a
+            step between two flat halves is no power law either.
     """
 
     gamma: float
@@ -54,9 +56,11 @@ def power_law(spectrum: Spectrum, fit_range: tuple[float, float] | None = None) 
     gammas = -_slopes(theta, levels)
     middle = np.searchsorted(theta, np.sqrt(theta[0] * theta[-1])).clip(2, len(theta) - 2)
     halves = np.stack([-_slopes(theta[:middle], levels[:, :middle]), -_slopes(theta[middle:], levels[:, middle:])], axis=1)
-    difference = float(halves[0, 1] - halves[0, 0])
-    bends = abs(difference) > max(SIGNIFICANT * float(jackknife(halves[1:, 1] - halves[1:, 0])), 0.2)
-    uncertainty = float(np.hypot(jackknife(gammas[1:]), difference / 2))
+    three = np.column_stack([halves, gammas])
+    apart = three - np.roll(three, 1, axis=1)  # lower from whole, upper from lower, whole from upper
+    bends = bool((np.abs(apart[0]) > np.maximum(SIGNIFICANT * jackknife(apart[1:]), 0.2)).any())
+    range_error = np.abs(apart[0] if bends else apart[0, 1]).max() / 2
+    uncertainty = float(np.hypot(jackknife(gammas[1:]), range_error))
     bounds = (float(theta[0]), float(theta[-1]))
     return PowerLaw(float(gammas[0]), uncertainty, bounds, (float(halves[0, 0]), float(halves[0, 1])), bends)
 
@@ -82,12 +86,23 @@ def correlation_time(spectrum: Spectrum) -> tuple[float, float, bool]:
         tau = sum_l (c[l]/c[0])^2 = mean S^2/(mean S)^2        (Parseval)
 
     1 for white noise, the time constant of an exponential decay, half of it for a resonance. The bins 0 and 1 are filled with the value of
-    bin 2, and the estimate's own variance is taken off S^2. Beyond an eighth of a segment it is a lower bound: through a
-    Hann window even a pure tone shows no more than a quarter.
+    bin 2, and the estimate's own variance is taken off S^2. Beyond an eighth of a segment it is a lower bound: through a Hann window even a
+    pure tone shows no more than a quarter. It is one, too, where it hangs on the lowest bins, as that of 1/f noise does: where bins that
+    segments of half the length have not, filled like bins 0 and 1, would make it less by a tenth and by two standard errors.
 
     Source: Bartlett, J. R. Stat. Soc. Suppl. 8 (1946), where it sets the variance of correlations.
     """
-    filled = [np.concatenate([row[:1], row[:1], row]) for row in (spectrum.power, *spectrum.replicates)]
+    rows = (spectrum.power, *spectrum.replicates)
     noise = float((spectrum.standard_error**2).mean())
-    found = np.array([((row**2).mean() - noise) / row.mean() ** 2 for row in filled])
-    return float(max(found[0], 1.0)), float(jackknife(found[1:])), bool(found[0] < spectrum.segment / 8)
+    found = np.array([_squared_correlation(row, FIRST_BIN, noise) for row in rows])
+    shorter = np.array([_squared_correlation(row, 2 * FIRST_BIN, noise) for row in rows])
+    time, error, missing = float(max(found[0], 1.0)), float(jackknife(found[1:])), float(found[0] - shorter[0])
+    hangs = missing > max(0.1 * time, 2 * float(jackknife((found - shorter)[1:])))
+    return time, float(np.hypot(error, missing if hangs else 0.0)), bool(found[0] < spectrum.segment / 8 and not hangs)
+
+
+def _squared_correlation(row: FloatArray, lowest: int, noise: float) -> float:
+    """mean S^2/(mean S)^2 from bin 0 on, where bins below the lowest one have its value."""
+    known = row[lowest - FIRST_BIN :]
+    filled = np.concatenate([np.repeat(known[:1], lowest), known])
+    return float(((filled**2).mean() - noise) / filled.mean() ** 2)

@@ -55,11 +55,12 @@ class Weighting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matching:
-    """A spectrum whose shape the mean |H|^2 of a layer shall take; source says where it is from, seed is that of the fit."""
+    """A spectrum whose shape the mean |H|^2 of a layer shall take; source says where it is from, seed and backend are those of the fit."""
 
     spectrum: Spectrum
     source: str
     seed: int = 0
+    backend: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,8 @@ class Recipe:
                 "or --retrain"
             )
         if self.scaling.preserve_gain and not self.scaling.changes:
+            if self.start is not None:
+                raise SsmspecError("a new start has no gain to keep; leave --preserve-gain out")
             raise SsmspecError("--preserve-gain belongs to --alpha, --alpha-real or --step-scale; give one of them, or leave it out")
 
     def document(self) -> dict[str, Any]:
@@ -141,10 +144,12 @@ def apply(recipe: Recipe, systems: Sequence[StateSpace], place: Place, *, featur
     tuned = Tuned(list(systems))
     if recipe.diagonalize and tuned.systems[0].rank:
         _diagonalize(tuned, recipe.max_diagonalize_error)
+    elif recipe.diagonalize:
+        tuned.notes.append("is diagonal already; --diagonalize did nothing")
     scaling = recipe.scaling
     if recipe.start is not None:
         tuned.systems, clamped = reinitialize(tuned.systems, recipe.start, place, features=features)
-        tuned.notes.append(f"drawn anew: {recipe.start.name}, alpha {recipe.start.alpha:g}, seed {recipe.start.seed}")
+        tuned.notes.append(f"drawn anew: {recipe.start.describe(systems[0].family)}")
         _count_clamped(tuned, clamped)
         scaling = replace(scaling, alpha=1.0)
     if scaling.changes:
@@ -177,6 +182,7 @@ def _match(tuned: Tuned, wanted: Matching, features: int, groups: int | None) ->
     settings = MatchSettings(
         moved=("decay", "frequency", "C") if shared else ("step", "decay", "frequency", "C"),
         pole_sets=sets if sets < stacked.copies else None,
+        backend=wanted.backend,
     )
     found = match_spectrum(stacked, wanted.spectrum, seed=wanted.seed, settings=settings)
     tuned.match = found
@@ -189,10 +195,10 @@ def _match(tuned: Tuned, wanted: Matching, features: int, groups: int | None) ->
         replace(system, **{part: getattr(found.system, part)[end - system.copies : end] for part in ("poles", "step", "C")})
         for system, end in zip(systems, ends, strict=True)
     ]
-    within = "within" if found.matched else "not yet within"
+    near = "as near as" if found.matched else "not yet as near as"
     tuned.notes.append(
         f"spectrum of {wanted.source}: log-spectral distance {found.before.band:.3g} -> {found.after.band:.3g} dB in the band with 95 % of "
-        f"the power, {within} the {found.tolerance:.2g} dB that the data can tell ({found.iterations} iterations)"
+        f"the power, {near} the spread of the estimate, {found.spread:.2g} dB, can tell ({found.iterations} iterations)"
     )
 
 
@@ -290,6 +296,6 @@ def _bake(tuned: Tuned, limit: float, slot: bool) -> None:
         "residues on its poles miss the weighted response; raise --max-bake-error to accept it, take a smaller beta, or leave --bake out",
     )
     tuned.figures["bake_growth"] = growth
-    tuned.notes.append(f"baked into C: {text}, norm of the residues times {growth:.3g} at most")
+    tuned.notes.append(f"baked into C: {text}, modes at most {growth:.3g} times as strong (root of the sum of their energies)")
     zero = Sobolev(np.zeros(tuned.systems[0].copies), "lra")
     tuned.systems = [replace(part.system, sobolev=zero if slot else None) for part in found]

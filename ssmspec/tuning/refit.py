@@ -15,6 +15,7 @@ from ssmspec.errors import LayerError
 from ssmspec.grid import theta_nodes
 from ssmspec.response import completed_response
 from ssmspec.statespace import ComplexArray, FloatArray, StateSpace
+from ssmspec.statistics.normalization import largest_exponent, times_power_of_two
 from ssmspec.statistics.quadrature import Panels, panels, pole_distances
 
 RIDGES = np.concatenate([[0.0], np.geomspace(1e-15, 1.0, 31), [np.inf]])  # relative to modes of unit norm; the last leaves the prior
@@ -23,7 +24,10 @@ NODES_AT_ONCE = 1 << 21  # complex numbers of phi held at once: 32 MB
 
 @dataclass(frozen=True, slots=True)
 class Refit:
-    """A refitted system, and of every copy the relative error of its response (L2 over theta) and the growth of its residues, (K,)."""
+    """A refitted system, and of every copy the relative error of its response (L2 over theta) and the growth of its modes, (K,).
+
+    The strength of the modes is the root of the sum of the energies that each has by itself: their residues, weighted with their sizes.
+    """
 
     system: StateSpace
     error: FloatArray
@@ -47,9 +51,11 @@ def bake(system: StateSpace, *, growth: float = 2.0) -> Refit:
     cut = panels(system)
     if cut is None:
         raise LayerError(f"layer {system.name}: its poles are too close to the unit circle to bake a weight in")
-    parts = [_bake_copies(system.copy_slice(k, k + 1), Panels(cut.edges[k : k + 1]), growth) for k in range(system.copies)]
+    inputs, outputs = (largest_exponent(array.reshape(system.copies, -1), 1)[:, None, None] for array in (system.B, system.C))
+    scaled = replace(system, B=times_power_of_two(system.B, -inputs), C=times_power_of_two(system.C, -outputs))
+    parts = [_bake_copies(scaled.copy_slice(k, k + 1), Panels(cut.edges[k : k + 1]), growth) for k in range(system.copies)]
     C, error, growths = (np.concatenate(values) for values in zip(*parts, strict=True))
-    return Refit(replace(system, C=C, sobolev=None), error, growths)
+    return Refit(replace(system, C=times_power_of_two(C, outputs), sobolev=None), error, growths)
 
 
 def _bake_copies(system: StateSpace, cut: Panels, limit: float) -> tuple[ComplexArray, FloatArray, FloatArray]:

@@ -52,6 +52,18 @@ class Reinitialization:
             if name is not None and name not in choices:
                 raise unknown(what, name, choices)
 
+    def describe(self, family: str) -> str:
+        """What is drawn for a layer of that family and from where it is known, in words."""
+        of_B, of_C = self.draw_of_inputs(family), self.outputs or DRAWS[family][1]
+        low, high = self.step
+        steps = "" if family == "lru" else f", step {low:g}..{high:g}"
+        source = INITIALIZATIONS[self.name].source
+        return f"{self.name}, alpha {self.alpha:g}, B {of_B}, C {of_C}{steps}, seed {self.seed}; poles after {source}"
+
+    def draw_of_inputs(self, family: str) -> str:
+        """The draw of B for a layer of that family."""
+        return self.inputs or (OWN_INPUTS.get(self.name) if family == "s4-diag" else None) or DRAWS[family][0]
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -93,14 +105,9 @@ def reinitialize(systems: Sequence[StateSpace], how: Reinitialization, place: Pl
     steps = groups if start.plane == "z" else base
     step = np.tile(sample_step(steps, *how.step, rng, modes=first.step.shape[1]), (base // steps, 1))
     start = Poles(np.tile(start.exponents, (base // groups, 1)), start.plane, start.clamped * (base // groups))
-    B = np.tile(_inputs(first, how, settings, rng), (base // groups, 1, 1))
+    B = np.tile(initial_inputs(how.draw_of_inputs(first.family), settings, rng=rng), (base // groups, 1, 1))
     renewed = [_renewed(system, how, start, step, B, replace(settings, copies=system.copies), rng) for system in systems]
     return renewed, start.clamped
-
-
-def _inputs(first: StateSpace, how: Reinitialization, settings: Settings, rng: np.random.Generator) -> ComplexArray:
-    name = how.inputs or (OWN_INPUTS.get(how.name) if first.family == "s4-diag" else None) or DRAWS[first.family][0]
-    return initial_inputs(name, settings, rng=rng)
 
 
 def _renewed(

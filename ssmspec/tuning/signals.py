@@ -127,7 +127,7 @@ def _check_layout(layout: str, shape: tuple[int, ...], source: str) -> None:
 
 
 def _assumption(shape: tuple[int, ...], layout: str) -> str:
-    axes = ", ".join(f"{size} {AXES[letter]}" for size, letter in zip(shape, layout, strict=True))
+    axes = ", ".join(f"{size} {AXES[letter][: None if size != 1 else -1]}" for size, letter in zip(shape, layout, strict=True))
     return f"shape {shape} read as {axes} (layout {layout!r})"
 
 

@@ -14,7 +14,7 @@ from ssmspec.statespace import FloatArray
 from ssmspec.tuning.spectra import Spectrum
 
 BAND_SHARE = 0.95  # of the power
-OUTSIDE = 0.02  # weight of a bin outside the band, which must not be a place to hide power in, beside 1 inside
+OUTSIDE = 0.02  # least weight of a bin outside the band, beside 1 inside; ours
 DECIBEL = 10 / np.log(10)
 
 
@@ -57,8 +57,13 @@ class Target:
 
     @property
     def weights(self) -> FloatArray:
-        """(F,) of the squares of d in the loss; their sum is 1."""
-        weights = np.where(self.band, 1.0, OUTSIDE)
+        """(F,) of the squares of d in the loss; their sum is 1.
+
+        Outside the band they fall with the squared power, from that of the weakest bin inside, so that a layer gains nothing by power that
+        it hides next to the band, and little by following a spectrum down to where nothing is.
+        """
+        power = self.spectrum.power
+        weights = np.where(self.band, 1.0, np.maximum((power / power[self.band].min()) ** 2, OUTSIDE))
         return weights / weights.sum()
 
     def loss(self, power: FloatArray) -> tuple[float, FloatArray, Distance]:

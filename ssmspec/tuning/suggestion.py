@@ -8,7 +8,7 @@ import numpy as np
 
 from ssmspec.errors import SsmspecError
 from ssmspec.sobolev import Convention, Sobolev
-from ssmspec.statespace import Discretization, FloatArray, StateSpace
+from ssmspec.statespace import Discretization, FloatArray, StateSpace, modal_form
 from ssmspec.tuning.power_law import PowerLaw, correlation_time, power_law
 from ssmspec.tuning.spectra import Spectrum
 
@@ -16,6 +16,7 @@ _TUNING = "arXiv 2410.02035"
 _TOPO = "guideline of Topo_S4, beta ~ gamma/2; there a uniform filter raised the mean squared error on noise by 37 %"
 ROUGH = 0.05  # least uncertainty of beta: a guideline is no measurement; ours
 COARSE = 0.05  # least relative uncertainty of the memory: the window and the lowest bins; ours
+CERTAIN = 2.0  # standard errors from 0 at which gamma is told from it
 VAGUE = 0.5  # uncertainty beyond which beta is not suggested; ours
 PANELS = 24  # octaves below Nyquist that are integrated one by one: knees down to 2e-7 rad/sample
 
@@ -29,6 +30,8 @@ class StartingLayer:
         highest: largest |Im a| [rad per model time] at alpha = 1.
         decay: smallest -Re a [1/model time].
         discretization: the rule that decides whether a pole can alias.
+        selective: linear only at an operating point, so that no beta has a fixed meaning.
+        step_per_mode: more than one step per copy, for which the convention "paper" is not defined.
 
     Raises:
         SsmspecError: a range that is not positive, finite and increasing; a negative frequency or a decay that is not positive.
@@ -38,6 +41,8 @@ class StartingLayer:
     highest: float
     decay: float = 0.5
     discretization: Discretization = "zoh"
+    selective: bool = False
+    step_per_mode: bool = False
 
     def __post_init__(self) -> None:
         low, high = self.step
@@ -55,10 +60,17 @@ class StartingLayer:
 
     @classmethod
     def of(cls, system: StateSpace) -> "StartingLayer":
-        """That of a layer with a diagonal state matrix, as it is: alpha is then a factor on its present frequencies."""
-        exponents = np.log(system.poles) if system.discretization == "direct" else system.poles
-        step = (float(system.step.min()), float(system.step.max()))
-        return cls(step, float(np.abs(exponents.imag).max()), float(-exponents.real.max()), system.discretization)
+        """That of a layer as it is: alpha is then a factor on its present frequencies, those of its eigenvalues where it has a low rank."""
+        poles = modal_form(system)[0].poles
+        exponents = np.log(poles) if system.discretization == "direct" else poles
+        return cls(
+            step=(float(system.step.min()), float(system.step.max())),
+            highest=float(np.abs(exponents.imag).max()),
+            decay=float(-exponents.real.max()),
+            discretization=system.discretization,
+            selective=system.operating_point is not None,
+            step_per_mode=system.step.shape[1] > 1,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +89,6 @@ class Suggested:
     unit: str
     source: str
     note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Suggestion:
-    """All suggestions for a layer.
-
-    Args:
-        items: gamma, beta, noise_amplification, nyquist_gain, alpha_min, alpha_max, memory, step.
-        power_law: the fit behind gamma and beta, not rounded.
-        assumptions: about the data, and how the spectrum was estimated.
-    """
-
-    items: tuple[Suggested, ...]
-    power_law: PowerLaw
-    assumptions: tuple[str, ...]
-
-    def __getitem__(self, name: str) -> Suggested:
-        return next(item for item in self.items if item.name == name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +121,33 @@ class SuggestSettings:
         return Sobolev(beta, self.convention, self.theta_ref, self.length)
 
 
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """All suggestions for a layer.
+
+    Args:
+        items: gamma, beta, noise_amplification, nyquist_gain, alpha_min, alpha_max, memory, step.
+        power_law: the fit behind gamma and beta, not rounded.
+        assumptions: about the data, and how the spectrum was estimated.
+        settings, layer: what was asked for, and for what.
+    """
+
+    items: tuple[Suggested, ...]
+    power_law: PowerLaw
+    assumptions: tuple[str, ...]
+    settings: SuggestSettings
+    layer: StartingLayer
+
+    @property
+    def has_beta(self) -> bool:
+        """Whether there is a beta to apply: one is given, told from 0, and the spectrum is a power law."""
+        told = abs(self.power_law.gamma) >= CERTAIN * self.power_law.uncertainty
+        return self["beta"].value is not None and told and not self.power_law.bends
+
+    def __getitem__(self, name: str) -> Suggested:
+        return next(item for item in self.items if item.name == name)
+
+
 def suggest(spectrum: Spectrum, layer: StartingLayer, settings: SuggestSettings | None = None) -> Suggestion:
     """Numbers to start from, for a layer that will see data with this spectrum.
 
@@ -138,13 +159,15 @@ def suggest(spectrum: Spectrum, layer: StartingLayer, settings: SuggestSettings 
         layer: what it starts from.
         settings: convention and wishes.
     Raises:
-        SsmspecError: too few bins for gamma.
+        SsmspecError: too few bins for gamma, or a convention that the layer's steps do not fit.
     Source: every item carries its own.
     """
     settings = settings or SuggestSettings()
+    if settings.convention == "paper" and layer.step_per_mode:
+        raise SsmspecError("the beta convention 'paper' needs one step per copy, and this layer has one per mode; use 'angular' or 'lra'")
     law = power_law(spectrum, settings.fit_range)
     items = (*_bias_items(law, layer, settings), *_alpha_items(spectrum, layer), *_memory_items(spectrum, layer, settings))
-    return Suggestion(items, law, (*spectrum.assumptions, spectrum.method()))
+    return Suggestion(items, law, (*spectrum.assumptions, spectrum.method()), settings, layer)
 
 
 def _bias_items(law: PowerLaw, layer: StartingLayer, settings: SuggestSettings) -> tuple[Suggested, ...]:
@@ -157,11 +180,13 @@ def _bias_items(law: PowerLaw, layer: StartingLayer, settings: SuggestSettings) 
     )
     gamma = Suggested("gamma", *rounded(law.gamma, law.uncertainty), "", fit, bend)
     beta, error = rounded(law.gamma / 2, max(law.uncertainty / 2, ROUGH))
-    if error > VAGUE:
+    if error > VAGUE or layer.selective:
         note = "gamma is too uncertain; match the spectrum instead"
+        if layer.selective:
+            note = "the layer is linear only at an operating point, so a beta on it has no fixed meaning"
         names = {"beta": "", "noise_amplification": "dB", "nyquist_gain": "dB"}
         return gamma, *(Suggested(name, None, None, unit, _TOPO, note) for name, unit in names.items())
-    unclear = "not told from 0: leave beta at 0" if abs(law.gamma) < 2 * law.uncertainty else bend
+    unclear = "not told from 0: leave beta at 0" if abs(law.gamma) < CERTAIN * law.uncertainty else bend
     weight = settings.weight(np.array([beta, beta - error, beta + error]))
     step = np.full((3, 1), math.sqrt(layer.step[0] * layer.step[1]))
     noise, gain = (_with_error(values) for values in (noise_amplification(weight, step), gain_at_nyquist(weight, step)))
@@ -215,7 +240,7 @@ def _alpha_items(spectrum: Spectrum, layer: StartingLayer) -> tuple[Suggested, .
     slope = 1 / math.cos(min(edge, 3.1) / 2) ** 2 if bilinear else 1.0
     note = f"95 % of the power of the data lies below {edge:.3g} +- {error:.1g} rad/sample"
     lowest = _two_digits(reach / unit, math.ceil)
-    uncertainty = max(slope * error / unit, 0.005 * lowest)  # the second digit of the bound is rounded up
+    uncertainty = max(slope * error / unit, 0.5 * 10.0 ** (math.floor(math.log10(lowest)) - 1))  # the second digit is rounded up
     low = Suggested("alpha_min", lowest, rounded(lowest, uncertainty)[1], "", "ours: the fastest pole reaches it", note)
     if bilinear:
         return low, Suggested("alpha_max", None, None, "", source, "bilinear warps instead of aliasing: no limit")
@@ -236,7 +261,7 @@ def _memory_items(spectrum: Spectrum, layer: StartingLayer, settings: SuggestSet
         return Suggested("memory", settings.memory, None, "samples", "given"), Suggested("step", step, None, "", source, layer_note)
     time, error, falls = correlation_time(spectrum)
     error = max(error, COARSE * time)
-    bound = "" if falls else f"a lower bound: longer than an eighth of a segment of {spectrum.segment} samples"
+    bound = "" if falls else f"a lower bound: segments of {spectrum.segment} samples are too short to see all of it"
     memory = Suggested(
         "memory", *rounded(time, error), "samples", "correlation time of the data: sum of the squared autocorrelation", bound
     )

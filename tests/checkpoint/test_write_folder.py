@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ssmspec.checkpoint import open_checkpoint, write_changed
@@ -91,7 +92,17 @@ def test_added_tensors_go_to_the_first_changed_shard_and_the_index(tmp_path, mod
     assert loaded["head"].tolist() == [1, 2, 3]
     assert open_checkpoint(tmp_path / "out").tensors["beta"].read().tolist() == [1] * 5
     old, new = contents(model), contents(tmp_path / "out")
-    assert {name for name in old if old[name] != new[name]} == {shard_name(1), shard_name(2), "model.safetensors.index.json"}
+    shards = {shard_name(number) for number in range(3)}  # the first one has the metadata
+    assert {name for name in old if old[name] != new[name]} == {*shards, "model.safetensors.index.json"}
+
+
+def test_metadata_of_shards_is_that_of_the_first_whatever_changes(tmp_path, model):
+    write_changed(open_checkpoint(model), tmp_path / "one", {"tail": np.zeros(4)}, metadata={"by": "me"})
+    assert open_checkpoint(tmp_path / "one").config["__metadata__"]["by"] == "me"
+    write_changed(open_checkpoint(tmp_path / "one"), tmp_path / "two", NEW, metadata={"by": "you"})
+    with safe_open(tmp_path / "two" / shard_name(0), "np") as file:
+        assert file.metadata()["by"] == "you"
+    assert open_checkpoint(tmp_path / "two").config["__metadata__"]["by"] == "you"
 
 
 def test_added_tensors_without_changes_go_to_the_first_shard(tmp_path, model):

@@ -18,7 +18,10 @@ from ssmspec.checkpoint import open_checkpoint  # noqa: E402
 from ssmspec.families import ReadOptions  # noqa: E402
 from ssmspec.inspection import inspect_checkpoint  # noqa: E402
 from ssmspec.layers import find_layers, read_systems  # noqa: E402 - only useful where transformers is
+from ssmspec.retune import plan_retune, write_retuned  # noqa: E402
 from ssmspec.statespace import StateSpace  # noqa: E402
+from ssmspec.tuning.recipe import Recipe  # noqa: E402
+from ssmspec.tuning.scaling import Scaling  # noqa: E402
 
 BASE = {"vocab_size": 32, "hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 24}
 ROWS = {"mamba_d_state": 4, "mamba_expand": 2}
@@ -159,6 +162,26 @@ def test_poles_and_steps_are_those_of_the_modules(saved, name):
         np.testing.assert_allclose(system.poles, A.reshape(-1, states), rtol=1e-14)
         np.testing.assert_allclose(system.step[:, 0], delta.detach().numpy().reshape(-1), rtol=1e-14)
         np.testing.assert_array_equal(system.D[:, 0, 0], mixer.D.detach().numpy().reshape(-1))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_shards_with_doubled_steps_load_into_the_model(saved, tmp_path, name):
+    """from_pretrained of what `retune --step-scale 2` writes: Delta of every mixer, and all other parameters to the bit."""
+    model, folder = saved(name)
+    plan = plan_retune(folder, Recipe(scaling=Scaling(step_scale=2)))
+    write_retuned(plan, tmp_path / "out", command="test")
+    loaded = type(model).from_pretrained(tmp_path / "out").eval()
+    for before, after in zip(mixers(model), mixers(loaded), strict=True):
+        steps = [torch.nn.functional.softplus(bias(mixer).detach().double()) for mixer in (before, after)]
+        low, high = getattr(before, "time_step_limit", (0.0, float("inf")))
+        wanted = torch.clamp(2 * torch.clamp(steps[0], low, high), low, high)
+        torch.testing.assert_close(torch.clamp(steps[1], low, high), wanted, rtol=1e-5, atol=0)
+    biases = {id(bias(mixer)) for mixer in mixers(model)}
+    others = [key for key, parameter in model.named_parameters() if id(parameter) not in biases]
+    new = loaded.state_dict()
+    assert others
+    assert all(torch.equal(new[key], model.state_dict()[key]) for key in others)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize(("name", "low"), [("zamba2", 0.01), ("granite-4", 0.005), ("nemotron-h", 0.01)])

@@ -21,7 +21,8 @@ from ssmspec.retune import RetuneOptions, plan_retune, write_retuned
 from ssmspec.sobolev import Sobolev
 from ssmspec.statespace import StateSpace, discrete_residues
 from ssmspec.tuning.diagonal import diagonalize
-from ssmspec.tuning.initializations import Settings, initial_poles
+from ssmspec.tuning.initializations import Settings, initial_poles, sample_step
+from ssmspec.tuning.matrices import initial_inputs
 from ssmspec.tuning.recipe import Recipe, Weighting
 from ssmspec.tuning.reinitialization import DRAWS, Place, Reinitialization, reinitialize
 from ssmspec.tuning.scaling import Scaling
@@ -357,7 +358,8 @@ def test_beta_goes_into_the_slot_of_a_freqbias_block(retuned: Retune, name: str)
 
 REINITIALIZED = [name for name in f.FACTORIES if make(name).family in DRAWS]
 SSM = {"A_real", "A_imag", "inv_dt", "log_dt", "log_A_real", "inv_A_real", "log_w_real", "w_imag", "B", "C", "C1", "C2", "Bp"}
-SSM |= {"A_re", "A_im", "log_step", "Lambda", "Lambda_re", "Lambda_im", "nu_log", "theta_log", "params_log", "B_re", "B_im", "C_re", "C_im"}
+SSM |= {"A_re", "A_im", "log_step", "Lambda", "Lambda_re", "Lambda_im", "nu_log", "theta_log", "gamma_log", "params_log"}
+SSM |= {"B_re", "B_im", "C_re", "C_im"}
 
 
 def start_of(name: str) -> str:
@@ -382,6 +384,25 @@ def test_a_new_start_changes_dynamics_alone_and_is_read_back(retuned: Retune, na
     drawn, _ = reinitialize(found.systems, how, Place(1, 1, _groups(sizes)), features=_features(sizes, system))
     for wanted, read in zip(drawn, found.retuned, strict=True):
         assert_near(impulse_response(read, 50), impulse_response(wanted, 50), 1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in REINITIALIZED if make(name).family == "lru"])
+def test_gamma_of_an_lru_starts_with_its_poles_and_b_as_its_code_draws_it(retuned: Retune, name: str) -> None:
+    """gamma = sqrt(1 - |z|^2), and E|B|^2 = 1/I before gamma (minimal-LRU, lru/model.py), by the file's own numbers."""
+    found = retuned(name, start=Reinitialization(name="lru-ring", seed=5))
+    packed = found.after.get("params_log")
+    nu, gamma = (found.after["nu_log"], found.after["gamma_log"]) if packed is None else (packed[0], packed[2])
+    np.testing.assert_allclose(np.exp(gamma.astype(float)) ** 2, -np.expm1(-2 * np.exp(nu.astype(float))), rtol=64 * EPS)
+    drawn = initial_inputs("lru", Settings(copies=1, modes=len(nu), inputs=found.systems[0].inputs), rng=_rng_after_poles(len(nu)))
+    stored = found.retuned[0].B[0] / np.exp(gamma.astype(float))[:, None]
+    np.testing.assert_allclose(np.abs(stored), np.abs(drawn[0]), rtol=64 * EPS)
+
+
+def _rng_after_poles(modes: int) -> np.random.Generator:
+    rng = np.random.default_rng([5, 1])
+    initial_poles("lru-ring", Settings(copies=1, modes=modes), rng=rng)
+    sample_step(1, 1e-3, 1e-1, rng)
+    return rng
 
 
 def _groups(example: Example) -> int | None:

@@ -45,7 +45,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
         jobs[name] = {"folder": str(place / name)}
     for name, kind in {"stopped": "TERM", "killed": "KILL", "silent": "STOP", "failed": "error"}.items():
         started(place / name, UNEVEN)
-        jobs[name] = {"folder": str(place / name), "timeout": 2, "event": {"rank": 1, "step": 20, "kind": kind}}
+        jobs[name] = {"folder": str(place / name), "event": {"rank": 1, "step": 20, "kind": kind}}
+    jobs["silent"]["timeout"] = 5
     jobs["stopped, resumed"] = {"folder": str(place / "stopped")}
     jobs["killed, resumed by three"] = {"folder": str(place / "killed"), "count": 3}
     script = str(Path(__file__).with_name("together.py"))
@@ -103,7 +104,7 @@ def test_a_process_that_dies_ends_the_others_with_a_line_and_others_resume(outco
 def test_a_process_that_does_not_answer_is_waited_for_so_long_and_no_longer(outcomes) -> None:
     _, ends = outcomes
     line, _ = ends["silent"]
-    assert line.startswith("rank 0 of 2: lost contact with another process in step 20 (Timed out waiting 2000ms")
+    assert line.startswith("rank 0 of 2: lost contact with another process in step 20 (Timed out waiting 5000ms")
 
 
 def test_every_process_has_one_line_for_what_only_it_knows(outcomes) -> None:

@@ -1,5 +1,6 @@
 """Fits of whole layers to tasks whose spectrum is known."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -39,18 +40,30 @@ def bin_means(power: object, spectrum: Spectrum) -> np.ndarray:
 def test_band_of_a_known_spectrum_is_met_within_the_spread(name: str, copies: int, modes: int) -> None:
     """The fitted layer's own |H|^2, without any window, against the true spectrum, both averaged over bins.
 
-    The fit stops one spread (at least half a decibel) from the estimate, which is one spread from the truth. The edges of the band are
-    left to the test of the distance that the fit reports: there the window of the estimate moves the truth by more than that.
+    The fit stops one spread from the estimate, which is one spread from the truth, and the window of the estimate blurs the edges of the
+    band by a tenth of a decibel more.
     """
     spectrum = spectrum_of(name, batch=8)
     match = match_spectrum(s4d_lin(copies, modes), spectrum, settings=FAST)
     assert match.declined is None
-    assert match.matched
+    assert match.after.band <= match.spread
     assert match.after.band < 0.25 * match.before.band
+    assert match.fitted[~match.band].sum() < 0.1 * match.fitted.sum()
     own = bin_means(lambda theta: squared_magnitude(match.system, theta[None], ENGINE).mean(axis=0), spectrum)
     truth = bin_means(TASKS[name][1], spectrum)
     difference = DECIBEL * np.log(own / truth)[match.band]
-    assert np.sqrt((difference**2).mean()) < 2 * max(match.spread, 0.5)
+    assert np.sqrt((difference**2).mean()) < 2 * match.spread + 0.1
+
+
+@pytest.mark.slow
+def test_a_layer_of_usual_size_is_matched_in_seconds() -> None:
+    """H = 256, N = 32, segments of 1024 samples: 4 s of processor time here, most of it in compiled code."""
+    spectrum = power_spectrum(task("resonance"))
+    match_spectrum(s4d_lin(2, 4), spectrum, settings=MatchSettings(backend="cpu", iterations=1))  # compiles
+    start = time.process_time()
+    match = match_spectrum(s4d_lin(256, 32), spectrum, settings=MatchSettings(backend="cpu"))
+    assert time.process_time() - start < 30
+    assert match.after.band <= match.spread < 0.3
 
 
 def test_cross_spectrum_of_a_task_moves_the_layer_to_the_band_of_the_target() -> None:
@@ -58,7 +71,7 @@ def test_cross_spectrum_of_a_task_moves_the_layer_to_the_band_of_the_target() ->
     target = as_signals(TASKS["band"][0](signals.values[:, :, 0]), layout="BL")
     spectrum = cross_spectrum(signals, target, segment=128)
     match = match_spectrum(s4d_lin(4, 16), spectrum, settings=FAST)
-    assert match.matched
+    assert match.after.band < 0.2 * match.before.band
     inside = (spectrum.theta > 0.2 * np.pi) & (spectrum.theta < 0.4 * np.pi)
     assert match.start[inside].sum() / match.start.sum() < 0.4
     assert match.fitted[inside].sum() / match.fitted.sum() > 0.8
@@ -165,7 +178,8 @@ def test_gradient_of_the_loss_equals_differences(settings: MatchSettings, weight
     direction = rng.normal(size=vector.shape)
     slope = fit.loss(vector)[1] @ direction
     difference = (fit.loss(vector + 1e-6 * direction)[0] - fit.loss(vector - 1e-6 * direction)[0]) / 2e-6
-    assert difference == pytest.approx(slope, rel=1e-6)
+    steepest = float(np.linalg.norm(fit.loss(vector)[1]) * np.linalg.norm(direction))
+    assert difference == pytest.approx(slope, rel=1e-6, abs=1e-8 * steepest)
 
 
 def test_band_is_the_fewest_bins_with_the_power() -> None:

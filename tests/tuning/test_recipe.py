@@ -109,7 +109,7 @@ def test_alpha_of_a_new_start_is_used_once(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(found.systems[0].poles[0].imag, 3 * np.pi * np.arange(4), rtol=1e-14)
     again = tuned(system, start=Reinitialization(name="s4d-lin", alpha=3))
     np.testing.assert_array_equal(found.systems[0].step, 2 * again.systems[0].step)
-    assert any("s4d-lin, alpha 3, seed 0" in note for note in found.notes)
+    assert any("s4d-lin, alpha 3, B ones, C normal, step 0.001..0.1, seed 0" in note for note in found.notes)
 
 
 def test_a_diagonal_layer_passes_diagonalize(rng: np.random.Generator) -> None:

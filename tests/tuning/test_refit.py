@@ -109,3 +109,14 @@ def test_a_low_rank_system_is_refused_and_one_made_diagonal_is_not(rng: np.rando
 def test_a_system_without_weight_has_nothing_to_bake(rng: np.random.Generator) -> None:
     with pytest.raises(LayerError, match="no beta weight"):
         bake(random_system(rng))
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(1.0, 1e-200), (1.0, 1e200), (1e-150, 1e-150), (1e150, 1e150), (1e-300, 1e300)])
+def test_the_size_of_residues_does_not_matter(rng: np.random.Generator, inputs: float, outputs: float) -> None:
+    """Powers of two, so that everything stays to the bit; squares that underflow once made an error of 0."""
+    system = weighted(random_system(rng, K=2, N=5), -0.7)
+    inputs, outputs = 2.0 ** np.round(np.log2([inputs, outputs]))
+    wanted, found = bake(system), bake(replace(system, B=system.B * inputs, C=system.C * outputs))
+    np.testing.assert_array_equal(found.error, wanted.error)
+    np.testing.assert_array_equal(found.growth, wanted.growth)
+    np.testing.assert_array_equal(found.system.C, wanted.system.C * outputs)

@@ -1,10 +1,12 @@
 """Suggestions for data whose answer is known, with uncertainties that hold."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from initial_layers import ring, s4d_lin, task
+from problems import random_system
 from scipy import signal
 from scipy.integrate import quad
 
@@ -59,6 +61,54 @@ def test_a_spectrum_that_is_no_power_law_gives_no_beta() -> None:
     assert "no power law" in suggestion["gamma"].note
     assert suggestion["beta"].value is None
     assert suggestion["noise_amplification"].value is None
+
+
+def test_a_step_that_both_halves_miss_is_no_power_law() -> None:
+    """10 dB between two flat halves: either has a gamma near 0, the whole one near 1."""
+    noise = np.fft.rfft(np.random.default_rng(0).normal(size=(32, 4096)))
+    theta = np.linspace(0, np.pi, noise.shape[1])
+    spectrum = power_spectrum(as_signals(np.fft.irfft(noise * np.where(theta < 0.2, 10**0.5, 1.0))))
+    suggestion = suggest(spectrum, LAYER)
+    law = suggestion.power_law
+    assert max(np.abs(law.halves)) < 0.2 < law.gamma
+    assert law.bends
+    assert law.uncertainty > 0.4 * law.gamma
+    assert not suggestion.has_beta
+
+
+def test_only_a_beta_that_is_told_from_zero_is_one_to_apply() -> None:
+    assert suggest(spectrum_of("1/f"), LAYER).has_beta
+    assert not suggest(spectrum_of("white"), LAYER).has_beta
+    selective = suggest(spectrum_of("1/f"), replace(LAYER, selective=True))
+    assert not selective.has_beta
+    assert selective["beta"].value is selective["nyquist_gain"].value is None
+    assert "operating point" in selective["beta"].note
+
+
+def test_paper_is_refused_for_layers_with_a_step_per_mode() -> None:
+    with pytest.raises(SsmspecError, match="one step per copy"):
+        suggest(spectrum_of("1/f"), replace(LAYER, step_per_mode=True), SuggestSettings(convention="paper"))
+
+
+def test_a_low_rank_layer_starts_from_its_eigenvalues() -> None:
+    system = random_system(np.random.default_rng(0), K=1, N=4, R=1, discretization="bilinear")
+    A = np.diag(np.concatenate([system.poles[0], system.poles[0].conj()])) - np.concatenate([system.P[0], system.P[0].conj()]) @ (
+        np.concatenate([system.Q[0], system.Q[0].conj()]).conj().T
+    )
+    layer, eigenvalues = StartingLayer.of(system), np.linalg.eigvals(A)
+    assert layer.highest == pytest.approx(np.abs(eigenvalues.imag).max(), rel=1e-9)
+    assert layer.decay == pytest.approx(-eigenvalues.real.max(), rel=1e-9)
+
+
+def test_memory_that_hangs_on_the_lowest_bins_is_a_lower_bound() -> None:
+    """1/f noise has no correlation time: the longer the segments, the longer it is."""
+    x = task("1/f", batch=16)
+    found = {size: correlation_time(power_spectrum(x, segment=size)) for size in (256, 512, 1024)}
+    for (time, error, falls), longer in zip(found.values(), [*found.values()][1:], strict=False):
+        assert not falls
+        assert time < longer[0] < time + 3 * error
+    assert correlation_time(spectrum_of("resonance"))[2]
+    assert correlation_time(spectrum_of("white"))[2]
 
 
 def test_beta_is_half_of_gamma_and_no_finer_than_a_guideline() -> None:

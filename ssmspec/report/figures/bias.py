@@ -18,7 +18,7 @@ def bias_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figure:
         names.append(layer.system.name)
         for kept, name in ((slopes, "bias_slope"), (centers, "center_frequency")):
             statistic = STATISTICS[name]
-            kept.append(summarize(statistic.function(layer), statistic.unit))
+            kept.append(summarize(statistic.of(layer), statistic.unit))
     figure = new_figure(10, list_height(len(names)) + 0.5)
     left, right = figure.subplots(1, 2, sharey=True)
     _draw_ranges(left, slopes, FrequencyAxis())

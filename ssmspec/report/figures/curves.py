@@ -42,7 +42,7 @@ def _single(layers: Layers, title: str, width: float = 7.0, height: float = 4.8)
 
 
 def _median(layer: LayerSpectrum, name: str) -> float | None:
-    return summarize(STATISTICS[name].function(layer), "").median
+    return summarize(STATISTICS[name].of(layer), "").median
 
 
 def energy_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figure:

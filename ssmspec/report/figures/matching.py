@@ -8,16 +8,18 @@ from ssmspec.tuning.matching import Match
 
 
 def matching_figure(match: Match, source: str) -> Figure:
-    """Power over theta, each of mean 1, in dB: the estimate with its standard error, the layer before and after; the band is shaded."""
+    """Power over theta, each of mean 1, in dB: the estimate with its standard error, the layer before and after; the bins of the band are
+    shaded."""
     figure = new_figure(8, 4.4)
     axes = figure.add_subplot()
     light_grid(axes)
     decibel = [10 * np.log10(np.maximum(values, 1e-12)) for values in (match.target, match.start, match.fitted)]
-    inside = match.theta[match.band]
-    axes.axvspan(inside.min(), inside.max(), color="0.94", label="band with 95 % of the power")
-    axes.fill_between(
-        match.theta, decibel[0] - match.spread, decibel[0] + match.spread, color=BAND, linewidth=0, label="spread of the estimate"
-    )
+    half = (match.theta[-1] - match.theta[-2]) / 2
+    bins = [(theta - half, 2 * half) for theta in match.theta[match.band]]
+    across = axes.get_xaxis_transform()  # data across, axes up
+    axes.broken_barh(bins, (0, 1), color="0.94", linewidth=0, transform=across, label="band with 95 % of the power")
+    spread = (decibel[0] - match.error, decibel[0] + match.error)
+    axes.fill_between(match.theta, *spread, color=BAND, linewidth=0, label="spread of the estimate")
     axes.plot(match.theta, decibel[0], color="0.25", linewidth=1, label=f"data: {short_name(source, 50)}")
     axes.plot(match.theta, decibel[1], color=MARK, linestyle="--", linewidth=1.3, label=f"layer before: {match.before.band:.3g} dB away")
     after = "unchanged" if match.declined else f"after: {match.after.band:.3g} dB away"

@@ -1,0 +1,79 @@
+"""Whether a number of a layer survives rounding.
+
+A value is computed again with every number of the layer moved by a few units in its last place. What moves by more than `ERROR` was never
+known to that: terms that cancel, poles that nearly coincide, resonances narrower than the digits of their frequency. Only copies that a
+cheap bound gives reason to suspect are computed again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ssmspec.grid import FloatArray
+from ssmspec.statespace import StateSpace, cayley_poles, homogeneous_scale, log_poles, mode_sizes
+from ssmspec.statistics.values import Values
+
+ERROR = 1e-6  # of every value that is given: relative, of slopes, shares left and distances absolute
+MOVED = 16 * np.finfo(float).eps  # several times what the computation itself loses
+ROUNDS = 2
+UNSTEADY = "it changes by more than 1e-6 when the numbers of the layer change in their last digits (cancellation, or poles too sharp)"
+
+
+def moved(system: StateSpace, seed: int) -> StateSpace:
+    """The system with every number changed by one half to one `MOVED`, relative; each mode in its own way, all copies in the same."""
+    rng = np.random.default_rng(seed)
+
+    def change(array: FloatArray) -> FloatArray:
+        shape = (1, *array.shape[1:])
+        return array * (1 + MOVED * rng.uniform(0.5, 1, shape) * rng.choice([-1, 1], shape))
+
+    def both(array: npt.NDArray[np.complex128]) -> npt.NDArray[Any]:
+        return change(array.real) + 1j * change(array.imag)
+
+    changed = replace(system, poles=both(system.poles), B=both(system.B), C=both(system.C), step=change(system.step))
+    return changed if system.P is None or system.Q is None else replace(changed, P=both(system.P), Q=both(system.Q))
+
+
+def steady(values: FloatArray, others: Sequence[FloatArray], *, absolute: bool) -> npt.NDArray[np.bool_]:
+    """Which of the values (K,) all of the others (K,) repeat to `ERROR`."""
+    scale = np.maximum(np.abs(values), 1.0 if absolute else 0.0)
+    return np.asarray(np.logical_and.reduce([np.abs(other - values) <= ERROR * scale for other in others]))
+
+
+def without(values: Values, copies: npt.NDArray[np.intp], known: npt.NDArray[np.bool_]) -> Values:
+    """The values with NaN for those of the copies that had one and are not known, and with the reason if there are any."""
+    lost = np.isfinite(values.values[copies]) & ~known
+    if not lost.any():
+        return values
+    kept = values.values.copy()
+    kept[copies[lost]] = np.nan
+    return replace(values, values=kept, reason=UNSTEADY)
+
+
+@np.errstate(all="ignore")  # silent copies, and what is out of range: suspected
+def suspects(modal: StateSpace, condition: FloatArray, magnitudes: Sequence[FloatArray]) -> npt.NDArray[np.bool_]:
+    """Copies (K,) that may have lost digits, by a bound that costs one pass over the modes.
+
+    Every mode adds at most 2 |g|/|Re sigma| to the response, and moves it by up to |Im a|/|Re a| times that when its frequency changes; of
+    Hankel singular values, which come from squares, the square counts.
+
+    Args:
+        modal: the normalized system in modal form. condition: (K,) of its eigenvectors.
+        magnitudes: each (K, F), |H| of the normalized system without beta weight, and with D where that counts.
+    """
+    sigma = cayley_poles(modal)
+    terms = 2 * mode_sizes(modal) * np.abs(homogeneous_scale(modal, sigma)) / np.abs(sigma.real)
+    decay = -log_poles(modal).real
+    sharpness = 1 / decay if modal.discretization == "direct" else np.abs(modal.poles.imag) / np.abs(modal.poles.real)
+    sharpness = np.where(
+        condition[:, None] > 1, condition[:, None] * np.abs(modal.poles).max(axis=1, keepdims=True) / np.abs(modal.poles.real), sharpness
+    )
+    allowed = ERROR / MOVED
+    steady = (np.where(terms > 0, sharpness, 0) < allowed).all(axis=1)
+    for magnitude in magnitudes:
+        lowest, highest = 1 / (1 / magnitude).mean(axis=1), magnitude.max(axis=1)
+        steady &= ((terms * (1 + sharpness)).sum(axis=1) < allowed * lowest) & (terms.sum(axis=1) ** 2 < allowed * highest**2)
+    return np.asarray(~steady & (terms > 0).any(axis=1))

@@ -1,0 +1,412 @@
+"""The statistics of one system from their definitions (theory of the package, section 3) in arbitrary precision, for tests to compare with.
+
+Nothing here is shared with the package: z-domain partial fractions where it has the Cayley transform, dense matrices where it has the
+Woodbury identity, subdivision where it has panels. Slow, and right as long as `digits` outlast what cancels.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import mpmath
+import numpy as np
+
+from ssmspec.statespace import StateSpace
+
+GAUSS, WEIGHTS = np.polynomial.legendre.leggauss(10)
+HALF_GAUSS, HALF_WEIGHTS = np.polynomial.legendre.leggauss(20)
+
+
+class Exact:
+    """One copy of a system in `digits` decimal digits.
+
+    Args:
+        system: K = 1.
+        theta: (F,) grid of the statistics that are defined on one.
+        with_skip: D counts in |H|, energies and peak.
+    """
+
+    def __init__(self, system: StateSpace, theta: Sequence[float], *, with_skip: bool = False, digits: int = 60) -> None:
+        self.mp: Any = mpmath.MPContext()
+        self.mp.dps = digits
+        mp = self.mp
+        self.system, self.with_skip = system, with_skip
+        self.theta = [+mp.pi if value == np.pi else mp.mpf(float(value)) for value in theta]  # the float stands for Nyquist
+        self.step = [mp.mpf(float(value)) for value in np.broadcast_to(system.step[0], system.modes)]
+        self.skip = [mp.mpf(float(value)) for value in system.D[0].ravel()]
+        if system.rank:
+            self._diagonalize()
+        else:
+            upper = [self._complex(value) for value in system.poles[0]]
+            self.a = upper + [mp.conj(value) for value in upper]
+            self.C = self._completed(system.C[0].T)
+            self.B = self._completed(system.B[0])
+            self.steps = self.step * 2
+        self.z, self.g = zip(*(self._discrete(a, step) for a, step in zip(self.a, self.steps, strict=True)), strict=True)
+
+    def _complex(self, value: complex) -> Any:
+        return self.mp.mpc(float(value.real), float(value.imag))
+
+    def _completed(self, rows: np.ndarray) -> list[Any]:
+        """A vector of every mode (N, width), then their conjugates."""
+        upper = [[self._complex(value) for value in row] for row in rows]
+        return upper + [[self.mp.conj(value) for value in row] for row in upper]
+
+    def _diagonalize(self) -> None:
+        mp, system = self.mp, self.system
+        poles = [self._complex(value) for value in system.poles[0]]
+        P, Q = self._completed(system.P[0]), self._completed(system.Q[0])
+        A = mp.diag(poles + [mp.conj(value) for value in poles]) - mp.matrix(P) * mp.matrix(Q).H
+        self.a, V = mp.eig(A)
+        self.a = list(self.a)
+        B, C = mp.inverse(V) * mp.matrix(self._completed(system.B[0])), mp.matrix(self._completed(system.C[0].T)).T * V
+        self.B = [[B[n, i] for i in range(B.cols)] for n in range(B.rows)]
+        self.C = [[C[o, n] for o in range(C.rows)] for n in range(C.cols)]
+        self.steps = [self.step[0]] * len(self.a)
+
+    def _discrete(self, a: Any, step: Any) -> tuple[Any, Any]:
+        """z and what the residue C B is multiplied with."""
+        mp, rule = self.mp, self.system.discretization
+        if rule == "direct":
+            return a, mp.mpf(1)
+        if rule == "bilinear":
+            return (1 + a * step / 2) / (1 - a * step / 2), step / (1 - a * step / 2)
+        z = mp.exp(a * step) if mp.re(a * step) > -1e5 else mp.mpf(0)  # or its exponent has too many digits
+        return z, step if rule == "euler" or a == 0 else (mp.expm1(a * step) if z else mp.mpf(-1)) / a
+
+    @cached_property
+    def sizes(self) -> list[Any]:
+        """|g_n| |C_n| |B_n|."""
+        return [abs(g) * self._norm(c) * self._norm(b) for g, c, b in zip(self.g, self.C, self.B, strict=True)]
+
+    def _norm(self, vector: Sequence[Any]) -> Any:
+        return self.mp.sqrt(self.mp.fsum(vector, absolute=True, squared=True))
+
+    # ---- response
+
+    def weight(self, theta: Any) -> Any:
+        """W(theta), section 5."""
+        mp, sobolev = self.mp, self.system.sobolev
+        if sobolev is None:
+            return mp.mpf(1)
+        beta = mp.mpf(float(sobolev.beta[0]))
+        if sobolev.convention == "causal":
+            rho = self._rho
+            return ((1 - rho * mp.expj(-theta)) / (1 - rho)) ** beta
+        length, ramp = sobolev.length, lambda k: (1 + k / mp.mpf(10000)) ** beta
+        if sobolev.convention == "denoising":
+            k = theta * length / mp.pi
+            return (ramp(min(k, mp.mpf(length - 1))) + ramp(max(k - 1, mp.mpf(0)))) / 2
+        if sobolev.convention == "waves":
+            k = theta * length / (2 * mp.pi)
+            return (ramp(k) + ramp(length - k)) / 2 if theta else mp.mpf(1)
+        return (1 + theta / self._knee) ** beta
+
+    @property
+    def _rho(self) -> Any:
+        return self.mp.exp(-2 * self.mp.asinh(self.mp.mpf(self.system.sobolev.theta_ref) / 2))
+
+    @property
+    def _knee(self) -> Any:
+        sobolev = self.system.sobolev
+        return {"lra": 2 * self.mp.pi, "paper": self.step[0]}.get(sobolev.convention) or self.mp.mpf(sobolev.theta_ref)
+
+    def _weight_slope(self, theta: Any) -> Any:
+        mp, sobolev = self.mp, self.system.sobolev
+        if sobolev is None:
+            return mp.mpf(0)
+        beta = mp.mpf(float(sobolev.beta[0]))
+        if sobolev.convention == "causal":
+            turned = self._rho * mp.expj(-theta)
+            return self.weight(theta) * 1j * beta * turned / (1 - turned)
+        if sobolev.convention in ("denoising", "waves"):
+            return mp.diff(self.weight, theta)
+        return self.weight(theta) * beta / (self._knee + theta)
+
+    @cached_property
+    def _outer(self) -> list[list[Any]]:
+        """g_n C_on B_ni over the modes, for every output and input in turn."""
+        modes = list(zip(self.g, self.C, self.B, strict=True))
+        return [[g * c[o] * b[i] for g, c, b in modes] for o in range(self.system.outputs) for i in range(self.system.inputs)]
+
+    def response(self, theta: Any) -> list[Any]:
+        """Weighted response, its O I entries in one list, with D if that counts."""
+        mp = self.mp
+        turned = mp.expj(-mp.mpf(theta))
+        factors = [1 / (1 - z * turned) for z in self.z]
+        around = self.weight(mp.mpf(theta)) * turned**self.system.delay
+        dynamic = [mp.fdot(residues, factors) * around for residues in self._outer]
+        return [value + skip for value, skip in zip(dynamic, self.skip, strict=True)] if self.with_skip else dynamic
+
+    def slope_size(self, theta: Any) -> Any:
+        """|d/d theta of the weighted response without D and delay|, Frobenius norm."""
+        turned = self.mp.expj(-theta)
+        w, dw = self.weight(theta), self._weight_slope(theta)
+        factors = [w * -1j * z * turned / (1 - z * turned) ** 2 + dw / (1 - z * turned) for z in self.z]
+        return self._norm([self.mp.fdot(residues, factors) for residues in self._outer])
+
+    def size(self, theta: Any) -> Any:
+        """|H|, Frobenius norm."""
+        return self._norm(self.response(theta))
+
+    def gain(self, theta: Any) -> Any:
+        """Largest singular value of H; in double precision for several inputs and outputs."""
+        H = self.response(theta)
+        largest = max(abs(value) for value in H)
+        if min(self.system.inputs, self.system.outputs) == 1 or not largest:
+            return self._norm(H)
+        scaled = np.array([complex(value / largest) for value in H]).reshape(self.system.outputs, self.system.inputs)
+        return self.mp.mpf(float(np.linalg.norm(scaled, 2))) * largest
+
+    # ---- on the grid
+
+    @cached_property
+    def magnitudes(self) -> list[Any]:
+        return [self.size(theta) for theta in self.theta]
+
+    @cached_property
+    def sensitivity(self) -> list[Any]:
+        def at(theta: Any) -> Any:
+            turned = self.mp.expj(-theta)
+            terms = [s * abs(z) / abs(1 - z * turned) ** 2 for s, z in zip(self.sizes, self.z, strict=True)]
+            return self.mp.fsum(terms) * abs(self.weight(theta))
+
+        return [at(theta) for theta in self.theta]
+
+    def _slope(self, values: Sequence[Any]) -> Any:
+        mp = self.mp
+        if min(values) == 0:
+            return mp.nan
+        x, y = [mp.log(theta) for theta in self.theta], [mp.log(value) for value in values]
+        middle = mp.fsum(x) / len(x)
+        centered = [value - middle for value in x]
+        return mp.fdot(centered, y) / mp.fdot(centered, centered)
+
+    def bias_slope(self) -> Any:
+        return self._slope(self.sensitivity)
+
+    def spectral_slope(self) -> Any:
+        return 2 * self._slope(self.magnitudes)
+
+    def center_frequency(self) -> Any:
+        """Where the cumulated |H|, piecewise linear over log theta, passes half."""
+        mp, half, below = self.mp, self.mp.fsum(self.magnitudes) / 2, self.mp.mpf(0)
+        if not half:
+            return mp.nan
+        for index, size in enumerate(self.magnitudes):
+            if below + size >= half:
+                start, end = mp.log(self.theta[max(index - 1, 0)]), mp.log(self.theta[index])
+                return mp.exp(start + (half - below) / size * (end - start))
+            below += size
+        raise AssertionError("half of a sum lies below its end")
+
+    # ---- energies
+
+    @cached_property
+    def pairs(self) -> list[Any]:
+        """t_m with |H|^2 = sum_m 2 Re[t_m (1/(1 - z_m w*) - 1/2)]: sums over n of g_m g_n* <C_n, C_m> <B_n, B_m>/(1 - z_m z_n*)."""
+        mp, result = self.mp, []
+        for m, z in enumerate(self.z):
+            terms = []
+            for n, other in enumerate(self.z):
+                outer = mp.fsum(x * mp.conj(y) for x, y in zip(self.C[m], self.C[n], strict=True))
+                inner = mp.fsum(x * mp.conj(y) for x, y in zip(self.B[m], self.B[n], strict=True))
+                terms.append(self.g[m] * mp.conj(self.g[n]) * outer * inner / (1 - z * mp.conj(other)))
+            result.append(mp.fsum(terms))
+        return result
+
+    @cached_property
+    def rational(self) -> bool:
+        return self.system.sobolev is None
+
+    def _geometric(self, z: Any, theta: Any) -> Any:
+        """int_0^theta 1/(1 - z e^{-it}) dt."""
+        mp = self.mp
+        return theta - 1j * (mp.log(1 - z * mp.expj(-theta)) - mp.log(1 - z))
+
+    def energy(self, theta: Any) -> Any:
+        """(1/pi) int_0^theta |H|^2."""
+        mp = self.mp
+        theta = mp.mpf(theta)
+        if not self.rational:
+            return self._integral(lambda t: self.size(t) ** 2, theta)
+        total = mp.fsum(mp.re(2 * t * self._geometric(z, theta) - t * theta) for t, z in zip(self.pairs, self.z, strict=True))
+        if self.with_skip:
+            total += 2 * self._cross(theta) + self._norm(self.skip) ** 2 * theta
+        return total / mp.pi
+
+    def _cross(self, theta: Any) -> Any:
+        """int_0^theta of <D, Re H>."""
+        mp, terms = self.mp, []
+        for n, z in enumerate(self.z):
+            weight = mp.fsum(skip * residues[n] for skip, residues in zip(self.skip, self._outer, strict=True))
+            integral = self._geometric(z, theta)
+            if self.system.delay:  # e^{-it}/(1 - z e^{-it}) = (1/(1 - z e^{-it}) - 1)/z
+                integral = (integral - theta) / z if z else 1j * (mp.expj(-theta) - 1)
+            terms.append(mp.re(weight * integral))
+        return mp.fsum(terms)
+
+    def moment(self) -> Any:
+        """(1/pi) int_0^pi theta |H|^2, without D: with Li2, int_0^pi t/(1 - z e^{-it}) dt = pi^2/2 - i pi log(1 + z) + Li2(-z) - Li2(z)."""
+        mp = self.mp
+        if not self.rational or self.with_skip:
+            return self._integral(lambda t: t * self.size(t) ** 2, mp.pi)
+        parts = []
+        for t, z in zip(self.pairs, self.z, strict=True):
+            whole = mp.pi**2 / 2 - 1j * mp.pi * mp.log(1 + z) + mp.polylog(2, -z) - mp.polylog(2, z)
+            parts.append(mp.re(2 * t * whole - t * mp.pi**2 / 2))
+        return mp.fsum(parts) / mp.pi
+
+    @cached_property
+    def total(self) -> Any:
+        return self.energy(self.mp.pi)
+
+    def low_frequency_share(self) -> Any:
+        return self.energy(self.mp.pi / 4) / self.total
+
+    def centroid(self) -> Any:
+        return self.moment() / self.total
+
+    # ---- quadrature
+
+    @cached_property
+    def cuts(self) -> list[Any]:
+        """0 to pi, ever finer toward every pole: distances from it are those to the circle times powers of two."""
+        mp = self.mp
+        found = set()
+        poles = {(abs(mp.arg(z)), -mp.log(abs(z))) for z in self.z if z}
+        for place, width in [*poles, *(self._bends if self.system.sobolev is not None else ())]:
+            found.add(place)
+            distance = width / 2
+            while distance < mp.pi:
+                found |= {place - distance, place + distance}
+                distance *= 2
+        kept = [mp.mpf(0)]
+        for cut in sorted(cut for cut in found if 0 < cut < mp.pi):  # poles that nearly coincide need no cuts of their own
+            if cut - kept[-1] > 1e-3 * min((mp.hypot(cut - place, width) for place, width in poles), default=mp.pi):
+                kept.append(cut)
+        return [*kept, +mp.pi]
+
+    @property
+    def _bends(self) -> list[Any]:
+        """Where the weight has a knee or corners, and how far from it that matters."""
+        mp, sobolev = self.mp, self.system.sobolev
+        if sobolev.length:
+            return [(corner, mp.mpf(1)) for corner in (mp.mpf(0), mp.pi / sobolev.length, mp.pi - mp.pi / sobolev.length)]
+        return [(mp.mpf(0), mp.mpf(sobolev.theta_ref) if sobolev.convention == "causal" else self._knee)]
+
+    def _integral(self, function: Callable[[Any], Any], top: Any, error: float = 1e-12) -> Any:
+        """(1/pi) int_0^top by 10 and 20 Gauss points on pieces that are halved until both agree."""
+        return self._adaptive(function, [cut for cut in self.cuts if cut < top] + [top], error) / self.mp.pi
+
+    def _adaptive(self, function: Callable[[Any], Any], cuts: Sequence[Any], error: float) -> Any:
+        mp = self.mp
+
+        def both(left: Any, right: Any) -> tuple[Any, Any]:
+            middle, half = (left + right) / 2, (right - left) / 2
+            coarse = mp.fsum(float(w) * function(middle + half * float(x)) for x, w in zip(GAUSS, WEIGHTS, strict=True)) * half
+            fine = mp.fsum(float(w) * function(middle + half * float(x)) for x, w in zip(HALF_GAUSS, HALF_WEIGHTS, strict=True)) * half
+            return coarse, fine
+
+        pieces = [(left, right, *both(left, right)) for left, right in pairwise(cuts) if left < right]
+        whole, total = mp.fsum(piece[3] for piece in pieces), mp.mpf(0)
+        share = error * abs(whole) / max(1, len(pieces))
+        while pieces:
+            left, right, coarse, fine = pieces.pop()
+            if abs(coarse - fine) <= share:
+                total += fine
+            else:
+                middle = (left + right) / 2
+                pieces += [(left, middle, *both(left, middle)), (middle, right, *both(middle, right))]
+        return total
+
+    def total_variation(self) -> Any:
+        return self._adaptive(self.slope_size, self.cuts, 1e-7)
+
+    def total_variation_bound(self) -> Any:
+        mp, band = self.mp, self.mp.pi / self.step[0]
+        if max(abs(mp.im(a)) for a in self.a) >= band:
+            return mp.nan
+        terms = []
+        for a, c, b in zip(self.a, self.C, self.B, strict=True):
+            x, y = abs(mp.re(a)), mp.im(a)
+            terms.append(self._norm(c) * self._norm(b) / x * (mp.pi / 2 - mp.atan((band - y) / x)))
+        return mp.fsum(terms)
+
+    # ---- peak
+
+    def peak_gain(self) -> Any:
+        """The best of a search that is as fine as every pole is sharp, every local maximum near the best refined by golden sections."""
+        quarters = [left + (right - left) * part / 4 for left, right in pairwise(self.cuts) for part in range(4)]
+        places = [*quarters, +self.mp.pi]
+        values = [self.mp.mpf(0), *(self.gain(place) for place in places), self.mp.mpf(0)]
+        best = max(values)
+        for index in range(len(places)):
+            left, value, right = values[index : index + 3]
+            if value >= left and value >= right and value > best / 2:
+                best = max(best, self._golden(places[max(index - 1, 0)], places[min(index + 1, len(places) - 1)]), value)
+        return best
+
+    def _golden(self, low: Any, high: Any) -> Any:
+        ratio = (self.mp.sqrt(5) - 1) / 2
+        points = [high - ratio * (high - low), low + ratio * (high - low)]
+        values = [self.gain(point) for point in points]
+        for _ in range(25):
+            if values[0] < values[1]:
+                low, points = points[0], [points[1], points[0] + ratio * (high - points[0])]
+                values = [values[1], self.gain(points[1])]
+            else:
+                high, points = points[1], [points[1] - ratio * (points[1] - low), points[0]]
+                values = [self.gain(points[0]), values[0]]
+        return max(values)
+
+    # ---- poles
+
+    def aliased_share(self) -> Any:
+        aliased = [abs(self.mp.im(a)) * step > self.mp.pi for a, step in zip(self.a, self.steps, strict=True)]
+        return self.mp.mpf(sum(aliased)) / len(aliased) if self.system.discretization in ("zoh", "euler") else self.mp.nan
+
+    def time_constant(self) -> Any:
+        return max(-1 / self.mp.log(abs(z)) if z else self.mp.mpf(0) for z in self.z)
+
+    def half_life(self) -> Any:
+        return self.mp.log(2) * self.time_constant()
+
+    def _fit(self) -> tuple[Any, Any]:
+        mp, system = self.mp, self.system
+        imag = sorted(abs(mp.im(a)) for a in self.a)[::2][-system.modes :]
+        if system.discretization == "direct" or system.modes == 1 or not imag[-1]:
+            return mp.nan, mp.nan
+        line = [mp.pi * n for n in range(system.modes)]
+        alpha = mp.fdot(imag, line) / mp.fdot(line, line)
+        return alpha, self._norm([y - alpha * x for x, y in zip(line, imag, strict=True)]) / self._norm(imag)
+
+    def alpha_hat(self) -> Any:
+        return self._fit()[0]
+
+    def alpha_residual(self) -> Any:
+        return self._fit()[1]
+
+    # ---- Hankel
+
+    @cached_property
+    def hankel(self) -> list[Any]:
+        """Square roots of the eigenvalues of P Q, largest first."""
+        mp, size = self.mp, len(self.z)
+        P, Q = mp.matrix(size), mp.matrix(size)
+        for m in range(size):
+            for n in range(size):
+                share = 1 - self.z[m] * mp.conj(self.z[n])
+                P[m, n] = (
+                    mp.fsum(x * mp.conj(y) for x, y in zip(self.B[m], self.B[n], strict=True)) * self.g[m] * mp.conj(self.g[n]) / share
+                )
+                Q[m, n] = mp.fsum(mp.conj(x) * y for x, y in zip(self.C[m], self.C[n], strict=True)) / mp.conj(share)
+        values = mp.eig(P * Q, left=False, right=False)
+        return sorted((mp.sqrt(abs(value)) for value in values), reverse=True)
+
+    def hankel_norm(self) -> Any:
+        return self.hankel[0]
+
+    def effective_order(self) -> Any:
+        return self.mp.mpf(sum(value > self.hankel[0] / 100 for value in self.hankel))
