@@ -1,4 +1,4 @@
-"""The tasks of the Long Range Arena: published settings field by field, sizes of the models, and small presets that run without any data."""
+"""The tasks of the Long Range Arena: published settings field by field, sizes of the models, small presets without any data."""
 
 import math
 from dataclasses import replace
@@ -55,7 +55,7 @@ def test_the_paper_preset_has_the_published_settings(name: str) -> None:
 
 
 def parameters(name: str, inputs: int | None) -> int:
-    """Of the published model, counted by hand: encoder, six blocks with C for two directions, poles, steps, D, beta, GLU; norms; decoder."""
+    """Of the published model, by hand: encoder; six blocks with C of two directions, poles, step, D, beta, GLU; norms; decoder."""
     H, N, S = PAPER[name]["d_model"], 64, N_SSM.get(name, 1)
     encoder = 2 * H if inputs is None else inputs * H
     block = 2 * (2 * H * N) + 2 * S * N + 3 * H + (H * 2 * H + 2 * H)
@@ -133,7 +133,7 @@ def test_examples_depend_on_the_seed_only_and_parts_share_none() -> None:
 
 
 def test_padding_counts_in_no_pooling() -> None:
-    """Alone or beside a longer one, a sequence is answered alike, where no direction comes from the padding (as one does in the original)."""
+    """Alone or beside a longer one, a sequence is answered alike, where no direction comes from the padding (in the original one does)."""
     problem = made("listops", examples=40, tests=10, norm="layer", bidirectional=False)
     symbols, lengths = problem.examples.take(np.arange(50))
     short = int(lengths.argmin())
@@ -158,7 +158,7 @@ def test_pairs_are_told_apart_by_both_members() -> None:
 
 @pytest.mark.parametrize("name", ["text", "retrieval", "image", "pathfinder", "pathx", "scifar"])
 def test_paper_presets_without_data_say_what_they_need(name: str) -> None:
-    with pytest.raises(SsmspecError, match="this preset learns from .*--data"):
+    with pytest.raises(SsmspecError, match=r"this preset learns from .*--data"):
         TASKS[name].problem(TASKS[name].preset("paper"), torch.device("cpu"), None)
 
 
