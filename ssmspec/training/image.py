@@ -47,7 +47,7 @@ _PAPER = paper(
 
 IMAGE = Task(
     name="image",
-    title="what a gray picture shows, pixel by pixel (Long Range Arena: CIFAR-10)",
+    title="what a gray picture shows, pixel by pixel (Long Range Arena)",
     source=f"{SOURCE}, section 2.4",
     presets={"small": _SMALL, "paper": _PAPER},
     problem=problem(read),
