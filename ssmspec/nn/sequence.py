@@ -132,7 +132,7 @@ class SequenceModel(nn.Module):
         self.dropouts = nn.ModuleList(_dropout(each) for each in self.s4_layers)
         if final_norm:
             self.norm = _norm(norm, d_model)
-        self.decoder = nn.Linear(d_model, d_output)
+        self.decoder: nn.Module = nn.Linear(d_model, d_output)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Outputs of sequences.

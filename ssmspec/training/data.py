@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from ssmspec.nn import SequenceModel
 from ssmspec.nn.settings import Layout
 from ssmspec.sobolev import Sobolev
 from ssmspec.statespace import ComplexArray
-from ssmspec.training.sequences import Examples, Rows, Sequences, digest
+from ssmspec.training.sequences import Rows, Sequences, digest
 from ssmspec.training.task import OWN, Outcome, Settings, State, load_start, setting_label
 from ssmspec.tuning.initializations import INITIALIZATIONS, initial_poles, unknown
 from ssmspec.tuning.initializations import Settings as Sizes
@@ -35,9 +35,11 @@ class DataSettings(Settings):
             sequences, L samples, C features; None to infer them. length: samples after which sequences are cut; None for none.
         held_out: share that is kept out of training. horizon: samples that `forecast` looks ahead; context: longest piece it trains on.
         d_model, n_layers, norm, prenorm, final_norm, pooling: of `ssmspec.nn.SequenceModel`; "none" for an output per sample.
-        d_state, layout, discretization, bidirectional, channels, n_ssm, tie_step, dropout, step_min, step_max: of its `ssmspec.nn.S4D`.
+        d_state, layout, discretization, bidirectional, channels, n_ssm, tie_step, dropout, tie_dropout, step_min, step_max: of its
+            `ssmspec.nn.S4D`.
         trainable_beta: None for what the layout's original does. lr_beta: its learning rate.
         lr_ssm: learning rate of poles and steps, in s4-diag of B and C too; zero keeps them as they are. They do not decay.
+        lr_step: of the steps, where it is another; B and C then have that of the rest.
     """
 
     data: str = ""
@@ -63,11 +65,13 @@ class DataSettings(Settings):
     n_ssm: int | None = None
     tie_step: bool = True
     dropout: float = 0.0
+    tie_dropout: bool | None = None
     step_min: float = 1e-3
     step_max: float = 1e-1
     trainable_beta: bool | None = None
     lr_beta: float = 1e-2
     lr_ssm: float = 1e-3
+    lr_step: float | None = None
 
     def __post_init__(self) -> None:
         super(DataSettings, self).__post_init__()
@@ -117,9 +121,9 @@ def check_digests(settings: DataSettings) -> None:
             )
 
 
-def structure(settings: DataSettings, d_input: int, d_output: int) -> dict[str, Any]:
+def structure(settings: DataSettings, inputs: Mapping[str, int], d_output: int) -> dict[str, Any]:
     """The options of `SequenceModel` that decide which tensors it has and what it computes from them."""
-    options: dict[str, Any] = {"d_input": d_input, "d_output": d_output}
+    options: dict[str, Any] = {**inputs, "d_output": d_output}
     for name in ("d_model", "n_layers", "norm", "prenorm", "final_norm", "d_state", "layout", "discretization", "bidirectional"):
         options[name] = getattr(settings, name)
     options |= {"pooling": None if settings.pooling == "none" else settings.pooling}
@@ -132,16 +136,22 @@ def structure(settings: DataSettings, d_input: int, d_output: int) -> dict[str, 
     return options
 
 
-def make_model(settings: DataSettings, d_input: int, d_output: int, start: State | None) -> SequenceModel:
+def make_model(
+    settings: DataSettings, inputs: Mapping[str, int], d_output: int, start: State | None, kind: type[SequenceModel] = SequenceModel
+) -> SequenceModel:
     """A model drawn from torch's global generator, with the tensors of `start` that have its names and shapes.
+
+    Args:
+        inputs: d_input or vocabulary. kind: of model, with the arguments of `ssmspec.nn.SequenceModel`.
 
     Raises:
         SsmspecError: options that contradict each other, or an initialization that needs one step.
     """
     first: dict[str, Any] = {"alpha": settings.alpha} if settings.init == OWN else {"poles": _poles(settings)}
-    first |= {"lr": settings.lr_ssm, "lr_beta": settings.lr_beta}
-    first |= {name: getattr(settings, name) for name in ("dropout", "step_min", "step_max")}
-    model = SequenceModel(**structure(settings, d_input, d_output), **first)
+    moved = settings.lr_ssm if settings.lr_step is None else {"dt": settings.lr_step, "A": settings.lr_ssm}
+    first |= {"lr": moved, "lr_beta": settings.lr_beta}
+    first |= {name: getattr(settings, name) for name in ("dropout", "tie_dropout", "step_min", "step_max")}
+    model = kind(**structure(settings, inputs, d_output), **first)
     load_start(model, start)
     return model
 
@@ -203,16 +213,44 @@ class Order:
         return np.random.default_rng([self.seed, epoch]).permutation(self.rows) if known is None else known
 
 
-class SequenceProblem:
-    """A model of sequences and normalized data; what all tasks on one's own data do alike.
+class Source(Protocol):
+    """Sequences as a model takes them."""
+
+    @property
+    def device(self) -> torch.device:
+        """Of the tensors."""
+
+    @property
+    def inputs(self) -> dict[str, int]:
+        """d_input or vocabulary of the model."""
+
+    @property
+    def longest(self) -> int:
+        """Samples of the longest sequence."""
+
+    def take(self, rows: Rows) -> tuple[Tensor, ...]:
+        """The arguments of the model for the sequences with these numbers; the first axis of each is that of the sequences."""
+
+    def about(self) -> dict[str, Any]:
+        """How values become inputs, as JSON values."""
+
+
+Given = TypeVar("Given", bound=Source)
+
+
+class SequenceProblem(Generic[Given]):
+    """A model of sequences; what all tasks around `ssmspec.nn.SequenceModel` do alike.
 
     Args:
         settings: of the task. examples: the data. d_output: outputs of the model. start: tensors that it begins with.
+        kind: of model, with the arguments of `ssmspec.nn.SequenceModel`.
     """
 
-    def __init__(self, settings: DataSettings, examples: Examples, d_output: int, start: State | None) -> None:
+    def __init__(
+        self, settings: DataSettings, examples: Given, d_output: int, start: State | None, kind: type[SequenceModel] = SequenceModel
+    ) -> None:
         self.settings, self.examples = settings, examples
-        self.model = make_model(settings, examples.sequences.features, d_output, start).to(examples.device)
+        self.model = make_model(settings, examples.inputs, d_output, start, kind).to(examples.device)
 
     def answers(self, batches: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
         """What the model makes of batches (x,) or (x, lengths), without dropout; on the CPU."""
@@ -224,7 +262,7 @@ class SequenceProblem:
 
     def answers_to(self, rows: Rows) -> Tensor:
         """The answers to whole sequences, (b, ...)."""
-        size = max(1, EVALUATED // (int(self.examples.sequences.lengths.max()) * self.settings.d_model))
+        size = max(1, EVALUATED // (self.examples.longest * self.settings.d_model))
         parts = [rows[first : first + size] for first in range(0, len(rows), size)]
         return torch.cat([answer for part in parts for answer in self.answers([self.examples.take(part)])])
 
@@ -233,7 +271,7 @@ class SequenceProblem:
         if self.settings.layout == "freqbias-block":
             return {}
         inner = "" if self.settings.layout == "minimal" else ".layer"
-        length = int(self.examples.sequences.lengths.max()) if self.settings.beta_convention in COUNTED else None
+        length = self.examples.longest if self.settings.beta_convention in COUNTED else None
         layers: Any = self.model.s4_layers
         systems = [system for i, layer in enumerate(layers) for system in layer.state_spaces(f"s4_layers.{i}{inner}", length=length)]
         return {system.name: system.sobolev for system in systems if system.sobolev is not None}
@@ -244,10 +282,8 @@ class SequenceProblem:
 
     def about(self) -> dict[str, Any]:
         """What is needed to use the model: its options, and how its inputs are normalized."""
-        mean, scale = self.examples.normal
-        features = self.examples.sequences.features
-        options = structure(self.settings, features, self.model.frame.d_output)
-        return {"model": options, "input": {"mean": mean.tolist(), "scale": scale.tolist()}}
+        options = structure(self.settings, self.examples.inputs, self.model.frame.d_output)
+        return {"model": options, "input": self.examples.about()}
 
 
 def described(sequences: Sequences, training: int, held_out: int) -> list[str]:

@@ -45,7 +45,7 @@ class Stretch(NamedTuple):
     given: FloatArray
 
 
-class Forecast(SequenceProblem):
+class Forecast(SequenceProblem[Examples]):
     """The problem: model, series normalized with the training part, and which pieces of them are drawn and held out."""
 
     def __init__(self, settings: DataSettings, device: torch.device, start: State | None = None) -> None:

@@ -29,7 +29,7 @@ from ssmspec.training.task import State, Task
 MOST_NAMED = 8  # outputs with figures of their own
 
 
-class Regress(SequenceProblem):
+class Regress(SequenceProblem[Examples]):
     """The problem: model, sequences, and what they are mapped to; both normalized with the training part."""
 
     def __init__(self, settings: DataSettings, device: torch.device, start: State | None = None) -> None:

@@ -212,6 +212,20 @@ class Examples:
         self.sequences, self.normal, self.device = sequences, normal, device
         self._kept = self._tensor(sequences.values) if sequences.values.size <= KEPT else None
 
+    @property
+    def inputs(self) -> dict[str, int]:
+        """What a model has to take, as an option of `ssmspec.nn.SequenceModel`."""
+        return {"d_input": self.sequences.features}
+
+    @property
+    def longest(self) -> int:
+        """Samples of the longest sequence."""
+        return int(self.sequences.lengths.max())
+
+    def about(self) -> dict[str, Any]:
+        """How values become inputs, as JSON values."""
+        return {"mean": self.normal.mean.tolist(), "scale": self.normal.scale.tolist()}
+
     def take(self, rows: Rows) -> tuple[Tensor, ...]:
         """x (b, L, C) float32 of whole sequences; where they differ in length also lengths (b,), and x is padded with zeros."""
         sequences = self.sequences

@@ -137,8 +137,11 @@ def _examples(batch: Any, rows: slice) -> Any:
 
 
 def rate_factor(step: int, settings: Settings) -> float:
-    """The factor on all learning rates in a step, counted from 0."""
-    return 1.0 if settings.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+    """The factor on all learning rates in a step, counted from 0; it rises over the warm-up, then follows the schedule."""
+    if step < settings.warmup:
+        return step / settings.warmup
+    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    return 1.0 if settings.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * done))
 
 
 def culprit(model: nn.Module) -> str:

@@ -35,6 +35,7 @@ class Settings:
         init: "own", or a key of `INITIALIZATIONS`. seed: of every random draw.
         steps: optimizer steps. batch: examples in a step.
         schedule: of all learning rates, "constant", or "cosine" from 1 to 0 over the steps.
+        warmup: steps at the beginning, in which they rise from 0.
         lr, weight_decay: of the parameters that have no other.
 
     Raises:
@@ -52,6 +53,7 @@ class Settings:
     lr: float
     weight_decay: float = 0.0
     schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: int = 0
 
     def __post_init__(self) -> None:
         if self.beta_convention not in CONVENTIONS:
@@ -69,7 +71,7 @@ class Settings:
             _check_number(name, value)
 
 
-_AT_LEAST_ZERO = ("alpha", "seed", "weight_decay", "dropout", "lr_ssm", "lr_beta")
+_AT_LEAST_ZERO = ("alpha", "seed", "warmup", "examples", "tests", "width", "weight_decay", "dropout", "lr_ssm", "lr_beta")
 
 
 def _check_number(name: str, value: object) -> None:

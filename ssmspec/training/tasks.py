@@ -3,8 +3,21 @@
 from ssmspec.training.classify import CLASSIFY
 from ssmspec.training.denoise import DENOISE
 from ssmspec.training.forecast import FORECAST
+from ssmspec.training.image import IMAGE, SCIFAR
+from ssmspec.training.listops import LISTOPS
+from ssmspec.training.pathfinder import PATHFINDER, PATHX
 from ssmspec.training.regress import REGRESS
+from ssmspec.training.retrieval import RETRIEVAL
 from ssmspec.training.task import Task
+from ssmspec.training.text import TEXT
 from ssmspec.training.waves import WAVES
 
-TASKS: dict[str, Task] = {"waves": WAVES, "denoise": DENOISE, "regress": REGRESS, "classify": CLASSIFY, "forecast": FORECAST}
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        *(WAVES, DENOISE),
+        *(REGRESS, CLASSIFY, FORECAST),
+        *(LISTOPS, TEXT, RETRIEVAL, IMAGE, PATHFINDER, PATHX),
+        SCIFAR,
+    )
+}
