@@ -14,8 +14,6 @@ Source: Zhou, Doyle & Glover, Robust and Optimal Control (1996), section 8.1; Gl
 """
 
 import numpy as np
-from scipy.linalg import schur
-from scipy.linalg.lapack import dtrsyl
 
 from ssmspec.grid import FloatArray
 from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, common_step, homogeneous_scale, real_realization
@@ -43,6 +41,8 @@ def hankel_singular_values(system: StateSpace) -> FloatArray:
 
 def _coupled_values(system: StateSpace) -> FloatArray:
     """Of low-rank systems, by dense Lyapunov equations in real arithmetic; copies with equal matrices share the Schur form."""
+    from scipy.linalg import schur  # not at the top: analysis of diagonal systems starts without it
+
     A, B, C = real_realization(system)
     step = common_step(system)
     unique, which = np.unique(A.reshape(len(A), -1), axis=0, return_inverse=True)
@@ -60,6 +60,8 @@ def _coupled_values(system: StateSpace) -> FloatArray:
 
 def _lyapunov(form: FloatArray, right: FloatArray, transposed: str) -> FloatArray:
     """X with T X + X T^T = -right, or with T^T X + X T = -right, for T in real Schur form."""
+    from scipy.linalg.lapack import dtrsyl
+
     solution, scale, _ = dtrsyl(form, form, -right, trana=transposed, tranb="T" if transposed == "N" else "N")
     return np.asarray((solution + solution.T) / 2 * scale)
 

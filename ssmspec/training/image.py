@@ -61,7 +61,7 @@ SCIFAR = Task(
     source=SOURCE,
     presets={"small": replace(_SMALL, trainable_beta=False), "paper": replace(_PAPER, trainable_beta=False)},
     problem=problem(read),
-    published=tuple(itertools.product((0.3, 1.0, 3.0, 10.0), (-1.0, 0.0, 1.0))),
+    published=dict.fromkeys(("small", "paper"), tuple(itertools.product((0.3, 1.0, 3.0, 10.0), (-1.0, 0.0, 1.0)))),
     prepare=absolute,
     draw_sweep=draw_sweep,
 )
