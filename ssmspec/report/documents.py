@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.resources import files
 from math import isfinite
@@ -81,31 +80,29 @@ def to_json(document: Document | list[Document]) -> str:
     return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
 
 
-def to_csv(analyses: Iterable[CheckpointAnalysis]) -> str:
-    """One row per checkpoint, layer and statistic, with a header; empty where JSON has null."""
+def to_csv(analysis: CheckpointAnalysis, *, header: bool = True) -> str:
+    """One row per checkpoint, layer and statistic, with or without a header; empty where JSON has null."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for analysis in analyses:
-        for layer in analysis.layers:
-            for name, value in layer.statistics.items():
-                numbers = [value.median, value.p5, value.p95]
-                writer.writerow(
-                    [analysis.path, layer.name, layer.family, layer.copies, layer.modes, name, *numbers, value.unit, value.reason]
-                )
+    if header:
+        writer.writerow(CSV_COLUMNS)
+    for layer in analysis.layers:
+        for name, value in layer.statistics.items():
+            numbers = [value.median, value.p5, value.p95]
+            writer.writerow([analysis.path, layer.name, layer.family, layer.copies, layer.modes, name, *numbers, value.unit, value.reason])
     return text.getvalue()
 
 
-def copies_csv(analyses: Iterable[CheckpointAnalysis]) -> str:
-    """One row per checkpoint, layer and copy, a column per statistic, with a header; empty where a copy has no value."""
+def copies_csv(analysis: CheckpointAnalysis, *, header: bool = True) -> str:
+    """One row per checkpoint, layer and copy, a column per statistic, with or without a header; empty where a copy has no value."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ("checkpoint", "layer", "copy", *(f"{name} [{entry.unit}]" if entry.unit else name for name, entry in STATISTICS.items()))
-    )
-    for analysis in analyses:
-        for layer in analysis.layers:
-            columns = [layer.values[name] for name in STATISTICS] if layer.values else []
-            for copy, row in enumerate(zip(*columns, strict=True)):
-                writer.writerow([analysis.path, layer.name, copy, *(float(value) if isfinite(value) else None for value in row)])
+    if header:
+        writer.writerow(
+            ("checkpoint", "layer", "copy", *(f"{name} [{entry.unit}]" if entry.unit else name for name, entry in STATISTICS.items()))
+        )
+    for layer in analysis.layers:
+        columns = [layer.values[name] for name in STATISTICS] if layer.values else []
+        for copy, row in enumerate(zip(*columns, strict=True)):
+            writer.writerow([analysis.path, layer.name, copy, *(float(value) if isfinite(value) else None for value in row)])
     return text.getvalue()
