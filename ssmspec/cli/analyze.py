@@ -1,6 +1,9 @@
 """The command `analyze`."""
 
+import tempfile
+import textwrap
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from ssmspec.statistics import CheckpointAnalysis
 
 
+KEPT = 1 << 20  # characters of a document that wait in memory
+
+
 @app.command()
 @reads_checkpoints()
 def analyze(
@@ -52,7 +58,6 @@ def analyze(
     Prints one table per checkpoint: median and 5..95 % range over the copies of each layer, and a sparkline of median |H|.
     """
     from ssmspec.analysis import AnalysisOptions
-    from ssmspec.report.documents import copies_csv, to_csv
     from ssmspec.writing import Kind, refuse_precious
 
     check_sample_rate(sample_rate)
@@ -67,27 +72,20 @@ def analyze(
         points=points,
         with_skip=with_skip,
     )
-    found, codes = _analyze_all(expand(checkpoints), options, None if as_json else lambda analysis: _show(analysis, sample_rate))
-    if as_json and found:
-        _print_json(found, sample_rate, several=len(found) + len(codes) > 1)
-    if csv is not None and found:
-        _write_table(csv, to_csv(_physical(analysis, sample_rate) for analysis in found))
-    if copies is not None and found:
-        _write_table(copies, copies_csv(found))
-    if plot is not None:
-        _write_pictures(plot, found, sample_rate)
+    paths = expand(checkpoints)
+    with _Results(as_json=as_json, several=len(paths) > 1, csv=csv, copies=copies, plot=plot, sample_rate=sample_rate) as results:
+        codes = _analyze_all(paths, options, results.take)
+        results.write()
     if codes:
         raise typer.Exit(codes[0] if len(set(codes)) == 1 else 2)
 
 
-def _analyze_all(
-    paths: list[str], options: "AnalysisOptions", show: Callable[["CheckpointAnalysis"], None] | None
-) -> tuple[list["CheckpointAnalysis"], list[int]]:
-    """Analyze one file after the other; a broken one is reported and the rest are done."""
+def _analyze_all(paths: list[str], options: "AnalysisOptions", take: Callable[["CheckpointAnalysis"], None]) -> list[int]:
+    """Analyze one file after the other, and keep none; a broken one is reported and the rest are done. Returns their exit codes."""
     from ssmspec.analysis import analyze as run
     from ssmspec.report.progress import LayerProgress
 
-    found, codes = [], []
+    codes = []
     for path in paths:
         try:
             with LayerProgress(path) as progress:
@@ -98,10 +96,80 @@ def _analyze_all(
             message(" ".join(str(error).split()))
             codes.append(error.exit_code)
             continue
-        found.append(analysis)
-        if show:
-            show(analysis)
-    return found, codes
+        take(analysis)
+    return codes
+
+
+class _Results:
+    """What becomes of analyses: tables and pictures at once; documents wait for the last one, in files of their own if they grow.
+
+    Args:
+        several: more than one checkpoint was named, so JSON is an array.
+        csv, copies: tables to write. plot: folder for pictures. as_json, sample_rate: as the options.
+    """
+
+    def __init__(
+        self, *, as_json: bool, several: bool, csv: Path | None, copies: Path | None, plot: Path | None, sample_rate: float | None
+    ) -> None:
+        self.as_json, self.several, self.plot, self.sample_rate = as_json, several, plot, sample_rate
+        self.tables = {kind: path for kind, path in (("csv", csv), ("copies", copies)) if path is not None}
+        self.open_files = ExitStack()
+        waiting = (*self.tables, "json") if as_json else self.tables
+        self.waiting = {kind: self.open_files.enter_context(_waiting_text()) for kind in waiting}
+        self.count = 0
+        self.stems: set[str] = set()
+        self.pictures: list[list[Path]] = []
+
+    def __enter__(self) -> "_Results":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.open_files.close()
+
+    def take(self, analysis: "CheckpointAnalysis") -> None:
+        """One analysis more."""
+        from ssmspec.report.documents import analysis_document, copies_csv, to_csv, to_json
+
+        physical = _physical(analysis, self.sample_rate)
+        if self.as_json:
+            text = to_json(analysis_document(physical, sample_rate=self.sample_rate))
+            before = ("[\n" if not self.count else ",\n") if self.several else ""
+            self.waiting["json"].write(before + (textwrap.indent(text, "  ") if self.several else text))
+        else:
+            _show(physical)
+        if "csv" in self.tables:
+            self.waiting["csv"].write(to_csv(physical, header=not self.count))
+        if "copies" in self.tables:
+            self.waiting["copies"].write(copies_csv(analysis, header=not self.count))
+        if self.plot is not None:
+            self.pictures.append(_write_pictures(self.plot, analysis, self.stems, self.sample_rate))
+        self.count += 1
+
+    def write(self) -> None:
+        """The documents, if there is anything to write; and what was written where."""
+        from ssmspec.writing import Kind, whole_file
+
+        if not self.count:
+            return
+        if self.as_json:
+            for line in _rewound(self.waiting["json"]):
+                echo(line, end="")
+            echo("\n]" if self.several else "")
+        for kind, path in self.tables.items():
+            with whole_file(path, Kind.table) as file:
+                file.writelines(line.encode(errors="backslashreplace") for line in _rewound(self.waiting[kind]))
+            message(f"wrote {path}")
+        for written in self.pictures:
+            tell_pictures(written)
+
+
+def _waiting_text() -> "tempfile.SpooledTemporaryFile[str]":
+    return tempfile.SpooledTemporaryFile(KEPT, "w+", encoding="utf-8", errors="surrogatepass", newline="")
+
+
+def _rewound(file: "tempfile.SpooledTemporaryFile[str]") -> "tempfile.SpooledTemporaryFile[str]":
+    file.seek(0)
+    return file
 
 
 def _physical(analysis: "CheckpointAnalysis", sample_rate: float | None) -> "CheckpointAnalysis":
@@ -110,40 +178,24 @@ def _physical(analysis: "CheckpointAnalysis", sample_rate: float | None) -> "Che
     return analysis if sample_rate is None else in_physical_units(analysis, sample_rate)
 
 
-def _show(analysis: "CheckpointAnalysis", sample_rate: float | None) -> None:
+def _show(analysis: "CheckpointAnalysis") -> None:
     from ssmspec.report.tables import analysis_table, console
 
     output = console()
-    output.print(analysis_table(_physical(analysis, sample_rate), unicode=output.encoding.lower().startswith("utf")), highlight=False)
+    output.print(analysis_table(analysis, unicode=output.encoding.lower().startswith("utf")), highlight=False)
     output.print()
 
 
-def _print_json(found: list["CheckpointAnalysis"], sample_rate: float | None, *, several: bool) -> None:
-    from ssmspec.report.documents import analysis_document, to_json
-
-    documents = [analysis_document(_physical(analysis, sample_rate), sample_rate=sample_rate) for analysis in found]
-    echo(to_json(documents if several else documents[0]))
-
-
-def _write_table(path: Path, text: str) -> None:
-    from ssmspec.writing import Kind, whole_file
-
-    with whole_file(path, Kind.table) as file:
-        file.write(text.encode(errors="backslashreplace"))
-    message(f"wrote {path}")
-
-
-def _write_pictures(folder: Path, found: list["CheckpointAnalysis"], sample_rate: float | None) -> None:
+def _write_pictures(folder: Path, analysis: "CheckpointAnalysis", stems: set[str], sample_rate: float | None) -> list[Path]:
+    """Draws all pictures of an analysis, under a name that none of the stems takes; returns their paths."""
     from ssmspec.report.plots import plot_analysis, safe_names
 
-    stems: set[str] = set()
-    for analysis in found:
-        path = Path(analysis.path)
-        stem = path.stem or path.name
-        if stem in stems:
-            stem = f"{path.resolve().parent.name}.{path.name}"
-        [stem] = safe_names([stem], taken=stems)
-        while stem.casefold() in stems:  # the same checkpoint twice
-            stem += "+"
-        stems.add(stem.casefold())
-        tell_pictures(plot_analysis(analysis, folder, stem, sample_rate=sample_rate))
+    path = Path(analysis.path)
+    stem = path.stem or path.name
+    if stem in stems:
+        stem = f"{path.resolve().parent.name}.{path.name}"
+    [stem] = safe_names([stem], taken=stems)
+    while stem.casefold() in stems:  # the same checkpoint twice
+        stem += "+"
+    stems.add(stem.casefold())
+    return plot_analysis(analysis, folder, stem, sample_rate=sample_rate)

@@ -1,6 +1,7 @@
 """How a command ends: exit codes, one line for an error, and streams that survive what they are given."""
 
 import codecs
+import logging
 import os
 import signal
 import sys
@@ -96,6 +97,7 @@ def _failed(text: str, code: int) -> int:
 def _prepare_streams() -> None:
     """Streams that are closed swallow what is written; characters that an encoding lacks become JSON escapes."""
     codecs.register_error("ssmspec-escape", _escape)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it has paragraphs to say about a home that cannot be written to
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

@@ -83,10 +83,10 @@ def to_json(document: Document | list[Document]) -> str:
     return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
 
 
-def to_csv(analyses: Iterable[CheckpointAnalysis]) -> str:
-    """One row per checkpoint, layer and statistic, with a header; empty where JSON has null."""
-    rows = ([analysis.path, *row] for analysis in analyses for layer in analysis.layers for row in layer_rows(layer))
-    return csv_text(chain([CSV_COLUMNS], rows))
+def to_csv(analysis: CheckpointAnalysis, *, header: bool = True) -> str:
+    """One row per checkpoint, layer and statistic, with or without a header; empty where JSON has null."""
+    rows = ([analysis.path, *row] for layer in analysis.layers for row in layer_rows(layer))
+    return csv_text(chain([CSV_COLUMNS] if header else [], rows))
 
 
 def layer_rows(layer: LayerAnalysis) -> list[list[object]]:
@@ -95,15 +95,14 @@ def layer_rows(layer: LayerAnalysis) -> list[list[object]]:
     return [[*head, name, value.median, value.p5, value.p95, value.unit, value.reason] for name, value in layer.statistics.items()]
 
 
-def copies_csv(analyses: Iterable[CheckpointAnalysis]) -> str:
-    """One row per checkpoint, layer and copy, a column per statistic, with a header; empty where a copy has no value."""
+def copies_csv(analysis: CheckpointAnalysis, *, header: bool = True) -> str:
+    """One row per checkpoint, layer and copy, a column per statistic, with or without a header; empty where a copy has no value."""
     titles = (f"{name} [{entry.unit}]" if entry.unit else name for name, entry in STATISTICS.items())
-    rows: list[Iterable[object]] = [("checkpoint", "layer", "copy", *titles)]
-    for analysis in analyses:
-        for layer in analysis.layers:
-            columns = [layer.values[name] for name in STATISTICS] if layer.values else []
-            for copy, row in enumerate(zip(*columns, strict=True)):
-                rows.append([analysis.path, layer.name, copy, *(float(value) if isfinite(value) else None for value in row)])
+    rows: list[Iterable[object]] = [("checkpoint", "layer", "copy", *titles)] if header else []
+    for layer in analysis.layers:
+        columns = [layer.values[name] for name in STATISTICS] if layer.values else []
+        for copy, row in enumerate(zip(*columns, strict=True)):
+            rows.append([analysis.path, layer.name, copy, *(float(value) if isfinite(value) else None for value in row)])
     return csv_text(rows)
 
 

@@ -1,0 +1,140 @@
+"""Many processes at once on one file and one cache of compiled code, and many files in one process."""
+
+import gc
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_cli import S4D, checkpoint, s4d_tensors, ssmspec
+from typing_commands import Type
+
+NO_HOME = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "XDG_CONFIG_HOME": "/dev/null", "MPLCONFIGDIR": "/dev/null"}
+"""Nothing below can be made, not even by root."""
+
+
+def at_once(count: int, **environment: str | None) -> set[tuple[int, bytes, bytes]]:
+    """Different results (exit code, stdout, stderr) of so many processes that compile, cache and analyze at the same time."""
+    merged = {key: value for key, value in {**os.environ, **environment}.items() if value is not None}
+    command = [sys.executable, "-m", "ssmspec", "analyze", str(S4D), "--backend", "cpu", "--json"]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=merged) for _ in range(count)]
+    return {(process.wait(timeout=600), *streams) for process in processes for streams in [process.communicate(timeout=600)]}
+
+
+def assert_all_agree(results: set[tuple[int, bytes, bytes]]) -> None:
+    assert len(results) == 1
+    code, out, err = results.pop()
+    assert (code, err) == (0, b"")
+    assert json.loads(out)["backend"] == "cpu"
+
+
+CACHES = {
+    "shared and empty": lambda folder: {"NUMBA_CACHE_DIR": str(folder)},
+    "cannot be written": lambda folder: {"NUMBA_CACHE_DIR": "/dev/null", **NO_HOME},
+    "no home": lambda folder: {"NUMBA_CACHE_DIR": None, "HOME": None},
+}
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*.nb*")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", CACHES)
+def test_processes_on_one_file_agree_to_the_byte(cache: str, tmp_path: Path) -> None:
+    shared = cache == "shared and empty"
+    assert_all_agree(at_once(8 if shared else 2, **CACHES[cache](tmp_path)))
+    if shared:  # what they compiled the next one loads, and writes nothing
+        before = contents(tmp_path)
+        assert before
+        assert_all_agree(at_once(1, **CACHES[cache](tmp_path)))
+        assert contents(tmp_path) == before
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("cache", CACHES)
+def test_32_processes_on_one_file_agree_to_the_byte(cache: str, tmp_path: Path) -> None:
+    assert_all_agree(at_once(32, **CACHES[cache](tmp_path)))
+    assert_all_agree(at_once(32, **CACHES[cache](tmp_path)))  # now from the cache, where there is one
+
+
+PEAK = """
+import resource, sys
+from ssmspec.cli.run import run
+from ssmspec.cli import app
+sys.argv = ["ssmspec", *sys.argv[1:]]
+code = run(app, debug=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def many(folder: Path, count: int) -> list[Path]:
+    """Distinct checkpoints of a layer each."""
+    tensors = s4d_tensors(H=64, N=8)
+    paths = []
+    for number in range(count):
+        tensors["layers.0.D"] = np.full(64, number, np.float32)
+        paths.append(checkpoint(folder, tensors, f"m{number:04}.safetensors"))
+    return paths
+
+
+def peak_memory(folder: Path, *options: str) -> tuple[int, int, str]:
+    """Exit code, peak of resident memory [kB] and stdout of one call over all checkpoints in a folder."""
+    command = [sys.executable, "-c", PEAK, "analyze", f"{folder}/m*.safetensors", "--points", "64", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1200)
+    return done.returncode, int(done.stderr.splitlines()[-1]), done.stdout
+
+
+@pytest.mark.parametrize("options", [(), ("--json", "--csv", "t.csv", "--copies", "c.csv")])
+def test_analyses_are_not_kept(options: tuple[str, ...], tmp_path: Path, typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many checkpoints there are, one analysis at a time is alive, the one before it at most besides."""
+    import ssmspec.analysis
+    from ssmspec.statistics import CheckpointAnalysis
+
+    alive, analyze = [], ssmspec.analysis.analyze
+
+    def counting(*arguments: object, **more: object) -> CheckpointAnalysis:
+        alive.append(sum(isinstance(thing, CheckpointAnalysis) for thing in gc.get_objects()))
+        return analyze(*arguments, **more)
+
+    monkeypatch.setattr(ssmspec.analysis, "analyze", counting)
+    assert typed("analyze", *many(tmp_path, 6), "--points", "16", *options).code == 0
+    assert len(alive) == 6
+    assert max(alive) <= 1
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("options", [(), ("--json",), ("--csv", "/dev/null", "--copies", "/dev/null")])
+def test_a_thousand_checkpoints_take_the_memory_of_a_hundred(options: tuple[str, ...], tmp_path: Path) -> None:
+    peaks = []
+    for count in (100, 1000):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        many(folder, count)
+        code, peak, out = peak_memory(folder, *options)
+        assert code == 0
+        assert out.count("m0099") >= 1
+        peaks.append(peak)
+    assert peaks[1] - peaks[0] < 4_000  # kB: 900 analyses would be 25 MB
+
+
+def test_one_broken_file_among_many_is_reported_and_the_rest_are_done(tmp_path: Path) -> None:
+    paths = many(tmp_path, 5)
+    paths[2].write_bytes(paths[2].read_bytes()[:100])
+    options = ("--points", "16", "--csv", tmp_path / "t.csv", "--plot", tmp_path / "pictures", "--json")
+    result = ssmspec("analyze", tmp_path / "m*.safetensors", *options)
+    assert result.code == 2
+    [error] = [line for line in result.err.splitlines() if "m0002" in line]
+    assert error.startswith(f"ssmspec: {paths[2]}: ")
+    names = [Path(document["checkpoint"]["path"]).name for document in json.loads(result.out)]
+    assert names == [path.name for path in paths if path != paths[2]]
+    assert len({row.split(",")[0] for row in (tmp_path / "t.csv").read_text().splitlines()[1:]}) == 4
+    assert len(list((tmp_path / "pictures").glob("*.overview.png"))) == 4
+    checked = ssmspec("check", *paths, "--format", "json")
+    assert checked.code == 2
+    assert "m0002" in checked.err
+    assert len(json.loads(checked.out)["checkpoints"]) == 4
