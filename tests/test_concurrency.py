@@ -98,7 +98,7 @@ def test_analyses_are_not_kept(options: tuple[str, ...], tmp_path: Path, typed: 
     alive, analyze = [], ssmspec.analysis.analyze
 
     def counting(*arguments: object, **more: object) -> CheckpointAnalysis:
-        alive.append(sum(isinstance(thing, CheckpointAnalysis) for thing in gc.get_objects()))
+        alive.append(sum(type(thing) is CheckpointAnalysis for thing in gc.get_objects()))
         return analyze(*arguments, **more)
 
     monkeypatch.setattr(ssmspec.analysis, "analyze", counting)

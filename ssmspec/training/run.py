@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -152,11 +152,11 @@ def _train(config: RunConfig, problem: Problem, folder: Path, team: Team) -> flo
     load_state(folder / STATE, state, team)
     if state.step > settings.steps:
         raise SharedError(f"{folder / STATE} is of step {state.step}, beyond the {settings.steps} of the run; start anew with --force")
-    stepper = Stepper(problem, state, settings, accumulate=config.accumulate, precision=config.precision, team=team)
-    if not team.first:
-        return train(stepper, folder, lambda done, loss, seconds: None)
-    with TrainingProgress(config.task, state.step, settings.steps) as progress:
-        return train(stepper, folder, progress)
+    with closing(Stepper(problem, state, settings, accumulate=config.accumulate, precision=config.precision, team=team)) as stepper:
+        if not team.first:
+            return train(stepper, folder, lambda done, loss, seconds: None)
+        with TrainingProgress(config.task, state.step, settings.steps) as progress:
+            return train(stepper, folder, progress)
 
 
 def _solve(config: RunConfig, problem: Problem, folder: Path) -> float:

@@ -1,5 +1,6 @@
 """One step: the batch is drawn, divided among processes and parts, and the gradient of its mean loss moves the parameters."""
 
+import gc
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -63,6 +64,16 @@ class Stepper:
         if not team.alone:
             with contact("before the first step"):
                 self._loss = DistributedDataParallel(_Loss(problem), process_group=gradient_group(self.device))
+
+    def close(self) -> None:
+        """Lets go of what the processes share, before they part.
+
+        DistributedDataParallel is part of a cycle. If it were found after the process group has been left, the group would be destroyed
+        from within, which waits for the threads of gloo, which may wait for the interpreter.
+        """
+        if not self.team.alone:
+            self._loss = self.problem.loss
+            gc.collect()
 
     def __call__(self, stop: int = 0) -> tuple[float, int]:
         """One step.
