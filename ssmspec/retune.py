@@ -88,7 +88,7 @@ def plan_retune(path: Path | str, recipe: Recipe, options: RetuneOptions | None 
     layers, _ = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     chosen = _chosen(layers, options, checkpoint)
     plan = RetunePlan(checkpoint, recipe, options, (), {}, {}, _weights_beside(layers))
-    with about(checkpoint.path):
+    with about(checkpoint.path), np.errstate(all="ignore"):  # what overflows is refused, or said of the layer
         for number, layer in enumerate(layers, start=1):
             if layer.tensors.name in chosen:
                 plan = _with_layer(plan, layer, Place(number, len(layers), layer.tensors.sizes.get("S")))
@@ -156,9 +156,11 @@ def _changed_tensors(
 def _beyond_float32(system: StateSpace) -> str | None:
     """Models compute exp of what is stored in float32, whatever logarithms would hold."""
     limits = np.finfo(np.float32)
-    with np.errstate(over="ignore"):
-        products = np.abs(system.poles * system.step)
-    for what, values in (("poles", np.abs(system.poles)), ("steps", system.step), ("poles times steps", products)):
+    for what, values in (
+        ("poles", np.abs(system.poles)),
+        ("steps", system.step),
+        ("poles times steps", np.abs(system.poles * system.step)),
+    ):
         if not ((values < limits.max / 4) & ((values > 4 * limits.tiny) | (values == 0))).all():
             return f"its {what} go from {values.min():.3g} to {values.max():.3g}, beyond float32"
     return None

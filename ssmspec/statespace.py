@@ -45,7 +45,7 @@ class StateSpace:
         assumptions: what was assumed because the file does not say it.
 
     Raises:
-        LayerError: arrays whose shapes contradict each other.
+        LayerError: arrays whose shapes contradict each other; one step per mode where a low-rank part couples the modes.
     """
 
     name: str
@@ -79,6 +79,8 @@ class StateSpace:
             raise LayerError(f"layer {self.name}: step has shape {self.step.shape}, expected {(K, 1)} or {(K, N)}")
         if self.discretization == "direct" and self.P is not None:
             raise LayerError(f"layer {self.name}: a low-rank part needs continuous poles; 'direct' stores discrete ones")
+        if self.P is not None and self.step.shape[1] != 1:
+            raise LayerError(f"layer {self.name}: a low-rank state matrix needs one step per copy, and the file has one per mode")
 
     @property
     def copies(self) -> int:
@@ -175,13 +177,7 @@ def real_realization(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatA
 
 
 def bilinear_realization(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Dense real matrices Abar, Bbar, C of the bilinearly discretized system; the step must be one per copy.
-
-    Raises:
-        LayerError: one step per mode, which has no meaning when modes are coupled.
-    """
-    if system.step.shape[1] != 1:
-        raise LayerError(f"layer {system.name}: a low-rank state matrix needs one step per copy, and the file has one per mode")
+    """Dense real matrices Abar, Bbar, C of the bilinearly discretized system; the step must be one per copy."""
     A, B, C = real_realization(system)
     half = system.step[:, :, None] / 2 * A
     identity = np.eye(A.shape[1])
