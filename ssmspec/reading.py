@@ -47,7 +47,8 @@ def read_numbers(path: Path) -> npt.NDArray[np.float64]:
     """
     require_regular(path)
     try:
-        array: Any = np.load(path, allow_pickle=False)
+        with np.errstate(all="ignore"):  # sizes in headers that leave the range of integers
+            array: Any = np.load(path, allow_pickle=False)
     except Exception as error:  # bad bytes must never end in a traceback, whatever NumPy raises for them
         raise SsmspecError(f"{path}: {numpy_reason(error)}") from error
     if not isinstance(array, np.ndarray):

@@ -91,7 +91,7 @@ def plan_retune(path: Path | str, recipe: Recipe, options: RetuneOptions | None 
     chosen = _chosen(layers, options, checkpoint)
     left = tuple(f"{item.name} is left as it is: {item.reason}" for item in skipped if not item.reason.endswith(SHARED))
     plan = RetunePlan(checkpoint, recipe, options, (), {}, {}, _weights_beside(layers), left, trained=trained_entry(checkpoint))
-    with about(checkpoint.path):
+    with about(checkpoint.path), np.errstate(all="ignore"):  # what overflows is refused, or said of the layer
         for number, layer in enumerate(layers, start=1):
             if layer.tensors.name in chosen:
                 plan = _with_layer(plan, layer, Place(number, len(layers), layer.tensors.sizes.get("S")))
@@ -182,9 +182,11 @@ def _changed_tensors(
 def _beyond_float32(system: StateSpace) -> str | None:
     """Models compute exp of what is stored in float32, whatever logarithms would hold."""
     limits = np.finfo(np.float32)
-    with np.errstate(over="ignore"):
-        products = np.abs(system.poles * system.step)
-    for what, values in (("poles", np.abs(system.poles)), ("steps", system.step), ("poles times steps", products)):
+    for what, values in (
+        ("poles", np.abs(system.poles)),
+        ("steps", system.step),
+        ("poles times steps", np.abs(system.poles * system.step)),
+    ):
         if not ((values < limits.max / 4) & ((values > 4 * limits.tiny) | (values == 0))).all():
             return f"its {what} go from {values.min():.3g} to {values.max():.3g}, beyond float32"
     return None

@@ -45,7 +45,7 @@ class StateSpace:
         assumptions: what was assumed because the file does not say it.
 
     Raises:
-        LayerError: arrays whose shapes contradict each other, or hold nothing.
+        LayerError: arrays whose shapes contradict each other, or hold nothing; one step per mode where a low-rank part couples the modes.
     """
 
     name: str
@@ -81,6 +81,8 @@ class StateSpace:
             raise LayerError(f"layer {self.name}: step has shape {self.step.shape}, expected {(K, 1)} or {(K, N)}")
         if self.discretization == "direct" and self.P is not None:
             raise LayerError(f"layer {self.name}: a low-rank part needs continuous poles; 'direct' stores discrete ones")
+        if self.P is not None and self.step.shape[1] != 1:
+            raise LayerError(f"layer {self.name}: a low-rank state matrix needs one step per copy, and the file has one per mode")
 
     @property
     def copies(self) -> int:
@@ -244,22 +246,12 @@ def real_realization(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatA
 
 
 def common_step(system: StateSpace) -> FloatArray:
-    """Delta of every copy of a system whose modes are coupled, (K,).
-
-    Raises:
-        LayerError: one step per mode, which has no meaning when modes are coupled.
-    """
-    if system.step.shape[1] != 1:
-        raise LayerError(f"layer {system.name}: a low-rank state matrix needs one step per copy, and the file has one per mode")
+    """Delta of every copy of a system whose modes are coupled, and which therefore has one per copy, (K,)."""
     return system.step[:, 0]
 
 
 def bilinear_realization(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Dense real matrices Abar, Bbar, C of the bilinearly discretized system; the step must be one per copy.
-
-    Raises:
-        LayerError: one step per mode, which has no meaning when modes are coupled.
-    """
+    """Dense real matrices Abar, Bbar, C of the bilinearly discretized system; the step must be one per copy."""
     step = common_step(system)[:, None, None]
     A, B, C = real_realization(system)
     half = step / 2 * A

@@ -18,7 +18,11 @@ def frequency_grid(step: FloatArray, axis: Axis, points: int, values: Path | Non
         SsmspecError: a file that is not a .npy vector of real numbers, or frequencies that do not fit the axis.
     """
     if values is not None:
-        return FrequencyGrid(_vector(values, axis), axis)
+        frequencies = _vector(values, axis)
+        try:
+            return FrequencyGrid(frequencies, axis)
+        except SsmspecError as error:
+            raise SsmspecError(f"{values}: {error}") from error
     if axis == "theta":
         return FrequencyGrid.default(points)
     check_points(points)

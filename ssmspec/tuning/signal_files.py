@@ -4,6 +4,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def read_array(path: str | Path, name: str | None = None) -> RawArray:
     if name is not None and reader in (_npy, _wav):
         raise SsmspecError(f"{path}: holds one array, and {name!r} was asked for; leave the name out")
     try:
-        return reader(path, name)
+        with np.errstate(all="ignore"):  # sizes in headers that leave the range of integers
+            return reader(path, name)
     except SsmspecError:
         raise
     except Exception as error:  # bad bytes must never end in a traceback, whatever NumPy and SciPy raise for them
@@ -127,13 +129,15 @@ def _table(path: Path, name: str | None) -> RawArray:
     """Rows are samples and columns channels; a first line that is not all numbers is a header."""
     check_bytes(path.stat().st_size, str(path))
     with path.open(encoding="utf-8-sig") as stream:
-        lines = [line for line in stream if line.strip() and not line.startswith("#")]
-    if not lines:
-        raise SsmspecError(f"{path}: no lines; expected rows of numbers, one row per sample")
-    delimiter = next((sign for sign in "\t;," if sign in lines[0]), None)
-    header = [cell.strip().strip('"') for cell in lines[0].split(delimiter)]
-    has_header = not all(_is_number(cell) for cell in header)
-    values = np.loadtxt(lines[has_header:], delimiter=delimiter, ndmin=2)
+        lines = (line for line in stream if line.strip() and not line.startswith("#"))
+        first = next(lines, "")
+        delimiter = next((sign for sign in "\t;," if sign in first), None)
+        header = [cell.strip().strip('"') for cell in first.split(delimiter)]
+        has_header = not all(_is_number(cell) for cell in header)
+        row = next(lines, "") if has_header else first
+        if not row:
+            raise SsmspecError(f"{path}: no lines of numbers; expected one row per sample")
+        values = np.loadtxt(chain([row], lines), delimiter=delimiter, ndmin=2)
     if not has_header:
         header = [str(number) for number in range(1, values.shape[1] + 1)]
     if len(header) != values.shape[-1]:

@@ -50,7 +50,8 @@ class Signals:
 
     def part(self, sequences: slice, samples: slice) -> npt.NDArray[np.float64]:
         """Some samples of some sequences in float64, (sequences, samples, channels)."""
-        return np.asarray(self.values[sequences, samples], dtype=np.float64)
+        with np.errstate(invalid="ignore"):  # a signaling NaN, which is found like any other
+            return np.asarray(self.values[sequences, samples], dtype=np.float64)
 
 
 def read_signals(path: str | Path, *, name: str | None = None, layout: str | None = None) -> Signals:

@@ -16,6 +16,7 @@ from ssmspec.tuning.signals import Signals
 
 FLOOR = 1e-4  # least power told from zero, of the mean over the grid: 40 dB below white noise of the same power
 MOST_PAIRS = 4096  # input times output channels of a cross-spectrum
+LEAST_LEFT = 1e-12  # of the power, without any one group: what is less is a rounding error of the rest
 FALSE_ALARM = 1e-3  # chance that unrelated Gaussian signals pass for coherent
 
 
@@ -162,13 +163,21 @@ def _coherent(ratio: FloatArray) -> bool:
 
 
 def _spectrum(segments: Segments, power: FloatArray, replicates: FloatArray, floor: FloatArray, coherence: float | None = None) -> Spectrum:
-    """Power, replicates and floor divided by their mean power."""
-    level = power.mean()
+    """Power, replicates and floor divided by their mean power.
+
+    Raises:
+        SsmspecError: without one group of segments next to nothing is left.
+    """
+    level, levels = power.mean(), replicates.mean(axis=1, keepdims=True)
     target = segments.target
+    if levels.min() <= LEAST_LEFT * level:
+        raise SsmspecError(
+            f"{segments.signals.source}: one stretch of it holds all power, so that the spread cannot be known; cut it out, or give more"
+        )
     return Spectrum(
         theta=segments.theta,
         power=power / level,
-        replicates=replicates / replicates.mean(axis=1, keepdims=True),
+        replicates=replicates / levels,
         floor=np.maximum(floor / level, FLOOR),
         segment=segments.size,
         segments=segments.count,

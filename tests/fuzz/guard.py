@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -108,11 +109,17 @@ def command(folder: Path, *arguments: object, watched: bool = True) -> Outcome:
     before = sys.argv
     sys.argv = ["ssmspec", *map(str, arguments)]
     try:
-        with guarded(folder) if watched else contextlib.nullcontext(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with (
+            guarded(folder) if watched else contextlib.nullcontext(),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            warnings.catch_warnings(record=True) as caught,
+        ):
+            warnings.simplefilter("always")  # not "error": what a reader swallows as an error would be on the user's screen
             code = run(COMMAND, debug=False)
     finally:
         sys.argv = before
-    return Outcome(code, out.getvalue(), err.getvalue())
+    return Outcome(code, out.getvalue(), err.getvalue() + "".join(f"{warning.message} ({warning.filename})\n" for warning in caught))
 
 
 def assert_clean(outcome: Outcome, *names: str) -> None:
