@@ -80,7 +80,8 @@ def write(path: Path, content: bytes | str) -> Path:
     mask = os.umask(0)
     os.umask(mask)
     with new_file(path, 0o666 & ~mask) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        # a path that is no UTF-8 is in the text as surrogates, which become the escapes that JSON has for them
+        file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
     return path
 
 
