@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
 from ssmspec.errors import SsmspecError
@@ -92,6 +93,10 @@ def save(figure: Figure, path: Path) -> Path:
     """
     kind = checked_format(path)
     FigureCanvasAgg(figure)
+    for text in figure.findobj(Text):
+        shown = text.get_text().encode(errors="backslashreplace").decode()  # bytes of a path that are no characters in the locale
+        if shown != text.get_text():
+            text.set_text(shown)
     with whole_file(path, Kind.picture) as file, mpl.rc_context(STYLE):
         figure.savefig(file, format=kind[1:], dpi=DPI, metadata=FORMATS[kind])
     return path
