@@ -267,7 +267,7 @@ ERRORS = {
     "no data": (["--retrain", "regress"], "name them with --data"),
     "model of waves": (["--retrain", "waves"], "the checkpoint lacks encoder.weight"),
     "size": ([*REGRESS, "--set", "n_layers=3"], "n_layers is 2 in the checkpoint, not 3"),
-    "data alone": (["--alpha", "2", "--data", "X.npy"], "belong to --retrain"),
+    "data alone": (["--alpha", "2", "--data", "X.npy"], "--data belongs to --retrain"),
     "target": (["--match-spectrum", "X.npy", *REGRESS], "in a command of its own"),
     "target alone": (["--alpha", "2", "--target", "y.npy"], "--target belongs to --match-spectrum or to --retrain"),
     "existing target": ([*REGRESS, "-o", "y.npy"], "cannot write y.npy"),
