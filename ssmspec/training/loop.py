@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ssmspec.nn import optimizer_groups
-from ssmspec.training.processes import SharedError
+from ssmspec.training.processes import SharedError, ignore_end
 from ssmspec.training.record import Record
 from ssmspec.training.state import TrainingState
 from ssmspec.training.step import Stepper
@@ -63,8 +63,10 @@ def stoppable(*, impatient: bool) -> Iterator[StopRequest]:
             signal.signal(number, note)
     try:
         yield request
-    finally:
-        restore()
+    except BaseException:
+        restore() if impatient else ignore_end()
+        raise
+    restore()
 
 
 def new_state(problem: Problem, settings: Settings) -> TrainingState:

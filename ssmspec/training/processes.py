@@ -93,9 +93,15 @@ def contact(when: str) -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
             raise
+        ignore_end()
         reason = _WHERE.sub("", " ".join(str(error).split())).partition(". This")[0]
         lost = f"lost contact with another process {when} ({reason[:120]})"
         raise SsmspecError(f"{lost}; start all again with --resume, which goes on from the last state saved") from error
+
+
+def ignore_end() -> None:
+    """This process is about to end by itself, with a line, which the SIGTERM that torchrun sends when another has ended would cut off."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 _WHERE = re.compile(r"^\[[^\]]*\] ")  # the file and line of gloo's own code
