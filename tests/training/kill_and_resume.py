@@ -27,7 +27,7 @@ MOMENT = 0.02  # seconds: longer than a step with its saving takes
 def main() -> None:
     most, *rest = sys.argv[1:]
     for kills, folder in zip(map(int, rest[::2]), map(Path, rest[1::2]), strict=True):
-        make_problem(read_config(folder))  # loads what forks then need not
+        make_problem(read_config(folder), folder)  # loads what forks then need not
         chance, killed, disagreements = random.Random(folder.name), 0, 0
         while killed < kills and attempt(folder, chance, int(most)):
             killed += 1
