@@ -13,6 +13,8 @@ from guard import command
 sys.path.append(str(Path(__file__).parent.parent / "families"))
 from factories import FACTORIES, make
 
+pytestmark = pytest.mark.nightly  # takes minutes on a busy machine
+
 Make = Callable[[int, Path], Trial]
 
 

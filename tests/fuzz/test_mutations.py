@@ -11,6 +11,8 @@ from campaign import Line, Trial, parts, survive
 from guard import command
 from mutations import mutate
 
+pytestmark = pytest.mark.nightly  # takes minutes on a busy machine
+
 Make = Callable[[int, Path], Trial]
 
 LINES: Mapping[str, Line] = {

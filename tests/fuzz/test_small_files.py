@@ -19,6 +19,8 @@ from locations import SAMPLES
 from mutations import mutate
 from scipy.io import wavfile
 
+pytestmark = pytest.mark.nightly  # takes minutes on a busy machine
+
 MAPPING = """
 [[layer]]
 match = "s4_layers.*"
