@@ -412,6 +412,7 @@ def deep(levels: int) -> bytes:
         (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe8\x03.", "protocol 1000"),
         (pickle.dumps({"x": torch.ones(2)}), "load it there and torch.save it"),
     ],
+    ids=lambda value: value if isinstance(value, str) else f"{len(value)} bytes",  # a pickled tensor differs from process to process
 )
 def test_hostile_pickles_are_one_clear_line(tmp_path, refusal, data, words):
     (tmp_path / "x.pkl").write_bytes(data)
