@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.grid import FloatArray
-from ssmspec.statespace import StateSpace, cayley_poles, homogeneous_scale, log_poles, mode_sizes
+from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, homogeneous_scale, log_poles, mode_sizes
 from ssmspec.statistics.values import Values
 
 ERROR = 1e-6  # of every value that is given: relative, of slopes, shares left and distances absolute
@@ -23,18 +23,24 @@ UNSTEADY = "it changes by more than 1e-6 when the numbers of the layer change in
 
 
 def moved(system: StateSpace, seed: int) -> StateSpace:
-    """The system with every number changed by one half to one `MOVED`, relative; each mode in its own way, all copies in the same."""
+    """The system with every number changed by one half to one `MOVED`; each mode in its own way, all copies in the same.
+
+    Residues are changed relative to their size, whatever their phase. Poles keep the digits of their decay, since the computation does;
+    their frequency is changed relative to itself and to the decay, so that a nearly real pole does not cancel its conjugate exactly.
+    """
     rng = np.random.default_rng(seed)
 
-    def change(array: FloatArray) -> FloatArray:
+    def noise(array: npt.NDArray[Any]) -> FloatArray:
         shape = (1, *array.shape[1:])
-        return array * (1 + MOVED * rng.uniform(0.5, 1, shape) * rng.choice([-1, 1], shape))
+        return np.asarray(MOVED * rng.uniform(0.5, 1, shape) * rng.choice([-1, 1], shape))
 
-    def both(array: npt.NDArray[np.complex128]) -> npt.NDArray[Any]:
-        return change(array.real) + 1j * change(array.imag)
+    def turned(array: ComplexArray) -> ComplexArray:
+        return np.asarray(array * (1 + noise(array) + 1j * noise(array)))
 
-    changed = replace(system, poles=both(system.poles), B=both(system.B), C=both(system.C), step=change(system.step))
-    return changed if system.P is None or system.Q is None else replace(changed, P=both(system.P), Q=both(system.Q))
+    a = system.poles
+    poles = a.real * (1 + noise(a)) + 1j * (a.imag * (1 + noise(a)) + a.real * noise(a))
+    changed = replace(system, poles=poles, B=turned(system.B), C=turned(system.C), step=system.step * (1 + noise(system.step)))
+    return changed if system.P is None or system.Q is None else replace(changed, P=turned(system.P), Q=turned(system.Q))
 
 
 def steady(values: FloatArray, others: Sequence[FloatArray], *, absolute: bool) -> npt.NDArray[np.bool_]:
