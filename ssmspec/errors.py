@@ -33,10 +33,12 @@ def about(path: object) -> Iterator[None]:
     """Gives what is wrong with a layer the name of its file in front, where the text does not have it.
 
     Raises:
-        LayerError: the one of the block.
+        LayerError: the one of the block, or too little memory.
     """
     try:
         yield
+    except MemoryError as error:
+        raise LayerError(f"{path}: out of memory ({str(error) or 'no more'}); ask for fewer points, samples or layers") from error
     except LayerError as error:
         if str(path) in str(error):
             raise

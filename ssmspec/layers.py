@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ssmspec.checkpoint import Checkpoint, open_checkpoint
-from ssmspec.errors import LayerError, NoLayerError
+from ssmspec.errors import LayerError, NoLayerError, about
 from ssmspec.families import Detection, Family, LayerTensors, ReadOptions, detect, known_families
 from ssmspec.provenance import Attached, attached
 from ssmspec.statespace import StateSpace, untrustworthy
@@ -81,19 +81,20 @@ def read_layers(checkpoint: Checkpoint, detection: Detection, options: ReadOptio
     layers: dict[str, ReadLayer] = {}
     skipped = [Skipped(miss.prefix, miss.describe()) for miss in detection.near_misses]
     problems: list[LayerError] = []
-    for layer, original in zip(detection.layers, _originals(detection.layers), strict=True):
-        if original != layer.name:
-            skipped.append(Skipped(layer.name, f"the same tensors as {original} {SHARED}"))
-            if original in layers:
-                layers[original] = replace(layers[original], twins=(*layers[original].twins, layer))
-            continue
-        try:
-            with np.errstate(all="ignore"):  # what overflows or is not finite is for `untrustworthy` to say
-                systems = families[layer.family].read(layer, options)
-            layers[layer.name] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
-        except LayerError as error:
-            problems.append(error)
-            skipped.append(Skipped(layer.name, str(error)))
+    with about(checkpoint.path):  # too little memory
+        for layer, original in zip(detection.layers, _originals(detection.layers), strict=True):
+            if original != layer.name:
+                skipped.append(Skipped(layer.name, f"the same tensors as {original} {SHARED}"))
+                if original in layers:
+                    layers[original] = replace(layers[original], twins=(*layers[original].twins, layer))
+                continue
+            try:
+                with np.errstate(all="ignore"):  # what overflows or is not finite is for `untrustworthy` to say
+                    systems = families[layer.family].read(layer, options)
+                layers[layer.name] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
+            except LayerError as error:
+                problems.append(error)
+                skipped.append(Skipped(layer.name, str(error)))
     if problems and not layers:
         raise LayerError(f"{checkpoint.path}: {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
     return list(layers.values()), skipped

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from ssmspec.backends import CauchySum
+from ssmspec.errors import LayerError
 from ssmspec.grid import FloatArray, FrequencyGrid, theta_nodes
 from ssmspec.response import discrete_response, squared_magnitude
 from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, discrete_poles, homogeneous_scale, modal_form
@@ -21,6 +22,7 @@ ILL_CONDITIONED = "the state matrix has no usable eigenvectors (condition number
 LOST = 1e-6  # relative error by cancellation from which |H| is null
 SHARPEST = 5e-13  # rad/sample between a pole and the unit circle: theta, known to 4e-16, then places a peak to 1e-6
 VARIATION_TOLERANCE = 1e-6  # relative error above which a total variation is null
+MOST_VALUES = 1 << 25  # of |H| of one layer: every model of today has a twentieth, and a few repeated bytes of a file can stand for more
 NUMBERS_AT_ONCE = 1 << 21  # numbers per array where pairs of modes or quadrature nodes are formed
 
 
@@ -59,7 +61,15 @@ class LayerSpectrum:
 
     @cached_property
     def magnitude(self) -> FloatArray:
-        """|H| on the grid (Frobenius norm for several inputs or outputs), beta weight applied, (K, F)."""
+        """|H| on the grid (Frobenius norm for several inputs or outputs), beta weight applied, (K, F).
+
+        Raises:
+            LayerError: more than MOST_VALUES of them.
+        """
+        copies, points = self.system.copies, self.grid.values.size
+        if copies * points > MOST_VALUES:
+            text = f"{copies} copies at {points} points take gigabytes; ask for at most {MOST_VALUES // copies} points"
+            raise LayerError(f"layer {self.system.name}: {text}")
         squared = squared_magnitude(self.system, self.grid.values[None, :], self.cauchy_sum, with_skip=self.with_skip)
         magnitude = np.sqrt(np.maximum(squared, 0))
         return np.where(self.cancels(magnitude)[:, None], np.nan, magnitude)
