@@ -80,7 +80,7 @@ def read_layers(checkpoint: Checkpoint, detection: Detection, options: ReadOptio
     options = replace(options, config=checkpoint.config)
     layers: dict[str, ReadLayer] = {}
     skipped = [Skipped(miss.prefix, miss.describe()) for miss in detection.near_misses]
-    problems: list[LayerError] = []
+    problems: list[str] = []  # not the errors: their tracebacks would hold this frame, and what was read, in memory
     with about(checkpoint.path):  # too little memory
         for layer, original in zip(detection.layers, _originals(detection.layers), strict=True):
             if original != layer.name:
@@ -93,7 +93,7 @@ def read_layers(checkpoint: Checkpoint, detection: Detection, options: ReadOptio
                     systems = families[layer.family].read(layer, options)
                 layers[layer.name] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
             except LayerError as error:
-                problems.append(error)
+                problems.append(str(error))
                 skipped.append(Skipped(layer.name, str(error)))
     if problems and not layers:
         raise LayerError(f"{checkpoint.path}: {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))

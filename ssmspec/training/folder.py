@@ -9,8 +9,8 @@ results.json, README.md, *.png    when the run is finished
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from ssmspec.writing.replacing import is_temporary, new_file
 SCHEMA = "ssmspec.run/1"
 CONFIG, METRICS, STATE, RESULTS, CARD = "config.toml", "metrics.jsonl", "resume.state", "results.json", "README.md"
 INITIAL, FINAL = "initial.safetensors", "final.safetensors"
-OWN_FILES = (CONFIG, METRICS, STATE, RESULTS, CARD, "*.safetensors", "*.png", "table.csv")
+OWN_FILES = (METRICS, STATE, RESULTS, CARD, "*.safetensors", "*.png", "table.csv")  # besides the config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +109,16 @@ def _contents(path: Path) -> list[Path]:
 
 
 def _clear(path: Path) -> None:
+    """Removes what a run left, or a sweep with its runs, but the config: it is replaced, and says until then what the folder is."""
+    for run in path.iterdir():
+        if run.is_dir() and _schema(run) == SCHEMA:
+            _clear(run)
+            (run / CONFIG).unlink()
+            with suppress(OSError):  # files that are not of a run stay
+                run.rmdir()
     for pattern in OWN_FILES:
         for file in path.glob(pattern):
             file.unlink()
-    for run in path.iterdir():
-        if run.is_dir() and _schema(run) == SCHEMA:
-            shutil.rmtree(run)
 
 
 def _schema(path: Path) -> object:

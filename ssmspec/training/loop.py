@@ -77,8 +77,16 @@ class Metrics:
         self.waiting.append(json.dumps(values))
 
     def flush(self) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in self.waiting)
+        """Appends what waits.
+
+        Raises:
+            SsmspecError: it cannot be written.
+        """
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(f"{line}\n" for line in self.waiting)
+        except OSError as error:
+            raise SsmspecError(f"cannot write {self.path}: {error.strerror or error}") from error
         self.waiting.clear()
 
     def cut(self, step: int) -> None:

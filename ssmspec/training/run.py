@@ -21,6 +21,7 @@ from ssmspec.training.folder import CARD, FINAL, INITIAL, METRICS, RESULTS, STAT
 from ssmspec.training.loop import checkpoints_of, new_state, read_metrics, train
 from ssmspec.training.state import load_state, write_checkpoint
 from ssmspec.training.task import Outcome, Problem
+from ssmspec.writing.replacing import remove_abandoned
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ def run(config: RunConfig, folder: Path, *, pictures: bool = True) -> FinishedRu
     Raises:
         SsmspecError: a file that is damaged or cannot be written, or a loss that is not finite. Stopped: by a signal, after saving.
     """
+    remove_abandoned(folder)
     with torch.random.fork_rng(devices=[]), torch_threads(config.threads):
         problem = make_problem(config)
         seconds = _solve(config, problem, folder) if config.closed_form else _train(config, problem, folder)
