@@ -14,6 +14,7 @@ from ssmspec import __version__
 from ssmspec.analysis import AnalysisOptions, analyze
 from ssmspec.comparison import compare
 from ssmspec.errors import SsmspecError
+from ssmspec.reading import one_line
 from ssmspec.report.documents import to_json
 from ssmspec.report.training import RunSummary, run_card, run_document
 from ssmspec.report.training_progress import TrainingProgress
@@ -74,9 +75,30 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def make_problem(config: RunConfig) -> Problem:
-    """The problem of a run as it is before the first step, whatever was drawn from torch's generator before."""
+    """The problem of a run as it is before the first step, whatever was drawn from torch's generator before.
+
+    Raises:
+        SsmspecError: settings that no memory can hold.
+    """
     torch.manual_seed(config.settings.seed)
-    return config.kind.problem(config.settings, torch.device(config.device))
+    with enough_memory():
+        return config.kind.problem(config.settings, torch.device(config.device))
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """A block that allocates as much as settings ask for.
+
+    Raises:
+        SsmspecError: it is too much.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = one_line(str(error), 200)
+        if isinstance(error, RuntimeError) and "allocate" not in text:  # how torch says it
+            raise
+        raise SsmspecError(f"out of memory ({text or 'no more'}); choose smaller settings") from error
 
 
 def run(config: RunConfig, folder: Path, *, pictures: bool = True) -> FinishedRun:
@@ -90,7 +112,8 @@ def run(config: RunConfig, folder: Path, *, pictures: bool = True) -> FinishedRu
     remove_abandoned(folder)
     with torch.random.fork_rng(devices=[]), torch_threads(config.threads):
         problem = make_problem(config)
-        seconds = _solve(config, problem, folder) if config.closed_form else _train(config, problem, folder)
+        with enough_memory():
+            seconds = _solve(config, problem, folder) if config.closed_form else _train(config, problem, folder)
         summary = _summary(config, problem, folder, seconds)
     write(folder / RESULTS, to_json(run_document(summary)) + "\n")
     if pictures:

@@ -15,6 +15,7 @@ from torch import nn
 from ssmspec import __version__
 from ssmspec.errors import SsmspecError
 from ssmspec.provenance import KEY, weight_entry
+from ssmspec.reading import one_line
 from ssmspec.sobolev import Sobolev
 from ssmspec.training.folder import write
 
@@ -65,8 +66,9 @@ def load_state(path: Path, state: TrainingState) -> None:
         if state.step < 0:
             raise ValueError(f"step {state.step}")
     except Exception as error:  # bad bytes must never end in a traceback, whatever torch raises for them
-        reason = " ".join(str(error).split())[:80]
-        raise SsmspecError(f"{path} is damaged ({reason}); start anew with --force, or in another folder with --out") from error
+        raise SsmspecError(
+            f"{path} is damaged ({one_line(str(error))}); start anew with --force, or in another folder with --out"
+        ) from error
 
 
 def write_checkpoint(path: Path, model: nn.Module, weights: Mapping[str, Sobolev]) -> None:
@@ -90,4 +92,4 @@ def read_checkpoint(path: Path, model: nn.Module) -> None:
     try:
         model.load_state_dict(safetensors.torch.load(path.read_bytes()))
     except Exception as error:  # as above
-        raise SsmspecError(f"{path} cannot be read ({' '.join(str(error).split())[:80]}); start anew with --force") from error
+        raise SsmspecError(f"{path} cannot be read ({one_line(str(error))}); start anew with --force") from error
