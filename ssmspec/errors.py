@@ -35,10 +35,16 @@ def about(path: object) -> Iterator[None]:
     """Gives what is wrong with a layer the name of its file in front, where the text does not have it.
 
     Raises:
-        LayerError: the one of the block.
+        LayerError: the one of the block; too little memory; numbers that linear algebra cannot work with.
     """
     try:
         yield
+    except MemoryError as error:
+        raise LayerError(f"{path}: out of memory ({str(error) or 'no more'}); ask for fewer points, samples or layers") from error
+    except ValueError as error:
+        if type(error).__name__ != "LinAlgError":  # of NumPy, which is too heavy to be loaded here
+            raise
+        raise LayerError(f"{path}: a matrix of a layer has no decomposition ({error}); its values are too extreme") from error
     except LayerError as error:
         if str(path) in str(error):
             raise

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from ssmspec.checkpoint import Described, open_checkpoint
-from ssmspec.errors import LayerError, NoLayerError
+from ssmspec.errors import LayerError, NoLayerError, about
 from ssmspec.families import Detection, Family, LayerTensors, ReadOptions, Tensor, detect, known_families
 from ssmspec.provenance import Attached, attached
 from ssmspec.statespace import StateSpace, untrustworthy
@@ -84,7 +84,8 @@ def read_systems(checkpoint: Source, detection: Detection, options: ReadOptions)
 
 def read_layers(checkpoint: Source, detection: Detection, options: ReadOptions) -> tuple[list[ReadLayer], list[Skipped]]:
     """The layers of a checkpoint in model order, each distinct one once, and what was left out; raises as `read_systems`."""
-    layers, skipped, problems = try_layers(checkpoint, detection, options, attached(checkpoint), _originals(detection.layers))
+    with about(checkpoint.path):  # too little memory
+        layers, skipped, problems = try_layers(checkpoint, detection, options, attached(checkpoint), _originals(detection.layers))
     if problems and not layers:
         raise LayerError(f"{checkpoint.path}: {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
     return layers, skipped
@@ -92,7 +93,7 @@ def read_layers(checkpoint: Source, detection: Detection, options: ReadOptions) 
 
 def try_layers(
     checkpoint: Source, detection: Detection, options: ReadOptions, weights: Attached, originals: Sequence[str]
-) -> tuple[list[ReadLayer], list[Skipped], list[LayerError]]:
+) -> tuple[list[ReadLayer], list[Skipped], list[str]]:
     """As `read_layers`, but layers that contradict their family are only told, even if all do.
 
     Args:
@@ -103,7 +104,7 @@ def try_layers(
     options = replace(options, config=checkpoint.config)
     layers: dict[str, ReadLayer] = {}
     skipped = [Skipped(miss.prefix, miss.describe()) for miss in detection.near_misses]
-    problems: list[LayerError] = []
+    problems: list[str] = []  # not the errors: their tracebacks would hold this frame, and what was read, in memory
     for layer, original in zip(detection.layers, originals, strict=True):
         if original != layer.name:
             skipped.append(Skipped(layer.name, f"the same tensors as {original} {SHARED}"))
@@ -115,7 +116,7 @@ def try_layers(
                 systems = families[layer.family].read(layer, options)
             layers[layer.name] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
         except LayerError as error:
-            problems.append(error)
+            problems.append(str(error))
             skipped.append(Skipped(layer.name, str(error)))
     return list(layers.values()), skipped, problems
 

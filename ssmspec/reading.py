@@ -133,3 +133,8 @@ def one_line(text: str, limit: int = 80) -> str:
     """The text as part of one line."""
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def characters(text: str) -> str:
+    """A path or command as characters: its bytes that are none in the locale as UTF-8, or else as escapes."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")

@@ -48,6 +48,7 @@ class FrequencyResponse:
         return self.dynamic + self.skip[..., None]
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what leaves the range of numbers is inf or NaN
 def frequency_response(system: StateSpace, grid: FrequencyGrid, cauchy_sum: CauchySum, *, with_beta: bool = True) -> FrequencyResponse:
     """Response of every copy on a grid.
 
@@ -219,6 +220,7 @@ def _gram_block(system: StateSpace, x: FloatArray, y: FloatArray, weight: FloatA
     return result
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # as above
 def impulse_response(system: StateSpace, length: int) -> FloatArray:
     """The convolution kernel of every copy, without D and without a beta weight.
 

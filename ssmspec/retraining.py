@@ -19,6 +19,7 @@ from ssmspec.families import ReadOptions
 from ssmspec.layers import ReadLayer, find_layers, read_layers, select_layers
 from ssmspec.modules import as_tensor, stack
 from ssmspec.provenance import trained_entry
+from ssmspec.reading import characters
 from ssmspec.retune import LayerRetune, RetunePlan
 from ssmspec.sobolev import Sobolev
 from ssmspec.statespace import StateSpace
@@ -48,7 +49,10 @@ class Start:
 
     def record(self, plan: RetunePlan) -> dict[str, str]:
         """What the config of the run says about its beginning."""
-        return {"checkpoint": str(plan.checkpoint.path.absolute()), "sha256": hashlib.sha256(start_bytes(self.tensors)).hexdigest()}
+        return {
+            "checkpoint": characters(str(plan.checkpoint.path.absolute())),
+            "sha256": hashlib.sha256(start_bytes(self.tensors)).hexdigest(),
+        }
 
 
 def plan_start(plan: RetunePlan, task: str, preset: str | None, given: Mapping[str, Any]) -> Start:

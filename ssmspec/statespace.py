@@ -24,6 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 ComplexArray = npt.NDArray[np.complex128]
 
 Discretization = Literal["zoh", "bilinear", "euler", "direct"]
+MOST_MODES, MOST_POLES = 1 << 13, 1 << 22  # of a copy, of all copies: no model has a tenth, and statistics would take many gigabytes
 DISCRETIZATIONS: tuple[Discretization, ...] = ("zoh", "bilinear", "euler", "direct")
 
 
@@ -45,7 +46,8 @@ class StateSpace:
         assumptions: what was assumed because the file does not say it.
 
     Raises:
-        LayerError: arrays whose shapes contradict each other, or hold nothing; one step per mode where a low-rank part couples the modes.
+        LayerError: arrays whose shapes contradict each other, or hold nothing, or more modes than any layer has; one step per mode where a
+            low-rank part couples the modes.
     """
 
     name: str
@@ -65,6 +67,10 @@ class StateSpace:
 
     def __post_init__(self) -> None:
         K, N = self.poles.shape
+        if N > MOST_MODES or K * N > MOST_POLES:
+            raise LayerError(
+                f"layer {self.name}: {K} copies of {N} modes; expected at most {MOST_MODES} modes, and {MOST_POLES} in all copies"
+            )
         O, I = self.C.shape[1], self.B.shape[2]
         if not K * N * O * I:
             raise LayerError(f"layer {self.name}: {K} copies, {N} modes, {O} outputs, {I} inputs; expected at least one of each")

@@ -255,6 +255,13 @@ def test_json_says_what_the_layers_were_trained_on(typed: Type, tmp_path: Path) 
         )
 
 
+def test_several_processes_are_refused(typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = typed("retune", sequence_model(tmp_path / "m.safetensors"), "--alpha", 2, *REGRESS)
+    assert (done.code, done.err) == (2, "ssmspec: --retrain is the work of one process; start it without torchrun\n")
+    assert not (tmp_path / "m.retuned.safetensors").exists()
+
+
 def test_a_dry_run_trains_nothing(typed: Type, tmp_path: Path) -> None:
     path = sequence_model(tmp_path / "model.safetensors")
     before = {each.name for each in tmp_path.iterdir()}

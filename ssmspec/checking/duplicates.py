@@ -1,5 +1,7 @@
 """The rule about modes that repeat a pole of their copy: they add a residue, and no new frequency or memory."""
 
+from itertools import product
+
 import numpy as np
 
 from ssmspec.checking.facts import LayerFacts
@@ -45,11 +47,12 @@ def _logarithms(facts: LayerFacts) -> ComplexArray:
 def _twins(poles: ComplexArray) -> FloatArray:
     """How many other modes of its copy have the pole of a mode, (K, N)."""
     K, N = poles.shape
-    count = max(1, PAIRS_AT_ONCE // (N * N))
-    parts = []
+    twins = np.empty((K, N))
+    copies, modes = max(1, PAIRS_AT_ONCE // (N * N)), max(1, PAIRS_AT_ONCE // N)
     with np.errstate(invalid="ignore"):
-        for start in range(0, K, count):
-            part = poles[start : start + count]
-            close = np.abs(part[:, :, None] - part[:, None, :]) <= TOLERANCE * np.abs(part)[:, :, None]
-            parts.append(np.maximum(close.sum(axis=2) - 1, 0))
-    return np.concatenate(parts).astype(np.float64)
+        for k, n in product(range(0, K, copies), range(0, N, modes)):
+            part = poles[k : k + copies]
+            some = part[:, n : n + modes, None]
+            close = np.abs(some - part[:, None, :]) <= TOLERANCE * np.abs(some)
+            twins[k : k + copies, n : n + modes] = np.maximum(close.sum(axis=2) - 1, 0)
+    return twins

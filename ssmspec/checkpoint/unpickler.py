@@ -7,6 +7,7 @@ is a few lines, and what a pickle may do and build is bounded. Source: pickletoo
 
 import pickletools
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
@@ -79,7 +80,8 @@ def unpickle(reader: BoundedReader, storages: dict[str, str] | None = None) -> o
     Raises:
         ValueError, IndexError, KeyError, TypeError and the like: the pickle is damaged; to be reported by the caller.
     """
-    return _Machine({} if storages is None else storages).run(reader)
+    with warnings.catch_warnings(action="ignore"):  # Python's, of text that is escaped oddly
+        return _Machine({} if storages is None else storages).run(reader)
 
 
 def _argument(opcode: pickletools.OpcodeInfo, reader: BoundedReader) -> object:

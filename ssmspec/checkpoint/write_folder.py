@@ -5,7 +5,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -76,18 +76,30 @@ def write_folder(source: Path, destination: Destination, jobs: Mapping[Path, Job
 @contextmanager
 def _temporary_folder(target: Path) -> Iterator[Path]:
     """An empty folder beside the target, locked; whatever is there in the end is removed."""
-    while True:
+    claimed = False
+    while not claimed:
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=temporary_prefix(target), suffix=".partial"))
-        with suppress(FileNotFoundError):
-            handle = os.open(temporary, os.O_RDONLY)
-            if claim(handle, temporary):
-                break
-            os.close(handle)
+        try:
+            with _opened(temporary) as handle:
+                claimed = handle is not None and claim(handle, temporary)
+                if claimed:
+                    yield temporary
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int | None]:
+    """A folder's handle; None if it is gone."""
     try:
-        yield temporary
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        yield handle
     finally:
         os.close(handle)
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _listing(folder: Path) -> dict[str, Stamp | None]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ssmspec.cli.run import message
 from ssmspec.cli.train import resumed
 from ssmspec.errors import SsmspecError
+from ssmspec.reading import characters
 
 if TYPE_CHECKING:
     from ssmspec.retune import RetunePlan
@@ -48,8 +49,11 @@ def train_plan(plan: "RetunePlan", asked: Training, *, resume: bool, force: bool
     """
     from ssmspec.retraining import begin, plan_start, trained_plan
     from ssmspec.training.folder import RunConfig, find_task, new_folder, write_config
+    from ssmspec.training.processes import processes
     from ssmspec.training.run import checked_device, environment, run
 
+    if processes() > 1:
+        raise SsmspecError("--retrain is the work of one process; start it without torchrun")
     if resume and force:
         raise SsmspecError("--resume goes on with a run and --force replaces it; give one of them")
     start = plan_start(plan, asked.task, asked.preset, asked.given)
@@ -60,7 +64,7 @@ def train_plan(plan: "RetunePlan", asked: Training, *, resume: bool, force: bool
         device=checked_device(asked.device),
         threads=asked.threads,
         closed_form=False,
-        command=shlex.join(["ssmspec", *sys.argv[1:]]),
+        command=characters(shlex.join(["ssmspec", *sys.argv[1:]])),
         environment=environment(),
         start=start.record(plan),
     )

@@ -5,6 +5,7 @@ Names are matched by their end; what stands before is the layer's name. A shape 
 dtype.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -97,6 +98,9 @@ class ReadOptions:
     mapping: tuple["Family", ...] = ()
 
 
+MOST_VALUES = 1 << 24  # of a tensor that is read whole; a few repeated bytes of a file can stand for more
+
+
 @dataclass(frozen=True, slots=True)
 class LayerTensors:
     """The tensors of one layer by their role in the template, and the values of the template's symbols."""
@@ -120,13 +124,20 @@ class LayerTensors:
         """A real tensor in float64.
 
         Raises:
-            LayerError: values that are not real numbers.
+            LayerError: values that are not real numbers, or more than a layer can have.
         """
-        return np.asarray(self._real(role).read(), dtype=np.float64)
+        return np.asarray(self._whole(self._real(role), role).read(), dtype=np.float64)
 
     def rows(self, role: str, start: int, stop: int) -> FloatArray:
         """Rows start..stop-1 of a real tensor in float64; no other bytes of it are read."""
         return np.asarray(self._real(role).read(slice(start, stop)), dtype=np.float64)
+
+    def _whole(self, tensor: Tensor, role: str) -> Tensor:
+        if math.prod(tensor.shape) > MOST_VALUES:
+            raise LayerError(
+                f"layer {self.name}: tensor {self.tensor_names[role]} has shape {tensor.shape}; expected at most {MOST_VALUES} values"
+            )
+        return tensor
 
     def _real(self, role: str) -> Tensor:
         tensor = self.tensors[role]
@@ -137,7 +148,7 @@ class LayerTensors:
     def complex_array(self, role: str) -> ComplexArray:
         """A tensor that holds complex values as such or as a trailing axis of (real, imaginary), in complex128."""
         if self.tensors[role].dtype.startswith("complex"):
-            return np.asarray(self.tensors[role].read(), dtype=np.complex128)
+            return np.asarray(self._whole(self.tensors[role], role).read(), dtype=np.complex128)
         pair = self.array(role)
         return as_complex(pair[..., 0], pair[..., 1])
 

@@ -109,7 +109,7 @@ class Probe:
             skipped=tuple(self.skipped),
         )
 
-    def _read(self) -> tuple[list[ReadLayer], list[Skipped], list[LayerError]]:
+    def _read(self) -> tuple[list[ReadLayer], list[Skipped], list[str]]:
         """The layers as they are now; what was left out, and why, where it contradicts its family."""
         found, skipped, problems = try_layers(self.source, self._detection, self.options.read, Attached({}), self._originals)
         weights = {**self.source.weights(self.options.read.length), **(self._weights() if self._weights else {})}

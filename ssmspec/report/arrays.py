@@ -45,9 +45,13 @@ def write_arrays(target: Path, source: Path, arrays: dict[str, Any]) -> None:
     """Write an .npz file whole or not at all, and never over the checkpoint that it came from.
 
     Raises:
-        SsmspecError: the target is the checkpoint, or cannot be written.
+        SsmspecError: the target is the checkpoint, or cannot be written; values that are not finite.
     """
     refuse_precious(target, Kind.arrays)
+    for name, values in arrays.items():
+        if isinstance(values, np.ndarray) and not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).sum())
+            raise SsmspecError(f"{source}: {bad} of {values.size} values of {name} leave the range of numbers; nothing was written")
     if exists(target) and exists(source) and target.samefile(source):
         raise SsmspecError(f"{target} is the checkpoint itself; name another output file")
     with whole_file(target, Kind.arrays) as file:

@@ -93,8 +93,13 @@ def _sparkline(layer: LayerAnalysis, *, unicode: bool) -> Text:
 
 
 def sparkline(magnitude: FloatArray, bars: str) -> str:
-    """Bars over the level in dB, from the highest down to at most 60 dB below it; a flat curve is a row of middle bars."""
+    """Bars over the level in dB, from the highest down to at most 60 dB below it; a flat curve is a row of middle bars.
+
+    Nothing where a value overflowed.
+    """
     points = magnitude[np.linspace(0, len(magnitude) - 1, SPARK_WIDTH).round().astype(int)]
+    if not np.isfinite(points).all():
+        return ""
     if not (points > 0).any():
         return bars[0] * SPARK_WIDTH
     with np.errstate(divide="ignore"):

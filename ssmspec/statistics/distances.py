@@ -46,7 +46,7 @@ class Distance:
 
 def pole_movement(before: LayerSpectrum, after: LayerSpectrum) -> Values:
     """Median over the poles of |log z_after - log z_before|."""
-    return Values(np.array([np.median(np.abs(end - start)) for start, end in _matched(before, after)]))
+    return Values(np.array([np.median(np.abs(end - start)) if len(start) else np.nan for start, end in _matched(before, after)]))
 
 
 def relative_pole_movement(before: LayerSpectrum, after: LayerSpectrum) -> Values:
@@ -59,8 +59,8 @@ def relative_pole_movement(before: LayerSpectrum, after: LayerSpectrum) -> Value
 
 def crossed_share(before: LayerSpectrum, after: LayerSpectrum) -> Values:
     """Share of the poles whose frequency crossed pi/4 rad/sample, in either direction."""
-    pairs = _matched(before, after)
-    return Values(np.array([((np.abs(a.imag) < BAND_EDGE) != (np.abs(b.imag) < BAND_EDGE)).mean() for a, b in pairs]))
+    crossed = [(np.abs(a.imag) < BAND_EDGE) != (np.abs(b.imag) < BAND_EDGE) for a, b in _matched(before, after)]
+    return Values(np.array([each.mean() if len(each) else np.nan for each in crossed]))
 
 
 def log_spectral_distance(before: LayerSpectrum, after: LayerSpectrum) -> Values:

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from ssmspec.backends import CauchySum
+from ssmspec.errors import LayerError
 from ssmspec.grid import FloatArray, FrequencyGrid, theta_nodes
 from ssmspec.response import discrete_response, squared_magnitude
 from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, discrete_poles, homogeneous_scale, modal_form, mode_sizes
@@ -22,6 +23,7 @@ CONDITION_LIMIT = 1e8  # of eigenvectors; beyond it residues of a low-rank syste
 ILL_CONDITIONED = "the state matrix has no usable eigenvectors (condition number {worst:.1e}, limit 1e8), so there are no residues"
 SHARPEST = 5e-13  # rad/sample between a pole and the unit circle: theta, known to 4e-16, then places a peak to 1e-6; panels stop there, too
 VARIATION_TOLERANCE = 1e-6  # relative error above which a total variation is null
+MOST_VALUES = 1 << 25  # of |H| of one layer: every model of today has a twentieth, and a few repeated bytes of a file can stand for more
 NUMBERS_AT_ONCE = 1 << 21  # numbers per array where pairs of modes or quadrature nodes are formed
 
 
@@ -87,7 +89,15 @@ class LayerSpectrum:
 
     @cached_property
     def unit_magnitude(self) -> FloatArray:
-        """|H| of `unit` on the grid (Frobenius norm for several inputs or outputs), beta weight applied, (K, F)."""
+        """|H| of `unit` on the grid (Frobenius norm for several inputs or outputs), beta weight applied, (K, F).
+
+        Raises:
+            LayerError: more than MOST_VALUES of them.
+        """
+        copies, points = self.system.copies, self.grid.values.size
+        if copies * points > MOST_VALUES:
+            text = f"{copies} copies at {points} points take gigabytes; ask for at most {MOST_VALUES // copies} points"
+            raise LayerError(f"layer {self.system.name}: {text}")
         return self._on_grid(with_skip=self.with_skip)
 
     def _on_grid(self, *, with_skip: bool) -> FloatArray:

@@ -10,14 +10,14 @@ results.json, README.md, *.png    when the run is finished
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from ssmspec.errors import SsmspecError
-from ssmspec.reading import exists, read_toml
+from ssmspec.reading import characters, exists, read_toml, shown
 from ssmspec.training.task import PRECISIONS, Precision, Task, changed, optional
 from ssmspec.training.tasks import TASKS
 from ssmspec.tuning.initializations import unknown
@@ -27,7 +27,7 @@ from ssmspec.writing.replacing import is_temporary, new_file
 SCHEMA = "ssmspec.run/1"
 CONFIG, METRICS, STATE, RESULTS, CARD = "config.toml", "metrics.jsonl", "resume.state", "results.json", "README.md"
 START, INITIAL, FINAL = "start.state", "initial.safetensors", "final.safetensors"
-OWN_FILES = (CONFIG, METRICS, START, STATE, RESULTS, CARD, "*.safetensors", "*.png", "table.csv")
+OWN_FILES = (METRICS, START, STATE, RESULTS, CARD, "*.safetensors", "*.png", "table.csv")  # besides the config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +98,9 @@ def write(path: Path, content: bytes | str) -> Path:
     """
     mask = os.umask(0)
     os.umask(mask)
-    try:
-        whole = content.encode() if isinstance(content, str) else content
-    except UnicodeEncodeError as error:
-        raise SsmspecError(f"{path.name} cannot hold a name that is not valid UTF-8 ({error.object[:60]!r}); rename the file") from error
     with new_file(path, 0o666 & ~mask) as file:
-        file.write(whole)
+        # bytes of a path that are no characters in the locale are in the text as surrogates, which become the escapes of JSON
+        file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
     return path
 
 
@@ -132,12 +129,16 @@ def _contents(path: Path) -> list[Path]:
 
 
 def _clear(path: Path) -> None:
+    """Removes what a run left, or a sweep with its runs, but the config: it is replaced, and says until then what the folder is."""
+    for run in path.iterdir():
+        if run.is_dir() and _schema(run) == SCHEMA:
+            _clear(run)
+            (run / CONFIG).unlink()
+            with suppress(OSError):  # files that are not of a run stay
+                run.rmdir()
     for pattern in OWN_FILES:
         for file in path.glob(pattern):
             file.unlink()
-    for run in path.iterdir():
-        if run.is_dir() and _schema(run) == SCHEMA:
-            shutil.rmtree(run)
 
 
 def _schema(path: Path) -> object:
@@ -166,7 +167,11 @@ def read_document(path: Path, schema: str) -> dict[str, Any]:
 
 
 def write_config(path: Path, config: RunConfig) -> None:
-    """config.toml."""
+    """config.toml.
+
+    Raises:
+        SsmspecError: it cannot be written, or a setting is a path that is no text.
+    """
     settings = {each.name: getattr(config.settings, each.name) for each in fields(config.settings)}
     head: dict[str, Any] = {"schema": SCHEMA, "task": config.task, "preset": config.preset, "device": config.device}
     head |= {"threads": config.threads, "closed_form": config.closed_form}
@@ -207,7 +212,11 @@ def read_config(path: Path) -> RunConfig:
 
 
 def toml_text(head: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> str:
-    """Keys and tables as TOML; None is left out."""
+    """Keys and tables as TOML; None is left out.
+
+    Raises:
+        SsmspecError: a text that TOML cannot hold.
+    """
     parts = [_toml_lines(head), *(f"[{name}]\n{_toml_lines(table)}" for name, table in tables.items())]
     return "\n".join(parts)
 
@@ -220,5 +229,7 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_toml_value, value))}]"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML knows no surrogates
+        if characters(value) != value:  # TOML knows no surrogates
+            raise SsmspecError(f"{CONFIG} cannot hold {shown(value)}, which is not valid UTF-8; rename the file")
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -20,6 +20,7 @@ import torch
 from torch import distributed
 
 from ssmspec.errors import SsmspecError
+from ssmspec.reading import characters
 
 TIMEOUT = 300.0  # seconds
 
@@ -180,9 +181,9 @@ def command_line() -> str:
     """The command that started this process, or all of them."""
     here = _number("LOCAL_WORLD_SIZE", 1)
     if processes() == 1:
-        return shlex.join(["ssmspec", *sys.argv[1:]])
+        return characters(shlex.join(["ssmspec", *sys.argv[1:]]))
     machines = [] if here == processes() else ["--nnodes", str(processes() // max(1, here))]
-    return shlex.join(["torchrun", *machines, "--nproc-per-node", str(here), "-m", "ssmspec", *sys.argv[1:]])
+    return characters(shlex.join(["torchrun", *machines, "--nproc-per-node", str(here), "-m", "ssmspec", *sys.argv[1:]]))
 
 
 def _number(variable: str, otherwise: int) -> int:

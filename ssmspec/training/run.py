@@ -14,6 +14,7 @@ from ssmspec import __version__
 from ssmspec.analysis import AnalysisOptions, analyze
 from ssmspec.comparison import compare
 from ssmspec.errors import SsmspecError
+from ssmspec.reading import one_line
 from ssmspec.report.documents import to_json
 from ssmspec.report.training import Measure, RunSummary, run_card, run_document
 from ssmspec.report.training_progress import TrainingProgress
@@ -24,6 +25,7 @@ from ssmspec.training.record import checkpoints_of, read_metrics
 from ssmspec.training.state import load_state, read_checkpoint, read_start, write_checkpoint
 from ssmspec.training.step import ALONE, Stepper
 from ssmspec.training.task import Outcome, Problem
+from ssmspec.writing.replacing import remove_abandoned
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +79,31 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def make_problem(config: RunConfig, folder: Path) -> Problem:
-    """The problem of a run as it is before the first step, whatever was drawn from torch's generator before."""
+    """The problem of a run as it is before the first step, whatever was drawn from torch's generator before.
+
+    Raises:
+        SsmspecError: settings that no memory can hold.
+    """
     torch.manual_seed(config.settings.seed)
     start = read_start(folder / START, config.start["sha256"]) if config.start else None
-    return config.kind.problem(config.settings, torch.device(local_device(checked_device(config.device))), start)
+    with enough_memory():
+        return config.kind.problem(config.settings, torch.device(local_device(checked_device(config.device))), start)
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """A block that allocates as much as settings ask for.
+
+    Raises:
+        SsmspecError: it is too much.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = one_line(str(error), 200)
+        if isinstance(error, RuntimeError) and "allocate" not in text:  # how torch says it
+            raise
+        raise SsmspecError(f"out of memory ({text or 'no more'}); choose smaller settings") from error
 
 
 def run(config: RunConfig, folder: Path, *, pictures: bool = True, note: Callable[[str], None] = lambda text: None) -> FinishedRun:
@@ -129,11 +152,14 @@ def _conditions(config: RunConfig) -> Iterator[None]:
 
 
 def _work(config: RunConfig, folder: Path, team: Team, note: Callable[[str], None]) -> tuple[Problem, float]:
+    if team.first:
+        remove_abandoned(folder)
     problem = make_problem(config, folder)
     if team.first:
         for line in problem.opening():
             note(line)
-    return problem, _solve(config, problem, folder) if config.closed_form else _train(config, problem, folder, team)
+    with enough_memory():
+        return problem, _solve(config, problem, folder) if config.closed_form else _train(config, problem, folder, team)
 
 
 def _finish(config: RunConfig, problem: Problem, seconds: float, folder: Path, *, pictures: bool) -> FinishedRun:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ssmspec import __version__
 from ssmspec.errors import SsmspecError
 from ssmspec.provenance import KEY, TRAINED, weight_entry
+from ssmspec.reading import one_line
 from ssmspec.training.folder import write
 from ssmspec.training.processes import SharedError, Team
 from ssmspec.training.task import Problem, State
@@ -67,7 +68,7 @@ def load_state(path: Path, state: TrainingState, team: Team) -> None:
         if state.step < 0:
             raise ValueError(f"step {state.step}")
     except Exception as error:  # bad bytes must never end in a traceback, whatever torch raises for them
-        reason = " ".join(str(error).split())[:80]
+        reason = one_line(str(error))
         raise SharedError(f"{path} is damaged ({reason}); start anew with --force, or in another folder with --out") from error
 
 
@@ -122,4 +123,4 @@ def read_checkpoint(path: Path, model: nn.Module) -> None:
     try:
         model.load_state_dict(safetensors.torch.load(path.read_bytes()))
     except Exception as error:  # as above
-        raise SsmspecError(f"{path} cannot be read ({' '.join(str(error).split())[:80]}); start anew with --force") from error
+        raise SsmspecError(f"{path} cannot be read ({one_line(str(error))}); start anew with --force") from error

@@ -72,7 +72,13 @@ def is_temporary(name: str) -> bool:
 def _temporary_file(target: Path) -> tuple[int, Path]:
     while True:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=temporary_prefix(target), suffix=".partial")
-        if claim(handle, Path(name)):
+        try:
+            claimed = claim(handle, Path(name))
+        except BaseException:  # an interrupt, too
+            os.close(handle)
+            Path(name).unlink()
+            raise
+        if claimed:
             return handle, Path(name)
         os.close(handle)
 
@@ -106,6 +112,14 @@ def remove_leftovers(target: Path) -> None:
     with suppress(OSError), os.scandir(target.parent) as entries:
         for entry in entries:
             if entry.name.startswith(prefix) and _END.fullmatch(entry.name.removeprefix(prefix)):
+                _remove_if_abandoned(entry)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Removes the temporary files and folders in a folder, of whatever target, whose writers are dead."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if is_temporary(entry.name):
                 _remove_if_abandoned(entry)
 
 

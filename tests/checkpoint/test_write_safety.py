@@ -3,17 +3,15 @@
 import errno
 import json
 import os
-import resource
 import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from disk import disk_of
 
 from ssmspec.checkpoint import open_checkpoint, splice, write_changed
 from ssmspec.errors import CheckpointError, SsmspecError
@@ -181,17 +179,6 @@ def test_a_process_killed_at_any_line_leaves_the_old_or_the_new_whole(tmp_path, 
     assert result["old"] > 50
     assert result["new"] > 0
     assert (result["restored"] > 0) == ("pair" in scenario)
-
-
-@contextmanager
-def disk_of(size: int) -> Iterator[None]:
-    """Writing beyond this many bytes of a file fails, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("size", [0, 100, 4096, 8000])

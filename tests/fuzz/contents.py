@@ -1,6 +1,8 @@
 """Checkpoints that are what they claim to be and hold what no one would train: absurd shapes, dtypes, values, names; in every container."""
 
 import io
+import json
+import math
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
@@ -92,10 +94,10 @@ def _resize(tensors: Tensors, name: str, generator: Generator) -> None:
         return
     old = int(generator.choice(tensors[name].shape))
     new = int(generator.choice([0, 1, 2, 3, 5, 64]))
-    for other, array in tensors.items():
-        for axis in [axis for axis, size in enumerate(array.shape) if size == old]:
-            array = np.take(array, np.arange(new) % max(1, old), axis=axis) if old else np.zeros((*array.shape[:axis], new), array.dtype)
-        tensors[other] = array
+    for other, array in list(tensors.items()):
+        shape = tuple(new if size == old else size for size in array.shape)
+        if math.prod(shape) <= MOST:
+            tensors[other] = np.resize(array, shape) if array.size else np.zeros(shape, array.dtype)
 
 
 def _special(tensors: Tensors, name: str, generator: Generator) -> None:
@@ -166,8 +168,6 @@ CHANGES: Mapping[str, Change] = {
 
 def safetensors(tensors: Tensors) -> bytes:
     """As the library writes it, but of any names and shapes; dtypes that it lacks are left out."""
-    import json
-
     codes = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "complex64": "C64", "bool": "BOOL"}
     codes |= {f"{sign}int{bits}": f"{sign.upper() or 'I'}{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
     header, data = {}, b""

@@ -46,12 +46,22 @@ _watch = _Watch()
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if _watch.folder is None:
         return
-    if event.startswith(FORBIDDEN):
+    if event.startswith(FORBIDDEN) and not _from_numba():
         _watch.seen.append(f"{event}{arguments}")
     elif event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING and isinstance(arguments[0], str | bytes):
         path = os.path.realpath(os.fsdecode(arguments[0]))
         if not path.startswith((f"{_watch.folder}/", "/dev/")) and "__pycache__" not in path:  # compiled code
             _watch.seen.append(f"written: {path}")
+
+
+def _from_numba() -> bool:
+    """Whether compiled code is being loaded, which numba keeps as pickles of its own."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("numba."):
+            return True
+        frame = frame.f_back
+    return False
 
 
 sys.addaudithook(_audit)

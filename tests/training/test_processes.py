@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_runs import DENOISE, problem_of
@@ -24,10 +25,13 @@ from ssmspec.training.processes import Team, command_line, local_device, process
 from ssmspec.training.record import read_metrics
 from ssmspec.training.run import run
 from ssmspec.training.step import NotFiniteError, Stepper, shares
+from ssmspec.training.task import changed
+from ssmspec.training.tasks import TASKS
 
 LITTLE = replace(DENOISE, rows=16, columns=8, modes=3, crops=9, steps=60, batch=7)
 UNEVEN = replace(QUICK, batch=5)
 SETTINGS: dict[str, Any] = {"waves": UNEVEN, "denoise": LITTLE}
+SEQUENCES = {"d_model": 4, "n_layers": 1, "d_state": 4, "steps": 60, "batch": 7}
 SAME = 1e-5  # relative: sums of float32 in another order, through 60 steps
 
 
@@ -40,6 +44,11 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
         for name, accumulate in ((task, 1), (f"{task} in parts", 2)):
             started(place / name, settings, task=task, accumulate=accumulate)
             jobs[name] = {"folder": str(place / name)}
+    np.save(place / "x.npy", np.random.default_rng(0).standard_normal((40, 30)))
+    np.save(place / "y.npy", np.arange(40) % 2)
+    own = changed(TASKS["classify"].preset("small"), {"data": str(place / "x.npy"), "target": str(place / "y.npy"), **SEQUENCES})
+    started(place / "classify", TASKS["classify"].prepare(own), task="classify")
+    jobs["classify"] = {"folder": str(place / "classify")}
     for name, settings in {"few examples": replace(UNEVEN, batch=1), "not finite": replace(UNEVEN, lr=1e30)}.items():
         started(place / name, settings)
         jobs[name] = {"folder": str(place / name)}
@@ -72,6 +81,13 @@ def test_two_processes_have_the_loss_curve_of_one(outcomes, tmp_path: Path, task
         found = json.loads((place / name / "results.json").read_text())["measures"]
         for measure in whole.summary.measures:
             assert found[measure.name]["value"] == pytest.approx(measure.value, rel=1e-4, abs=1e-5)
+
+
+def test_sequences_with_their_targets_are_divided_together(outcomes, tmp_path: Path) -> None:
+    place, ends = outcomes
+    finished(tmp_path / "whole", read_config(place / "classify").settings, task="classify")
+    assert ends["classify"] == ["finished", "quiet"]
+    assert close(place / "classify", tmp_path / "whole")
 
 
 def test_more_processes_than_examples_do_no_harm(outcomes, tmp_path: Path) -> None:
