@@ -124,7 +124,7 @@ def analyze_layer(
             memory = memory_shares(spectrum) if system.operating_point else None
         if len(chosen) == len(STATISTICS):
             energy_error = _largest(spectrum.band.relative_error[np.isfinite(spectrum.band.total)])
-        poles = np.where(padded_modes(spectrum.modal), np.nan, spectrum.modal.poles)
+        poles = np.where(padded_modes(system, spectrum.modal), np.nan, spectrum.modal.poles)
     direct = system.discretization == "direct"
     return LayerAnalysis(
         name=system.name,

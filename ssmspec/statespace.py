@@ -292,10 +292,17 @@ def modal_form(system: StateSpace) -> tuple[StateSpace, FloatArray]:
     return replace(system, poles=poles, B=B_modal, C=C_modal, P=None, Q=None), condition[inverse]
 
 
-def padded_modes(modal: StateSpace) -> np.ndarray:
-    """Which modes (K, N) of a `modal_form` are padding: those without any input."""
-    padding: np.ndarray = (modal.B == 0).all(axis=2) if modal.discretization == "bilinear" else np.zeros(modal.poles.shape, bool)
-    return padding
+def padded_modes(system: StateSpace, modal: StateSpace) -> np.ndarray:
+    """Which modes of the `modal_form` (K, M modes) of a system (K, N) are padding, (K, M).
+
+    They come last, with the first pole of their copy; so many as are left over by its 2N eigenvalues, real ones and pairs of complex ones.
+    """
+    if system.P is None:
+        return np.zeros(modal.poles.shape, bool)
+    pairs = modal.poles.imag != 0
+    surplus = modal.modes + pairs.sum(axis=1) - 2 * system.modes
+    count = np.where(pairs[:, 0], surplus // 2, surplus)
+    return np.asarray(np.arange(modal.modes) >= modal.modes - count[:, None])
 
 
 def beyond_nyquist(system: StateSpace) -> np.ndarray | None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from ssmspec.cli.run import message
 from ssmspec.cli.train import resumed
 from ssmspec.errors import SsmspecError
-from ssmspec.reading import characters
 
 if TYPE_CHECKING:
     from ssmspec.retune import RetunePlan
@@ -47,6 +46,7 @@ def train_plan(plan: "RetunePlan", asked: Training, *, resume: bool, force: bool
     Raises:
         SsmspecError: as `plan_start` and `run`; the folder holds another run.
     """
+    from ssmspec.reading import characters
     from ssmspec.retraining import begin, plan_start, trained_plan
     from ssmspec.training.folder import RunConfig, find_task, new_folder, write_config
     from ssmspec.training.processes import processes

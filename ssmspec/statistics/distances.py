@@ -103,7 +103,7 @@ def _completed(spectrum: LayerSpectrum, upper: ComplexArray) -> list[ComplexArra
     modal = spectrum.modal
     if not spectrum.system.rank:
         return [np.concatenate([row, row.conj()]) for row in upper]
-    real, padding = modal.poles.imag == 0, padded_modes(modal)
+    real, padding = modal.poles.imag == 0, padded_modes(spectrum.system, modal)
     return [np.concatenate([row[~pad], row[~pad & ~flat].conj()]) for row, pad, flat in zip(upper, padding, real, strict=True)]
 
 

@@ -37,9 +37,9 @@ def normalized(system: StateSpace, *, with_skip: bool = False) -> tuple[StateSpa
     largest = np.where(largest == ABSENT, 0, largest)
     rest = inputs + outputs - largest[:, None]
     half = rest // 2
-    alive = rest > ABSENT // 2
-    B = times_power_of_two(system.B, np.where(alive, half - inputs, 0)[:, :, None])
-    C = times_power_of_two(system.C, np.where(alive, rest - half - outputs, 0)[:, None, :])
+    alive = rest > ABSENT // 2  # a mode without a response keeps no side of it, which might be huge beside the others
+    B = times_power_of_two(system.B, np.where(alive, half - inputs, 0)[:, :, None]) * alive[:, :, None]
+    C = times_power_of_two(system.C, np.where(alive, rest - half - outputs, 0)[:, None, :]) * alive[:, None, :]
     return replace(system, B=B, C=C, D=np.ldexp(system.D, -largest[:, None, None])), largest
 
 

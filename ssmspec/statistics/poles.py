@@ -61,7 +61,7 @@ def _fit_linear_poles(spectrum: LayerSpectrum) -> tuple[Values, Values]:
     if system.discretization == "direct":
         return (Values(nothing, "no continuous poles"),) * 2
     # rows that modal_form padded must not be counted as poles
-    imag = np.sort(np.where(padded_modes(spectrum.modal), -1, np.abs(spectrum.modal.poles.imag)), axis=1)[:, -system.modes :]
+    imag = np.sort(np.where(padded_modes(system, spectrum.modal), -1, np.abs(spectrum.modal.poles.imag)), axis=1)[:, -system.modes :]
     if not imag.any():
         return (Values(nothing, "all poles are real"),) * 2
     if system.modes == 1:

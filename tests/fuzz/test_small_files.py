@@ -19,8 +19,6 @@ from locations import SAMPLES
 from mutations import mutate
 from scipy.io import wavfile
 
-pytestmark = pytest.mark.nightly  # takes minutes on a busy machine
-
 MAPPING = """
 [[layer]]
 match = "s4_layers.*"
@@ -148,7 +146,7 @@ KEYS = st.sampled_from(
     ]
 )
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=12)
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+DRAWN = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def toml(value: Any) -> str:
@@ -166,7 +164,7 @@ def run_clean(folder: Path, name: str, *arguments: object) -> None:
     assert_clean(command(folder, *arguments), name, MAMBA.name)
 
 
-@QUICK
+@DRAWN
 @given(document=st.dictionaries(KEYS, VALUES, max_size=4), layer=st.dictionaries(KEYS, VALUES, max_size=6))
 def test_any_toml_is_a_mapping_and_rules_or_one_line(tmp_path: Path, document: dict[str, Any], layer: dict[str, Any]) -> None:
     whole = {"match": "s4_layers.*", "kind": "siso", "discretization": "zoh", "output": "2Re", "step": 0.1}
@@ -190,7 +188,7 @@ CONFIG = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=5) | st.di
 MODELS = st.sampled_from(["mamba2", "falcon_mamba", "falcon_h1", "bamba", "zamba2", "nemotron_h", "granitemoehybrid", "jamba"])
 
 
-@QUICK
+@DRAWN
 @given(config=st.dictionaries(CONFIG_KEYS, CONFIG, max_size=6), kind=MODELS)
 def test_any_config_is_a_result_or_one_line(tmp_path: Path, config: dict[str, Any], kind: str) -> None:
     folder = tmp_path / "model"
@@ -212,7 +210,7 @@ ENTRY = st.recursive(
 )
 
 
-@QUICK
+@DRAWN
 @given(entry=st.dictionaries(ENTRY_KEYS, ENTRY, max_size=5), convention=st.sampled_from(["lra", "paper", "angular", "causal", "waves"]))
 def test_any_sidecar_and_metadata_is_a_result_or_one_line(tmp_path: Path, entry: dict[str, Any], convention: str) -> None:
     path, sidecar = tmp_path / "x.safetensors", tmp_path / "x.safetensors.ssmspec.json"
@@ -249,7 +247,7 @@ SHARDS = st.sampled_from(
 )
 
 
-@QUICK
+@DRAWN
 @given(document=st.dictionaries(st.sampled_from(["weight_map", "metadata"]), INDEX), shards=st.lists(SHARDS, min_size=30, max_size=30))
 def test_any_index_is_a_result_or_one_line(tmp_path: Path, document: dict[str, Any], shards: list[str]) -> None:
     base = BASES["sharded"]
@@ -263,7 +261,7 @@ def test_any_index_is_a_result_or_one_line(tmp_path: Path, document: dict[str, A
 CELLS = st.sampled_from(["1", "-2.5", "1e999", "nan", "inf", "", "x", '"a"', "0x10", "1_0", "１", " ", "1j", "\0", "é", "-", "1" * 400])
 
 
-@QUICK
+@DRAWN
 @given(rows=st.lists(st.lists(CELLS, max_size=5), max_size=12), sign=st.sampled_from([",", ";", "\t", " "]), repeat=st.integers(1, 40))
 def test_any_table_is_a_result_or_one_line(tmp_path: Path, rows: list[list[str]], sign: str, repeat: int) -> None:
     lines = "\n".join(sign.join(row) for row in rows)
@@ -278,7 +276,7 @@ SHAPES = st.lists(st.integers(-1, 5) | st.sampled_from([64, 10**6, 2**31, 2**62,
 CODES = st.sampled_from(["<f8", ">f4", "<c16", "|b1", "|O", "<U3", "|S0", "|V0", "<M8[s]", "<f2", ">i8", "|u1", [["a", "<f8"]], "x", ""])
 
 
-@QUICK
+@DRAWN
 @given(code=CODES, shape=SHAPES, fortran=st.booleans(), size=st.integers(0, 600), version=st.sampled_from([1, 2, 3, 9]))
 def test_any_npy_header_is_a_result_or_one_line(
     tmp_path: Path, code: object, shape: tuple[int, ...], fortran: bool, size: int, version: int
