@@ -10,7 +10,7 @@ from typing_commands import Type, Typed
 
 from ssmspec.backends import CauchySum, load_backend
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited by whatever a shell starts in the background; tests of Ctrl-C need it back
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited from a shell that starts this in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
