@@ -28,8 +28,6 @@ def hankel_singular_values(system: StateSpace) -> FloatArray:
 
     Args:
         system: K copies. Values below about 1e-8 of the largest are rounding.
-    Raises:
-        LayerError: a low-rank part with one step per mode.
     """
     if system.modes > MOST_MODES:
         return np.full((system.copies, 2 * system.modes), np.nan)
