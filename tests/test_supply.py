@@ -1,10 +1,14 @@
-"""What is built and what it needs: the wheel holds the package and nothing else, and lower bounds are the versions that are tested."""
+"""What is built and what it needs: the wheel holds the package and nothing else, lower bounds are the versions that are tested, and nothing
+is used that later versions of Python lack."""
 
+import ast
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import tomllib
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -49,6 +53,53 @@ def test_the_oldest_versions_are_the_lower_bounds() -> None:
 @pytest.mark.parametrize("requirement", requirements())
 def test_every_direct_dependency_is_reviewed(requirement: str) -> None:
     assert re.search(rf"\b{re.escape(name_of(requirement))}\b", PAGE), f"{name_of(requirement)} is not in docs/dependencies.md"
+
+
+SOURCES = sorted(path for folder in ("ssmspec", "tests", "docs", "sample_checkpoints") for path in (ROOT / folder).rglob("*.py"))
+GONE = {
+    *("asynchat", "asyncore", "distutils", "imp", "smtpd"),  # since Python 3.12, as pkg_resources and setuptools from new environments
+    *("pkg_resources", "setuptools"),
+    *("aifc", "audioop", "cgi", "cgitb", "chunk", "crypt", "imghdr", "lib2to3", "mailcap", "msilib", "nis", "nntplib"),  # since 3.13
+    *("ossaudiodev", "pipes", "sndhdr", "spwd", "sunau", "telnetlib", "uu", "xdrlib"),
+}
+DEPRECATED = {"utcnow", "utcfromtimestamp", "find_module", "load_module", "makeSuite", "findTestCases", "resetlocale"}
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """The packages that a module imports."""
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level}
+    return {name.partition(".")[0] for name in names}
+
+
+def used(tree: ast.AST) -> set[str]:
+    """The attributes and named arguments that a module uses."""
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return attributes | {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg}
+
+
+def test_the_oldest_python_reads_every_file_and_nothing_is_used_that_later_ones_lack() -> None:
+    oldest = tuple(map(int, PROJECT["requires-python"].removeprefix(">=").split(".")))
+    found = {}
+    for path in SOURCES:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of escapes that become errors
+            tree = ast.parse(path.read_text(encoding="utf-8"), path.name, feature_version=oldest)
+        found[path.relative_to(ROOT).as_posix()] = (imported(tree) & GONE) | (used(tree) & DEPRECATED)
+    assert len(found) > 300
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+COMPILE = "import pathlib, sys\nfor name in sys.argv[1:]: compile(pathlib.Path(name).read_bytes(), name, 'exec', dont_inherit=True)"
+
+
+@pytest.mark.parametrize("version", ["3.12", "3.13"])
+def test_later_pythons_compile_every_file_without_a_warning(version: str) -> None:
+    python = shutil.which(f"python{version}") or ""
+    if not python or subprocess.run([python, "--version"], capture_output=True, check=False).returncode:
+        pytest.skip(f"no Python {version} here")
+    done = subprocess.run([python, "-W", "error", "-c", COMPILE, *map(str, SOURCES)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
