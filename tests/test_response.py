@@ -44,7 +44,7 @@ def test_bilinear_response_is_the_continuous_one_at_warped_frequencies(problem: 
     # S4 samples the input without averaging it: Bbar = (1 - a step/2)^-1 step B, which is Tustin's rule times 2/(1 + e^{-i theta})
     wanted = exact(problem, warped) * 2 / (1 + np.exp(-1j * theta.values))
     found = frequency_response(system, theta, load_backend(backend)).total[0]
-    assert relative(found, wanted) < 1e-12
+    assert relative(found, wanted) < 1e-11  # a sharp pole leaves that of the last digit of a tangent
 
 
 @pytest.mark.parametrize("problem", [p for p in PROBLEMS if not p.system.rank], ids=lambda problem: problem.name)
