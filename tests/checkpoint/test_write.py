@@ -165,7 +165,7 @@ def test_no_byte_differs_but_those_of_the_tensor_and_its_checksums(tmp_path, nam
 def test_torch_loads_the_result_and_the_optimizer_survives(tmp_path, name):
     WRITERS[name](tmp_path / name)
     out = changed_copy(tmp_path / name, NEW)
-    with torch.serialization.safe_globals([argparse.Namespace, np._core.multiarray.scalar, np.dtype, np.dtypes.Float64DType]):
+    with torch.serialization.safe_globals([argparse.Namespace, np.float64(0).__reduce__()[0], np.dtype, np.dtypes.Float64DType]):
         loaded = torch.load(out, weights_only=True)
     assert np.array_equal(loaded["state_dict"]["layer.target"].numpy(), NEW.astype("f4"))
     assert torch.equal(loaded["optimizer_states"][0]["state"][0]["exp_avg"], MOMENT)

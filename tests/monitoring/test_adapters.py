@@ -2,6 +2,7 @@
 
 import warnings
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,9 @@ def fit(package: str, model: Any, log: Path, folder: Path, *, steps: int, resume
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trainer.fit(model, DataLoader(TensorDataset(SAMPLES), batch_size=2), ckpt_path=resume, weights_only=False)
+        # since 2.6 it has to be told that the checkpoint which a test resumes from may be unpickled
+        more = {"weights_only": False} if "weights_only" in signature(trainer.fit).parameters else {}
+        trainer.fit(model, DataLoader(TensorDataset(SAMPLES), batch_size=2), ckpt_path=resume, **more)
     assert isinstance(callback, L.Callback)
     return trainer
 
