@@ -17,7 +17,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited from a shell 
 
 def pytest_configure(config: pytest.Config) -> None:
     """The default run draws the same examples every time, so that it fails by what was changed only; other runs draw more and new ones."""
-    settings.register_profile("same examples", derandomize=True, database=None, max_examples=60)
+    settings.register_profile("same examples", derandomize=True, database=None, max_examples=40)
     settings.register_profile("new examples", derandomize=False, print_blob=True, max_examples=1000)
     settings.load_profile("same examples" if config.option.markexpr == "not nightly" else "new examples")
 

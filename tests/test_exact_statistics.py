@@ -29,7 +29,7 @@ def error_of(name: str, value: float, exact: Exact) -> float:
     """The error of a value by the measure that is stated for it; 0 where rounding in the definition itself leaves a choice."""
     mp = exact.mp
     if name == "rolloff_95":
-        shares = [exact.energy(min(value * (1 + off), float(np.pi))) / exact.total - mp.mpf("0.95") for off in (-ERROR, 0, ERROR)]
+        shares = [exact.energy(min(mp.mpf(float(value)) * (1 + off), mp.pi)) / exact.total - mp.mpf("0.95") for off in (-ERROR, 0, ERROR)]
         return 0.0 if shares[0] <= 0 <= shares[2] or abs(shares[1]) < 1e-9 else float(abs(shares[1]))
     if name == "peak_frequency":  # by the gain there: a flat peak has no sharp place
         return float(abs(exact.gain(value) / exact.peak_gain() - 1))
@@ -115,6 +115,7 @@ EXTREMES: dict[str, Callable[[], StateSpace]] = {
     "residues of 1e300": lambda: one([-0.5 + 3j, -1 + 2j], [1e300, 1e299j]),
     "residues of 1e-300": lambda: one([-0.5 + 3j, -1 + 2j], [1e-300, 1e-301j]),
     "a mode without a residue beside small ones": lambda: one([-5e-33, -1e-30 + 3e-31j, -4e-34 + 3e-31j], [2e30, 1e30, 0], step=1e30),
+    "a bilinear pole far beside Nyquist": lambda: one([-1 + 792218j], [0.3 + 1j], step=1.0, discretization="bilinear"),
     "a bilinear mode without an input": lambda: build([-0.5 + 3j, -1 + 9j], [[1], [0]], [[1, 2]], discretization="bilinear"),
     "no residues": lambda: one([-0.5 + 3j, -1 + 2j], [0, 0]),
     "discrete poles on the rim": lambda: one([(1 - 1e-13) * np.exp(0.7j), 0.5j], [1, 1], step=1.0, discretization="direct"),
@@ -140,6 +141,7 @@ ORDINARY_REACH = {  # what must not be given up: names of statistics that have t
     "poles that turn 1e9 times a sample": {"time_constant", "peak_gain"},
     "poles in one place": set(STATISTICS),
     "a bilinear mode without an input": set(STATISTICS),
+    "a bilinear pole far beside Nyquist": {"low_frequency_share", "rolloff_95", "center_frequency", "bias_slope"},
     "a pole beside a node": set(STATISTICS),
     "a pole at Nyquist": {"center_frequency", "low_frequency_share", "centroid", "rolloff_95", "peak_gain", "total_variation"},
     "a pole beside the axis": {"low_frequency_share", "rolloff_95", "peak_gain", "center_frequency", "hankel_norm"},

@@ -42,9 +42,17 @@ class ClosedEnergy:
             return 8 * np.finfo(float).eps * terms / np.abs(self.up_to(theta))
 
     def _logarithms(self, theta: FloatArray) -> ComplexArray:
+        """log(i y - sigma x) - log(-i y - sigma x), (K, 2N), with the digits of each part even where it is tiny beside both logarithms."""
         x, y = theta_nodes(theta[:, None])
-        forward = np.log(1j * y - self.sigma * x) - np.log(-1j * y - self.sigma * x)
-        return np.asarray(forward, dtype=np.complex128)
+        a, b = self.sigma.real * x, self.sigma.imag * x
+        size = np.hypot(a, b)
+        scale = np.maximum(size, y)
+        angle = np.arctan2(-2 * (a / scale) * (y / scale), (size - y) / scale * ((size + y) / scale))
+        forward, backward = np.hypot(a, y - b), np.hypot(a, y + b)
+        excess = -4 * (y / backward) * (b / backward)  # of the squared ratio over 1
+        small = np.abs(excess) < 0.5
+        length = np.where(small, np.log1p(np.where(small, excess, 0)) / 2, np.log(forward / backward))
+        return np.asarray(length + 1j * angle)
 
 
 def closed_energy(diagonal: StateSpace) -> ClosedEnergy:
