@@ -11,7 +11,7 @@ import pytest
 from factories import stored
 
 torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers", minversion="5.0")
 
 from ssmspec.analysis import AnalysisOptions, analyze  # noqa: E402 - only useful where transformers is
 from ssmspec.families import FAMILIES, OperatingPoint, ReadOptions, detect  # noqa: E402

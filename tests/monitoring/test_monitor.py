@@ -218,7 +218,7 @@ def test_weights_of_other_code_are_given() -> None:
 
 
 def test_config_of_a_transformers_model_is_used(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers", reason="the model is one of transformers")
+    transformers = pytest.importorskip("transformers", minversion="5.0", reason="the model is one of transformers")
     config = transformers.Mamba2Config(
         hidden_size=16, state_size=4, num_heads=4, head_dim=8, n_groups=1, num_hidden_layers=2, vocab_size=11, time_step_limit=(0.01, 0.02)
     )

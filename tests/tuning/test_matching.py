@@ -44,7 +44,7 @@ def test_band_of_a_known_spectrum_is_met_within_the_spread(name: str, copies: in
     band by a tenth of a decibel more.
     """
     spectrum = spectrum_of(name, batch=8)
-    match = match_spectrum(s4d_lin(copies, modes), spectrum, settings=FAST)
+    match = match_spectrum(s4d_lin(copies, modes), spectrum, settings=FAST, seed=2)
     assert match.declined is None
     assert match.after.band <= match.spread
     assert match.after.band < 0.25 * match.before.band
