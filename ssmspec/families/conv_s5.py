@@ -18,7 +18,7 @@ from ssmspec.families.s5 import CLIP
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
 from ssmspec.statespace import ComplexArray, StateSpace
 
-_ASSUMPTIONS = (
+_ASSUMPTIONS: tuple[str, ...] = (
     "B and C are summed over their spatial taps: the response to pictures that are the same at every pixel, away from the border",
     "discretization zoh (the code's only rule), half of each conjugate pair stored, output 2 Re",
 )

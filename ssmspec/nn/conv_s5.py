@@ -48,8 +48,8 @@ class ConvS5(nn.Module):
     Source: arXiv 2310.19694, section 3; arXiv 2410.02035, section 4 (alpha and beta).
     """
 
-    Lambda_re: Tensor  # noqa: N815 - the names in files
-    Lambda_im: Tensor  # noqa: N815
+    Lambda_re: Tensor
+    Lambda_im: Tensor
     log_step: Tensor
     B: Tensor
     C: Tensor
@@ -103,14 +103,13 @@ class ConvS5(nn.Module):
             LayerError: another shape.
         """
         self._check(u, 5)
-        batch, length = u.shape[:2]
+        batch, length, _, height, width = u.shape
         driven = self._driven(u.flatten(0, 1))
         n = 2 * length
         kernel = torch.fft.fft(self.kernel(length), n).to(driven.dtype)[:, None]
-        spectrum = torch.fft.fft(driven.unflatten(0, (batch, length)).permute(0, 2, 3, 4, 1).flatten(2, 3), n)
-        states = torch.fft.ifft(spectrum * kernel, n)[..., :length]
-        states = states.unflatten(2, driven.shape[2:]).permute(0, 4, 1, 2, 3)
-        return self._read(states.flatten(0, 1)).unflatten(0, (batch, length))
+        spectrum = torch.fft.fft(driven.reshape(batch, length, len(kernel), -1).permute(0, 2, 3, 1), n)
+        states = torch.fft.ifft(spectrum * kernel, n)[..., :length].permute(0, 3, 1, 2)
+        return self._read(states.reshape(batch * length, len(kernel), height, width)).reshape(u.shape)
 
     def kernel(self, length: int) -> Tensor:
         """What a channel of the state makes of one of its inputs B * u, with the weight of beta: (P, length) complex128."""
@@ -154,7 +153,7 @@ class ConvS5(nn.Module):
 
     def _driven(self, frames: Tensor) -> Tensor:
         """B * u of frames (F, U, height, width): (F, P, height, width) complex."""
-        taps = self.B.unflatten(1, (-1, self.kernel_size, self.kernel_size))
+        taps = self.B.reshape(len(self.B), -1, self.kernel_size, self.kernel_size, 2)
         real, imag = nn.functional.conv2d(frames, torch.cat(taps.unbind(-1)), padding="same").chunk(2, dim=1)
         return torch.complex(real, imag)
 

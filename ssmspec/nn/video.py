@@ -16,18 +16,21 @@ ENCODER_SCALE = 0.1  # of what a block of encoder and decoder adds to its input
 
 
 class VideoModel(nn.Module):
-    """Frames for frames: (B, L, C, height, width) to the same shape, in -1..1. A frame depends on itself and those before.
+    """Frames for frames: (B, L, C, height, width) to the same shape. A frame depends on itself and those before.
 
     Args:
         channels: C, colors. depths: channels of the encoder at full size, at half of it, and so on; the decoder has them reversed.
         d_model: U, of the layers. n_layers: how many. groups: of the group norms, a divisor of all these numbers of channels.
+        bounded: whether the output goes through a tanh, as in the original, for values in -1..1.
         ssm: options of `ssmspec.nn.ConvS5` but for d_model; `poles` (layers, P) has those of every layer.
 
     Raises:
         LayerError: sizes that contradict each other, or options that ConvS5 refuses.
     """
 
-    def __init__(self, *, channels: int, depths: Sequence[int], d_model: int, n_layers: int, groups: int, **ssm: Any) -> None:
+    def __init__(
+        self, *, channels: int, depths: Sequence[int], d_model: int, n_layers: int, groups: int, bounded: bool = True, **ssm: Any
+    ) -> None:
         super().__init__()
         if any(width % groups for width in (*depths, d_model)):
             raise LayerError(f"groups is {groups}; expected a divisor of depths {', '.join(map(str, depths))} and of d_model {d_model}")
@@ -42,7 +45,9 @@ class VideoModel(nn.Module):
         self.encoder = nn.Sequential(*encoder, nn.Conv2d(depths[-1], d_model, 1))
         own = [{} if poles is None else {"poles": each} for each in (range(n_layers) if poles is None else poles)]
         self.layers = nn.ModuleList(VideoLayer(d_model, groups, **ssm, **each) for each in own)
-        self.decoder = nn.Sequential(*decoder, ChannelNorm(depths[0]), nn.Conv2d(depths[0], channels, 1), nn.Tanh())
+        self.decoder = nn.Sequential(
+            *decoder, ChannelNorm(depths[0]), nn.Conv2d(depths[0], channels, 1), nn.Tanh() if bounded else nn.Identity()
+        )
 
     def forward(self, frames: Tensor) -> Tensor:
         """See the class.
@@ -51,13 +56,15 @@ class VideoModel(nn.Module):
             LayerError: frames that are no such tensor, or whose sides the encoder cannot halve.
         """
         if frames.ndim != 5 or any(side % self.reduction for side in frames.shape[-2:]):
-            raise LayerError(f"frames of shape {tuple(frames.shape)}; expected (B, L, C, height, width), both sides multiples of {self.reduction}")
-        batch = frames.shape[:2]
-        u = self.encoder(frames.flatten(0, 1)).unflatten(0, batch)
+            raise LayerError(
+                f"frames of shape {tuple(frames.shape)}; expected (B, L, C, height, width), both sides multiples of {self.reduction}"
+            )
+        u = self.encoder(frames.flatten(0, 1))
+        u = u.reshape(*frames.shape[:2], *u.shape[1:])
         for layer in self.layers:
             u = layer(u)
         decoded: Tensor = self.decoder(u.flatten(0, 1))
-        return decoded.unflatten(0, batch)
+        return decoded.reshape(frames.shape)
 
 
 class VideoLayer(nn.Module):
@@ -71,10 +78,9 @@ class VideoLayer(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """(B, L, U, height, width) to the same shape."""
-        batch = u.shape[:2]
         mixed = nn.functional.gelu(self.block(self.seq(u).flatten(0, 1)))
         normed: Tensor = self.norm(u.flatten(0, 1) + mixed)
-        return normed.unflatten(0, batch)
+        return normed.reshape(u.shape)
 
 
 class ResidualBlock(nn.Module):

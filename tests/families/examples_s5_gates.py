@@ -65,7 +65,7 @@ def conv_s5_tensors(rng: np.random.Generator, U: int = 3, P: int = 4, k_B: int =
 
 
 def conv_s5_truth(tensors: Tensors) -> Recurrence:
-    """discretize_zoh; the middle of a constant picture, on which every tap of B.reshape(P, U, k, k) and of C weighs the same value; 2 Re."""
+    """discretize_zoh, 2 Re; in the middle of a constant picture every tap of B.reshape(P, U, k, k) and of C weighs the same value."""
     Lambda = f.wide(tensors["Lambda_re"]) + 1j * f.wide(tensors["Lambda_im"])
     Lambda_bar = np.exp(Lambda * np.exp(f.wide(tensors["log_step"]))[:, 0])
     C = np.einsum("ijpu->up", f.joined(tensors["C"]))

@@ -34,7 +34,7 @@ class Clips:
         SsmspecError: digits that do not fit into a frame with room to move.
     """
 
-    def __init__(self, glyphs: Glyphs, *, frames: int, side: int, speeds: tuple[float, float], seed: int) -> None:
+    def __init__(self, glyphs: Glyphs, *, frames: int, side: int, speeds: Sequence[float], seed: int) -> None:
         if glyphs.shape[-1] >= side:
             raise SsmspecError(
                 f"digits of {glyphs.shape[-1]} pixels have no room to move in frames of {side}; add --set side={2 * glyphs.shape[-1]}"
