@@ -90,7 +90,7 @@ class ConvS5(nn.Module):
         register(self, "Lambda_im", torch.from_numpy(first.imag).float(), lr=lr)
         register(self, "log_step", log_step, lr=lr)
         for name, matrix in (("B", B), ("C", C)):
-            register(self, name, torch.view_as_real(matrix).float(), lr=None, weight_decay=None)
+            register(self, name, torch.view_as_real(matrix.contiguous()).float(), lr=None, weight_decay=None)
 
     def forward(self, u: Tensor) -> Tensor:
         """Pictures for pictures; a frame depends on itself and those before.

@@ -5,6 +5,7 @@ the block "resnet" behind ConvS5, as described in src/models/convLSTM/conv_ops.p
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,9 +39,9 @@ class VideoModel(nn.Module):
         self.reduction = 2 ** (len(depths) - 1)
         encoder: list[nn.Module] = [_convolution(channels, depths[0]), ResidualBlock(depths[0], depths[0], groups)]
         decoder: list[nn.Module] = [_convolution(d_model, depths[0]), ResidualBlock(depths[0], depths[-1], groups)]
-        for wide, narrow in zip(depths[1:], depths[:-1], strict=True):
+        for narrow, wide in pairwise(depths):
             encoder += [nn.AvgPool2d(2), ResidualBlock(narrow, wide, groups)]
-        for wide, narrow in zip(reversed(depths[1:]), reversed(depths[:-1]), strict=True):
+        for wide, narrow in pairwise(reversed(depths)):
             decoder += [nn.Upsample(scale_factor=2), ResidualBlock(wide, narrow, groups)]
         self.encoder = nn.Sequential(*encoder, nn.Conv2d(depths[-1], d_model, 1))
         own = [{} if poles is None else {"poles": each} for each in (range(n_layers) if poles is None else poles)]

@@ -30,7 +30,7 @@ from ssmspec.training.data import Order, split
 from ssmspec.training.datasets.digits import read_digits
 from ssmspec.training.datasets.idx import read_mnist
 from ssmspec.training.datasets.moving import COLORS, FAST, PUBLISHED_SPEEDS, SLOW, Clips
-from ssmspec.training.published import absolute
+from ssmspec.training.published import absolute, require_data
 from ssmspec.training.task import OWN, Outcome, Settings, State, Task, load_start, setting_label
 from ssmspec.tuning.initializations import Settings as Sizes
 from ssmspec.tuning.initializations import initial_poles
@@ -47,7 +47,8 @@ class MovingSettings(Settings):
     """What `moving-mnist` has besides.
 
     Args:
-        data: folder with the files of MNIST; "" for the digits of scikit-learn. examples: clips to train on; tests: held out.
+        data: folder with the files of MNIST. bundled: whether those of scikit-learn stand in for them where it is "".
+        examples: clips to train on. tests: clips held out.
         frames: L, of a clip. context: first frames of a clip whose errors count in no figure. side: of a frame [pixels].
         speeds: of the fast and the slow digit, in units of the room that a frame leaves a digit, per frame. absolute: w, of the loss.
         depths, d_model, n_layers, groups, bounded: of `ssmspec.nn.VideoModel`. d_state, blocks, step_min, step_max: of its
@@ -55,6 +56,7 @@ class MovingSettings(Settings):
     """
 
     data: str = ""
+    bundled: bool = False
     examples: int
     tests: int
     frames: int
@@ -221,8 +223,8 @@ def _picture(frame: Tensor) -> FloatArray:
 
 def _glyphs(settings: MovingSettings) -> tuple[FloatArray, FloatArray]:
     """Digits (G, h, h) in 0..1, to train on and held out."""
-    if settings.data:
-        training, held_out = read_mnist(settings.data)
+    if settings.data or not settings.bundled:
+        training, held_out = read_mnist(require_data(settings, "MNIST (train-images-idx3-ubyte and t10k-images-idx3-ubyte)"))
         return training.astype(np.float32) / 255, held_out.astype(np.float32) / 255
     pictures, codes = read_digits()
     parts = split(len(codes), DIGITS_HELD_OUT, settings.seed, "the digits of scikit-learn", codes)
@@ -280,6 +282,7 @@ _SMALL = MovingSettings(
     batch=4,
     lr=1e-2,
     warmup=20,
+    bundled=True,
     examples=4096,
     tests=64,
     frames=16,
