@@ -171,17 +171,18 @@ class Moving:
             yield first, min(size, settings.tests - first)
 
     def measures(self) -> list[Measure]:
-        """The error of each digit, and which of them is predicted better."""
-        errors, baselines = self.errors(), self.baselines
-        ratio = math.log10(errors[0] / errors[1])
-        copied = math.log10(baselines["last frame"][0] / baselines["last frame"][1])
-        found = [
-            Measure("log10_ratio", ratio, "decades", "error of the fast over that of the slow digit; baseline: the last frame", copied)
-        ]
-        for place, name in enumerate(DIGITS):
-            best = min(float(values[place]) for values in baselines.values())
+        """The error of each digit, which of them is predicted better, and how much better than by a simple guess."""
+        errors, guesses = self.errors(), self.baselines
+        best = np.minimum(*guesses.values())
+        (ratio, copied), skills = (np.log10(each[0] / each[1]) for each in (errors, guesses["last frame"])), 1 - (errors / best) ** 2
+        meaning = "error of the fast over that of the slow digit; baseline: the last frame"
+        found = [Measure("log10_ratio", float(ratio), "decades", meaning, float(copied))]
+        for name, error, guess in zip(DIGITS, errors.tolist(), best.tolist(), strict=True):
             meaning = f"root mean square error of the {name} digit in the next frame, of 0..1; baseline: the better of last and mean frame"
-            found.append(Measure(f"error_{name}", float(errors[place]), "", meaning, best))
+            found.append(Measure(f"error_{name}", error, "", meaning, guess))
+        for name, skill in zip(DIGITS, skills.tolist(), strict=True):
+            meaning = f"1 - squared error of the {name} digit / that of the better of last and mean frame; 0: no better"
+            found.append(Measure(f"skill_{name}", skill, "", meaning))
         return found
 
     def weights(self) -> dict[str, Sobolev]:
@@ -207,7 +208,7 @@ class Moving:
         rows = {"frame": [_picture(clips[0, at]) for at in last], "predicted": [_picture(given[0, at - 1]) for at in last]}
         models = {"model": self.errors(), **self.baselines}
         errors = {f"{name}, {model}": float(each[place]) for place, name in enumerate(DIGITS) for model, each in models.items()}
-        bars = bars_figure(errors, axis="digit", value="root mean square error", reference=("no error", 0.0))
+        bars = bars_figure(errors, axis="digit", value="root mean square error")
         frames = grid_figure(rows, [f"frame {at}" for at in last])
         return [save(frames, folder / "frames.png"), save(bars, folder / "errors.png")]
 
@@ -255,23 +256,26 @@ def _poles(settings: MovingSettings) -> ComplexArray:
 
 
 def _draw_sweep(outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
-    """The error of each digit by setting, and which is predicted better, a point per seed."""
+    """Error and skill of each digit by setting, and which error is smaller, a point per seed."""
     from ssmspec.report.figures.style import save
     from ssmspec.report.figures.training import bars_figure, sweep_figure
 
+    figures = [{measure.name: measure.value for measure in outcome.measures} for outcome in outcomes]
     ratios: dict[str, list[float]] = {}
-    groups: dict[tuple[float, float], list[list[float]]] = {}
-    for outcome in outcomes:
-        ratio, *errors = (measure.value for measure in outcome.measures)
-        ratios.setdefault(setting_label(outcome.settings), []).append(ratio)
-        groups.setdefault((outcome.settings.alpha, outcome.settings.beta), []).append(errors)
-    means = {pair: np.mean(values, axis=0) for pair, values in groups.items()}
-    limits = (0.0, max(float(values.max()) for values in means.values()))
-    names = [f"{name} digit" for name in DIGITS]
-    heat = sweep_figure(means, names, quantity="root mean square error", limits=limits)
+    for outcome, found in zip(outcomes, figures, strict=True):
+        ratios.setdefault(setting_label(outcome.settings), []).append(found["log10_ratio"])
     text = "error, log10(fast/slow) [decades]"
-    bars = bars_figure(ratios, axis="setting", value=text, reference=("both alike", 0.0))
-    return [save(heat, folder / "errors.png"), save(bars, folder / "ratios.png")]
+    written = [save(bars_figure(ratios, axis="setting", value=text, reference=("both alike", 0.0)), folder / "ratios.png")]
+    for what, quantity in (("error", "root mean square error"), ("skill", "1 - squared error / baseline's")):
+        groups: dict[tuple[float, float], list[list[float]]] = {}
+        for outcome, found in zip(outcomes, figures, strict=True):
+            key = (outcome.settings.alpha, outcome.settings.beta)
+            groups.setdefault(key, []).append([found[f"{what}_{name}"] for name in DIGITS])
+        means = {key: np.mean(values, axis=0) for key, values in groups.items()}
+        ends = np.concatenate([np.zeros(1), *means.values()])
+        figure = sweep_figure(means, [f"{name} digit" for name in DIGITS], quantity=quantity, limits=(ends.min(), ends.max()))
+        written.append(save(figure, folder / f"{what}s.png"))
+    return written
 
 
 _SMALL = MovingSettings(

@@ -88,9 +88,11 @@ def test_errors_are_those_of_each_color_after_the_context() -> None:
     last = np.sqrt([np.mean([(clips[:, t + 1, color] - clips[:, t, color]) ** 2 for t in (2, 3)]) for color in (0, 2)])
     wanted = clips[:, 3:]
     mean = np.sqrt([((wanted - wanted.mean((0, 1)))[:, :, color] ** 2).mean() for color in (0, 2)])
-    found = figures(problem)
-    assert found["error_fast"] == pytest.approx((last[0], min(last[0], mean[0])), rel=1e-5)
-    assert found["error_slow"] == pytest.approx((last[1], min(last[1], mean[1])), rel=1e-5)
+    found, best = figures(problem), np.minimum(last, mean)
+    assert best[0] == mean[0] < last[0]  # of the fast digit the last frame tells nothing
+    for place, name in enumerate(("fast", "slow")):
+        assert found[f"error_{name}"] == pytest.approx((last[place], best[place]), rel=1e-5)
+        assert found[f"skill_{name}"][0] == pytest.approx(1 - (last[place] / best[place]) ** 2, rel=1e-4, abs=1e-5)
     assert found["log10_ratio"] == pytest.approx((math.log10(last[0] / last[1]),) * 2, rel=1e-5)
     lines = problem.opening()
     assert f"last frame {last[0]:.3g}, {last[1]:.3g}; mean frame {mean[0]:.3g}, {mean[1]:.3g}" in lines[1]
@@ -166,4 +168,4 @@ def test_a_sweep_draws_the_error_of_each_digit_and_which_is_smaller(tmp_path: Pa
     problem = made()
     settings = [replace(QUICK, alpha=alpha, beta=beta) for alpha in (1.0, 10.0) for beta in (0.0, 1.0)]
     outcomes = [Outcome(each, problem, tuple(problem.measures())) for each in settings]
-    assert [path.name for path in TASK.draw_sweep(outcomes, tmp_path)] == ["errors.png", "ratios.png"]
+    assert [path.name for path in TASK.draw_sweep(outcomes, tmp_path)] == ["ratios.png", "errors.png", "skills.png"]
