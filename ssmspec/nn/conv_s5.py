@@ -154,8 +154,8 @@ class ConvS5(nn.Module):
     def _driven(self, frames: Tensor) -> Tensor:
         """B * u of frames (F, U, height, width): (F, P, height, width) complex."""
         taps = self.B.reshape(len(self.B), -1, self.kernel_size, self.kernel_size, 2)
-        real, imag = nn.functional.conv2d(frames, torch.cat(taps.unbind(-1)), padding="same").chunk(2, dim=1)
-        return torch.complex(real, imag)
+        parts = nn.functional.conv2d(frames, torch.cat(taps.unbind(-1)), padding="same")
+        return torch.complex(*parts.to(self.B.dtype).chunk(2, dim=1))  # autocast may have narrowed them
 
     def _read(self, states: Tensor) -> Tensor:
         """2 Re(C * x) of states (F, P, height, width)."""

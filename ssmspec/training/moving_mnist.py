@@ -225,7 +225,7 @@ def _picture(frame: Tensor) -> FloatArray:
 def _glyphs(settings: MovingSettings) -> tuple[FloatArray, FloatArray]:
     """Digits (G, h, h) in 0..1, to train on and held out."""
     if settings.data or not settings.bundled:
-        training, held_out = read_mnist(require_data(settings, "MNIST (train-images-idx3-ubyte and t10k-images-idx3-ubyte)"))
+        training, held_out = read_mnist(require_data(settings, "the pictures of MNIST (idx files)"))
         return training.astype(np.float32) / 255, held_out.astype(np.float32) / 255
     pictures, codes = read_digits()
     parts = split(len(codes), DIGITS_HELD_OUT, settings.seed, "the digits of scikit-learn", codes)

@@ -139,7 +139,7 @@ def test_starts_per_frame_need_one_step() -> None:
         ({"speeds": (0.5,)}, "expected two, of the fast digit and of the slow one"),
         ({"absolute": 1.5}, "at most 1"),
         ({"side": 8}, "no room to move"),
-        ({"bundled": False}, "this preset learns from MNIST .*--data"),
+        ({"bundled": False}, "this preset learns from the pictures of MNIST .*--data"),
         ({"depths": (4, 8, 16, 32, 32, 32)}, "both sides multiples of 32"),
     ],
 )
@@ -162,6 +162,14 @@ def test_a_run_writes_what_analysis_and_the_pictures_need(typed, tmp_path: Path)
     ]
     assert {(layer.beta_range, layer.beta_convention) for layer in found.layers} == {((1.0, 1.0), "causal")}
     assert any("spatial taps" in text for layer in found.layers for text in layer.assumptions)
+
+
+def test_batches_in_bf16_are_learned_from() -> None:
+    problem = made()
+    loss, _ = Stepper(problem, new_state(problem, problem.settings), problem.settings, precision="bf16")()
+    wanted, _ = Stepper(same := made(), new_state(same, same.settings), same.settings)()
+    assert loss == pytest.approx(wanted, rel=0.02)
+    assert loss != wanted
 
 
 def test_a_sweep_draws_the_error_of_each_digit_and_which_is_smaller(tmp_path: Path) -> None:

@@ -22,8 +22,7 @@ MAGIC = b"\x00\x00\x08\x03"  # unsigned bytes, three axes
 HEADER = 16  # bytes: the magic number and three lengths
 MOST = 2**30  # bytes of pictures; MNIST has 47 MB
 _PARTS = ("train", "t10k")
-_NAMES = ("images-idx3-ubyte", "images-idx3-ubyte.gz", "images.idx3-ubyte", "images.idx3-ubyte.gz")
-LAYOUTS = [[f"{folder}{part}-{name}" for part in _PARTS] for folder in ("", "raw/", "MNIST/raw/") for name in _NAMES]
+LAYOUTS = [[f"{folder}{part}-images-idx3-ubyte{end}" for part in _PARTS] for folder in ("", "MNIST/raw/") for end in ("", ".gz")]
 
 
 def read_mnist(folder: str) -> tuple[Bytes, Bytes]:
@@ -34,7 +33,7 @@ def read_mnist(folder: str) -> tuple[Bytes, Bytes]:
     Raises:
         SsmspecError: there are no such files, or one is damaged.
     """
-    _, (training, held_out) = find_files(folder, LAYOUTS, "pictures of MNIST (train-images-idx3-ubyte and t10k-images-idx3-ubyte, or .gz)")
+    _, (training, held_out) = find_files(folder, LAYOUTS, "the pictures of MNIST")
     return read_pictures(training), read_pictures(held_out)
 
 
