@@ -198,19 +198,28 @@ class Moving:
         """How often a digit goes along an axis and back again: a period of 2/speed frames."""
         return {f"{name} digit": min(math.pi, math.pi * speed) for name, speed in zip(DIGITS, self.settings.speeds, strict=True)}
 
+    def shown(self) -> tuple[list[FloatArray], list[FloatArray]]:
+        """The last frames of the first clip held out, and what the model makes of those before each: (side, side, 3), in 0..1."""
+        clips, given = self.predictions(0, 1)
+        last = len(_columns(self.settings))
+        return [_picture(frame) for frame in clips[0, -last:]], [_picture(frame) for frame in given[0, -last:]]
+
     def pictures(self, folder: Path) -> list[Path]:
         """Frames of a clip as they are and as they were predicted, and the error of each digit."""
         from ssmspec.report.figures.style import save
         from ssmspec.report.figures.training import bars_figure, grid_figure
 
-        clips, given = self.predictions(0, 1)
-        last = range(self.settings.frames - min(SHOWN, self.settings.frames - 1), self.settings.frames)
-        rows = {"frame": [_picture(clips[0, at]) for at in last], "predicted": [_picture(given[0, at - 1]) for at in last]}
+        wanted, given = self.shown()
+        frames = grid_figure({"frame": wanted, "predicted": given}, _columns(self.settings))
         models = {"model": self.errors(), **self.baselines}
         errors = {f"{name}, {model}": float(each[place]) for place, name in enumerate(DIGITS) for model, each in models.items()}
         bars = bars_figure(errors, axis="digit", value="root mean square error")
-        frames = grid_figure(rows, [f"frame {at}" for at in last])
         return [save(frames, folder / "frames.png"), save(bars, folder / "errors.png")]
+
+
+def _columns(settings: MovingSettings) -> list[str]:
+    """The frames that a picture shows: the last ones of a clip, but not the first."""
+    return [f"frame {at}" for at in range(max(1, settings.frames - SHOWN), settings.frames)]
 
 
 def _squares(frames: Tensor) -> FloatArray:
@@ -256,16 +265,21 @@ def _poles(settings: MovingSettings) -> ComplexArray:
 
 
 def _draw_sweep(outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
-    """Error and skill of each digit by setting, and which error is smaller, a point per seed."""
+    """Frames as every setting predicts them (its first seed), which error is smaller, and error and skill of each digit."""
     from ssmspec.report.figures.style import save
-    from ssmspec.report.figures.training import bars_figure, sweep_figure
+    from ssmspec.report.figures.training import bars_figure, grid_figure, sweep_figure
 
     figures = [{measure.name: measure.value for measure in outcome.measures} for outcome in outcomes]
+    rows: dict[str, list[FloatArray]] = {}
     ratios: dict[str, list[float]] = {}
     for outcome, found in zip(outcomes, figures, strict=True):
-        ratios.setdefault(setting_label(outcome.settings), []).append(found["log10_ratio"])
-    text = "error, log10(fast/slow) [decades]"
-    written = [save(bars_figure(ratios, axis="setting", value=text, reference=("both alike", 0.0)), folder / "ratios.png")]
+        label = setting_label(outcome.settings)
+        ratios.setdefault(label, []).append(found["log10_ratio"])
+        if label not in rows:
+            wanted, rows[label] = outcome.problem.shown()
+    frames = grid_figure({"frame": wanted, **rows}, _columns(outcomes[0].settings))
+    bars = bars_figure(ratios, axis="setting", value="error, log10(fast/slow) [decades]", reference=("both alike", 0.0))
+    written = [save(frames, folder / "frames.png"), save(bars, folder / "ratios.png")]
     for what, quantity in (("error", "root mean square error"), ("skill", "1 - squared error / baseline's")):
         groups: dict[tuple[float, float], list[list[float]]] = {}
         for outcome, found in zip(outcomes, figures, strict=True):

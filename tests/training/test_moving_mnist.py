@@ -98,6 +98,17 @@ def test_errors_are_those_of_each_color_after_the_context() -> None:
     assert f"last frame {last[0]:.3g}, {last[1]:.3g}; mean frame {mean[0]:.3g}, {mean[1]:.3g}" in lines[1]
 
 
+def test_pictures_show_a_frame_beside_what_was_made_of_those_before_it() -> None:
+    problem = made()
+    problem.model = nn.Identity()
+    wanted, given = problem.shown()
+    clip = problem.held_out.take([0])[0]
+    assert len(wanted) == len(given) == 4
+    for at in range(4):
+        np.testing.assert_allclose(wanted[at], clip[at + 1].transpose(1, 2, 0), atol=1e-6)
+        np.testing.assert_allclose(given[at], clip[at].transpose(1, 2, 0), atol=1e-6)
+
+
 def test_the_loss_mixes_squares_and_absolute_values() -> None:
     problem = made(absolute=0.25)
     problem.model = nn.Identity()
@@ -176,4 +187,4 @@ def test_a_sweep_draws_the_error_of_each_digit_and_which_is_smaller(tmp_path: Pa
     problem = made()
     settings = [replace(QUICK, alpha=alpha, beta=beta) for alpha in (1.0, 10.0) for beta in (0.0, 1.0)]
     outcomes = [Outcome(each, problem, tuple(problem.measures())) for each in settings]
-    assert [path.name for path in TASK.draw_sweep(outcomes, tmp_path)] == ["ratios.png", "errors.png", "skills.png"]
+    assert [path.name for path in TASK.draw_sweep(outcomes, tmp_path)] == ["frames.png", "ratios.png", "errors.png", "skills.png"]
