@@ -2,8 +2,8 @@
 
 python docs/reproduction_matching.py FOLDER [--theta 0.8] [--seeds 3]      # draws data, runs ssmspec, and goes on where it was interrupted
 
-Sequences of white noise go through a resonance at theta, and noise of half the deviation is added to what comes out: a layer has to learn one
-band. S4D-Lin of four modes and steps of at most 0.1 has poles up to 0.94 rad/sample.
+Sequences of white noise go through a resonance at theta, and noise of half the deviation is added to what comes out: a layer has to learn
+one band. S4D-Lin of four modes and steps of at most 0.1 has poles up to 0.94 rad/sample.
 """
 
 import argparse
