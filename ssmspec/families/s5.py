@@ -97,7 +97,9 @@ def write_directions(
 
 
 def _constant(layer: LayerTensors, role: str) -> float | None:
-    return float(layer.tensors[role].read()) if role in layer else None
+    if role not in layer:
+        return None
+    return float(layer.tensors[role].read() if layer.tensors[role].dtype == "bool" else layer.array(role))
 
 
 def _full(layer: LayerTensors, stored: ComplexArray) -> bool:

@@ -65,6 +65,12 @@ def test_equinox_s5_that_does_not_clip_keeps_its_real_parts():
     assert not any("conj_sym" in line for line in system.assumptions)
 
 
+def test_a_constant_of_s5_that_is_no_real_number_is_refused():
+    example = make("s5-with-constants")
+    with pytest.raises(LayerError, match="conj_sym has dtype complex64, expected real numbers"):
+        read(with_tensors(example, conj_sym=np.complex64(1j)))
+
+
 def test_output_matrix_of_neither_one_nor_two_directions_is_a_near_miss():
     example = with_tensors(make("s5-half"), C=np.ones((3, 9, 2), np.float32))
     detection = detect(stored(example.under(PREFIX)), FAMILIES.values())

@@ -163,7 +163,7 @@ def test_bombs_are_one_line(kind: str, tmp_path: Path) -> None:
 
 SLOW: Mapping[str, tuple[str, Make, str]] = {
     "operations without end": ("x.pkl", lambda: opened_up(20_000_000, b"]0"), "builds objects without bound"),
-    "marks without end": ("x.pkl", lambda: opened_up(20_000_000, b"(1"), "more than 10000000 operations"),
+    "marks without end": ("x.pkl", lambda: opened_up(20_000_000, b"(1"), "builds objects without bound"),
     "memo without end": ("x.pkl", lambda: opened_up(20_000_000, b"\x94", b"\x80\x04]", b"."), "builds objects without bound"),
     "stack without end": ("x.pkl", lambda: opened_up(20_000_000, b"}"), "builds objects without bound"),
     "calls without end": ("x.pkl", lambda: opened_up(5_000_000, b"h\x00)R", b"\x80\x02(cx\ny\nq\x00"), "builds objects without bound"),
