@@ -1,5 +1,6 @@
 """The tasks by name. A new one is a file with its settings, its problem and its `Task`, and one line here."""
 
+from ssmspec.training.audio import AUDIO
 from ssmspec.training.classify import CLASSIFY
 from ssmspec.training.denoise import DENOISE
 from ssmspec.training.forecast import FORECAST
@@ -18,6 +19,6 @@ TASKS: dict[str, Task] = {
         *(WAVES, DENOISE),
         *(REGRESS, CLASSIFY, FORECAST),
         *(LISTOPS, TEXT, RETRIEVAL, IMAGE, PATHFINDER, PATHX),
-        SCIFAR,
+        *(SCIFAR, AUDIO),
     )
 }
