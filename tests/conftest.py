@@ -1,4 +1,5 @@
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,9 @@ import pytest
 from typing_commands import Type, Typed
 
 from ssmspec.backends import CauchySum, load_backend
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited from a shell that starts this in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -128,6 +128,27 @@ def kernel_spectrum(system: Diagonal, length: int, n: int, precision: torch.dtyp
     return spectrum
 
 
+def low_rank_spectrum(system: Diagonal, inputs: Tensor, low_rank: Tensor, length: int, precision: torch.dtype) -> Tensor:
+    """DFT of the truncated kernel of H systems A = diag(a) - P P^* under the bilinear rule, whose outputs are C~ = C (I - Abar^length).
+
+        k^ = s_CB - h s_CP s_PB/(1 + h s_PP),   h = e^{-i theta/2} cos(theta/2),   s_XY = sum_n Delta X_n Y_n/(...) + conj-pair
+
+    Args:
+        system: H systems with one output; its residues are C~, (1, H, N). inputs: B, (H, N). low_rank: P, (H, N). length: L [samples].
+        precision: as for `kernel_spectrum`.
+    Returns:
+        (H, length//2 + 1), at theta_j = 2 pi j/length.
+    Source: arXiv 2111.00396, appendix C.3; state-spaces/s4, models/s4/s4.py, SSMKernelDPLR.
+    """
+    outputs, half = system.residues[0], system.step / 2
+    products = [outputs * inputs, outputs * low_rank, low_rank.conj() * inputs, low_rank.conj() * low_rank]
+    nodes = _nodes(0, length, half.device)
+    CB, CP, PB, PP = _sum(torch.stack([half * each for each in products], 1), system.poles * half, nodes, precision)
+    x, y = nodes
+    h = (torch.complex(x, -y) * x).to(CB.dtype)
+    return CB - h * CP * PB / (1 + h * PP)
+
+
 def _nodes(first: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """cos and sin of theta_j/2 = pi j/(2 length), j = first, first + 2, .. <= length, (1, F) float64; to the last digit at Nyquist too."""
     j = torch.arange(first, length + 1, 2, dtype=torch.float64, device=device)[None]

@@ -45,6 +45,17 @@ class Bank(nn.Module):
             result: Tensor = _Kernel.apply(system.poles, system.residues[0], system.step.detach(), length)  # type: ignore[no-untyped-call]
         return result
 
+    def responses(self, inputs: Tensor, length: int) -> Tensor:
+        """Impulse responses where channel h gets inputs[j, h] times the impulse: (J, H) to (J, H, length)."""
+        return self.impulse_response(length) * inputs[..., None]
+
+
+def geometric_kernels(exponents: Tensor, weights: Tensor, length: int) -> Tensor:
+    """k[l] = Re sum_n weights_n exp(x_n l), (H, N) complex128 twice to (H, length) float32; Re x < 0."""
+    one = torch.ones((1, 1), dtype=torch.float64, device=exponents.device)
+    result: Tensor = _Kernel.apply(exponents, weights * exponents / (2 * torch.expm1(exponents)), one, length)  # type: ignore[no-untyped-call]
+    return result
+
 
 class _Kernel(torch.autograd.Function):
     """k[l] = Re sum_n c_n exp(x_n l), x = a Delta, c = 2 r (exp(x) - 1)/a.

@@ -11,18 +11,20 @@ Source: arXiv 2410.02035, section 5.1; AnnanYu/FreqBiasSSM, waves.py, waves_gen.
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ssmspec.errors import SsmspecError
+from ssmspec.nn.mamba import Mamba
 from ssmspec.report.training import Measure
 from ssmspec.sobolev import Sobolev
 from ssmspec.training.bank import Bank, FixedSources, mean_gelu
-from ssmspec.training.choices import bank_poles, bank_sobolev, bank_weighting, weight_step
-from ssmspec.training.task import Outcome, Settings, State, Task, changed, check_tensors, load_start
+from ssmspec.training.choices import bank_sobolev, bank_weighting, weight_step
+from ssmspec.training.task import OWN, Outcome, Settings, State, Task, changed, check_tensors, load_start
+from ssmspec.training.wave_layers import ARCHITECTURES, LinearLayer, check_architecture, sizes_of
 
 HELD_OUT = 1024  # examples of the final figures
 HELD_OUT_SEED = 2**20
@@ -39,6 +41,7 @@ class WavesSettings(Settings):
         channels: H. modes: N, stored. lr_real, lr_imag: learning rates of log(-Re a) and Im a.
         offset: whether the encoder has a bias. skip: a trained weight past the bank, which leaks the total energy; its channels share it.
         amplitudes: "uniform", a new draw from [0, 1) in every step; "grid", all of {0.1, .., 1}^J once per epoch in random order.
+        architecture: of the layer, see `wave_layers`. matrices: how its B and C begin, "own", "xavier" or "kaiming".
     """
 
     length: int
@@ -51,6 +54,8 @@ class WavesSettings(Settings):
     offset: bool
     skip: bool
     amplitudes: str
+    architecture: str = "s4d"
+    matrices: str = OWN
 
     def __post_init__(self) -> None:
         super(WavesSettings, self).__post_init__()
@@ -60,6 +65,7 @@ class WavesSettings(Settings):
             raise SsmspecError(
                 f"tone {max(self.tones):g} and step {self.step:g} give {max(self.tones) * self.step:g} rad/sample, beyond pi"
             )
+        check_architecture(self)
 
 
 class WaveModel(nn.Module):
@@ -67,28 +73,33 @@ class WaveModel(nn.Module):
 
     def __init__(self, settings: WavesSettings) -> None:
         super().__init__()
-        own = np.asarray(-0.5 + 1j * math.pi * (1.3 + np.arange(settings.modes)), complex)
-        poles = bank_poles(settings, own, settings.channels, settings.step)
-        rates = {"log_A_real": settings.lr_real, "A_imag": settings.lr_imag, "C": settings.lr}
         self.encoder = nn.Linear(1, settings.channels, bias=settings.offset)
-        self.layer = Bank(poles, settings.step, rates=rates, skip=settings.skip)
+        self.layer = ARCHITECTURES[settings.architecture](settings)
         self.decoder = nn.Linear(settings.channels, len(settings.tones))
 
     def answer(self, amplitudes: Tensor, waves: FixedSources, constant: FixedSources) -> Tensor:
         """The answer (B, J) to waves with the given amplitudes (B, J); `constant` is heard where the encoder has a bias."""
-        kernels: Tensor = self.layer.impulse_response(waves.length)
-        responses, mixture = self._respond(waves, kernels, self.encoder.weight), amplitudes
-        if self.encoder.bias is not None:
-            responses = torch.cat([responses, self._respond(constant, kernels, self.encoder.bias[:, None])])
-            mixture = torch.cat([amplitudes, amplitudes.new_ones(len(amplitudes), 1)], dim=1)
-        mixed = (mixture @ responses.flatten(1)).reshape(-1, *responses.shape[1:])
-        answer: Tensor = self.decoder(mean_gelu(mixed))
+        if isinstance(self.layer, Mamba):
+            u = amplitudes.to(waves.signals) @ waves.signals
+            heard: Tensor = self.layer(self.encoder(u[..., None]).mT)
+        else:
+            heard = self._mix(cast(LinearLayer, self.layer), amplitudes, waves, constant)
+        answer: Tensor = self.decoder(mean_gelu(heard))
         return answer
 
-    def _respond(self, sources: FixedSources, kernels: Tensor, scale: Tensor) -> Tensor:
-        """(J, H, L): what bank and skip make of the sources, scaled per channel by (H, 1)."""
-        responses: Tensor = sources(kernels * scale)
-        return responses + self.layer.D * scale * sources.signals[:, None] if "D" in self.layer._parameters else responses
+    def _mix(self, layer: LinearLayer, amplitudes: Tensor, waves: FixedSources, constant: FixedSources) -> Tensor:
+        """What a linear layer makes of every example, (B, H, L)."""
+        scales, sources, mixture = self.encoder.weight.T, [waves], amplitudes
+        if self.encoder.bias is not None:
+            scales, sources = torch.cat([scales, self.encoder.bias[None]]), [waves, constant]
+            mixture = torch.cat([amplitudes, amplitudes.new_ones(len(amplitudes), 1)], dim=1)
+        kernels = layer.responses(scales, waves.length)
+        parts = [each(kernel) for each, kernel in zip(sources, kernels, strict=True)]
+        D = self.layer._parameters.get("D")
+        if D is not None:
+            parts = [part + D * scale[:, None] * each.signals[:, None] for part, scale, each in zip(parts, scales, sources, strict=True)]
+        responses = torch.cat(parts)
+        return (mixture @ responses.flatten(1)).reshape(-1, *responses.shape[1:])
 
 
 class Waves:
@@ -98,15 +109,18 @@ class Waves:
         self.settings = settings
         self.model = WaveModel(settings).to(device)
         load_start(self.model, start)
-        step = settings.step if start is None else weight_step(self.model.layer, settings)
+        bank = self.model.layer
+        step = weight_step(bank, settings) if start is not None and isinstance(bank, Bank) else settings.step
         time = settings.step * torch.arange(settings.length, dtype=torch.float64)
         weighting, tones = bank_weighting(settings), torch.tensor([*settings.tones, 0.0], dtype=torch.float64)
         signals = torch.cos(tones[:, None] * time)
         self.sources = [FixedSources(each, weighting, settings.beta, step).to(device) for each in (signals[:-1], signals[-1:])]
 
     def opening(self) -> list[str]:
-        """Nothing: the settings say it all."""
-        return []
+        """What alpha is where it is no factor on frequencies."""
+        if self.settings.architecture != "mamba1":
+            return []
+        return ["mamba1 has real poles: alpha multiplies its initial steps instead of frequencies"]
 
     def about(self) -> dict[str, Any]:
         """The settings, from which the model and its data follow."""
@@ -144,8 +158,9 @@ class Waves:
         ]
 
     def weights(self) -> dict[str, Sobolev]:
-        """The weight of the bank."""
-        return {"layer": bank_sobolev(self.settings, self.settings.channels, self.settings.length)}
+        """The weight of the layer; S5 and LRU are one system of all channels."""
+        copies = 1 if self.settings.architecture in ("s5", "lru") else self.settings.channels
+        return {"layer": bank_sobolev(self.settings, copies, self.settings.length)} if self.settings.architecture != "mamba1" else {}
 
     def marks(self) -> dict[str, float]:
         """The tones."""
@@ -168,8 +183,7 @@ def adopt(settings: WavesSettings, tensors: State) -> WavesSettings:
     Raises:
         SsmspecError: they are of no such model.
     """
-    H, N = tensors["layer.kernel.A_imag"].shape if "layer.kernel.A_imag" in tensors else (settings.channels, settings.modes)
-    found = {"channels": H, "modes": N, "offset": "encoder.bias" in tensors, "skip": "layer.D" in tensors}
+    found = {"offset": "encoder.bias" in tensors, "skip": "layer.D" in tensors, **sizes_of(tensors)}
     settings = changed(settings, found)
     with torch.random.fork_rng(devices=[]):
         check_tensors(WaveModel(settings), tensors, "waves")

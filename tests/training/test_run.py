@@ -161,18 +161,18 @@ def losses(folder: Path) -> list[tuple[float, float]]:
 
 @pytest.mark.slow
 def test_runs_that_are_killed_fifty_times_end_as_if_they_had_not(tmp_path: Path) -> None:
-    settings = {"waves": replace(QUICK, steps=400), "denoise": replace(DENOISE, rows=16, columns=8, modes=3, crops=9, steps=400)}
+    settings = {"waves": replace(QUICK, steps=1200), "denoise": replace(DENOISE, rows=16, columns=8, modes=3, crops=9, steps=1200)}
     for task, each in settings.items():
         finished(tmp_path / f"{task}-whole", each, task=task)
         started(tmp_path / task, each, task=task)
     script = str(Path(__file__).with_name("kill_and_resume.py"))
-    command = [sys.executable, script, "30", "50", str(tmp_path / "waves"), "10", str(tmp_path / "denoise")]
+    command = [sys.executable, script, "60", "50", str(tmp_path / "waves"), "10", str(tmp_path / "denoise")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "50 0\n10 0\n"
     for task in settings:
         one, other = tmp_path / task, tmp_path / f"{task}-whole"
-        for name in ("final.safetensors", "step-200.safetensors", "initial.safetensors"):
+        for name in ("final.safetensors", "step-0600.safetensors", "initial.safetensors"):
             assert (one / name).read_bytes() == (other / name).read_bytes()
         assert losses(one) == losses(other)
         assert not [path.name for path in one.iterdir() if path.name.endswith(".partial")]

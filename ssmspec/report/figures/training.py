@@ -101,10 +101,8 @@ def sweep_figure(
     complete = len(alphas) > 1 and len(betas) > 1 and len(means) == len(alphas) * len(betas)
     table = {pair: np.asarray(value, float) for pair, value in means.items()}
     if not complete:
-        rows = [f"{alpha:.4g}, {beta:.4g}" for alpha, beta in table]
-        figure = new_figure(2.6 + 1.0 * len(names), 1.8 + 0.4 * len(rows))
-        _heat(figure, figure.subplots(), np.stack(list(table.values())), (rows, list(names)), ("alpha, beta", ""), limits, quantity)
-        return figure
+        rows = {f"{alpha:.4g}, {beta:.4g}": value for (alpha, beta), value in table.items()}
+        return rows_figure(rows, names, axis="alpha, beta", quantity=quantity, limits=limits)
     figure = new_figure(1.2 + (0.9 + 0.5 * len(betas)) * len(names), 1.6 + 0.45 * len(alphas))
     panels = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
     for place, (name, axes) in enumerate(zip(names, panels, strict=True)):
@@ -113,6 +111,20 @@ def sweep_figure(
         last = quantity if place == len(names) - 1 else ""
         _heat(figure, axes, values, ticks, ("alpha" if not place else "", "beta"), limits, last)
         axes.set_title(name, fontsize=TITLE)
+    return figure
+
+
+def rows_figure(
+    rows: Mapping[str, npt.ArrayLike], names: Sequence[str], *, axis: str, quantity: str, limits: tuple[float, float]
+) -> Figure:
+    """A quantity as a heat map with a row per setting and a column per name.
+
+    Args:
+        rows: setting -> a value per name. axis: what the settings are. quantity: with its unit. limits: of the colors.
+    """
+    figure = new_figure(1.6 + 0.1 * max(map(len, rows)) + 1.0 * len(names), 1.8 + 0.4 * len(rows))
+    values = np.stack([np.asarray(value, float) for value in rows.values()])
+    _heat(figure, figure.subplots(), values, (list(rows), list(names)), (axis, ""), limits, quantity)
     return figure
 
 
