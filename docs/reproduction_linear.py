@@ -1,6 +1,6 @@
 """A linear forecast to hold those of `ssmspec train forecast` against: least squares on the last samples, on the bundled series.
 
-python docs/reproduction_linear.py HORIZON ORDER...      # its skill as the command defines it, over the last value, on the same samples held out
+python docs/reproduction_linear.py HORIZON ORDER...      # skill as the command defines it: over the last value, on the same samples
 """
 
 import sys
