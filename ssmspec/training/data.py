@@ -31,8 +31,9 @@ class DataSettings(Settings):
     """What tasks on one's own data have besides.
 
     Args:
-        data, target: files as given, absolute; data_sha256, target_sha256: their digests. axes: letters of the axes of the data, B
-            sequences, L samples, C features; None to infer them. length: samples after which sequences are cut; None for none.
+        data, target: files as given, absolute; data_sha256, target_sha256: their digests, that of the bundled series where `forecast` has
+            no data. axes: letters of the axes of the data, B sequences, L samples, C features; None to infer them. length: samples after
+            which sequences are cut; None for none.
         held_out: share that is kept out of training. horizon: samples that `forecast` looks ahead; context: longest piece it trains on.
         d_model, n_layers, norm, prenorm, final_norm, pooling: of `ssmspec.nn.SequenceModel`; "none" for an output per sample.
         d_state, layout, discretization, bidirectional, channels, n_ssm, tie_step, dropout, tie_dropout, step_min, step_max: of its
