@@ -1,6 +1,7 @@
 """Checkpoint families: which tensors a layer has, and the state space they mean. A new family is one file and one line here."""
 
 from ssmspec.families.annotated_s4 import ANNOTATED_S4, ANNOTATED_S4D
+from ssmspec.families.conv_s5 import CONV_S5
 from ssmspec.families.detection import Detection, NearMiss, detect
 from ssmspec.families.dss import DSS
 from ssmspec.families.gated_delta import GATED_DELTA
@@ -37,6 +38,7 @@ FAMILIES: dict[str, Family] = {
     "annotated-s4d": ANNOTATED_S4D,
     "s5": S5,
     "s5-torch": S5_TORCH,
+    "conv-s5": CONV_S5,
     "lru": LRU,
     "linoss": LINOSS,
     "rg-lru": RG_LRU,

@@ -6,7 +6,7 @@ Without data of the user's a preset draws examples by the rules of `ssmspec.trai
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +71,15 @@ def in_turn(sizes: Sequence[int]) -> tuple[Rows, Rows]:
     return np.arange(training), np.arange(training, training + held_out)
 
 
-def require_data(settings: PublishedSettings, what: str) -> str:
+class Local(Protocol):
+    """Settings that may name a folder of the user's."""
+
+    @property
+    def data(self) -> str:
+        """The folder, or "" for none."""
+
+
+def require_data(settings: Local, what: str) -> str:
     """The user's folder.
 
     Raises:

@@ -71,7 +71,20 @@ class Settings:
             _check_number(name, value)
 
 
-_AT_LEAST_ZERO = ("alpha", "seed", "warmup", "examples", "tests", "width", "weight_decay", "dropout", "lr_ssm", "lr_beta")
+_AT_LEAST_ZERO = (
+    "alpha",
+    "seed",
+    "warmup",
+    "examples",
+    "tests",
+    "width",
+    "context",
+    "absolute",
+    "weight_decay",
+    "dropout",
+    "lr_ssm",
+    "lr_beta",
+)
 
 
 def _check_number(name: str, value: object) -> None:

@@ -6,6 +6,7 @@ from ssmspec.training.denoise import DENOISE
 from ssmspec.training.forecast import FORECAST
 from ssmspec.training.image import IMAGE, SCIFAR
 from ssmspec.training.listops import LISTOPS
+from ssmspec.training.moving_mnist import MOVING_MNIST
 from ssmspec.training.pathfinder import PATHFINDER, PATHX
 from ssmspec.training.regress import REGRESS
 from ssmspec.training.retrieval import RETRIEVAL
@@ -19,6 +20,6 @@ TASKS: dict[str, Task] = {
         *(WAVES, DENOISE),
         *(REGRESS, CLASSIFY, FORECAST),
         *(LISTOPS, TEXT, RETRIEVAL, IMAGE, PATHFINDER, PATHX),
-        *(SCIFAR, AUDIO),
+        *(SCIFAR, MOVING_MNIST, AUDIO),
     )
 }

@@ -51,6 +51,39 @@ def two_directions(Lambda_bar: Array, B_bar: Array, C: Array, D: Array) -> tuple
     return Recurrence(A, B, forward[None], D, ":forward"), Recurrence(A, B, backward[None], np.zeros_like(D), ":backward")
 
 
+# --- ConvS5: src/models/convS5/diagonal_ssm.py, ConvS5SSM, and diagonal_scans.py, apply_convSSM_parallel ---
+
+
+def conv_s5_tensors(rng: np.random.Generator, U: int = 3, P: int = 4, k_B: int = 3, k_C: int = 1) -> Tensors:
+    return {
+        "Lambda_re": f.single(-rng.uniform(0.4, 1.2, P)),
+        "Lambda_im": f.single(np.pi * (np.arange(P) * rng.uniform(0.7, 1.3, P) - 0.2) * -1),
+        "B": f.pairs(f.noise(rng, P, U * k_B**2)),
+        "C": f.pairs(f.noise(rng, k_C, k_C, P, U)),
+        "log_step": f.single(np.log(rng.uniform(0.05, 0.3, (P, 1)))),
+    }
+
+
+def conv_s5_truth(tensors: Tensors) -> Recurrence:
+    """discretize_zoh, 2 Re; in the middle of a constant picture every tap of B.reshape(P, U, k, k) and of C weighs the same value."""
+    Lambda = f.wide(tensors["Lambda_re"]) + 1j * f.wide(tensors["Lambda_im"])
+    Lambda_bar = np.exp(Lambda * np.exp(f.wide(tensors["log_step"]))[:, 0])
+    C = np.einsum("ijpu->up", f.joined(tensors["C"]))
+    B = np.einsum("pui->pu", f.joined(tensors["B"]).reshape(len(Lambda), len(C), -1))
+    B_bar = ((Lambda_bar - 1) / Lambda)[:, None] * B
+    return Recurrence(f.diagonal(Lambda_bar[None]), B_bar[None], 2 * C[None], np.zeros((1, len(C), len(C))))
+
+
+def conv_s5(rng: np.random.Generator) -> Example:
+    tensors = conv_s5_tensors(rng)
+    return Example("conv-s5", tensors, (conv_s5_truth(tensors),))
+
+
+def conv_s5_wide_outputs(rng: np.random.Generator) -> Example:
+    tensors = conv_s5_tensors(rng, k_B=1, k_C=3)
+    return Example("conv-s5", tensors, (conv_s5_truth(tensors),))
+
+
 def s5_torch(rng: np.random.Generator) -> Example:
     tensors = s5_torch_tensors(rng, directions=1)
     return Example("s5-torch", tensors, s5_torch_truths(tensors), ("D",))
@@ -262,6 +295,8 @@ EXAMPLES: Mapping[str, Callable[[np.random.Generator], Example]] = {
     "s5-bidirectional": s5_bidirectional,
     "s5-bidirectional-joined": s5_bidirectional_joined,
     "s5-with-constants": s5_with_constants,
+    "conv-s5": conv_s5,
+    "conv-s5-wide-outputs": conv_s5_wide_outputs,
     "linoss": linoss,
     "lru-params-log": lru_params_log,
     "lru-pairs-full-skip": lru_pairs_full_skip,

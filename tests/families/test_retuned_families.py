@@ -8,7 +8,7 @@ import factories as f
 import numpy as np
 import pytest
 from examples_s4_history import diag_v3_truths, dss_truths
-from examples_s5_gates import s5_bidirectional_truths, s5_torch_truths
+from examples_s5_gates import conv_s5_truth, s5_bidirectional_truths, s5_torch_truths
 from factories import TIED, BlockShape, Example, Recurrence, Tensors, make
 from safetensors.numpy import load_file, save_file
 
@@ -56,6 +56,8 @@ FORWARDS: Mapping[str, Forward] = {
     "s5-torch-bidirectional": s5_torch_truths,
     "s5-bidirectional": s5_bidirectional_truths,
     "s5-bidirectional-joined": s5_bidirectional_truths,
+    "conv-s5": lambda t: (conv_s5_truth(t),),
+    "conv-s5-wide-outputs": lambda t: (conv_s5_truth(t),),
     "lru": lambda t: (f.lru_truth(t),),
     "lru-bp": lambda t: (f.lru_truth(t),),
     "lru-pairs": lambda t: (f.lru_truth(t),),

@@ -66,11 +66,13 @@ def spectra_figure(
     return figure
 
 
-def bars_figure(values: Mapping[str, float | Sequence[float]], *, axis: str, value: str, reference: tuple[str, float]) -> Figure:
+def bars_figure(
+    values: Mapping[str, float | Sequence[float]], *, axis: str, value: str, reference: tuple[str, float] | None = None
+) -> Figure:
     """A bar per name, the mean where there are several values, which are then shown as points.
 
     Args:
-        axis: what the names are. value: what the values are, with their unit. reference: name and height of a dashed line.
+        axis: what the names are. value: what the values are, with their unit. reference: name and height of a dashed line, if any.
     """
     figure = new_figure(max(4.5, 1.6 + 0.9 * len(values)), 3.6)
     axes = figure.subplots()
@@ -79,8 +81,9 @@ def bars_figure(values: Mapping[str, float | Sequence[float]], *, axis: str, val
         axes.bar(place, points.mean(), color=LINE, width=0.6)
         if len(points) > 1:
             axes.plot(np.full(len(points), place), points, "o", color=MARK, markersize=3, label=None if place else "a seed")
-    axes.axhline(reference[1], color=MARK, linestyle="--", linewidth=1, label=reference[0])
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    if reference is not None:
+        axes.axhline(reference[1], color=MARK, linestyle="--", linewidth=1, label=reference[0])
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2)
     long = max(map(len, values)) > 10
     axes.set_xticks(range(len(values)), list(values), rotation=20 if long else 0, ha="right" if long else "center")
     axes.set_xlabel(axis)
