@@ -31,15 +31,16 @@ class DataSettings(Settings):
     """What tasks on one's own data have besides.
 
     Args:
-        data, target: files as given, absolute; data_sha256, target_sha256: their digests. axes: letters of the axes of the data, B
-            sequences, L samples, C features; None to infer them. length: samples after which sequences are cut; None for none.
+        data, target: files as given, absolute; data_sha256, target_sha256: their digests, that of the bundled series where `forecast` has
+            no data. axes: letters of the axes of the data, B sequences, L samples, C features; None to infer them. length: samples after
+            which sequences are cut; None for none.
         held_out: share that is kept out of training. horizon: samples that `forecast` looks ahead; context: longest piece it trains on.
         d_model, n_layers, norm, prenorm, final_norm, pooling: of `ssmspec.nn.SequenceModel`; "none" for an output per sample.
         d_state, layout, discretization, bidirectional, channels, n_ssm, tie_step, dropout, tie_dropout, step_min, step_max: of its
             `ssmspec.nn.S4D`.
         trainable_beta: None for what the layout's original does. lr_beta: its learning rate.
         lr_ssm: learning rate of poles and steps, in s4-diag of B and C too; zero keeps them as they are. They do not decay.
-        lr_step: of the steps, where it is another; B and C then have that of the rest.
+        lr_step: of the steps, where it is given; in s4-diag C then has that of the rest.
     """
 
     data: str = ""
@@ -148,7 +149,9 @@ def make_model(
         SsmspecError: options that contradict each other, or an initialization that needs one step.
     """
     first: dict[str, Any] = {"alpha": settings.alpha} if settings.init == OWN else {"poles": _poles(settings)}
-    moved = settings.lr_ssm if settings.lr_step is None else {"dt": settings.lr_step, "A": settings.lr_ssm}
+    moved: float | dict[str, float] = settings.lr_ssm
+    if settings.lr_step is not None:
+        moved = {"dt": settings.lr_step, "A": settings.lr_ssm} | ({"B": settings.lr_ssm} if settings.layout == "s4-diag" else {})
     first |= {"lr": moved, "lr_beta": settings.lr_beta}
     first |= {name: getattr(settings, name) for name in ("dropout", "tie_dropout", "step_min", "step_max")}
     model = kind(**structure(settings, inputs, d_output), **first)

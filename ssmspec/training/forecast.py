@@ -1,10 +1,11 @@
-"""The task `forecast`: the next samples of a series from those before; the user's own data.
+"""The task `forecast`: the next samples of a series from those before; the user's own data, or the potential of a neuron.
 
 The model answers at every sample with the `horizon` samples that follow it, so it has to be causal. Of few series the end is held out, of
 many some whole ones.
 """
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,13 +29,15 @@ from ssmspec.training.data import (
     split,
     with_digests,
 )
-from ssmspec.training.sequences import Examples, Rows, Sequences, normalization, read_sequences
+from ssmspec.training.datasets.membrane import NAME, SAMPLE_RATE, SAMPLES, membrane_file, read_membrane
+from ssmspec.training.sequences import Examples, Rows, Sequences, cut, normalization, read_sequences
 from ssmspec.training.task import State, Task
 
 MOST_NAMED = 8  # features with figures of their own
 MOST_TARGETS = 2**16  # samples held out, of all series, that are forecast for the figures
 SHOWN = 200  # samples in the picture
 BASELINES = ("last value", "mean")
+ABOUT = f"membrane potential of a neuron that fires, mV at {SAMPLE_RATE:g} Hz; your own series: --data"
 
 
 class Stretch(NamedTuple):
@@ -49,9 +52,9 @@ class Forecast(SequenceProblem[Examples]):
     """The problem: model, series normalized with the training part, and which pieces of them are drawn and held out."""
 
     def __init__(self, settings: DataSettings, device: torch.device, start: State | None = None) -> None:
-        check_digests(settings)
+        check_digests(_with_file(settings))
         _check_settings(settings)
-        series = read_sequences(settings.data, axes=settings.axes, longest=settings.length)
+        series = _read(settings)
         self.cuts = _cuts(series, settings)
         normal = normalization(series, series.spans(np.zeros_like(self.cuts), self.cuts))
         normalization(series, series.spans(self.cuts, series.lengths))  # refuses values that are no numbers there too
@@ -153,17 +156,36 @@ def _following(pieces: Tensor, horizon: int) -> Tensor:
     return pieces[:, 1:].unfold(1, horizon, 1).transpose(2, 3).flatten(2)
 
 
+def _with_file(settings: DataSettings) -> DataSettings:
+    """The settings with the file that is read where none is named."""
+    return settings if settings.data else replace(settings, data=str(membrane_file()))
+
+
+def _prepared(settings: DataSettings) -> DataSettings:
+    """The settings with the digest of their file, which keeps its name only if the user gave it."""
+    return replace(with_digests(_with_file(settings)), data=settings.data)
+
+
+def _read(settings: DataSettings) -> Sequences:
+    if settings.data:
+        return read_sequences(settings.data, axes=settings.axes, longest=settings.length)
+    if settings.axes is not None:
+        raise SsmspecError("axes says what the axes of your own data are; leave it out, or name them with --data")
+    series = Sequences(read_membrane()[None, :, None], None, np.array([SAMPLES]), NAME, notes=(ABOUT,))
+    return series if settings.length is None else cut(series, settings.length)
+
+
 def _cuts(series: Sequences, settings: DataSettings) -> Rows:
     """How many first samples of every series are trained on: all or none of many series, a part of few."""
     if len(series) >= FEWEST:
         cuts = series.lengths.copy()
-        cuts[split(len(series), settings.held_out, settings.seed, settings.data)[1]] = 0
+        cuts[split(len(series), settings.held_out, settings.seed, series.source)[1]] = 0
     else:
         cuts = series.lengths - np.maximum(settings.horizon + 1, np.round(settings.held_out * series.lengths)).astype(np.int64)
     shortest = settings.horizon + 2
     if cuts.max() < shortest:
         raise SsmspecError(
-            f"{settings.data}: series of {series.lengths.max()} samples, {max(0, int(cuts.max()))} to train on; a horizon of "
+            f"{series.source}: series of {series.lengths.max()} samples, {max(0, int(cuts.max()))} to train on; a horizon of "
             f"{settings.horizon} needs at least {shortest}"
         )
     return cuts
@@ -181,12 +203,35 @@ def _check_settings(settings: DataSettings) -> None:
         )
 
 
+_OWN = presets(beta_convention="causal", theta_ref=0.1, pooling="none")
+_PAPER = replace(  # of ETTh1, 96 hours ahead: ten epochs of its twelve months
+    _OWN["large"],
+    d_model=128,
+    n_layers=2,
+    d_state=64,
+    layout="s4-diag",
+    n_ssm=1,
+    prenorm=True,
+    final_norm=True,
+    dropout=0.25,
+    tie_dropout=True,
+    lr=0.01,
+    lr_ssm=1e-3,
+    lr_step=1e-3,
+    weight_decay=0.0,
+    schedule="constant",
+    batch=50,
+    steps=1630,
+    horizon=96,
+    context=384,
+)
+
 FORECAST = Task(
     name="forecast",
-    title="the next samples of series of your own",
-    source="arXiv 2206.11893; state-spaces/s4, example.py (the model)",
-    presets=presets(beta_convention="causal", theta_ref=0.1, pooling="none"),
+    title="the next samples of series of your own, or of the potential of a neuron",
+    source="arXiv 2206.11893; state-spaces/s4, example.py (small, large) and configs/experiment/forecasting/s4-informer-etth.yaml (paper)",
+    presets={**_OWN, "paper": _PAPER},
     problem=Forecast,
-    prepare=with_digests,
+    prepare=_prepared,
     draw_sweep=draw_sweep,
 )

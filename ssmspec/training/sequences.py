@@ -106,10 +106,11 @@ def read_sequences(path: str, *, axes: str | None = None, flat: str | None = Non
     short = np.flatnonzero(found.lengths < SHORTEST)
     if short.size:
         raise SsmspecError(f"{path}: {found.name(short[0])} has {found.lengths[short[0]]} samples; expected at least {SHORTEST}")
-    return found if longest is None else _cut(found, longest)
+    return found if longest is None else cut(found, longest)
 
 
-def _cut(sequences: Sequences, longest: int) -> Sequences:
+def cut(sequences: Sequences, longest: int) -> Sequences:
+    """The sequences without what comes after so many samples."""
     values = sequences.values[:, :longest] if sequences.starts is None else sequences.values
     lengths = np.minimum(sequences.lengths, longest)
     return Sequences(values, sequences.starts, lengths, sequences.source, sequences.names, sequences.labels, sequences.notes)
@@ -122,29 +123,47 @@ def _sounds(folder: Path) -> tuple[list[Path], list[str]]:
     return [path for place in places for path in sorted(place.iterdir()) if path.suffix.lower() == ".wav"], hidden
 
 
-def _read_sounds(folder: Path) -> Sequences:
+def find_sounds(folder: Path) -> tuple[list[Path], tuple[str, ...] | None, tuple[str, ...]]:
+    """The sounds of a folder by name, the subfolders that they lie in as their labels, or None, and what was left out, in words.
+
+    Raises:
+        SsmspecError: no sounds, or some in the folder and some in subfolders.
+    """
     paths, hidden = _sounds(folder)
     if not paths:
         raise SsmspecError(f"{folder}: no .wav files, in it or in subfolders; expected subfolders named after their labels, or sounds")
     inside = [path.parent != folder for path in paths]
     if any(inside) != all(inside):
         raise SsmspecError(f"{folder}: sounds beside subfolders with sounds; expected either subfolders named after labels, or sounds only")
+    labels = tuple(path.parent.name for path in paths) if all(inside) else None
+    return paths, labels, (f"left out: {', '.join(hidden)}",) if hidden else ()
+
+
+def read_sound(path: Path) -> tuple[npt.NDArray[Any], str]:
+    """Samples (L, C) as stored, and what kind of sound it is, such as "16000 Hz, 1 channel, int16".
+
+    Raises:
+        SsmspecError: as `read_array`.
+    """
+    raw = read_array(path)
+    values = raw.values[:, None] if raw.values.ndim == 1 else raw.values
+    channels = values.shape[1]
+    return values, f"{raw.sample_rate:g} Hz, {channels} channel{'s' * (channels > 1)}, {values.dtype}"
+
+
+def _read_sounds(folder: Path) -> Sequences:
+    paths, labels, notes = find_sounds(folder)
     check_bytes(sum(path.stat().st_size for path in paths), f"{folder}: its sounds")
     arrays: list[npt.NDArray[Any]] = []
-    kind: tuple[object, ...] = ()
+    first = ""
     for path in paths:
-        raw = read_array(path)
-        values = raw.values.reshape(len(raw.values), -1)
-        found = (raw.sample_rate, values.shape[1], str(values.dtype))
-        kind = kind or found
-        if found != kind:
-            one, other = ("{} Hz, {} channels, {}".format(*each) for each in (found, kind))
-            raise SsmspecError(f"{path}: {one}; the first sound has {other}; convert them to one kind")
+        values, kind = read_sound(path)
+        first = first or kind
+        if kind != first:
+            raise SsmspecError(f"{path}: {kind}; the first sound has {first}; convert them to one kind")
         arrays.append(values)
     lengths = np.array([len(values) for values in arrays], dtype=np.int64)
-    labels = tuple(path.parent.name for path in paths) if all(inside) else None
     names = tuple(path.relative_to(folder).as_posix() for path in paths)
-    notes = (f"left out: {', '.join(hidden)}",) if hidden else ()
     return Sequences(np.concatenate(arrays), np.cumsum(lengths) - lengths, lengths, str(folder), names, labels, notes)
 
 

@@ -1,5 +1,6 @@
 """The tasks by name. A new one is a file with its settings, its problem and its `Task`, and one line here."""
 
+from ssmspec.training.audio import AUDIO
 from ssmspec.training.classify import CLASSIFY
 from ssmspec.training.denoise import DENOISE
 from ssmspec.training.forecast import FORECAST
@@ -19,6 +20,6 @@ TASKS: dict[str, Task] = {
         *(WAVES, DENOISE),
         *(REGRESS, CLASSIFY, FORECAST),
         *(LISTOPS, TEXT, RETRIEVAL, IMAGE, PATHFINDER, PATHX),
-        *(SCIFAR, MOVING_MNIST),
+        *(SCIFAR, MOVING_MNIST, AUDIO),
     )
 }

@@ -46,6 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         wavfile.write(tmp_path / name, 8000, np.arange(50, dtype=np.int16))
     wavfile.write(tmp_path / "rates/a/2.wav", 16000, np.arange(50, dtype=np.int16))
+    (tmp_path / "silence/a").mkdir(parents=True)
+    wavfile.write(tmp_path / "silence/a/1.wav", 8000, np.arange(0, dtype=np.int16))
     return tmp_path
 
 
@@ -84,6 +86,7 @@ ERRORS = {
     "no sounds": ("classify", "nothing", None, "no .wav files"),
     "mixed sounds": ("classify", "mixed", None, "sounds beside subfolders"),
     "sounds of two kinds": ("classify", "rates", None, "convert them to one kind"),
+    "sound without samples": ("classify", "silence", None, "holds no values"),
     "labels twice": ("classify", "sounds", "y.npy", "leave one of them out"),
 }
 MORE = {"per sample, others": ["--set", "pooling=none"]}

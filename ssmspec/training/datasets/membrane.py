@@ -1,0 +1,46 @@
+"""The membrane potential of a neuron that fires, 12 000 samples of a real series that matplotlib ships.
+
+Source: matplotlib, lib/matplotlib/mpl-data/sample_data/membrane.dat; unit and sample interval are those of the plot of the logo of 2003 in
+its documentation (doc/project/history.rst).
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from ssmspec.errors import SsmspecError
+from ssmspec.statespace import FloatArray
+
+SAMPLES = 12_000
+SAMPLE_RATE = 2000.0  # [Hz]
+MILLIVOLTS = 100.0  # per unit of the file
+NAME = "membrane.dat of matplotlib"
+
+
+def membrane_file() -> Path:
+    """Where it is.
+
+    Raises:
+        SsmspecError: matplotlib was installed without it.
+    """
+    from matplotlib import cbook
+
+    path = Path(str(cbook.get_sample_data("membrane.dat", asfileobj=False)))
+    if not path.is_file():
+        raise SsmspecError(
+            f"{path}: no such file, although matplotlib ships it; install matplotlib anew, or name your own series with --data"
+        )
+    return path
+
+
+def read_membrane() -> FloatArray:
+    """The potential [mV], (12000,).
+
+    Raises:
+        SsmspecError: as `membrane_file`; another size, or values that are not finite.
+    """
+    path = membrane_file()
+    values = np.fromfile(path, "<f4").astype(np.float64)
+    if len(values) != SAMPLES or not np.isfinite(values).all():
+        raise SsmspecError(f"{path} does not hold {SAMPLES} finite values; install matplotlib anew, or name your own series with --data")
+    return values * MILLIVOLTS

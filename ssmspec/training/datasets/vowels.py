@@ -1,0 +1,43 @@
+"""Synthetic words that stand in for speech where a preset is to need no data: a voice that goes from one vowel to another.
+
+A word is an ordered pair of the vowels a, i, u, so only the order tells "ai" from "ia". A voice is a sum of harmonics of its pitch, louder
+near the two lowest formants, which glide; pitch, length of the vocal tract, moment of the change, loudness and noise differ from word to
+word. No one has spoken them, and figures on them are not comparable with figures on Speech Commands.
+
+Source of the formants: G. E. Peterson, H. L. Barney, Control methods used in a study of the vowels, 1952, table II, men.
+"""
+
+import itertools
+
+import numpy as np
+import numpy.typing as npt
+
+from ssmspec.statespace import FloatArray
+
+SAMPLE_RATE = 16_000  # [Hz]
+FORMANTS = {"a": (730.0, 1090.0), "i": (270.0, 2290.0), "u": (300.0, 870.0)}  # [Hz]
+BANDWIDTHS = (60.0, 100.0)  # [Hz], at half of the power
+WORDS = tuple(map("".join, itertools.permutations(FORMANTS, 2)))
+HIGHEST = 3000.0  # [Hz], of a harmonic
+NOISE = 2.0  # its standard deviation over that of the voice
+
+
+def draw_words(count: int, samples: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Sounds (count, samples) float32, and which of `WORDS` they are; all about as often."""
+    codes = rng.permutation(np.arange(count) % len(WORDS))
+    return np.stack([_word(WORDS[code], samples, rng) for code in codes]).astype(np.float32), codes
+
+
+def _word(word: str, samples: int, rng: np.random.Generator) -> FloatArray:
+    """One sound, (samples,), its voice of standard deviation 0.3 to 1."""
+    time = np.arange(samples) / samples
+    mixed = 1 / (1 + np.exp(-(time - rng.uniform(0.35, 0.65)) / 0.05))
+    tract = rng.uniform(0.9, 1.15)
+    first, second = (np.array(FORMANTS[vowel]) * tract for vowel in word)
+    formants = first[:, None] * (1 - mixed) + second[:, None] * mixed
+    pitch = rng.uniform(90, 220) * (1 + rng.uniform(-0.2, 0.2) * (time - 0.5))
+    harmonics = np.arange(1, HIGHEST // pitch.max() + 1)[:, None]
+    loudness = sum(1 / (1 + ((harmonics * pitch - formant) / width) ** 2) for formant, width in zip(formants, BANDWIDTHS, strict=True))
+    phase = 2 * np.pi * (np.cumsum(pitch) / SAMPLE_RATE + rng.random())
+    voice = (loudness / harmonics**0.5 * np.sin(harmonics * phase)).sum(axis=0)
+    return rng.uniform(0.3, 1) * (voice / voice.std() + NOISE * rng.standard_normal(samples))
