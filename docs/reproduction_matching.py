@@ -64,7 +64,8 @@ def both(folder: Path, theta: float, size: int, seed: int) -> tuple[float, float
         place.mkdir(parents=True, exist_ok=True)
         draw(place, theta, size, seed)
         data = ("--data", "x.npy", "--target", "y.npy", "--seed", str(seed), "--set", f"held_out={share(size)!r}")
-        ssmspec(place, "train", "regress", *data, *SETTINGS, "--out", "s4d-lin", "--force")
+        if not (place / "s4d-lin/results.json").exists():
+            ssmspec(place, "train", "regress", *data, *SETTINGS, "--out", "s4d-lin", "--force")
         match = ("--match-spectrum", "x-training.npy", "--target", "y-training.npy", "--layout", "BLC", "--seed", str(seed), "--force")
         ssmspec(place, "retune", "s4d-lin/initial.safetensors", *match, "-o", "matched.safetensors")
         ssmspec(place, "retune", "matched.safetensors", "--retrain", "regress", *data, "--out", "matched", "-o", "trained.safetensors")
