@@ -11,15 +11,19 @@ from typing_commands import Type, Typed
 
 from ssmspec.backends import CauchySum, load_backend
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited from a shell that starts this in the background
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """The default run draws the same examples every time, so that it fails by what was changed only; other runs draw more and new ones."""
     settings.register_profile("same examples", derandomize=True, database=None, max_examples=40)
     settings.register_profile("new examples", derandomize=False, print_blob=True, max_examples=1000)
     settings.load_profile("same examples" if config.option.markexpr == "not nightly" else "new examples")
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> None:
+    """As a terminal has them: a shell that runs this in the background ignores some, and so does a command that was interrupted."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

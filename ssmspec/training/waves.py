@@ -89,7 +89,7 @@ class WaveModel(nn.Module):
 
     def _mix(self, layer: LinearLayer, amplitudes: Tensor, waves: FixedSources, constant: FixedSources) -> Tensor:
         """What a linear layer makes of every example, (B, H, L)."""
-        scales, sources, mixture = self.encoder.weight.T, [waves], amplitudes
+        scales, sources, mixture = self.encoder.weight.reshape(1, -1), [waves], amplitudes
         if self.encoder.bias is not None:
             scales, sources = torch.cat([scales, self.encoder.bias[None]]), [waves, constant]
             mixture = torch.cat([amplitudes, amplitudes.new_ones(len(amplitudes), 1)], dim=1)
