@@ -1,5 +1,6 @@
 """One of two processes that train a model together; started by test_distributed.py with the rank, a file for both, and a folder."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def main(rank: int, store: str, folder: Path) -> None:
     (folder / f"rank{rank}.txt").write_text(str([None if each is None else each.step for each in found]), encoding="utf-8")
     if rank == 0:
         torch.save(model.state_dict(), folder / "model.pt")
+    del model, monitor, loss, optimizer  # DistributedDataParallel is part of a cycle, and must not outlive the group
+    gc.collect()
+    distributed.barrier()
     distributed.destroy_process_group()
 
 

@@ -1,6 +1,7 @@
 """Optimizer groups, copies, precisions, compilers and several processes."""
 
 import copy
+import gc
 import pickle
 import shutil
 from datetime import timedelta
@@ -221,6 +222,9 @@ def _train(rank: int, folder: str) -> None:
     parallel(batch()[rank::2])[0].square().mean().backward()
     if rank == 0:
         torch.save({name: parameter.grad for name, parameter in layer.named_parameters()}, f"{folder}/gradients.pt")
+    del parallel  # it is part of a cycle, and must not outlive the group
+    gc.collect()
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
