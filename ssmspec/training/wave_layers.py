@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ssmspec.errors import SsmspecError
-from ssmspec.nn.mamba import Mamba
+from ssmspec.nn.conv_s5 import CLIP
+from ssmspec.nn.mamba import SMALLEST_STEP, Mamba
 from ssmspec.nn.optim import register
 from ssmspec.nn.spectrum import Diagonal, low_rank_spectrum
 from ssmspec.statespace import ComplexArray, FloatArray, StateSpace, bilinear_realization
@@ -95,7 +96,7 @@ class LowRankBank(nn.Module):
             return torch.fft.irfft(spectrum, length) * inputs[..., None]
 
 
-class ScannedSystem(nn.Module):
+class S5System(nn.Module):
     """One system with H inputs and outputs of S5, zero-order hold, in the names of `s5`; the upper half of conjugate pairs is stored.
 
     Args:
@@ -125,7 +126,7 @@ class ScannedSystem(nn.Module):
             return _combined(exponents, torch.view_as_complex(self.C.double()), 2 * torch.expm1(exponents) / poles, inner, length)
 
 
-class RingSystem(nn.Module):
+class LruSystem(nn.Module):
     """One system with H inputs and outputs of LRU, y_t sees u_t, in the names of `lru`; half of conjugate pairs, output Re.
 
     Args:
@@ -152,9 +153,6 @@ class RingSystem(nn.Module):
             exponents = torch.complex(-torch.exp(self.nu_log.double()), torch.exp(self.theta_log.double()))
             B, C = (torch.complex(re.double(), im.double()) for re, im in ((values.B_re, values.B_im), (values.C_re, values.C_im)))
             return _combined(exponents, C, torch.exp(self.gamma_log.double()).to(B), B @ inputs.T.to(B), length)
-
-
-CLIP = -1e-4  # largest real part of a pole of S5: lindermanlab/S5, s5/ssm.py, `clip_eigs`
 
 
 def _combined(exponents: Tensor, C: Tensor, gains: Tensor, inner: Tensor, length: int) -> Tensor:
@@ -219,7 +217,7 @@ def _s5(settings: Any) -> nn.Module:
     sizes = _whole(settings)
     poles = _poles(settings, "s5-hippo", sizes).continuous(np.full((1, 1), settings.step))
     B, C = _draw(settings, sizes, ("s5", "s5"))
-    return ScannedSystem(poles[0], B[0], C[0], step=settings.step, rates=_rates(settings))
+    return S5System(poles[0], B[0], C[0], step=settings.step, rates=_rates(settings))
 
 
 def _lru(settings: Any) -> nn.Module:
@@ -227,9 +225,12 @@ def _lru(settings: Any) -> nn.Module:
     poles = _poles(settings, "lru-ring", sizes)
     exponents = poles.exponents * (1.0 if poles.plane == "z" else settings.step)
     if (exponents.imag <= 0).any():
-        raise SsmspecError(f"an LRU stores the logarithm of the phase, and {settings.init} has poles with phase 0; choose another init")
+        raise SsmspecError(
+            f"an LRU stores the logarithm of the phase, and init {settings.init} at alpha {settings.alpha:g} has poles with phase 0; "
+            "choose another init, or alpha above 0"
+        )
     B, C = _draw(settings, sizes, ("lru", "lru"))
-    return RingSystem(exponents[0], B[0], C[0], rates=_rates(settings))
+    return LruSystem(exponents[0], B[0], C[0], rates=_rates(settings))
 
 
 def _mamba1(settings: Any) -> nn.Module:
@@ -252,12 +253,13 @@ _TENSORS = {
 
 
 def sizes_of(tensors: State) -> dict[str, Any]:
-    """Architecture, channels and modes of a model with these tensors; nothing where they are of none."""
+    """Architecture, channels, modes, and of S4 the length, of a model with these tensors; nothing where they are of none."""
     for architecture, (mark, poles) in _TENSORS.items():
         if f"layer.{mark}" in tensors and f"layer.{poles}" in tensors and "decoder.weight" in tensors:
             channels = tensors["decoder.weight"].shape[-1]
             modes = max(1, tensors[f"layer.{poles}"].numel() // max(1, channels))
-            return {"architecture": architecture, "channels": channels, "modes": modes}
+            length = {"length": int(tensors["layer.kernel.l_kernel"])} if "layer.kernel.l_kernel" in tensors else {}  # that C~ is of
+            return {"architecture": architecture, "channels": channels, "modes": modes, **length}
     return {}
 
 
@@ -273,6 +275,11 @@ def check_architecture(settings: Any) -> None:
             raise SsmspecError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
     if architecture == "mamba1" and (settings.beta, settings.init, settings.matrices) != (0.0, OWN, OWN):
         raise SsmspecError("mamba1 depends on its input and has real poles: leave beta at 0, and init and matrices as they are")
+    lowest = SMALLEST_STEP / MAMBA_STEPS[0]
+    if architecture == "mamba1" and settings.alpha < lowest:
+        raise SsmspecError(
+            f"alpha multiplies the steps of mamba1, which start at {SMALLEST_STEP:g} or more; choose alpha from {lowest:g} on"
+        )
     if architecture == "lru" and settings.beta != 0 and settings.beta_convention == "paper":
         raise SsmspecError("an LRU has no step, from which the beta convention paper takes its knee; choose angular with --theta-ref")
     if settings.skip and architecture not in ("s4d", "mamba1"):

@@ -116,7 +116,8 @@ def test_the_diagonal_plus_low_rank_is_hippo_legs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("architecture", ALL)
 def test_a_checkpoint_tells_the_settings_of_its_model(architecture: str) -> None:
     tensors = problem_of("waves", settings_of(architecture)).model.state_dict()
-    found = adopt(replace(SHORT, channels=9, modes=7), tensors)
+    found = adopt(replace(SHORT, channels=9, modes=7, length=64 if architecture == "s4" else 128), tensors)
+    assert found.length == 128
     assert (found.architecture, found.channels, found.modes, found.offset) == (architecture, 3, 2, True)
 
 
@@ -129,8 +130,9 @@ def test_a_checkpoint_tells_the_settings_of_its_model(architecture: str) -> None
         ({"architecture": "mamba1", "init": "s4d-inv"}, "leave beta at 0"),
         ({"architecture": "lru", "beta": 1.0}, "choose angular with --theta-ref"),
         ({"architecture": "s5", "skip": True}, "add --set skip=false"),
+        ({"architecture": "mamba1", "alpha": 0.0}, "choose alpha from 0.1 on"),
     ],
-    ids=["architecture", "matrices", "mamba-beta", "mamba-init", "lru-paper", "skip"],
+    ids=["architecture", "matrices", "mamba-beta", "mamba-init", "lru-paper", "skip", "mamba-alpha"],
 )
 def test_what_has_no_meaning_is_refused(values: dict[str, Any], words: str) -> None:
     with pytest.raises(SsmspecError, match=words.replace(".", r"\.")):
