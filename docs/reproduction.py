@@ -12,12 +12,12 @@ import numpy as np
 
 from ssmspec.backends import load_backend
 from ssmspec.families import ReadOptions
-from ssmspec.grid import FrequencyGrid
-from ssmspec.layers import load_system
-from ssmspec.report.training import spread
+from ssmspec.families.layers import load_system
+from ssmspec.report.tables.train import spread
 from ssmspec.statistics import STATISTICS, LayerSpectrum
 from ssmspec.statistics.variation import total_variation
-from ssmspec.training.folder import FINAL, INITIAL, read_config
+from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.training.engine.run_folder import FINAL, INITIAL, read_config
 
 MIDDLE = pi / 32  # rad/sample: of the default grid on a log axis
 

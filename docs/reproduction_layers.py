@@ -12,9 +12,9 @@ import numpy as np
 
 from ssmspec.report.figures.style import save, styled
 from ssmspec.report.figures.training import rows_figure
-from ssmspec.report.training import spread
-from ssmspec.training.folder import RESULTS
-from ssmspec.training.waves import CHANCE
+from ssmspec.report.tables.train import spread
+from ssmspec.training.engine.run_folder import RESULTS
+from ssmspec.training.tasks.waves import CHANCE
 
 SLOPE = "bias_slope"
 

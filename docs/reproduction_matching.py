@@ -16,8 +16,8 @@ import numpy as np
 from scipy.signal import lfilter
 
 from ssmspec.report.figures.style import new_figure, save, styled
-from ssmspec.report.training import spread
-from ssmspec.training.data import split
+from ssmspec.report.tables.train import spread
+from ssmspec.training.kinds.own_data import split
 
 SIZES = (4, 64, 1024)  # sequences to learn from
 HELD_OUT = 256

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from ssmspec.analysis import AnalysisOptions, analyze
     from ssmspec.backends import load_backend
+    from ssmspec.commands.analyze import AnalysisOptions, analyze
     from ssmspec.errors import SsmspecError
     from ssmspec.families import FAMILIES, OperatingPoint, ReadOptions
-    from ssmspec.grid import FrequencyGrid
-    from ssmspec.layers import load_system
+    from ssmspec.families.layers import load_system
     from ssmspec.monitoring import SpectralMonitor
-    from ssmspec.response import frequency_response, impulse_response
-    from ssmspec.statespace import StateSpace
     from ssmspec.statistics import STATISTICS
+    from ssmspec.systems.grid import FrequencyGrid
+    from ssmspec.systems.response import frequency_response, impulse_response
+    from ssmspec.systems.statespace import StateSpace
 
 _HOMES = {
     "AnalysisOptions": "analysis",

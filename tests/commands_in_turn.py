@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from ssmspec.cli import app
-from ssmspec.cli.run import run
+from ssmspec.cli.terminal import run
 
 MARK = "=== ssmspec"
 

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import strategies as st
 from problems import random_system
 
-from ssmspec.grid import FrequencyGrid
-from ssmspec.sobolev import CONVENTIONS, Sobolev
-from ssmspec.statespace import StateSpace
+from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.sobolev import CONVENTIONS, Sobolev
+from ssmspec.systems.statespace import StateSpace
 
 GRID = FrequencyGrid.default(24)
 NYQUIST = np.pi

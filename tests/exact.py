@@ -12,7 +12,7 @@ from typing import Any
 import mpmath
 import numpy as np
 
-from ssmspec.statespace import StateSpace
+from ssmspec.systems.statespace import StateSpace
 
 GAUSS, WEIGHTS = np.polynomial.legendre.leggauss(10)
 HALF_GAUSS, HALF_WEIGHTS = np.polynomial.legendre.leggauss(20)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ssmspec.writing import replacing
+from ssmspec.files import replacing
 
 OPERATIONS = ("open", "fsync", "replace", "rename", "unlink", "rmdir", "mkdir", "chmod", "link", "symlink", "scandir", "copy_file_range")
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from outputs import OUTPUTS, Output, carried_out, check, files, prepare
 
-from ssmspec.checkpoint import write_folder
+from ssmspec.checkpoint.write.changes import whole_folder as write_folder
 from ssmspec.cli import app
-from ssmspec.cli.run import run
-from ssmspec.writing import replacing
+from ssmspec.cli.terminal import run
+from ssmspec.files import replacing
 
 TRACEME, SYSCALL, SETOPTIONS, GET_SYSCALL_INFO = 0, 24, 0x4200, 0x420E
 TRACESYSGOOD, EXITKILL = 0x1, 0x100000

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssmspec.statespace import StateSpace
+from ssmspec.systems.statespace import StateSpace
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ import torch
 from typer.testing import CliRunner
 
 from ssmspec.backends import reference
-from ssmspec.benchmarks import catalogue, cauchy, compiled, gpu, responses, s4d_step, sizes
+from ssmspec.benchmarks import catalogue, cauchy, responses, s4d_step, sizes
+from ssmspec.benchmarks import cauchy_cpp as compiled
+from ssmspec.benchmarks import cauchy_gpu as gpu
 from ssmspec.benchmarks.catalogue import BENCHMARKS, choose, run_benchmarks
 from ssmspec.benchmarks.contest import Benchmark, Contest, PeerMissing, measure, require_agreement
 from ssmspec.benchmarks.hardware import cpu_model
@@ -25,10 +27,10 @@ from ssmspec.benchmarks.pairs import SHORTEST, Timing, median_seconds, time_pair
 from ssmspec.benchmarks.scaling import SCALINGS, exponent
 from ssmspec.benchmarks.sizes import CheckpointSize, Sizes, StepSize
 from ssmspec.cli.app import app
-from ssmspec.cli.run import run as run_app
+from ssmspec.cli.terminal import run as run_app
 from ssmspec.errors import SsmspecError
-from ssmspec.report.benchmarks import bench_document, seconds_text
-from ssmspec.report.documents import schema
+from ssmspec.report.documents.analyze import schema
+from ssmspec.report.tables.bench import bench_document, seconds_text
 
 STEP = StepSize(B=2, H=3, N=2, L=16)
 TINY = Sizes(

@@ -182,7 +182,7 @@ def test_a_file_of_5_gigabytes_is_analyzed_from_headers_and_ssm_tensors(containe
 
 @pytest.mark.slow
 def test_inspect_reads_headers_only(sharded):
-    from ssmspec.inspection import inspect_checkpoint
+    from ssmspec.commands.inspect import inspect_checkpoint
 
     path, overhead = sharded
 

@@ -19,17 +19,17 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
 from ssmspec import cli
-from ssmspec.analysis import analyze
-from ssmspec.check import check
-from ssmspec.checking.results import CheckedLayer, CheckpointCheck, CheckReport, Finding
+from ssmspec.checking.findings import CheckedLayer, CheckpointCheck, CheckReport, Finding
 from ssmspec.checking.rules import BUILT_IN, POLE_ROLES
 from ssmspec.checking.rules_file import RuleSet, load_rules, parse_rules
 from ssmspec.checking.starter import starter_text
 from ssmspec.checking.thresholds import AGGREGATES, COUNTS, Threshold
+from ssmspec.commands.analyze import analyze
+from ssmspec.commands.check import check
 from ssmspec.errors import LayerError, NoLayerError, SsmspecError
 from ssmspec.families import FAMILIES
-from ssmspec.report.checks import report_junit
-from ssmspec.report.documents import analysis_document, schema
+from ssmspec.report.documents.analyze import analysis_document, schema
+from ssmspec.report.tables.check import report_junit
 from ssmspec.statistics import STATISTICS
 
 S4D = SAMPLES / "s4d_trained.safetensors"
@@ -233,7 +233,7 @@ def test_a_shared_module_is_no_finding(tmp_path: Path) -> None:
 
 
 def test_findings_about_other_layers_than_those_asked_for_are_left_out(tmp_path: Path) -> None:
-    from ssmspec.analysis import AnalysisOptions
+    from ssmspec.commands.analyze import AnalysisOptions
 
     path = written(tmp_path, s4d() | _without(s4d("layers.1."), "layers.1.kernel.log_dt"))
     assert check(path, options=AnalysisOptions(layers=("layers.0",))).findings == ()
@@ -304,7 +304,7 @@ def test_a_threshold_that_matches_no_layer_is_an_error() -> None:
 
 
 def test_a_threshold_on_another_layer_than_those_asked_for_is_none() -> None:
-    from ssmspec.analysis import AnalysisOptions
+    from ssmspec.commands.analyze import AnalysisOptions
 
     assert check(S4D, threshold(layer="1", high=-9), AnalysisOptions(layers=("0",))).findings == ()
 

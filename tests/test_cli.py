@@ -16,7 +16,7 @@ import pytest
 from locations import SAMPLES
 from safetensors.numpy import save_file
 
-from ssmspec.report.documents import schema
+from ssmspec.report.documents.analyze import schema
 from ssmspec.statistics import STATISTICS
 
 S4D = SAMPLES / "s4d_trained.safetensors"
@@ -151,7 +151,7 @@ def test_response_and_impulse_write_arrays_that_belong_together(tmp_path: Path) 
 def test_response_on_omega_is_the_continuous_one(tmp_path: Path) -> None:
     assert ssmspec("response", S4D, "--layer", "0", "--axis", "omega", "--points", "50", "-o", tmp_path / "G.npz").code == 0
     from ssmspec.families import ReadOptions
-    from ssmspec.layers import load_system
+    from ssmspec.families.layers import load_system
 
     system = load_system(S4D, "0", ReadOptions())
     with np.load(tmp_path / "G.npz") as file:

@@ -11,9 +11,9 @@ import pytest
 from locations import SAMPLES
 
 from ssmspec.families import OperatingPoint, ReadOptions
-from ssmspec.layers import load_system
-from ssmspec.report.documents import schema
-from ssmspec.response import impulse_response
+from ssmspec.families.layers import load_system
+from ssmspec.report.documents.analyze import schema
+from ssmspec.systems.response import impulse_response
 
 MAMBA1, MAMBA2 = "mamba1_trained.safetensors", "mamba2_trained"
 

@@ -16,13 +16,13 @@ from safetensors.numpy import load_file, save_file
 from scipy.stats import wasserstein_distance
 from test_cli import checkpoint, s4d_tensors, ssmspec
 
-from ssmspec.comparison import compare, history
+from ssmspec.commands.compare import compare, history
 from ssmspec.errors import LayerError, SsmspecError
-from ssmspec.grid import FrequencyGrid
-from ssmspec.report.documents import schema
-from ssmspec.response import squared_magnitude
+from ssmspec.report.documents.analyze import schema
 from ssmspec.statistics import STATISTICS, LayerSpectrum
 from ssmspec.statistics.distances import DISTANCES
+from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.response import squared_magnitude
 
 BEFORE, AFTER = SAMPLES / "s4d_initial.safetensors", SAMPLES / "s4d_trained.safetensors"
 GRID = FrequencyGrid.default()
@@ -87,7 +87,7 @@ def test_spectrum_distance_equals_the_wasserstein_distance_of_dense_spectra(rng,
 
 
 def test_comparison_holds_the_statistics_of_both_files() -> None:
-    from ssmspec.analysis import analyze
+    from ssmspec.commands.analyze import analyze
 
     found = compare(BEFORE, AFTER)
     for when, path in (("before", BEFORE), ("after", AFTER)):
@@ -206,7 +206,7 @@ def test_one_checkpoint_is_nothing_to_compare() -> None:
 
 
 def test_pictures_show_both_curves_and_the_ways_of_the_poles(tmp_path: Path) -> None:
-    from ssmspec.report.comparison_plots import comparison_figure, history_figure
+    from ssmspec.report.figures.compare import comparison_figure, history_figure
 
     layer = compare(BEFORE, AFTER).layers[0]
     left, right = comparison_figure(layer, GRID.values).axes
@@ -237,8 +237,8 @@ def test_low_rank_copies_with_other_numbers_of_real_poles_are_matched_eigenvalue
     from scipy.optimize import linear_sum_assignment
 
     from ssmspec.families import ReadOptions
-    from ssmspec.layers import load_system
-    from ssmspec.statespace import bilinear_realization
+    from ssmspec.families.layers import load_system
+    from ssmspec.systems.statespace import bilinear_realization
 
     path = SAMPLES / "s4_dplr_trained.pt"
     for source, target in (("0", "1"), ("1", "0")):
@@ -257,7 +257,7 @@ def test_low_rank_copies_with_other_numbers_of_real_poles_are_matched_eigenvalue
 
 
 def test_eigenvalues_without_an_order_are_not_joined_by_lines() -> None:
-    from ssmspec.report.comparison_plots import comparison_figure
+    from ssmspec.report.figures.compare import comparison_figure
 
     layers = compare(SAMPLES / "s4_dplr_trained.pt", SAMPLES / "s4_dplr_trained.pt").layers
     for layer in layers:

@@ -63,7 +63,7 @@ def test_32_processes_on_one_file_agree_to_the_byte(cache: str, tmp_path: Path) 
 
 PEAK = """
 import resource, sys
-from ssmspec.cli.run import run
+from ssmspec.cli.terminal import run
 from ssmspec.cli import app
 sys.argv = ["ssmspec", *sys.argv[1:]]
 code = run(app, debug=False)
@@ -92,20 +92,20 @@ def peak_memory(folder: Path, *options: str) -> tuple[int, int, str]:
 @pytest.mark.parametrize("options", [(), ("--json", "--csv", "t.csv", "--copies", "c.csv")])
 def test_analyses_are_not_kept(options: tuple[str, ...], tmp_path: Path, typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many checkpoints there are, one analysis at a time is alive, the one before it at most besides."""
-    import ssmspec.analysis
+    import ssmspec.commands.analyze
     from ssmspec.statistics import CheckpointAnalysis
 
     def analyses() -> list[CheckpointAnalysis]:
         return [thing for thing in gc.get_objects() if type(thing) is CheckpointAnalysis]
 
     others = analyses()  # of tests before, held here so that their number stays
-    alive, analyze = [], ssmspec.analysis.analyze
+    alive, analyze = [], ssmspec.commands.analyze.analyze
 
     def counting(*arguments: object, **more: object) -> CheckpointAnalysis:
         alive.append(len(analyses()) - len(others))
         return analyze(*arguments, **more)
 
-    monkeypatch.setattr(ssmspec.analysis, "analyze", counting)
+    monkeypatch.setattr(ssmspec.commands.analyze, "analyze", counting)
     assert typed("analyze", *many(tmp_path, 6), "--points", "16", *options).code == 0
     assert len(alive) == 6
     assert max(alive) <= 1

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from problems import build, random_system
 from test_cli import s4d_tensors
 
-from ssmspec.analysis import AnalysisOptions, analyze, analyze_layer
 from ssmspec.backends import load_backend
-from ssmspec.sobolev import Sobolev
-from ssmspec.statespace import StateSpace, untrustworthy
+from ssmspec.commands.analyze import AnalysisOptions, analyze, analyze_layer
 from ssmspec.statistics import STATISTICS, LayerSpectrum
 from ssmspec.statistics.distances import DISTANCES, FINE_GRID
 from ssmspec.statistics.rounding import ERROR
+from ssmspec.systems.sobolev import Sobolev
+from ssmspec.systems.statespace import StateSpace, untrustworthy
 
 COSTLY = "total_variation"  # most of the time of the reference
 

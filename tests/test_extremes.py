@@ -7,11 +7,11 @@ import pytest
 from locations import SAMPLES
 from problems import build, random_system
 
-from ssmspec.analysis import analyze, analyze_layer
 from ssmspec.backends import load_backend
-from ssmspec.grid import FrequencyGrid
-from ssmspec.statespace import StateSpace, modal_form, real_realization
+from ssmspec.commands.analyze import analyze, analyze_layer
 from ssmspec.statistics import STATISTICS
+from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.statespace import StateSpace, modal_form, real_realization
 
 GRID = FrequencyGrid.default(256)
 
@@ -78,7 +78,7 @@ def test_modes_that_pad_a_low_rank_layer_are_no_poles() -> None:
     """Copies of the DPLR sample have different numbers of real poles; the fit of alpha takes the eigenvalues, each once."""
     layer = analyze(SAMPLES / "s4_dplr_trained.pt").layers[1]
     from ssmspec.families import ReadOptions
-    from ssmspec.layers import load_system
+    from ssmspec.families.layers import load_system
 
     system = load_system(SAMPLES / "s4_dplr_trained.pt", "1", ReadOptions())
     fits = []

@@ -7,10 +7,10 @@ import pytest
 
 from ssmspec.errors import SsmspecError
 from ssmspec.families import FAMILIES
-from ssmspec.statespace import StateSpace, discrete_poles, real_realization
-from ssmspec.tuning.hippo import legs_normal_part
-from ssmspec.tuning.initializations import INITIALIZATIONS, Settings, initial_poles, sample_step
-from ssmspec.tuning.matrices import (
+from ssmspec.systems.statespace import StateSpace, discrete_poles, real_realization
+from ssmspec.tuning.poles.hippo import legs_normal_part
+from ssmspec.tuning.poles.initializations import INITIALIZATIONS, Settings, initial_poles, sample_step
+from ssmspec.tuning.poles.matrices import (
     CLIP,
     INPUT_INITIALIZATIONS,
     OUTPUT_INITIALIZATIONS,

@@ -20,13 +20,13 @@ from safetensors.numpy import save_file
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import FAMILIES, LayerTensors, ReadOptions, detect, known_families
-from ssmspec.families.draft import draft_mapping
-from ssmspec.families.mapping import load_mapping, parse_mapping
+from ssmspec.families.layers import load_system
+from ssmspec.families.mapping.draft import draft_mapping
+from ssmspec.families.mapping.mapping_file import load_mapping, parse_mapping
+from ssmspec.families.mapping.transform import FUNCTIONS, parse_transform
 from ssmspec.families.template import Family
-from ssmspec.families.transform import FUNCTIONS, parse_transform
-from ssmspec.layers import load_system
-from ssmspec.response import impulse_response
-from ssmspec.statespace import StateSpace
+from ssmspec.systems.response import impulse_response
+from ssmspec.systems.statespace import StateSpace
 
 Tensors = dict[str, np.ndarray]
 ARRAYS = ("poles", "B", "C", "D", "step")

@@ -7,11 +7,11 @@ from locations import SAMPLES
 from safetensors.torch import save_file
 
 from ssmspec import ReadOptions, load_system
+from ssmspec.commands.retune import plan_retune, write_retuned
 from ssmspec.errors import LayerError
-from ssmspec.modules import load_module
 from ssmspec.nn import S4D
-from ssmspec.response import impulse_response
-from ssmspec.retune import plan_retune, write_retuned
+from ssmspec.nn.from_checkpoint import load_module
+from ssmspec.systems.response import impulse_response
 from ssmspec.tuning.recipe import Recipe, Weighting
 
 TRAINED = SAMPLES / "s4d_trained.safetensors"

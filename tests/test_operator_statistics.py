@@ -11,15 +11,15 @@ from scipy.linalg import solve_discrete_lyapunov
 from scipy.stats import wasserstein_distance
 
 from ssmspec.backends import load_backend
-from ssmspec.grid import FrequencyGrid
-from ssmspec.response import discrete_response, frequency_response, impulse_response, squared_magnitude
-from ssmspec.sobolev import Sobolev
-from ssmspec.statespace import StateSpace, discrete_poles, discrete_residues, modal_form
 from ssmspec.statistics import STATISTICS, LayerSpectrum
 from ssmspec.statistics.hankel import effective_order, hankel_singular_values
 from ssmspec.statistics.kernel_spectrum import kernel_spectrum
 from ssmspec.statistics.quadrature import panels
 from ssmspec.statistics.variation import total_variation, variation_bound, variation_from_samples
+from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.response import discrete_response, frequency_response, impulse_response, squared_magnitude
+from ssmspec.systems.sobolev import Sobolev
+from ssmspec.systems.statespace import StateSpace, discrete_poles, discrete_residues, modal_form
 
 GRID = FrequencyGrid.default()
 KINDS = {

@@ -17,21 +17,21 @@ from matplotlib.figure import Figure
 from scipy.integrate import trapezoid
 from scipy.linalg import solve_discrete_lyapunov, toeplitz
 
-from ssmspec.analysis import analyze
 from ssmspec.backends import load_backend
 from ssmspec.checkpoint import open_checkpoint
+from ssmspec.commands.analyze import analyze
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import ReadOptions
-from ssmspec.grid import FrequencyGrid
-from ssmspec.layers import find_layers, read_systems
-from ssmspec.plotting import PlotOptions, plot
+from ssmspec.families.layers import find_layers, read_systems
 from ssmspec.report.figures import FIGURES, FrequencyAxis
 from ssmspec.report.figures.style import COLOR_MAP, LINE, MARK, styled
-from ssmspec.response import impulse_response
-from ssmspec.statespace import StateSpace, bilinear_realization, discrete_poles, discrete_residues
+from ssmspec.report.plot import PlotOptions, plot
 from ssmspec.statistics import LayerSpectrum
 from ssmspec.statistics.curves import kernel_quantiles, over_copies
-from ssmspec.tuning.initializations import INITIALIZATIONS
+from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.response import impulse_response
+from ssmspec.systems.statespace import StateSpace, bilinear_realization, discrete_poles, discrete_residues
+from ssmspec.tuning.poles.initializations import INITIALIZATIONS
 
 S4D, DPLR, S5, LRU, MAMBA = (
     "s4d_trained.safetensors",

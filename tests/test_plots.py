@@ -7,8 +7,8 @@ import pytest
 from drawing import labels, overlapping
 from locations import SAMPLES
 
-from ssmspec.analysis import analyze
-from ssmspec.report.plots import layer_figure, overview_figure, plot_analysis
+from ssmspec.commands.analyze import analyze
+from ssmspec.report.figures.analyze import layer_figure, overview_figure, plot_analysis
 
 S4D = analyze(SAMPLES / "s4d_trained.safetensors")
 LRU = analyze(SAMPLES / "lru_trained.npz")

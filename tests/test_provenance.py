@@ -10,21 +10,21 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from test_cli import s4d_tensors
 
-from ssmspec.analysis import analyze
 from ssmspec.backends import CauchySum
 from ssmspec.checkpoint import open_checkpoint
+from ssmspec.commands.analyze import analyze
+from ssmspec.commands.retune import RetuneOptions, plan_retune, write_retuned
 from ssmspec.errors import LayerError
 from ssmspec.families import ReadOptions
-from ssmspec.grid import FrequencyGrid
-from ssmspec.layers import find_layers as find
-from ssmspec.layers import layer_digest, load_system, read_layers
-from ssmspec.provenance import Attached, attached, sidecar_path, weight_entry, written_by_ssmspec
-from ssmspec.response import frequency_response
-from ssmspec.retune import RetuneOptions, plan_retune, write_retuned
-from ssmspec.sobolev import Sobolev
-from ssmspec.statespace import StateSpace
+from ssmspec.families.layers import find_layers as find
+from ssmspec.families.layers import layer_digest, load_system, read_layers
+from ssmspec.families.provenance import Attached, attached, sidecar_path, weight_entry, written_by_ssmspec
+from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.response import frequency_response
+from ssmspec.systems.sobolev import Sobolev
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.tuning.poles.scaling import Scaling
 from ssmspec.tuning.recipe import Recipe, Weighting
-from ssmspec.tuning.scaling import Scaling
 
 GRID = FrequencyGrid(np.linspace(0.001, np.pi, 200), "theta")
 BETA = Recipe(weighting=Weighting(beta=-1.0))

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssmspec.analysis import AnalysisOptions, analyze
 from ssmspec.backends import load_backend
+from ssmspec.commands.analyze import AnalysisOptions, analyze
 from ssmspec.errors import NoLayerError
 from ssmspec.families import ReadOptions
-from ssmspec.grid import FrequencyGrid
-from ssmspec.layers import load_system
-from ssmspec.response import frequency_response, impulse_response
+from ssmspec.families.layers import load_system
+from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.response import frequency_response, impulse_response
 
 THETA = np.linspace(0, np.pi, 301)
 

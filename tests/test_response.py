@@ -9,10 +9,10 @@ from scipy import signal
 
 from ssmspec.backends import load_backend
 from ssmspec.errors import LayerError
-from ssmspec.grid import FrequencyGrid
-from ssmspec.response import frequency_response, impulse_response, squared_magnitude
-from ssmspec.sobolev import Sobolev
-from ssmspec.statespace import DISCRETIZATIONS, StateSpace, bilinear_realization, discrete_poles, modal_form, real_realization
+from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.response import frequency_response, impulse_response, squared_magnitude
+from ssmspec.systems.sobolev import Sobolev
+from ssmspec.systems.statespace import DISCRETIZATIONS, StateSpace, bilinear_realization, discrete_poles, modal_form, real_realization
 
 OMEGA = FrequencyGrid(np.concatenate([[0.0], np.geomspace(1e-3, 1e4, 97)]), "omega")
 THETA = FrequencyGrid(np.linspace(0, np.pi, 129), "theta")

@@ -17,11 +17,11 @@ from typing_commands import Type
 
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.families import ReadOptions
-from ssmspec.layers import load_system
-from ssmspec.modules import load_sequence_model
+from ssmspec.families.layers import load_system
 from ssmspec.nn import S4D, SequenceModel
-from ssmspec.report.documents import schema
-from ssmspec.training import run as training_run
+from ssmspec.nn.from_checkpoint import load_sequence_model
+from ssmspec.report.documents.analyze import schema
+from ssmspec.training.engine import run as training_run
 
 WAVES = ["--steps", 6, "--set", "length=64", "--set", "step=0.09", "--set", "tones=[1, 8]", "--set", "batch=4"]
 PIXELS = ["--set", "rows=16", "--set", "columns=8", "--set", "modes=3", "--set", "crops=2", "--steps", 6]

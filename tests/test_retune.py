@@ -14,19 +14,19 @@ from safetensors.numpy import load_file, save_file
 from test_cli import s4d_tensors, ssmspec
 from typing_commands import Type, Typed
 
-from ssmspec.analysis import analyze
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.cli.retune import STARTS
+from ssmspec.commands.analyze import analyze
+from ssmspec.commands.retune import RetuneOptions, default_target, only_checkpoint, plan_retune
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import ReadOptions
-from ssmspec.layers import load_system
-from ssmspec.report.documents import schema
-from ssmspec.response import impulse_response
-from ssmspec.retune import RetuneOptions, default_target, only_checkpoint, plan_retune
-from ssmspec.statespace import discrete_poles
-from ssmspec.tuning.initializations import INITIALIZATIONS
+from ssmspec.families.layers import load_system
+from ssmspec.report.documents.analyze import schema
+from ssmspec.systems.response import impulse_response
+from ssmspec.systems.statespace import discrete_poles
+from ssmspec.tuning.poles.initializations import INITIALIZATIONS
+from ssmspec.tuning.poles.scaling import Scaling
 from ssmspec.tuning.recipe import Recipe
-from ssmspec.tuning.scaling import Scaling
 
 TRAINED = SAMPLES / "s4d_trained.safetensors"
 CONTAINERS = {  # sample -> options that it can be retuned with, and the ends of the names that change
@@ -250,7 +250,7 @@ def test_nothing_is_written_before_everything_is_known(typed: Type, tmp_path: Pa
     source = model(tmp_path)
     kept = source.read_bytes()
     for failure, code in ((KeyboardInterrupt(), 130), (SsmspecError("no"), 2)):
-        monkeypatch.setattr("ssmspec.comparison.compare_systems", raising(failure))
+        monkeypatch.setattr("ssmspec.commands.compare.compare_systems", raising(failure))
         assert typed("retune", source, "--alpha", "2", "--in-place").code == code
         assert source.read_bytes() == kept
     monkeypatch.undo()
@@ -266,7 +266,7 @@ def raising(failure: BaseException) -> Callable[..., None]:
 
 def test_a_target_that_cannot_be_is_told_before_the_work(typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, other = model(tmp_path), model(tmp_path, "other.safetensors", seed=7)
-    monkeypatch.setattr("ssmspec.comparison.compare_systems", raising(AssertionError("compared")))
+    monkeypatch.setattr("ssmspec.commands.compare.compare_systems", raising(AssertionError("compared")))
     refused(typed("retune", source, "--alpha", "2", "-o", other), "it exists")
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from ssmspec.checkpoint import open_checkpoint
+from ssmspec.commands.retune import RetuneOptions, plan_retune, write_retuned
 from ssmspec.families import ReadOptions
-from ssmspec.layers import load_system
-from ssmspec.response import impulse_response
-from ssmspec.retune import RetuneOptions, plan_retune, write_retuned
-from ssmspec.statespace import StateSpace
+from ssmspec.families.layers import load_system
+from ssmspec.systems.response import impulse_response
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.tuning.poles.scaling import Scaling
 from ssmspec.tuning.recipe import Recipe, Weighting
-from ssmspec.tuning.scaling import Scaling
 
 Find = Callable[[str], Path]
 PRE_UPDATE = ReadOptions(lru_convention="pre-update")

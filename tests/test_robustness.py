@@ -17,10 +17,10 @@ from locations import SAMPLES
 from test_cli import S4D, Result, checkpoint, s4d_tensors, ssmspec
 
 from ssmspec.errors import SsmspecError
-from ssmspec.reading import read_numbers
+from ssmspec.files.reading import read_numbers
+from ssmspec.files.writing import Kind, printable, whole_file
 from ssmspec.report.arrays import frequency_grid
 from ssmspec.report.figures.style import safe_name, safe_names
-from ssmspec.writing import Kind, printable, whole_file
 
 
 def assert_refused(result: Result, *words: str) -> None:
@@ -355,7 +355,7 @@ def test_a_full_disk_under_the_cache_of_compiled_code_does_no_harm(tmp_path: Pat
 def test_out_of_memory_is_one_line() -> None:
     code = """
 import sys, numpy as np
-from ssmspec.cli.run import run
+from ssmspec.cli.terminal import run
 sys.exit(run(lambda standalone_mode: np.empty(1 << 57), debug=False))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)

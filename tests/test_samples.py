@@ -13,8 +13,8 @@ from matplotlib.image import imread
 from safetensors.numpy import load_file
 from typing_commands import Type
 
-from ssmspec.analysis import analyze
 from ssmspec.checkpoint import open_checkpoint
+from ssmspec.commands.analyze import analyze
 
 FILES = {
     **dict.fromkeys(

@@ -8,12 +8,12 @@ import pytest
 from problems import random_system
 
 from ssmspec.errors import LayerError
-from ssmspec.grid import FrequencyGrid
-from ssmspec.response import frequency_response
-from ssmspec.sobolev import CONVENTIONS, Convention, Sobolev
-from ssmspec.statespace import StateSpace
 from ssmspec.statistics import STATISTICS, LayerSpectrum
 from ssmspec.statistics.variation import total_variation
+from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.response import frequency_response
+from ssmspec.systems.sobolev import CONVENTIONS, Convention, Sobolev
+from ssmspec.systems.statespace import StateSpace
 
 GRID = FrequencyGrid.default()
 BETAS = np.array([-1.0, 0.5, 1.5])

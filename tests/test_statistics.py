@@ -8,13 +8,13 @@ import pytest
 from problems import build, random_system
 from scipy.integrate import quad
 
-from ssmspec.grid import FrequencyGrid
-from ssmspec.response import frequency_response, impulse_response, squared_magnitude
-from ssmspec.sobolev import Sobolev
-from ssmspec.statespace import StateSpace, bilinear_realization, discrete_poles, discrete_residues, modal_form
 from ssmspec.statistics import STATISTICS, LayerSpectrum, Values, summarize
 from ssmspec.statistics.energy import closed_energy
 from ssmspec.statistics.quadrature import pole_distances
+from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.response import frequency_response, impulse_response, squared_magnitude
+from ssmspec.systems.sobolev import Sobolev
+from ssmspec.systems.statespace import StateSpace, bilinear_realization, discrete_poles, discrete_residues, modal_form
 
 GRID = FrequencyGrid.default()
 KINDS = {

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import partial
 
-from ssmspec.benchmarks import cauchy, compiled, gpu, s4d_step, sizes, whole_analysis
+from ssmspec.benchmarks import cauchy, s4d_step, sizes, whole_analysis
+from ssmspec.benchmarks import cauchy_cpp as compiled
+from ssmspec.benchmarks import cauchy_gpu as gpu
 from ssmspec.benchmarks.contest import Benchmark, PeerMissing, Result, measure
 from ssmspec.benchmarks.hardware import hardware
 from ssmspec.benchmarks.scaling import SCALINGS, Scaling, measure_scaling

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save_file
 
-from ssmspec.analysis import analyze_layer, pairs_of
 from ssmspec.backends import choose_backend, load_backend
 from ssmspec.benchmarks import responses
 from ssmspec.benchmarks.cauchy import DOUBLE, real_state_space
@@ -22,12 +21,13 @@ from ssmspec.benchmarks.contest import Contest, Facts, PeerMissing
 from ssmspec.benchmarks.pairs import Timing
 from ssmspec.benchmarks.sizes import CheckpointSize, Sizes
 from ssmspec.checkpoint import open_checkpoint
+from ssmspec.commands.analyze import analyze_layer, pairs_of
 from ssmspec.errors import SsmspecError
 from ssmspec.families import ReadOptions
-from ssmspec.grid import FrequencyGrid
-from ssmspec.layers import find_layers, read_systems
-from ssmspec.response import frequency_response
-from ssmspec.statespace import StateSpace
+from ssmspec.families.layers import find_layers, read_systems
+from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.response import frequency_response
+from ssmspec.systems.statespace import StateSpace
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 
 from ssmspec.checking.facts import LayerFacts
-from ssmspec.statespace import ComplexArray, FloatArray
+from ssmspec.systems.statespace import ComplexArray, FloatArray
 
 TOLERANCE = 1e-6  # relative distance of two poles; float32 rounds each to 6e-8
 TOLERATED = 1e-3  # share of modes: in layers with 1e5 real poles a few pairs meet by chance

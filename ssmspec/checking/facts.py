@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ssmspec.families import LayerTensors
-from ssmspec.statespace import ComplexArray, FloatArray, StateSpace, modal_form
 from ssmspec.statistics import LayerAnalysis
 from ssmspec.statistics.quadrature import pole_distances
+from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace, modal_form
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssmspec.checking.decay import unusual_decay
 from ssmspec.checking.duplicates import duplicated_modes
 from ssmspec.checking.facts import LayerFacts
-from ssmspec.checking.initializations import unusual_decay
-from ssmspec.checking.results import Severity
-from ssmspec.statespace import growing_pole
+from ssmspec.checking.findings import Severity
+from ssmspec.systems.statespace import growing_pole
 
 LONGEST_MEMORY = 1e6
 """Time constant [samples] above which a pole counts as marginal. A minute of audio at 16 kHz has 0.96e6 samples, the longest sequences of

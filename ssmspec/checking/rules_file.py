@@ -23,11 +23,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ssmspec.checking.results import SEVERITIES
+from ssmspec.checking.findings import SEVERITIES
 from ssmspec.checking.rules import BUILT_IN, Rule
 from ssmspec.checking.thresholds import AGGREGATES, COUNTS, Threshold
 from ssmspec.errors import SsmspecError
-from ssmspec.reading import known_keys, parse_toml, read_toml, shown
+from ssmspec.files.reading import known_keys, parse_toml, read_toml, shown
 from ssmspec.statistics import STATISTICS
 
 TABLES = ("rules", "severity", "threshold")

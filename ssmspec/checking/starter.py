@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ssmspec.checking.results import SEVERITIES
+from ssmspec.checking.findings import SEVERITIES
 from ssmspec.checking.rules import BUILT_IN
 from ssmspec.checking.thresholds import AGGREGATES, COUNTS
 from ssmspec.statistics import STATISTICS

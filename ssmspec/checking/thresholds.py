@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssmspec.checking.results import Finding, Severity
-from ssmspec.grid import FloatArray
+from ssmspec.checking.findings import Finding, Severity
 from ssmspec.statistics import STATISTICS, LayerAnalysis
+from ssmspec.systems.grid import FloatArray
 
 AGGREGATES: dict[str, Callable[[FloatArray], float]] = {
     "median": lambda values: float(np.median(values)),

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ssmspec.checkpoint.formats.tree import Global, NumpyArray, Placeholder, TensorRef
 from ssmspec.checkpoint.tensors import StoredTensor, short
-from ssmspec.checkpoint.tree import Global, NumpyArray, Placeholder, TensorRef
 from ssmspec.errors import CheckpointError
 
 Leaf = StoredTensor | TensorRef | NumpyArray

@@ -7,15 +7,15 @@ import stat
 from dataclasses import replace
 from pathlib import Path
 
-from ssmspec.checkpoint.archive import Archive
-from ssmspec.checkpoint.eqx import NPY, is_equinox, read_equinox
-from ssmspec.checkpoint.flax_msgpack import read_flax
-from ssmspec.checkpoint.folders import choose, is_index, read_config, read_index
+from ssmspec.checkpoint.formats.archive import Archive
+from ssmspec.checkpoint.formats.eqx import NPY, is_equinox, read_equinox
+from ssmspec.checkpoint.formats.flax_msgpack import read_flax
+from ssmspec.checkpoint.formats.folders import choose, is_index, read_config, read_index
+from ssmspec.checkpoint.formats.npz import read_npz
+from ssmspec.checkpoint.formats.safetensors import read_safetensors
+from ssmspec.checkpoint.formats.torch_files import read_pickle, read_torch_legacy, read_torch_zip, root_pickle
 from ssmspec.checkpoint.naming import natural_key
-from ssmspec.checkpoint.npz import read_npz
-from ssmspec.checkpoint.safetensors import read_safetensors
 from ssmspec.checkpoint.tensors import Checkpoint, Contents, Stamp, problem, short
-from ssmspec.checkpoint.torch_files import read_pickle, read_torch_legacy, read_torch_zip, root_pickle
 from ssmspec.errors import CheckpointError
 
 KNOWN = "safetensors, torch (.pt, .pth, .ckpt, .bin), npz, flax msgpack, Equinox (.eqx), or a folder with such a file"

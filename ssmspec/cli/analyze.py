@@ -22,11 +22,11 @@ from ssmspec.cli.options import (
     expand,
     reads_checkpoints,
 )
-from ssmspec.cli.run import echo, message, tell_pictures
+from ssmspec.cli.terminal import echo, message, tell_pictures
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
-    from ssmspec.analysis import AnalysisOptions
+    from ssmspec.commands.analyze import AnalysisOptions
     from ssmspec.families import ReadOptions
     from ssmspec.statistics import CheckpointAnalysis
 
@@ -57,8 +57,8 @@ def analyze(
 
     Prints one table per checkpoint: median and 5..95 % range over the copies of each layer, and a sparkline of median |H|.
     """
-    from ssmspec.analysis import AnalysisOptions
-    from ssmspec.writing import Kind, refuse_precious
+    from ssmspec.commands.analyze import AnalysisOptions
+    from ssmspec.files.writing import Kind, refuse_precious
 
     check_sample_rate(sample_rate)
     for table in (csv, copies):
@@ -82,7 +82,7 @@ def analyze(
 
 def _analyze_all(paths: list[str], options: "AnalysisOptions", take: Callable[["CheckpointAnalysis"], None]) -> list[int]:
     """Analyze one file after the other, and keep none; a broken one is reported and the rest are done. Returns their exit codes."""
-    from ssmspec.analysis import analyze as run
+    from ssmspec.commands.analyze import analyze as run
     from ssmspec.report.progress import LayerProgress
 
     codes = []
@@ -128,7 +128,7 @@ class _Results:
 
     def take(self, analysis: "CheckpointAnalysis") -> None:
         """One analysis more."""
-        from ssmspec.report.documents import analysis_document, copies_csv, to_csv, to_json
+        from ssmspec.report.documents.analyze import analysis_document, copies_csv, to_csv, to_json
 
         physical = _physical(analysis, self.sample_rate)
         if self.as_json:
@@ -147,7 +147,7 @@ class _Results:
 
     def write(self) -> None:
         """The documents, if there is anything to write; and what was written where."""
-        from ssmspec.writing import Kind, whole_file
+        from ssmspec.files.writing import Kind, whole_file
 
         if not self.count:
             return
@@ -179,7 +179,7 @@ def _physical(analysis: "CheckpointAnalysis", sample_rate: float | None) -> "Che
 
 
 def _show(analysis: "CheckpointAnalysis") -> None:
-    from ssmspec.report.tables import analysis_table, console
+    from ssmspec.report.tables.analyze import analysis_table, console
 
     output = console()
     output.print(analysis_table(analysis, unicode=output.encoding.lower().startswith("utf")), highlight=False)
@@ -188,7 +188,7 @@ def _show(analysis: "CheckpointAnalysis") -> None:
 
 def _write_pictures(folder: Path, analysis: "CheckpointAnalysis", stems: set[str], sample_rate: float | None) -> list[Path]:
     """Draws all pictures of an analysis, under a name that none of the stems takes; returns their paths."""
-    from ssmspec.report.plots import plot_analysis, safe_names
+    from ssmspec.report.figures.analyze import plot_analysis, safe_names
 
     path = Path(analysis.path)
     stem = path.stem or path.name

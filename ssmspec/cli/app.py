@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ssmspec import __version__
-from ssmspec.cli.run import run
+from ssmspec.cli.terminal import run
 
 app = typer.Typer(
     name="ssmspec",

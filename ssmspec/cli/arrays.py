@@ -9,7 +9,7 @@ import typer
 
 from ssmspec.cli.app import app
 from ssmspec.cli.options import Backend, CheckpointPath, FamilyName, reads_checkpoints
-from ssmspec.cli.run import message
+from ssmspec.cli.terminal import message
 from ssmspec.errors import about
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def response(
     """
     from ssmspec.backends import choose_backend, load_backend
     from ssmspec.report.arrays import frequency_grid, write_arrays
-    from ssmspec.response import frequency_response
+    from ssmspec.systems.response import frequency_response
 
     system = _load(checkpoint, layer, family, reading)
     grid = frequency_grid(system.step, axis.value, points, theta)
@@ -75,7 +75,7 @@ def impulse(
     Arrays: kernel (copies, outputs, inputs, length), D (copies, outputs, inputs), name, family.
     """
     from ssmspec.report.arrays import write_arrays
-    from ssmspec.response import impulse_response
+    from ssmspec.systems.response import impulse_response
 
     system = _load(checkpoint, layer, family, reading)
     with about(checkpoint):
@@ -86,7 +86,7 @@ def impulse(
 
 
 def _load(checkpoint: Path, layer: str, family: str | None, options: "ReadOptions") -> Any:
-    from ssmspec.layers import load_system
+    from ssmspec.families.layers import load_system
 
     return load_system(checkpoint, layer, options, family)
 

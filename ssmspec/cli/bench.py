@@ -6,7 +6,7 @@ import typer
 
 from ssmspec.cli.app import app
 from ssmspec.cli.options import AsJson
-from ssmspec.cli.run import echo
+from ssmspec.cli.terminal import echo
 
 
 @app.command()
@@ -23,10 +23,10 @@ def bench(
     A ratio is the time of the peer over ours. Both sides must give the same numbers before either is timed.
     """
     from ssmspec.benchmarks.catalogue import choose, run_benchmarks
-    from ssmspec.report.benchmarks import bench_document, bench_table
-    from ssmspec.report.documents import to_json
+    from ssmspec.report.documents.analyze import to_json
     from ssmspec.report.progress import LayerProgress
-    from ssmspec.report.tables import console
+    from ssmspec.report.tables.analyze import console
+    from ssmspec.report.tables.bench import bench_document, bench_table
 
     names = choose(only or (), full=full)
     with LayerProgress("bench") as progress:

@@ -8,13 +8,13 @@ import typer
 
 from ssmspec.cli.app import app
 from ssmspec.cli.options import FamilyName, LayerNames, expand, reads_checkpoints
-from ssmspec.cli.run import echo, message
+from ssmspec.cli.terminal import echo, message
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
-    from ssmspec.analysis import AnalysisOptions
-    from ssmspec.checking.results import CheckReport
+    from ssmspec.checking.findings import CheckReport
     from ssmspec.checking.rules_file import RuleSet
+    from ssmspec.commands.analyze import AnalysisOptions
     from ssmspec.families import ReadOptions
 
 STARTER = "ssmspec-rules.toml"
@@ -47,8 +47,8 @@ def check(
 
     Built-in rules find what is always wrong or suspicious; a rules file adds limits on any statistic. 'ssmspec check --init' writes one.
     """
-    from ssmspec.analysis import AnalysisOptions
     from ssmspec.checking.rules_file import RuleSet, load_rules
+    from ssmspec.commands.analyze import AnalysisOptions
 
     if init:
         _write_starter(checkpoints or [STARTER], force=force)
@@ -72,8 +72,8 @@ def check(
 
 def _check_all(paths: list[str], rules: "RuleSet", options: "AnalysisOptions", *, strict: bool) -> tuple["CheckReport", list[int]]:
     """Check one file after the other; one that cannot be read is reported and the rest are done."""
-    from ssmspec.check import check as run
-    from ssmspec.checking.results import CheckReport, Unread
+    from ssmspec.checking.findings import CheckReport, Unread
+    from ssmspec.commands.check import check as run
     from ssmspec.report.progress import LayerProgress
 
     checks, unread, codes = [], [], []
@@ -92,9 +92,9 @@ def _check_all(paths: list[str], rules: "RuleSet", options: "AnalysisOptions", *
 
 
 def _print(report: "CheckReport", output_format: CheckFormat) -> None:
-    from ssmspec.report.checks import print_report, report_document, report_junit
-    from ssmspec.report.documents import to_json
-    from ssmspec.report.tables import console
+    from ssmspec.report.documents.analyze import to_json
+    from ssmspec.report.tables.analyze import console
+    from ssmspec.report.tables.check import print_report, report_document, report_junit
 
     if output_format is CheckFormat.json:
         echo(to_json(report_document(report)))
@@ -106,7 +106,7 @@ def _print(report: "CheckReport", output_format: CheckFormat) -> None:
 
 def _write_starter(names: list[str], *, force: bool) -> None:
     from ssmspec.checking.starter import starter_text
-    from ssmspec.writing import Kind, whole_file
+    from ssmspec.files.writing import Kind, whole_file
 
     if len(names) > 1:
         raise SsmspecError(f"--init writes one file, and {len(names)} were named: {', '.join(names[:4])}")

@@ -8,11 +8,11 @@ import typer
 
 from ssmspec.cli.app import app
 from ssmspec.cli.options import AsJson, Backend, FamilyName, LayerNames, Points, reads_checkpoints
-from ssmspec.cli.run import echo, message, tell_pictures
+from ssmspec.cli.terminal import echo, message, tell_pictures
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
-    from ssmspec.analysis import AnalysisOptions
+    from ssmspec.commands.analyze import AnalysisOptions
     from ssmspec.families import ReadOptions
     from ssmspec.statistics.changes import CheckpointComparison
 
@@ -45,8 +45,8 @@ def compare(
 
     Layers are matched by name. The verdict compares the change of the frequency bias with what training alone is known to do.
     """
-    from ssmspec.analysis import AnalysisOptions
-    from ssmspec.writing import Kind, refuse_precious
+    from ssmspec.commands.analyze import AnalysisOptions
+    from ssmspec.files.writing import Kind, refuse_precious
 
     if csv is not None:
         refuse_precious(csv, Kind.table)
@@ -68,7 +68,7 @@ def compare(
 
 
 def _steps(checkpoints: Sequence[Path]) -> list[Path]:
-    from ssmspec.comparison import checkpoints_in
+    from ssmspec.commands.compare import checkpoints_in
 
     paths = checkpoints_in(checkpoints[0]) if len(checkpoints) == 1 and checkpoints[0].is_dir() else list(checkpoints)
     if len(paths) < 2:
@@ -101,11 +101,11 @@ def _compare_two(
     plot: Path | None,
     limits: dict[str, float],
 ) -> None:
-    from ssmspec.comparison import compare as run
-    from ssmspec.report.comparisons import comparison_csv, comparison_document, comparison_table
-    from ssmspec.report.documents import to_json
+    from ssmspec.commands.compare import compare as run
+    from ssmspec.report.documents.analyze import to_json
     from ssmspec.report.progress import LayerProgress
-    from ssmspec.report.tables import console
+    from ssmspec.report.tables.analyze import console
+    from ssmspec.report.tables.compare import comparison_csv, comparison_document, comparison_table
 
     with LayerProgress("compare") as progress:
         found = run(paths[0], paths[1], options, by_order=by_order, progress=progress)
@@ -116,7 +116,7 @@ def _compare_two(
     if csv is not None:
         _write(csv, comparison_csv(found))
     if plot is not None:
-        from ssmspec.report.comparison_plots import plot_comparison
+        from ssmspec.report.figures.compare import plot_comparison
 
         tell_pictures(plot_comparison(found, plot))
     excesses = _excesses(found, limits)
@@ -140,10 +140,10 @@ def _excesses(found: "CheckpointComparison", limits: dict[str, float]) -> list[s
 
 
 def _history(paths: Sequence[Path], options: "AnalysisOptions", as_json: bool, csv: Path | None, plot: Path | None) -> None:
-    from ssmspec.comparison import history
-    from ssmspec.report.comparisons import history_csv, history_document, history_table
-    from ssmspec.report.documents import to_json
-    from ssmspec.report.tables import console
+    from ssmspec.commands.compare import history
+    from ssmspec.report.documents.analyze import to_json
+    from ssmspec.report.tables.analyze import console
+    from ssmspec.report.tables.compare import history_csv, history_document, history_table
 
     found = history(paths, options)
     if as_json:
@@ -153,13 +153,13 @@ def _history(paths: Sequence[Path], options: "AnalysisOptions", as_json: bool, c
     if csv is not None:
         _write(csv, history_csv(found))
     if plot is not None:
-        from ssmspec.report.comparison_plots import plot_history
+        from ssmspec.report.figures.compare import plot_history
 
         message(f"wrote {plot_history(found, plot)}")
 
 
 def _write(path: Path, text: str) -> None:
-    from ssmspec.writing import Kind, whole_file
+    from ssmspec.files.writing import Kind, whole_file
 
     with whole_file(path, Kind.table) as file:
         file.write(text.encode(errors="backslashreplace"))

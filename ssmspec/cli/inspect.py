@@ -6,7 +6,7 @@ import typer
 
 from ssmspec.cli.app import app
 from ssmspec.cli.options import AsJson, CheckpointPath, MapFile
-from ssmspec.cli.run import echo
+from ssmspec.cli.terminal import echo
 
 
 @app.command()
@@ -19,11 +19,11 @@ def inspect(
     ] = False,
 ) -> None:
     """Show what is in a checkpoint: SSM layers with the evidence, near misses, and everything else."""
+    from ssmspec.commands.inspect import inspect_checkpoint, suggest_mapping
     from ssmspec.families import ReadOptions
-    from ssmspec.families.mapping import load_mapping
-    from ssmspec.inspection import inspect_checkpoint, suggest_mapping
-    from ssmspec.report.documents import to_json
-    from ssmspec.report.tables import console, inspection_tables
+    from ssmspec.families.mapping.mapping_file import load_mapping
+    from ssmspec.report.documents.analyze import to_json
+    from ssmspec.report.tables.analyze import console, inspection_tables
 
     options = ReadOptions(mapping=() if map_file is None else load_mapping(map_file))
     if suggest_map:
@@ -42,8 +42,8 @@ def inspect(
 def families(as_json: AsJson = False) -> None:
     """List the supported checkpoint families with their tensors and sources."""
     from ssmspec.families import FAMILIES
-    from ssmspec.report.documents import to_json
-    from ssmspec.report.tables import console, plain_table
+    from ssmspec.report.documents.analyze import to_json
+    from ssmspec.report.tables.analyze import console, plain_table
 
     listed = [
         {

@@ -142,9 +142,9 @@ def _read_options(
     stored_length: int | None,
 ) -> "ReadOptions":
     from ssmspec.families import ReadOptions
-    from ssmspec.families.calibration import open_calibration
-    from ssmspec.families.mapping import load_mapping
-    from ssmspec.families.operating_point import parse_operating_point
+    from ssmspec.families.mapping.mapping_file import load_mapping
+    from ssmspec.families.selective.calibration import open_calibration
+    from ssmspec.families.selective.operating_point import parse_operating_point
 
     return ReadOptions(
         discretization=None if discretization is None else discretization.value,
@@ -170,7 +170,7 @@ def check_sample_rate(sample_rate: float | None) -> None:
 
 def expand(patterns: Iterable[str]) -> list[str]:
     """Paths as given; what is no path but a glob becomes the paths that it matches."""
-    from ssmspec.reading import exists
+    from ssmspec.files.reading import exists
 
     paths: list[str] = []
     for pattern in patterns:

@@ -8,7 +8,7 @@ import typer
 
 from ssmspec.cli.app import app
 from ssmspec.cli.options import Backend, FamilyName, LayerNames, WithSkip, check_sample_rate, reads_checkpoints
-from ssmspec.cli.run import message
+from ssmspec.cli.terminal import message
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def plot(
     Response, energy, sensitivity, hankel and kernel show one layer; heatmap, poles and bias show all, or those of --layer.
     """
     check_sample_rate(sample_rate)
-    from ssmspec.plotting import PlotOptions, plot_initializations, plot_pair
-    from ssmspec.plotting import plot as draw
+    from ssmspec.report.plot import PlotOptions, plot_initializations, plot_pair
+    from ssmspec.report.plot import plot as draw
     from ssmspec.report.progress import LayerProgress
 
     options = PlotOptions(

@@ -9,17 +9,17 @@ import typer
 
 from ssmspec.cli.app import app
 from ssmspec.cli.options import AsJson, Backend, BetaConvention, FamilyName, LayerNames, Layout, Segment, reads_checkpoints
-from ssmspec.cli.retraining import Training, check_folder, train_plan
-from ssmspec.cli.run import echo, message, tell_pictures
+from ssmspec.cli.retune_training import Training, check_folder, train_plan
+from ssmspec.cli.terminal import echo, message, tell_pictures
 from ssmspec.cli.train import assignments, files
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
+    from ssmspec.commands.retune import RetunePlan
     from ssmspec.families import ReadOptions
-    from ssmspec.retune import RetunePlan
     from ssmspec.tuning.recipe import Matching
 
-# the keys of `ssmspec.tuning.initializations.INITIALIZATIONS`, whose module is too heavy for --help; a test compares them
+# the keys of `ssmspec.tuning.poles.initializations.INITIALIZATIONS`, whose module is too heavy for --help; a test compares them
 STARTS = ("s4d-lin", "s4d-inv", "s4d-legs", "s4d-real", "fout", "random", "s5-hippo", "dfout", "lru-ring")
 
 
@@ -110,10 +110,10 @@ def retune(
     Tensors that the change does not touch stay as they are, byte for byte. The input is never changed without --in-place.
     """
     from ssmspec.backends import load_backend
-    from ssmspec.retune import RetuneOptions, check_target, default_target, only_checkpoint, plan_retune
+    from ssmspec.commands.retune import RetuneOptions, check_target, default_target, only_checkpoint, plan_retune
+    from ssmspec.tuning.poles.reinitialization import Reinitialization
+    from ssmspec.tuning.poles.scaling import Scaling
     from ssmspec.tuning.recipe import Recipe, Weighting
-    from ssmspec.tuning.reinitialization import Reinitialization
-    from ssmspec.tuning.scaling import Scaling
 
     if plot is not None:
         from ssmspec.report.figures.style import made_folder
@@ -182,8 +182,8 @@ def _require(owner: object, name: str, **belonging: object) -> None:
 
 def _matching(data: str, target: str | None, layout: str | None, segment: int | None, seed: int, backend: str | None) -> "Matching":
     from ssmspec.tuning.recipe import Matching
-    from ssmspec.tuning.signals import read_signals
-    from ssmspec.tuning.spectra import cross_spectrum, power_spectrum
+    from ssmspec.tuning.spectra.estimate import cross_spectrum, power_spectrum
+    from ssmspec.tuning.spectra.signals import read_signals
 
     signals = read_signals(data, layout=layout)
     if target is None:
@@ -195,13 +195,13 @@ def _matching(data: str, target: str | None, layout: str | None, segment: int | 
 def _carry_out(
     plan: "RetunePlan", target: Path | None, *, force: bool, in_place: bool, as_json: bool, plot: Path | None, backend: str | None
 ) -> None:
-    from ssmspec.analysis import AnalysisOptions
-    from ssmspec.comparison import compare_systems
-    from ssmspec.report.documents import to_json
+    from ssmspec.commands.analyze import AnalysisOptions
+    from ssmspec.commands.compare import compare_systems
+    from ssmspec.commands.retune import check_target, write_retuned
+    from ssmspec.report.documents.analyze import to_json
     from ssmspec.report.progress import LayerProgress
-    from ssmspec.report.retuning import retune_document, retune_text
-    from ssmspec.report.tables import console
-    from ssmspec.retune import check_target, write_retuned
+    from ssmspec.report.tables.analyze import console
+    from ssmspec.report.tables.retune import retune_document, retune_text
 
     if target is not None:
         check_target(plan, target, replace_target=force, in_place=in_place)
@@ -222,7 +222,7 @@ def _carry_out(
     else:
         console().print(retune_text(plan, found, target), highlight=False)
     if plot is not None:
-        from ssmspec.report.comparison_plots import plot_comparison
-        from ssmspec.report.retuning_plots import plot_matches
+        from ssmspec.report.figures.compare import plot_comparison
+        from ssmspec.report.figures.retune import plot_matches
 
         tell_pictures(plot_comparison(found, plot) + plot_matches(plan, plot))

@@ -7,12 +7,12 @@ import typer
 
 from ssmspec.cli.app import app
 from ssmspec.cli.options import AsJson, BetaConvention, FamilyName, LayerNames, Layout, Segment, reads_checkpoints
-from ssmspec.cli.run import echo
+from ssmspec.cli.terminal import echo
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
     from ssmspec.families import ReadOptions
-    from ssmspec.tuning.suggestion import StartingLayer
+    from ssmspec.tuning.spectra.suggest import StartingLayer
 
 
 @app.command()
@@ -40,13 +40,13 @@ def suggest(
     reading: "ReadOptions",
 ) -> None:
     """Suggest beta, the range of alpha and the step for data, each with its source and its uncertainty."""
-    from ssmspec.report.documents import to_json
-    from ssmspec.report.suggestions import suggestion_document, suggestion_text
-    from ssmspec.report.tables import console
-    from ssmspec.tuning.signals import read_signals
-    from ssmspec.tuning.spectra import power_spectrum
-    from ssmspec.tuning.suggestion import StartingLayer, SuggestSettings
-    from ssmspec.tuning.suggestion import suggest as run
+    from ssmspec.report.documents.analyze import to_json
+    from ssmspec.report.tables.analyze import console
+    from ssmspec.report.tables.suggest import suggestion_document, suggestion_text
+    from ssmspec.tuning.spectra.estimate import power_spectrum
+    from ssmspec.tuning.spectra.signals import read_signals
+    from ssmspec.tuning.spectra.suggest import StartingLayer, SuggestSettings
+    from ssmspec.tuning.spectra.suggest import suggest as run
 
     if checkpoint is None and layer:
         raise SsmspecError("--layer belongs to --checkpoint; give it too, or leave --layer out")
@@ -62,8 +62,8 @@ def suggest(
 
 
 def _stored(checkpoint: Path, layer: list[str] | None, reading: "ReadOptions", family: str | None) -> "StartingLayer":
-    from ssmspec.layers import load_system
-    from ssmspec.tuning.suggestion import StartingLayer
+    from ssmspec.families.layers import load_system
+    from ssmspec.tuning.spectra.suggest import StartingLayer
 
     if layer and len(layer) > 1:
         raise SsmspecError(f"suggestions are for one layer, and --layer was given {len(layer)} times; choose one")

@@ -7,11 +7,11 @@ import typer
 
 from ssmspec.cli.app import app
 from ssmspec.cli.options import AsJson, BetaConvention, PrecisionName
-from ssmspec.cli.run import echo, message
+from ssmspec.cli.terminal import echo, message
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
-    from ssmspec.training.folder import RunConfig
+    from ssmspec.training.engine.run_folder import RunConfig
 
 
 @app.command()
@@ -80,9 +80,9 @@ def train(
 
     The run folder has config.toml, metrics.jsonl, checkpoints that the other commands read, pictures and a README.md.
     """
-    from ssmspec.training.folder import RunConfig, find_task
-    from ssmspec.training.processes import command_line, processes
-    from ssmspec.training.run import all_threads, checked_device, environment
+    from ssmspec.training.engine.processes import command_line, processes
+    from ssmspec.training.engine.run import all_threads, checked_device, environment
+    from ssmspec.training.engine.run_folder import RunConfig, find_task
     from ssmspec.training.task import changed
 
     if resume and force:
@@ -130,7 +130,7 @@ def _given(
     lr: float | None,
 ) -> dict[str, Any]:
     """The settings that have options of their own, where given."""
-    from ssmspec.training.sweep import parse_number
+    from ssmspec.training.engine.sweep import parse_number
 
     named = {
         "alpha": None if alpha is None else parse_number(alpha),
@@ -184,11 +184,11 @@ def _start(
 
 
 def _run(config: "RunConfig", folder: Path, given: dict[str, Any], *, resume: bool, force: bool, as_json: bool) -> None:
-    from ssmspec.report.documents import to_json
-    from ssmspec.report.tables import console
-    from ssmspec.report.training import run_document, run_text
-    from ssmspec.training.folder import new_folder, write_config
-    from ssmspec.training.run import run_together
+    from ssmspec.report.documents.analyze import to_json
+    from ssmspec.report.tables.analyze import console
+    from ssmspec.report.tables.train import run_document, run_text
+    from ssmspec.training.engine.run import run_together
+    from ssmspec.training.engine.run_folder import new_folder, write_config
 
     def prepare() -> "RunConfig":
         if resume:
@@ -209,7 +209,7 @@ def _run(config: "RunConfig", folder: Path, given: dict[str, Any], *, resume: bo
 
 def resumed(config: "RunConfig", folder: Path, given: dict[str, Any]) -> "RunConfig":
     """The config of the folder, which options may repeat but not contradict."""
-    from ssmspec.training.folder import read_config
+    from ssmspec.training.engine.run_folder import read_config
 
     found = read_config(folder)
     if found.task != config.task:
@@ -231,10 +231,10 @@ def resumed(config: "RunConfig", folder: Path, given: dict[str, Any]) -> "RunCon
 
 
 def _sweep(config: "RunConfig", folder: Path, text: str, seeds: int, *, resume: bool, force: bool, as_json: bool) -> None:
-    from ssmspec.report.documents import to_json
-    from ssmspec.report.tables import console
-    from ssmspec.report.training import sweep_document, sweep_text
-    from ssmspec.training.sweep import open_sweep, parse_sweep, run_sweep, sweep_title
+    from ssmspec.report.documents.analyze import to_json
+    from ssmspec.report.tables.analyze import console
+    from ssmspec.report.tables.train import sweep_document, sweep_text
+    from ssmspec.training.engine.sweep import open_sweep, parse_sweep, run_sweep, sweep_title
 
     pairs = parse_sweep(text, config.kind.published.get(config.preset, ()), config.settings)
     open_sweep(folder, config, text, seeds, resume=resume, force=force)

@@ -1,24 +1,24 @@
 """Checkpoint families: which tensors a layer has, and the state space they mean. A new family is one file and one line here."""
 
-from ssmspec.families.annotated_s4 import ANNOTATED_S4, ANNOTATED_S4D
-from ssmspec.families.conv_s5 import CONV_S5
 from ssmspec.families.detection import Detection, NearMiss, detect
-from ssmspec.families.dss import DSS
-from ssmspec.families.gated_delta import GATED_DELTA
-from ssmspec.families.h3 import H3
-from ssmspec.families.linoss import LINOSS
-from ssmspec.families.lru import LRU
-from ssmspec.families.mamba1 import MAMBA1, ZAMBA
-from ssmspec.families.mamba2 import MAMBA2
-from ssmspec.families.mamba3 import MAMBA3
-from ssmspec.families.rg_lru import RG_LRU
-from ssmspec.families.s4_block import FREQBIAS_BLOCK, S4_DIAGONAL, S4_DPLR
-from ssmspec.families.s4_nplr import S4_NPLR
-from ssmspec.families.s4_v1 import S4_NPLR_V1
-from ssmspec.families.s4_v3 import S4_DIAGONAL_V2, S4_DIAGONAL_V3, S4_NPLR_V3
-from ssmspec.families.s4d import FREQBIAS_STANDALONE, S4D
-from ssmspec.families.s5 import S5
-from ssmspec.families.s5_torch import S5_TORCH
+from ssmspec.families.known.annotated_s4 import ANNOTATED_S4, ANNOTATED_S4D
+from ssmspec.families.known.conv_s5 import CONV_S5
+from ssmspec.families.known.dss import DSS
+from ssmspec.families.known.gated_delta import GATED_DELTA
+from ssmspec.families.known.h3 import H3
+from ssmspec.families.known.linoss import LINOSS
+from ssmspec.families.known.lru import LRU
+from ssmspec.families.known.mamba1 import MAMBA1, ZAMBA
+from ssmspec.families.known.mamba2 import MAMBA2
+from ssmspec.families.known.mamba3 import MAMBA3
+from ssmspec.families.known.rg_lru import RG_LRU
+from ssmspec.families.known.s4_block import FREQBIAS_BLOCK, S4_DIAGONAL, S4_DPLR
+from ssmspec.families.known.s4_nplr import S4_NPLR
+from ssmspec.families.known.s4_v1 import S4_NPLR_V1
+from ssmspec.families.known.s4_v3 import S4_DIAGONAL_V2, S4_DIAGONAL_V3, S4_NPLR_V3
+from ssmspec.families.known.s4d import FREQBIAS_STANDALONE, S4D
+from ssmspec.families.known.s5 import S5
+from ssmspec.families.known.s5_torch import S5_TORCH
 from ssmspec.families.template import Family, LayerTensors, OperatingPoint, ReadOptions, Tensor
 
 FAMILIES: dict[str, Family] = {

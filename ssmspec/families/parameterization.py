@@ -4,7 +4,7 @@ import numpy as np
 
 from ssmspec.errors import LayerError
 from ssmspec.families.template import LayerTensors, ReadOptions
-from ssmspec.statespace import ComplexArray, Discretization, FloatArray, StateSpace, bilinear_realization
+from ssmspec.systems.statespace import ComplexArray, Discretization, FloatArray, StateSpace, bilinear_realization
 
 
 def choose_discretization(layer: LayerTensors, options: ReadOptions, possible: tuple[Discretization, ...]) -> Discretization:

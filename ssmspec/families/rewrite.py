@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.template import Family, LayerTensors, ReadOptions
-from ssmspec.statespace import FloatArray, StateSpace
+from ssmspec.systems.statespace import FloatArray, StateSpace
 
 SAME = 1e-9  # relative: a polar form (LRU) gives a modulus back with the rounding of a logarithm near zero
 LOST = 0.01  # relative; coarser than the rounding of any float32 layer, finer than what a clamp takes away

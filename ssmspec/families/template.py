@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.statespace import ComplexArray, Discretization, FloatArray, StateSpace
+from ssmspec.systems.statespace import ComplexArray, Discretization, FloatArray, StateSpace
 
 
 class Tensor(Protocol):
@@ -68,7 +68,7 @@ class OperatingPoint:
 
 
 class Calibration(Protocol):
-    """Recorded statistics of selective layers, see `ssmspec.families.calibration`."""
+    """Recorded statistics of selective layers, see `ssmspec.families.selective.calibration`."""
 
     def record(self, layer: str, key: str) -> FloatArray | None: ...
 
@@ -81,7 +81,7 @@ class ReadOptions:
     """What the user says about things that a file may not hold; None lets the family assume and say so.
 
     Args:
-        residues: of selective layers without given B and C: B = C = 1, or the rms over inputs (`ssmspec.families.residues`).
+        residues: of selective layers without given B and C: B = C = 1, or the rms over inputs (`ssmspec.families.selective.residues`).
         calibration: recorded delta, B and C of selective layers; an operating point given beside it goes first.
         config: configuration of the checkpoint, for what tensors cannot tell (limits of the step, groups, a norm without weights).
         mapping: families of a mapping file, which go before the built-in ones.

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import SsmspecError
-from ssmspec.report.monitoring import Timing
+from ssmspec.files.writing import Kind, refuse_precious, whole_file
+from ssmspec.report.documents.monitoring import Timing
 from ssmspec.statistics import Measurement
-from ssmspec.writing import Kind, refuse_precious, whole_file
 
 TextOf = Callable[[Measurement, Timing | None, Mapping[str, str] | None], str]
 
@@ -74,7 +74,7 @@ class LineFile:
 
     def picture(self, step: int, layer: str, part: str, image: npt.NDArray[np.uint8]) -> str:
         """Writes the picture of a layer as a PNG; returns its path, relative to the folder of the log."""
-        from ssmspec.report.figures.monitoring import write_png
+        from ssmspec.report.figures.live_layer import write_png
 
         folder = self._pictures(self.path.stem)
         folder.mkdir(exist_ok=True)

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import SsmspecError
+from ssmspec.files.writing import Kind
 from ssmspec.monitoring.line_file import LineFile
 from ssmspec.monitoring.tensorboard import TensorBoardLog
-from ssmspec.report.monitoring import COLUMNS_LINE, Timing, monitor_line, monitor_rows, step_of_line, step_of_row
+from ssmspec.report.documents.monitoring import COLUMNS_LINE, Timing, monitor_line, monitor_rows, step_of_line, step_of_row
 from ssmspec.statistics import Measurement
-from ssmspec.writing import Kind
 
 
 class Log(Protocol):

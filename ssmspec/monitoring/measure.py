@@ -1,4 +1,4 @@
-"""The layers of a live model, and what statistics say of them at one step: `ssmspec.analysis` without a file."""
+"""The layers of a live model, and what statistics say of them at one step: `ssmspec.commands.analyze` without a file."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,18 +7,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from ssmspec.analysis import AnalysisOptions, analyze_layer, pairs_of
 from ssmspec.backends import CauchySum, choose_backend, load_backend
+from ssmspec.commands.analyze import AnalysisOptions, analyze_layer, pairs_of
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import Detection
-from ssmspec.grid import FrequencyGrid
-from ssmspec.layers import ReadLayer, find_layers, select_layers, try_layers
-from ssmspec.monitoring.live import LiveModel
-from ssmspec.provenance import Attached
-from ssmspec.reading import one_line
-from ssmspec.sobolev import Sobolev
-from ssmspec.statespace import StateSpace
+from ssmspec.families.layers import ReadLayer, find_layers, select_layers, try_layers
+from ssmspec.families.provenance import Attached
+from ssmspec.files.reading import one_line
+from ssmspec.nn.live import LiveModel
 from ssmspec.statistics import STATISTICS, LayerAnalysis, Measurement, Skipped, unavailable
+from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.sobolev import Sobolev
+from ssmspec.systems.statespace import StateSpace
 
 MEASUREMENTS = 20  # in a run, at least: an engine that must be compiled first pays off where it does for so many
 REHEARSAL = 16  # points of the grid on which everything is done once, so that nothing is imported or compiled in a timed measurement

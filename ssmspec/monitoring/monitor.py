@@ -9,14 +9,14 @@ from typing import ParamSpec, SupportsIndex, TypeVar
 import numpy as np
 from torch import distributed, nn
 
-from ssmspec.analysis import AnalysisOptions
+from ssmspec.commands.analyze import AnalysisOptions
 from ssmspec.errors import SsmspecError
-from ssmspec.grid import FloatArray, FrequencyGrid
 from ssmspec.monitoring.logs import Target, open_logs
 from ssmspec.monitoring.measure import Probe, Weights, check_statistics
 from ssmspec.monitoring.pace import Lap, Pace
-from ssmspec.report.monitoring import Timing
+from ssmspec.report.documents.monitoring import Timing
 from ssmspec.statistics import LayerAnalysis, Measurement
+from ssmspec.systems.grid import FloatArray, FrequencyGrid
 
 HEADLINES = ("bias_slope", "center_frequency")
 
@@ -178,7 +178,7 @@ class SpectralMonitor:
 
     def _draw(self, measurement: Measurement) -> list[dict[str, str]]:
         """Draws the layers that have a curve; returns for every log the files that it made, by layer."""
-        from ssmspec.report.figures.monitoring import monitor_picture
+        from ssmspec.report.figures.live_layer import monitor_picture
         from ssmspec.report.figures.style import safe_names
 
         places: list[dict[str, str]] = [{} for _ in self._logs]
@@ -206,7 +206,7 @@ class SpectralMonitor:
 
 def _rehearse_drawing(layers: Sequence[LayerAnalysis]) -> None:
     """Draws one layer for nothing, since fonts are looked up the first time."""
-    from ssmspec.report.figures.monitoring import monitor_picture
+    from ssmspec.report.figures.live_layer import monitor_picture
 
     for layer in layers[:1]:
         if layer.curve is not None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import SsmspecError
-from ssmspec.report.monitoring import Timing
+from ssmspec.report.documents.monitoring import Timing
 from ssmspec.statistics import Measurement
 
 SUFFIX = ".ssmspec"  # of event files

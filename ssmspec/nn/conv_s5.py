@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from ssmspec.errors import LayerError
+from ssmspec.nn.kernel_dft import COMPLEX
 from ssmspec.nn.optim import register
-from ssmspec.nn.sobolev import Weighting, weighted
-from ssmspec.nn.spectrum import COMPLEX
-from ssmspec.sobolev import Sobolev
-from ssmspec.statespace import ComplexArray
-from ssmspec.tuning.hippo import legs_normal_part
-from ssmspec.tuning.initializations import Settings, initial_poles
+from ssmspec.nn.weighting import Weighting, weighted
+from ssmspec.systems.sobolev import Sobolev
+from ssmspec.systems.statespace import ComplexArray
+from ssmspec.tuning.poles.hippo import legs_normal_part
+from ssmspec.tuning.poles.initializations import Settings, initial_poles
 
 CLIP = -1e-4  # the largest real part of a pole: `clip_eigs`
 
@@ -38,7 +38,7 @@ class ConvS5(nn.Module):
         kernel_size: k, odd, of B and C [pixels].
         alpha: factor on the imaginary parts of the initial poles.
         beta: Sobolev exponent, fixed. theta_ref: its knee [rad/frame], where beta is not zero. The convention is "causal" (see
-            `ssmspec.nn.sobolev`): under all others a frame would depend on later ones.
+            `ssmspec.nn.weighting`): under all others a frame would depend on later ones.
         step_min, step_max: initial Delta is log-uniform between them, one per channel of the state [model time per frame].
         poles: (P,) complex initial poles, Re < 0 [1/model time]; HiPPO-N in J blocks by default. alpha acts on the default only.
         lr: learning rate of poles and steps, which do not decay; None is that of the others. Zero makes buffers.

@@ -13,9 +13,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ssmspec.nn.kernel_dft import Diagonal
 from ssmspec.nn.optim import register
 from ssmspec.nn.settings import Settings
-from ssmspec.nn.spectrum import Diagonal
 
 
 class MinimalKernel(nn.Module):

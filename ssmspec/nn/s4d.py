@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from ssmspec.errors import LayerError
 from ssmspec.nn.convolution import fft_convolution
+from ssmspec.nn.kernel_dft import COMPLEX, Diagonal, discretize, kernel_spectrum
 from ssmspec.nn.kernels import BlockKernel, MinimalKernel, linear_poles
 from ssmspec.nn.optim import mark, marks, register
 from ssmspec.nn.settings import Layout, Settings
-from ssmspec.nn.sobolev import fft_length, weighted
-from ssmspec.nn.spectrum import COMPLEX, Diagonal, discretize, kernel_spectrum
-from ssmspec.nn.systems import as_array, state_spaces
-from ssmspec.sobolev import Convention, Sobolev
-from ssmspec.statespace import ComplexArray, StateSpace
+from ssmspec.nn.to_statespace import as_array, state_spaces
+from ssmspec.nn.weighting import fft_length, weighted
+from ssmspec.systems.sobolev import Convention, Sobolev
+from ssmspec.systems.statespace import ComplexArray, StateSpace
 
 
 class S4D(nn.Module):
@@ -37,7 +37,7 @@ class S4D(nn.Module):
         beta: first value of the Sobolev exponent; None for no weight (freqbias-block always has one, then 0).
         trainable_beta: whether beta is a parameter, or a buffer; by default only in freqbias-block. Stored as `beta` (H,) in minimal,
             `layer.beta` (channels, H) in s4-diag, `layer.s` (1, H) in freqbias-block.
-        beta_convention: which weight; see `ssmspec.nn.sobolev`. All but "causal" let the output depend on later inputs.
+        beta_convention: which weight; see `ssmspec.nn.weighting`. All but "causal" let the output depend on later inputs.
         theta_ref: knee of "angular" and "causal" [rad/sample].
         discretization: "zoh" or "bilinear".
         bidirectional: a second set of C for the reversed input, one sample behind as in the original; not in minimal.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ssmspec.errors import LayerError
 from ssmspec.nn.s4d import S4D
 from ssmspec.nn.settings import Layout
-from ssmspec.sobolev import Convention
+from ssmspec.systems.sobolev import Convention
 
 Norm = Literal["layer", "batch"]
 Pooling = Literal["mean", "last"]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ssmspec.errors import LayerError
-from ssmspec.nn.sobolev import WITH_REFERENCE, Weighting
-from ssmspec.sobolev import CONVENTIONS, Convention
+from ssmspec.nn.weighting import WITH_REFERENCE, Weighting
+from ssmspec.systems.sobolev import CONVENTIONS, Convention
 
 Layout = Literal["minimal", "s4-diag", "freqbias-block"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)

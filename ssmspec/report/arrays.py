@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from ssmspec.errors import SsmspecError
-from ssmspec.grid import LOWEST_THETA, Axis, FloatArray, FrequencyGrid, check_points
-from ssmspec.reading import exists, read_numbers
-from ssmspec.writing import Kind, refuse_precious, whole_file
+from ssmspec.files.reading import exists, read_numbers
+from ssmspec.files.writing import Kind, refuse_precious, whole_file
+from ssmspec.systems.grid import LOWEST_THETA, Axis, FloatArray, FrequencyGrid, check_points
 
 
 def frequency_grid(step: FloatArray, axis: Axis, points: int, values: Path | None) -> FrequencyGrid:

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from ssmspec.grid import FloatArray
 from ssmspec.statistics.hankel import MOST_MODES, effective_order
 from ssmspec.statistics.spectrum import CONDITION_LIMIT, LayerSpectrum
 from ssmspec.statistics.values import DEAD, Values
 from ssmspec.statistics.variation import variation_bound
+from ssmspec.systems.grid import FloatArray
 
 TOO_SHARP_FOR_PEAK = "no response within double precision, or poles too close to the unit circle to tell theta apart"
 TOO_SHARP = "the layer has no response, or it is too sharp to integrate to a relative error of 1e-9"

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ssmspec.grid import FloatArray
 from ssmspec.statistics.spectrum import CONDITION_LIMIT, ILL_CONDITIONED, LayerSpectrum
 from ssmspec.statistics.values import Values
+from ssmspec.systems.grid import FloatArray
 
 
 def bias_slope(spectrum: LayerSpectrum) -> Values:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssmspec.grid import FrequencyGrid
 from ssmspec.statistics.distances import DISTANCES
 from ssmspec.statistics.results import LayerAnalysis
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.statistics.values import Summary, summarize, unavailable
+from ssmspec.systems.grid import FrequencyGrid
 
 TRAINING_CHANGE = 0.15
 """Largest change of a layer's median bias_slope by training alone in 75 reference models [decades/decade]."""

@@ -7,13 +7,13 @@ import numpy as np
 
 from ssmspec.backends import CauchySum
 from ssmspec.errors import LayerError
-from ssmspec.grid import FloatArray, FrequencyGrid
-from ssmspec.response import CHUNK, frequency_response
-from ssmspec.statespace import ComplexArray, StateSpace
 from ssmspec.statistics.bands import TOO_SHARP
 from ssmspec.statistics.kernel_spectrum import kernel_spectrum
 from ssmspec.statistics.results import Curve
 from ssmspec.statistics.spectrum import CONDITION_LIMIT, ILL_CONDITIONED, LayerSpectrum
+from ssmspec.systems.grid import FloatArray, FrequencyGrid
+from ssmspec.systems.response import CHUNK, frequency_response
+from ssmspec.systems.statespace import ComplexArray, StateSpace
 
 LENGTHS = (64, 256, 1024)  # samples of the kernels whose spectra are compared with |H|^2
 LARGEST_MATRIX = 1024  # rows or columns of T: a singular value decomposition of about a second

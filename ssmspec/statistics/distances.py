@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ssmspec.statespace import ComplexArray, padded_modes
 from ssmspec.statistics.quadrature import pole_distances
 from ssmspec.statistics.rounding import ROUNDS, steady, without
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.statistics.values import Values
+from ssmspec.systems.statespace import ComplexArray, padded_modes
 
 BAND_EDGE = np.pi / 4  # rad/sample: the corner of low_frequency_share
 # theta of the Wasserstein distance: energies there are exact, between them the shares are taken as linear

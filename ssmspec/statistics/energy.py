@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssmspec.grid import FloatArray, theta_nodes
-from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, homogeneous_scale
+from ssmspec.systems.grid import FloatArray, theta_nodes
+from ssmspec.systems.statespace import ComplexArray, StateSpace, cayley_poles, homogeneous_scale
 
 TOLERANCE = 1e-9  # relative error above which a closed form gives way to quadrature, and quadrature to null
 RESOLUTION = 1e-15  # relative width at which a bisection ends

@@ -15,8 +15,8 @@ Source: Zhou, Doyle & Glover, Robust and Optimal Control (1996), section 8.1; Gl
 
 import numpy as np
 
-from ssmspec.grid import FloatArray
-from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, common_step, homogeneous_scale, real_realization
+from ssmspec.systems.grid import FloatArray
+from ssmspec.systems.statespace import ComplexArray, StateSpace, cayley_poles, common_step, homogeneous_scale, real_realization
 
 COUNTED = 0.01  # of the largest Hankel singular value: the directions above it make the effective order
 PAIRS_AT_ONCE = 1 << 21

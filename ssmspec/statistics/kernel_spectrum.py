@@ -9,9 +9,9 @@ Source: arXiv 2509.20789 (Aligning Inductive Bias), section 3; Grenander & Szego
 import numpy as np
 from scipy.linalg import toeplitz
 
-from ssmspec.grid import FloatArray
-from ssmspec.response import impulse_response
-from ssmspec.statespace import StateSpace
+from ssmspec.systems.grid import FloatArray
+from ssmspec.systems.response import impulse_response
+from ssmspec.systems.statespace import StateSpace
 
 LENGTH = 256
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.grid import FloatArray
-from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, homogeneous_scale
+from ssmspec.systems.grid import FloatArray
+from ssmspec.systems.statespace import ComplexArray, StateSpace, cayley_poles, homogeneous_scale
 
 Exponents = npt.NDArray[np.intp]
 ABSENT = -(1 << 20)  # exponent of zero: below every other

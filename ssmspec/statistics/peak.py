@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ssmspec.backends import CauchySum
-from ssmspec.grid import FloatArray, theta_nodes
-from ssmspec.response import completed_response, squared_magnitude
-from ssmspec.statespace import ComplexArray, StateSpace
+from ssmspec.systems.grid import FloatArray, theta_nodes
+from ssmspec.systems.response import completed_response, squared_magnitude
+from ssmspec.systems.statespace import ComplexArray, StateSpace
 
 CANDIDATES = 3  # local maxima refined per copy
 GOLDEN = (np.sqrt(5) - 1) / 2

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ssmspec.statespace import beyond_nyquist, padded_modes
 from ssmspec.statistics.quadrature import pole_distances
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.statistics.values import Values
+from ssmspec.systems.statespace import beyond_nyquist, padded_modes
 
 MEMORY_TOKENS = (1024, 4096, 32768)
 

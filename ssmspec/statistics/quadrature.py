@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssmspec.grid import FloatArray
-from ssmspec.statespace import StateSpace, log_poles
+from ssmspec.systems.grid import FloatArray
+from ssmspec.systems.statespace import StateSpace, log_poles
 
 ORDER = 16
 FRACTION = 0.5  # of the distance to the nearest pole

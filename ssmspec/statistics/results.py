@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ssmspec.grid import FloatArray, FrequencyGrid
-from ssmspec.statespace import ComplexArray
 from ssmspec.statistics.values import Summary
+from ssmspec.systems.grid import FloatArray, FrequencyGrid
+from ssmspec.systems.statespace import ComplexArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.grid import FloatArray
-from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, homogeneous_scale, log_poles, mode_sizes
 from ssmspec.statistics.values import Values
+from ssmspec.systems.grid import FloatArray
+from ssmspec.systems.statespace import ComplexArray, StateSpace, cayley_poles, homogeneous_scale, log_poles, mode_sizes
 
 ERROR = 1e-6  # of every value that is given: relative, of slopes, shares left and distances absolute
 MOVED = 16 * np.finfo(float).eps  # several times what the computation itself loses

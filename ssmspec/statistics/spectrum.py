@@ -8,9 +8,6 @@ import numpy as np
 
 from ssmspec.backends import CauchySum
 from ssmspec.errors import LayerError
-from ssmspec.grid import FloatArray, FrequencyGrid, theta_nodes
-from ssmspec.response import discrete_response, squared_magnitude
-from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, discrete_poles, homogeneous_scale, modal_form, mode_sizes
 from ssmspec.statistics.energy import TOLERANCE, ClosedEnergy, closed_energy, quantile
 from ssmspec.statistics.hankel import hankel_singular_values
 from ssmspec.statistics.normalization import Exponents, normalized, restored
@@ -18,6 +15,9 @@ from ssmspec.statistics.peak import Peak, find_peak
 from ssmspec.statistics.quadrature import Integral, Panels, panels, pole_distances
 from ssmspec.statistics.rounding import ERROR, ROUNDS, moved, suspects
 from ssmspec.statistics.variation import Variation, total_variation, variation_from_samples
+from ssmspec.systems.grid import FloatArray, FrequencyGrid, theta_nodes
+from ssmspec.systems.response import discrete_response, squared_magnitude
+from ssmspec.systems.statespace import ComplexArray, StateSpace, cayley_poles, discrete_poles, homogeneous_scale, modal_form, mode_sizes
 
 CONDITION_LIMIT = 1e8  # of eigenvectors; beyond it residues of a low-rank system have no digits to trust
 ILL_CONDITIONED = "the state matrix has no usable eigenvectors (condition number {worst:.1e}, limit 1e8), so there are no residues"

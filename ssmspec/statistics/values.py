@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssmspec.grid import FloatArray
+from ssmspec.systems.grid import FloatArray
 
 DEAD = "no response within double precision (zero residues, underflow, overflow or cancellation)"
 

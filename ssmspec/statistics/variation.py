@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssmspec.grid import FloatArray, theta_nodes
-from ssmspec.statespace import ComplexArray, StateSpace, cayley_poles, discrete_poles, homogeneous_scale, mode_sizes
 from ssmspec.statistics.quadrature import ORDER, TO_COEFFICIENTS, Panels, panels
+from ssmspec.systems.grid import FloatArray, theta_nodes
+from ssmspec.systems.statespace import ComplexArray, StateSpace, cayley_poles, discrete_poles, homogeneous_scale, mode_sizes
 
 TOLERANCE = 1e-8  # of a copy's variation, per panel and halving; what remains is far below the 1e-6 that is promised
 MOST_HALVINGS = 30

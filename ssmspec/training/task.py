@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ssmspec.errors import SsmspecError
-from ssmspec.report.training import Measure
-from ssmspec.sobolev import CONVENTIONS, Convention, Sobolev
-from ssmspec.tuning.initializations import INITIALIZATIONS, unknown
+from ssmspec.report.tables.train import Measure
+from ssmspec.systems.sobolev import CONVENTIONS, Convention, Sobolev
+from ssmspec.tuning.poles.initializations import INITIALIZATIONS, unknown
 
 SCHEDULES = ("cosine", "constant")
 OWN = "own"  # the initial poles that the task publishes

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from ssmspec.errors import LayerError, SsmspecError
-from ssmspec.sobolev import Convention, Sobolev
-from ssmspec.statespace import StateSpace
-from ssmspec.tuning.diagonal import diagonalize
-from ssmspec.tuning.matching import Match, MatchSettings, match_spectrum
-from ssmspec.tuning.refit import bake
-from ssmspec.tuning.reinitialization import Place, Reinitialization, reinitialize
-from ssmspec.tuning.scaling import Scaling, scale
-from ssmspec.tuning.spectra import Spectrum
+from ssmspec.systems.sobolev import Convention, Sobolev
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.tuning.poles.diagonal import diagonalize
+from ssmspec.tuning.poles.refit import bake
+from ssmspec.tuning.poles.reinitialization import Place, Reinitialization, reinitialize
+from ssmspec.tuning.poles.scaling import Scaling, scale
+from ssmspec.tuning.spectra.estimate import Spectrum
+from ssmspec.tuning.spectra.matching import Match, MatchSettings, match_spectrum
 
 LEAK_SAMPLES = 8192
 LEAST_LEAK = 1e-6  # of the peak, that is worth a line

@@ -12,10 +12,10 @@ import matplotlib
 import numpy as np
 
 from ssmspec.benchmarks.catalogue import choose, run_benchmarks
-from ssmspec.report.benchmarks import bench_document, bench_table, hardware_line, seconds_text, size_text
-from ssmspec.report.documents import to_json
+from ssmspec.report.documents.analyze import to_json
 from ssmspec.report.progress import LayerProgress
-from ssmspec.report.tables import console
+from ssmspec.report.tables.analyze import console
+from ssmspec.report.tables.bench import bench_document, bench_table, hardware_line, seconds_text, size_text
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

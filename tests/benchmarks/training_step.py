@@ -21,8 +21,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from ssmspec.benchmarks.pairs import Clock, Timing, time_pairs
 from ssmspec.benchmarks.s4d_step import VandermondeKernel
-from ssmspec.training.loop import new_state
-from ssmspec.training.step import Stepper
+from ssmspec.training.engine.loop import new_state
+from ssmspec.training.engine.step import Stepper
 from ssmspec.training.tasks import TASKS
 
 TOLERANCE = 2e-3  # float32: the Vandermonde matrix rounds l a Delta before it takes the exponential

@@ -7,8 +7,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from ssmspec.analysis import AnalysisOptions, analyze
 from ssmspec.checkpoint import open_checkpoint
+from ssmspec.commands.analyze import AnalysisOptions, analyze
 from ssmspec.errors import LayerError
 
 H, P = 3, 4

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from ssmspec.checkpoint import open_checkpoint, write_changed
 from ssmspec.errors import CheckpointError, SsmspecError
-from ssmspec.writing import replacing
+from ssmspec.files import replacing
 
 SHARDS = [{"layers.0.D": torch.ones(2), "layers.1.D": torch.zeros(2)}, {"head": torch.ones(3)}, {"tail": torch.ones(4)}]
 NEW = {"head": np.array([1.0, 2, 3])}
@@ -219,7 +219,7 @@ def test_a_folder_that_changed_since_it_was_opened_is_refused(tmp_path, model, n
 @pytest.mark.parametrize("new", ["checkpoint-7", "config.json"])
 def test_a_folder_that_changes_while_it_is_copied_is_refused(tmp_path, model, new, monkeypatch):
     """Another program saves into it just before the swap: nothing of that is lost."""
-    from ssmspec.checkpoint import write_folder as module
+    from ssmspec.checkpoint.write.changes import whole_folder as module
 
     fill = module._fill
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from disk import disk_of
 
-from ssmspec.checkpoint import open_checkpoint, splice, write_changed
+from ssmspec.checkpoint import open_checkpoint, write_changed
+from ssmspec.checkpoint.write.changes import splice
 from ssmspec.errors import CheckpointError, SsmspecError
-from ssmspec.writing import replacing
+from ssmspec.files import replacing
 
 OLD, NEW = np.arange(1000.0), np.arange(1000.0) * 3 + 1
 
@@ -40,7 +41,7 @@ import json, os, shutil, signal, sys
 from pathlib import Path
 import numpy as np
 from ssmspec.checkpoint import open_checkpoint, write_changed
-from ssmspec.writing import replacing
+from ssmspec.files.writing import replacing
 
 scenario, top = sys.argv[1], Path(sys.argv[2])
 folder, in_place, replace, pair = (word in scenario for word in ("folder", "in place", "replace", "pair"))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from factories import Example, Recurrence, Tensors, diagonal, mamba1, single, softplus, wide
 
-from ssmspec.statespace import StateSpace
+from ssmspec.systems.statespace import StateSpace
 
 
 def zamba(rng: np.random.Generator) -> Example:

@@ -13,9 +13,9 @@ from factories import FACTORIES, Example, Recurrence, make, stored
 from ssmspec.backends.reference import cauchy_sum
 from ssmspec.errors import LayerError
 from ssmspec.families import FAMILIES, Detection, LayerTensors, OperatingPoint, ReadOptions, detect
-from ssmspec.grid import FrequencyGrid
-from ssmspec.response import frequency_response, impulse_response
-from ssmspec.statespace import StateSpace, untrustworthy
+from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.response import frequency_response, impulse_response
+from ssmspec.systems.statespace import StateSpace, untrustworthy
 
 PREFIX = "encoder.layers.0"
 EVERY = tuple(FACTORIES)

@@ -9,10 +9,10 @@ from factories import stored
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers", minversion="5.0")
 
-from ssmspec.analysis import AnalysisOptions, analyze  # noqa: E402 - only useful where transformers is
+from ssmspec.commands.analyze import AnalysisOptions, analyze  # noqa: E402 - only useful where transformers is
 from ssmspec.families import FAMILIES, OperatingPoint, ReadOptions, detect  # noqa: E402
-from ssmspec.response import impulse_response  # noqa: E402
-from ssmspec.statespace import StateSpace  # noqa: E402
+from ssmspec.systems.response import impulse_response  # noqa: E402
+from ssmspec.systems.statespace import StateSpace  # noqa: E402
 
 STEPS = 24
 SINGLE = 1e-5  # the modules scan in float32; two dozen roundings of values below 1

@@ -13,15 +13,15 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from ssmspec.analysis import AnalysisOptions, analyze  # noqa: E402 - only useful where transformers is
 from ssmspec.checkpoint import open_checkpoint  # noqa: E402
+from ssmspec.commands.analyze import AnalysisOptions, analyze  # noqa: E402 - only useful where transformers is
+from ssmspec.commands.inspect import inspect_checkpoint  # noqa: E402
+from ssmspec.commands.retune import plan_retune, write_retuned  # noqa: E402
 from ssmspec.families import ReadOptions  # noqa: E402
-from ssmspec.inspection import inspect_checkpoint  # noqa: E402
-from ssmspec.layers import find_layers, read_systems  # noqa: E402 - only useful where transformers is
-from ssmspec.retune import plan_retune, write_retuned  # noqa: E402
-from ssmspec.statespace import StateSpace  # noqa: E402
+from ssmspec.families.layers import find_layers, read_systems  # noqa: E402 - only useful where transformers is
+from ssmspec.systems.statespace import StateSpace  # noqa: E402
+from ssmspec.tuning.poles.scaling import Scaling  # noqa: E402
 from ssmspec.tuning.recipe import Recipe  # noqa: E402
-from ssmspec.tuning.scaling import Scaling  # noqa: E402
 
 BASE = {"vocab_size": 32, "hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 24}
 ROWS = {"mamba_d_state": 4, "mamba_expand": 2}

@@ -8,9 +8,9 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from ssmspec.analysis import AnalysisOptions, analyze  # noqa: E402 - only useful where transformers is
+from ssmspec.commands.analyze import AnalysisOptions, analyze  # noqa: E402 - only useful where transformers is
 from ssmspec.families import ReadOptions  # noqa: E402
-from ssmspec.families.calibration import open_calibration  # noqa: E402
+from ssmspec.families.selective.calibration import open_calibration  # noqa: E402
 
 
 def record_mamba1(model, tokens) -> dict[str, np.ndarray]:

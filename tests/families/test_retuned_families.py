@@ -13,19 +13,19 @@ from factories import TIED, BlockShape, Example, Recurrence, Tensors, make
 from safetensors.numpy import load_file, save_file
 
 from ssmspec.checkpoint import open_checkpoint
+from ssmspec.commands.retune import RetuneOptions, plan_retune, write_retuned
 from ssmspec.errors import LayerError
 from ssmspec.families import FAMILIES, ReadOptions
-from ssmspec.layers import find_layers, read_layers
-from ssmspec.response import impulse_response
-from ssmspec.retune import RetuneOptions, plan_retune, write_retuned
-from ssmspec.sobolev import Sobolev
-from ssmspec.statespace import StateSpace, discrete_residues
-from ssmspec.tuning.diagonal import diagonalize
-from ssmspec.tuning.initializations import Settings, initial_poles, sample_step
-from ssmspec.tuning.matrices import initial_inputs
+from ssmspec.families.layers import find_layers, read_layers
+from ssmspec.systems.response import impulse_response
+from ssmspec.systems.sobolev import Sobolev
+from ssmspec.systems.statespace import StateSpace, discrete_residues
+from ssmspec.tuning.poles.diagonal import diagonalize
+from ssmspec.tuning.poles.initializations import Settings, initial_poles, sample_step
+from ssmspec.tuning.poles.matrices import initial_inputs
+from ssmspec.tuning.poles.reinitialization import DRAWS, Place, Reinitialization, reinitialize
+from ssmspec.tuning.poles.scaling import Scaling
 from ssmspec.tuning.recipe import Recipe, Weighting
-from ssmspec.tuning.reinitialization import DRAWS, Place, Reinitialization, reinitialize
-from ssmspec.tuning.scaling import Scaling
 
 PREFIX = "model.layers.0"
 EPS = 2.0**-23

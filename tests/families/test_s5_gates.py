@@ -11,8 +11,8 @@ from factories import examples_s5_gates as examples
 
 from ssmspec.errors import LayerError
 from ssmspec.families import FAMILIES, LayerTensors, OperatingPoint, ReadOptions, detect
-from ssmspec.response import impulse_response
-from ssmspec.statespace import StateSpace, untrustworthy
+from ssmspec.systems.response import impulse_response
+from ssmspec.systems.statespace import StateSpace, untrustworthy
 
 PREFIX = "blocks.0"
 

@@ -12,10 +12,10 @@ from factories import make, softplus, stored, wide
 from ssmspec.backends.reference import cauchy_sum
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import FAMILIES, LayerTensors, OperatingPoint, ReadOptions, detect
-from ssmspec.families.calibration import open_calibration
-from ssmspec.families.residues import after_norm, factor, gram
-from ssmspec.response import impulse_response, squared_magnitude
-from ssmspec.statespace import StateSpace
+from ssmspec.families.selective.calibration import open_calibration
+from ssmspec.families.selective.residues import after_norm, factor, gram
+from ssmspec.systems.response import impulse_response, squared_magnitude
+from ssmspec.systems.statespace import StateSpace
 
 PREFIX = "layers.0.mixer"
 THETA = np.array([[0.01, 0.1, 0.6, 3.0]])

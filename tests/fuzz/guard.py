@@ -17,7 +17,7 @@ from typing import Any
 import typer.main
 
 from ssmspec.cli import app
-from ssmspec.cli.run import run
+from ssmspec.cli.terminal import run
 
 SECONDS = 10.0  # of this process's own time, whatever else the machine does
 WAIT = 300.0  # seconds by the clock, for what waits without working; a busy machine needs that many for SECONDS of work

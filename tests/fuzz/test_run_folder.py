@@ -9,12 +9,12 @@ from mutations import mutate
 from outputs import LITTLE
 
 from ssmspec.errors import SsmspecError
-from ssmspec.training.folder import CONFIG, METRICS, STATE, read_config
-from ssmspec.training.loop import new_state
-from ssmspec.training.record import Metrics, read_metrics
-from ssmspec.training.run import make_problem
-from ssmspec.training.state import load_state
-from ssmspec.training.step import ALONE
+from ssmspec.training.engine.loop import new_state
+from ssmspec.training.engine.record import Metrics, read_metrics
+from ssmspec.training.engine.run import make_problem
+from ssmspec.training.engine.run_folder import CONFIG, METRICS, STATE, read_config
+from ssmspec.training.engine.state import load_state
+from ssmspec.training.engine.step import ALONE
 
 NAMES = (CONFIG, METRICS, STATE)
 

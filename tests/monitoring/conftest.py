@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ssmspec.training.run import torch_threads
+from ssmspec.training.engine.run import torch_threads
 
 
 @pytest.fixture(autouse=True)

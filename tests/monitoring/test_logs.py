@@ -15,8 +15,8 @@ import torch
 from nets import lines, net, train
 
 from ssmspec import AnalysisOptions, SpectralMonitor, SsmspecError, analyze
-from ssmspec.report.documents import layer_document, schema
-from ssmspec.report.monitoring import COLUMNS
+from ssmspec.report.documents.analyze import layer_document, schema
+from ssmspec.report.documents.monitoring import COLUMNS
 from ssmspec.statistics import Measurement
 
 
@@ -287,7 +287,7 @@ def test_numbers_of_a_line_are_those_that_analyze_prints(tmp_path: Path) -> None
     """From the file alone: engine and step of the line, and a checkpoint of that step."""
     from safetensors.torch import save_file
 
-    from ssmspec.report.documents import analysis_document
+    from ssmspec.report.documents.analyze import analysis_document
 
     model = net()
     monitor = SpectralMonitor(model, tmp_path / "a.jsonl", images=0, strict=True)

@@ -14,10 +14,10 @@ from torch import nn
 
 from ssmspec import STATISTICS, AnalysisOptions, ReadOptions, SpectralMonitor, SsmspecError, analyze
 from ssmspec.errors import LayerError, NoLayerError
-from ssmspec.families.mapping import load_mapping
+from ssmspec.families.mapping.mapping_file import load_mapping
 from ssmspec.nn import S4D
-from ssmspec.sobolev import Sobolev
 from ssmspec.statistics import CheckpointAnalysis, Measurement
+from ssmspec.systems.sobolev import Sobolev
 
 
 def saved(model: nn.Module, folder: Path, options: AnalysisOptions | None = None) -> CheckpointAnalysis:

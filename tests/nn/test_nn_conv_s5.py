@@ -13,11 +13,11 @@ from ssmspec.backends.reference import cauchy_sum
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import FAMILIES, ReadOptions, detect
 from ssmspec.families.template import Held
-from ssmspec.grid import FrequencyGrid
 from ssmspec.nn import ConvS5, optimizer_groups
-from ssmspec.response import frequency_response, impulse_response
-from ssmspec.statespace import StateSpace
-from ssmspec.tuning.hippo import legs_normal_part
+from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.response import frequency_response, impulse_response
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.tuning.poles.hippo import legs_normal_part
 
 SIZES = [
     {"d_model": 3, "d_state": 8, "blocks": 2},

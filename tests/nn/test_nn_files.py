@@ -11,7 +11,7 @@ from test_nn_layer import CASES, make
 
 from ssmspec.errors import LayerError
 from ssmspec.families import ReadOptions
-from ssmspec.layers import load_system
+from ssmspec.families.layers import load_system
 from ssmspec.nn import S4D
 
 Find = Callable[[str], Path]

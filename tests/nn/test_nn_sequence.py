@@ -8,7 +8,7 @@ from torch.nn.functional import layer_norm
 
 from ssmspec.errors import LayerError
 from ssmspec.families import ReadOptions
-from ssmspec.layers import load_system
+from ssmspec.families.layers import load_system
 from ssmspec.nn import SequenceModel, optimizer_groups
 
 H, L, B = 6, 20, 3

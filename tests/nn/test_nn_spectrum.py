@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ssmspec.errors import BackendError
-from ssmspec.nn.spectrum import SMALL, Diagonal, discretize, kernel_spectrum
+from ssmspec.nn.kernel_dft import SMALL, Diagonal, discretize, kernel_spectrum
 
 
 def random_system(rule: str, *, H: int = 3, N: int = 5, ch: int = 2) -> Diagonal:

@@ -13,8 +13,8 @@ from torch import nn
 
 from ssmspec.errors import BackendError
 from ssmspec.nn import S4D, optimizer_groups
-from ssmspec.nn.sobolev import WITH_REFERENCE
-from ssmspec.sobolev import CONVENTIONS
+from ssmspec.nn.weighting import WITH_REFERENCE
+from ssmspec.systems.sobolev import CONVENTIONS
 
 H = 6
 

@@ -17,9 +17,9 @@ import torch
 import torch._dynamo  # an optimizer loads it: once for all forks
 
 from ssmspec.report.training_progress import TrainingProgress
-from ssmspec.training.folder import read_config
-from ssmspec.training.record import read_metrics
-from ssmspec.training.run import make_problem, run
+from ssmspec.training.engine.record import read_metrics
+from ssmspec.training.engine.run import make_problem, run
+from ssmspec.training.engine.run_folder import read_config
 
 MOMENT = 0.02  # seconds: longer than a step with its saving takes
 

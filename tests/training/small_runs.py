@@ -13,13 +13,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssmspec.backends import load_backend
-from ssmspec.grid import FrequencyGrid
-from ssmspec.nn.spectrum import Diagonal
-from ssmspec.statespace import StateSpace
+from ssmspec.nn.kernel_dft import Diagonal
 from ssmspec.statistics import STATISTICS, LayerSpectrum
-from ssmspec.training.loop import new_state
-from ssmspec.training.run import torch_threads
-from ssmspec.training.step import Stepper
+from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.training.engine.loop import new_state
+from ssmspec.training.engine.run import torch_threads
+from ssmspec.training.engine.step import Stepper
 from ssmspec.training.tasks import TASKS
 
 WAVES = TASKS["waves"].preset("small")

@@ -125,7 +125,7 @@ def test_settings_that_do_not_fit_are_one_line(typed: Type, folder: Path, case: 
 
 
 def test_resume_refuses_data_that_have_changed(typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssmspec.training.run._pictures", lambda *arguments: [])
+    monkeypatch.setattr("ssmspec.training.engine.run._pictures", lambda *arguments: [])
     put(tmp_path, X=X, y=X[:, 0])
     assert typed("train", "regress", "--data", "X.npy", "--target", "y.npy", *LITTLE, "--out", "run").code == 0
     put(tmp_path, X=X + 1)

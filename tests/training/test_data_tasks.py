@@ -13,13 +13,13 @@ from scipy.io import wavfile
 
 from ssmspec.errors import SsmspecError
 from ssmspec.families import ReadOptions
-from ssmspec.layers import load_system
+from ssmspec.families.layers import load_system
 from ssmspec.nn import SequenceModel
-from ssmspec.training import sequences as reading
-from ssmspec.training.folder import RunConfig, new_folder, read_config, write_config
-from ssmspec.training.loop import new_state
-from ssmspec.training.run import environment, run
-from ssmspec.training.step import Stepper
+from ssmspec.training.datasets import sequences as reading
+from ssmspec.training.engine.loop import new_state
+from ssmspec.training.engine.run import environment, run
+from ssmspec.training.engine.run_folder import RunConfig, new_folder, read_config, write_config
+from ssmspec.training.engine.step import Stepper
 from ssmspec.training.task import changed
 from ssmspec.training.tasks import TASKS
 

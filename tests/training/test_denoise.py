@@ -11,8 +11,8 @@ from small_runs import DENOISE, problem_of, train_all, transforms_of_a_step
 from torch import nn
 
 from ssmspec.errors import SsmspecError
-from ssmspec.training.images import load_crops
-from ssmspec.training.loop import new_state
+from ssmspec.training.datasets.images import load_crops
+from ssmspec.training.engine.loop import new_state
 from ssmspec.training.tasks import TASKS
 
 TASK = TASKS["denoise"]

@@ -17,8 +17,8 @@ from video_sizes import parameters
 
 from ssmspec import analyze
 from ssmspec.errors import SsmspecError
-from ssmspec.training.loop import new_state
-from ssmspec.training.step import Stepper
+from ssmspec.training.engine.loop import new_state
+from ssmspec.training.engine.step import Stepper
 from ssmspec.training.task import Outcome
 from ssmspec.training.tasks import TASKS
 

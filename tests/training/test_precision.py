@@ -9,9 +9,9 @@ from small_runs import TINY, problem_of
 from test_run import QUICK, finished, losses, started
 
 from ssmspec.report.training_progress import TrainingProgress
-from ssmspec.training.loop import new_state
-from ssmspec.training.run import run
-from ssmspec.training.step import Stepper
+from ssmspec.training.engine.loop import new_state
+from ssmspec.training.engine.run import run
+from ssmspec.training.engine.step import Stepper
 
 
 def stepper(settings, precision: str) -> Stepper:

@@ -19,12 +19,12 @@ from small_runs import DENOISE, problem_of
 from test_run import QUICK, finished, losses, started
 
 from ssmspec.errors import SsmspecError
-from ssmspec.training.folder import read_config
-from ssmspec.training.loop import new_state
-from ssmspec.training.processes import Team, command_line, local_device, processes
-from ssmspec.training.record import read_metrics
-from ssmspec.training.run import run
-from ssmspec.training.step import NotFiniteError, Stepper, shares
+from ssmspec.training.engine.loop import new_state
+from ssmspec.training.engine.processes import Team, command_line, local_device, processes
+from ssmspec.training.engine.record import read_metrics
+from ssmspec.training.engine.run import run
+from ssmspec.training.engine.run_folder import read_config
+from ssmspec.training.engine.step import NotFiniteError, Stepper, shares
 from ssmspec.training.task import changed
 from ssmspec.training.tasks import TASKS
 

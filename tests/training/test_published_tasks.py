@@ -10,9 +10,9 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from ssmspec.errors import SsmspecError
-from ssmspec.training.loop import new_state
-from ssmspec.training.published import PublishedSettings
-from ssmspec.training.step import Stepper, rate_factor
+from ssmspec.training.engine.loop import new_state
+from ssmspec.training.engine.step import Stepper, rate_factor
+from ssmspec.training.kinds.published import PublishedSettings
 from ssmspec.training.task import Outcome
 from ssmspec.training.tasks import TASKS
 
@@ -68,8 +68,8 @@ def parameters(name: str, inputs: int | None) -> int:
 @pytest.mark.parametrize("name", PAPER)
 def test_the_published_model_has_its_parameters_and_runs(name: str) -> None:
     from ssmspec.nn import SequenceModel
-    from ssmspec.training.data import make_model
-    from ssmspec.training.retrieval import PairModel
+    from ssmspec.training.kinds.own_data import make_model
+    from ssmspec.training.tasks.retrieval import PairModel
 
     inputs = INPUTS[name]
     given = {"d_input": 1} if inputs is None else {"vocabulary": inputs}

@@ -19,11 +19,11 @@ from small_runs import DENOISE, TINY, problem_of
 from ssmspec import analyze
 from ssmspec.errors import SsmspecError
 from ssmspec.report.training_progress import TrainingProgress
-from ssmspec.training.folder import RunConfig, new_folder, read_config, write_config
-from ssmspec.training.loop import Stopped, new_state
-from ssmspec.training.record import read_metrics
-from ssmspec.training.run import environment, run
-from ssmspec.training.step import Stepper, culprit
+from ssmspec.training.engine.loop import Stopped, new_state
+from ssmspec.training.engine.record import read_metrics
+from ssmspec.training.engine.run import environment, run
+from ssmspec.training.engine.run_folder import RunConfig, new_folder, read_config, write_config
+from ssmspec.training.engine.step import Stepper, culprit
 
 QUICK = replace(TINY, length=64, step=0.09, tones=(1.0, 8.0), steps=60, batch=4)
 

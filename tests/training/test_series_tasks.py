@@ -12,11 +12,11 @@ from typing_commands import Type
 
 from ssmspec.errors import SsmspecError
 from ssmspec.nn.optim import optimizer_groups
-from ssmspec.training.data import make_model
 from ssmspec.training.datasets.membrane import SAMPLE_RATE, SAMPLES, membrane_file, read_membrane
-from ssmspec.training.folder import read_config
-from ssmspec.training.loop import new_state
-from ssmspec.training.step import Stepper
+from ssmspec.training.engine.loop import new_state
+from ssmspec.training.engine.run_folder import read_config
+from ssmspec.training.engine.step import Stepper
+from ssmspec.training.kinds.own_data import make_model
 from ssmspec.training.tasks import TASKS
 
 LITTLE = {"d_model": 4, "n_layers": 1, "d_state": 4, "batch": 4}
@@ -50,7 +50,7 @@ def test_forecast_without_data_learns_the_bundled_series() -> None:
 
 
 def test_a_run_without_data_keeps_the_digest_of_the_series_and_goes_on_anywhere(typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssmspec.training.run._pictures", lambda *arguments: [])
+    monkeypatch.setattr("ssmspec.training.engine.run._pictures", lambda *arguments: [])
     assert typed("train", "forecast", *OPTIONS, "--steps", 2, "--out", "run").code == 0
     settings = read_config(Path("run")).settings
     assert settings.data == ""
@@ -185,7 +185,7 @@ def test_audio_learns_words_from_their_sounds(words: Path) -> None:
 
 
 def test_audio_runs_from_the_command_line_on_a_folder_of_sounds(typed: Type, words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssmspec.training.run._pictures", lambda *arguments: [])
+    monkeypatch.setattr("ssmspec.training.engine.run._pictures", lambda *arguments: [])
     done = typed("train", "audio", "--data", "words", *OPTIONS, "--set", "length=200", "--steps", 2, "--out", "run", "--json")
     assert done.code == 0, done.err
     wavfile.write(words / "low/99_nohash_0.wav", 16_000, np.ones((100, 2), np.int16))

@@ -11,7 +11,7 @@ import pytest
 from typing_commands import Type
 
 from ssmspec.report.training_progress import TrainingProgress
-from ssmspec.training.folder import RunConfig, read_config, write_config
+from ssmspec.training.engine.run_folder import RunConfig, read_config, write_config
 from ssmspec.training.tasks import TASKS
 
 LITTLE = ["--steps", 12, "--set", "length=64", "--set", "step=0.09", "--set", "tones=[1, 8]", "--set", "batch=4"]
@@ -195,6 +195,6 @@ def test_a_folder_of_another_run_is_left_alone(typed: Type, tmp_path: Path, argu
     [("1", 1), ("-0.5", -0.5), ("1e-2", 0.01), ("pi", 3.141592653589793), ("10*pi", 31.41592653589793), ("-pi/2", -1.5707963267948966)],
 )
 def test_numbers_may_have_pi(text: str, value: float) -> None:
-    from ssmspec.training.sweep import parse_number
+    from ssmspec.training.engine.sweep import parse_number
 
     assert parse_number(text) == pytest.approx(value)

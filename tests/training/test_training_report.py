@@ -11,7 +11,7 @@ import pytest
 from ssmspec.report.figures.style import save
 from ssmspec.report.figures.training import bars_figure, grid_figure, loss_figure, spectra_figure, sweep_figure
 from ssmspec.report.training_progress import TrainingProgress
-from ssmspec.training.record import Metrics, read_metrics
+from ssmspec.training.engine.record import Metrics, read_metrics
 
 
 def test_a_sweep_over_all_pairs_has_a_panel_per_name_with_alpha_up(tmp_path: Path) -> None:

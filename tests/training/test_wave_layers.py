@@ -11,13 +11,13 @@ from small_runs import TINY, problem_of
 
 from ssmspec.errors import SsmspecError
 from ssmspec.families import ReadOptions
-from ssmspec.layers import load_system
-from ssmspec.response import impulse_response
-from ssmspec.training.loop import new_state
-from ssmspec.training.state import write_checkpoint
-from ssmspec.training.step import Stepper
+from ssmspec.families.layers import load_system
+from ssmspec.systems.response import impulse_response
+from ssmspec.training.engine.loop import new_state
+from ssmspec.training.engine.state import write_checkpoint
+from ssmspec.training.engine.step import Stepper
 from ssmspec.training.task import changed
-from ssmspec.training.waves import adopt
+from ssmspec.training.tasks.waves import adopt
 
 LINEAR = ("s4d", "s4", "s5", "lru")
 ALL = (*LINEAR, "mamba1")

@@ -9,9 +9,9 @@ import torch
 from small_runs import TINY, WAVES, Trained, problem_of, train_all, transforms_of_a_step
 from torch import nn
 
-from ssmspec.training.loop import new_state
+from ssmspec.training.engine.loop import new_state
 from ssmspec.training.tasks import TASKS
-from ssmspec.training.waves import WavesSettings
+from ssmspec.training.tasks.waves import WavesSettings
 
 
 def long_way(problem, amplitudes: torch.Tensor) -> torch.Tensor:

@@ -18,10 +18,10 @@ from typing import Any
 import torch._dynamo  # noqa: F401  (DistributedDataParallel loads it: once for all forks)
 
 from ssmspec.errors import SsmspecError
-from ssmspec.training import processes
-from ssmspec.training.folder import read_config
-from ssmspec.training.run import run_together
-from ssmspec.training.step import Stepper
+from ssmspec.training.engine import processes
+from ssmspec.training.engine.run import run_together
+from ssmspec.training.engine.run_folder import read_config
+from ssmspec.training.engine.step import Stepper
 
 LONGEST = 60.0  # seconds of a job; then what is left of it is killed
 

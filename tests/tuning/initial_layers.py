@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import signal
 
-from ssmspec.statespace import StateSpace
-from ssmspec.tuning.signals import Signals, as_signals
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.tuning.spectra.signals import Signals, as_signals
 
 BATCH, LENGTH, WARM_UP = 64, 4096, 2000
 RESONANCE = [1, -2 * 0.97 * np.cos(0.8), 0.97**2]

@@ -7,8 +7,8 @@ import pytest
 from problems import build, low_rank, random_system
 
 from ssmspec.errors import LayerError
-from ssmspec.statespace import StateSpace, bilinear_realization, discrete_poles, discrete_residues, real_realization
-from ssmspec.tuning.diagonal import diagonalize
+from ssmspec.systems.statespace import StateSpace, bilinear_realization, discrete_poles, discrete_residues, real_realization
+from ssmspec.tuning.poles.diagonal import diagonalize
 
 THETA = np.concatenate([[1e-6], (np.arange(20_000) + 0.5) * np.pi / 20_000])
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from problems import build, random_system
 
-from ssmspec.response import impulse_response, squared_magnitude
-from ssmspec.sobolev import Sobolev
-from ssmspec.statespace import StateSpace
-from ssmspec.tuning.layer_power import Engine, Parameters, layer_power
+from ssmspec.systems.response import impulse_response, squared_magnitude
+from ssmspec.systems.sobolev import Sobolev
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.tuning.spectra.layer_power import Engine, Parameters, layer_power
 
 THETA = np.linspace(0.05, np.pi, 33)
 ENGINE = Engine.named("reference")
@@ -87,7 +87,7 @@ def test_gradients_equal_differences(rule: str, choices: dict[str, object], fiel
 def test_slow_poles_lose_no_digits(size: float) -> None:
     """The series of kappa for |lambda| < 1e-3 meets the closed form there."""
     mpmath = pytest.importorskip("mpmath")
-    from ssmspec.tuning.layer_power import _kappa
+    from ssmspec.tuning.spectra.layer_power import _kappa
 
     exponent = size * np.exp(2j)
     ratio, slope = (part[()] for part in _kappa("zoh", np.array(exponent)))

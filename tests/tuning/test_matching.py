@@ -10,14 +10,14 @@ from problems import random_system
 
 from ssmspec.backends import load_backend
 from ssmspec.errors import BackendError, LayerError, SsmspecError
-from ssmspec.response import squared_magnitude
-from ssmspec.sobolev import Sobolev
-from ssmspec.statespace import StateSpace, untrustworthy
-from ssmspec.tuning.layer_power import Engine, layer_power
-from ssmspec.tuning.matching import MatchSettings, _Fit, match_spectrum
-from ssmspec.tuning.signals import as_signals
-from ssmspec.tuning.spectra import Spectrum, cross_spectrum, power_spectrum
-from ssmspec.tuning.spectral_distance import DECIBEL, Target
+from ssmspec.systems.response import squared_magnitude
+from ssmspec.systems.sobolev import Sobolev
+from ssmspec.systems.statespace import StateSpace, untrustworthy
+from ssmspec.tuning.spectra.estimate import Spectrum, cross_spectrum, power_spectrum
+from ssmspec.tuning.spectra.layer_power import Engine, layer_power
+from ssmspec.tuning.spectra.matching import MatchSettings, _Fit, match_spectrum
+from ssmspec.tuning.spectra.signals import as_signals
+from ssmspec.tuning.spectra.spectral_distance import DECIBEL, Target
 
 ENGINE = load_backend("reference")
 FAST = MatchSettings(backend="reference")
@@ -60,7 +60,7 @@ def test_band_of_a_known_spectrum_is_met_within_the_spread(name: str, copies: in
 def test_a_fit_that_ends_in_a_local_minimum_is_begun_anew(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     spectrum = spectrum_of("band", batch=8)
     assert match_spectrum(s4d_lin(1, 32), spectrum, settings=FAST, seed=seed).matched
-    monkeypatch.setattr("ssmspec.tuning.matching.ATTEMPTS", 1)
+    monkeypatch.setattr("ssmspec.tuning.spectra.matching.ATTEMPTS", 1)
     assert match_spectrum(s4d_lin(1, 32), spectrum, settings=FAST, seed=seed).after.band > 6
 
 
@@ -124,7 +124,7 @@ def test_reported_distances_are_those_of_the_returned_layer() -> None:
 
 def test_layer_that_made_the_data_is_left_alone() -> None:
     """Data from the layer itself: the default matches up to the spread of few data, and nothing is changed."""
-    from ssmspec.response import impulse_response
+    from ssmspec.systems.response import impulse_response
 
     start = s4d_lin(1, 4, step=(0.1, 0.1))
     start = replace(start, poles=start.poles - 1.0)

@@ -7,11 +7,11 @@ import pytest
 from problems import build, random_system
 
 from ssmspec.errors import LayerError, SsmspecError
-from ssmspec.sobolev import Sobolev
-from ssmspec.statespace import StateSpace
+from ssmspec.systems.sobolev import Sobolev
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.tuning.poles.reinitialization import Place, Reinitialization
+from ssmspec.tuning.poles.scaling import Scaling
 from ssmspec.tuning.recipe import Recipe, Tuned, Weighting, apply, leak
-from ssmspec.tuning.reinitialization import Place, Reinitialization
-from ssmspec.tuning.scaling import Scaling
 
 CONVENTIONS = [("lra", {}), ("paper", {}), ("angular", {"theta_ref": 0.2}), ("causal", {"theta_ref": 0.2})]
 CONVENTIONS += [("denoising", {"length": 100}), ("waves", {"length": 100})]

@@ -7,9 +7,9 @@ import pytest
 from problems import build, random_system
 
 from ssmspec.errors import LayerError
-from ssmspec.sobolev import Sobolev
-from ssmspec.statespace import StateSpace, discrete_poles, discrete_residues
-from ssmspec.tuning.refit import bake
+from ssmspec.systems.sobolev import Sobolev
+from ssmspec.systems.statespace import StateSpace, discrete_poles, discrete_residues
+from ssmspec.tuning.poles.refit import bake
 
 THETA = (np.arange(40_000) + 0.5) * np.pi / 40_000
 

@@ -7,9 +7,9 @@ import pytest
 from problems import random_system
 
 from ssmspec.errors import LayerError, SsmspecError
-from ssmspec.statespace import StateSpace
-from ssmspec.tuning.initializations import Settings, initial_poles
-from ssmspec.tuning.reinitialization import DRAWS, Place, Reinitialization, reinitialize
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.tuning.poles.initializations import Settings, initial_poles
+from ssmspec.tuning.poles.reinitialization import DRAWS, Place, Reinitialization, reinitialize
 
 
 def trained(rng: np.random.Generator, family: str = "s4d", **choices: object) -> StateSpace:

@@ -7,8 +7,8 @@ import pytest
 from problems import build, random_system
 
 from ssmspec.errors import LayerError, SsmspecError
-from ssmspec.statespace import StateSpace, discrete_poles, discrete_residues
-from ssmspec.tuning.scaling import Scaling, scale
+from ssmspec.systems.statespace import StateSpace, discrete_poles, discrete_residues
+from ssmspec.tuning.poles.scaling import Scaling, scale
 
 CONTINUOUS = pytest.mark.parametrize("discretization", ["zoh", "bilinear", "euler"])
 

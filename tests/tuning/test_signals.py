@@ -9,8 +9,8 @@ import pytest
 from scipy.io import wavfile
 
 from ssmspec.errors import SsmspecError
-from ssmspec.tuning import signal_files, signals
-from ssmspec.tuning.signals import as_signals, read_signals
+from ssmspec.tuning.spectra.estimate import signal_files, signals
+from ssmspec.tuning.spectra.signals import as_signals, read_signals
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 from scipy import signal
 
 from ssmspec.errors import SsmspecError
-from ssmspec.tuning.signals import as_signals
-from ssmspec.tuning.spectra import cross_spectrum, jackknife, power_spectrum
+from ssmspec.tuning.spectra.estimate import cross_spectrum, jackknife, power_spectrum
+from ssmspec.tuning.spectra.signals import as_signals
 
 AR = [1, -1.6, 0.9]  # resonance at 0.57 rad/sample
 

@@ -11,12 +11,12 @@ from scipy import signal
 from scipy.integrate import quad
 
 from ssmspec.errors import LayerError, SsmspecError
-from ssmspec.sobolev import Sobolev
-from ssmspec.statespace import cayley_poles, discrete_poles
-from ssmspec.tuning.power_law import correlation_time, power_law
-from ssmspec.tuning.signals import as_signals
-from ssmspec.tuning.spectra import Spectrum, cross_spectrum, power_spectrum
-from ssmspec.tuning.suggestion import StartingLayer, SuggestSettings, gain_at_nyquist, noise_amplification, rounded, suggest
+from ssmspec.systems.sobolev import Sobolev
+from ssmspec.systems.statespace import cayley_poles, discrete_poles
+from ssmspec.tuning.spectra.estimate import Spectrum, cross_spectrum, power_spectrum
+from ssmspec.tuning.spectra.power_law import correlation_time, power_law
+from ssmspec.tuning.spectra.signals import as_signals
+from ssmspec.tuning.spectra.suggest import StartingLayer, SuggestSettings, gain_at_nyquist, noise_amplification, rounded, suggest
 
 LAYER = StartingLayer.s4d_lin(32)
 

@@ -4,9 +4,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ssmspec.grid import LOWEST_THETA
 from ssmspec.report.figures.style import LABEL, LINE, MARK, FrequencyAxis, Layers, head, light_grid, list_height, name_rows, new_figure
 from ssmspec.statistics import STATISTICS, Summary, summarize
+from ssmspec.systems.grid import LOWEST_THETA
 
 
 def bias_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figure:

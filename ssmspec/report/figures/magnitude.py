@@ -4,7 +4,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ssmspec.grid import FloatArray, FrequencyGrid
 from ssmspec.report.arrays import frequency_grid
 from ssmspec.report.figures.style import (
     COLOR_MAP,
@@ -26,6 +25,7 @@ from ssmspec.report.figures.style import (
 )
 from ssmspec.statistics import Curve, LayerSpectrum
 from ssmspec.statistics.curves import magnitude_on, over_copies, phase_on
+from ssmspec.systems.grid import FloatArray, FrequencyGrid
 
 DYNAMIC_RANGE = 80.0  # dB below the maximum at which the heat map stops
 

@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ssmspec.grid import FloatArray
 from ssmspec.report.figures.style import (
     GRID,
     LABEL,
@@ -21,6 +20,7 @@ from ssmspec.report.figures.style import (
     new_figure,
     short_name,
 )
+from ssmspec.systems.grid import FloatArray
 
 MOST_POLES = 20_000  # points drawn in one pole plot
 COLUMNS = 8  # of small multiples, at most

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from ssmspec.grid import FloatArray
 from ssmspec.report.figures.style import COLOR_MAP, LINE, MARK, SMALL, TITLE, legend_below, light_grid, new_figure, short_name
+from ssmspec.systems.grid import FloatArray
 
 MOST_POINTS = 5000  # of a scatter plot
 COLUMNS = 4

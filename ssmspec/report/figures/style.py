@@ -17,9 +17,9 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
 from ssmspec.errors import SsmspecError
-from ssmspec.grid import FloatArray
+from ssmspec.files.writing import Kind, whole_file
 from ssmspec.statistics import Curve, LayerSpectrum
-from ssmspec.writing import Kind, whole_file
+from ssmspec.systems.grid import FloatArray
 
 COLOR_MAP = "cividis"  # monotone in lightness and safe for color-blind readers, so it survives gray printing
 LINE, BAND, MARK = "#00204d", "#9fb2d0", "#b3502f"

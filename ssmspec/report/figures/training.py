@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from ssmspec.grid import FloatArray
 from ssmspec.report.figures.style import COLOR_MAP, LINE, MARK, SMALL, TITLE, draw_nyquist, legend_below, light_grid, log_scale, new_figure
-from ssmspec.report.training import Measure
+from ssmspec.report.tables.train import Measure
+from ssmspec.systems.grid import FloatArray
 
 MOST_POINTS = 2000  # of a loss curve
 MOST_PANELS = 4  # figures of a model that are followed through a run

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.checkpoint.tree import NumpyArray
-from ssmspec.checkpoint.unpickler import BoundedReader, unpickle
+from ssmspec.checkpoint.formats.tree import NumpyArray
+from ssmspec.checkpoint.formats.unpickler import BoundedReader, unpickle
 from ssmspec.errors import SsmspecError
 from ssmspec.training.datasets.release import find_files
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssmspec.errors import SsmspecError
-from ssmspec.statespace import FloatArray
+from ssmspec.systems.statespace import FloatArray
 
 Points = FloatArray
 Mask = NDArray[np.bool_]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import SsmspecError
-from ssmspec.reading import require_regular
+from ssmspec.files.reading import require_regular
 from ssmspec.training.datasets.release import find_files
 
 Bytes = npt.NDArray[np.uint8]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ssmspec.errors import SsmspecError
-from ssmspec.statespace import FloatArray
+from ssmspec.systems.statespace import FloatArray
 
 SAMPLES = 12_000
 SAMPLE_RATE = 2000.0  # [Hz]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import SsmspecError
-from ssmspec.statespace import FloatArray
+from ssmspec.systems.statespace import FloatArray
 
 COLORS = 3  # red, green, blue; green stays empty
 FAST, SLOW = 0, 2  # the colors of the digits

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ssmspec.errors import SsmspecError
-from ssmspec.reading import require_regular
+from ssmspec.files.reading import require_regular
 
 
 def find_files(folder: str, layouts: Sequence[Sequence[str]], what: str) -> tuple[int, list[Path]]:

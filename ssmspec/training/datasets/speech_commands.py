@@ -9,7 +9,7 @@ import numpy as np
 
 from ssmspec.errors import SsmspecError
 from ssmspec.training.datasets.release import find_files, read_lines
-from ssmspec.training.sequences import SHORTEST, Rows, Sequences, find_sounds, read_sound
+from ssmspec.training.datasets.sequences import SHORTEST, Rows, Sequences, find_sounds, read_sound
 
 KIND = "16000 Hz, 1 channel, int16"
 SAMPLES = 16_000  # of a second; shorter sounds are filled up with zeros

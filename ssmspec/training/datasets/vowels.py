@@ -12,7 +12,7 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.statespace import FloatArray
+from ssmspec.systems.statespace import FloatArray
 
 SAMPLE_RATE = 16_000  # [Hz]
 FORMANTS = {"a": (730.0, 1090.0), "i": (270.0, 2290.0), "u": (300.0, 870.0)}  # [Hz]

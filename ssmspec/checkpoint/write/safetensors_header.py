@@ -1,0 +1,90 @@
+"""safetensors files with another header: tensors added, metadata merged; the bytes of the other tensors are copied as they are."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ssmspec.checkpoint.formats.safetensors import DTYPES, METADATA, read_header
+from ssmspec.checkpoint.tensors import ITEMSIZE, problem, short
+from ssmspec.checkpoint.write.splice import Splice
+
+CODES = {name: code for code, name in DTYPES.items()}
+ALIGNMENT = 8  # bytes; the header is padded with spaces so that the tensors begin at a multiple
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A tensor in the order of the new file: `stop` is where it ends in the source, `data` what it consists of if it is added."""
+
+    name: str
+    itemsize: int
+    nbytes: int
+    stop: int = 0
+    data: bytes | None = None
+
+
+def write_with_header(splice: Splice, size: int, added: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+    """Copies a file of `size` bytes under a new header, added tensors between those of the same and of the next smaller element size.
+
+    So every tensor stays at a multiple of its element size, where the libraries that write the format put it.
+
+    Raises:
+        CheckpointError: an added tensor of a dtype that the format lacks.
+        OSError: disk full and the like.
+    """
+    header, base = read_header(splice.path, size)
+    merged = {**header.pop(METADATA, {}), **{_plain(key): _plain(value) for key, value in metadata.items()}}
+    parts = [_old_part(name, entry, base) for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"])]
+    for name, array in added.items():
+        header[name] = {"dtype": _code(splice, name, array), "shape": list(array.shape)}
+        place = max((index + 1 for index, part in enumerate(parts) if part.itemsize >= array.dtype.itemsize), default=0)
+        parts.insert(place, _Part(name, array.dtype.itemsize, array.nbytes, data=_little_endian(array)))
+    position = 0
+    for part in parts:
+        header[part.name]["data_offsets"] = [position, position + part.nbytes]
+        position += part.nbytes
+    splice.append(_header_bytes({METADATA: merged, **header} if merged else header))
+    splice.skip(base)
+    _append_parts(splice, parts)
+
+
+def _old_part(name: str, entry: Mapping[str, Any], base: int) -> _Part:
+    start, stop = entry["data_offsets"]
+    return _Part(name, ITEMSIZE[DTYPES[entry["dtype"]]], stop - start, base + stop)
+
+
+def _append_parts(splice: Splice, parts: Sequence[_Part]) -> None:
+    stop = splice.position
+    for part in parts:
+        if part.data is None:
+            stop = part.stop
+        else:
+            splice.through(stop)
+            splice.append(part.data)
+    splice.through(stop)
+
+
+def _plain(text: str) -> str:
+    """Text that UTF-8 can hold: names of files may not be."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _code(splice: Splice, name: str, array: NDArray[Any]) -> str:
+    code = CODES.get(array.dtype.name)
+    if code is None:
+        text = f"tensor '{short(name)}' of dtype {array.dtype} cannot be added: safetensors stores {', '.join(CODES)}; convert it"
+        raise problem(splice.path, text)
+    return code
+
+
+def _little_endian(array: NDArray[Any]) -> bytes:
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _header_bytes(header: Mapping[str, Any]) -> bytes:
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    text += b" " * (-len(text) % ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text

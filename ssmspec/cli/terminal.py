@@ -1,0 +1,120 @@
+"""How a command ends: exit codes, one line for an error, and streams that survive what they are given."""
+
+import codecs
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ssmspec.errors import INTERRUPTED, SsmspecError
+from ssmspec.files.writing import printable
+
+BAD_INPUT = 2
+CLOSED = 141  # what a shell reports for a program whose reader went away
+
+
+def message(text: str) -> None:
+    """A line on stderr, where there is one."""
+    with suppress(OSError):
+        sys.stderr.write(f"ssmspec: {printable(text)}\n")
+        sys.stderr.flush()
+
+
+def tell_pictures(written: Sequence[Path]) -> None:
+    """A line on stderr about pictures, or that there is none."""
+    if not written:
+        message("no picture: no layer has numbers to draw")
+    else:
+        message(f"wrote {written[0]}" if len(written) == 1 else f"wrote {len(written)} pictures: {written[0]}, ...")
+
+
+def echo(text: str, end: str = "\n") -> None:
+    """A document on stdout, in the encoding that it has."""
+    sys.stdout.write(text + end)
+    sys.stdout.flush()
+
+
+def run(app: Callable[..., Any], *, debug: bool) -> int:
+    """Run a Typer app and return its exit code; every expected failure is one line on stderr."""
+    _prepare_streams()
+    try:
+        code = _run(app, debug=debug)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return _failed("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        code = CLOSED
+    except OSError as error:
+        if debug:
+            raise
+        _drop_output()
+        where = printable(str(error.filename)) if error.filename else "cannot write the output"
+        return _failed(f"{where}: {error.strerror or error}", BAD_INPUT)
+    if code == CLOSED:
+        _drop_output()
+    return code
+
+
+def _run(app: Callable[..., Any], *, debug: bool) -> int:
+    try:
+        code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # so Typer reports a Ctrl-C
+            raise KeyboardInterrupt
+    except SsmspecError as error:
+        if debug:
+            raise
+        return _failed(str(error), error.exit_code)
+    except MemoryError as error:
+        if debug:
+            raise
+        return _failed(f"out of memory ({error}); ask for fewer points, samples or layers" if str(error) else "out of memory", BAD_INPUT)
+    except typer.Abort as stop:
+        raise KeyboardInterrupt from stop
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # rich and click end the program themselves
+            return CLOSED
+        raise
+    except Exception as error:
+        if not hasattr(error, "show") or not hasattr(error, "exit_code"):
+            raise
+        error.show()  # a wrong command line; click knows how to say it
+        return int(error.exit_code)
+    return code if isinstance(code, int) else 0
+
+
+def _failed(text: str, code: int) -> int:
+    message(" ".join(text.split()))
+    return code
+
+
+def _prepare_streams() -> None:
+    """Streams that are closed swallow what is written; characters that an encoding lacks become JSON escapes."""
+    codecs.register_error("ssmspec-escape", _escape)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it has paragraphs to say about a home that cannot be written to
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="ssmspec-escape")
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[index : index + 4]}" for index in range(0, len(units), 4)), error.end
+
+
+def _drop_output() -> None:
+    """What is still buffered has no reader, or no place."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())

@@ -1,0 +1,335 @@
+"""From a checkpoint to one with another frequency bias: the pipeline of `ssmspec retune`, twin of `analysis`."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssmspec import __version__
+from ssmspec.checkpoint import Checkpoint, open_checkpoint
+from ssmspec.checkpoint.formats.folders import is_index
+from ssmspec.checkpoint.write.changes import find_destination, write_changed
+from ssmspec.commands.compare import SUFFIXES
+from ssmspec.errors import LayerError, SsmspecError, about
+from ssmspec.families import ReadOptions, known_families
+from ssmspec.families.layers import SHARED, ReadLayer, find_layers, layer_digest, read_layers, select_layers
+from ssmspec.families.provenance import (
+    KEY,
+    TRAINED,
+    input_digests,
+    metadata_entry,
+    sidecar_path,
+    trained_entry,
+    weight_entry,
+    written_by_ssmspec,
+)
+from ssmspec.families.rewrite import changed_values, systems_as_stored
+from ssmspec.files.writing import Kind, refuse_precious, whole_file
+from ssmspec.systems.sobolev import Sobolev
+from ssmspec.systems.statespace import StateSpace, beyond_nyquist, untrustworthy
+from ssmspec.tuning.poles.reinitialization import Place
+from ssmspec.tuning.recipe import Recipe, apply
+from ssmspec.tuning.spectra.matching import Match
+
+SLOT = "freqbias-block"  # the family whose own code reads a beta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetuneOptions:
+    """Which layers are changed, and how they are read.
+
+    Args:
+        layers: exact names, globs or indices; empty: all. family, read: as for `analyze`.
+    """
+
+    layers: tuple[str, ...] = ()
+    family: str | None = None
+    read: ReadOptions = field(default_factory=ReadOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRetune:
+    """What happened to one layer: its system before and after, notes, and figures of the single steps by name."""
+
+    before: StateSpace
+    after: StateSpace
+    notes: tuple[str, ...]
+    figures: Mapping[str, float]
+    match: Match | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetunePlan:
+    """A retuned checkpoint before it is written.
+
+    Args:
+        layers: those that change. changes, added: full arrays by tensor name.
+        weights: beta weights that no tensor holds, by layer name; also those of layers that do not change.
+        notes: layers that are left as they are, and why. trained: what `ssmspec train` says of the model in the file's metadata, or None.
+    """
+
+    checkpoint: Checkpoint
+    recipe: Recipe
+    options: RetuneOptions
+    layers: tuple[LayerRetune, ...]
+    changes: Mapping[str, np.ndarray]
+    added: Mapping[str, np.ndarray]
+    weights: Mapping[str, Sobolev]
+    notes: tuple[str, ...] = ()
+    trained: Mapping[str, Any] | None = None
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether every layer is as it was, because a fit was declined or there was nothing to convert."""
+        return not (self.changes or self.added) and all(layer.before.sobolev is layer.after.sobolev for layer in self.layers)
+
+
+def plan_retune(path: Path | str, recipe: Recipe, options: RetuneOptions | None = None) -> RetunePlan:
+    """Read a checkpoint and compute its retuned layers; nothing is written.
+
+    Raises:
+        SsmspecError: as `analyze`; LayerError for a layer that cannot be changed as asked, with what can be done instead.
+    """
+    options = options or RetuneOptions()
+    checkpoint = open_checkpoint(path)
+    layers, skipped = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
+    chosen = _chosen(layers, options, checkpoint)
+    left = tuple(f"{item.name} is left as it is: {item.reason}" for item in skipped if not item.reason.endswith(SHARED))
+    plan = RetunePlan(checkpoint, recipe, options, (), {}, {}, _weights_beside(layers), left, trained=trained_entry(checkpoint))
+    with about(checkpoint.path), np.errstate(all="ignore"):  # what overflows is refused, or said of the layer
+        for number, layer in enumerate(layers, start=1):
+            if layer.tensors.name in chosen:
+                plan = _with_layer(plan, layer, Place(number, len(layers), layer.tensors.sizes.get("S")))
+    if not plan.layers:
+        raise LayerError(f"{checkpoint.path}: no layer is usable; {'; '.join(plan.notes)}")
+    return plan
+
+
+def _chosen(layers: Sequence[ReadLayer], options: RetuneOptions, checkpoint: Checkpoint) -> set[str]:
+    """Names of the layers that were chosen, by a name of their own or of a twin."""
+    systems = [system for layer in layers for system in layer.systems]
+    twins = {pattern: _with_twin(layers, pattern) for pattern in options.layers}
+    patterns = [pattern for pattern in options.layers if not twins[pattern]]
+    wanted = {system.name for system in (select_layers(systems, patterns, checkpoint) if patterns or not twins else ())}
+    own = {layer.tensors.name for layer in layers if wanted & {system.name for system in layer.systems}}
+    return own.union(*twins.values())
+
+
+def _with_twin(layers: Sequence[ReadLayer], pattern: str) -> set[str]:
+    """Names of the layers that a pattern names, where it names a twin of at least one: a copy under a name that no system has."""
+    named = [layer for layer in layers if any(pattern == twin.name or fnmatchcase(twin.name, pattern) for twin in layer.twins)]
+    others = [layer for layer in layers if named and fnmatchcase(layer.tensors.name, pattern)]
+    return {layer.tensors.name for layer in (*named, *others)}
+
+
+def _weights_beside(layers: Iterable[ReadLayer]) -> dict[str, Sobolev]:
+    pairs = [(system.name, system.sobolev) for layer in layers if "s" not in layer.tensors for system in layer.systems]
+    return {name: weight for name, weight in pairs if weight is not None}
+
+
+def _with_layer(plan: RetunePlan, layer: ReadLayer, place: Place) -> RetunePlan:
+    """The plan with one more layer; one that cannot be trusted is left as it is, unless it was asked for by name."""
+    problem = next((text for system in layer.systems if (text := untrustworthy(system))), None)
+    if plan.recipe.start is not None:
+        problem = None  # a new start is what helps it
+    if problem and plan.options.layers:
+        raise LayerError(f"{plan.checkpoint.path}: layer {layer.tensors.name} cannot be retuned: {problem}")
+    if problem:
+        return replace(plan, notes=(*plan.notes, f"{layer.tensors.name} is left as it is: {problem}"))
+    tensors = layer.tensors
+    slot = tensors.family == SLOT
+    tuned = apply(plan.recipe, layer.systems, place, features=tensors.sizes.get("H", layer.systems[0].copies), slot=slot)
+    changes, stored, notes = _changed_tensors(plan, layer, tuned.systems)
+    aliasing, figures = _aliasing(layer.systems[0], stored[0])
+    notes = [*tuned.notes, *aliasing, *notes, *_twin_notes(layer)]
+    entries = [
+        LayerRetune(before, after, tuple(notes), tuned.figures | figures, tuned.match)
+        for before, after in zip(layer.systems, stored, strict=True)
+    ]
+    return replace(
+        plan,
+        layers=(*plan.layers, *entries),
+        changes={**plan.changes, **changes, **_beta_tensors(layer, tuned.systems, plan)},
+        added={**plan.added, **(_slot_tensors(layer, tuned.systems) if slot and plan.recipe.weighting else {})},
+        weights=_weights(plan.weights, tuned.systems, slot=slot),
+    )
+
+
+def _aliasing(before: StateSpace, after: StateSpace) -> tuple[list[str], dict[str, float]]:
+    """How many modes are beyond Nyquist before and after; nothing where no mode can be, or where poles and step are as they were."""
+    counts = [None if beyond is None else int(beyond.sum()) for beyond in (beyond_nyquist(before), beyond_nyquist(after))]
+    moved = not (np.array_equal(before.poles, after.poles) and np.array_equal(before.step, after.step))
+    if None in counts or not moved or not (before.poles.imag.any() or after.poles.imag.any()):
+        return [], {}
+    figures = {"beyond_nyquist_before": float(counts[0] or 0), "beyond_nyquist_after": float(counts[1] or 0)}
+    return [f"modes beyond Nyquist, which alias: {counts[0]} -> {counts[1]} of {after.poles.size}"], figures
+
+
+def _twin_notes(layer: ReadLayer) -> list[str]:
+    return [f"{twin.name} holds the same values and changes with it" for twin in layer.twins]
+
+
+def _changed_tensors(
+    plan: RetunePlan, layer: ReadLayer, tuned: Sequence[StateSpace]
+) -> tuple[dict[str, np.ndarray], list[StateSpace], list[str]]:
+    """New tensors by name, those of the twins too; the systems that they hold after rounding, and notes on what they cannot hold."""
+    family = known_families(plan.options.read)[layer.tensors.family]
+    read = replace(plan.options.read, config=plan.checkpoint.config)
+    values = changed_values(family, layer.tensors, layer.systems, tuned, read, anew=plan.recipe.start is not None)
+    stored, notes = systems_as_stored(family, layer.tensors, values, tuned, read)
+    problem = next((text for system in stored if (text := untrustworthy(system) or _beyond_float32(system))), None)
+    if problem:
+        raise LayerError(f"{plan.checkpoint.path}: layer {layer.tensors.name} would become unusable: {problem}; take smaller changes")
+    names = [tensors.tensor_names for tensors in (layer.tensors, *layer.twins)]
+    return {each[role]: array for each in names for role, array in values.items()}, stored, notes
+
+
+def _beyond_float32(system: StateSpace) -> str | None:
+    """Models compute exp of what is stored in float32, whatever logarithms would hold."""
+    limits = np.finfo(np.float32)
+    for what, values in (
+        ("poles", np.abs(system.poles)),
+        ("steps", system.step),
+        ("poles times steps", np.abs(system.poles * system.step)),
+    ):
+        if not ((values < limits.max / 4) & ((values > 4 * limits.tiny) | (values == 0))).all():
+            return f"its {what} go from {values.min():.3g} to {values.max():.3g}, beyond float32"
+    return None
+
+
+def _weights(weights: Mapping[str, Sobolev], tuned: Sequence[StateSpace], *, slot: bool) -> dict[str, Sobolev]:
+    """The weights beside the tensors, with those of one layer renewed."""
+    names = {system.name for system in tuned}
+    others = {name: weight for name, weight in weights.items() if name not in names}
+    own = {system.name: system.sobolev for system in tuned if not slot and system.sobolev is not None and system.sobolev.beta.any()}
+    return others | own
+
+
+def _slot_tensors(layer: ReadLayer, tuned: Sequence[StateSpace]) -> dict[str, Any]:
+    """The tensors of beta, by name, for a block and its twins that have none yet; none for a beta of zero, which is what they stand for."""
+    weight = tuned[0].sobolev
+    if "s" in layer.tensors or weight is None or not weight.beta.any():
+        return {}
+    values = weight.beta.reshape(-1, layer.tensors.sizes["H"]).astype(np.float32)
+    places = [tensors.tensor_names["A_real"].removesuffix("kernel.A_real") for tensors in (layer.tensors, *layer.twins)]
+    return {f"{place}s": values for place in places}
+
+
+def _beta_tensors(layer: ReadLayer, tuned: Sequence[StateSpace], plan: RetunePlan) -> dict[str, np.ndarray]:
+    """The tensors of a changed beta that `ssmspec.nn` stores beside those of the family, by name; metadata hold it too."""
+    found = {}
+    for name in (f"{tensors.name}.beta" for tensors in (layer.tensors, *layer.twins)):
+        tensor, weight = plan.checkpoint.tensors.get(name), tuned[0].sobolev
+        size = 0 if tensor is None else int(np.prod(tensor.shape))
+        if tensor is not None and plan.recipe.weighting is not None and tuned[0].copies == size:
+            found[name] = (np.zeros(size) if weight is None else weight.beta).reshape(tensor.shape)
+    return found
+
+
+def default_target(path: Path) -> Path:
+    """`<stem>.retuned<suffix>` beside the input; for a folder, or the index of shards in it, the folder's name with `.retuned`."""
+    folder = path if path.is_dir() else path.parent if is_index(path) else None
+    if folder is None:
+        return path.with_name(f"{path.stem}.retuned{path.suffix}")
+    named = folder if folder.name not in ("", "..") else folder.resolve()  # "." and ".." have no name of their own
+    return named.with_name(f"{named.name}.retuned")
+
+
+def only_checkpoint(folder: Path, options: RetuneOptions | None = None) -> Path:
+    """The only checkpoint with SSM layers in a folder that ssmspec did not write itself.
+
+    Args:
+        options: family and mapping, as for `plan_retune`.
+    Raises:
+        SsmspecError: none, or several; the text lists them.
+    """
+    # by content: checkpoints of flax and others have no suffix, or one of their own
+    names = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    opened = {path: checkpoint for path in names if (checkpoint := _with_layers(path, options or RetuneOptions())) is not None}
+    ours = [path for path, checkpoint in opened.items() if written_by_ssmspec(path, checkpoint)]
+    shards = {file for path, checkpoint in opened.items() for file in checkpoint.files if file != path}
+    found = [path for path in opened if path not in shards and path not in ours]
+    if len(found) == 1:
+        return found[0]
+    listed = f": {_listed(found)}" if found else f" (it wrote {_listed(ours)})" if ours else ""
+    raise SsmspecError(
+        f"no checkpoint was named, and the current folder has {len(found) or 'none'} that ssmspec did not write itself{listed}; name one"
+    )
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths[:10]) + (", ..." if len(paths) > 10 else "")
+
+
+def _with_layers(path: Path, options: RetuneOptions) -> Checkpoint | None:
+    try:
+        checkpoint = open_checkpoint(path)
+        return checkpoint if find_layers(checkpoint, options.family, options.read).layers else None
+    except SsmspecError:
+        return None
+
+
+def write_retuned(
+    plan: RetunePlan, target: Path, *, command: str, replace_target: bool = False, in_place: bool = False
+) -> tuple[list[StateSpace], tuple[str, ...]]:
+    """Write the retuned checkpoint in the container of its input, and its sidecar.
+
+    Args:
+        command: what the user typed, for the sidecar.
+        replace_target: another file at the target may be replaced. in_place: the target is the input.
+    Returns:
+        The changed layers as they are read back, and what else the writing touched or left, in words.
+    Raises:
+        SsmspecError: the target exists, cannot be written, or has the suffix of another container; the input changed meanwhile. The
+            target is then as it was.
+    """
+    check_target(plan, target, replace_target=replace_target, in_place=in_place)
+    document = _provenance(plan, command) | {"input": {"name": plan.checkpoint.path.name, "sha256": input_digests(plan.checkpoint)}}
+    weights = {name: weight_entry(weight) for name, weight in plan.weights.items()}
+    entry = {"version": __version__, "sobolev": weights} | ({} if plan.trained is None else {TRAINED: plan.trained})
+    metadata = {KEY: json.dumps(entry)} if weights or plan.trained or metadata_entry(plan.checkpoint) else {}
+    notes = write_changed(
+        plan.checkpoint, target, plan.changes, added=plan.added, metadata=metadata, replace=replace_target, in_place=in_place
+    )
+    written = open_checkpoint(target)
+    layers, _ = read_layers(written, find_layers(written, plan.options.family, plan.options.read), plan.options.read)
+    for layer in layers:
+        for system in layer.systems:
+            if system.name in weights:
+                weights[system.name]["digest"] = layer_digest(layer.tensors)
+    with whole_file(sidecar_path(target), Kind.provenance) as file:
+        file.write(json.dumps(document | {"sobolev": weights}, indent=2).encode())
+    layers, _ = read_layers(written, find_layers(written, plan.options.family, plan.options.read), plan.options.read)
+    names = {layer.after.name for layer in plan.layers}
+    return [system for layer in layers for system in layer.systems if system.name in names], notes
+
+
+def check_target(plan: RetunePlan, target: Path, *, replace_target: bool = False, in_place: bool = False) -> None:
+    """Refuse a target that `write_retuned` would refuse, before any work is done; arguments and errors as there."""
+    _check_suffix(plan.checkpoint, target)
+    refuse_precious(sidecar_path(target), Kind.provenance)
+    find_destination(plan.checkpoint, target, replace=replace_target, in_place=in_place)
+
+
+def _check_suffix(checkpoint: Checkpoint, target: Path) -> None:
+    """Refuse names that promise another container than the one that is written, that of the input."""
+    given = checkpoint.path.suffix.lower()
+    for suffix in (".safetensors", ".npz", ".eqx", ".msgpack"):
+        if (target.suffix.lower() == suffix) != (given == suffix) and checkpoint.path.is_file() and target.suffix.lower() in SUFFIXES:
+            raise SsmspecError(
+                f"cannot write {target}: the result is {checkpoint.container}, as {checkpoint.path.name} is; end its name in {given!r}"
+            )
+
+
+def _provenance(plan: RetunePlan, command: str) -> dict[str, Any]:
+    return {
+        "schema": "ssmspec.provenance/1",
+        "version": __version__,
+        "command": command,
+        "recipe": plan.recipe.document(),
+        "layers": [{"name": layer.after.name, "notes": list(layer.notes), "figures": dict(layer.figures)} for layer in plan.layers],
+    }

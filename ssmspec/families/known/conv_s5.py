@@ -1,0 +1,110 @@
+"""ConvS5: S5 whose B and C are convolutions over space; read at zero spatial frequency, where B and C are the sums over their taps.
+
+    k[l] = 2 Re(C Abar^l Bbar),   Bbar = (Abar - 1)/a B,   B (P, U) = sum_taps B (P, U, k, k),   C (U, P) = sum_taps C (k, k, P, U)
+
+That is exactly what the layer makes of pictures that are the same at every pixel, away from their border. The poles are the same at every
+spatial frequency; only the residues differ. D belongs to what follows the convolution C, and is not read.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ssmspec.errors import LayerError
+from ssmspec.families.known.s5 import CLIP
+from ssmspec.families.parameterization import choose_discretization, fold
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
+from ssmspec.systems.statespace import ComplexArray, StateSpace
+
+_ASSUMPTIONS: tuple[str, ...] = (
+    "B and C are summed over their spatial taps: the response to pictures that are the same at every pixel, away from the border",
+    "discretization zoh (the code's only rule), half of each conjugate pair stored, output 2 Re",
+)
+
+
+def _taps(layer: LayerTensors) -> tuple[ComplexArray, ComplexArray]:
+    """B (P, U, k k) and C (P, U, k k).
+
+    Raises:
+        LayerError: a B whose width is no square of a kernel size times U.
+    """
+    B, C = layer.complex_array("B"), layer.complex_array("C")
+    inputs, size = layer.sizes["U"], B.shape[1] / layer.sizes["U"]
+    if size != int(np.sqrt(size)) ** 2:
+        raise LayerError(f"layer {layer.name}: {layer.tensor_names['B']} has {B.shape[1]} columns, expected {inputs} times a square")
+    return B.reshape(len(B), inputs, -1), C.transpose(2, 3, 0, 1).reshape(*C.shape[2:], -1)
+
+
+def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
+    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    choose_discretization(layer, options, ("zoh",))
+    real, imag = layer.array("Lambda_re"), layer.array("Lambda_im")
+    with np.errstate(over="ignore"):
+        step = np.exp(layer.array("log_step")[:, 0])
+    clipped = real > CLIP
+    assumptions = _ASSUMPTIONS
+    if clipped.any():
+        assumptions += (f"{int(clipped.sum())} real parts above {CLIP:g} were clipped, as clip_eigs does",)
+    poles = as_complex(np.where(clipped, CLIP, real), imag)[None]
+    B, C = (taps.sum(-1) for taps in _taps(layer))
+    folded, B, C = fold(imag[None] < 0, poles, B[None], C.T[None])
+    return [
+        StateSpace(
+            name=layer.name,
+            family=layer.family,
+            poles=folded,
+            B=B,
+            C=C,
+            D=np.zeros((1, layer.sizes["U"], layer.sizes["U"])),
+            step=step[None],
+            discretization="zoh",
+            assumptions=assumptions,
+        )
+    ]
+
+
+def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
+    """The values that the stored tensors must have for the given systems, by role: the inverse of `read`.
+
+    The taps of a mode keep their shape where its B or C is a multiple of what it was; what a multiple does not give is spread evenly.
+    """
+    (system,) = systems
+    poles, B, C = fold(layer.array("Lambda_im")[None] < 0, system.poles, system.B, system.C)
+    inputs, outputs = (_spread(taps, sums) for taps, sums in zip(_taps(layer), (B[0], C[0].T), strict=True))
+    k = layer.sizes["k"]
+    return {
+        "Lambda_re": poles[0].real,
+        "Lambda_im": poles[0].imag,
+        "log_step": np.log(np.broadcast_to(system.step, poles.shape)[0])[:, None],
+        "B": layer.as_stored("B", inputs.reshape(len(inputs), -1)),
+        "C": layer.as_stored("C", outputs.reshape(*outputs.shape[:2], k, k).transpose(2, 3, 0, 1)),
+    }
+
+
+def _spread(taps: ComplexArray, sums: ComplexArray) -> ComplexArray:
+    """Taps (P, U, T) that sum to (P, U), as near as can be to multiples, one per mode, of the given ones."""
+    before = taps.sum(-1)
+    energy = (np.abs(before) ** 2).sum(1)
+    factor = np.where(energy > 0, (before.conj() * sums).sum(1) / np.where(energy > 0, energy, 1), 1)[:, None]
+    rest = (sums - factor * before) / taps.shape[-1]
+    return np.asarray(factor[:, None] * taps + rest[..., None])
+
+
+CONV_S5 = Family(
+    name="conv-s5",
+    title="ConvS5, at zero spatial frequency",
+    source="NVlabs/ConvSSM, src/models/convS5/diagonal_ssm.py, ConvS5SSM; arXiv 2310.19694",
+    templates=(
+        {
+            "Lambda_re": Slot("Lambda_re", "P"),
+            "Lambda_im": Slot("Lambda_im", "P"),
+            "B": Slot("B", "P M ~"),
+            "C": Slot("C", "k k P U ~"),
+            "log_step": Slot("log_step", "P 1"),
+        },
+    ),
+    read=read,
+    write=write,
+)

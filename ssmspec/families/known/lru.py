@@ -1,0 +1,138 @@
+"""LRU: z = exp(-exp(nu_log) + i exp(theta_log)), B scaled by exp(gamma_log), output Re (so half of the product is a residue).
+
+Whether y_t sees u_t (inclusive, the paper and most code) or only earlier inputs (pre-update: y_t = Re(C x_t) before x is updated) is
+written in no tensor; `--lru-convention` says it, and inclusive is assumed otherwise. LRURec keeps the three logarithms in the rows of
+`params_log`, and B and C as complex linear maps with biases, which add a constant and are not part of the response.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ssmspec.errors import LayerError
+from ssmspec.families.parameterization import choose_discretization, fold
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
+from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
+
+ROWS = ("nu_log", "theta_log", "gamma_log")  # of params_log
+CONVENTIONS = {"inclusive": 0, "pre-update": 1}
+
+_POLES = {
+    "nu_log": Slot("nu_log", "N"),
+    "theta_log": Slot("theta_log", "N"),
+    "gamma_log": Slot("gamma_log", "N"),
+}
+_SKIP = {"D": Slot("D", "I|O I", optional=True)}
+
+
+def _logarithm(layer: LayerTensors, role: str) -> FloatArray:
+    return layer.array("params_log")[ROWS.index(role)] if "params_log" in layer else layer.array(role)
+
+
+def _matrix(layer: LayerTensors, letter: str) -> ComplexArray:
+    if letter in layer:
+        return layer.complex_array(letter)
+    return as_complex(layer.array(f"{letter}_re"), layer.array(f"{letter}_im"))
+
+
+def _phase(layer: LayerTensors) -> FloatArray:
+    with np.errstate(over="ignore"):
+        return np.exp(_logarithm(layer, "theta_log"))
+
+
+def _below_axis(phase: FloatArray) -> np.ndarray:
+    """Whether exp(i phase) lies in the lower half plane; trained phases go beyond pi."""
+    with np.errstate(invalid="ignore"):
+        below: np.ndarray = np.mod(phase, 2 * np.pi) > np.pi
+    return below
+
+
+def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
+    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    discretization = choose_discretization(layer, options, ("direct",))
+    if options.lru_convention not in (None, *CONVENTIONS):
+        raise LayerError(f"LRU convention {options.lru_convention!r} is unknown; choose one of {', '.join(CONVENTIONS)}")
+    phase = _phase(layer)
+    with np.errstate(over="ignore", invalid="ignore"):
+        poles = np.exp(-np.exp(_logarithm(layer, "nu_log")) + 1j * phase)[None]
+        B = (_matrix(layer, "B") * np.exp(_logarithm(layer, "gamma_log"))[:, None])[None]
+    poles, B, C = fold(_below_axis(phase)[None], poles, B, _matrix(layer, "C")[None] / 2)
+    D = layer.array("D") if "D" in layer else np.zeros((C.shape[1], B.shape[2]))
+    assumptions: tuple[str, ...] = ()
+    if options.lru_convention is None:
+        assumptions = ("y_t sees u_t (inclusive); no tensor says so; --lru-convention pre-update is the alternative",)
+    if "params_log" in layer:
+        assumptions += ("biases of in_proj and out_proj, if any, add a constant that is not part of the response",)
+    return [
+        StateSpace(
+            name=layer.name,
+            family=layer.family,
+            poles=poles,
+            B=B,
+            C=C,
+            D=(np.diag(D) if D.ndim == 1 else D)[None],
+            step=np.ones((1, 1)),
+            discretization=discretization,
+            delay=CONVENTIONS[options.lru_convention or "inclusive"],
+            assumptions=assumptions,
+        )
+    ]
+
+
+def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
+    """The values that the stored tensors must have for the given systems, by role: the inverse of `read`."""
+    (system,) = systems
+    phase = _phase(layer)
+    gamma = np.exp(_logarithm(layer, "gamma_log"))
+    poles, B, C = fold(_below_axis(phase)[None], system.poles, system.B, system.C)
+    turns = phase - np.mod(phase, 2 * np.pi)
+    stored: dict[str, npt.NDArray[Any]] = {
+        "nu_log": np.log(-np.log(np.abs(poles[0]))),
+        "theta_log": np.log(np.mod(np.angle(poles[0]), 2 * np.pi) + turns),
+        "gamma_log": _logarithm(layer, "gamma_log"),
+    }
+    if "params_log" in layer:
+        stored = {"params_log": np.stack([stored[row] for row in ROWS])}
+    for letter, matrix in (("B", B[0] / gamma[:, None]), ("C", 2 * C[0])):
+        if letter in layer:
+            stored[letter] = layer.as_stored(letter, matrix)
+        else:
+            stored |= {f"{letter}_re": matrix.real, f"{letter}_im": matrix.imag}
+    if "D" in layer:
+        stored["D"] = np.diagonal(system.D[0]) if len(layer.tensors["D"].shape) == 1 else system.D[0]
+    return stored
+
+
+def anew(layer: LayerTensors, systems: Sequence[StateSpace]) -> LayerTensors:
+    """The layer with gamma = sqrt(1 - |z|^2), as its code starts; it is a parameter of its own afterwards."""
+    gamma_log = np.log(-np.expm1(2 * np.log(np.abs(systems[0].poles[0])))) / 2
+    if "params_log" not in layer:
+        return layer.with_values({"gamma_log": gamma_log})
+    rows = layer.array("params_log")
+    rows[ROWS.index("gamma_log")] = gamma_log
+    return layer.with_values({"params_log": rows})
+
+
+LRU = Family(
+    name="lru",
+    title="LRU",
+    source="arXiv 2303.06349; NicolasZucchet/minimal-LRU, lru/model.py; DecodEPFL/SSM, src/neural_ssm/ssm/lti_cells.py; "
+    "yueqirex/LRURec, model/lru.py; Gothos/LRU-pytorch, LRU_pytorch/LRU.py",
+    templates=(
+        _POLES | {"B": Slot("B|Bp", "N I ~"), "C": Slot("C", "O N ~")} | _SKIP,
+        _POLES
+        | {"B_re": Slot("B_re", "N I"), "B_im": Slot("B_im", "N I"), "C_re": Slot("C_re", "O N"), "C_im": Slot("C_im", "O N")}
+        | _SKIP,
+        {
+            "params_log": Slot("params_log", "3 N"),
+            "B": Slot("in_proj.weight", "N I ~"),
+            "C": Slot("out_proj.weight", "O N ~"),
+        },
+    ),
+    read=read,
+    write=write,
+    anew=anew,
+    hints=("lru",),
+)

@@ -1,0 +1,107 @@
+"""RG-LRU (Griffin, RecurrentGemma): one real pole per channel, gated by the input, so linear only where the gates are held fixed.
+
+    h_t = z_t h_{t-1} + sqrt(1 - z_t^2) i_t x_t,   log z_t = -8 r_t softplus(recurrent_param),   r_t, i_t = sigmoid(W x_t + b)
+
+Default operating point: the recurrence gate r = sigmoid(its bias), the value where the selected part is zero, and unit residues apart from
+the normalization: input gate 1, g = sqrt(1 - z^2). `--operating-point` takes r as delta (0 < delta <= 1) and the input gate as B. The first
+sample after a document boundary is not normalized by the code; that start is left out here.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ssmspec.errors import LayerError
+from ssmspec.families.parameterization import choose_discretization, inverse_softplus, logarithm_of_decay, softplus
+from ssmspec.families.selective.frozen_system import values_of
+from ssmspec.families.template import Family, LayerTensors, OperatingPoint, ReadOptions, Slot, Template
+from ssmspec.systems.statespace import FloatArray, StateSpace
+
+POWER = 8.0  # c of the paper: z = sigmoid(Lambda)^(c r)
+ROUNDOFF = {"bfloat16": 2.0**-8, "float16": 2.0**-11}  # relative, of a stored number
+
+
+def _recurrence_gate(layer: LayerTensors, options: ReadOptions) -> FloatArray:
+    """r of every channel, (W,)."""
+    bias = layer.array("recurrence_bias").reshape(-1)
+    width = layer.sizes["W"]
+    if bias.size != width:
+        name = layer.tensor_names["recurrence_bias"]
+        raise LayerError(f"layer {layer.name}: {name} has {bias.size} values, expected {width}, one per channel")
+    given = None if options.operating_point is None else options.operating_point.delta
+    if given is None:
+        return np.asarray(np.exp(-softplus(-bias)))  # sigmoid
+    gate = values_of(given, (width,), "delta", layer)
+    if (gate > 1).any():
+        raise LayerError(f"layer {layer.name}: operating point delta is the recurrence gate here, expected 0 < delta <= 1")
+    return gate
+
+
+def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
+    """One copy per channel, with one real pole."""
+    discretization = choose_discretization(layer, options, ("direct",))
+    gate = _recurrence_gate(layer, options)
+    param = layer.array("param")
+    logarithm = -POWER * gate * softplus(param)
+    point = options.operating_point or OperatingPoint()
+    gain = np.sqrt(-np.expm1(2 * logarithm)) * values_of(point.B, param.shape, "B", layer)
+    given = [name for name in ("delta", "B", "C") if getattr(point, name) is not None]
+    words = "recurrence gate as given (delta)" if "delta" in given else "bias point, recurrence gate = sigmoid(gate bias)"
+    words += ", B and C as given" if {"B", "C"} & set(given) else ", input gate 1"
+    assumptions = [f"operating point: {words}; g = sqrt(1 - z^2); response of the state alone, without conv1d, gates and projections"]
+    if options.residues == "rms":
+        assumptions.append("unit residues, not rms: B and C of this layer are no projections of its input")
+    dtype = layer.tensors["param"].dtype
+    if dtype in ROUNDOFF:
+        with np.errstate(invalid="ignore"):
+            error = float(np.max(ROUNDOFF[dtype] * np.abs(param) * np.exp(-softplus(-param)) / softplus(param)))
+        assumptions.append(f"{layer.tensor_names['param']} is stored in {dtype}: log z is known to {100 * error:.2g} % at best")
+    return [
+        StateSpace(
+            name=layer.name,
+            family=layer.family,
+            poles=np.exp(logarithm).astype(complex)[:, None],
+            B=gain.astype(complex)[:, None, None],
+            C=(values_of(point.C, param.shape, "C", layer) / 2).astype(complex)[:, None, None],
+            D=np.zeros((param.size, 1, 1)),
+            step=np.ones((param.size, 1)),
+            discretization=discretization,
+            operating_point=f"{words}; gate in {gate.min():.3g}..{gate.max():.3g}",
+            assumptions=tuple(assumptions),
+        )
+    ]
+
+
+def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
+    """The recurrence parameter for the poles, at the gates of the operating point; the residues follow from the poles."""
+    (system,) = systems
+    gate = _recurrence_gate(layer, options)
+    return {"param": inverse_softplus(-logarithm_of_decay(system)[:, 0] / (POWER * gate))}
+
+
+def _template(param: str, recurrence: str, ends: tuple[str, str]) -> Template:
+    weight, bias = ends
+    return {
+        "param": Slot(param, "W"),
+        "recurrence_bias": Slot(recurrence + bias, "h w"),
+        "recurrence_weight": Slot(recurrence + weight, "h w w"),
+        "input_bias": Slot("input_gate" + bias, "h w"),
+        "input_weight": Slot("input_gate" + weight, "h w w"),
+    }
+
+
+RG_LRU = Family(
+    name="rg-lru",
+    title="RG-LRU (Griffin, RecurrentGemma)",
+    source="transformers, models/recurrent_gemma; google-deepmind/recurrentgemma, recurrentgemma/torch/layers.py; arXiv 2402.19427",
+    templates=(
+        _template("recurrent_param", "recurrent_gate", ("_weight", "_bias")),
+        _template("a_param", "a_gate", (".w", ".b")),
+    ),
+    read=read,
+    write=write,
+    absent=("a_imag_param",),
+    selective=True,
+)

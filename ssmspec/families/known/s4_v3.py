@@ -1,0 +1,146 @@
+"""S4 v3: normal plus low rank, and diagonal (S4D); also the diagonal kernel of v2.1.
+
+    a = -exp(inv_w_real) + i w_imag    (v3, nplr: the Hurwitz form of v2 under another name, Q = conj P, C~ for the buffer L)
+    a = -exp(inv_A_real) + i A_imag    (v3, diag: residue C B)        a = -exp(log_w_real) + i w_imag    (v2.1, diag: B = 1)
+
+Output 2 Re. In v3 the option real_type could have put relu, sigmoid or softplus in the place of exp, and both diagonal kernels are
+discretized by the option disc; the file holds neither. S tied copies of A and B serve H channels as '(v s)'. Twice as many channels in
+C as in D are two directions. A tensor `A` beside inv_A_real, as some copies of this code register, is not used by their kernel.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ssmspec.families.known.s4_block import directions
+from ssmspec.families.known.s4_nplr import read as read_v2
+from ssmspec.families.known.s4_nplr import write as write_v2
+from ssmspec.families.parameterization import choose_discretization, fold, tile, untile
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template, as_complex
+from ssmspec.systems.statespace import StateSpace
+
+
+def read_nplr(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
+    """Tensors of one layer to its state space, as `s4_nplr.read`."""
+    systems = read_v2(layer, options)
+    return [replace(system, assumptions=(*system.assumptions, *_real_type(layer, "log_w_real"))) for system in systems]
+
+
+def _real_type(layer: LayerTensors, role: str) -> list[str]:
+    stored = layer.tensor_names[role].rsplit(".", 1)[-1]
+    return [f"{stored} is log(-Re a) (real_type exp, the code's default; the file does not say)"] if stored.startswith("inv_") else []
+
+
+def read_diagonal(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
+    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    H, N = layer.sizes["H"], layer.sizes["N"]
+    with np.errstate(over="ignore"):
+        a = tile(as_complex(-np.exp(layer.array("A_real")), layer.array("A_imag")), H, layer.name)
+        step = np.exp(layer.array("log_dt"))[:, None]
+    shared_B = tile(layer.complex_array("B"), H, layer.name) if "B" in layer else np.ones((H, N), complex)
+    assumptions = _real_type(layer, "A_real")
+    if options.discretization is None:
+        assumptions.append("discretization bilinear (the code's default; the file does not say; --discretization zoh is the alternative)")
+    systems = []
+    for label, channels in directions(layer):
+        outputs = layer.complex_array("C")[channels]
+        repeat = (len(outputs), 1)
+        lower = np.tile(a.imag < 0, repeat)
+        poles, B, C = fold(lower, np.tile(a, repeat), np.tile(shared_B, repeat)[:, :, None], outputs.reshape(-1, 1, N))
+        D = layer.array("D").reshape(-1) if "D" in layer and label != ":backward" else np.zeros(len(poles))
+        systems.append(
+            StateSpace(
+                name=layer.name + label,
+                family=layer.family,
+                poles=poles,
+                B=B,
+                C=C,
+                D=D[:, None, None],
+                step=np.tile(step, repeat),
+                discretization=choose_discretization(layer, options, ("bilinear", "zoh")),
+                assumptions=tuple(assumptions),
+            )
+        )
+    return systems
+
+
+def write_diagonal(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
+    """The values that the stored tensors must have for the given systems, by role: the inverse of `read_diagonal`."""
+    first = systems[0]
+    H, S, N = layer.sizes["H"], layer.sizes["S"], layer.sizes["N"]
+    lower = tile(layer.array("A_imag"), H, layer.name) < 0
+    poles, B, _ = fold(lower, first.poles[:H], first.B[:H], first.C[:H])
+    C = np.concatenate([fold(np.tile(lower, (s.copies // H, 1)), s.poles, s.B, s.C)[2].reshape(-1, H, N) for s in systems])
+    poles = untile(poles, S, layer.name)
+    stored: dict[str, npt.NDArray[Any]] = {
+        "log_dt": np.log(first.step[:H, 0]),
+        "A_real": np.log(-poles.real),
+        "A_imag": poles.imag,
+        "C": layer.as_stored("C", C if "B" in layer else C * B[None, :, :, 0]),
+    }
+    if "B" in layer:
+        stored["B"] = layer.as_stored("B", untile(B[:, :, 0], S, layer.name))
+    if "D" in layer:
+        stored["D"] = first.D[:, 0, 0].reshape(layer.tensors["D"].shape)
+    return stored
+
+
+# What the diagonal kernel of v3 holds; H3 has it too.
+DIAGONAL: Template = {
+    "log_dt": Slot("kernel.kernel.log_dt", "H"),
+    "A_real": Slot("kernel.kernel.inv_A_real", "S N"),
+    "A_imag": Slot("kernel.kernel.A_imag", "S N"),
+    "B": Slot("kernel.kernel.B", "S N ~"),
+    "C": Slot("kernel.kernel.C", "ch H N ~"),
+}
+
+S4_NPLR_V3 = Family(
+    name="s4-nplr-v3",
+    title="S4 v3, normal plus low rank",
+    source="state-spaces/s4 v3 (commit b766e87, src/models/sequence/ss/kernel.py, SSKernelNPLR), as in raminmh/liquid-s4; arXiv 2111.00396",
+    templates=(
+        {
+            "log_dt": Slot("kernel.kernel.log_dt", "H"),
+            "log_w_real": Slot("kernel.kernel.inv_w_real", "S N"),
+            "w_imag": Slot("kernel.kernel.w_imag", "S N"),
+            "B": Slot("kernel.kernel.B", "1 S N ~"),
+            "P": Slot("kernel.kernel.P", "R S N ~"),
+            "C": Slot("kernel.kernel.C", "ch H N ~"),
+            "D": Slot("D", "skip H", optional=True),
+            "L": Slot("kernel.kernel.L", "|1", optional=True),
+        },
+    ),
+    read=read_nplr,
+    write=write_v2,
+)
+
+S4_DIAGONAL_V3 = Family(
+    name="s4-diag-v3",
+    title="S4 v3, diagonal (S4D)",
+    source="state-spaces/s4 v3 (commit b766e87, src/models/sequence/ss/kernel.py, SSKernelDiag); arXiv 2206.11893",
+    templates=({**DIAGONAL, "D": Slot("D", "skip H", optional=True)},),
+    read=read_diagonal,
+    write=write_diagonal,
+    absent=("ssm_k_kernel.kernel.B", "ssm_k_kernel.kernel.C"),
+)
+
+S4_DIAGONAL_V2 = Family(
+    name="s4-diag-v2",
+    title="S4 v2.1, diagonal (S4D)",
+    source="state-spaces/s4 v2.1 (commit 643a518, src/models/sequence/ss/kernel.py, SSKernelDiag); arXiv 2206.11893",
+    templates=(
+        {
+            "log_dt": Slot("kernel.kernel.log_dt", "H"),
+            "A_real": Slot("kernel.kernel.log_w_real", "S N"),
+            "A_imag": Slot("kernel.kernel.w_imag", "S N"),
+            "C": Slot("kernel.kernel.C", "ch H N ~"),
+            "D": Slot("D", "skip H", optional=True),
+        },
+    ),
+    read=read_diagonal,
+    write=write_diagonal,
+    absent=("kernel.kernel.B", "kernel.kernel.P"),
+)

@@ -1,0 +1,160 @@
+"""S5: one multi-input multi-output diagonal system, a = Lambda_re + i Lambda_im with a step per mode.
+
+    k[l] = 2 Re(C Abar^l Bbar) with conj_sym, else Re(C Abar^l Bbar);   bidirectional: C1 (or the left half of C) reads the forward scan,
+    C2 (the right half) the scan that runs backward, over one and the same Abar, Bbar.
+
+conj_sym (half of the spectrum stored, output 2 Re) and the discretization are not in a flax file: the first is read off the signs of
+Lambda_im, the second is ZOH, the code's default, unless `--discretization` says otherwise. The Equinox modules store conj_sym, clip_eigs
+and step_rescale as numbers, and those are obeyed.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ssmspec.families.parameterization import choose_discretization, fold
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template, as_complex
+from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
+
+CLIP = -1e-4  # the largest real part that clip_eigs lets through, S5SSM.setup
+LABELS = (":forward", ":backward")
+_CONSTANTS = ("conj_sym", "clip_eigs", "step_rescale")  # no parameters: written as they were
+
+
+def _is_full_spectrum(poles: ComplexArray) -> bool:
+    """Whether both halves of conjugate pairs are stored: about half of the poles (P,) lie below the axis, and most are mirrored.
+
+    Half a spectrum has one sign at birth, and after training at most a few poles with another.
+    """
+    below = float((poles.imag < 0).mean())
+    if not 0.25 < below < 0.75:
+        return False
+    distance = np.abs(poles.conj()[:, None] - poles)
+    np.fill_diagonal(distance, np.inf)
+    return bool(np.median(distance.min(axis=1) / np.abs(poles)) < 0.3)
+
+
+def output_matrices(layer: LayerTensors) -> list[ComplexArray]:
+    """The output matrix (H, P) of every direction: one, or forward and backward."""
+    if "C1" in layer:
+        return [layer.complex_array("C1"), layer.complex_array("C2")]
+    C = layer.complex_array("C")
+    return np.split(C, 2, axis=1) if C.shape[1] == 2 * layer.sizes["P"] else [C]
+
+
+def stored_output_matrices(layer: LayerTensors, outputs: Sequence[ComplexArray]) -> dict[str, npt.NDArray[Any]]:
+    """The inverse of `output_matrices`, by role."""
+    if "C1" in layer:
+        return {role: layer.as_stored(role, C) for role, C in zip(("C1", "C2"), outputs, strict=True)}
+    return {"C": layer.as_stored("C", np.concatenate(outputs, axis=1))}
+
+
+def read_directions(
+    layer: LayerTensors, options: ReadOptions, poles: ComplexArray, step: FloatArray, *, full: bool, assumptions: Sequence[str]
+) -> list[StateSpace]:
+    """The systems of a layer whose poles (P,) and steps (P,) are known; full: Re of the output is taken, not 2 Re.
+
+    Two directions share poles, B and step; D counts once, with the forward one.
+    """
+    discretization = choose_discretization(layer, options, ("zoh", "bilinear"))
+    if options.discretization is None:
+        rule = "discretization zoh (the code's default; the file does not say; --discretization bilinear is the alternative)"
+        assumptions = (*assumptions, rule)
+    outputs = output_matrices(layer)
+    skip = layer.array("D") if "D" in layer else np.zeros(layer.sizes["H"])
+    systems = []
+    for label, output in zip(LABELS if len(outputs) > 1 else ("",), outputs, strict=True):
+        folded, B, C = fold(poles.imag[None] < 0, poles[None], layer.complex_array("B")[None], output[None])
+        systems.append(
+            StateSpace(
+                name=layer.name + label,
+                family=layer.family,
+                poles=folded,
+                B=B,
+                C=C / 2 if full else C,
+                D=np.diag(np.zeros_like(skip) if label == LABELS[1] else skip)[None],
+                step=step[None],
+                discretization=discretization,
+                assumptions=tuple(assumptions),
+            )
+        )
+    return systems
+
+
+def write_directions(
+    layer: LayerTensors, systems: Sequence[StateSpace], lower: np.ndarray, *, full: bool
+) -> tuple[ComplexArray, FloatArray, dict[str, npt.NDArray[Any]]]:
+    """Unfolded poles (P,), steps (P,), and B, C and D by role; `lower` (P,) marks what `read_directions` folded."""
+    first = systems[0]
+    unfolded = [fold(lower[None], system.poles, system.B, system.C) for system in systems]
+    stored = {"B": layer.as_stored("B", unfolded[0][1][0])}
+    stored |= stored_output_matrices(layer, [C[0] * 2 if full else C[0] for _, _, C in unfolded])
+    if "D" in layer:
+        stored["D"] = np.diagonal(first.D[0])
+    return unfolded[0][0][0], np.broadcast_to(first.step, first.poles.shape)[0], stored
+
+
+def _constant(layer: LayerTensors, role: str) -> float | None:
+    if role not in layer:
+        return None
+    return float(layer.tensors[role].read() if layer.tensors[role].dtype == "bool" else layer.array(role))
+
+
+def _full(layer: LayerTensors, stored: ComplexArray) -> bool:
+    conj_sym = _constant(layer, "conj_sym")
+    return _is_full_spectrum(stored) if conj_sym is None else not conj_sym
+
+
+def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
+    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    real, imag = layer.array("Lambda_re"), layer.array("Lambda_im")
+    rescale, clips = _constant(layer, "step_rescale"), _constant(layer, "clip_eigs")
+    with np.errstate(over="ignore"):
+        step = np.exp(layer.array("log_step").reshape(-1)) * (1 if rescale is None else rescale)
+    clipped = (real > CLIP) & (clips is None or clips != 0)
+    poles = as_complex(np.where(clipped, CLIP, real), imag)
+    full = _full(layer, poles)
+    assumptions = []
+    if "conj_sym" not in layer:
+        stored = "the full spectrum is stored, output Re" if full else "half of each conjugate pair is stored (conj_sym), output 2 Re"
+        assumptions.append(f"{stored}: from the signs of Lambda_im")
+    if clipped.any():
+        assumptions.append(f"{int(clipped.sum())} real parts above {CLIP:g} were clipped, as clip_eigs does")
+    return read_directions(layer, options, poles, step, full=full, assumptions=assumptions)
+
+
+def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
+    """The values that the stored tensors must have for the given systems, by role: the inverse of `read`."""
+    imag = layer.array("Lambda_im")
+    full = _full(layer, as_complex(layer.array("Lambda_re"), imag))
+    poles, step, stored = write_directions(layer, systems, imag < 0, full=full)
+    log_step = np.log(step / (_constant(layer, "step_rescale") or 1))
+    stored |= {"Lambda_re": poles.real, "Lambda_im": poles.imag, "log_step": log_step.reshape(layer.tensors["log_step"].shape)}
+    return stored | {role: layer.tensors[role].read() for role in _CONSTANTS if role in layer}
+
+
+def _template(**outputs: Slot) -> Template:
+    return {
+        "Lambda_re": Slot("Lambda_re", "P"),
+        "Lambda_im": Slot("Lambda_im", "P"),
+        "B": Slot("B", "P H ~"),
+        **outputs,
+        "log_step": Slot("log_step", "P 1|P"),
+        "D": Slot("D", "H", optional=True),
+        **{role: Slot(role, "", optional=True) for role in _CONSTANTS},
+    }
+
+
+S5 = Family(
+    name="s5",
+    title="S5 (flax, Equinox)",
+    source="lindermanlab/S5, s5/ssm.py, S5SSM; tk-rusch/linoss, models/S5.py (Equinox); arXiv 2208.04933",
+    templates=(
+        _template(C=Slot("C", "H P ~|H 2P ~")),
+        _template(C1=Slot("C1", "H P ~"), C2=Slot("C2", "H P ~")),
+    ),
+    read=read,
+    write=write,
+)

@@ -1,0 +1,51 @@
+"""S5 in PyTorch: a = Lambda over the full conjugate spectrum, output Re(C x) (so half of the product is a residue), a step per mode.
+
+    x_t = Abar x_{t-1} + Bbar u_t,   y_t = Re(C x_t) + D u_t;   bidirectional: C is (H, 2P), its right half reads the backward scan.
+
+Lambda and C are complex tensors; B is stored as pairs. The eigenvalues are not clipped. Which discretization, and whether the layer is a
+liquid one (Abar + Bbar u in place of Abar, not linear), is in no tensor.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ssmspec.families.known.s5 import read_directions, write_directions
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
+from ssmspec.systems.statespace import StateSpace
+
+
+def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
+    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    with np.errstate(over="ignore"):
+        step = np.exp(layer.array("log_step").reshape(-1))
+    assumptions = ["not a liquid layer: no tensor tells, and a liquid one is not linear"]
+    return read_directions(layer, options, layer.complex_array("Lambda"), step, full=True, assumptions=assumptions)
+
+
+def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
+    """The values that the stored tensors must have for the given systems, by role: the inverse of `read`."""
+    poles, step, stored = write_directions(layer, systems, layer.complex_array("Lambda").imag < 0, full=True)
+    stored["Lambda"] = layer.as_stored("Lambda", poles)
+    stored["log_step"] = np.log(step).reshape(layer.tensors["log_step"].shape)
+    return stored
+
+
+S5_TORCH = Family(
+    name="s5-torch",
+    title="S5 (PyTorch)",
+    source="i404788/s5-pytorch, s5/s5_model.py, S5SSM and apply_ssm",
+    templates=(
+        {
+            "Lambda": Slot("Lambda", "P ~"),
+            "B": Slot("B", "P H ~"),
+            "C": Slot("C", "H P ~|H 2P ~"),
+            "log_step": Slot("log_step", "P|P 1"),
+            "D": Slot("D", "H", optional=True),
+        },
+    ),
+    read=read,
+    write=write,
+)

@@ -1,0 +1,140 @@
+"""The first draft of a mapping file, with comments on what was guessed and what must be checked.
+
+Transforms are guessed from names and from the range of the stored values, for which the tensors of one layer are read. What no tensor can
+tell (discretization, output, delay) is written with the usual choice.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from ssmspec.families.mapping.groups import LOG, Group, Stored, find_groups
+from ssmspec.families.mapping.mapped import COMPLEX
+from ssmspec.families.template import Tensor, as_complex, join
+
+MOST_VALUES = 1 << 22  # of a tensor that is read for the range of its values
+TITLE = "# A draft, guessed from names, shapes and ranges of values. Compare every line with the code; CHECK: no tensor tells."
+
+ALTERNATIVES = {
+    ("pole_real", "none"): "or -exp: ",
+    ("pole_real", "-exp"): "or -softplus: ",
+    ("step", "none"): "or exp: ",
+    ("step", "exp"): "or softplus: ",
+    ("pole_abs", "sigmoid"): "or exp(-exp): ",
+}
+"""What a guessed transform is most often confused with."""
+
+Lines = Iterator[str]
+Values = npt.NDArray[np.complex128] | None
+
+
+def draft_mapping(tensors: Mapping[str, Tensor]) -> str | None:
+    """The text of a mapping file for the layers among these tensors, or None where nothing resembles one."""
+    groups = find_groups(tensors)
+    if not groups:
+        return None
+    return "\n".join([TITLE, *(line for group in groups for line in _table(group, tensors))]) + "\n"
+
+
+def _table(group: Group, tensors: Mapping[str, Tensor]) -> Lines:
+    """One [[layer]] of the draft."""
+    axes, sizes = group.solution.axes, group.solution.sizes
+    stored = {quantity: group.quantities[quantity] for quantity in axes}
+    values = {quantity: _values(tensors, group.prefixes[0], found.names) for quantity, found in stored.items()}
+    direct = "pole_abs" in axes
+    yield f"\n[[layer]]\nmatch = {_quoted(group.match)}  # {_layers(group.prefixes)}"
+    yield f'kind = "{group.solution.kind}"  # {_sizes(sizes, axes)}'
+    yield f'discretization = "{"direct" if direct else "zoh"}"  # CHECK: {"poles on the z-plane" if direct else "or bilinear, or euler"}'
+    yield f"output = {_output(values)}"
+    yield "delay = 0  # CHECK: 1 where the output of a sample is taken before the state is updated"
+    if not direct and "step" not in axes:
+        yield "step = 1.0  # CHECK: no tensor looks like the step, so it must be a constant of the code"
+    for quantity, found in stored.items():
+        yield from _part(quantity, found, axes[quantity], values[quantity])
+    left_out = [_quoted(found.names[0]) for quantity, found in group.quantities.items() if quantity not in axes]
+    if left_out:
+        yield f"\n# Left out, because their shapes do not fit the others: {', '.join(left_out)}"
+
+
+def _part(quantity: str, stored: Stored, axes: str, values: Values) -> Lines:
+    yield f"\n[layer.{quantity}]"
+    keys = ("tensor",) if len(stored.names) == 1 else ("real", "imag")
+    for key, name in zip(keys, stored.names, strict=True):
+        yield f"{key} = {_quoted(name)}  # shape {stored.tensor.shape}"
+    if quantity not in COMPLEX:
+        transform = _transform(quantity, stored.words, values)
+        told = "values that were not read" if values is None else f"values from {values.real.min():.3g} to {values.real.max():.3g}"
+        other = ALTERNATIVES.get((quantity, transform), "")
+        yield f'transform = "{transform}"  # CHECK: {other}a guess from the name and {told}'
+    yield f'axes = "{axes}"'
+
+
+def _values(tensors: Mapping[str, Tensor], prefix: str, names: tuple[str, ...]) -> Values:
+    """The numbers of the first tensor, pairs made complex; None for a dtype that has none, or for very many."""
+    tensor = tensors[join(prefix, names[0])]
+    if math.prod(tensor.shape) > MOST_VALUES or not tensor.dtype.startswith(("float", "bfloat", "int", "uint", "complex")):
+        return None
+    array = np.asarray(tensor.read())
+    if tensor.dtype.startswith("complex"):
+        return array.astype(np.complex128)
+    array = array.astype(np.float64)
+    return as_complex(array[..., 0], array[..., 1]) if array.shape[-1:] == (2,) else array.astype(np.complex128)
+
+
+def _transform(quantity: str, words: frozenset[str], values: Values) -> str:
+    """The usual parameterization for such words and signs."""
+    log = bool(words & LOG)
+    low, high = (-math.inf, math.inf) if values is None else (float(values.real.min()), float(values.real.max()))
+    if quantity in ("pole_real", "step"):
+        sign = "-" if quantity == "pole_real" else ""
+        if "softplus" in words:
+            return f"{sign}softplus"
+        if sign and high < 0 and not log:
+            return "none"
+        return f"{sign}{'exp' if log or low <= 0 else 'none'}"
+    if quantity == "pole_abs":
+        if "nu" in words:  # of an LRU: the modulus is exp(-nu)
+            return "exp(-exp)" if log or low <= 0 else "exp(-none)"
+        return "exp" if log else "none" if 0 <= low <= high <= 1 else "sigmoid"
+    return "exp" if log or (quantity == "B_scale" and low < 0) else "none"
+
+
+def _output(values: Mapping[str, Values]) -> str:
+    if "pole_abs" in values:
+        return '"Re"  # CHECK: 2Re where half of each conjugate pair is stored and the output is doubled'
+    imaginary = _imaginary(values)
+    if imaginary is None:
+        return '"Re"  # the poles are real'
+    below = float((imaginary < 0).mean())
+    if 0.25 < below < 0.75:
+        return '"Re"  # CHECK: poles of both signs are stored; 2Re where the output is doubled all the same'
+    return '"2Re"  # CHECK: half of each conjugate pair seems to be stored; Re where the output is not doubled'
+
+
+def _imaginary(values: Mapping[str, Values]) -> npt.NDArray[np.float64] | None:
+    """What is stored for the imaginary parts of the poles, for its signs; None for real poles."""
+    parts, whole = values.get("pole_imag"), values.get("pole")
+    if parts is not None:
+        return parts.real
+    return None if whole is None or not whole.imag.any() else whole.imag
+
+
+def _layers(prefixes: list[str]) -> str:
+    shown = ", ".join(_quoted(prefix or "the root") for prefix in prefixes[:3])
+    return f"{len(prefixes)} with such names: {shown}" + (", ..." if len(prefixes) > 3 else "")
+
+
+def _sizes(sizes: Mapping[str, int], axes: Mapping[str, str]) -> str:
+    """The sizes, with a warning where equal ones let axes be confused."""
+    told = ", ".join(f"{letter} = {size}" for letter, size in sizes.items())
+    doubtful = [sizes[letter] for letter in "HIO" if letter in sizes and sizes[letter] == sizes.get("N")]
+    matrix = len(axes.get("D", "").split()) == 2 and sizes.get("I") == sizes.get("O", 0)
+    return told + (": CHECK the order of axes of equal size" if doubtful or matrix else "")
+
+
+def _quoted(text: str) -> str:
+    """A TOML string; JSON has the same escapes but for DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

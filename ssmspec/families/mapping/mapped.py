@@ -1,0 +1,296 @@
+"""A layer whose layout a mapping file describes: its tensors to a state space, and back.
+
+Every quantity is brought to the layout that `StateSpace` has, with H for the copies K; a letter that the tensor lacks has one value for
+all. A layer of kind "siso" has H channels of N modes, one of kind "mimo" is a single system with I inputs and O outputs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ssmspec.errors import LayerError
+from ssmspec.families.mapping.transform import Transform
+from ssmspec.families.parameterization import choose_discretization, fold
+from ssmspec.families.template import LayerTensors, ReadOptions, Slot, Template, as_complex
+from ssmspec.systems.statespace import ComplexArray, Discretization, FloatArray, StateSpace
+
+POLE = ("pole", "pole_real", "pole_imag", "pole_abs", "pole_phase")
+COMPLEX = ("pole", "B", "C")  # the other quantities are real
+LETTERS: dict[str, str] = dict.fromkeys(POLE, "HN") | {"step": "HN", "B": "HNI", "B_scale": "HNI", "C": "HON", "D": "HOI"}
+"""Quantity -> the axes that it has in a StateSpace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """How one quantity is stored.
+
+    Args:
+        names: name below the layer's prefix: one tensor, or one of the real and one of the imaginary parts.
+        axes: what its axes are, "1" for one of that size; a trailing pair of (real, imaginary) is not counted.
+        transform: from the stored numbers to a real quantity.
+        conjugate: the conjugate of a complex quantity is stored.
+    """
+
+    names: tuple[str, ...]
+    axes: tuple[str, ...]
+    transform: Transform
+    conjugate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What a mapping file says of one kind of layer.
+
+    Args:
+        source: the file, for messages.
+        match: glob of the prefixes of such layers.
+        discretization, delay: as in `StateSpace`.
+        half: half of each conjugate pair is stored and the output is 2 Re; otherwise it is Re.
+        step: Delta where it is a constant of the code and in no tensor.
+        parts: quantity -> how it is stored.
+    """
+
+    source: str
+    match: str
+    discretization: Discretization
+    half: bool
+    delay: int = 0
+    step: float | None = None
+    parts: Mapping[str, Part]
+
+
+def template(layout: Layout) -> Template:
+    """The tensors of a layer by role, all of them required."""
+    slots: dict[str, Slot] = {}
+    for quantity, part in layout.parts.items():
+        axes = " ".join(part.axes)
+        if len(part.names) == 2:
+            slots |= {f"{quantity}.{name}": Slot(stored, axes) for name, stored in zip(("real", "imag"), part.names, strict=True)}
+        else:
+            slots[quantity] = Slot(part.names[0], f"{axes} ~|{axes}" if quantity in COMPLEX else axes)
+    return slots
+
+
+def read(layout: Layout, layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
+    """Tensors of one layer to its state space, as the layout says."""
+    K, N, I, O = (layer.sizes.get(letter, 1) for letter in "HNIO")
+    stored = _stored_poles(layout, layer)
+    B = np.broadcast_to(_complex(layout, layer, "B"), (K, N, I))
+    if "B_scale" in layout.parts:
+        with np.errstate(all="ignore"):
+            B = B * _real(layout, layer, "B_scale")
+    C = np.broadcast_to(_complex(layout, layer, "C"), (K, O, N))
+    poles, B, C = fold(stored.imag < 0, stored, B, C if layout.half else C / 2)
+    ones = [name for name in "BC" if name not in layout.parts]
+    return [
+        StateSpace(
+            name=layer.name,
+            family=layer.family,
+            poles=poles,
+            B=B,
+            C=C,
+            D=_skip(layout, layer, (K, O, I)),
+            step=_step(layout, layer, K, N),
+            discretization=choose_discretization(layer, options, (layout.discretization,)),
+            delay=layout.delay,
+            assumptions=(
+                f"as {layout.source} says: {layout.discretization}, output {'2 Re' if layout.half else 'Re'}"
+                + (", pre-update" if layout.delay else "")
+                + "".join(f", {name} = 1" for name in ones),
+            ),
+        )
+    ]
+
+
+def _spread(array: npt.NDArray[Any], axes: Sequence[str], letters: str) -> npt.NDArray[Any]:
+    """The array with its axes in the order of `letters`, and size 1 for those that it lacks."""
+    sizes = {axis: size for axis, size in zip(axes, array.shape, strict=True) if axis != "1"}
+    order = [list(sizes).index(letter) for letter in letters if letter in sizes]
+    return array.reshape(tuple(sizes.values())).transpose(order).reshape([sizes.get(letter, 1) for letter in letters])
+
+
+def _gather(array: npt.NDArray[Any], axes: Sequence[str], letters: str, layer: LayerTensors, quantity: str) -> npt.NDArray[Any]:
+    """The inverse of `_spread` for an array with all of the axes in full.
+
+    Raises:
+        LayerError: numbers that share one stored value have become different.
+    """
+    kept = [axis for axis in axes if axis != "1"]
+    for index, letter in enumerate(letters):
+        if letter not in kept:
+            first = array.take([0], axis=index)
+            if not np.array_equal(np.broadcast_to(first, array.shape), array, equal_nan=True):
+                raise LayerError(
+                    f"layer {layer.name}: {quantity} has one value for all {letter} in the file, and they must change together"
+                )
+            array = first
+    array = array.reshape([size for size, letter in zip(array.shape, letters, strict=True) if letter in kept])
+    order = [letter for letter in letters if letter in kept]
+    array = array.transpose([order.index(axis) for axis in kept])
+    sizes = iter(array.shape)
+    return array.reshape([1 if axis == "1" else next(sizes) for axis in axes])
+
+
+def _real(layout: Layout, layer: LayerTensors, quantity: str) -> FloatArray:
+    part = layout.parts[quantity]
+    return _spread(part.transform.apply(layer.array(quantity)), part.axes, LETTERS[quantity])
+
+
+def _stored_complex(part: Part, layer: LayerTensors, quantity: str) -> ComplexArray:
+    """Values of a complex quantity in the axes of its tensor: a complex tensor, a pair, two tensors, or real numbers."""
+    if len(part.names) == 2:
+        values = as_complex(layer.array(f"{quantity}.real"), layer.array(f"{quantity}.imag"))
+    elif _is_real(part, layer, quantity):
+        values = layer.array(quantity).astype(np.complex128)
+    else:
+        values = layer.complex_array(quantity)
+    return values.conj() if part.conjugate else values
+
+
+def _is_real(part: Part, layer: LayerTensors, quantity: str) -> bool:
+    tensor = layer.tensors[quantity]
+    return not tensor.dtype.startswith("complex") and len(tensor.shape) == len(part.axes)
+
+
+def _complex(layout: Layout, layer: LayerTensors, quantity: str) -> ComplexArray:
+    """A complex quantity in the axes of a StateSpace; one where the mapping does not name it."""
+    if quantity not in layout.parts:
+        return np.ones((1, 1, 1), complex)
+    part = layout.parts[quantity]
+    return _spread(_stored_complex(part, layer, quantity), part.axes, LETTERS[quantity])
+
+
+def _stored_poles(layout: Layout, layer: LayerTensors) -> ComplexArray:
+    """The poles (K, N) before they are folded."""
+    if "pole" in layout.parts:
+        poles = _complex(layout, layer, "pole")
+    elif "pole_abs" in layout.parts:
+        phase = _real(layout, layer, "pole_phase")
+        part = layout.parts["pole_abs"]
+        logarithm = part.transform.log()
+        with np.errstate(all="ignore"):
+            if logarithm is None:
+                poles = _real(layout, layer, "pole_abs") * np.exp(1j * phase)
+            else:  # one exponential, as the usual code of an LRU writes it
+                poles = np.exp(_spread(logarithm.apply(layer.array("pole_abs")), part.axes, "HN") + 1j * phase)
+    else:
+        real = _real(layout, layer, "pole_real")
+        poles = as_complex(real, _real(layout, layer, "pole_imag") if "pole_imag" in layout.parts else np.zeros((1, 1)))
+    return np.broadcast_to(poles, (layer.sizes.get("H", 1), layer.sizes.get("N", 1)))
+
+
+def _step(layout: Layout, layer: LayerTensors, copies: int, modes: int) -> FloatArray:
+    if "step" not in layout.parts:
+        return np.full((copies, 1), 1.0 if layout.step is None else layout.step)
+    step = _real(layout, layer, "step")
+    return np.broadcast_to(step, (copies, modes if "N" in layout.parts["step"].axes else 1))
+
+
+def _skip(layout: Layout, layer: LayerTensors, shape: tuple[int, int, int]) -> FloatArray:
+    if "D" not in layout.parts:
+        return np.zeros(shape)
+    if not _is_diagonal(layout):
+        return np.broadcast_to(_real(layout, layer, "D"), shape)
+    if shape[1] != shape[2]:
+        raise LayerError(
+            f"layer {layer.name}: {layer.tensor_names['D']} is a vector, but there are {shape[2]} inputs and {shape[1]} outputs"
+        )
+    return np.diag(_real(layout, layer, "D").reshape(-1))[None]
+
+
+def _is_diagonal(layout: Layout) -> bool:
+    """Whether D is stored as a vector over inputs that are also the outputs."""
+    return sum(axis in "IO" for axis in layout.parts["D"].axes) == 1
+
+
+def write(layout: Layout, layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
+    """The values that the stored tensors must have for the given systems, by role: the inverse of `read`.
+
+    A number that stands for an unchanged value is returned as it is stored, whatever the transform rounds.
+
+    Raises:
+        LayerError: a change that the stored tensors cannot hold.
+    """
+    (system,) = systems
+    (before,) = read(layout, layer, options)
+    wanted, known = _quantities(layout, layer, system), _quantities(layout, layer, before)
+    _refuse_lost_changes(layout, layer, wanted, known)
+    stored: dict[str, npt.NDArray[Any]] = {}
+    for quantity, part in layout.parts.items():
+        if quantity == "D" and _is_diagonal(layout):
+            shape = [size if axis in "IO" else 1 for axis, size in zip(part.axes, layer.tensors["D"].shape, strict=True)]
+            new, old = (np.diagonal(values["D"][0]).reshape(shape) for values in (wanted, known))
+        else:
+            new, old = (_gather(values[quantity], part.axes, LETTERS[quantity], layer, quantity) for values in (wanted, known))
+        if quantity in COMPLEX:
+            stored |= _store_complex(part, layer, quantity, new, old)
+        else:
+            stored[quantity] = _kept(layer.array(quantity), new, old, part.transform.invert)
+            if not np.isfinite(stored[quantity][np.isfinite(new)]).all():
+                raise LayerError(f"layer {layer.name}: {layer.tensor_names[quantity]} cannot hold the new values of {quantity}")
+    return stored
+
+
+def _quantities(layout: Layout, layer: LayerTensors, system: StateSpace) -> dict[str, npt.NDArray[Any]]:
+    """Every quantity in the axes of a StateSpace, with the modes below the axis where the file has them."""
+    below = _stored_poles(layout, layer)
+    poles, B, C = fold(below.imag < 0, system.poles, system.B, system.C)
+    C = C if layout.half else C * 2
+    values: dict[str, npt.NDArray[Any]] = {"pole": poles, "pole_real": poles.real, "pole_imag": poles.imag, "pole_abs": np.abs(poles)}
+    if "pole_phase" in layout.parts:
+        turned = np.angle(poles) - np.angle(below)  # added to the stored phase, which may lie turns away from the principal one
+        values["pole_phase"] = _real(layout, layer, "pole_phase") + turned
+    if "B_scale" in layout.parts:
+        scale = np.broadcast_to(_real(layout, layer, "B_scale"), B.shape)
+        with np.errstate(all="ignore"):
+            B = B / scale
+        values["B_scale"] = scale
+    if "B" not in layout.parts:  # then I is 1, and a change of B goes into C, or the other way round
+        C, B = C * B.transpose(0, 2, 1), np.ones_like(B)
+    elif "C" not in layout.parts:
+        B, C = B * C.transpose(0, 2, 1), np.ones_like(C)
+    step = system.step
+    if "step" in layout.parts or layout.step is not None:
+        step = np.broadcast_to(step, poles.shape)
+    return values | {"B": B, "C": C, "D": system.D, "step": step}
+
+
+def _refuse_lost_changes(
+    layout: Layout, layer: LayerTensors, wanted: Mapping[str, npt.NDArray[Any]], known: Mapping[str, npt.NDArray[Any]]
+) -> None:
+    """A quantity that no tensor holds must stay what it is."""
+    fixed = [name for name in ("step", "C", "D") if name not in layout.parts and not (name == "C" and "B" in layout.parts)]
+    if "pole_real" in layout.parts and "pole_imag" not in layout.parts:
+        fixed.append("pole_imag")
+    for name in fixed:
+        if not np.array_equal(wanted[name], known[name], equal_nan=True):
+            raise LayerError(f"layer {layer.name}: {name} was changed, and {layout.source} names no tensor that holds it")
+    if "D" in layout.parts and _is_diagonal(layout) and np.count_nonzero(wanted["D"] - np.diag(np.diagonal(wanted["D"][0]))):
+        raise LayerError(f"layer {layer.name}: {layer.tensor_names['D']} is a vector and cannot hold a full matrix D")
+
+
+def _store_complex(
+    part: Part, layer: LayerTensors, quantity: str, new: ComplexArray, old: ComplexArray
+) -> dict[str, npt.NDArray[np.generic]]:
+    def plain(values: ComplexArray) -> ComplexArray:
+        return values.conj() if part.conjugate else values
+
+    stored = plain(_stored_complex(part, layer, quantity))
+    values = _kept(stored, new, old, plain)
+    if len(part.names) == 2:
+        return {f"{quantity}.real": values.real, f"{quantity}.imag": values.imag}
+    if not _is_real(part, layer, quantity):
+        return {quantity: layer.as_stored(quantity, values)}
+    if np.count_nonzero(values.imag):
+        raise LayerError(f"layer {layer.name}: {layer.tensor_names[quantity]} holds real numbers, and the new {quantity} is complex")
+    return {quantity: values.real}
+
+
+def _kept(
+    stored: npt.NDArray[Any], new: npt.NDArray[Any], old: npt.NDArray[Any], invert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+) -> npt.NDArray[Any]:
+    """The stored numbers where a quantity is what it was, and the inverse of its new value elsewhere."""
+    return np.where((new == old) | (np.isnan(new) & np.isnan(old)), stored, invert(new))

@@ -1,0 +1,202 @@
+"""The text form of a mapping: a TOML file that says how the tensors of an unknown layout are to be read.
+
+    [[layer]]
+    match = "blocks.*.ssm"         # glob of the layers' prefixes, "" for the root of the file
+    kind = "siso"                  # siso: H channels of N modes; mimo: one system with I inputs, O outputs and N modes
+    discretization = "zoh"         # zoh, bilinear, euler; direct: the poles are stored as they are on the z-plane
+    output = "2Re"                 # 2Re: half of each conjugate pair is stored; Re: the output is the real part
+    [layer.pole_real]
+    tensor = "lambda_re"           # its name below the prefix
+    transform = "-exp"             # from the stored number to the quantity
+    axes = "H N"                   # what the axes of the tensor are
+
+Every table of a file becomes a family of its own, which claims nothing but what `match` names.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ssmspec.errors import SsmspecError
+from ssmspec.families.mapping.mapped import COMPLEX, LETTERS, POLE, Layout, Part, read, template, write
+from ssmspec.families.mapping.transform import IDENTITY, Transform, parse_transform
+from ssmspec.families.template import Family
+from ssmspec.files.reading import known_keys, one_line, parse_toml, read_toml, shown
+from ssmspec.systems.statespace import DISCRETIZATIONS
+
+KINDS = {"siso": "HN", "mimo": "NIO"}
+"""Kind -> the letters that its axes may have."""
+DEFAULT_AXES = {
+    "siso": dict.fromkeys((*POLE, "B", "B_scale", "C"), "H N") | {"step": "H", "D": "H"},
+    "mimo": dict.fromkeys((*POLE, "step", "B_scale"), "N") | {"B": "N I", "C": "O N", "D": "I"},
+}
+OUTPUTS = ("2Re", "Re")
+REQUIRED = ("match", "kind", "discretization", "output")
+POLES = ({"pole"}, {"pole_real"}, {"pole_real", "pole_imag"}, {"pole_abs", "pole_phase"})  # the last one on the z-plane only
+
+
+def load_mapping(path: Path | str) -> tuple[Family, ...]:
+    """The families that a mapping file describes, in its order.
+
+    Raises:
+        SsmspecError: a file that cannot be read, is no TOML, or says something that has no meaning; one line with its name.
+    """
+    return _families(read_toml(Path(path)), str(path))
+
+
+def parse_mapping(text: str, source: str) -> tuple[Family, ...]:
+    """The same from the text of such a file; `source` names it in messages.
+
+    Raises:
+        SsmspecError: as `load_mapping`.
+    """
+    return _families(parse_toml(text, source), source)
+
+
+def _families(document: Mapping[str, Any], source: str) -> tuple[Family, ...]:
+    layers = document.get("layer")
+    if not isinstance(layers, list) or not layers or not all(isinstance(layer, dict) for layer in layers):
+        raise SsmspecError(f"{source}: holds no [[layer]] table (with two brackets); it must say at least one")
+    known_keys(document, ("layer",), source)
+    names = ["mapped"] if len(layers) == 1 else [f"mapped-{number}" for number in range(1, len(layers) + 1)]
+    return tuple(
+        _family(name, _layout(layer, source, f"{source}: [[layer]] {number}"))
+        for number, (name, layer) in enumerate(zip(names, layers, strict=True), start=1)
+    )
+
+
+def _family(name: str, layout: Layout) -> Family:
+    return Family(
+        name=name,
+        title="as a mapping says",
+        source=layout.source,
+        templates=(template(layout),),
+        read=partial(read, layout),
+        write=partial(write, layout),
+        match=layout.match,
+    )
+
+
+def _layout(table: Mapping[str, Any], source: str, where: str) -> Layout:
+    """One [[layer]] table; `where` starts every message about it."""
+    known_keys(table, (*REQUIRED, "delay", *LETTERS), where)
+    missing = [key for key in REQUIRED if key not in table]
+    if missing:
+        raise SsmspecError(f"{where}: {', '.join(missing)} missing; a layer needs {', '.join(REQUIRED)}")
+    if not isinstance(table["match"], str):
+        raise SsmspecError(f"{where}: match is {shown(table['match'])}, expected a glob of layer names, such as 'layers.*'")
+    kind = _choice(table, "kind", tuple(KINDS), where)
+    discretization = _choice(table, "discretization", DISCRETIZATIONS, where)
+    delay = table.get("delay", 0)
+    if type(delay) is not int or delay not in (0, 1):
+        raise SsmspecError(f"{where}: delay is {shown(delay)}, expected 0 (the output sees the input of its own step) or 1")
+    parts = {
+        quantity: _part(table[quantity], quantity, kind, f"{where}: {quantity}")
+        for quantity in LETTERS
+        if quantity in table and not (quantity == "step" and not isinstance(table["step"], dict))
+    }
+    _check_quantities(table, kind, discretization, where)
+    _check_names(parts, where)
+    return Layout(
+        source=source,
+        match=table["match"],
+        discretization=discretization,
+        half=_choice(table, "output", OUTPUTS, where) == "2Re",
+        delay=delay,
+        step=None if "step" in parts or "step" not in table else _positive(table["step"], f"{where}: step"),
+        parts=parts,
+    )
+
+
+def _check_quantities(table: Mapping[str, Any], kind: str, discretization: str, where: str) -> None:
+    poles = {quantity for quantity in POLE if quantity in table}
+    possible = POLES if discretization == "direct" else POLES[:3]
+    if poles not in possible:
+        ways = "; ".join(" and ".join(sorted(way, reverse=True)) for way in possible)
+        raise SsmspecError(f"{where}: poles are given by {', '.join(sorted(poles)) or 'nothing'}; with {discretization!r} expected {ways}")
+    if discretization == "direct" and "step" in table:
+        raise SsmspecError(f"{where}: step has no meaning with 'direct', where poles are discrete; leave it out")
+    if discretization != "direct" and "step" not in table:
+        raise SsmspecError(
+            f"{where}: step is missing, and {discretization!r} needs it: a table [layer.step], or a number such as step = 0.01"
+        )
+    if kind == "mimo" and not {"B", "C"} <= set(table):
+        raise SsmspecError(f"{where}: a layer of kind 'mimo' needs both B and C")
+    if "B_scale" in table and "B" not in table:
+        raise SsmspecError(f"{where}: B_scale needs a B that it scales")
+
+
+def _check_names(parts: Mapping[str, Part], where: str) -> None:
+    seen: dict[str, str] = {}
+    for quantity, part in parts.items():
+        for name in part.names:
+            if name in seen:
+                raise SsmspecError(f"{where}: tensor {shown(name)} is named twice, by {seen[name]} and by {quantity}")
+            seen[name] = quantity
+
+
+def _part(table: object, quantity: str, kind: str, where: str) -> Part:
+    if not isinstance(table, dict):
+        raise SsmspecError(f"{where} is {shown(table)}, expected a table [layer.{quantity}] with tensor = ...")
+    numbers = ("real", "imag", "axes", "transform") if quantity in COMPLEX else ("axes", "transform", "scale")
+    known_keys(table, ("tensor", *numbers), where)
+    two = {"real", "imag"} & set(table)
+    if ("tensor" in table) == bool(two) or len(two) == 1:
+        either = "tensor = ..., or both real = ... and imag = ..." if quantity in COMPLEX else "tensor = ..."
+        raise SsmspecError(f"{where}: names {'too many tensors' if 'tensor' in table else 'too few tensors'}; expected {either}")
+    names = tuple(_name(table[key], f"{where}: {key}") for key in ("tensor", "real", "imag") if key in table)
+    axes = _axes(table.get("axes", DEFAULT_AXES[kind][quantity]), quantity, kind, where)
+    text = table.get("transform", "none")
+    if quantity not in COMPLEX:
+        return Part(names, axes, _transform(text, table.get("scale", 1.0), where))
+    if text not in ("none", "conj"):
+        raise SsmspecError(f"{where}: transform {shown(text)} is unknown for complex numbers; expected one of none, conj")
+    return Part(names, axes, IDENTITY, conjugate=text == "conj")
+
+
+def _transform(text: object, scale: object, where: str) -> Transform:
+    if not isinstance(text, str):
+        raise SsmspecError(f"{where}: transform is {shown(text)}, expected a text such as '-exp'")
+    positive = _positive(scale, f"{where}: scale")
+    try:
+        return parse_transform(text, positive)
+    except SsmspecError as error:
+        raise SsmspecError(f"{where}: {one_line(str(error), 400)}") from error
+
+
+def _axes(text: object, quantity: str, kind: str, where: str) -> tuple[str, ...]:
+    letters = [letter for letter in LETTERS[quantity] if letter in KINDS[kind]]
+    axes = tuple(text.split()) if isinstance(text, str) else ()
+    named = [axis for axis in axes if axis != "1"]
+    if not isinstance(text, str) or not set(named) <= set(letters) or len(set(named)) < len(named):
+        raise SsmspecError(
+            f"{where}: axes are {shown(text)}, expected a list such as {' '.join(letters)!r} of these letters and 1, once each"
+        )
+    return axes
+
+
+def _name(value: object, where: str) -> str:
+    if not isinstance(value, str) or not value or "|" in value:
+        raise SsmspecError(f"{where} is {shown(value)}, expected the name of a tensor below the prefix")
+    return value
+
+
+def _positive(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise SsmspecError(f"{where} is {shown(value)}, expected a positive number")
+    return _as_float(value, where)
+
+
+def _as_float(value: float, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise SsmspecError(f"{where} is {shown(value)}, which is too large") from None
+
+
+def _choice(table: Mapping[str, Any], key: str, choices: tuple[Any, ...], where: str) -> Any:
+    if table[key] not in choices:
+        raise SsmspecError(f"{where}: {key} {shown(table[key])} is unknown; choose one of {', '.join(choices)}")
+    return table[key]

@@ -1,0 +1,136 @@
+"""What ssmspec says about a file that it wrote: a sidecar `<file>.ssmspec.json`, and for safetensors an entry of the file's metadata.
+
+Both may hold beta weights of layers whose family has no place for one. Analysis and the layers of `ssmspec.nn` honor them; the code that
+the file comes from does not know them. A sidecar names the content of every layer that it speaks of, so that it is not believed about a
+file that was trained further under the same name.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssmspec.checkpoint import Checkpoint, Described
+from ssmspec.checkpoint.formats.json_text import parse_json
+from ssmspec.errors import LayerError
+from ssmspec.systems.sobolev import Sobolev
+
+KEY = "ssmspec"  # in the metadata of safetensors
+TRAINED = "trained"  # in the entry of that name: what `ssmspec train` says of the model
+SUFFIX = ".ssmspec.json"
+MOST_BYTES = 1 << 24  # of a sidecar
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """Beta weights that a checkpoint has beside its tensors, by the name of the layer, and where they were found.
+
+    Args:
+        weights: layer name -> beta, convention, theta_ref, length and, from a sidecar, the digest of the layer's tensors.
+        place: in words; empty without weights.
+        problem: why a sidecar that is there was not used, or None.
+    """
+
+    weights: Mapping[str, Mapping[str, Any]]
+    place: str = ""
+    problem: str | None = None
+
+    def weight(self, layer: str, copies: int) -> Sobolev:
+        """The weight of a layer that has one.
+
+        Raises:
+            LayerError: an entry that is no weight.
+        """
+        entry = self.weights[layer]
+        try:
+            beta = np.broadcast_to(np.asarray(entry["beta"], dtype=float), (copies,))
+            if not np.isfinite(beta).all():
+                raise ValueError("beta is not finite")
+            return Sobolev(beta, entry["convention"], entry.get("theta_ref"), entry.get("length"))
+        except (KeyError, TypeError, ValueError, OverflowError, LayerError) as error:
+            raise LayerError(
+                f"layer {layer}: the beta weight in {self.place} cannot be used ({error}); remove it or write it again"
+            ) from error
+
+
+def weight_entry(weight: Sobolev) -> dict[str, Any]:
+    """A weight as a sidecar and metadata hold it; one number where all copies have the same beta."""
+    beta = weight.beta
+    entry: dict[str, Any] = {"beta": float(beta[0]) if (beta == beta[0]).all() else beta.tolist(), "convention": weight.convention}
+    if weight.theta_ref is not None:
+        entry["theta_ref"] = weight.theta_ref
+    if weight.length is not None:
+        entry["length"] = weight.length
+    return entry
+
+
+def sidecar_path(checkpoint: Path) -> Path:
+    """Where the sidecar of a checkpoint is; beside a folder, too."""
+    if checkpoint.name in ("", ".."):  # "." and ".." have no name of their own
+        checkpoint = checkpoint.resolve()
+    return checkpoint.with_name(checkpoint.name + SUFFIX)
+
+
+def read_sidecar(checkpoint: Path) -> dict[str, Any] | None:
+    """What the sidecar says, or None where there is none that can be read."""
+    path = sidecar_path(checkpoint)
+    try:
+        if not path.is_file() or path.stat().st_size > MOST_BYTES:
+            return None
+        found = parse_json(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def attached(checkpoint: Described) -> Attached:
+    """The weights that belong to a checkpoint: those in the file's own metadata, or else those of its sidecar."""
+    own = metadata_entry(checkpoint)
+    if own is not None:
+        return Attached(_weights(own), "the file's metadata")
+    path = Path(checkpoint.path)
+    if sidecar_path(path).exists():
+        found = read_sidecar(path)
+        if found is None:
+            return Attached({}, problem=f"{sidecar_path(path).name} cannot be read and was ignored")
+        return Attached(_weights(found), sidecar_path(path).name)
+    return Attached({})
+
+
+def written_by_ssmspec(checkpoint: Path, opened: Checkpoint | None = None) -> bool:
+    """Whether ssmspec wrote the file itself, by its sidecar or its metadata."""
+    return sidecar_path(checkpoint).exists() or (opened is not None and metadata_entry(opened) is not None)
+
+
+def metadata_entry(checkpoint: Described) -> dict[str, Any] | None:
+    """What ssmspec wrote into the metadata of a safetensors file, or None."""
+    metadata = checkpoint.config.get("__metadata__")
+    text = metadata.get(KEY) if isinstance(metadata, dict) else None
+    try:
+        found = parse_json(text.encode()) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def trained_entry(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """What `ssmspec train` wrote into the metadata about the model, or None."""
+    found = (metadata_entry(checkpoint) or {}).get(TRAINED)
+    return found if isinstance(found, dict) else None
+
+
+def _weights(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    weights = document.get("sobolev")
+    return {name: entry for name, entry in weights.items() if isinstance(entry, dict)} if isinstance(weights, dict) else {}
+
+
+def input_digests(checkpoint: Checkpoint) -> dict[str, str]:
+    """SHA-256 of the files of a checkpoint, by name."""
+    digests = {}
+    for path in checkpoint.files:
+        with path.open("rb") as file:
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests

@@ -1,0 +1,186 @@
+"""What selective families share: a layer is a linear system only where Delta, B and C are held fixed, and the output says where.
+
+    state:  h_t = exp(a Delta_t) h_{t-1} + Delta_t B_t u_t,   y_t = C_t h_t + D u_t      (exact on A, Euler on B)
+
+Default: Delta = softplus(dt bias), the value where the input-dependent part of Delta is zero, and unit residues (B = C = 1). That is the
+response of the state; the short convolution and the gate are not part of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssmspec.errors import LayerError
+from ssmspec.families.parameterization import choose_discretization, inverse_softplus, softplus
+from ssmspec.families.selective.calibration import as_samples, spread
+from ssmspec.families.selective.residues import sample_moments
+from ssmspec.families.template import LayerTensors, OperatingPoint, ReadOptions
+from ssmspec.systems.statespace import FloatArray, StateSpace
+
+Shape = tuple[int, ...]
+COARSE = {"bfloat16": "0.8", "float16": "0.1"}  # percent of a pole, for A_log between 2 and 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """Where a layer is frozen.
+
+    Args:
+        delta: (K,) step of every copy.
+        B, C: as given or the mean of recordings; None: ones.
+        moments: for rms residues, second moments of B and of C, each (groups, N, N); None: unit or given residues.
+        words: all of it, for the output.
+        assumptions: what was assumed on the way.
+    """
+
+    delta: FloatArray
+    B: FloatArray | None
+    C: FloatArray | None
+    moments: tuple[FloatArray, FloatArray] | None
+    words: str
+    assumptions: tuple[str, ...] = ()
+
+
+def freeze(
+    layer: LayerTensors,
+    options: ReadOptions,
+    *,
+    copies: Shape,
+    states: Sequence[Shape],
+    limits: tuple[float, float] = (0.0, np.inf),
+) -> Frozen:
+    """The operating point that the options ask for.
+
+    Args:
+        copies: shape of Delta. states: shapes that B and C may have, (groups, N) the first.
+        limits: between which the code of the family clamps Delta.
+    Raises:
+        LayerError: values that do not fit the layer or contradict each other.
+    """
+    point = options.operating_point or OperatingPoint()
+    delta, delta_words, assumptions = _delta(layer, options, copies, limits)
+    recorded = _recorded_states(layer, options, states)
+    if options.residues == "rms":
+        moments, words = _moments(layer, point, recorded)
+        text = f"{delta_words}, {words}"
+        return Frozen(delta=delta, B=None, C=None, moments=moments, words=text, assumptions=assumptions)
+    values: dict[str, FloatArray | None] = {"B": point.B, "C": point.C}
+    for letter, samples in recorded.items():
+        if values[letter] is None:
+            values[letter] = samples.mean(axis=0)
+    words = ", unit residues (B = C = 1)"
+    if point.B is not None or point.C is not None:
+        words = ", B and C as given"
+    elif recorded:
+        words = "".join(f", {letter} {spread(samples)}" for letter, samples in recorded.items())
+    return Frozen(delta=delta, B=values["B"], C=values["C"], moments=None, words=delta_words + words, assumptions=assumptions)
+
+
+def _delta(layer: LayerTensors, options: ReadOptions, shape: Shape, limits: tuple[float, float]) -> tuple[FloatArray, str, tuple[str, ...]]:
+    count = int(np.prod(shape))
+    point = options.operating_point
+    if point is not None and point.delta is not None:
+        given = point.delta.reshape(-1) if point.delta.shape == shape else point.delta
+        return values_of(given, (count,), "delta", layer), "delta as given", ()
+    recorded = None if options.calibration is None else options.calibration.record(layer.name, "delta")
+    if recorded is not None:
+        samples = as_samples(recorded, [shape, (count,)], layer.name, "delta")
+        return samples.mean(axis=0).reshape(-1), f"delta {spread(samples)}", ()
+    free = softplus(layer.array("dt_bias").reshape(-1))
+    delta = np.clip(free, *limits)
+    moved = int((free != delta).sum())
+    note = f"delta is clamped to {limits[0]:g}..{limits[1]:g}, as the model's code does with this config: {moved} of {count} copies moved"
+    return delta, "bias point, delta = softplus(dt bias)", (note,) if moved else ()
+
+
+def _recorded_states(layer: LayerTensors, options: ReadOptions, shapes: Sequence[Shape]) -> dict[str, FloatArray]:
+    found = {}
+    for letter in ("B", "C") if options.calibration is not None else ():
+        assert options.calibration is not None
+        record = options.calibration.record(layer.name, letter)
+        if record is not None:
+            samples = as_samples(record, shapes, layer.name, letter)
+            found[letter] = samples.reshape(len(samples), *shapes[0]) if samples[0].ndim == 1 else samples
+    return found
+
+
+def _moments(
+    layer: LayerTensors, point: OperatingPoint, recorded: dict[str, FloatArray]
+) -> tuple[tuple[FloatArray, FloatArray] | None, str]:
+    """Second moments from recordings, or None where the reader has to form them from weights; and words."""
+    if point.B is not None or point.C is not None:
+        raise LayerError(f"layer {layer.name}: rms residues come from second moments of B and C; give no B or C at the operating point")
+    if not recorded:
+        return None, "rms residues: B and C of white input of unit variance to their projection"
+    if set(recorded) != {"B", "C"} or min(len(samples) for samples in recorded.values()) < 2:
+        raise LayerError(f"layer {layer.name}: rms residues need recordings (samples, states) of both B and C; the calibration has fewer")
+    B, C = (sample_moments(recorded[letter]) for letter in "BC")
+    if B.shape != C.shape:
+        raise LayerError(f"layer {layer.name}: the calibration has B for {B.shape[:2]} groups and states, and C for {C.shape[:2]}")
+    return (B, C), f"rms residues: B and C of {len(recorded['B'])} recorded samples"
+
+
+def values_of(given: FloatArray | None, shape: Shape, letter: str, layer: LayerTensors) -> FloatArray:
+    """A number or an array of that shape, broadcast to it; ones where nothing is given."""
+    if given is None:
+        return np.ones(shape)
+    try:
+        return np.broadcast_to(given, shape)
+    except ValueError:
+        raise LayerError(f"layer {layer.name}: operating point {letter} has shape {given.shape}, expected a number or {shape}") from None
+
+
+def selective_system(
+    layer: LayerTensors, options: ReadOptions, frozen: Frozen, *, poles: FloatArray, C: FloatArray, notes: Sequence[str] = ()
+) -> StateSpace:
+    """K copies with real poles (K, N) and outputs C (K, O, N), each pole stored once with half of its residue.
+
+    With rms residues D has an output of its own before the others (`ssmspec.families.selective.residues`).
+    """
+    skip = layer.array("D").reshape(-1) if "D" in layer else np.zeros(len(poles))
+    D = skip[:, None, None]
+    if options.residues == "rms":
+        D = np.concatenate([D, np.zeros((len(poles), C.shape[1], 1))], axis=1)
+        C = np.concatenate([np.zeros((len(poles), 1, C.shape[2])), C], axis=1)
+    return StateSpace(
+        name=layer.name,
+        family=layer.family,
+        poles=poles.astype(complex),
+        B=np.ones((*poles.shape, 1), complex),
+        C=(C / 2).astype(complex),
+        D=D,
+        step=frozen.delta[:, None],
+        discretization=choose_discretization(layer, options, ("euler",)),
+        operating_point=f"{frozen.words}; delta in {frozen.delta.min():.3g}..{frozen.delta.max():.3g}",
+        assumptions=(*_assumptions(layer, options, frozen), *notes),
+    )
+
+
+def _assumptions(layer: LayerTensors, options: ReadOptions, frozen: Frozen) -> list[str]:
+    lines = [f"operating point: {frozen.words}; response of the state alone, without conv1d and gate"]
+    if options.residues == "rms":
+        lines.append("rms response: the outputs are the square root of its power, D the first of them; only their norm has a meaning")
+    lines += frozen.assumptions
+    dtype = layer.tensors["A_log"].dtype if "A_log" in layer else ""
+    if dtype in COARSE:
+        lines.append(f"A_log is stored in {dtype}: each pole is known to {COARSE[dtype]} % at best")
+    return lines
+
+
+def stored_bias(
+    layer: LayerTensors, system: StateSpace, options: ReadOptions, limits: tuple[float, float] = (0.0, np.inf)
+) -> FloatArray | None:
+    """The bias of Delta that the steps of a system need, in its stored shape; None where Delta did not come from it.
+
+    A bias whose (clamped) step is the wanted one stays as it is.
+    """
+    point = options.operating_point
+    if point is not None and point.delta is not None:
+        return None
+    if options.calibration is not None and options.calibration.record(layer.name, "delta") is not None:
+        return None
+    bias, step = layer.array("dt_bias"), system.step[:, 0]
+    kept = np.clip(softplus(bias.reshape(-1)), *limits) == step
+    result: FloatArray = np.where(kept, bias.reshape(-1), inverse_softplus(step)).reshape(bias.shape)
+    return result

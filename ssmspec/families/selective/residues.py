@@ -1,0 +1,53 @@
+"""Rms residues of a selective layer: what B and C weigh on average where no fixed B and C can stand for them.
+
+B_t = W_B x_t and C_t = W_C x_t are linear in the input. For white x the mean of C_t B_s vanishes at every lag, so that no product of the
+weights is a residue; the second moments do not vanish. With B and C drawn independently,
+
+    mean |H(theta)|^2 = sum_mn M_mn phi_m conj(phi_n),   M_mn = (W_C W_C^T)_mn (W_B W_B^T)_mn,   phi_n = Delta/(1 - z_n e^{-i theta})
+
+M is a product of two positive semidefinite matrices element by element, hence positive semidefinite itself (Schur), and of any rank up to
+N: with M = V V^T the same number is |H|_F^2 of a system with one input and an output for every column of V. The mean response being zero,
+D adds to the power alone: it stands in an output of its own, the first.
+"""
+
+import numpy as np
+
+from ssmspec.systems.statespace import FloatArray
+
+
+def gram(weights: FloatArray) -> FloatArray:
+    """Second moments W W^T (groups, N, N) of W x for white x of unit variance; W is (groups, N, m)."""
+    result: FloatArray = weights @ weights.transpose(0, 2, 1)
+    return result
+
+
+def sample_moments(samples: FloatArray) -> FloatArray:
+    """Second moments (groups, N, N) of recorded values (samples, groups, N)."""
+    by_group = samples.transpose(1, 2, 0)
+    return gram(by_group) / len(samples)
+
+
+def after_norm(moments: FloatArray, weight: FloatArray | None) -> FloatArray:
+    """Second moments behind an RMS norm with weights (N,): trace N before the weights.
+
+    The norm divides by the size of each sample, this by the size of their mean: equal for many states, near for few.
+    """
+    states = moments.shape[-1]
+    trace = np.trace(moments, axis1=1, axis2=2)[:, None, None]
+    normed = moments * (states / np.where(trace > 0, trace, 1))
+    return normed if weight is None else normed * np.multiply.outer(weight, weight)
+
+
+def factor(moments: FloatArray) -> FloatArray:
+    """V (groups, R, N) with V^T V = M for positive semidefinite M (groups, N, N); R is the largest rank among the groups."""
+    values, vectors = np.linalg.eigh(moments)
+    small = values[:, -1:] * np.finfo(float).eps * values.shape[1]
+    values = np.where(values > small, values, 0)
+    rank = max(1, int((values > 0).sum(axis=1).max()))
+    result: FloatArray = (np.sqrt(values)[:, None, :] * vectors).transpose(0, 2, 1)[:, -rank:]
+    return result
+
+
+def total(moments: FloatArray) -> FloatArray:
+    """sqrt(sum_mn M_mn) of every group: the rms residue where all states of a copy share one pole."""
+    return np.sqrt(np.maximum(moments.sum(axis=(1, 2)), 0))

@@ -1,0 +1,159 @@
+"""Whole files or none: everything that ssmspec writes goes to a temporary file beside its target, then takes its place.
+
+A file that is there already is replaced only by its own kind, so that a slip of the hand never costs a checkpoint.
+"""
+
+import io
+import os
+import stat
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import IO
+
+from ssmspec.errors import SsmspecError
+from ssmspec.files.replacing import new_file
+
+
+class Kind(Enum):
+    """What is written, and the suffixes of the files that it may replace."""
+
+    table = (".csv", ".tsv", ".txt")
+    arrays = (".npz",)
+    picture = (".png", ".svg", ".pdf")
+    rules = (".toml",)
+    provenance = (".ssmspec.json",)
+    lines = (".jsonl",)
+
+
+def refuse_precious(target: Path, kind: Kind) -> None:
+    """Refuse to write where something else would be lost; devices, pipes and empty files have nothing to lose.
+
+    Raises:
+        SsmspecError: the target is a folder, "-", a file of another kind, a block device, or a name that cannot be looked up.
+    """
+    if str(target) == "-":
+        raise SsmspecError("cannot write '-': it is no file name; give one, or /dev/stdout")
+    status = look_up(target)
+    if status is None or is_stream(status):
+        return
+    if stat.S_ISDIR(status.st_mode):
+        raise SsmspecError(f"cannot write {target}: it is a folder; name a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise SsmspecError(f"cannot write {target}: it is a device; name a file")
+    if status.st_size and not _replaceable(Path(os.path.realpath(target)), kind):
+        raise SsmspecError(
+            f"cannot write {target}: it exists and is not {_ARTICLES[kind]} ({', '.join(kind.value)}) as ssmspec writes it; "
+            "name another file, or remove it first"
+        )
+
+
+_ARTICLES = {
+    Kind.table: "a table",
+    Kind.arrays: "a file of arrays",
+    Kind.picture: "a picture",
+    Kind.rules: "a rules file",
+    Kind.provenance: "a sidecar",
+    Kind.lines: "a log",
+}
+
+
+@contextmanager
+def whole_file(target: Path, kind: Kind) -> Iterator[IO[bytes]]:
+    """A binary file that becomes `target` when the block ends well, and leaves nothing behind when it does not.
+
+    Devices and pipes are written to, in one piece; they are never replaced.
+
+    Raises:
+        SsmspecError: as `refuse_precious`; the folder does not exist or cannot be written, or the disk is full.
+    """
+    refuse_precious(target, kind)
+    status = look_up(target)
+    if status is not None and is_stream(status):
+        buffer = io.BytesIO()
+        yield buffer
+        _write_through(target, status, buffer.getvalue())
+        return
+    target = Path(os.path.realpath(target))
+    with new_file(target, _usual_mode(target)) as file:
+        yield file
+
+
+def printable(text: str) -> str:
+    """The text with escapes for characters that a terminal would obey or cannot show, which names in a file may hold."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def look_up(target: Path) -> os.stat_result | None:
+    """The status of what a path leads to; None if there is nothing.
+
+    Raises:
+        SsmspecError: a name that cannot be looked up.
+    """
+    try:
+        return target.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise SsmspecError(f"cannot write {_shortened(target)}: {getattr(error, 'strerror', None) or error}; name another file") from error
+
+
+def _shortened(target: Path) -> str:
+    return str(target) if len(str(target)) <= 120 else f"{str(target)[:117]}..."
+
+
+def is_stream(status: os.stat_result) -> bool:
+    """Character devices, pipes and sockets, and standard output whatever it is connected to."""
+    if stat.S_ISCHR(status.st_mode) or stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
+        return True
+    return _is_standard_output(status)
+
+
+def _is_standard_output(status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(status, os.fstat(1))
+    except OSError:  # closed
+        return False
+
+
+def _write_through(target: Path, status: os.stat_result, content: bytes) -> None:
+    try:
+        if _is_standard_output(status):
+            sys.stdout.flush()
+            handle = os.dup(1)
+        else:
+            handle = os.open(target, os.O_WRONLY)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise SsmspecError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _replaceable(existing: Path, kind: Kind) -> bool:
+    """Whether a file is of the kind, by its suffix, and where weights may have that suffix by its content."""
+    if not existing.name.lower().endswith(kind.value):
+        return False
+    try:
+        if kind is Kind.arrays:
+            with zipfile.ZipFile(existing) as archive:
+                return {"name.npy", "family.npy"} <= set(archive.namelist())
+        if kind is Kind.table:
+            with existing.open("rb") as file:
+                return b"\0" not in file.read(4096)
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
+    return True
+
+
+def _usual_mode(target: Path) -> int:
+    """The mode of the file that is replaced, else what the umask leaves of 0666."""
+    if target.exists():
+        return target.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

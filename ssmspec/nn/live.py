@@ -1,0 +1,166 @@
+"""A torch model in memory as a source of named tensors, which layers are found in and read from as from an open checkpoint."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from ssmspec.checkpoint import natural_key, plain_name
+from ssmspec.checkpoint.tensors import ITEMSIZE, numpy_dtype
+from ssmspec.errors import LayerError
+from ssmspec.families import LayerTensors
+from ssmspec.families.template import join
+from ssmspec.nn import S4D
+from ssmspec.systems.sobolev import Sobolev
+
+ADVICE = "analyze checkpoints of this run instead"
+
+
+class LiveModel:
+    """The tensors of a model's state dict, by their plain names (`plain_name`) in natural order, as in a checkpoint of it.
+
+    Nothing is copied but the values of tensors that are read, and no gradient, mode or generator is touched.
+
+    Args:
+        model: any module, wrapped or not; of its `state_dict` only dense tensors are seen.
+        config: for what tensors cannot tell; by default that of the model, if it is one of transformers.
+
+    Raises:
+        LayerError: its parameters are sharded over processes, so that no process holds its tensors.
+    """
+
+    def __init__(self, model: nn.Module, config: Mapping[str, object]) -> None:
+        refuse_sharded(model)
+        self.model = model
+        self.path = f"model {type(unwrapped(model)).__name__}"
+        self.config = config or own_config(model)
+        stored = [name for name, value in model.state_dict().items() if readable(value)]
+        self._plain = len({plain_name(name) for name in stored}) == len(stored)
+        self._values: dict[str, torch.Tensor] = {}
+        with self.snapshot():
+            self.tensors = {name: LiveTensor(self, name, value) for name, value in self._values.items()}
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """The block within which tensors can be read; the model keeps its own references, which training may replace."""
+        with torch.no_grad():
+            found = {self._name(name): value for name, value in self.model.state_dict().items() if readable(value)}
+            self._values = {name: found[name] for name in sorted(found, key=natural_key)}
+            try:
+                yield
+            finally:
+                self._values = {}
+
+    def _name(self, stored: str) -> str:
+        """The plain name, unless two tensors of the model would have the same."""
+        return plain_name(stored) if self._plain else stored
+
+    def value(self, name: str) -> torch.Tensor:
+        """A tensor as it is now.
+
+        Raises:
+            LayerError: the model has none of that name any more.
+        """
+        if name not in self._values:
+            raise LayerError(f"the model has no tensor {name} any more")
+        return self._values[name]
+
+    def originals(self, layers: Sequence[LayerTensors]) -> list[str]:
+        """For every layer the name of the first one that is the same module: whose tensors are in the same memory."""
+        places: dict[tuple[int, ...], str] = {}
+        return [places.setdefault(tuple(self.value(name).data_ptr() for name in _names(layer)), layer.name) for layer in layers]
+
+    def weights(self, length: int | None) -> dict[str, Sobolev]:
+        """The beta weights of `ssmspec.nn.S4D` layers, which their family has no tensor for, by the name of the layer.
+
+        Raises:
+            LayerError: a convention that needs the length of the inputs [samples], without one.
+        """
+        found: dict[str, Sobolev] = {}
+        for name, module in self.model.named_modules():
+            if isinstance(module, S4D) and module.settings.layout != "freqbias-block":
+                weight, inner = module.sobolev(length), "D" if module.settings.layout == "minimal" else "layer.D"
+                layer = self._name(join(name, inner)).rpartition(".")[0] or "root"
+                directions = [f"{layer}:forward", f"{layer}:backward"] if module.settings.bidirectional else [layer]
+                found |= dict.fromkeys(directions, weight) if weight is not None else {}
+        return found
+
+
+class LiveTensor:
+    """One tensor of a live model: what it was at first, and its values within a snapshot."""
+
+    def __init__(self, model: LiveModel, name: str, value: torch.Tensor) -> None:
+        self.name = name
+        self.shape = tuple(value.shape)
+        self.dtype = str(value.dtype).removeprefix("torch.")
+        self._model = model
+
+    def read(self, rows: slice | None = None) -> npt.NDArray[Any]:
+        """The values in their own dtype, or some rows of them, as an array of its own.
+
+        Raises:
+            LayerError: the tensor is gone, or has another shape than at first.
+        """
+        value = self._model.value(self.name)
+        if tuple(value.shape) != self.shape:
+            raise LayerError(f"tensor {self.name} has shape {tuple(value.shape)} now, and had {self.shape}")
+        return as_array(value if rows is None else value[rows])
+
+
+def as_array(tensor: torch.Tensor) -> npt.NDArray[Any]:
+    """A copy of the values for NumPy, bit for bit; bfloat16 and float8 as ml_dtypes."""
+    own = tensor.detach().to("cpu", copy=True).resolve_conj().resolve_neg().contiguous()
+    name = str(tensor.dtype).removeprefix("torch.")
+    if name.startswith(("bfloat", "float8")):
+        bits = torch.int16 if own.element_size() == 2 else torch.uint8
+        return own.view(bits).numpy().view(numpy_dtype(name))
+    return np.asarray(own.numpy())
+
+
+def readable(value: object) -> bool:
+    """Whether an entry of a state dict is a dense tensor of numbers."""
+    if not isinstance(value, torch.Tensor) or is_lazy(value) or value.layout != torch.strided or value.is_meta:
+        return False
+    return str(value.dtype).removeprefix("torch.") in ITEMSIZE
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The user's own module within DistributedDataParallel and torch.compile."""
+    inner: nn.Module | None = model
+    while isinstance(inner, nn.Module):
+        model, inner = inner, inner._modules.get("_orig_mod") or _distributed(inner)
+    return model
+
+
+def _distributed(model: nn.Module) -> nn.Module | None:
+    return model._modules.get("module") if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel) else None
+
+
+def own_config(model: nn.Module) -> Mapping[str, object]:
+    """What a model of transformers would write into its config.json."""
+    config: Any = getattr(unwrapped(model), "config", None)
+    found = config.to_dict() if callable(getattr(config, "to_dict", None)) else {}
+    return found if isinstance(found, dict) else {}
+
+
+def refuse_sharded(model: nn.Module) -> None:
+    """Refuse models whose tensors no process holds whole: reading them is a collective, and one process alone would wait for ever.
+
+    Raises:
+        LayerError: FullyShardedDataParallel, or DTensor parameters.
+    """
+    for name, module in model.named_modules():
+        if type(module).__name__ == "FullyShardedDataParallel":
+            raise LayerError(f"{name or 'the model'} is sharded (FullyShardedDataParallel), and no process holds its tensors: {ADVICE}")
+    for name, parameter in model.named_parameters():
+        if hasattr(parameter, "device_mesh"):
+            raise LayerError(f"parameter {name} is a DTensor, and no process holds all of it: {ADVICE}")
+
+
+def _names(layer: LayerTensors) -> list[str]:
+    return list(layer.tensor_names.values())

@@ -1,0 +1,113 @@
+"""Analyses as JSON documents and CSV rows. The schemas are the files in `schemas/`."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib.resources import files
+from itertools import chain
+from math import isfinite
+from typing import Any
+
+from ssmspec import __version__
+from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
+from ssmspec.systems.grid import FrequencyGrid
+
+Document = dict[str, Any]
+
+CSV_COLUMNS = ("checkpoint", "layer", "family", "copies", "modes", "statistic", "median", "p5", "p95", "unit", "reason")
+
+
+def schema(name: str) -> Document:
+    """A JSON schema of the package by its short name, such as "analyze-1"."""
+    text = files("ssmspec.report").joinpath("schemas", f"{name}.json").read_text(encoding="utf-8")
+    document: Document = json.loads(text)
+    return document
+
+
+def analysis_document(analysis: CheckpointAnalysis, *, sample_rate: float | None = None) -> Document:
+    """The document of schema ssmspec.analyze/1; every number in it is finite, or null with a reason."""
+    return {
+        "schema": "ssmspec.analyze/1",
+        "version": __version__,
+        "checkpoint": {"path": analysis.path, "container": analysis.container, "bytes": analysis.size, "tensors": analysis.tensors},
+        "backend": analysis.backend,
+        "grid": grid_document(analysis.grid),
+        "with_skip": analysis.with_skip,
+        "sample_rate": sample_rate,
+        "layers": [layer_document(layer) for layer in analysis.layers],
+        "skipped": [asdict(item) for item in analysis.skipped],
+        "notes": list(analysis.notes),
+    }
+
+
+def grid_document(grid: FrequencyGrid) -> Document:
+    """The grid of the statistics."""
+    theta = grid.values
+    limits = {"points": len(theta), "low": float(theta[0]), "high": float(theta[-1])}
+    return {"axis": "theta", "unit": "rad/sample", **limits, "spacing": "log"}
+
+
+def layer_document(layer: LayerAnalysis) -> Document:
+    """One layer, as in `layers` of schema ssmspec.analyze/1."""
+    return {
+        "name": layer.name,
+        "index": layer.index,
+        "family": layer.family,
+        "copies": layer.copies,
+        "inputs": layer.inputs,
+        "outputs": layer.outputs,
+        "modes": layer.modes,
+        "rank": layer.rank,
+        "discretization": layer.discretization,
+        "delay": layer.delay,
+        "step": _range(layer.step_range),
+        "operating_point": layer.operating_point,
+        "beta": None if layer.beta_range is None else {"convention": layer.beta_convention, **(_range(layer.beta_range) or {})},
+        "assumptions": list(layer.assumptions),
+        "notes": list(layer.notes),
+        "energy_error": layer.energy_error,
+        "problem": layer.problem,
+        "memory": None if layer.memory is None else {str(tokens): share for tokens, share in layer.memory.items()},
+        "statistics": {name: asdict(summary) for name, summary in layer.statistics.items()},
+    }
+
+
+def _range(limits: tuple[float, float] | None) -> Document | None:
+    return None if limits is None else {"min": limits[0], "max": limits[1]}
+
+
+def to_json(document: Document | list[Document]) -> str:
+    """Indented JSON; a number that is not finite is a bug and raises ValueError rather than being written."""
+    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
+
+
+def to_csv(analysis: CheckpointAnalysis, *, header: bool = True) -> str:
+    """One row per checkpoint, layer and statistic, with or without a header; empty where JSON has null."""
+    rows = ([analysis.path, *row] for layer in analysis.layers for row in layer_rows(layer))
+    return csv_text(chain([CSV_COLUMNS] if header else [], rows))
+
+
+def layer_rows(layer: LayerAnalysis) -> list[list[object]]:
+    """A row per statistic, of `CSV_COLUMNS` without the first."""
+    head = [layer.name, layer.family, layer.copies, layer.modes]
+    return [[*head, name, value.median, value.p5, value.p95, value.unit, value.reason] for name, value in layer.statistics.items()]
+
+
+def copies_csv(analysis: CheckpointAnalysis, *, header: bool = True) -> str:
+    """One row per checkpoint, layer and copy, a column per statistic, with or without a header; empty where a copy has no value."""
+    titles = (f"{name} [{entry.unit}]" if entry.unit else name for name, entry in STATISTICS.items())
+    rows: list[Iterable[object]] = [("checkpoint", "layer", "copy", *titles)] if header else []
+    for layer in analysis.layers:
+        columns = [layer.values[name] for name in STATISTICS] if layer.values else []
+        for copy, row in enumerate(zip(*columns, strict=True)):
+            rows.append([analysis.path, layer.name, copy, *(float(value) if isfinite(value) else None for value in row)])
+    return csv_text(rows)
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as CSV with "\\n" at their ends; None is empty."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

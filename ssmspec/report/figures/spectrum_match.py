@@ -1,0 +1,33 @@
+"""The spectrum of the data, and that of a layer before and after it was matched."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ssmspec.report.figures.style import BAND, LABEL, LINE, MARK, light_grid, new_figure, short_name
+from ssmspec.tuning.spectra.matching import Match
+
+
+def matching_figure(match: Match, source: str) -> Figure:
+    """Power over theta, each of mean 1, in dB: the estimate with its standard error, the layer before and after; the bins of the band are
+    shaded."""
+    figure = new_figure(8, 4.4)
+    axes = figure.add_subplot()
+    light_grid(axes)
+    decibel = [10 * np.log10(np.maximum(values, 1e-12)) for values in (match.target, match.start, match.fitted)]
+    half = (match.theta[-1] - match.theta[-2]) / 2
+    bins = [(theta - half, 2 * half) for theta in match.theta[match.band]]
+    across = axes.get_xaxis_transform()  # data across, axes up
+    axes.broken_barh(bins, (0, 1), color="0.94", linewidth=0, transform=across, label="band with 95 % of the power")
+    spread = (decibel[0] - match.error, decibel[0] + match.error)
+    axes.fill_between(match.theta, *spread, color=BAND, linewidth=0, label="spread of the estimate")
+    axes.plot(match.theta, decibel[0], color="0.25", linewidth=1, label=f"data: {short_name(source, 50)}")
+    axes.plot(match.theta, decibel[1], color=MARK, linestyle="--", linewidth=1.3, label=f"layer before: {match.before.band:.3g} dB away")
+    after = "unchanged" if match.declined else f"after: {match.after.band:.3g} dB away"
+    axes.plot(match.theta, decibel[2], color=LINE, linewidth=1.5, label=f"layer {after}")
+    axes.set_xscale("log")
+    axes.set_ylim(max(decibel[0].min() - 20, -80), max(values.max() for values in decibel) + 5)
+    axes.set_xlabel("theta [rad/sample]")
+    axes.set_ylabel("power, mean over theta = 1 [dB]")
+    axes.legend(loc="best")
+    figure.suptitle(f"{short_name(match.system.name)} ({match.system.family}): mean |H|^2 over copies against the data", fontsize=LABEL + 1)
+    return figure

@@ -1,0 +1,204 @@
+"""From a checkpoint file to one picture: the twin of `analysis` for `ssmspec plot`."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ssmspec.backends import CauchySum, choose_backend, load_backend
+from ssmspec.checkpoint import open_checkpoint
+from ssmspec.commands.analyze import AnalysisOptions
+from ssmspec.commands.compare import compare
+from ssmspec.errors import LayerError, SsmspecError, about
+from ssmspec.families import ReadOptions
+from ssmspec.families.layers import find_layers, read_systems, select_layers
+from ssmspec.report.figures import FIGURES, Draw, FigureKind, FrequencyAxis
+from ssmspec.report.figures.compare import comparison_figure
+from ssmspec.report.figures.inits import initializations_figure
+from ssmspec.report.figures.style import checked_format, safe_name, save, styled
+from ssmspec.statistics import LayerSpectrum
+from ssmspec.systems.grid import DEFAULT_POINTS, FrequencyGrid
+from ssmspec.systems.statespace import StateSpace, untrustworthy
+
+Axis = Literal["theta", "cycles", "omega"]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlotOptions:
+    """What the user may choose.
+
+    Args:
+        layers: exact names, globs or indices of layers; empty means all.
+        family: read with this family only.
+        read: what a file may not say.
+        backend: name of an engine; None lets the size of the work decide.
+        points: F of the log-spaced grid.
+        with_skip: include D.
+        axis: of frequencies; None is theta, or hertz with a sample rate.
+        sample_rate: samples per second.
+    """
+
+    layers: tuple[str, ...] = ()
+    family: str | None = None
+    read: ReadOptions = field(default_factory=ReadOptions)
+    backend: str | None = None
+    points: int = DEFAULT_POINTS
+    with_skip: bool = False
+    axis: Axis | None = None
+    sample_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpectraInTurn:
+    """The spectra of layers, each made when its turn comes, so that only one layer's curves are in memory."""
+
+    systems: tuple[StateSpace, ...]
+    grid: FrequencyGrid
+    engine: CauchySum
+    with_skip: bool
+    progress: Progress | None = None
+
+    def __len__(self) -> int:
+        return len(self.systems)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self.systems
+
+    def __iter__(self) -> Iterator[LayerSpectrum]:
+        for done, system in enumerate(self.systems):
+            if self.progress:
+                self.progress(system.name, done, len(self.systems))
+            yield LayerSpectrum(system, self.grid, self.engine, with_skip=self.with_skip)
+
+
+def plot(
+    name: str, path: Path, output: Path | None = None, *, options: PlotOptions | None = None, progress: Progress | None = None
+) -> tuple[Path, tuple[str, ...]]:
+    """Draw one figure of a checkpoint into a file.
+
+    Args:
+        name: key of `FIGURES`.
+        path: a checkpoint file or folder.
+        output: .png, .svg or .pdf; without it `<stem>.<name>.png`, or `<stem>.<name>.<layer>.png`, in the current folder.
+        options: see `PlotOptions`.
+        progress: called with (layer name, layers done, layers in all).
+    Returns:
+        The file that was written, and what was assumed or left out, a line each.
+    Raises:
+        SsmspecError: an unknown figure or format; an axis or an option that has no meaning for the figure; several layers for a figure of
+            one; a layer that cannot be used; and whatever reading raises, as `analysis.analyze`.
+    """
+    options = options or PlotOptions()
+    draw = _drawing(name, options)
+    kind = FIGURES[name]
+    axis = _frequency_axis(kind, options)
+    if output is not None:
+        checked_format(output)
+    systems, notes = _usable_systems(path, options)
+    if kind.layers == "one" and len(systems) > 1:
+        names = ", ".join(system.name for system in systems[:8]) + (", ..." if len(systems) > 8 else "")
+        raise LayerError(f"the figure {name} shows one layer, and there are {len(systems)}; choose with --layer one of {names}")
+    chosen = f".{safe_name(systems[0].name)}" if kind.layers == "one" and options.layers else ""
+    output = output or Path(f"{path.resolve().stem or path.name}.{name}{chosen}.png")
+    if output.exists() and path.exists() and output.samefile(path):
+        raise SsmspecError(f"{output} is the checkpoint itself; name another output file")
+    pairs = sum(2.0 * s.copies * s.modes * min(s.inputs * s.outputs, 4 * s.modes) * options.points for s in systems)
+    engine = load_backend(options.backend or choose_backend(pairs))
+    spectra = SpectraInTurn(systems, FrequencyGrid.default(options.points), engine, options.with_skip, progress)
+    with styled(), about(path):
+        save(draw(spectra, axis, path.name or path.resolve().name), output)
+    return output, notes
+
+
+def plot_pair(before: Path, after: Path, output: Path | None = None, *, options: PlotOptions | None = None) -> Path:
+    """Draw the figure `compare`: |H| of one layer in two checkpoints, and the paths of its poles.
+
+    Args:
+        before, after: checkpoints.
+        output: as for `plot`; without it `<before>-<after>.compare.<layer>.png`.
+        options: the layer, and how files are read.
+    Raises:
+        SsmspecError: as `plot`; more than one layer in common and none chosen.
+    """
+    options = options or PlotOptions()
+    if output is not None:
+        checked_format(output)
+    if options.axis or options.sample_rate is not None or options.with_skip:
+        raise SsmspecError("the figure compare is over theta [rad/sample], without D; leave out --axis, --sample-rate, --with-skip")
+    chosen = AnalysisOptions(
+        layers=options.layers, family=options.family, read=options.read, backend=options.backend, points=options.points
+    )
+    found = compare(before, after, chosen)
+    if len(found.layers) > 1:
+        names = ", ".join(layer.name for layer in found.layers[:8]) + (", ..." if len(found.layers) > 8 else "")
+        raise LayerError(f"the figure compare shows one layer, and there are {len(found.layers)}; choose with --layer one of {names}")
+    layer = found.layers[0]
+    if layer.before.problem or layer.after.problem:
+        raise LayerError(f"layer {layer.name} cannot be drawn: {layer.before.problem or layer.after.problem}")
+    output = output or Path(f"{before.resolve().stem}-{after.resolve().stem}.compare.{safe_name(layer.name)}.png")
+    with styled():
+        save(comparison_figure(layer, found.grid.values), output)
+    return output
+
+
+def plot_initializations(output: Path | None = None, *, options: PlotOptions | None = None, alpha: float = 1.0) -> Path:
+    """Draw the figure `inits` into a file, without it `inits.png` in the current folder; raises as `plot`."""
+    options = options or PlotOptions()
+    if options.with_skip or options.layers:
+        raise SsmspecError("the figure inits shows no layer; leave out --layer and --with-skip")
+    output = output or Path("inits.png")
+    checked_format(output)
+    with styled():
+        save(initializations_figure(_frequency_axis(FIGURES["inits"], options), alpha), output)
+    return output
+
+
+def _drawing(name: str, options: PlotOptions) -> Draw:
+    drawn = {key: kind.function for key, kind in FIGURES.items() if kind.function is not None}
+    if name not in FIGURES:
+        raise SsmspecError(f"figure {name!r} is unknown; choose one of {', '.join(drawn)}")
+    if name not in drawn:
+        takes = "two checkpoints" if name == "compare" else "none"
+        raise SsmspecError(f"the figure {name} takes {takes}; of one checkpoint, choose {', '.join(drawn)}")
+    if options.with_skip and not FIGURES[name].skip:
+        raise SsmspecError(f"the figure {name} does not depend on D; leave out --with-skip")
+    return drawn[name]
+
+
+def _frequency_axis(kind: FigureKind, options: PlotOptions) -> FrequencyAxis:
+    """The axis that the options name.
+
+    Raises:
+        SsmspecError: they contradict each other, or it has no meaning for the figure.
+    """
+    if not kind.axes and (options.axis is not None or options.sample_rate is not None):
+        given = "--axis" if options.axis is not None else "--sample-rate"
+        raise SsmspecError(f"the figure {kind.name} has no frequency axis; leave out {given}")
+    if options.axis is not None and options.sample_rate is not None:
+        raise SsmspecError(f"--sample-rate draws frequencies in Hz and --axis {options.axis} in another unit; leave out one of them")
+    if options.axis is not None and options.axis not in kind.axes:
+        able = ", ".join(name for name, other in FIGURES.items() if options.axis in other.axes)
+        raise SsmspecError(
+            f"--axis {options.axis} has no meaning for the figure {kind.name}, which describes the sampled system; it is drawn for {able}"
+        )
+    if options.sample_rate is not None:
+        return FrequencyAxis("hertz", options.sample_rate)
+    return FrequencyAxis(options.axis or "theta")
+
+
+def _usable_systems(path: Path, options: PlotOptions) -> tuple[tuple[StateSpace, ...], tuple[str, ...]]:
+    """The chosen layers that can be drawn, and in words what was assumed or left out."""
+    checkpoint = open_checkpoint(path)
+    found, skipped = read_systems(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
+    chosen = select_layers(found, options.layers, checkpoint)
+    problems = {system.name: problem for system in chosen if (problem := untrustworthy(system))}
+    systems = tuple(system for system in chosen if system.name not in problems)
+    if not systems:
+        first = chosen[0].name
+        raise LayerError(f"{checkpoint.path}: layer {first} cannot be used: {problems[first]}")
+    notes = [f"left out: layer {name}: {problem}" for name, problem in problems.items()]
+    if not options.layers:
+        notes += [f"left out: {miss.name}: {miss.reason}" for miss in skipped]
+    notes += [f"assumed: {text}" for text in dict.fromkeys(text for system in systems for text in system.assumptions)]
+    return systems, tuple(notes)

@@ -1,0 +1,213 @@
+"""Analyses as text for people: one table per checkpoint, and under it what was assumed and what was skipped."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ssmspec.files.writing import printable
+from ssmspec.report.tables.fitting import FittingTable
+from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis, Summary
+from ssmspec.systems.grid import FloatArray
+
+SPARK_WIDTH = 16
+SPARK_RANGE = 60.0  # dB below the highest point that the lowest bar stands for, at the most
+BARS = "▁▂▃▄▅▆▇█"
+ASCII_BARS = " .:-=+*#"
+MOST_ROWS = 2000  # of a table, which takes a second to lay out
+MOST_TEXT = 200  # characters of a setting
+
+MEANING = {
+    "bias_slope": "how much harder it is to learn a decade higher: 0 no preference, -2 a hundred times, > 0 reversed",
+    "center_frequency": "half of |H| on a log axis lies below it",
+}
+
+
+def analysis_table(analysis: CheckpointAnalysis, *, unicode: bool = True) -> RenderableType:
+    """The table of one checkpoint; medians with the 5..95 % range over copies, a single value where a layer is one system."""
+    headlines = [name for name, statistic in STATISTICS.items() if statistic.headline]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in ("#", "layer", "family", "copies x modes", "step"):
+        table.add_column(heading, justify="right" if heading == "#" else "left", overflow="fold")
+    units = {name: analysis.layers[0].statistics[name].unit for name in headlines}
+    for name in headlines:
+        table.add_column(label_of(name, units[name]), overflow="fold")
+    table.add_column("median |H|, low to high theta", no_wrap=True)
+    for layer in analysis.layers:
+        table.add_row(str(layer.index), *_row(layer, headlines), _sparkline(layer, unicode=unicode))
+    return Group(plain(_title(analysis), style="bold"), Text(), FittingTable(table), *_footnotes(analysis, headlines))
+
+
+def plain(text: str, style: str = "") -> Text:
+    """Text in which nothing is markup, and no character one that a terminal would obey."""
+    return Text(printable(text), style=style)
+
+
+def label_of(name: str, unit: str) -> str:
+    """A heading with its unit on a second line, safe from the markup of rich."""
+    return f"{name}\n[{unit}]".replace("[", r"\[") if unit else name
+
+
+def _title(analysis: CheckpointAnalysis) -> str:
+    skip = ", D included" if analysis.with_skip else ""
+    size = readable_size(analysis.size)
+    return f"{analysis.path}  ({analysis.container}, {size}, {analysis.tensors} tensors; backend {analysis.backend}{skip})"
+
+
+def readable_size(size: float) -> str:
+    """Bytes with a decimal prefix."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def _row(layer: LayerAnalysis, headlines: Sequence[str]) -> list[RenderableType]:
+    shape = f"{layer.copies} x {layer.modes}" + (f" ({layer.inputs} in, {layer.outputs} out)" if layer.inputs * layer.outputs > 1 else "")
+    step = "-" if layer.step_range is None else _span(*layer.step_range)
+    return [plain(layer.name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in headlines)]
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:.3g}" if low == high else f"{low:.3g}..{high:.3g}"
+
+
+def summary_text(summary: Summary) -> Text:
+    """A median with its range, or the word none."""
+    if summary.median is None:
+        return plain("none", style="dim")
+    text = f"{summary.median:.3g}"
+    return plain(text if summary.p5 is None else f"{text} ({summary.p5:.3g}..{summary.p95:.3g})")
+
+
+def _sparkline(layer: LayerAnalysis, *, unicode: bool) -> Text:
+    if layer.curve is None:
+        return plain("none", style="dim")
+    return plain(sparkline(layer.curve.median, BARS if unicode else ASCII_BARS))
+
+
+def sparkline(magnitude: FloatArray, bars: str) -> str:
+    """Bars over the level in dB, from the highest down to at most 60 dB below it; a flat curve is a row of middle bars.
+
+    Nothing where a value overflowed.
+    """
+    points = magnitude[np.linspace(0, len(magnitude) - 1, SPARK_WIDTH).round().astype(int)]
+    if not np.isfinite(points).all():
+        return ""
+    if not (points > 0).any():
+        return bars[0] * SPARK_WIDTH
+    with np.errstate(divide="ignore"):
+        level = 20 * np.log10(points / points.max())
+    level = np.maximum(level, -SPARK_RANGE)
+    depth = -level.min()
+    if depth < 0.5:
+        return bars[len(bars) // 2] * SPARK_WIDTH
+    steps = np.minimum(((level + depth) / depth * len(bars)).astype(int), len(bars) - 1)
+    return "".join(bars[step] for step in steps)
+
+
+def _footnotes(analysis: CheckpointAnalysis, headlines: Iterable[str]) -> list[RenderableType]:
+    lines: list[str] = ["", "values are medians over the copies of a layer (5..95 % range); a single system has a value and no range"]
+    lines += [f"{name}: {MEANING[name]}" for name in headlines]
+    lines += _memory([layer for layer in analysis.layers if layer.memory is not None])
+    lines += _grouped("assumed", [(text, layer.name) for layer in analysis.layers for text in layer.assumptions], len(analysis.layers))
+    lines += _grouped("note", [(text, layer.name) for layer in analysis.layers for text in layer.notes], len(analysis.layers))
+    lines += [f"no numbers for {layer.name}: {layer.problem}" for layer in analysis.layers if layer.problem]
+    lines += _grouped("skipped", [(item.reason, item.name) for item in analysis.skipped], None)
+    lines += [f"note: {note}" for note in analysis.notes]
+    return [plain(line) for line in lines]
+
+
+def _memory(layers: Sequence[LayerAnalysis]) -> list[str]:
+    """How much of selective layers remembers long, over all of their copies (heads or channels)."""
+    if not layers:
+        return []
+    copies = sum(layer.copies for layer in layers)
+    totals: dict[int, float] = {}
+    for layer in layers:
+        for tokens, share in (layer.memory or {}).items():
+            totals[tokens] = totals.get(tokens, 0) + share * layer.copies / copies
+    shares = ", ".join(f"over {tokens // 1024}k tokens in {100 * share:.3g} %" for tokens, share in totals.items())
+    where = f"{copies} heads or channels" + (f" in {len(layers)} layers" if len(layers) > 1 else "")
+    return [f"memory of {where}: half-life (slowest pole, at the operating point) {shares}"]
+
+
+def _grouped(label: str, pairs: Iterable[tuple[str, str]], everything: int | None) -> list[str]:
+    """One line per text with the names it holds for, 'all layers' where it holds for all of them."""
+    names: dict[str, list[str]] = {}
+    for text, name in pairs:
+        names.setdefault(text, []).append(name)
+    lines = []
+    for text, holders in names.items():
+        shown = ", ".join(holders[:3]) + (f" and {len(holders) - 3} more" if len(holders) > 3 else "")
+        where = "all layers" if everything is not None and len(holders) == everything > 1 else shown
+        lines.append(f"{label} ({where}): {text}")
+    return lines
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that wraps to the terminal, and writes long lines whole into a pipe or a file."""
+    probe = Console(stderr=stderr)
+    return probe if probe.is_terminal else Console(stderr=stderr, width=240, soft_wrap=True)
+
+
+def plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
+    """A table of plain strings; of thousands of rows only the first, and how many more there are."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in headings:
+        table.add_column(escape(heading), overflow="fold")
+    for row in rows[:MOST_ROWS]:
+        table.add_row(*(plain(cell) for cell in row))
+    more = [plain(f"... and {len(rows) - MOST_ROWS} more; --json lists them all")] if len(rows) > MOST_ROWS else []
+    return Group(plain(title, style="bold"), Text(), FittingTable(table), *more)
+
+
+def inspection_tables(document: Mapping[str, Any]) -> RenderableType:
+    """A document of schema ssmspec.inspect/1 as text."""
+    checkpoint = document["checkpoint"]
+    size = readable_size(checkpoint["bytes"])
+    parts: list[RenderableType] = [
+        plain(f"{checkpoint['path']}  ({checkpoint['container']}, {size}, {checkpoint['tensors']} tensors)", style="bold")
+    ]
+    rows = [
+        (layer["name"] if first else "", layer["family"] if first else "", tensor["role"], name, _shape(tensor), tensor["dtype"])
+        for layer in document["layers"]
+        for first, (name, tensor) in _with_first(layer["tensors"].items())
+    ]
+    if rows:
+        headings = ("layer", "family", "role", "tensor", "shape", "dtype")
+        parts += [Text(), plain_table(f"{len(document['layers'])} SSM layers", headings, rows)]
+    else:
+        parts += [Text(), plain("no SSM layer")]
+    if document["near_misses"]:
+        near = [
+            (miss["prefix"], miss["family"], ", ".join(miss["missing"]), "; ".join(miss["wrong"]), ", ".join(miss["unexpected"]))
+            for miss in document["near_misses"]
+        ]
+        parts += [Text(), plain_table("near misses", ("under", "nearest family", "missing", "wrong", "unexpected"), near)]
+    if document["other"]:
+        other = [(item["kind"], item["name"], str(item["count"]), _shape(item), item["dtype"]) for item in document["other"]]
+        parts += [Text(), plain_table("other tensors", ("what", "name", "count", "shape", "dtype"), other)]
+    if document["config"]:
+        parts += [Text(), plain("config: " + ", ".join(f"{key}={_cut(value)}" for key, value in document["config"].items()))]
+    return Group(*parts, *(plain(f"note: {note}") for note in document["notes"]))
+
+
+def _cut(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}..."
+
+
+def _shape(tensor: Mapping[str, Any]) -> str:
+    return " x ".join(map(str, tensor["shape"])) or "scalar"
+
+
+def _with_first(items: Iterable[Any]) -> Iterator[tuple[bool, Any]]:
+    for index, item in enumerate(items):
+        yield index == 0, item

@@ -1,0 +1,49 @@
+"""Suggestions as a table and as a document of schema ssmspec.suggest/1."""
+
+from dataclasses import asdict
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from ssmspec import __version__
+from ssmspec.report.documents.analyze import Document
+from ssmspec.report.tables.analyze import plain, plain_table
+from ssmspec.tuning.spectra.suggest import Suggested, Suggestion
+
+
+def suggestion_text(suggestion: Suggestion, source: str) -> RenderableType:
+    """A row per number, then where each comes from and what to know."""
+    rows = [(item.name, _value(item), item.unit or "-", item.note) for item in suggestion.items]
+    sources = [plain(f"{item.name}: {item.source}") for item in suggestion.items]
+    assumed = [plain(f"assumed: {text}") for text in suggestion.assumptions]
+    used = plain(_command(suggestion), style="bold")
+    return Group(plain_table(source, ("quantity", "value", "unit", "to know"), rows), Text(), *sources, *assumed, used)
+
+
+def _command(suggestion: Suggestion) -> str:
+    """How the suggested beta is applied: in the convention that it was made for, which is not the default of `retune`."""
+    if suggestion.layer.selective:
+        return "no beta is suggested; 'ssmspec retune CKPT --step-scale FACTOR' changes the time scale of a selective layer"
+    if not suggestion.has_beta:
+        return "no beta is suggested; 'ssmspec retune CKPT --match-spectrum DATA' shapes a layer by the spectrum itself"
+    settings = suggestion.settings
+    command = f"ssmspec retune CKPT --beta {suggestion['beta'].value:g} --beta-convention {settings.convention}"
+    knee = "" if settings.theta_ref is None else f" --theta-ref {settings.theta_ref!r}"
+    return command + knee + ("" if settings.length is None else f" --sequence-length {settings.length}")
+
+
+def _value(item: Suggested) -> str:
+    if item.value is None:
+        return "none"
+    return f"{item.value:g}" if item.uncertainty is None else f"{item.value:g} +- {item.uncertainty:g}"
+
+
+def suggestion_document(suggestion: Suggestion, source: str) -> Document:
+    """The document of schema ssmspec.suggest/1."""
+    return {
+        "schema": "ssmspec.suggest/1",
+        "version": __version__,
+        "data": source,
+        "suggestions": [asdict(item) for item in suggestion.items],
+        "assumptions": list(suggestion.assumptions),
+    }

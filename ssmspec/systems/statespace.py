@@ -1,0 +1,353 @@
+"""The canonical object of the package: K independent copies of one real linear system, stored as its upper half.
+
+Symbols, the same everywhere in ssmspec:
+
+    K copies   N stored modes per copy   I inputs   O outputs   R rank of the low-rank part   F frequencies   L samples
+
+The impulse response of one copy is real, so half of its conjugate-paired modes suffice:
+
+    k(t) = 2 Re sum_n r_n exp(a_n t),   r_n = C_n B_n,   Re a_n < 0,   Im a_n >= 0
+
+A real pole is stored once with half of its residue. No code after the readers multiplies by two or conjugates.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ssmspec.errors import LayerError
+from ssmspec.systems.sobolev import Sobolev
+
+FloatArray = npt.NDArray[np.float64]
+ComplexArray = npt.NDArray[np.complex128]
+
+Discretization = Literal["zoh", "bilinear", "euler", "direct"]
+MOST_MODES, MOST_POLES = 1 << 13, 1 << 22  # of a copy, of all copies: no model has a tenth, and statistics would take many gigabytes
+DISCRETIZATIONS: tuple[Discretization, ...] = ("zoh", "bilinear", "euler", "direct")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateSpace:
+    """K copies of a real system, as their upper half; see the module docstring for the symbols.
+
+    Args:
+        name: the layer's name in its checkpoint.
+        family: key of `ssmspec.families.FAMILIES`.
+        poles: (K, N) complex128, Im >= 0; continuous [1/model time], or discrete (on the z-plane) for "direct".
+        B: (K, N, I) complex128. C: (K, O, N) complex128. D: (K, O, I) float64, the skip connection.
+        step: (K, 1) or (K, N) float64, Delta [model time per sample]; ones for "direct".
+        discretization: how the sampled system follows from the continuous one (`zoh`, `bilinear`, `euler`, `direct`).
+        delay: samples between an input and its first effect: 0 (y[0] sees u[0]) or 1 (pre-update outputs).
+        P, Q: (K, N, R) complex128: the state matrix is diag(poles) - P Q^* on the completed set; None for diagonal systems.
+        sobolev: the weight that the layer applies to its response, or None.
+        operating_point: in words, where a selective layer was frozen to get this linear system; None for linear layers.
+        assumptions: what was assumed because the file does not say it.
+
+    Raises:
+        LayerError: arrays whose shapes contradict each other, or hold nothing, or more modes than any layer has; one step per mode where a
+            low-rank part couples the modes.
+    """
+
+    name: str
+    family: str
+    poles: ComplexArray
+    B: ComplexArray
+    C: ComplexArray
+    D: FloatArray
+    step: FloatArray
+    discretization: Discretization
+    delay: int = 0
+    P: ComplexArray | None = None
+    Q: ComplexArray | None = None
+    sobolev: Sobolev | None = None
+    operating_point: str | None = None
+    assumptions: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        K, N = self.poles.shape
+        if N > MOST_MODES or K * N > MOST_POLES:
+            raise LayerError(
+                f"layer {self.name}: {K} copies of {N} modes; expected at most {MOST_MODES} modes, and {MOST_POLES} in all copies"
+            )
+        O, I = self.C.shape[1], self.B.shape[2]
+        if not K * N * O * I:
+            raise LayerError(f"layer {self.name}: {K} copies, {N} modes, {O} outputs, {I} inputs; expected at least one of each")
+        expected = {"B": (K, N, I), "C": (K, O, N), "D": (K, O, I)}
+        if self.P is not None:
+            expected |= dict.fromkeys("PQ", (K, N, self.P.shape[2]))
+        for letter, shape in expected.items():
+            actual = getattr(self, letter).shape
+            if actual != shape:
+                raise LayerError(f"layer {self.name}: {letter} has shape {actual}, expected {shape} to fit poles of shape {(K, N)}")
+        if self.sobolev is not None and self.sobolev.beta.shape != (K,):
+            raise LayerError(f"layer {self.name}: beta has shape {self.sobolev.beta.shape}, expected {(K,)}, one per copy")
+        if self.step.shape not in {(K, 1), (K, N)}:
+            raise LayerError(f"layer {self.name}: step has shape {self.step.shape}, expected {(K, 1)} or {(K, N)}")
+        if self.discretization == "direct" and self.P is not None:
+            raise LayerError(f"layer {self.name}: a low-rank part needs continuous poles; 'direct' stores discrete ones")
+        if self.P is not None and self.step.shape[1] != 1:
+            raise LayerError(f"layer {self.name}: a low-rank state matrix needs one step per copy, and the file has one per mode")
+
+    @property
+    def copies(self) -> int:
+        return self.poles.shape[0]
+
+    @property
+    def modes(self) -> int:
+        return self.poles.shape[1]
+
+    @property
+    def inputs(self) -> int:
+        return self.B.shape[2]
+
+    @property
+    def outputs(self) -> int:
+        return self.C.shape[1]
+
+    @property
+    def rank(self) -> int:
+        return 0 if self.P is None else self.P.shape[2]
+
+    def copy_slice(self, start: int, stop: int) -> "StateSpace":
+        """The copies start..stop-1 as a system of their own, for work that must be cut to fit memory."""
+        return self.pick(slice(start, stop))
+
+    def pick(self, copies: Any) -> "StateSpace":
+        """Some copies, by a slice or their numbers, as a system of their own."""
+        part: dict[str, Any] = {name: getattr(self, name)[copies] for name in ("poles", "B", "C", "D", "step")}
+        if self.P is not None and self.Q is not None:
+            part |= {"P": self.P[copies], "Q": self.Q[copies]}
+        if self.sobolev is not None:
+            part["sobolev"] = self.sobolev.pick(copies)
+        return replace(self, **part)
+
+
+def cayley_poles(system: StateSpace) -> ComplexArray:
+    """sigma = (z - 1)/(z + 1) of every stored pole, (K, N): the pole of the homogeneous Cauchy sum.
+
+    sigma = tanh(a Delta/2) for zoh and euler, a Delta/2 for bilinear. Unlike z it keeps its real part however close the pole is
+    to the unit circle, and the distance to Nyquist however close it is to that; both parts have 15 digits, whatever the number of
+    turns in a Delta. For a system with a low-rank part these are the poles of the diagonal part only.
+    """
+    if system.discretization == "bilinear":
+        return system.poles * (system.step / 2)
+    if system.discretization == "direct":
+        x, y = system.poles.real, system.poles.imag
+        below = (1 + x) ** 2 + y**2
+        return np.asarray((_squared_modulus_less_one(x, y) + 2j * y) / below)
+    # tanh(u + i v) = (t + i s c (1 - t^2))/(t^2 + c^2 (1 - t^2)) with t = tanh u, s = sin v, c = cos v: sums of positive terms alone
+    half = system.poles.real * (system.step / 2)
+    t, rest = np.tanh(half), np.cosh(np.clip(half, -350, 350)) ** -2.0
+    c, s = _circle(system.poles.imag, system.step / 2)
+    return np.asarray((t + 1j * (s * c * rest)) / (t * t + c * c * rest))
+
+
+def log_poles(system: StateSpace) -> ComplexArray:
+    """log z of every stored pole of a diagonal system, (K, N): minus the decay per sample, and the angle in (-pi, pi].
+
+    Neither 1 - |z| nor the angle is formed from z, so that they keep their digits.
+    """
+    if system.discretization in ("zoh", "euler"):
+        c, s = _circle(system.poles.imag, system.step / 2)
+        return np.asarray(system.poles.real * system.step + 2j * np.arctan2(np.copysign(1, c) * s, np.abs(c)))
+    if system.discretization == "direct":
+        x, y = system.poles.real, system.poles.imag
+        return np.asarray(_log_modulus(np.hypot(x, y), _squared_modulus_less_one(x, y)) + 1j * np.arctan2(y, x))
+    sigma = cayley_poles(system)
+    below, above = np.hypot(1 - sigma.real, sigma.imag), np.hypot(1 + sigma.real, sigma.imag)
+    angle = np.arctan2(sigma.imag, 1 + sigma.real) + np.arctan2(sigma.imag, 1 - sigma.real)
+    return np.asarray(_log_modulus(above / below, 4 * (sigma.real / below) / below) + 1j * angle)
+
+
+def _log_modulus(modulus: FloatArray, squared_less_one: FloatArray) -> FloatArray:
+    """log |z| from |z| and |z|^2 - 1, of which one has all digits near 0, the other near 1."""
+    with np.errstate(divide="ignore"):
+        return np.where(modulus < 0.5, np.log(modulus), 0.5 * np.log1p(np.maximum(squared_less_one, -0.9)))
+
+
+def _circle(frequency: FloatArray, half_step: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Cosine and sine of the product, with the digits that rounding it loses where an angle has many turns, or is beside pi/2."""
+    (a, p), (b, q) = np.frexp(frequency), np.frexp(half_step)
+    angle, lost = (np.ldexp(part, p + q) for part in (a * b, _product_error(a, b)))
+    c, s = np.cos(angle), np.sin(angle)
+    return c * np.cos(lost) - s * np.sin(lost), s * np.cos(lost) + c * np.sin(lost)
+
+
+def _product_error(a: FloatArray, b: FloatArray) -> FloatArray:
+    """a b minus its rounded value, exactly, for numbers of moderate size. Source: Dekker 1971."""
+    (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
+    return ((a_high * b_high - a * b) + a_high * b_low + a_low * b_high) + a_low * b_low
+
+
+def _halves(value: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Two numbers of at most 26 bits that add up to the value. Source: Veltkamp 1968."""
+    scaled = value * (2.0**27 + 1)
+    high = scaled - (scaled - value)
+    return high, value - high
+
+
+def _squared_modulus_less_one(x: FloatArray, y: FloatArray) -> FloatArray:
+    """x^2 + y^2 - 1, with the digits that rounding the squares loses where it is near 0."""
+    larger, smaller = np.maximum(np.abs(x), np.abs(y)), np.minimum(np.abs(x), np.abs(y))
+    return ((larger * larger - 1) + smaller * smaller) + (_product_error(larger, larger) + _product_error(smaller, smaller))
+
+
+def homogeneous_scale(system: StateSpace, sigma: ComplexArray) -> ComplexArray:
+    """g/((1 + z) r) of every stored mode, (K, N): what turns the residue C B into that of the homogeneous Cauchy sum.
+
+    zoh: sigma/a, written so because 1 + z cancels when |a| Delta is large. Limit Delta/2 at a = 0.
+    """
+    if system.discretization == "zoh":
+        safe = np.where(system.poles == 0, 1, system.poles)
+        return np.where(system.poles == 0, system.step / 2 + 0j, sigma / safe)
+    if system.discretization == "bilinear":
+        return np.broadcast_to(system.step / 2 + 0j, system.poles.shape)
+    inverse = (1 - sigma) / 2  # 1/(1 + z)
+    return inverse * system.step if system.discretization == "euler" else inverse
+
+
+def mode_sizes(system: StateSpace) -> FloatArray:
+    """|C_n| |B_n| of every stored mode, (K, N)."""
+    return np.asarray(np.linalg.norm(system.C, axis=1) * np.linalg.norm(system.B, axis=2))
+
+
+def discrete_poles(system: StateSpace) -> ComplexArray:
+    """z of every stored pole, (K, N), by the rule of the system's discretization."""
+    if system.discretization == "direct":
+        return system.poles
+    if system.discretization == "bilinear":
+        half = system.poles * (system.step / 2)
+        return (1 + half) / (1 - half)
+    return np.exp(log_poles(system))
+
+
+def discrete_residues(system: StateSpace) -> ComplexArray:
+    """g/(C B) of every stored mode of a diagonal system, (K, N): k[l] = 2 Re sum_n C_n B_n scale_n z_n^(l - delay)."""
+    if system.discretization == "zoh":
+        safe = np.where(system.poles == 0, 1, system.poles)
+        return np.where(system.poles == 0, system.step + 0j, np.expm1(log_poles(system)) / safe)
+    if system.discretization == "bilinear":
+        return system.step / (1 - system.poles * (system.step / 2))
+    if system.discretization == "euler":
+        return np.broadcast_to(system.step + 0j, system.poles.shape)
+    return np.ones(system.poles.shape, complex)
+
+
+def real_realization(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Dense real matrices A (K, 2N, 2N), B (K, 2N, I), C (K, O, 2N) of the same system, in the state (Re x, Im x).
+
+    x' = a x - P 2 Re(Q^* x) + B u,  y = 2 Re(C x). Continuous unless the discretization is "direct".
+    """
+    diagonal = np.eye(system.modes) * system.poles[:, None, :]
+    A = np.block([[diagonal.real, -diagonal.imag], [diagonal.imag, diagonal.real]])
+    if system.P is not None and system.Q is not None:
+        P = np.concatenate([system.P.real, system.P.imag], axis=1)
+        Q = np.concatenate([system.Q.real, system.Q.imag], axis=1)
+        A = A - 2 * P @ Q.transpose(0, 2, 1)
+    B = np.concatenate([system.B.real, system.B.imag], axis=1)
+    C = 2 * np.concatenate([system.C.real, -system.C.imag], axis=2)
+    return A, B, C
+
+
+def common_step(system: StateSpace) -> FloatArray:
+    """Delta of every copy of a system whose modes are coupled, and which therefore has one per copy, (K,)."""
+    return system.step[:, 0]
+
+
+def bilinear_realization(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Dense real matrices Abar, Bbar, C of the bilinearly discretized system; the step must be one per copy."""
+    step = common_step(system)[:, None, None]
+    A, B, C = real_realization(system)
+    half = step / 2 * A
+    identity = np.eye(A.shape[1])
+    solved = np.linalg.solve(identity - half, np.concatenate([identity + half, step * B], axis=2))
+    return solved[:, :, : A.shape[1]], solved[:, :, A.shape[1] :], C
+
+
+def modal_form(system: StateSpace) -> tuple[StateSpace, FloatArray]:
+    """The same system with a diagonal state matrix, and the condition number of the eigenvectors, (K,).
+
+    Eigenpairs of the real realization, so that complex ones come in exact pairs; real ones keep half their residue. Where copies have
+    different numbers of real poles, the shorter rows are padded with modes of residue zero. Diagonal systems are returned as they are.
+    """
+    if system.P is None:
+        return system, np.ones(system.copies)
+    A, B, C = real_realization(system)
+    unique, inverse = np.unique(A.reshape(len(A), -1), axis=0, return_inverse=True)
+    values, vectors = (part.astype(complex) for part in np.linalg.eig(unique.reshape(-1, *A.shape[1:])))  # real where all poles are
+    condition = np.linalg.cond(vectors)
+    values, vectors = values[inverse], vectors[inverse]
+    inputs = np.linalg.solve(vectors, B.astype(complex))
+    outputs = C @ vectors
+    half = np.where(values.imag > 0, 1.0, np.where(values.imag == 0, 0.5, 0.0))
+    order = np.argsort(half == 0, axis=1, kind="stable")
+    keep = int((half > 0).sum(axis=1).max())
+    order, half = order[:, :keep], np.take_along_axis(half, order, axis=1)[:, :keep]
+    poles = np.take_along_axis(values, order, axis=1)
+    poles = np.where(half > 0, poles, poles[:, :1])
+    B_modal = np.take_along_axis(inputs, order[:, :, None], axis=1) * half[:, :, None]
+    C_modal = np.take_along_axis(outputs, order[:, None, :], axis=2)
+    return replace(system, poles=poles, B=B_modal, C=C_modal, P=None, Q=None), condition[inverse]
+
+
+def padded_modes(system: StateSpace, modal: StateSpace) -> np.ndarray:
+    """Which modes of the `modal_form` (K, M modes) of a system (K, N) are padding, (K, M).
+
+    They come last, with the first pole of their copy; so many as are left over by its 2N eigenvalues, real ones and pairs of complex ones.
+    """
+    if system.P is None:
+        return np.zeros(modal.poles.shape, bool)
+    pairs = modal.poles.imag != 0
+    surplus = modal.modes + pairs.sum(axis=1) - 2 * system.modes
+    count = np.where(pairs[:, 0], surplus // 2, surplus)
+    return np.asarray(np.arange(modal.modes) >= modal.modes - count[:, None])
+
+
+def beyond_nyquist(system: StateSpace) -> np.ndarray | None:
+    """Which modes (K, N) turn up at another frequency than their own, |Im a| Delta > pi; None where no mode can (bilinear, direct)."""
+    if system.discretization in ("bilinear", "direct"):
+        return None
+    beyond: np.ndarray = np.abs(system.poles.imag) * system.step > np.pi
+    return beyond
+
+
+def untrustworthy(system: StateSpace) -> str | None:
+    """Why no number of this layer can be trusted, or None: values that are not finite, a step that is not positive, a pole that grows."""
+    low_rank = () if system.P is None or system.Q is None else (("P", system.P), ("Q", system.Q))
+    problem = _not_finite(("the poles", system.poles), *low_rank, ("step", system.step))
+    if problem:
+        return problem
+    if (system.step <= 0).any():
+        return f"the smallest step is {system.step.min():.3g}, and a step must be positive"
+    beta = () if system.sobolev is None else (("beta", system.sobolev.beta),)
+    return growing_pole(system) or _not_finite(("B", system.B), ("C", system.C), ("D", system.D), *beta)
+
+
+def _not_finite(*arrays: tuple[str, np.ndarray]) -> str | None:
+    for label, array in arrays:
+        bad = int((~np.isfinite(array)).sum())
+        if bad:
+            return f"{bad} of {array.size} values of {label} are NaN or infinite"
+    return None
+
+
+def growing_pole(system: StateSpace) -> str | None:
+    """How many poles do not decay, and the worst of them; None without one, and where a low-rank part with NaN leaves no poles."""
+    if system.discretization == "direct":
+        growth, condition = np.abs(system.poles) - 1, "|z| >= 1"
+    elif system.P is None:
+        growth, condition = system.poles.real, "Re a >= 0"
+    else:
+        with np.errstate(invalid="ignore"):
+            A = real_realization(system)[0]
+        unique, inverse = np.unique(A.reshape(len(A), -1), axis=0, return_inverse=True)
+        if not np.isfinite(unique).all():
+            return None
+        growth, condition = np.linalg.eigvals(unique.reshape(-1, *A.shape[1:])).real[inverse.reshape(-1)], "Re a >= 0"
+    count = int((growth >= 0).sum())
+    if not count:
+        return None
+    copy, mode = np.unravel_index(int(np.nanargmax(growth)), growth.shape)
+    return f"{count} of {growth.size} poles do not decay ({condition}); the worst is pole {mode} of copy {copy}"

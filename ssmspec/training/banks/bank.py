@@ -1,0 +1,167 @@
+"""A bank of diagonal systems with frozen steps, and its response to signals that stay the same while it is trained."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssmspec.nn import S4D
+from ssmspec.nn.kernel_dft import Diagonal
+from ssmspec.nn.optim import mark
+from ssmspec.nn.weighting import Weighting, fft_length, weighted
+from ssmspec.systems.statespace import ComplexArray
+
+
+class Bank(nn.Module):
+    """H diagonal systems with N stored modes each, without D, GELU and mixing: k[l] = 2 Re sum_n g_n z_n^l, zero-order hold.
+
+    The state dict has the names of the minimal S4D (family `s4d`), and of the stand-alone scripts of FreqBias with a skip weight.
+
+    Args:
+        poles: (H, N) complex [1/model time]. step: Delta of all channels [model time per sample], never trained.
+        rates: learning rates of log_A_real, A_imag and C, where they are not that of the other parameters; None for log_A_real and A_imag
+            freezes both. skip: whether there is one trained skip weight D, the same for all channels.
+    Raises:
+        LayerError: poles that are not finite, or do not decay.
+    """
+
+    def __init__(self, poles: ComplexArray, step: float, *, rates: Mapping[str, float | None], skip: bool = False) -> None:
+        super().__init__()
+        frozen = rates["A_imag"] is None and rates["log_A_real"] is None
+        lr = {"dt": 0.0, "A": 0.0 if frozen else None}
+        layer = S4D(poles.shape[0], 2 * poles.shape[1], poles=poles, step_min=step, step_max=step, lr=lr)
+        if skip:
+            self.D = nn.Parameter(torch.randn(1))
+        self.kernel: Any = layer.kernel
+        for name, rate in rates.items():
+            if rate is not None:
+                mark(getattr(self.kernel, name), {"lr": rate, "weight_decay": 0.0})
+
+    def impulse_response(self, length: int) -> Tensor:
+        """k, (H, length) float32, without beta and D; in full under autocast too."""
+        system: Diagonal = self.kernel.system()
+        with torch.autocast(system.poles.device.type, enabled=False):
+            result: Tensor = _Kernel.apply(system.poles, system.residues[0], system.step.detach(), length)  # type: ignore[no-untyped-call]
+        return result
+
+    def responses(self, inputs: Tensor, length: int) -> Tensor:
+        """Impulse responses where channel h gets inputs[j, h] times the impulse: (J, H) to (J, H, length)."""
+        return self.impulse_response(length) * inputs[..., None]
+
+
+def geometric_kernels(exponents: Tensor, weights: Tensor, length: int) -> Tensor:
+    """k[l] = Re sum_n weights_n exp(x_n l), (H, N) complex128 twice to (H, length) float32; Re x < 0."""
+    one = torch.ones((1, 1), dtype=torch.float64, device=exponents.device)
+    result: Tensor = _Kernel.apply(exponents, weights * exponents / (2 * torch.expm1(exponents)), one, length)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Kernel(torch.autograd.Function):
+    """k[l] = Re sum_n c_n exp(x_n l), x = a Delta, c = 2 r (exp(x) - 1)/a.
+
+    With l = R i + j the exponentials are products of R + L/R ones, formed in float64, and the sum over n is a product of real matrices, in
+    float32. The gradients of c and x are sums of the cotangent against exp(x l) and l exp(x l), which factor in the same way.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, poles: Tensor, residues: Tensor, step: Tensor, length: int) -> Tensor:
+        exponents = poles * step
+        held = torch.expm1(exponents) / poles
+        block = 1 << max(0, (length.bit_length() - 1) // 2)
+        fine = torch.exp(exponents[..., None] * _counts(block, exponents))
+        coarse = torch.exp(exponents[..., None] * (block * _counts(-(-length // block), exponents)))
+        ctx.save_for_backward(poles, residues, step, held, fine, coarse)
+        scaled = (2 * residues * held)[..., None] * coarse
+        left = torch.cat([scaled.real, -scaled.imag], dim=1).float()
+        right = torch.cat([fine.real, fine.imag], dim=1).float()
+        return torch.matmul(left.mT, right).flatten(1)[:, :length].contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        poles, residues, step, held, fine, coarse = ctx.saved_tensors
+        (_, N, block), count = fine.shape, coarse.shape[2]
+        padded = nn.functional.pad(cotangents[0], (0, block * count - cotangents[0].shape[1]))
+        seeds = padded.reshape(-1, count, block)
+        place = _counts(block, fine)
+        right = torch.cat([fine.real, fine.imag, fine.real * place, fine.imag * place], dim=1).float()
+        parts = torch.matmul(right, seeds.mT).double().reshape(-1, 4, N, count)
+        plain, moved = torch.complex(parts[:, 0], parts[:, 1]) * coarse, torch.complex(parts[:, 2], parts[:, 3]) * coarse
+        zeroth = plain.sum(-1)
+        first = moved.sum(-1) + block * (plain * _counts(count, fine)).sum(-1)
+        slope = (step * (1 + held * poles) - held) / poles
+        poles_gradient = 2 * residues * (slope * zeroth + step * held * first)
+        return poles_gradient.conj(), (2 * held * zeroth).conj(), None, None
+
+
+def _counts(stop: int, like: Tensor) -> Tensor:
+    return torch.arange(stop, dtype=torch.float64, device=like.device)
+
+
+class FixedSources(nn.Module):
+    """Signals that a bank hears in every step: their weighted transforms are formed once.
+
+    Args:
+        signals: (J, L) float32 or float64. weighting: of beta, or None; beta: its exponent. step: Delta, for the convention "paper".
+    """
+
+    spectra: Tensor
+    signals: Tensor
+
+    def __init__(self, signals: Tensor, weighting: Weighting | None, beta: float, step: float) -> None:
+        super().__init__()
+        self.length = signals.shape[-1]
+        self.n = fft_length(weighting, self.length, self.length)
+        spectra = torch.fft.rfft(signals.double(), self.n)
+        if weighting is not None:
+            exponent, steps = (torch.full((1, 1), value, dtype=torch.float64) for value in (beta, step))
+            spectra = weighted(spectra[None], exponent, steps, weighting, self.n)[0]
+        self.register_buffer("signals", signals.float(), persistent=False)
+        self.register_buffer("spectra", spectra.to(torch.complex64), persistent=False)
+
+    def forward(self, kernels: Tensor) -> Tensor:
+        """What the kernels make of the signals, cut to their length, (H, L) to (J, H, L).
+
+        As differentiable in the kernels as a linear map is.
+        """
+        result: Tensor = _FixedConvolution.apply(kernels, self.spectra, self.n)  # type: ignore[no-untyped-call]
+        return result
+
+
+class _FixedConvolution(torch.autograd.Function):
+    """y_j = irfft(rfft(k) X_j)[:L]. PyTorch's own gradient of rfft takes a complex FFT of full length; the transpose does not need one."""
+
+    @staticmethod
+    def forward(ctx: Any, kernels: Tensor, spectra: Tensor, n: int) -> Tensor:
+        ctx.save_for_backward(spectra)
+        ctx.n = n
+        product = torch.fft.rfft(kernels, n) * spectra[:, None]
+        return torch.fft.irfft(product, n)[..., : kernels.shape[-1]]
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None]:
+        (spectra,) = ctx.saved_tensors
+        (cotangent,) = cotangents
+        gradient = (torch.fft.rfft(cotangent, ctx.n) * spectra.conj()[:, None]).sum(0)
+        return torch.fft.irfft(gradient, ctx.n)[..., : cotangent.shape[-1]], None, None
+
+
+class _SumGelu(torch.autograd.Function):
+    """Sum over time of GELU(x); the cotangent is spread out before the derivative is formed, which is three times as fast as in place."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return nn.functional.gelu(x).sum(-1, dtype=torch.promote_types(x.dtype, torch.float32))
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        spread = cotangents[0].to(x.dtype)[..., None].expand_as(x).contiguous()
+        return torch.ops.aten.gelu_backward(spread, x)
+
+
+def mean_gelu(x: Tensor) -> Tensor:
+    """Mean of GELU(x) over the last axis."""
+    result: Tensor = _SumGelu.apply(x)  # type: ignore[no-untyped-call]
+    return result / x.shape[-1]

@@ -1,0 +1,116 @@
+"""What a run writes while it goes on: a line of metrics per logged step, checkpoints, and the state from which it can go on."""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ssmspec.errors import SsmspecError
+from ssmspec.training.engine.run_folder import FINAL, METRICS, STATE, step_name, write
+from ssmspec.training.engine.state import TrainingState, save_state, write_checkpoint
+from ssmspec.training.engine.step import Stepper, rate_factor
+
+BETWEEN = 4  # parts into which checkpoints divide a run
+SAVES = 20  # states in a run, but
+PATIENCE = 60.0  # seconds are the longest time between two
+MOST_LINES = 2000  # of metrics
+
+
+@dataclass(slots=True)
+class Metrics:
+    """Lines of metrics.jsonl: on the disk before the state is, which is what counts; `cut` drops those that are ahead of it."""
+
+    path: Path
+    waiting: list[str] = field(default_factory=list)
+
+    def add(self, **values: float) -> None:
+        self.waiting.append(json.dumps(values))
+
+    def flush(self) -> None:
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(f"{line}\n" for line in self.waiting)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise SsmspecError(f"cannot write {self.path}: {error.strerror or error}") from error
+        self.waiting.clear()
+
+    def cut(self, step: int) -> list[dict[str, float]]:
+        """Drops lines of steps after `step`, which will be done again, and one that a killed writer left unfinished; returns the rest."""
+        lines = [line for line in read_metrics(self.path) if line["step"] <= step]
+        write(self.path, "".join(f"{json.dumps(line)}\n" for line in lines))
+        return lines
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl that are whole; none where there is no file."""
+    lines = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(line, dict) and type(line.get("step")) is int and type(line.get("loss")) is float:
+            lines.append(line)
+    return lines
+
+
+class Record:
+    """Writes into the folder of a run.
+
+    Args:
+        stepper: of the run. folder: of the run.
+    Raises:
+        SsmspecError: a file cannot be written; the last state that was saved stays as it is, and is named.
+    """
+
+    def __init__(self, stepper: Stepper, folder: Path) -> None:
+        self.stepper, self.folder = stepper, folder
+        self.metrics = Metrics(folder / METRICS)
+        lines = self.metrics.cut(self.state.step)
+        self.earlier = float(lines[-1].get("seconds", 0.0)) if lines else 0.0
+        self.saved, self.moment = self.state.step, time.monotonic()
+        self._checkpoint()
+
+    @property
+    def state(self) -> TrainingState:
+        """Of the run."""
+        return self.stepper.state
+
+    def note(self, loss: float, seconds: float, *, last: bool) -> None:
+        """What there is to write after a step.
+
+        Args:
+            loss: of the step. seconds: spent on steps since the record was begun. last: whether there will be no other step now.
+        """
+        step, settings = self.state.step, self.stepper.settings
+        if step % max(1, settings.steps // MOST_LINES) == 0 or step == settings.steps:
+            rate = settings.lr * rate_factor(step - 1, settings)
+            self.metrics.add(step=step, loss=loss, lr=rate, seconds=self.earlier + seconds)
+        try:
+            self._checkpoint()
+            if last or step % max(1, settings.steps // SAVES) == 0 or time.monotonic() - self.moment > PATIENCE:
+                self.metrics.flush()
+                save_state(self.folder / STATE, self.state)
+                self.saved, self.moment = step, time.monotonic()
+        except SsmspecError as error:
+            kept = f"{self.saved} of {settings.steps} steps are saved, --resume goes on from there" if self.saved else "no step was saved"
+            raise SsmspecError(f"{error}; {kept}") from error
+
+    def finish(self) -> None:
+        """The last checkpoint."""
+        write_checkpoint(self.folder / FINAL, self.stepper.problem)
+
+    def _checkpoint(self) -> None:
+        steps = self.stepper.settings.steps
+        if self.state.step in {steps * part // BETWEEN for part in range(BETWEEN)}:
+            write_checkpoint(self.folder / step_name(self.state.step, steps), self.stepper.problem)
+
+
+def checkpoints_of(folder: Path, steps: int) -> Sequence[Path]:
+    """The checkpoints of a finished run in order."""
+    numbers = sorted({0, steps, *(steps * part // BETWEEN for part in range(1, BETWEEN))})
+    return [path for number in numbers if (path := folder / step_name(number, steps)).exists()]

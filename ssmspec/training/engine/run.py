@@ -1,0 +1,240 @@
+"""A run from its config to its folder: train or solve, then measure, compare and draw."""
+
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ssmspec import __version__
+from ssmspec.commands.analyze import AnalysisOptions, analyze
+from ssmspec.commands.compare import compare
+from ssmspec.errors import SsmspecError
+from ssmspec.files.reading import one_line
+from ssmspec.files.replacing import remove_abandoned
+from ssmspec.report.documents.analyze import to_json
+from ssmspec.report.tables.train import Measure, RunSummary, run_card, run_document
+from ssmspec.report.training_progress import TrainingProgress
+from ssmspec.training.engine.loop import new_state, train
+from ssmspec.training.engine.processes import SharedError, Team, joined, local_device, processes
+from ssmspec.training.engine.record import checkpoints_of, read_metrics
+from ssmspec.training.engine.run_folder import CARD, FINAL, INITIAL, METRICS, RESULTS, START, STATE, RunConfig, write
+from ssmspec.training.engine.state import load_state, read_checkpoint, read_start, write_checkpoint
+from ssmspec.training.engine.step import ALONE, Stepper
+from ssmspec.training.task import Outcome, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A finished run: what a report says of it, and what pictures of a sweep are made from."""
+
+    summary: RunSummary
+    outcome: Outcome
+
+
+def environment() -> dict[str, Any]:
+    """What may change the last bits of a result."""
+    return {
+        "ssmspec": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "processes": processes(),
+    }
+
+
+def checked_device(name: str) -> str:
+    """The name of a device that can be used.
+
+    Raises:
+        SsmspecError: it is none, or not here.
+    """
+    try:
+        torch.zeros(1, device=local_device(name))
+    except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SsmspecError(f"the device {name!r} cannot be used here ({reason[:100]}); choose cpu, or one that torch finds") from error
+    return name
+
+
+def all_threads() -> int:
+    """As many threads as torch would take by itself."""
+    return torch.get_num_threads()
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many threads within an operator of torch; results depend on it in their last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def make_problem(config: RunConfig, folder: Path) -> Problem:
+    """The problem of a run as it is before the first step, whatever was drawn from torch's generator before.
+
+    Raises:
+        SsmspecError: settings that no memory can hold.
+    """
+    torch.manual_seed(config.settings.seed)
+    start = read_start(folder / START, config.start["sha256"]) if config.start else None
+    with enough_memory():
+        return config.kind.problem(config.settings, torch.device(local_device(checked_device(config.device))), start)
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """A block that allocates as much as settings ask for.
+
+    Raises:
+        SsmspecError: it is too much.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = one_line(str(error), 200)
+        if isinstance(error, RuntimeError) and "allocate" not in text:  # how torch says it
+            raise
+        raise SsmspecError(f"out of memory ({text or 'no more'}); choose smaller settings") from error
+
+
+def run(config: RunConfig, folder: Path, *, pictures: bool = True, note: Callable[[str], None] = lambda text: None) -> FinishedRun:
+    """Trains from where the folder stands to the end, or solves, and writes everything.
+
+    Args:
+        config: of a folder that holds it already. pictures: also PNGs and a card. note: told what is worth knowing before the first step.
+    Raises:
+        SsmspecError: a file that is damaged or cannot be written, or a loss that is not finite. Stopped: by a signal, after saving.
+    """
+    with _conditions(config):
+        return _finish(config, *_work(config, folder, ALONE, note), folder, pictures=pictures)
+
+
+def run_together(
+    prepare: Callable[[], RunConfig], folder: Path, *, pictures: bool = True, note: Callable[[str], None] = lambda text: None
+) -> FinishedRun | None:
+    """`run` by all processes that torchrun started, or by this one.
+
+    Args:
+        prepare: makes the folder, in the first process, and returns what is in its config.
+    Returns:
+        None in all processes but the first, also where the run ends for a reason that the first one gives.
+    Raises:
+        SsmspecError: as `run`; or another process is gone, or has another reason to end.
+    """
+    with joined() as team:
+        try:
+            config = team.from_first(prepare)
+            with _conditions(config):
+                problem, seconds = _work(config, folder, team, note)
+        except SharedError:
+            if team.first:
+                raise
+            return None
+    if not team.first:
+        return None
+    with _conditions(config):
+        return _finish(config, problem, seconds, folder, pictures=pictures)
+
+
+@contextmanager
+def _conditions(config: RunConfig) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]), torch_threads(config.threads):
+        yield
+
+
+def _work(config: RunConfig, folder: Path, team: Team, note: Callable[[str], None]) -> tuple[Problem, float]:
+    if team.first:
+        remove_abandoned(folder)
+    problem = make_problem(config, folder)
+    if team.first:
+        for line in problem.opening():
+            note(line)
+    with enough_memory():
+        return problem, _solve(config, problem, folder) if config.closed_form else _train(config, problem, folder, team)
+
+
+def _finish(config: RunConfig, problem: Problem, seconds: float, folder: Path, *, pictures: bool) -> FinishedRun:
+    summary = _summary(config, problem, folder, seconds)
+    write(folder / RESULTS, to_json(run_document(summary)) + "\n")
+    if pictures:
+        names = [path.name for path in _pictures(problem, summary, folder)]
+        checkpoints = [path.name for path in checkpoints_of(folder, config.settings.steps)]
+        write(folder / CARD, run_card(summary, names, checkpoints))
+    return FinishedRun(summary, Outcome(config.settings, problem, tuple(summary.measures)))
+
+
+def _train(config: RunConfig, problem: Problem, folder: Path, team: Team) -> float:
+    settings = config.settings
+    state = new_state(problem, settings)
+    load_state(folder / STATE, state, team)
+    if state.step > settings.steps:
+        raise SharedError(f"{folder / STATE} is of step {state.step}, beyond the {settings.steps} of the run; start anew with --force")
+    with closing(Stepper(problem, state, settings, accumulate=config.accumulate, precision=config.precision, team=team)) as stepper:
+        if not team.first:
+            return train(stepper, folder, lambda done, loss, seconds: None)
+        with TrainingProgress(config.task, state.step, settings.steps) as progress:
+            return train(stepper, folder, progress)
+
+
+def _solve(config: RunConfig, problem: Problem, folder: Path) -> float:
+    solve = config.kind.solve
+    if solve is None:
+        raise SsmspecError(f"{config.task} has no closed form; leave --closed-form out")
+    write_checkpoint(folder / INITIAL, problem)
+    solve(problem)
+    write_checkpoint(folder / FINAL, problem)
+    return 0.0
+
+
+def _summary(config: RunConfig, problem: Problem, folder: Path, seconds: float) -> RunSummary:
+    settings: Mapping[str, Any] = asdict(config.settings)
+    found = compare(folder / INITIAL, folder / FINAL, AnalysisOptions())
+    title = f"{config.task}: {config.kind.title}"
+    steps = 0 if config.closed_form else config.settings.steps
+    return RunSummary(title, config.command, settings, problem.measures(), found, seconds, steps)
+
+
+def _learning(problem: Problem, summary: RunSummary, paths: Sequence[Path]) -> dict[str, list[Measure]]:
+    """The figures of the model at every checkpoint, by its name; the model is afterwards as it was."""
+    final = {name: tensor.clone() for name, tensor in problem.model.state_dict().items()}
+    found = {}
+    for path in paths:
+        read_checkpoint(path, problem.model)
+        found[path.stem] = problem.measures()
+    problem.model.load_state_dict(final)
+    return {**found, Path(FINAL).stem: list(summary.measures)}
+
+
+def _pictures(problem: Problem, summary: RunSummary, folder: Path) -> list[Path]:
+    from ssmspec.report.figures.compare import plot_comparison, plot_history
+    from ssmspec.report.figures.style import save, styled
+    from ssmspec.report.figures.training import learning_figure, loss_figure, spectra_figure
+
+    analyses = [analyze(path) for path in checkpoints_of(folder, int(str(summary.settings["steps"])))]
+    usable = [analysis for analysis in analyses if all(layer.curve is not None for layer in analysis.layers)]
+    written = []
+    with styled():
+        if usable:
+            curves = {Path(each.path).stem: [layer.curve.median for layer in each.layers if layer.curve] for each in usable}
+            names = [layer.name for layer in usable[0].layers]
+            written.append(save(spectra_figure(curves, usable[0].grid.values, problem.marks(), names), folder / "spectra.png"))
+        written += plot_comparison(summary.comparison, folder)
+        written.append(plot_history(analyses, folder))
+        lines = read_metrics(folder / METRICS)
+        if lines:
+            figure = loss_figure([line["step"] for line in lines], [line["loss"] for line in lines], summary.title.partition(":")[0])
+            written.append(save(figure, folder / "loss.png"))
+        if any(measure.baseline is not None for measure in summary.measures):
+            paths = [path for path in checkpoints_of(folder, int(str(summary.settings["steps"]))) if path.name != FINAL]
+            written.append(save(learning_figure(_learning(problem, summary, paths)), folder / "learning.png"))
+        written += problem.pictures(folder)
+    return written

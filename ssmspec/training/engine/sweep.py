@@ -1,0 +1,151 @@
+"""Many runs of one task over alpha, beta and seeds, each in a folder of its own, and what they have in common."""
+
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import isfinite, pi
+from pathlib import Path
+
+from ssmspec.errors import SsmspecError
+from ssmspec.report.documents.analyze import to_json
+from ssmspec.report.tables.train import SweepRow, sweep_card, sweep_csv, sweep_document
+from ssmspec.training.engine.loop import Stopped
+from ssmspec.training.engine.run import FinishedRun, run
+from ssmspec.training.engine.run_folder import (
+    CARD,
+    CONFIG,
+    RESULTS,
+    RunConfig,
+    new_folder,
+    read_config,
+    read_document,
+    toml_text,
+    write,
+    write_config,
+)
+from ssmspec.training.task import changed
+
+SCHEMA = "ssmspec.sweep/1"
+TABLE = "table.csv"
+KEYS = ("alpha", "beta")
+PUBLISHED = "published"
+MOST_RUNS = 10_000
+
+Pair = tuple[float, float]
+_NUMBER = re.compile(r"(?P<factor>[-+0-9.eE]*)\s*\*?\s*(?P<pi>pi)?(?:/(?P<divisor>[0-9.]+))?")
+
+
+def parse_number(text: str) -> float:
+    """A number such as 10, -0.5, pi, pi/3 or 10*pi.
+
+    Raises:
+        SsmspecError: it is none, or not finite.
+    """
+    match = _NUMBER.fullmatch(text.strip())
+    try:
+        if match is None or not (match["factor"] or match["pi"]):
+            raise ValueError
+        factor = {"": 1.0, "-": -1.0, "+": 1.0}.get(match["factor"])
+        value = float(match["factor"]) if factor is None else factor
+        value = value * (pi if match["pi"] else 1.0) / float(match["divisor"] or 1.0)
+        if not isfinite(value):
+            raise ValueError
+    except (ValueError, ZeroDivisionError):
+        raise SsmspecError(f"{text!r} is no number; write one such as 10, -0.5, pi/3 or 10*pi") from None
+    return value
+
+
+def parse_sweep(text: str, published: Sequence[Pair], settings: object) -> list[Pair]:
+    """Pairs of alpha and beta: all of "alpha=0.1,1,10 beta=-1,0,1", or those for "published".
+
+    Args:
+        published: the task's own for its preset. settings: where a key that is not in the text has its value.
+    Raises:
+        SsmspecError: another key, a key given twice, or no numbers.
+    """
+    if text.strip() == PUBLISHED:
+        if not published:
+            raise SsmspecError('there are no published settings of this task and preset; say which, --sweep "alpha=NUMBERS beta=NUMBERS"')
+        return list(published)
+    values: dict[str, list[float]] = {}
+    for part in text.split():
+        key, equals, numbers = part.partition("=")
+        if not equals or key not in KEYS or key in values:
+            wanted = f'expected "alpha=NUMBERS beta=NUMBERS" with commas between numbers, or {PUBLISHED}'
+            raise SsmspecError(f"--sweep {text!r}: {part!r} is not understood; {wanted}")
+        values[key] = list(dict.fromkeys(map(parse_number, numbers.split(","))))
+    if not values:
+        raise SsmspecError(f'--sweep is empty; expected "alpha=NUMBERS beta=NUMBERS" with commas between numbers, or {PUBLISHED}')
+    return list(itertools.product(*(values.get(key, [getattr(settings, key)]) for key in KEYS)))
+
+
+def open_sweep(folder: Path, base: RunConfig, text: str, seeds: int, *, resume: bool, force: bool) -> None:
+    """Makes the folder of a sweep, or checks that it is of this one.
+
+    Raises:
+        SsmspecError: there is another sweep, or something else.
+    """
+    head = {"schema": SCHEMA, "task": base.task, "preset": base.preset, "sweep": text, "seeds": seeds, "command": base.command}
+    if resume:
+        found = read_document(folder, SCHEMA)
+        for key in ("task", "preset", "sweep", "seeds"):
+            if found.get(key) != head[key]:
+                raise SsmspecError(f"{folder} is a sweep with {key} {found.get(key)!r}, not {head[key]!r}; name another folder with --out")
+        return
+    new_folder(folder, force=force, schema=SCHEMA)
+    write(folder / CONFIG, toml_text(head, {"environment": base.environment}))
+
+
+def run_sweep(folder: Path, base: RunConfig, pairs: Sequence[Pair], seeds: int, note: Callable[[str], None]) -> list[SweepRow]:
+    """Does all runs that are not finished; then writes table, pictures, card and results.
+
+    Args:
+        base: settings of all runs but for alpha, beta and seed, which counts up from its own. note: told about every run before it starts.
+    Raises:
+        SsmspecError: a run that fails; its folder is named. Stopped: by a signal, after saving.
+    """
+    if len(pairs) * seeds > MOST_RUNS:
+        raise SsmspecError(f"the sweep has {len(pairs) * seeds} runs; at most {MOST_RUNS} can be asked for")
+    finished: dict[Pair, list[FinishedRun]] = {pair: [] for pair in pairs}
+    for number, (pair, offset) in enumerate(itertools.product(pairs, range(seeds)), start=1):
+        alpha, beta = pair
+        settings = changed(base.settings, {"alpha": alpha, "beta": beta, "seed": base.settings.seed + offset})
+        config = replace(base, settings=settings)
+        place = folder / f"alpha{alpha:.6g}-beta{beta:.6g}-seed{settings.seed}"
+        note(f"run {number} of {len(pairs) * seeds}: {place.name}")
+        finished[pair].append(_one(config, place))
+    rows = [SweepRow(alpha, beta, [each.summary for each in runs]) for (alpha, beta), runs in finished.items()]
+    _write_results(folder, base, rows, [each for runs in finished.values() for each in runs])
+    return rows
+
+
+def _one(config: RunConfig, place: Path) -> FinishedRun:
+    if (place / CONFIG).is_file():
+        if read_config(place).settings != config.settings:
+            raise SsmspecError(f"{place} is a run with other settings; start the sweep anew with --force")
+    else:
+        new_folder(place, force=False)
+        write_config(place, config)
+    try:
+        return run(config, place, pictures=False)
+    except Stopped:
+        raise
+    except SsmspecError as error:
+        raise SsmspecError(f"{place.name}: {error}") from error
+
+
+def _write_results(folder: Path, base: RunConfig, rows: Sequence[SweepRow], finished: Sequence[FinishedRun]) -> None:
+    from ssmspec.report.figures.style import styled
+
+    title = sweep_title(base)
+    with styled():
+        pictures = base.kind.draw_sweep([each.outcome for each in finished], folder)
+    write(folder / TABLE, sweep_csv(rows))
+    write(folder / RESULTS, to_json(sweep_document(title, base.command, rows)) + "\n")
+    write(folder / CARD, sweep_card(title, base.command, rows, [path.name for path in pictures]))
+
+
+def sweep_title(base: RunConfig) -> str:
+    """What a sweep is called in its table."""
+    return f"{base.task}, preset {base.preset}{', closed form' if base.closed_form else ''}"

@@ -1,0 +1,94 @@
+"""Classes of sequences: what all tasks do alike whose answer is one of a few names."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Generic
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssmspec.errors import SsmspecError
+from ssmspec.nn import SequenceModel
+from ssmspec.report.tables.train import Measure
+from ssmspec.training.datasets.sequences import Rows
+from ssmspec.training.datasets.targets import Labels
+from ssmspec.training.kinds.own_data import DataSettings, Given, Order, SequenceProblem
+from ssmspec.training.task import State
+
+
+class Classification(SequenceProblem[Given], Generic[Given]):
+    """The problem: model, sequences, and their classes.
+
+    Args:
+        settings, examples, start, kind: as for `SequenceProblem`. labels: classes by name, and that of every sequence.
+        training, held_out: numbers of the sequences of either part. lines: what is worth knowing of the data.
+    Raises:
+        SsmspecError: a model without one answer per sequence.
+    """
+
+    def __init__(
+        self,
+        settings: DataSettings,
+        examples: Given,
+        labels: Labels,
+        parts: tuple[Rows, Rows],
+        lines: Sequence[str],
+        start: State | None,
+        kind: type[SequenceModel] = SequenceModel,
+    ) -> None:
+        if settings.pooling == "none":
+            raise SsmspecError("the task gives one class per sequence; choose pooling mean or last")
+        super().__init__(settings, examples, len(labels.classes), start, kind)
+        self.labels, self.lines = labels, lines
+        self.training, self.held_out = parts
+        self.codes = torch.from_numpy(labels.codes).to(examples.device)
+        self.order = Order(self.training, settings.batch, settings.seed)
+
+    def opening(self) -> list[str]:
+        """Sizes, and how often the most frequent class is right."""
+        most, share = self._baseline()
+        classes = self.labels.classes
+        guess = f"always {classes[most]}, is right in {share:.3g} of what is held out"
+        return [*self.lines, f"{len(classes)} classes; the baseline, {guess}"]
+
+    def draw(self, step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """What the model takes, and classes (b,)."""
+        rows = self.order.at(step)
+        return (*self.examples.take(rows), self.codes[torch.from_numpy(rows)])
+
+    def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
+        """Cross-entropy [nats]."""
+        *given, codes = batch
+        return nn.functional.cross_entropy(self.model(*given), codes)
+
+    def confusion(self) -> np.ndarray:
+        """How many of each class (rows) were taken for each (columns), held out."""
+        given = self.answers_to(self.held_out).argmax(1).numpy()
+        count = len(self.labels.classes)
+        table = np.zeros((count, count), dtype=np.int64)
+        np.add.at(table, (self.labels.codes[self.held_out], given), 1)
+        return table
+
+    def measures(self) -> list[Measure]:
+        """The share of sequences held out whose class was found."""
+        table = self.confusion()
+        accuracy = float(np.trace(table) / table.sum())
+        meaning = "share of the sequences held out whose class is found; baseline: always the most frequent class"
+        return [Measure("accuracy", accuracy, "", meaning, self._baseline()[1])]
+
+    def _baseline(self) -> tuple[int, float]:
+        """The most frequent class in training, and its share of what is held out."""
+        most = int(np.bincount(self.labels.codes[self.training]).argmax())
+        return most, float((self.labels.codes[self.held_out] == most).mean())
+
+    def about(self) -> dict[str, Any]:
+        """The model, how its inputs are normalized, and what its outputs stand for."""
+        return {**super().about(), "classes": list(self.labels.classes)}
+
+    def pictures(self, folder: Path) -> list[Path]:
+        """What was taken for what."""
+        from ssmspec.report.figures.predictions import confusion_figure
+        from ssmspec.report.figures.style import save
+
+        return [save(confusion_figure(self.confusion(), self.labels.classes), folder / "predictions.png")]

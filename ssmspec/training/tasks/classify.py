@@ -1,0 +1,71 @@
+"""The task `classify`: the class of a sequence; the user's own data."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ssmspec.errors import SsmspecError
+from ssmspec.training.datasets.sequences import Examples, Sequences, normalization, read_sequences
+from ssmspec.training.datasets.targets import Labels, as_labels, read_labels
+from ssmspec.training.kinds.classification import Classification
+from ssmspec.training.kinds.own_data import (
+    DataSettings,
+    check_digests,
+    described,
+    draw_sweep,
+    presets,
+    split,
+    with_digests,
+)
+from ssmspec.training.task import State, Task
+
+MOST_CLASSES = 10_000
+
+
+class Classify(Classification[Examples]):
+    """The problem: model, sequences normalized with the training part, and their classes, which both parts share evenly."""
+
+    def __init__(self, settings: DataSettings, device: torch.device, start: State | None = None) -> None:
+        check_digests(settings)
+        sequences = read_sequences(settings.data, axes=settings.axes, flat="BL", longest=settings.length)
+        labels = _labels(settings, sequences)
+        training, held_out = split(len(sequences), settings.held_out, settings.seed, settings.data, labels.codes)
+        normal = normalization(sequences, sequences.parts(training))
+        normalization(sequences, sequences.parts(held_out))  # refuses values that are no numbers there too
+        lines = described(sequences, len(training), len(held_out))
+        super().__init__(settings, Examples(sequences, normal, device), labels, (training, held_out), lines, start)
+
+    def about(self) -> dict[str, Any]:
+        """The task, and what any classification says."""
+        return {"task": "classify", **super().about()}
+
+
+def _labels(settings: DataSettings, sequences: Sequences) -> Labels:
+    if settings.target is not None and sequences.labels is not None:
+        raise SsmspecError(
+            f"{settings.data} has its labels in the names of its subfolders, and --target names others; leave one of them out"
+        )
+    if sequences.labels is not None:
+        labels = as_labels(np.array(sequences.labels), settings.data)
+    elif settings.target is None:
+        raise SsmspecError("classify needs labels: a file with one per sequence, --target Y.npy (or .npz:y, .csv), or subfolders of sounds")
+    else:
+        labels = read_labels(settings.target, len(sequences), settings.data)
+    if len(labels.classes) > min(MOST_CLASSES, len(sequences) // 2):
+        raise SsmspecError(
+            f"{settings.target or settings.data}: {len(labels.classes)} classes in {len(sequences)} sequences; "
+            "expected at least two sequences of each; regress takes numbers"
+        )
+    return labels
+
+
+CLASSIFY = Task(
+    name="classify",
+    title="classes of sequences of your own",
+    source="arXiv 2206.11893; state-spaces/s4, example.py (the model)",
+    presets=presets(),
+    problem=Classify,
+    prepare=with_digests,
+    draw_sweep=draw_sweep,
+)

@@ -1,0 +1,237 @@
+"""The task `forecast`: the next samples of a series from those before; the user's own data, or the potential of a neuron.
+
+The model answers at every sample with the `horizon` samples that follow it, so it has to be causal. Of few series the end is held out, of
+many some whole ones.
+"""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssmspec.errors import SsmspecError
+from ssmspec.report.tables.train import Measure
+from ssmspec.systems.statespace import FloatArray
+from ssmspec.training.datasets.membrane import NAME, SAMPLE_RATE, SAMPLES, membrane_file, read_membrane
+from ssmspec.training.datasets.sequences import Examples, Rows, Sequences, cut, normalization, read_sequences
+from ssmspec.training.kinds.own_data import (
+    EVALUATED,
+    FEWEST,
+    DataSettings,
+    SequenceProblem,
+    check_digests,
+    described,
+    draw_sweep,
+    named,
+    presets,
+    split,
+    with_digests,
+)
+from ssmspec.training.task import State, Task
+
+MOST_NAMED = 8  # features with figures of their own
+MOST_TARGETS = 2**16  # samples held out, of all series, that are forecast for the figures
+SHOWN = 200  # samples in the picture
+BASELINES = ("last value", "mean")
+ABOUT = f"membrane potential of a neuron that fires, mV at {SAMPLE_RATE:g} Hz; your own series: --data"
+
+
+class Stretch(NamedTuple):
+    """Consecutive samples of a series (T, C), the samples that follow each (T, horizon, C), and forecasts of these."""
+
+    known: FloatArray
+    wanted: FloatArray
+    given: FloatArray
+
+
+class Forecast(SequenceProblem[Examples]):
+    """The problem: model, series normalized with the training part, and which pieces of them are drawn and held out."""
+
+    def __init__(self, settings: DataSettings, device: torch.device, start: State | None = None) -> None:
+        check_digests(_with_file(settings))
+        _check_settings(settings)
+        series = _read(settings)
+        self.cuts = _cuts(series, settings)
+        normal = normalization(series, series.spans(np.zeros_like(self.cuts), self.cuts))
+        normalization(series, series.spans(self.cuts, series.lengths))  # refuses values that are no numbers there too
+        super().__init__(settings, Examples(series, normal, device), settings.horizon * series.features, start)
+        longest = int(self.cuts.max()) - settings.horizon
+        self.context = min(settings.context, longest)
+        self.window = self.context + settings.horizon
+        self.places = np.cumsum(np.maximum(self.cuts - self.window + 1, 0))
+
+    def opening(self) -> list[str]:
+        """Sizes, and the errors of the last value and of the mean."""
+        series = self.examples.sequences
+        if (self.cuts == 0).any():
+            lines = described(series, int((self.cuts > 0).sum()), int((self.cuts == 0).sum()))
+        else:
+            lines = described(series, len(series), 0)
+            lines[0] = lines[0].partition(";")[0] + f"; the last {1 - self.cuts[0] / series.lengths[0]:.0%} held out"
+        errors = {name: np.sqrt(each.mean()) for name, each in self._errors().items()}
+        text = ", ".join(f"{name} {errors[name]:.4g}" for name in BASELINES)
+        return [*lines, f"baselines, root mean square error held out in standard deviations of the training part: {text}"]
+
+    def draw(self, step: int, generator: torch.Generator) -> Tensor:
+        """Pieces (b, context + horizon, C), uniform over all of the training part."""
+        numbers = torch.randint(int(self.places[-1]), (self.settings.batch,), generator=generator).numpy()
+        rows = np.searchsorted(self.places, numbers, side="right")
+        return self.examples.pieces(rows, numbers - np.concatenate([[0], self.places])[rows], self.window)
+
+    def loss(self, batch: Tensor) -> Tensor:
+        """Mean square error of the normalized samples that follow, after every sample."""
+        answers = self.model(batch[:, : self.context])
+        return nn.functional.mse_loss(answers, _following(batch, self.settings.horizon))
+
+    def forecasts(self, row: int) -> Stretch:
+        """What is held out of a series, normalized; the model hears half of its context before the first of it, or more."""
+        horizon, half, stride = self.settings.horizon, self.context // 2, self.context - self.context // 2
+        length = int(self.examples.sequences.lengths[row])
+        first = max(int(self.cuts[row]), min(half, (length - horizon) // 2), 1) - 1
+        last = min(length - horizon, first + max(1, MOST_TARGETS // len(self._held_out())))
+        pieces = [(max(0, now - half), now, min(now + stride, last)) for now in range(first, last, stride)]
+        size = max(1, EVALUATED // (self.window * self.settings.d_model))
+        known, wanted, given = [], [], []
+        for (heard, asked), group in itertools.groupby(pieces, key=lambda piece: (piece[1] - piece[0], piece[2] - piece[1])):
+            starts = [start for start, _, _ in group]
+            for some in (starts[at : at + size] for at in range(0, len(starts), size)):
+                batch = self.examples.pieces([row] * len(some), some, heard + asked + horizon)
+                known.append(batch[:, heard : heard + asked].flatten(0, 1).cpu())
+                wanted.append(_following(batch, horizon)[:, heard:].flatten(0, 1).cpu())
+                given.append(self.answers([(batch[:, : heard + asked],)])[0][:, heard:].flatten(0, 1))
+        shape = (-1, horizon, self.examples.sequences.features)
+        stretch = [torch.cat(part).double().numpy() for part in (known, wanted, given)]
+        return Stretch(stretch[0], stretch[1].reshape(shape), stretch[2].reshape(shape))
+
+    def _errors(self) -> dict[str, FloatArray]:
+        """Mean square errors (horizon, C), normalized, of model and baselines."""
+        parts: dict[str, list[FloatArray]] = {"model": [], "last value": [], "mean": []}
+        for stretch in map(self.forecasts, self._held_out()):
+            parts["model"].append(stretch.given - stretch.wanted)
+            parts["last value"].append(stretch.known[:, None] - stretch.wanted)
+            parts["mean"].append(stretch.wanted)
+        return {name: np.mean(np.concatenate(each) ** 2, axis=0) for name, each in parts.items()}
+
+    def _held_out(self) -> Rows:
+        """Series of which something is held out."""
+        return np.flatnonzero(self.cuts < self.examples.sequences.lengths)
+
+    def measures(self) -> list[Measure]:
+        """How much better than the better baseline the model is, and the error of every feature, on what was held out."""
+        errors = self._errors()
+        base = min(errors[name].mean() for name in BASELINES)
+        meaning = "1 - squared error / that of the better of last value and mean, held out; 0: no better"
+        found = [Measure("skill", float(1 - errors["model"].mean() / max(base, 1e-24)), "", meaning, 0.0)]
+        scale = self.examples.normal.scale
+        for feature in range(min(len(scale), MOST_NAMED)):
+            values = {name: float(scale[feature] * np.sqrt(each[:, feature].mean())) for name, each in errors.items()}
+            which = "" if len(scale) == 1 else f" of feature {feature}"
+            text = f"root mean square error{which}, held out, in units of the data; baseline: the better of last value and mean"
+            found.append(Measure(named("error", feature, len(scale)), values["model"], "", text, min(values[name] for name in BASELINES)))
+        return found
+
+    def about(self) -> dict[str, Any]:
+        """The model, how its inputs and outputs are normalized, and how far it looks ahead."""
+        return {"task": "forecast", **super().about(), "horizon": self.settings.horizon}
+
+    def pictures(self, folder: Path) -> list[Path]:
+        """A stretch held out with its forecasts, and the error by samples ahead."""
+        from ssmspec.report.figures.predictions import forecast_figure
+        from ssmspec.report.figures.style import save
+
+        stretch = self.forecasts(int(self._held_out()[0]))
+        mean, scale = (part[0] for part in self.examples.normal)
+        curves = {"data": stretch.wanted, "forecast, one sample ahead": stretch.given}
+        shown = {label: values[:SHOWN, 0, 0] * scale + mean for label, values in curves.items()}
+        errors = {name: np.sqrt(each.mean(axis=1)) for name, each in self._errors().items()}
+        return [save(forecast_figure(shown, errors), folder / "predictions.png")]
+
+
+def _following(pieces: Tensor, horizon: int) -> Tensor:
+    """What follows every sample but the last ones, (b, L - horizon, horizon C), of (b, L, C)."""
+    return pieces[:, 1:].unfold(1, horizon, 1).transpose(2, 3).flatten(2)
+
+
+def _with_file(settings: DataSettings) -> DataSettings:
+    """The settings with the file that is read where none is named."""
+    return settings if settings.data else replace(settings, data=str(membrane_file()))
+
+
+def _prepared(settings: DataSettings) -> DataSettings:
+    """The settings with the digest of their file, which keeps its name only if the user gave it."""
+    return replace(with_digests(_with_file(settings)), data=settings.data)
+
+
+def _read(settings: DataSettings) -> Sequences:
+    if settings.data:
+        return read_sequences(settings.data, axes=settings.axes, longest=settings.length)
+    if settings.axes is not None:
+        raise SsmspecError("axes says what the axes of your own data are; leave it out, or name them with --data")
+    series = Sequences(read_membrane()[None, :, None], None, np.array([SAMPLES]), NAME, notes=(ABOUT,))
+    return series if settings.length is None else cut(series, settings.length)
+
+
+def _cuts(series: Sequences, settings: DataSettings) -> Rows:
+    """How many first samples of every series are trained on: all or none of many series, a part of few."""
+    if len(series) >= FEWEST:
+        cuts = series.lengths.copy()
+        cuts[split(len(series), settings.held_out, settings.seed, series.source)[1]] = 0
+    else:
+        cuts = series.lengths - np.maximum(settings.horizon + 1, np.round(settings.held_out * series.lengths)).astype(np.int64)
+    shortest = settings.horizon + 2
+    if cuts.max() < shortest:
+        raise SsmspecError(
+            f"{series.source}: series of {series.lengths.max()} samples, {max(0, int(cuts.max()))} to train on; a horizon of "
+            f"{settings.horizon} needs at least {shortest}"
+        )
+    return cuts
+
+
+def _check_settings(settings: DataSettings) -> None:
+    if settings.target is not None:
+        raise SsmspecError("forecast learns the data themselves; leave --target out, or choose regress")
+    if settings.pooling != "none":
+        raise SsmspecError(f"pooling is {settings.pooling!r}; forecast answers at every sample; leave pooling at none")
+    if not settings.causal:
+        raise SsmspecError(
+            "forecast needs a model whose output does not depend on later samples; leave bidirectional out, and beta at 0 or of the "
+            "convention causal (in freqbias-block at 0 with --set trainable_beta=false)"
+        )
+
+
+_OWN = presets(beta_convention="causal", theta_ref=0.1, pooling="none")
+_PAPER = replace(  # of ETTh1, 96 hours ahead: ten epochs of its twelve months
+    _OWN["large"],
+    d_model=128,
+    n_layers=2,
+    d_state=64,
+    layout="s4-diag",
+    n_ssm=1,
+    prenorm=True,
+    final_norm=True,
+    dropout=0.25,
+    tie_dropout=True,
+    lr=0.01,
+    lr_ssm=1e-3,
+    lr_step=1e-3,
+    weight_decay=0.0,
+    schedule="constant",
+    batch=50,
+    steps=1630,
+    horizon=96,
+    context=384,
+)
+
+FORECAST = Task(
+    name="forecast",
+    title="the next samples of series of your own, or of the potential of a neuron",
+    source="arXiv 2206.11893; state-spaces/s4, example.py (small, large) and configs/experiment/forecasting/s4-informer-etth.yaml (paper)",
+    presets={**_OWN, "paper": _PAPER},
+    problem=Forecast,
+    prepare=_prepared,
+    draw_sweep=draw_sweep,
+)

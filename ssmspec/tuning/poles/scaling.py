@@ -1,0 +1,91 @@
+"""alpha and its relatives on trained systems: the imaginary and the real part of the poles, and the step, times a factor.
+
+    a <- alpha_real Re a + i alpha Im a,   Delta <- step_scale Delta        (zoh, bilinear, euler)
+    log z <- step_scale (alpha_real log|z| + i alpha arg z)                 (direct; phases are cut off at pi)
+
+Residues C B stay, or, to keep the gain, C changes so that every |g_n| of discrete time stays.
+Source: arXiv 2410.02035, section 4.1 (alpha, there at initialization).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ssmspec.errors import LayerError, SsmspecError
+from ssmspec.systems.statespace import ComplexArray, StateSpace, discrete_residues
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Factors on Im a, Re a and Delta, dimensionless and positive, and whether |g_n| is kept.
+
+    Raises:
+        SsmspecError: a factor that is not a positive finite number.
+    """
+
+    alpha: float = 1.0
+    alpha_real: float = 1.0
+    step_scale: float = 1.0
+    preserve_gain: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "alpha_real", "step_scale"):
+            value = getattr(self, name)
+            if not 0 < value < np.inf:
+                raise SsmspecError(f"{name.replace('_', '-')} is {value}; expected a positive finite factor")
+
+    @property
+    def changes(self) -> bool:
+        return self.moves_poles or self.step_scale != 1
+
+    @property
+    def moves_poles(self) -> bool:
+        return (self.alpha, self.alpha_real) != (1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A scaled system, and how many of its discrete poles met the phase pi and were stopped there."""
+
+    system: StateSpace
+    clamped: int
+
+
+def scale(system: StateSpace, scaling: Scaling) -> Scaled:
+    """The system with scaled poles and step.
+
+    Raises:
+        LayerError: alpha for a system whose poles are all real, or whose low-rank part holds poles that no factor on the diagonal scales;
+            a gain that cannot be kept.
+    """
+    if scaling.moves_poles and system.P is not None and system.P.any():
+        raise LayerError(
+            f"layer {system.name} ({system.family}) has a low-rank part, so scaling its diagonal would not scale its poles; "
+            "--diagonalize converts it first and reports the error"
+        )
+    if scaling.alpha != 1 and not system.poles.imag.any():
+        raise LayerError(
+            f"layer {system.name} ({system.family}) has real poles only, which alpha does not change; "
+            "--step-scale changes its time scale: 2 doubles every corner frequency"
+        )
+    if scaling.preserve_gain and (system.operating_point is not None or (system.P is not None and system.P.any())):
+        reason = "has no C of its own to keep its gain with" if system.operating_point else "has a low-rank part, which couples its modes"
+        raise LayerError(f"layer {system.name} ({system.family}) {reason}; leave --preserve-gain out")
+    poles, clamped = _scaled_poles(system, scaling)
+    step = system.step if system.discretization == "direct" else system.step * scaling.step_scale
+    scaled = replace(system, poles=poles, step=step)
+    if scaling.preserve_gain:
+        ratio = np.abs(discrete_residues(system)) / np.abs(discrete_residues(scaled))
+        scaled = replace(scaled, C=system.C * ratio[:, None, :])
+    return Scaled(scaled, clamped)
+
+
+def _scaled_poles(system: StateSpace, scaling: Scaling) -> tuple[ComplexArray, int]:
+    if system.discretization != "direct":
+        return scaling.alpha_real * system.poles.real + 1j * (scaling.alpha * system.poles.imag), 0
+    if (scaling.alpha, scaling.alpha_real, scaling.step_scale) == (1, 1, 1):
+        return system.poles, 0
+    phase = scaling.alpha * scaling.step_scale * np.abs(np.angle(system.poles))
+    size = np.abs(system.poles) ** (scaling.alpha_real * scaling.step_scale)
+    poles = (size * np.exp(1j * np.minimum(phase, np.pi))).astype(complex)
+    return poles, int((phase > np.pi).sum())
