@@ -1,0 +1,1 @@
+"""One module per container: which tensors it holds and where their bytes are."""

@@ -1,0 +1,1 @@
+"""Checkpoints with some values changed: every byte that is not named stays as it is."""

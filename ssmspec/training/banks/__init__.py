@@ -1,0 +1,1 @@
+"""Banks of systems that `waves` and `denoise` train, by architecture."""

@@ -1,0 +1,1 @@
+"""What several tasks share: published benchmarks, data of the user, classes."""
