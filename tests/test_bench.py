@@ -29,8 +29,9 @@ from ssmspec.benchmarks.sizes import CheckpointSize, Sizes, StepSize
 from ssmspec.cli.app import app
 from ssmspec.cli.terminal import run as run_app
 from ssmspec.errors import SsmspecError
-from ssmspec.report.documents.analyze import schema
-from ssmspec.report.tables.bench import bench_document, seconds_text
+from ssmspec.report.documents.bench import bench_document
+from ssmspec.report.documents.document import schema
+from ssmspec.report.tables.bench import seconds_text
 
 STEP = StepSize(B=2, H=3, N=2, L=16)
 TINY = Sizes(

@@ -28,8 +28,9 @@ from ssmspec.commands.analyze import analyze
 from ssmspec.commands.check import check
 from ssmspec.errors import LayerError, NoLayerError, SsmspecError
 from ssmspec.families import FAMILIES
-from ssmspec.report.documents.analyze import analysis_document, schema
-from ssmspec.report.tables.check import report_junit
+from ssmspec.report.documents.analyze import analysis_document
+from ssmspec.report.documents.check import report_junit
+from ssmspec.report.documents.document import schema
 from ssmspec.statistics import STATISTICS
 
 S4D = SAMPLES / "s4d_trained.safetensors"

@@ -16,7 +16,7 @@ import pytest
 from locations import SAMPLES
 from safetensors.numpy import save_file
 
-from ssmspec.report.documents.analyze import schema
+from ssmspec.report.documents.document import schema
 from ssmspec.statistics import STATISTICS
 
 S4D = SAMPLES / "s4d_trained.safetensors"

@@ -12,7 +12,7 @@ from locations import SAMPLES
 
 from ssmspec.families import OperatingPoint, ReadOptions
 from ssmspec.families.layers import load_system
-from ssmspec.report.documents.analyze import schema
+from ssmspec.report.documents.document import schema
 from ssmspec.systems.response import impulse_response
 
 MAMBA1, MAMBA2 = "mamba1_trained.safetensors", "mamba2_trained"

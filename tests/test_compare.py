@@ -18,7 +18,7 @@ from test_cli import checkpoint, s4d_tensors, ssmspec
 
 from ssmspec.commands.compare import compare, history
 from ssmspec.errors import LayerError, SsmspecError
-from ssmspec.report.documents.analyze import schema
+from ssmspec.report.documents.document import schema
 from ssmspec.statistics import STATISTICS, LayerSpectrum
 from ssmspec.statistics.distances import DISTANCES
 from ssmspec.systems.grid import FrequencyGrid

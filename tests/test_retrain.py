@@ -20,7 +20,7 @@ from ssmspec.families import ReadOptions
 from ssmspec.families.layers import load_system
 from ssmspec.nn import S4D, SequenceModel
 from ssmspec.nn.from_checkpoint import load_sequence_model
-from ssmspec.report.documents.analyze import schema
+from ssmspec.report.documents.document import schema
 from ssmspec.training.engine import run as training_run
 
 WAVES = ["--steps", 6, "--set", "length=64", "--set", "step=0.09", "--set", "tones=[1, 8]", "--set", "batch=4"]

@@ -21,7 +21,7 @@ from ssmspec.commands.retune import RetuneOptions, default_target, only_checkpoi
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import ReadOptions
 from ssmspec.families.layers import load_system
-from ssmspec.report.documents.analyze import schema
+from ssmspec.report.documents.document import schema
 from ssmspec.systems.response import impulse_response
 from ssmspec.systems.statespace import discrete_poles
 from ssmspec.tuning.poles.initializations import INITIALIZATIONS

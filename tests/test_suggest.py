@@ -13,7 +13,7 @@ from typing_commands import Type
 
 from ssmspec import load_system
 from ssmspec.families import ReadOptions
-from ssmspec.report.documents.analyze import schema
+from ssmspec.report.documents.document import schema
 
 TRAINED = SAMPLES / "s4d_trained.safetensors"
 

@@ -4,8 +4,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ssmspec import __version__
 from ssmspec.backends.threads import thread_count
+from ssmspec.version import __version__
 
 PACKAGES = ("torch", "numpy", "numba", "control", "triton")
 

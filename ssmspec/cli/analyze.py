@@ -128,7 +128,8 @@ class _Results:
 
     def take(self, analysis: "CheckpointAnalysis") -> None:
         """One analysis more."""
-        from ssmspec.report.documents.analyze import analysis_document, copies_csv, to_csv, to_json
+        from ssmspec.report.documents.analyze import analysis_document, copies_csv, to_csv
+        from ssmspec.report.documents.document import to_json
 
         physical = _physical(analysis, self.sample_rate)
         if self.as_json:
@@ -179,7 +180,8 @@ def _physical(analysis: "CheckpointAnalysis", sample_rate: float | None) -> "Che
 
 
 def _show(analysis: "CheckpointAnalysis") -> None:
-    from ssmspec.report.tables.analyze import analysis_table, console
+    from ssmspec.report.tables.analyze import analysis_table
+    from ssmspec.report.tables.parts import console
 
     output = console()
     output.print(analysis_table(analysis, unicode=output.encoding.lower().startswith("utf")), highlight=False)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ssmspec import __version__
 from ssmspec.cli.terminal import run
+from ssmspec.version import __version__
 
 app = typer.Typer(
     name="ssmspec",

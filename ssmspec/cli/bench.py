@@ -23,10 +23,11 @@ def bench(
     A ratio is the time of the peer over ours. Both sides must give the same numbers before either is timed.
     """
     from ssmspec.benchmarks.catalogue import choose, run_benchmarks
-    from ssmspec.report.documents.analyze import to_json
+    from ssmspec.report.documents.bench import bench_document
+    from ssmspec.report.documents.document import to_json
     from ssmspec.report.progress import LayerProgress
-    from ssmspec.report.tables.analyze import console
-    from ssmspec.report.tables.bench import bench_document, bench_table
+    from ssmspec.report.tables.bench import bench_table
+    from ssmspec.report.tables.parts import console
 
     names = choose(only or (), full=full)
     with LayerProgress("bench") as progress:

@@ -92,9 +92,10 @@ def _check_all(paths: list[str], rules: "RuleSet", options: "AnalysisOptions", *
 
 
 def _print(report: "CheckReport", output_format: CheckFormat) -> None:
-    from ssmspec.report.documents.analyze import to_json
-    from ssmspec.report.tables.analyze import console
-    from ssmspec.report.tables.check import print_report, report_document, report_junit
+    from ssmspec.report.documents.check import report_document, report_junit
+    from ssmspec.report.documents.document import to_json
+    from ssmspec.report.tables.check import print_report
+    from ssmspec.report.tables.parts import console
 
     if output_format is CheckFormat.json:
         echo(to_json(report_document(report)))

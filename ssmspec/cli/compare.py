@@ -102,10 +102,11 @@ def _compare_two(
     limits: dict[str, float],
 ) -> None:
     from ssmspec.commands.compare import compare as run
-    from ssmspec.report.documents.analyze import to_json
+    from ssmspec.report.documents.compare import comparison_csv, comparison_document
+    from ssmspec.report.documents.document import to_json
     from ssmspec.report.progress import LayerProgress
-    from ssmspec.report.tables.analyze import console
-    from ssmspec.report.tables.compare import comparison_csv, comparison_document, comparison_table
+    from ssmspec.report.tables.compare import comparison_table
+    from ssmspec.report.tables.parts import console
 
     with LayerProgress("compare") as progress:
         found = run(paths[0], paths[1], options, by_order=by_order, progress=progress)
@@ -141,9 +142,10 @@ def _excesses(found: "CheckpointComparison", limits: dict[str, float]) -> list[s
 
 def _history(paths: Sequence[Path], options: "AnalysisOptions", as_json: bool, csv: Path | None, plot: Path | None) -> None:
     from ssmspec.commands.compare import history
-    from ssmspec.report.documents.analyze import to_json
-    from ssmspec.report.tables.analyze import console
-    from ssmspec.report.tables.compare import history_csv, history_document, history_table
+    from ssmspec.report.documents.compare import history_csv, history_document
+    from ssmspec.report.documents.document import to_json
+    from ssmspec.report.tables.compare import history_table
+    from ssmspec.report.tables.parts import console
 
     found = history(paths, options)
     if as_json:

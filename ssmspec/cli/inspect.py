@@ -22,8 +22,9 @@ def inspect(
     from ssmspec.commands.inspect import inspect_checkpoint, suggest_mapping
     from ssmspec.families import ReadOptions
     from ssmspec.families.mapping.mapping_file import load_mapping
-    from ssmspec.report.documents.analyze import to_json
-    from ssmspec.report.tables.analyze import console, inspection_tables
+    from ssmspec.report.documents.document import to_json
+    from ssmspec.report.tables.inspect import inspection_tables
+    from ssmspec.report.tables.parts import console
 
     options = ReadOptions(mapping=() if map_file is None else load_mapping(map_file))
     if suggest_map:
@@ -42,8 +43,8 @@ def inspect(
 def families(as_json: AsJson = False) -> None:
     """List the supported checkpoint families with their tensors and sources."""
     from ssmspec.families import FAMILIES
-    from ssmspec.report.documents.analyze import to_json
-    from ssmspec.report.tables.analyze import console, plain_table
+    from ssmspec.report.documents.document import to_json
+    from ssmspec.report.tables.parts import console, plain_table
 
     listed = [
         {

@@ -198,10 +198,11 @@ def _carry_out(
     from ssmspec.commands.analyze import AnalysisOptions
     from ssmspec.commands.compare import compare_systems
     from ssmspec.commands.retune import check_target, write_retuned
-    from ssmspec.report.documents.analyze import to_json
+    from ssmspec.report.documents.document import to_json
+    from ssmspec.report.documents.retune import retune_document
     from ssmspec.report.progress import LayerProgress
-    from ssmspec.report.tables.analyze import console
-    from ssmspec.report.tables.retune import retune_document, retune_text
+    from ssmspec.report.tables.parts import console
+    from ssmspec.report.tables.retune import retune_text
 
     if target is not None:
         check_target(plan, target, replace_target=force, in_place=in_place)

@@ -40,9 +40,10 @@ def suggest(
     reading: "ReadOptions",
 ) -> None:
     """Suggest beta, the range of alpha and the step for data, each with its source and its uncertainty."""
-    from ssmspec.report.documents.analyze import to_json
-    from ssmspec.report.tables.analyze import console
-    from ssmspec.report.tables.suggest import suggestion_document, suggestion_text
+    from ssmspec.report.documents.document import to_json
+    from ssmspec.report.documents.suggest import suggestion_document
+    from ssmspec.report.tables.parts import console
+    from ssmspec.report.tables.suggest import suggestion_text
     from ssmspec.tuning.spectra.estimate import power_spectrum
     from ssmspec.tuning.spectra.signals import read_signals
     from ssmspec.tuning.spectra.suggest import StartingLayer, SuggestSettings

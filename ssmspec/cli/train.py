@@ -184,9 +184,10 @@ def _start(
 
 
 def _run(config: "RunConfig", folder: Path, given: dict[str, Any], *, resume: bool, force: bool, as_json: bool) -> None:
-    from ssmspec.report.documents.analyze import to_json
-    from ssmspec.report.tables.analyze import console
-    from ssmspec.report.tables.train import run_document, run_text
+    from ssmspec.report.documents.document import to_json
+    from ssmspec.report.documents.train import run_document
+    from ssmspec.report.tables.parts import console
+    from ssmspec.report.tables.train import run_text
     from ssmspec.training.engine.run import run_together
     from ssmspec.training.engine.run_folder import new_folder, write_config
 
@@ -231,9 +232,10 @@ def resumed(config: "RunConfig", folder: Path, given: dict[str, Any]) -> "RunCon
 
 
 def _sweep(config: "RunConfig", folder: Path, text: str, seeds: int, *, resume: bool, force: bool, as_json: bool) -> None:
-    from ssmspec.report.documents.analyze import to_json
-    from ssmspec.report.tables.analyze import console
-    from ssmspec.report.tables.train import sweep_document, sweep_text
+    from ssmspec.report.documents.document import to_json
+    from ssmspec.report.documents.train import sweep_document
+    from ssmspec.report.tables.parts import console
+    from ssmspec.report.tables.train import sweep_text
     from ssmspec.training.engine.sweep import open_sweep, parse_sweep, run_sweep, sweep_title
 
     pairs = parse_sweep(text, config.kind.published.get(config.preset, ()), config.settings)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ssmspec import __version__
 from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.checkpoint.formats.folders import is_index
 from ssmspec.checkpoint.write.changes import find_destination, write_changed
@@ -34,6 +33,7 @@ from ssmspec.systems.statespace import StateSpace, beyond_nyquist, untrustworthy
 from ssmspec.tuning.poles.reinitialization import Place
 from ssmspec.tuning.recipe import Recipe, apply
 from ssmspec.tuning.spectra.matching import Match
+from ssmspec.version import __version__
 
 SLOT = "freqbias-block"  # the family whose own code reads a beta
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ssmspec.errors import SsmspecError
-from ssmspec.report.tables.train import Measure
+from ssmspec.report.documents.train import Measure
 from ssmspec.systems.sobolev import CONVENTIONS, Convention, Sobolev
 from ssmspec.tuning.poles.initializations import INITIALIZATIONS, unknown
 

@@ -12,10 +12,11 @@ import matplotlib
 import numpy as np
 
 from ssmspec.benchmarks.catalogue import choose, run_benchmarks
-from ssmspec.report.documents.analyze import to_json
+from ssmspec.report.documents.bench import bench_document
+from ssmspec.report.documents.document import to_json
 from ssmspec.report.progress import LayerProgress
-from ssmspec.report.tables.analyze import console
-from ssmspec.report.tables.bench import bench_document, bench_table, hardware_line, seconds_text, size_text
+from ssmspec.report.tables.bench import bench_table, hardware_line, seconds_text, size_text
+from ssmspec.report.tables.parts import console
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -15,7 +15,8 @@ import torch
 from nets import lines, net, train
 
 from ssmspec import AnalysisOptions, SpectralMonitor, SsmspecError, analyze
-from ssmspec.report.documents.analyze import layer_document, schema
+from ssmspec.report.documents.analyze import layer_document
+from ssmspec.report.documents.document import schema
 from ssmspec.report.documents.monitoring import COLUMNS
 from ssmspec.statistics import Measurement
 

@@ -1,29 +1,16 @@
 """Analyses as JSON documents and CSV rows. The schemas are the files in `schemas/`."""
 
-import csv
-import io
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
-from importlib.resources import files
 from itertools import chain
 from math import isfinite
-from typing import Any
 
-from ssmspec import __version__
+from ssmspec.report.documents.document import Document, csv_text
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FrequencyGrid
-
-Document = dict[str, Any]
+from ssmspec.version import __version__
 
 CSV_COLUMNS = ("checkpoint", "layer", "family", "copies", "modes", "statistic", "median", "p5", "p95", "unit", "reason")
-
-
-def schema(name: str) -> Document:
-    """A JSON schema of the package by its short name, such as "analyze-1"."""
-    text = files("ssmspec.report").joinpath("schemas", f"{name}.json").read_text(encoding="utf-8")
-    document: Document = json.loads(text)
-    return document
 
 
 def analysis_document(analysis: CheckpointAnalysis, *, sample_rate: float | None = None) -> Document:
@@ -78,11 +65,6 @@ def _range(limits: tuple[float, float] | None) -> Document | None:
     return None if limits is None else {"min": limits[0], "max": limits[1]}
 
 
-def to_json(document: Document | list[Document]) -> str:
-    """Indented JSON; a number that is not finite is a bug and raises ValueError rather than being written."""
-    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
-
-
 def to_csv(analysis: CheckpointAnalysis, *, header: bool = True) -> str:
     """One row per checkpoint, layer and statistic, with or without a header; empty where JSON has null."""
     rows = ([analysis.path, *row] for layer in analysis.layers for row in layer_rows(layer))
@@ -104,10 +86,3 @@ def copies_csv(analysis: CheckpointAnalysis, *, header: bool = True) -> str:
         for copy, row in enumerate(zip(*columns, strict=True)):
             rows.append([analysis.path, layer.name, copy, *(float(value) if isfinite(value) else None for value in row)])
     return csv_text(rows)
-
-
-def csv_text(rows: Iterable[Iterable[object]]) -> str:
-    """Rows as CSV with "\\n" at their ends; None is empty."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ssmspec import __version__
-from ssmspec.report.documents.analyze import CSV_COLUMNS, Document, csv_text, grid_document, layer_document, layer_rows
+from ssmspec.report.documents.analyze import CSV_COLUMNS, grid_document, layer_document, layer_rows
+from ssmspec.report.documents.document import Document, csv_text
 from ssmspec.statistics import LayerAnalysis, Measurement
 from ssmspec.systems.grid import FloatArray
+from ssmspec.version import __version__
 
 MONITOR = "ssmspec.monitor/1"
 COLUMNS = ("step", *CSV_COLUMNS[1:])

@@ -7,9 +7,9 @@ from typing import Literal
 from matplotlib.figure import Figure
 
 from ssmspec.report.figures.bias import bias_figure
-from ssmspec.report.figures.curves import energy_figure, hankel_figure, kernel_figure, sensitivity_figure
 from ssmspec.report.figures.magnitude import heatmap_figure, response_figure
 from ssmspec.report.figures.poles import poles_figure
+from ssmspec.report.figures.single_layer import energy_figure, hankel_figure, kernel_figure, sensitivity_figure
 from ssmspec.report.figures.style import FrequencyAxis, Layers
 
 Draw = Callable[[Layers, FrequencyAxis, str], Figure]

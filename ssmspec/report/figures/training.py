@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from ssmspec.report.documents.train import Measure
 from ssmspec.report.figures.style import COLOR_MAP, LINE, MARK, SMALL, TITLE, draw_nyquist, legend_below, light_grid, log_scale, new_figure
-from ssmspec.report.tables.train import Measure
 from ssmspec.systems.grid import FloatArray
 
 MOST_POINTS = 2000  # of a loss curve

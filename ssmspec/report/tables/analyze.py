@@ -1,26 +1,22 @@
 """Analyses as text for people: one table per checkpoint, and under it what was assumed and what was skipped."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
-from rich.markup import escape
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ssmspec.files.writing import printable
 from ssmspec.report.tables.fitting import FittingTable
-from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis, Summary
+from ssmspec.report.tables.parts import label_of, plain, readable_size, summary_text
+from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FloatArray
 
 SPARK_WIDTH = 16
 SPARK_RANGE = 60.0  # dB below the highest point that the lowest bar stands for, at the most
 BARS = "▁▂▃▄▅▆▇█"
 ASCII_BARS = " .:-=+*#"
-MOST_ROWS = 2000  # of a table, which takes a second to lay out
-MOST_TEXT = 200  # characters of a setting
 
 MEANING = {
     "bias_slope": "how much harder it is to learn a decade higher: 0 no preference, -2 a hundred times, > 0 reversed",
@@ -43,29 +39,10 @@ def analysis_table(analysis: CheckpointAnalysis, *, unicode: bool = True) -> Ren
     return Group(plain(_title(analysis), style="bold"), Text(), FittingTable(table), *_footnotes(analysis, headlines))
 
 
-def plain(text: str, style: str = "") -> Text:
-    """Text in which nothing is markup, and no character one that a terminal would obey."""
-    return Text(printable(text), style=style)
-
-
-def label_of(name: str, unit: str) -> str:
-    """A heading with its unit on a second line, safe from the markup of rich."""
-    return f"{name}\n[{unit}]".replace("[", r"\[") if unit else name
-
-
 def _title(analysis: CheckpointAnalysis) -> str:
     skip = ", D included" if analysis.with_skip else ""
     size = readable_size(analysis.size)
     return f"{analysis.path}  ({analysis.container}, {size}, {analysis.tensors} tensors; backend {analysis.backend}{skip})"
-
-
-def readable_size(size: float) -> str:
-    """Bytes with a decimal prefix."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
 
 
 def _row(layer: LayerAnalysis, headlines: Sequence[str]) -> list[RenderableType]:
@@ -76,14 +53,6 @@ def _row(layer: LayerAnalysis, headlines: Sequence[str]) -> list[RenderableType]
 
 def _span(low: float, high: float) -> str:
     return f"{low:.3g}" if low == high else f"{low:.3g}..{high:.3g}"
-
-
-def summary_text(summary: Summary) -> Text:
-    """A median with its range, or the word none."""
-    if summary.median is None:
-        return plain("none", style="dim")
-    text = f"{summary.median:.3g}"
-    return plain(text if summary.p5 is None else f"{text} ({summary.p5:.3g}..{summary.p95:.3g})")
 
 
 def _sparkline(layer: LayerAnalysis, *, unicode: bool) -> Text:
@@ -149,65 +118,3 @@ def _grouped(label: str, pairs: Iterable[tuple[str, str]], everything: int | Non
         where = "all layers" if everything is not None and len(holders) == everything > 1 else shown
         lines.append(f"{label} ({where}): {text}")
     return lines
-
-
-def console(*, stderr: bool = False) -> Console:
-    """A console that wraps to the terminal, and writes long lines whole into a pipe or a file."""
-    probe = Console(stderr=stderr)
-    return probe if probe.is_terminal else Console(stderr=stderr, width=240, soft_wrap=True)
-
-
-def plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
-    """A table of plain strings; of thousands of rows only the first, and how many more there are."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in headings:
-        table.add_column(escape(heading), overflow="fold")
-    for row in rows[:MOST_ROWS]:
-        table.add_row(*(plain(cell) for cell in row))
-    more = [plain(f"... and {len(rows) - MOST_ROWS} more; --json lists them all")] if len(rows) > MOST_ROWS else []
-    return Group(plain(title, style="bold"), Text(), FittingTable(table), *more)
-
-
-def inspection_tables(document: Mapping[str, Any]) -> RenderableType:
-    """A document of schema ssmspec.inspect/1 as text."""
-    checkpoint = document["checkpoint"]
-    size = readable_size(checkpoint["bytes"])
-    parts: list[RenderableType] = [
-        plain(f"{checkpoint['path']}  ({checkpoint['container']}, {size}, {checkpoint['tensors']} tensors)", style="bold")
-    ]
-    rows = [
-        (layer["name"] if first else "", layer["family"] if first else "", tensor["role"], name, _shape(tensor), tensor["dtype"])
-        for layer in document["layers"]
-        for first, (name, tensor) in _with_first(layer["tensors"].items())
-    ]
-    if rows:
-        headings = ("layer", "family", "role", "tensor", "shape", "dtype")
-        parts += [Text(), plain_table(f"{len(document['layers'])} SSM layers", headings, rows)]
-    else:
-        parts += [Text(), plain("no SSM layer")]
-    if document["near_misses"]:
-        near = [
-            (miss["prefix"], miss["family"], ", ".join(miss["missing"]), "; ".join(miss["wrong"]), ", ".join(miss["unexpected"]))
-            for miss in document["near_misses"]
-        ]
-        parts += [Text(), plain_table("near misses", ("under", "nearest family", "missing", "wrong", "unexpected"), near)]
-    if document["other"]:
-        other = [(item["kind"], item["name"], str(item["count"]), _shape(item), item["dtype"]) for item in document["other"]]
-        parts += [Text(), plain_table("other tensors", ("what", "name", "count", "shape", "dtype"), other)]
-    if document["config"]:
-        parts += [Text(), plain("config: " + ", ".join(f"{key}={_cut(value)}" for key, value in document["config"].items()))]
-    return Group(*parts, *(plain(f"note: {note}") for note in document["notes"]))
-
-
-def _cut(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}..."
-
-
-def _shape(tensor: Mapping[str, Any]) -> str:
-    return " x ".join(map(str, tensor["shape"])) or "scalar"
-
-
-def _with_first(items: Iterable[Any]) -> Iterator[tuple[bool, Any]]:
-    for index, item in enumerate(items):
-        yield index == 0, item

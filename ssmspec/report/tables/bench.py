@@ -1,39 +1,18 @@
-"""Benchmarks as text and JSON (schema ssmspec.bench/1)."""
+"""Benchmarks as a table."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ssmspec import __version__
-from ssmspec.report.documents.analyze import Document
-from ssmspec.report.tables.analyze import plain, plain_table
+from ssmspec.report.tables.parts import plain, plain_table
 
 if TYPE_CHECKING:
     from ssmspec.benchmarks.catalogue import BenchReport
     from ssmspec.benchmarks.contest import Result
 
 HEADINGS = ("benchmark", "peer", "ratio (10..90 %)", "ours", "peer takes", "size")
-
-
-def bench_document(report: "BenchReport") -> Document:
-    """The document of schema ssmspec.bench/1; seconds are medians per call."""
-    return {
-        "schema": "ssmspec.bench/1",
-        "version": __version__,
-        "date": report.date,
-        "results": [_result_document(result) for result in report.results],
-        "scaling": [asdict(scaling) for scaling in report.scaling],
-        "skipped": [{"name": name, "reason": reason} for name, reason in report.skipped.items()],
-        "hardware": dict(report.hardware),
-    }
-
-
-def _result_document(result: "Result") -> Document:
-    low, high = result.spread
-    return {**asdict(result), "spread": {"p10": low, "p90": high}}
 
 
 def bench_table(report: "BenchReport") -> RenderableType:

@@ -1,13 +1,9 @@
-"""Suggestions as a table and as a document of schema ssmspec.suggest/1."""
-
-from dataclasses import asdict
+"""Suggestions as a table."""
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ssmspec import __version__
-from ssmspec.report.documents.analyze import Document
-from ssmspec.report.tables.analyze import plain, plain_table
+from ssmspec.report.tables.parts import plain, plain_table
 from ssmspec.tuning.spectra.suggest import Suggested, Suggestion
 
 
@@ -36,14 +32,3 @@ def _value(item: Suggested) -> str:
     if item.value is None:
         return "none"
     return f"{item.value:g}" if item.uncertainty is None else f"{item.value:g} +- {item.uncertainty:g}"
-
-
-def suggestion_document(suggestion: Suggestion, source: str) -> Document:
-    """The document of schema ssmspec.suggest/1."""
-    return {
-        "schema": "ssmspec.suggest/1",
-        "version": __version__,
-        "data": source,
-        "suggestions": [asdict(item) for item in suggestion.items],
-        "assumptions": list(suggestion.assumptions),
-    }

@@ -1,65 +1,16 @@
-"""A training run and a sweep of runs in words: tables, CSV rows and the card of a run folder."""
+"""A training run and a sweep of runs in words: tables, and the card of a run folder."""
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ssmspec.report.documents.analyze import Document
-from ssmspec.report.tables.analyze import plain, plain_table
-from ssmspec.report.tables.compare import comparison_document, comparison_table
+from ssmspec.report.documents.train import MOVEMENT, Measure, RunSummary, SweepRow, heading_of, sweep_columns
+from ssmspec.report.tables.compare import comparison_table
+from ssmspec.report.tables.parts import plain, plain_table
 from ssmspec.statistics import STATISTICS
-from ssmspec.statistics.changes import CheckpointComparison, LayerComparison
-
-SHOWN = ("bias_slope", "total_variation")  # of the layers of a run, in the table of a sweep
-MOVEMENT = "pole_movement"
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """A final figure of a model.
-
-    Args:
-        name: key in tables and JSON. value: may be NaN. unit: "" for a pure number. meaning: in a few words.
-        baseline: the value of a model that has learned nothing, where that is known.
-    """
-
-    name: str
-    value: float
-    unit: str
-    meaning: str
-    baseline: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """What a run folder says about itself.
-
-    Args:
-        title: of the task. command: that repeats the run. settings: by name.
-        measures: final figures. comparison: of the first and the last checkpoint. seconds: spent on steps by this process. steps: so many.
-    """
-
-    title: str
-    command: str
-    settings: Mapping[str, object]
-    measures: Sequence[Measure]
-    comparison: CheckpointComparison
-    seconds: float
-    steps: int
-
-
-@dataclass(frozen=True, slots=True)
-class SweepRow:
-    """One setting of a sweep: its runs, one per seed."""
-
-    alpha: float
-    beta: float
-    runs: Sequence[RunSummary]
+from ssmspec.statistics.changes import LayerComparison
 
 
 def run_text(summary: RunSummary) -> RenderableType:
@@ -74,20 +25,6 @@ def _measure_cells(measures: Sequence[Measure]) -> tuple[list[str], list[list[st
     known = any(m.baseline is not None for m in measures)
     headings = ["figure", "value", *(["baseline"] if known else []), "unit", "meaning"]
     return headings, [[m.name, f"{m.value:.4g}", *([_number(m.baseline)] if known else []), m.unit, m.meaning] for m in measures]
-
-
-def run_document(summary: RunSummary) -> Document:
-    """The document of schema ssmspec.train/1."""
-    return {
-        "schema": "ssmspec.train/1",
-        "title": summary.title,
-        "command": summary.command,
-        "settings": dict(summary.settings),
-        "measures": {measure.name: asdict(measure) for measure in summary.measures},
-        "seconds": summary.seconds,
-        "steps": summary.steps,
-        "comparison": comparison_document(summary.comparison),
-    }
 
 
 def run_card(summary: RunSummary, pictures: Iterable[str], checkpoints: Sequence[str]) -> str:
@@ -122,15 +59,11 @@ def _layer_cells(layer: LayerComparison) -> list[tuple[str, ...]]:
     rows = []
     for name in ("bias_slope", "center_frequency", "total_variation"):
         values = [side.statistics[name].median for side in (layer.before, layer.after)]
-        rows.append((f"`{layer.name}`", _label(name, STATISTICS[name].unit), *map(_number, (*values, layer.change[name]))))
+        rows.append((f"`{layer.name}`", heading_of(name, STATISTICS[name].unit), *map(_number, (*values, layer.change[name]))))
     for name in (MOVEMENT, "crossed_share"):
         moved = layer.distances[name]
-        rows.append((f"`{layer.name}`", _label(name, moved.unit), "", "", _number(moved.median)))
+        rows.append((f"`{layer.name}`", heading_of(name, moved.unit), "", "", _number(moved.median)))
     return rows
-
-
-def _label(name: str, unit: str) -> str:
-    return f"{name} [{unit}]" if unit else name
 
 
 def _number(value: float | None) -> str:
@@ -165,28 +98,10 @@ def sweep_card(title: str, command: str, rows: Sequence[SweepRow], pictures: Ite
 
 
 def _sweep_cells(rows: Sequence[SweepRow]) -> tuple[list[str], list[list[str]]]:
-    columns = _sweep_columns(rows[0])
+    columns = sweep_columns(rows[0])
     headings = ["alpha", "beta", *columns]
-    cells = [[f"{row.alpha:.4g}", f"{row.beta:.4g}", *(spread(values) for values in _sweep_columns(row).values())] for row in rows]
+    cells = [[f"{row.alpha:.4g}", f"{row.beta:.4g}", *(spread(values) for values in sweep_columns(row).values())] for row in rows]
     return headings, cells
-
-
-def _sweep_columns(row: SweepRow) -> dict[str, list[float]]:
-    """Values over the seeds by heading."""
-    columns: dict[str, list[float]] = {}
-    for run in row.runs:
-        for measure in run.measures:
-            columns.setdefault(_label(measure.name, measure.unit), []).append(measure.value)
-        for layer in run.comparison.layers:
-            for name in SHOWN:
-                for when, side in (("before", layer.before), ("after", layer.after)):
-                    columns.setdefault(f"{name} {when}", []).append(_or_nan(side.statistics[name].median))
-            columns.setdefault(f"{MOVEMENT} [{layer.distances[MOVEMENT].unit}]", []).append(_or_nan(layer.distances[MOVEMENT].median))
-    return columns
-
-
-def _or_nan(value: float | None) -> float:
-    return float("nan") if value is None else value
 
 
 def spread(values: Sequence[float]) -> str:
@@ -198,25 +113,3 @@ def spread(values: Sequence[float]) -> str:
 def _rounded(value: float, digits: int) -> str:
     """So many significant digits, without an exponent up to six of them."""
     return f"{float(f'{value:.{digits}g}'):g}"
-
-
-def sweep_csv(rows: Sequence[SweepRow]) -> str:
-    """One row per run and quantity, with a header."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("alpha", "beta", "seed", "quantity", "value"))
-    for row in rows:
-        for name, values in _sweep_columns(row).items():
-            for run, value in zip(row.runs, values, strict=False):
-                writer.writerow([row.alpha, row.beta, run.settings["seed"], name, value])
-    return text.getvalue()
-
-
-def sweep_document(title: str, command: str, rows: Sequence[SweepRow]) -> Document:
-    """The document of schema ssmspec.sweep/1."""
-    return {
-        "schema": "ssmspec.sweep/1",
-        "title": title,
-        "command": command,
-        "runs": [{"alpha": row.alpha, "beta": row.beta, **run_document(run)} for row in rows for run in row.runs],
-    }

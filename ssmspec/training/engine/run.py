@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssmspec import __version__
 from ssmspec.commands.analyze import AnalysisOptions, analyze
 from ssmspec.commands.compare import compare
 from ssmspec.errors import SsmspecError
 from ssmspec.files.reading import one_line
 from ssmspec.files.replacing import remove_abandoned
-from ssmspec.report.documents.analyze import to_json
-from ssmspec.report.tables.train import Measure, RunSummary, run_card, run_document
+from ssmspec.report.documents.document import to_json
+from ssmspec.report.documents.train import Measure, RunSummary, run_document
+from ssmspec.report.tables.train import run_card
 from ssmspec.report.training_progress import TrainingProgress
 from ssmspec.training.engine.loop import new_state, train
 from ssmspec.training.engine.processes import SharedError, Team, joined, local_device, processes
@@ -26,6 +26,7 @@ from ssmspec.training.engine.run_folder import CARD, FINAL, INITIAL, METRICS, RE
 from ssmspec.training.engine.state import load_state, read_checkpoint, read_start, write_checkpoint
 from ssmspec.training.engine.step import ALONE, Stepper
 from ssmspec.training.task import Outcome, Problem
+from ssmspec.version import __version__
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ssmspec import __version__
 from ssmspec.errors import SsmspecError
 from ssmspec.families.provenance import KEY, TRAINED, weight_entry
 from ssmspec.files.reading import one_line
 from ssmspec.training.engine.processes import SharedError, Team
 from ssmspec.training.engine.run_folder import write
 from ssmspec.training.task import Problem, State
+from ssmspec.version import __version__
 
 
 @dataclass(slots=True)

@@ -8,8 +8,9 @@ from math import isfinite, pi
 from pathlib import Path
 
 from ssmspec.errors import SsmspecError
-from ssmspec.report.documents.analyze import to_json
-from ssmspec.report.tables.train import SweepRow, sweep_card, sweep_csv, sweep_document
+from ssmspec.report.documents.document import to_json
+from ssmspec.report.documents.train import SweepRow, sweep_csv, sweep_document
+from ssmspec.report.tables.train import sweep_card
 from ssmspec.training.engine.loop import Stopped
 from ssmspec.training.engine.run import FinishedRun, run
 from ssmspec.training.engine.run_folder import (

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ssmspec.errors import SsmspecError
 from ssmspec.nn import SequenceModel
-from ssmspec.report.tables.train import Measure
+from ssmspec.report.documents.train import Measure
 from ssmspec.training.datasets.sequences import Rows
 from ssmspec.training.datasets.targets import Labels
 from ssmspec.training.kinds.own_data import DataSettings, Given, Order, SequenceProblem

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssmspec.report.tables.train import Measure
+from ssmspec.report.documents.train import Measure
 from ssmspec.systems.sobolev import Sobolev
 from ssmspec.systems.statespace import FloatArray
 from ssmspec.training.banks.bank import Bank

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ssmspec.errors import SsmspecError
-from ssmspec.report.tables.train import Measure
+from ssmspec.report.documents.train import Measure
 from ssmspec.systems.statespace import FloatArray
 from ssmspec.training.datasets.membrane import NAME, SAMPLE_RATE, SAMPLES, membrane_file, read_membrane
 from ssmspec.training.datasets.sequences import Examples, Rows, Sequences, cut, normalization, read_sequences

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ssmspec.errors import SsmspecError
 from ssmspec.nn import VideoModel
-from ssmspec.report.tables.train import Measure
+from ssmspec.report.documents.train import Measure
 from ssmspec.systems.sobolev import Sobolev
 from ssmspec.systems.statespace import ComplexArray, FloatArray
 from ssmspec.training.datasets.digits import read_digits

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ssmspec.errors import SsmspecError
-from ssmspec.report.tables.train import Measure
+from ssmspec.report.documents.train import Measure
 from ssmspec.systems.statespace import FloatArray
 from ssmspec.training.datasets.sequences import Examples, Rows, normalization, read_sequences
 from ssmspec.training.datasets.targets import read_values

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ssmspec.errors import SsmspecError
 from ssmspec.nn.mamba import Mamba
-from ssmspec.report.tables.train import Measure
+from ssmspec.report.documents.train import Measure
 from ssmspec.systems.sobolev import Sobolev
 from ssmspec.training.banks.bank import Bank, FixedSources, mean_gelu
 from ssmspec.training.banks.choices import bank_sobolev, bank_weighting, weight_step

@@ -1,0 +1,29 @@
+"""What all documents share: the type, schemas, and how documents and rows become text."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from importlib.resources import files
+from typing import Any
+
+Document = dict[str, Any]
+
+
+def schema(name: str) -> Document:
+    """A JSON schema of the package by its short name, such as "analyze-1"."""
+    text = files("ssmspec.report").joinpath("schemas", f"{name}.json").read_text(encoding="utf-8")
+    document: Document = json.loads(text)
+    return document
+
+
+def to_json(document: Document | list[Document]) -> str:
+    """Indented JSON; a number that is not finite is a bug and raises ValueError rather than being written."""
+    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as CSV with "\\n" at their ends; None is empty."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,116 @@
+"""A training run and a sweep of runs: what they say about themselves, as documents and CSV rows."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from ssmspec.report.documents.compare import comparison_document
+from ssmspec.report.documents.document import Document
+from ssmspec.statistics.changes import CheckpointComparison
+
+SHOWN = ("bias_slope", "total_variation")  # of the layers of a run, in the table of a sweep
+
+
+MOVEMENT = "pole_movement"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A final figure of a model.
+
+    Args:
+        name: key in tables and JSON. value: may be NaN. unit: "" for a pure number. meaning: in a few words.
+        baseline: the value of a model that has learned nothing, where that is known.
+    """
+
+    name: str
+    value: float
+    unit: str
+    meaning: str
+    baseline: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a run folder says about itself.
+
+    Args:
+        title: of the task. command: that repeats the run. settings: by name.
+        measures: final figures. comparison: of the first and the last checkpoint. seconds: spent on steps by this process. steps: so many.
+    """
+
+    title: str
+    command: str
+    settings: Mapping[str, object]
+    measures: Sequence[Measure]
+    comparison: CheckpointComparison
+    seconds: float
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRow:
+    """One setting of a sweep: its runs, one per seed."""
+
+    alpha: float
+    beta: float
+    runs: Sequence[RunSummary]
+
+
+def run_document(summary: RunSummary) -> Document:
+    """The document of schema ssmspec.train/1."""
+    return {
+        "schema": "ssmspec.train/1",
+        "title": summary.title,
+        "command": summary.command,
+        "settings": dict(summary.settings),
+        "measures": {measure.name: asdict(measure) for measure in summary.measures},
+        "seconds": summary.seconds,
+        "steps": summary.steps,
+        "comparison": comparison_document(summary.comparison),
+    }
+
+
+def heading_of(name: str, unit: str) -> str:
+    return f"{name} [{unit}]" if unit else name
+
+
+def sweep_columns(row: SweepRow) -> dict[str, list[float]]:
+    """Values over the seeds by heading."""
+    columns: dict[str, list[float]] = {}
+    for run in row.runs:
+        for measure in run.measures:
+            columns.setdefault(heading_of(measure.name, measure.unit), []).append(measure.value)
+        for layer in run.comparison.layers:
+            for name in SHOWN:
+                for when, side in (("before", layer.before), ("after", layer.after)):
+                    columns.setdefault(f"{name} {when}", []).append(_or_nan(side.statistics[name].median))
+            columns.setdefault(f"{MOVEMENT} [{layer.distances[MOVEMENT].unit}]", []).append(_or_nan(layer.distances[MOVEMENT].median))
+    return columns
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def sweep_csv(rows: Sequence[SweepRow]) -> str:
+    """One row per run and quantity, with a header."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("alpha", "beta", "seed", "quantity", "value"))
+    for row in rows:
+        for name, values in sweep_columns(row).items():
+            for run, value in zip(row.runs, values, strict=False):
+                writer.writerow([row.alpha, row.beta, run.settings["seed"], name, value])
+    return text.getvalue()
+
+
+def sweep_document(title: str, command: str, rows: Sequence[SweepRow]) -> Document:
+    """The document of schema ssmspec.sweep/1."""
+    return {
+        "schema": "ssmspec.sweep/1",
+        "title": title,
+        "command": command,
+        "runs": [{"alpha": row.alpha, "beta": row.beta, **run_document(run)} for row in rows for run in row.runs],
+    }

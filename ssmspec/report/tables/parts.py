@@ -1,0 +1,59 @@
+"""What all tables share: plain text, headings, sizes, summaries, and the console they are printed on."""
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ssmspec.files.writing import printable
+from ssmspec.report.tables.fitting import FittingTable
+from ssmspec.statistics import Summary
+
+MOST_ROWS = 2000  # of a table, which takes a second to lay out
+
+
+def plain(text: str, style: str = "") -> Text:
+    """Text in which nothing is markup, and no character one that a terminal would obey."""
+    return Text(printable(text), style=style)
+
+
+def label_of(name: str, unit: str) -> str:
+    """A heading with its unit on a second line, safe from the markup of rich."""
+    return f"{name}\n[{unit}]".replace("[", r"\[") if unit else name
+
+
+def readable_size(size: float) -> str:
+    """Bytes with a decimal prefix."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def summary_text(summary: Summary) -> Text:
+    """A median with its range, or the word none."""
+    if summary.median is None:
+        return plain("none", style="dim")
+    text = f"{summary.median:.3g}"
+    return plain(text if summary.p5 is None else f"{text} ({summary.p5:.3g}..{summary.p95:.3g})")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that wraps to the terminal, and writes long lines whole into a pipe or a file."""
+    probe = Console(stderr=stderr)
+    return probe if probe.is_terminal else Console(stderr=stderr, width=240, soft_wrap=True)
+
+
+def plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
+    """A table of plain strings; of thousands of rows only the first, and how many more there are."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in headings:
+        table.add_column(escape(heading), overflow="fold")
+    for row in rows[:MOST_ROWS]:
+        table.add_row(*(plain(cell) for cell in row))
+    more = [plain(f"... and {len(rows) - MOST_ROWS} more; --json lists them all")] if len(rows) > MOST_ROWS else []
+    return Group(plain(title, style="bold"), Text(), FittingTable(table), *more)
