@@ -15,7 +15,7 @@ from test_cli import s4d_tensors, ssmspec
 from typing_commands import Type, Typed
 
 from ssmspec.checkpoint import open_checkpoint
-from ssmspec.cli.retune import STARTS
+from ssmspec.cli.retune_options import STARTS
 from ssmspec.commands.analyze import analyze
 from ssmspec.commands.retune import RetuneOptions, default_target, only_checkpoint, plan_retune
 from ssmspec.errors import LayerError, SsmspecError

@@ -16,18 +16,18 @@ from ssmspec.cli.options import (
     FamilyName,
     LayerNames,
     Points,
+    Reading,
     SampleRate,
     WithSkip,
     check_sample_rate,
     expand,
-    reads_checkpoints,
+    takes,
 )
 from ssmspec.cli.terminal import echo, message, tell_pictures
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
     from ssmspec.commands.analyze import AnalysisOptions
-    from ssmspec.families import ReadOptions
     from ssmspec.statistics import CheckpointAnalysis
 
 
@@ -35,7 +35,7 @@ KEPT = 1 << 20  # characters of a document that wait in memory
 
 
 @app.command()
-@reads_checkpoints()
+@takes(reading=Reading)
 def analyze(
     checkpoints: Annotated[list[str], typer.Argument(metavar="CKPT...", help="Checkpoint files, folders or globs.", show_default=False)],
     as_json: AsJson = False,
@@ -51,7 +51,7 @@ def analyze(
     backend: Backend = None,
     family: FamilyName = None,
     *,
-    reading: "ReadOptions",
+    reading: Reading,
 ) -> None:
     """Show what every layer does to every frequency, and its frequency bias.
 
@@ -67,7 +67,7 @@ def analyze(
     options = AnalysisOptions(
         layers=tuple(layer or ()),
         family=family,
-        read=reading,
+        read=reading.options(),
         backend=backend,
         points=points,
         with_skip=with_skip,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmspec.cli.app import app
-from ssmspec.cli.options import FamilyName, LayerNames, expand, reads_checkpoints
+from ssmspec.cli.options import FamilyName, LayerNames, Reading, expand, takes
 from ssmspec.cli.terminal import echo, message
 from ssmspec.errors import SsmspecError
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ssmspec.checking.findings import CheckReport
     from ssmspec.checking.rules_file import RuleSet
     from ssmspec.commands.analyze import AnalysisOptions
-    from ssmspec.families import ReadOptions
 
 STARTER = "ssmspec-rules.toml"
 
@@ -27,7 +26,7 @@ class CheckFormat(StrEnum):
 
 
 @app.command()
-@reads_checkpoints()
+@takes(reading=Reading)
 def check(
     checkpoints: Annotated[
         list[str] | None,
@@ -41,7 +40,7 @@ def check(
     force: Annotated[bool, typer.Option("--force", help="With --init: replace a file that exists.")] = False,
     family: FamilyName = None,
     *,
-    reading: "ReadOptions",
+    reading: Reading,
 ) -> None:
     """Apply rules to every layer; exit code 1 if one fails.
 
@@ -60,7 +59,7 @@ def check(
     options = AnalysisOptions(
         layers=tuple(layer or ()),
         family=family,
-        read=reading,
+        read=reading.options(),
     )
     report, codes = _check_all(expand(checkpoints), RuleSet() if rules is None else load_rules(rules), options, strict=strict)
     _print(report, output_format)

@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmspec.cli.app import app
-from ssmspec.cli.options import AsJson, Backend, FamilyName, LayerNames, Points, reads_checkpoints
+from ssmspec.cli.options import AsJson, Backend, FamilyName, LayerNames, Points, Reading, takes
 from ssmspec.cli.terminal import echo, message, tell_pictures
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
     from ssmspec.commands.analyze import AnalysisOptions
-    from ssmspec.families import ReadOptions
     from ssmspec.statistics.changes import CheckpointComparison
 
 
 @app.command()
-@reads_checkpoints()
+@takes(reading=Reading)
 def compare(
     checkpoints: Annotated[
         list[Path],
@@ -39,7 +38,7 @@ def compare(
     backend: Backend = None,
     family: FamilyName = None,
     *,
-    reading: "ReadOptions",
+    reading: Reading,
 ) -> None:
     """Show what changed between two checkpoints, or over the checkpoints of a run.
 
@@ -53,7 +52,7 @@ def compare(
     options = AnalysisOptions(
         layers=tuple(layer or ()),
         family=family,
-        read=reading,
+        read=reading.options(),
         backend=backend,
         points=points,
     )

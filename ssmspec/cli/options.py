@@ -1,9 +1,11 @@
-"""Options that several commands share, and how they become `ReadOptions`."""
+"""Options that several commands share, and how groups of options reach a command as one object."""
 
+import dataclasses
 import functools
 import glob
 import inspect
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,22 +56,6 @@ class LinossScheme(StrEnum):
 
 CheckpointPath = Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint file or folder.", show_default=False)]
 FamilyName = Annotated[str | None, typer.Option("--family", help="Read as this family only; 'ssmspec families' lists them.")]
-Discretize = Annotated[
-    DiscretizationName | None, typer.Option("--discretization", help="Where the file does not say how the layer is discretized.")
-]
-Convention = Annotated[
-    LruConvention | None, typer.Option("--lru-convention", help="Whether the output of an LRU sees the input of its own step.")
-]
-Point = Annotated[
-    str | None,
-    typer.Option("--operating-point", help="Selective layers: delta=V,B=V,C=V with numbers or .npy files; default: the bias point."),
-]
-Residues = Annotated[
-    ResidueName, typer.Option("--residues", help="Selective layers without given B and C: B = C = 1, or the rms over white input.")
-]
-Calibration = Annotated[
-    Path | None, typer.Option("--calibration", help="Selective layers: recorded '<layer>/delta', '<layer>/B', '<layer>/C' (.npz).")
-]
 MapFile = Annotated[
     Path | None,
     typer.Option("--map", help="A TOML file that says how the tensors of an unknown layout are to be read.", show_default=False),
@@ -89,39 +75,27 @@ Segment = Annotated[
     int | None, typer.Option("--segment", min=16, help="Samples of a segment of the spectral estimate; default: by the length of the data.")
 ]
 SampleRate = Annotated[float | None, typer.Option("--sample-rate", help="Samples per second: frequencies in Hz, times in s.")]
+LayerName = Annotated[str, typer.Option("--layer", help="Exact name, glob, or index of one layer.", show_default=False)]
+ArrayFile = Annotated[Path, typer.Option("-o", "--output", help="File to write (.npz).", show_default=False)]
 WithSkip = Annotated[bool, typer.Option("--with-skip", help="Include the skip connection D.")]
-Linoss = Annotated[LinossScheme | None, typer.Option("--linoss-scheme", help="Which scheme a LinOSS layer was trained with, im or imex.")]
 
 
-def reads_checkpoints(length_flag: str = "--length") -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options that say what a file does not; it gets them as one `reading: ReadOptions`.
+def takes(**groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the fields of dataclasses as options; it gets one instance of each class, under the name given here.
 
     Args:
-        length_flag: name of the option for the kernel length of C~, where the command has another use for --length.
+        groups: dataclasses whose fields are annotated with `typer.Option`, and have defaults.
     """
-    length = Annotated[
-        int | None, typer.Option(length_flag, min=1, help="Kernel length for which S4 layers store C, where the file does not say.")
-    ]
-    extra = {
-        "discretization": (Discretize, None),
-        "lru_convention": (Convention, None),
-        "linoss_scheme": (Linoss, None),
-        "operating_point": (Point, None),
-        "residues": (Residues, ResidueName.unit),
-        "calibration": (Calibration, None),
-        "map_file": (MapFile, None),
-        "stored_length": (length, None),
-    }
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        own = [p for p in inspect.signature(function).parameters.values() if p.name != "reading"]
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        added = [inspect.Parameter(name, kind, default=default, annotation=option) for name, (option, default) in extra.items()]
+        own = [p for p in inspect.signature(function).parameters.values() if p.name not in groups]
+        fields = {name: [field.name for field in dataclasses.fields(group)] for name, group in groups.items()}
+        added = [parameter for group in groups.values() for parameter in _parameters(group)]
 
         @functools.wraps(function)
         def command(**values: Any) -> None:
-            given = {name: values.pop(name) for name in extra}
-            function(reading=_read_options(**given), **values)
+            made = {name: group(**{field: values.pop(field) for field in fields[name]}) for name, group in groups.items()}
+            function(**values, **made)
 
         command.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]  # what Typer makes options from
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
@@ -130,32 +104,61 @@ def reads_checkpoints(length_flag: str = "--length") -> Callable[[Callable[..., 
     return decorate
 
 
-def _read_options(
-    *,
-    discretization: DiscretizationName | None,
-    lru_convention: LruConvention | None,
-    linoss_scheme: LinossScheme | None,
-    operating_point: str | None,
-    residues: ResidueName,
-    calibration: Path | None,
-    map_file: Path | None,
-    stored_length: int | None,
-) -> "ReadOptions":
-    from ssmspec.families import ReadOptions
-    from ssmspec.families.mapping.mapping_file import load_mapping
-    from ssmspec.families.selective.calibration import open_calibration
-    from ssmspec.families.selective.operating_point import parse_operating_point
+def _parameters(group: type) -> list[inspect.Parameter]:
+    """The fields of a dataclass as parameters of a function."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return [inspect.Parameter(f.name, kind, default=f.default, annotation=f.type) for f in dataclasses.fields(group)]
 
-    return ReadOptions(
-        discretization=None if discretization is None else discretization.value,
-        lru_convention=None if lru_convention is None else lru_convention.value,
-        linoss_scheme=None if linoss_scheme is None else linoss_scheme.value,
-        length=stored_length,
-        operating_point=None if operating_point is None else parse_operating_point(operating_point),
-        residues=residues.value,
-        calibration=None if calibration is None else open_calibration(calibration),
-        mapping=() if map_file is None else load_mapping(map_file),
-    )
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a file does not say, for commands that read checkpoints."""
+
+    discretization: Annotated[
+        DiscretizationName | None, typer.Option("--discretization", help="Where the file does not say how the layer is discretized.")
+    ] = None
+    lru_convention: Annotated[
+        LruConvention | None, typer.Option("--lru-convention", help="Whether the output of an LRU sees the input of its own step.")
+    ] = None
+    linoss_scheme: Annotated[
+        LinossScheme | None, typer.Option("--linoss-scheme", help="Which scheme a LinOSS layer was trained with, im or imex.")
+    ] = None
+    operating_point: Annotated[
+        str | None,
+        typer.Option("--operating-point", help="Selective layers: delta=V,B=V,C=V with numbers or .npy files; default: the bias point."),
+    ] = None
+    residues: Annotated[
+        ResidueName, typer.Option("--residues", help="Selective layers without given B and C: B = C = 1, or the rms over white input.")
+    ] = ResidueName.unit
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", help="Selective layers: recorded '<layer>/delta', '<layer>/B', '<layer>/C' (.npz).")
+    ] = None
+    map_file: MapFile = None
+    stored_length: Annotated[
+        int | None, typer.Option("--length", min=1, help="Kernel length for which S4 layers store C, where the file does not say.")
+    ] = None
+
+    def options(self) -> "ReadOptions":
+        """The same for the readers of families; files that are named are opened.
+
+        Raises:
+            SsmspecError: an operating point, a calibration or a mapping that cannot be read.
+        """
+        from ssmspec.families import ReadOptions
+        from ssmspec.families.mapping.mapping_file import load_mapping
+        from ssmspec.families.selective.calibration import open_calibration
+        from ssmspec.families.selective.operating_point import parse_operating_point
+
+        return ReadOptions(
+            discretization=None if self.discretization is None else self.discretization.value,
+            lru_convention=None if self.lru_convention is None else self.lru_convention.value,
+            linoss_scheme=None if self.linoss_scheme is None else self.linoss_scheme.value,
+            length=self.stored_length,
+            operating_point=None if self.operating_point is None else parse_operating_point(self.operating_point),
+            residues=self.residues.value,
+            calibration=None if self.calibration is None else open_calibration(self.calibration),
+            mapping=() if self.map_file is None else load_mapping(self.map_file),
+        )
 
 
 def check_sample_rate(sample_rate: float | None) -> None:

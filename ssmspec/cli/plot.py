@@ -1,5 +1,6 @@
 """The command `plot`."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmspec.cli.app import app
-from ssmspec.cli.options import Backend, FamilyName, LayerNames, WithSkip, check_sample_rate, reads_checkpoints
+from ssmspec.cli.options import Backend, FamilyName, LayerNames, Reading, WithSkip, check_sample_rate, takes
 from ssmspec.cli.terminal import message
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
-    from ssmspec.families import ReadOptions
+    from ssmspec.report.plot import PlotOptions
 
 
 class PlotAxis(StrEnum):
@@ -31,15 +32,11 @@ def _list_figures(wanted: bool) -> None:
     raise typer.Exit
 
 
-@app.command()
-@reads_checkpoints()
-def plot(
-    figure: Annotated[str, typer.Argument(metavar="FIGURE", help="Which figure; --list names them.", show_default=False)],
-    checkpoints: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="CKPT", help="Checkpoint file or folder; the figure compare takes two, inits none.", show_default=False),
-    ] = None,
-    layer: LayerNames = None,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing:
+    """What is drawn, over which frequencies, and where it is written."""
+
+    layer: LayerNames = None
     output: Annotated[
         Path | None,
         typer.Option(
@@ -48,55 +45,72 @@ def plot(
             help="File to write: .png, .svg or .pdf. Default: CKPT.FIGURE.png here, with the layer if one was chosen.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     axis: Annotated[
         PlotAxis | None,
         typer.Option("--axis", help="theta [rad/sample] (default), cycles [per sample], or omega [rad/model time], continuous."),
-    ] = None,
-    sample_rate: Annotated[float | None, typer.Option("--sample-rate", help="Samples per second: frequencies in Hz.")] = None,
-    points: Annotated[int, typer.Option("--points", min=16, help="Points of the log-spaced grid.")] = 1024,
-    with_skip: WithSkip = False,
-    alpha: Annotated[float, typer.Option("--alpha", help="Of the figure inits: factor on Im of the poles.")] = 1.0,
+    ] = None
+    sample_rate: Annotated[float | None, typer.Option("--sample-rate", help="Samples per second: frequencies in Hz.")] = None
+    points: Annotated[int, typer.Option("--points", min=16, help="Points of the log-spaced grid.")] = 1024
+    with_skip: WithSkip = False
+    alpha: Annotated[float, typer.Option("--alpha", help="Of the figure inits: factor on Im of the poles.")] = 1.0
     list_figures: Annotated[
         bool, typer.Option("--list", callback=_list_figures, is_eager=True, help="List the figures with a line each.")
-    ] = False,
-    backend: Backend = None,
-    family: FamilyName = None,
+    ] = False
+    backend: Backend = None
+    family: FamilyName = None
+
+    def options(self, reading: Reading) -> "PlotOptions":
+        """The same for `ssmspec.report.plot`."""
+        from ssmspec.report.plot import PlotOptions
+
+        return PlotOptions(
+            layers=tuple(self.layer or ()),
+            family=self.family,
+            read=reading.options(),
+            backend=self.backend,
+            points=self.points,
+            with_skip=self.with_skip,
+            axis=None if self.axis is None else self.axis.value,
+            sample_rate=self.sample_rate,
+        )
+
+
+@app.command()
+@takes(drawing=Drawing, reading=Reading)
+def plot(
+    figure: Annotated[str, typer.Argument(metavar="FIGURE", help="Which figure; --list names them.", show_default=False)],
+    checkpoints: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="CKPT", help="Checkpoint file or folder; the figure compare takes two, inits none.", show_default=False),
+    ] = None,
     *,
-    reading: "ReadOptions",
+    drawing: Drawing,
+    reading: Reading,
 ) -> None:
     """Draw one figure of a checkpoint as PNG, SVG or PDF.
 
     Response, energy, sensitivity, hankel and kernel show one layer; heatmap, poles and bias show all, or those of --layer.
     """
-    check_sample_rate(sample_rate)
-    from ssmspec.report.plot import PlotOptions, plot_initializations, plot_pair
+    check_sample_rate(drawing.sample_rate)
     from ssmspec.report.plot import plot as draw
+    from ssmspec.report.plot import plot_initializations, plot_pair
     from ssmspec.report.progress import LayerProgress
 
-    options = PlotOptions(
-        layers=tuple(layer or ()),
-        family=family,
-        read=reading,
-        backend=backend,
-        points=points,
-        with_skip=with_skip,
-        axis=None if axis is None else axis.value,
-        sample_rate=sample_rate,
-    )
+    options = drawing.options(reading)
     checkpoints = checkpoints or []
     wanted = {"compare": 2, "inits": 0}.get(figure, 1)
     if len(checkpoints) != wanted:
         count = f"{wanted or 'no'} checkpoint{'' if wanted == 1 else 's'}"
         raise SsmspecError(f"the figure {figure} takes {count}, and {len(checkpoints)} were given")
     if figure == "inits":
-        message(f"wrote {plot_initializations(output, options=options, alpha=alpha)}")
+        message(f"wrote {plot_initializations(drawing.output, options=options, alpha=drawing.alpha)}")
         return
     if figure == "compare":
-        message(f"wrote {plot_pair(checkpoints[0], checkpoints[1], output, options=options)}")
+        message(f"wrote {plot_pair(checkpoints[0], checkpoints[1], drawing.output, options=options)}")
         return
     with LayerProgress(str(checkpoints[0])) as progress:
-        written, notes = draw(figure, checkpoints[0], output, options=options, progress=progress)
+        written, notes = draw(figure, checkpoints[0], drawing.output, options=options, progress=progress)
     for note in notes:
         message(note)
     message(f"wrote {written}")

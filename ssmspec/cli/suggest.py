@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmspec.cli.app import app
-from ssmspec.cli.options import AsJson, BetaConvention, FamilyName, LayerNames, Layout, Segment, reads_checkpoints
+from ssmspec.cli.options import AsJson, BetaConvention, FamilyName, LayerNames, Layout, Reading, Segment, takes
 from ssmspec.cli.terminal import echo
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
-    from ssmspec.families import ReadOptions
     from ssmspec.tuning.spectra.suggest import StartingLayer
 
 
 @app.command()
-@reads_checkpoints()
+@takes(reading=Reading)
 def suggest(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Signals: .npy, .npz, .wav or .csv; FILE:NAME picks an array or a column.")],
     checkpoint: Annotated[
@@ -37,7 +36,7 @@ def suggest(
     as_json: AsJson = False,
     family: FamilyName = None,
     *,
-    reading: "ReadOptions",
+    reading: Reading,
 ) -> None:
     """Suggest beta, the range of alpha and the step for data, each with its source and its uncertainty."""
     from ssmspec.report.documents.document import to_json
@@ -62,10 +61,10 @@ def suggest(
         console().print(suggestion_text(found, data), highlight=False)
 
 
-def _stored(checkpoint: Path, layer: list[str] | None, reading: "ReadOptions", family: str | None) -> "StartingLayer":
+def _stored(checkpoint: Path, layer: list[str] | None, reading: Reading, family: str | None) -> "StartingLayer":
     from ssmspec.families.layers import load_system
     from ssmspec.tuning.spectra.suggest import StartingLayer
 
     if layer and len(layer) > 1:
         raise SsmspecError(f"suggestions are for one layer, and --layer was given {len(layer)} times; choose one")
-    return StartingLayer.of(load_system(checkpoint, layer[0] if layer else "0", reading, family))
+    return StartingLayer.of(load_system(checkpoint, layer[0] if layer else "0", reading.options(), family))

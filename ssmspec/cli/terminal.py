@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,13 @@ def tell_pictures(written: Sequence[Path]) -> None:
         message("no picture: no layer has numbers to draw")
     else:
         message(f"wrote {written[0]}" if len(written) == 1 else f"wrote {len(written)} pictures: {written[0]}, ...")
+
+
+def tell_written(output: Path, assumptions: Iterable[str]) -> None:
+    """What was assumed, a line each, and which file was written."""
+    for assumption in assumptions:
+        message(f"assumed: {assumption}")
+    message(f"wrote {output}")
 
 
 def echo(text: str, end: str = "\n") -> None:

@@ -1,0 +1,53 @@
+"""The command `response`: the complex frequency response of one layer."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssmspec.cli.app import app
+from ssmspec.cli.options import ArrayFile, Backend, CheckpointPath, FamilyName, LayerName, Reading, takes
+from ssmspec.cli.terminal import tell_written
+from ssmspec.errors import about
+
+
+class AxisName(StrEnum):
+    theta = "theta"
+    omega = "omega"
+
+
+@app.command()
+@takes(reading=Reading)
+def response(
+    checkpoint: CheckpointPath,
+    layer: LayerName,
+    output: ArrayFile,
+    points: Annotated[int, typer.Option("--points", min=2, help="Points of a log-spaced grid.")] = 1024,
+    theta: Annotated[Path | None, typer.Option("--theta", help="Frequencies instead: a .npy vector, on the axis of --axis.")] = None,
+    axis: Annotated[AxisName, typer.Option("--axis", help="theta [rad/sample], or omega [rad per model time].")] = AxisName.theta,
+    no_beta: Annotated[bool, typer.Option("--no-beta", help="Leave out the beta weight that the layer stores.")] = False,
+    backend: Backend = None,
+    family: FamilyName = None,
+    *,
+    reading: Reading,
+) -> None:
+    """Write the complex frequency response of one layer, with D.
+
+    Arrays: theta or omega (F,), H (copies, outputs, inputs, F), D (copies, outputs, inputs), name, family.
+    """
+    from ssmspec.backends import choose_backend, load_backend
+    from ssmspec.families.layers import load_system
+    from ssmspec.report.arrays import frequency_grid, write_arrays
+    from ssmspec.systems.response import frequency_response
+
+    system = load_system(checkpoint, layer, reading.options(), family)
+    grid = frequency_grid(system.step, axis.value, points, theta)
+    pairs = float(system.copies) * system.modes * system.inputs * system.outputs * grid.values.size
+    engine = load_backend(backend or choose_backend(pairs))
+    with about(checkpoint):
+        result = frequency_response(system, grid, engine, with_beta=not no_beta)
+    write_arrays(
+        output, checkpoint, {axis.value: grid.values, "H": result.total, "D": system.D, "name": system.name, "family": system.family}
+    )
+    tell_written(output, system.assumptions)

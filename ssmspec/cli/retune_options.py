@@ -1,0 +1,197 @@
+"""The options of the command `retune`, in groups that know what they mean."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ssmspec.cli.options import AsJson, Backend, BetaConvention, Layout, Segment
+from ssmspec.cli.retune_training import Training
+from ssmspec.cli.train import assignments, files
+from ssmspec.errors import SsmspecError
+
+if TYPE_CHECKING:
+    from ssmspec.tuning.poles.reinitialization import Reinitialization
+    from ssmspec.tuning.recipe import Matching, Weighting
+
+
+# the keys of `ssmspec.tuning.poles.initializations.INITIALIZATIONS`, whose module is too heavy for --help; a test compares them
+STARTS = ("s4d-lin", "s4d-inv", "s4d-legs", "s4d-real", "fout", "random", "s5-hippo", "dfout", "lru-ring")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What the poles are multiplied with, and the diagonal form that this may need."""
+
+    alpha: Annotated[float | None, typer.Option("--alpha", help="Factor on Im of every pole.", show_default=False)] = None
+    alpha_real: Annotated[float, typer.Option("--alpha-real", help="Factor on Re of every pole.")] = 1.0
+    step_scale: Annotated[float, typer.Option("--step-scale", help="Factor on the step Delta; also for real poles.")] = 1.0
+    preserve_gain: Annotated[bool, typer.Option("--preserve-gain", help="Change C so that every |g_n| stays.")] = False
+    diagonalize: Annotated[bool, typer.Option("--diagonalize", help="Turn low-rank layers into diagonal ones first.")] = False
+    max_diagonalize_error: Annotated[
+        float | None, typer.Option("--max-diagonalize-error", min=0, help="Largest median error accepted; default: 0.05.")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weight:
+    """The Sobolev weight."""
+
+    beta: Annotated[float | None, typer.Option("--beta", help="Exponent of a Sobolev weight.", show_default=False)] = None
+    beta_convention: Annotated[
+        BetaConvention | None,
+        typer.Option("--beta-convention", help="Default: lra where the layer stores beta, else that of the file, or paper."),
+    ] = None
+    theta_ref: Annotated[float | None, typer.Option("--theta-ref", help="Knee of angular and causal [rad/sample].", show_default=False)] = (
+        None
+    )
+    sequence_length: Annotated[
+        int | None, typer.Option("--sequence-length", min=1, help="L of denoising and waves [samples].", show_default=False)
+    ] = None
+    bake: Annotated[bool, typer.Option("--bake", help="Refit C so that code without beta has the weighted response.")] = False
+    max_bake_error: Annotated[
+        float | None, typer.Option("--max-bake-error", min=0, help="Largest median error accepted; default: 0.2.")
+    ] = None
+
+    def weighting(self) -> "Weighting | None":
+        """The same for a recipe; None without beta."""
+        from ssmspec.tuning.recipe import Weighting
+
+        if self.beta is None:
+            return None
+        return Weighting(
+            beta=self.beta,
+            convention=None if self.beta_convention is None else self.beta_convention.value,
+            theta_ref=self.theta_ref,
+            length=self.sequence_length,
+            bake=self.bake,
+            max_bake_error=0.2 if self.max_bake_error is None else self.max_bake_error,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A new initialization."""
+
+    reinit: Annotated[str | None, typer.Option("--reinit", help=f"Start anew: {', '.join(STARTS)}; 'ssmspec plot inits' draws them.")] = (
+        None
+    )
+    init_b: Annotated[str | None, typer.Option("--init-b", help="Draw of B with --reinit; default: the family's own.")] = None
+    init_c: Annotated[str | None, typer.Option("--init-c", help="Draw of C with --reinit; default: the family's own.")] = None
+    step_min: Annotated[float | None, typer.Option("--step-min", help="Smallest Delta drawn by --reinit; default: 0.001.")] = None
+    step_max: Annotated[float | None, typer.Option("--step-max", help="Largest Delta drawn by --reinit; default: 0.1.")] = None
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of every random draw.")] = 0
+
+    def reinitialization(self, alpha: float | None) -> "Reinitialization | None":
+        """The same for a recipe, whose alpha it takes over; None without --reinit."""
+        from ssmspec.tuning.poles.reinitialization import Reinitialization
+
+        if self.reinit is None:
+            return None
+        step = (1e-3 if self.step_min is None else self.step_min, 1e-1 if self.step_max is None else self.step_max)
+        factor = 1.0 if alpha is None else alpha
+        return Reinitialization(name=self.reinit, alpha=factor, seed=self.seed, step=step, inputs=self.init_b, outputs=self.init_c)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """A spectrum that the layers are fitted to."""
+
+    match_spectrum: Annotated[
+        str | None,
+        typer.Option(
+            "--match-spectrum", metavar="DATA", help="Fit |H|^2 to the spectrum of these signals; first layer unless --layer all."
+        ),
+    ] = None
+    target: Annotated[
+        str | None,
+        typer.Option("--target", help="With --match-spectrum: match the cross-spectrum with these. With --retrain: see train."),
+    ] = None
+    segment: Segment = None
+    layout: Layout = None
+
+    def matching(self, seed: int, backend: str | None) -> "Matching | None":
+        """The same for a recipe, with the spectrum of the data; None without --match-spectrum.
+
+        Raises:
+            SsmspecError: data that cannot be read, or are too short.
+        """
+        from ssmspec.tuning.recipe import Matching
+        from ssmspec.tuning.spectra.estimate import cross_spectrum, power_spectrum
+        from ssmspec.tuning.spectra.signals import read_signals
+
+        data = self.match_spectrum
+        if data is None:
+            return None
+        signals = read_signals(data, layout=self.layout)
+        if self.target is None:
+            return Matching(spectrum=power_spectrum(signals, segment=self.segment), source=data, seed=seed, backend=backend)
+        spectrum = cross_spectrum(signals, read_signals(self.target, layout=self.layout), segment=self.segment)
+        return Matching(spectrum=spectrum, source=f"{data} with {self.target}", seed=seed, backend=backend)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retraining:
+    """Training after the change."""
+
+    retrain: Annotated[
+        str | None, typer.Option("--retrain", metavar="TASK", help="Then train: waves, denoise, regress, classify or forecast.")
+    ] = None
+    data: Annotated[str | None, typer.Option("--data", help="With --retrain: see train.", show_default=False)] = None
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="With --retrain: optimizer steps.", show_default=False)] = None
+    lr: Annotated[float | None, typer.Option("--lr", help="With --retrain: see train.", show_default=False)] = None
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="With --retrain: a setting, in TOML. May be repeated.")
+    ] = None
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="With --retrain; default: the settings in the checkpoint, or small.", show_default=False)
+    ] = None
+    device: Annotated[str, typer.Option("--device", help="With --retrain: cpu, cuda, cuda:1, ...")] = "cpu"
+    threads: Annotated[int, typer.Option("--threads", min=1, help="With --retrain: of torch.")] = 1
+    out: Annotated[
+        Path | None, typer.Option("--out", help="With --retrain: folder of the run; default: <stem>-TASK here.", show_default=False)
+    ] = None
+    resume: Annotated[bool, typer.Option("--resume", help="With --retrain: go on with the run in the folder.")] = False
+
+    def training(self, checkpoint: Path, seed: int, target: str | None) -> Training | None:
+        """The same as one request; None without --retrain."""
+        if self.retrain is None:
+            return None
+        named = {"seed": seed, "steps": self.steps, "lr": self.lr}
+        given = {name: value for name, value in named.items() if value is not None}
+        given |= files(self.data, target) | assignments(self.setting or ())
+        folder = self.out or Path(f"{checkpoint.stem}-{self.retrain}")
+        return Training(self.retrain, self.preset, given, self.device, self.threads, folder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writing:
+    """Where the result goes, and how it is shown."""
+
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write; default: <stem>.retuned<suffix>.", show_default=False)
+    ] = None
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; write no checkpoint.")] = False
+    force: Annotated[bool, typer.Option("--force", help="Replace another file.")] = False
+    in_place: Annotated[bool, typer.Option("--in-place", help="Replace the input.")] = False
+    as_json: AsJson = False
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write a PNG of before and after per layer into this folder.")] = None
+    backend: Backend = None
+
+    def check(self) -> None:
+        """What can be found out before anything is read or written.
+
+        Raises:
+            SsmspecError: an engine that is missing, a folder that cannot be made, two targets.
+        """
+        from ssmspec.backends import load_backend
+
+        if self.plot is not None:
+            from ssmspec.report.figures.style import made_folder
+
+            made_folder(self.plot)
+        if self.backend is not None:
+            load_backend(self.backend)
+        if self.in_place and self.output is not None:
+            raise SsmspecError(f"--in-place writes to the input, and -o {self.output} names another file; give one of them")
