@@ -6,7 +6,8 @@ The public names are imported when they are first used, so that `import ssmspec`
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ssmspec.api.names import HOMES
+from ssmspec.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from ssmspec.backends import load_backend
@@ -19,23 +20,6 @@ if TYPE_CHECKING:
     from ssmspec.systems.grid import FrequencyGrid
     from ssmspec.systems.response import frequency_response, impulse_response
     from ssmspec.systems.statespace import StateSpace
-
-_HOMES = {
-    "AnalysisOptions": "analysis",
-    "FAMILIES": "families",
-    "FrequencyGrid": "grid",
-    "OperatingPoint": "families",
-    "ReadOptions": "families",
-    "STATISTICS": "statistics",
-    "SpectralMonitor": "monitoring",
-    "SsmspecError": "errors",
-    "StateSpace": "statespace",
-    "analyze": "analysis",
-    "frequency_response": "response",
-    "impulse_response": "response",
-    "load_backend": "backends",
-    "load_system": "layers",
-}
 
 __all__ = [
     "FAMILIES",
@@ -56,6 +40,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in HOMES:
         raise AttributeError(f"module 'ssmspec' has no attribute {name!r}")
-    return getattr(import_module(f"ssmspec.{_HOMES[name]}"), name)
+    return getattr(import_module(f"ssmspec.{HOMES[name]}"), name)

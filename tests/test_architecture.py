@@ -9,103 +9,51 @@ from pathlib import Path
 import pytest
 
 import ssmspec
+from ssmspec.cli import app
 from ssmspec.families import FAMILIES
+from ssmspec.report.figures import FIGURES
 from ssmspec.statistics import STATISTICS
+from ssmspec.training.tasks import TASKS
 
 PACKAGE = Path(ssmspec.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# unit -> units that it may import besides itself; all may import `errors`, and `writing` and `reading`, which import nothing else
-MAY_IMPORT = {
-    "errors": set(),
-    "writing": set(),
-    "reading": set(),
-    "checkpoint": set(),
-    "backends": set(),
-    "grid": set(),
-    "sobolev": set(),
-    "statespace": {"sobolev"},
-    "families": {"sobolev", "statespace"},
-    "response": {"backends", "grid", "statespace"},
-    "statistics": {"backends", "response", "grid", "statespace"},
-    "tuning": {"backends", "grid", "response", "sobolev", "statespace", "statistics"},
-    "report": {"backends", "benchmarks", "checking", "grid", "response", "retune", "ssmspec", "statespace", "statistics", "tuning"},
-    "provenance": {"checkpoint", "sobolev"},
-    "layers": {"checkpoint", "families", "provenance", "statespace", "statistics"},
-    "modules": {"checkpoint", "families", "layers", "nn", "provenance", "sobolev", "statespace"},
-    "retune": {
-        *("checkpoint", "comparison", "families", "layers", "provenance", "sobolev", "ssmspec", "statespace", "tuning"),
-    },
-    # `retune --retrain`: what retune made of a checkpoint is trained, and goes back into it
-    "retraining": {*("checkpoint", "families", "layers", "modules", "provenance", "retune", "sobolev", "statespace", "training")},
-    "analysis": {"backends", "checkpoint", "families", "grid", "layers", "response", "statespace", "statistics"},
-    "inspection": {"checkpoint", "families"},
-    "cli": {
-        *(
-            "analysis",
-            "backends",
-            "benchmarks",
-            "check",
-            "checking",
-            "comparison",
-            "families",
-            "inspection",
-            "layers",
-            "plotting",
-            "report",
-            "response",
-        ),
-        *("retraining", "retune", "ssmspec", "statistics", "training", "tuning"),
-    },
-    "benchmarks": {"analysis", "backends", "checkpoint", "families", "grid", "layers", "nn", "response", "ssmspec", "statespace"},
-    "plotting": {"comparison", "layers", "analysis", "backends", "checkpoint", "families", "grid", "report", "statespace", "statistics"},
-    "checking": {"families", "grid", "statespace", "statistics"},
-    "check": {"layers", "analysis", "backends", "checking", "checkpoint", "families", "grid", "statespace", "statistics"},
-    "comparison": {"layers", "analysis", "backends", "checkpoint", "grid", "statespace", "statistics"},
-    "nn": {"backends", "sobolev", "statespace", "tuning"},
-    "training": {
-        *("analysis", "checkpoint", "comparison", "nn", "provenance", "report", "sobolev", "ssmspec", "statespace", "tuning"),
-    },
-    "monitoring": {
-        *(
-            "analysis",
-            "backends",
-            "checkpoint",
-            "families",
-            "grid",
-            "layers",
-            "nn",
-            "provenance",
-            "report",
-            "sobolev",
-            "statespace",
-            "statistics",
-        ),
-    },
-    "__main__": {"cli"},
-    "__init__": {"layers", "analysis", "backends", "families", "grid", "monitoring", "response", "statespace", "statistics"},
-}
+# from the ground up: a room imports only rooms before it
+ROOMS = (
+    *("version", "errors", "files", "backends", "systems", "checkpoint", "statistics", "tuning", "families", "checking", "nn"),
+    *("commands", "benchmarks", "report", "api", "training", "monitoring", "__init__", "cli", "__main__"),
+)
 
 
-def unit(module: Path) -> str:
+def room(module: Path) -> str:
     return module.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def imports(module: Path) -> set[str]:
+def imported_rooms(module: Path) -> set[str]:
+    """The rooms that a module imports, inside functions and for type checkers, too."""
     found = set()
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}: relative import"
-            names = [node.module or ""]
-        found |= {[*name.split("."), "ssmspec"][1] for name in names if name.split(".")[0] == "ssmspec"}
-    return found
+            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "ssmspec" else [node.module or ""]
+        parts = [name.split(".") for name in names]
+        found |= {part[1] if len(part) > 1 and part[1] in ROOMS else "__init__" for part in parts if part[0] == "ssmspec"}
+    return found - {room(module)}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(PACKAGE)))
-def test_modules_import_only_what_their_place_allows(module: Path) -> None:
-    name = unit(module)
-    assert imports(module) - {name, "errors", "writing", "reading"} <= MAY_IMPORT[name]
+def test_a_room_imports_only_rooms_before_it(module: Path) -> None:
+    assert imported_rooms(module) <= set(ROOMS[: ROOMS.index(room(module))])
+
+
+def test_modules_of_two_rooms_share_a_name_only_where_they_serve_one_thing() -> None:
+    commands = (command.name or command.callback.__name__ for command in app.registered_commands)
+    shared = {name.replace("-", "_") for name in (*commands, *FAMILIES, *TASKS, *STATISTICS, *FIGURES)}
+    rooms: dict[str, set[str]] = {}
+    for module in MODULES:
+        rooms.setdefault(module.stem, set()).add(room(module))
+    assert {name: found for name, found in rooms.items() if len(found) > 1 and name not in shared | {"__init__"}} == {}
 
 
 def test_no_module_outgrows_one_reading() -> None:

@@ -22,9 +22,9 @@ from ssmspec.benchmarks import cauchy_cpp as compiled
 from ssmspec.benchmarks import cauchy_gpu as gpu
 from ssmspec.benchmarks.catalogue import BENCHMARKS, choose, run_benchmarks
 from ssmspec.benchmarks.contest import Benchmark, Contest, PeerMissing, measure, require_agreement
+from ssmspec.benchmarks.growth import SCALINGS, exponent
 from ssmspec.benchmarks.hardware import cpu_model
 from ssmspec.benchmarks.pairs import SHORTEST, Timing, median_seconds, time_pairs
-from ssmspec.benchmarks.scaling import SCALINGS, exponent
 from ssmspec.benchmarks.sizes import CheckpointSize, Sizes, StepSize
 from ssmspec.cli.app import app
 from ssmspec.cli.terminal import run as run_app

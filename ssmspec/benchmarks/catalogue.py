@@ -10,8 +10,8 @@ from ssmspec.benchmarks import cauchy, s4d_step, sizes, whole_analysis
 from ssmspec.benchmarks import cauchy_cpp as compiled
 from ssmspec.benchmarks import cauchy_gpu as gpu
 from ssmspec.benchmarks.contest import Benchmark, PeerMissing, Result, measure
+from ssmspec.benchmarks.growth import SCALINGS, Scaling, measure_scaling
 from ssmspec.benchmarks.hardware import hardware
-from ssmspec.benchmarks.scaling import SCALINGS, Scaling, measure_scaling
 from ssmspec.errors import SsmspecError
 
 Progress = Callable[[str, int, int], None]

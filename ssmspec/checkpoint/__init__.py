@@ -3,6 +3,6 @@
 from ssmspec.checkpoint.naming import natural_key, plain_name
 from ssmspec.checkpoint.reader import open_checkpoint
 from ssmspec.checkpoint.tensors import Checkpoint, Described, Span, StoredTensor
-from ssmspec.checkpoint.write.changes import write_changed
+from ssmspec.checkpoint.write.write_changed import write_changed
 
 __all__ = ["Checkpoint", "Described", "Span", "StoredTensor", "natural_key", "open_checkpoint", "plain_name", "write_changed"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.checkpoint.formats.folders import is_index
-from ssmspec.checkpoint.write.changes import find_destination, write_changed
+from ssmspec.checkpoint.write.write_changed import find_destination, write_changed
 from ssmspec.commands.compare import SUFFIXES
 from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.families import ReadOptions, known_families

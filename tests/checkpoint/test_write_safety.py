@@ -14,7 +14,7 @@ import pytest
 from disk import disk_of
 
 from ssmspec.checkpoint import open_checkpoint, write_changed
-from ssmspec.checkpoint.write.changes import splice
+from ssmspec.checkpoint.write.write_changed import splice
 from ssmspec.errors import CheckpointError, SsmspecError
 from ssmspec.files import replacing
 

@@ -73,6 +73,7 @@ def run_document(summary: RunSummary) -> Document:
 
 
 def heading_of(name: str, unit: str) -> str:
+    """A quantity with its unit, if it has one."""
     return f"{name} [{unit}]" if unit else name
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ssmspec.nn import SequenceModel
 from ssmspec.training.datasets.characters import read_pairs
-from ssmspec.training.datasets.writing import draw_pairs
+from ssmspec.training.datasets.made_texts import draw_pairs
 from ssmspec.training.kinds.arena import PUBLISHED, SOURCE, paper, small, texts
 from ssmspec.training.kinds.own_data import draw_sweep
 from ssmspec.training.kinds.published import Dataset, PublishedSettings, absolute, problem, require_data

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ssmspec.training.datasets.characters import read_reviews
-from ssmspec.training.datasets.writing import draw_reviews
+from ssmspec.training.datasets.made_texts import draw_reviews
 from ssmspec.training.kinds.arena import PUBLISHED, SOURCE, paper, small, texts
 from ssmspec.training.kinds.own_data import draw_sweep
 from ssmspec.training.kinds.published import Dataset, PublishedSettings, absolute, problem, require_data

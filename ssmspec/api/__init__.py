@@ -1,0 +1,1 @@
+"""The public interface: which names `ssmspec` has, and the objects that its functions return."""
