@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import S4D, checkpoint, s4d_tensors, ssmspec
+from program import S4D, checkpoint, s4d_tensors, ssmspec
 from typing_commands import Type
 
 NO_HOME = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "XDG_CONFIG_HOME": "/dev/null", "MPLCONFIGDIR": "/dev/null"}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from disk import disk_of
 from faults import Faults, faulty
+from locations import TESTS
 from outputs import INPUTS, OUTPUTS, X, carried_out, check, files, prepare, temporary
 from typing_commands import Type, Typed
 
@@ -73,7 +74,7 @@ def test_a_fault_at_any_operation_leaves_the_old_or_the_new(name: str, typed: Ty
 
 
 def kill_at_system_calls(folder: Path, kills: int, *names: str) -> dict[str, dict[str, int]]:
-    script = str(Path(__file__).with_name("kill_at_system_calls.py"))
+    script = str(TESTS / "support" / "kill_at_system_calls.py")
     done = subprocess.run(
         [sys.executable, script, str(folder), str(kills), *names], capture_output=True, text=True, check=False, timeout=3000
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from locations import SAMPLES
-from test_cli import S4D, Result, checkpoint, s4d_tensors, ssmspec
+from program import S4D, Result, checkpoint, s4d_tensors, ssmspec
 
 from ssmspec.errors import SsmspecError
 from ssmspec.files.reading import read_numbers

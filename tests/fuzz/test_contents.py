@@ -1,6 +1,5 @@
 """Checkpoints of every family with absurd contents, in every container, through the commands that compute: a result, or one line."""
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -8,10 +7,8 @@ import numpy as np
 import pytest
 from campaign import Line, Trial, parts, survive
 from contents import CONTAINERS, Tensors, distort
-from guard import command
-
-sys.path.append(str(Path(__file__).parent.parent / "families"))
 from factories import FACTORIES, make
+from guard import command
 
 Make = Callable[[int, Path], Trial]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from outputs import OUTPUTS, Output, carried_out, check, files, prepare
 
-from ssmspec.checkpoint.write.write_changed import whole_folder as write_folder
+from ssmspec.checkpoint.write import whole_folder as write_folder
 from ssmspec.cli import app
 from ssmspec.cli.terminal import run
 from ssmspec.files import replacing

@@ -9,7 +9,7 @@ import pytest
 from scipy.io import wavfile
 
 from ssmspec.errors import SsmspecError
-from ssmspec.tuning.spectra.estimate import signal_files, signals
+from ssmspec.tuning.spectra import signal_files, signals
 from ssmspec.tuning.spectra.signals import as_signals, read_signals
 
 

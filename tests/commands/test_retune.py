@@ -10,8 +10,8 @@ import jsonschema
 import numpy as np
 import pytest
 from locations import SAMPLES
+from program import s4d_tensors, ssmspec
 from safetensors.numpy import load_file, save_file
-from test_cli import s4d_tensors, ssmspec
 from typing_commands import Type, Typed
 
 from ssmspec.checkpoint import open_checkpoint

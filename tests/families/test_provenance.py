@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from program import s4d_tensors
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from test_cli import s4d_tensors
 
 from ssmspec.backends import CauchySum
 from ssmspec.checkpoint import open_checkpoint

@@ -242,7 +242,7 @@ def test_torch_is_not_imported(tmp_path):
         "import sys; from ssmspec.checkpoint import open_checkpoint as o; "
         f"print(o({str(path)!r}).tensors['x'].read(), [m for m in ('torch', 'msgpack', 'ml_dtypes') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
     assert done.stdout.strip() == "[1. 1.] []"
 
 

@@ -12,7 +12,7 @@ from exact import Exact
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from problems import build, random_system
-from test_cli import s4d_tensors
+from program import s4d_tensors
 
 from ssmspec.backends import load_backend
 from ssmspec.commands.analyze import AnalysisOptions, analyze, analyze_layer

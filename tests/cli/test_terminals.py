@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands_in_turn import MARK
-from locations import SAMPLES
+from locations import SAMPLES, TESTS
 
 from ssmspec.cli import app
 
@@ -77,7 +77,13 @@ class InTurn:
         self.codes = work / "codes"
         self.names, words = zip(*commands(folder, pictures=pictures).items(), strict=True)
         (work / "commands").write_bytes(b"\n\0\n".join(b"\0".join(map(os.fsencode, command)) for command in words))
-        self.command = [sys.executable, str(Path(__file__).parent / "commands_in_turn.py"), str(work / "commands"), str(self.codes), *more]
+        self.command = [
+            sys.executable,
+            str(TESTS / "support" / "commands_in_turn.py"),
+            str(work / "commands"),
+            str(self.codes),
+            *more,
+        ]
         dropped = {"COLUMNS", "NO_COLOR", "LC_ALL", "PYTHONIOENCODING", "FORCE_COLOR"}
         self.environment = {key: value for key, value in os.environ.items() if key not in dropped} | TERMINAL | environment
 

@@ -219,7 +219,7 @@ def test_a_folder_that_changed_since_it_was_opened_is_refused(tmp_path, model, n
 @pytest.mark.parametrize("new", ["checkpoint-7", "config.json"])
 def test_a_folder_that_changes_while_it_is_copied_is_refused(tmp_path, model, new, monkeypatch):
     """Another program saves into it just before the swap: nothing of that is lost."""
-    from ssmspec.checkpoint.write.write_changed import whole_folder as module
+    from ssmspec.checkpoint.write import whole_folder as module
 
     fill = module._fill
 

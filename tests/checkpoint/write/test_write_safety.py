@@ -14,7 +14,7 @@ import pytest
 from disk import disk_of
 
 from ssmspec.checkpoint import open_checkpoint, write_changed
-from ssmspec.checkpoint.write.write_changed import splice
+from ssmspec.checkpoint.write import splice
 from ssmspec.errors import CheckpointError, SsmspecError
 from ssmspec.files import replacing
 
@@ -45,7 +45,7 @@ from ssmspec.files.writing import replacing
 
 scenario, top = sys.argv[1], Path(sys.argv[2])
 folder, in_place, replace, pair = (word in scenario for word in ("folder", "in place", "replace", "pair"))
-WATCHED = ("write.py", "write_folder.py", "replacing.py", "splice.py", "shutil.py", "tempfile.py")
+WATCHED = ("write_changed.py", "whole_folder.py", "replacing.py", "splice.py", "shutil.py", "tempfile.py")
 old, new = np.arange(50.0), np.arange(50.0) * 3 + 1
 changes = {"t0": new, "t2": new} if folder else {"a": new}
 if pair:

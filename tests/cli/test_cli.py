@@ -14,42 +14,13 @@ import jsonschema
 import numpy as np
 import pytest
 from locations import SAMPLES
-from safetensors.numpy import save_file
+from program import S4D, checkpoint, s4d_tensors, ssmspec
 
 from ssmspec.report.documents.document import schema
 from ssmspec.statistics import STATISTICS
 
-S4D = SAMPLES / "s4d_trained.safetensors"
 NAMES = [path.name for path in sorted(SAMPLES.iterdir()) if path.suffix in {".safetensors", ".pt", ".msgpack", ".npz"} or path.is_dir()]
 NAMES = [name for name in NAMES if not name.startswith((".", "__"))]
-
-
-class Result:
-    def __init__(self, done: "subprocess.CompletedProcess[bytes]") -> None:
-        self.code, self.out, self.err = done.returncode, done.stdout.decode(), done.stderr.decode()
-
-
-def ssmspec(*arguments: object, cwd: Path = SAMPLES, **environment: str) -> Result:
-    command = [sys.executable, "-m", "ssmspec", *map(str, arguments)]
-    return Result(subprocess.run(command, capture_output=True, check=False, cwd=cwd, env=os.environ | environment, timeout=120))
-
-
-def s4d_tensors(*, layers: int = 1, H: int = 4, N: int = 3) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    tensors = {}
-    for layer in range(layers):
-        prefix = f"layers.{layer}."
-        tensors[prefix + "kernel.log_A_real"] = np.full((H, N), np.log(0.5), np.float32)
-        tensors[prefix + "kernel.A_imag"] = np.tile(np.pi * np.arange(N, dtype=np.float32), (H, 1))
-        tensors[prefix + "kernel.log_dt"] = rng.uniform(-6, -2, H).astype(np.float32)
-        tensors[prefix + "kernel.C"] = rng.normal(size=(H, N, 2)).astype(np.float32)
-        tensors[prefix + "D"] = np.ones(H, np.float32)
-    return tensors
-
-
-def checkpoint(folder: Path, tensors: dict[str, np.ndarray], name: str = "model.safetensors") -> Path:
-    save_file(tensors, folder / name)
-    return folder / name
 
 
 def test_analyze_prints_one_row_per_layer_in_model_order(tmp_path: Path) -> None:

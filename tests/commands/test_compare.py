@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from locations import SAMPLES
 from problems import build, random_system
+from program import checkpoint, s4d_tensors, ssmspec
 from safetensors.numpy import load_file, save_file
 from scipy.stats import wasserstein_distance
-from test_cli import checkpoint, s4d_tensors, ssmspec
 
 from ssmspec.commands.compare import compare, history
 from ssmspec.errors import LayerError, SsmspecError

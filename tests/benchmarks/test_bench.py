@@ -325,7 +325,7 @@ def test_seconds_have_the_prefix_that_suits_them(seconds: float, text: str) -> N
 
 
 def test_script_of_the_full_run_writes_results_tables_and_the_plot(tmp_path) -> None:
-    script = runpy.run_path(str(Path(__file__).parent / "benchmarks" / "run.py"))
+    script = runpy.run_path(str(Path(__file__).parent / "run.py"))
     document = bench_document(run_benchmarks(["response_vs_numpy", *SCALINGS], rounds=1, at=TINY))
     script["write"](document, tmp_path)
     jsonschema.validate(json.loads((tmp_path / "results.json").read_text(encoding="utf-8")), schema("bench-1"))
