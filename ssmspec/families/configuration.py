@@ -55,4 +55,4 @@ def unused_keys(config: Mapping[str, object], unused: Mapping[str, str]) -> list
         for key in place:
             if key in unused and place[key] is not None:
                 by_reason.setdefault(unused[key], {})[key] = None
-    return [f"not used of the configuration: {', '.join(keys)} ({reason})" for reason, keys in by_reason.items()]
+    return [f"unused keys of the configuration: {', '.join(keys)} ({reason})" for reason, keys in by_reason.items()]

@@ -199,6 +199,10 @@ class Family:
     selective: bool = False
     match: str | None = None
 
+    def usual(self, assumption: str) -> str:
+        """The default of one of its assumptions."""
+        return next(each.usual for each in self.assumptions if each.name == assumption)
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:
