@@ -85,9 +85,8 @@ def test_two_values_for_one_name_are_refused():
 
 
 def test_an_unknown_name_is_refused_with_what_there_is():
-    with pytest.raises(
-        LayerError, match=r"--assume color=red: 'color' is unknown; .*lru_convention=inclusive\|pre-update, lru_gamma=exp\|raw"
-    ):
+    there = r"lru_convention=inclusive\|pre-update, lru_gamma=exp\|raw"
+    with pytest.raises(LayerError, match=rf"--assume color=red: 'color' is unknown; .*{there}"):
         check("lru", color="red")
 
 

@@ -106,9 +106,8 @@ def lru_raw(rng: np.random.Generator) -> Example:
     tensors = f.lru_tensors(rng)
     truth = f.lru_truth(tensors)
     gamma = f.wide(tensors["gamma_log"])
-    return Example(
-        "lru", tensors, (replace(truth, B=truth.B * (gamma / np.exp(gamma))[None, :, None]),), ("D",), assume={"lru_gamma": "raw"}
-    )
+    truth = replace(truth, B=truth.B * (gamma / np.exp(gamma))[None, :, None])
+    return Example("lru", tensors, (truth,), ("D",), assume={"lru_gamma": "raw"})
 
 
 def kimi_bounded(rng: np.random.Generator, bound: float) -> Example:
