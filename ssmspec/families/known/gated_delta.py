@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption, Value
-from ssmspec.families.configuration import ACTIVATIONS, START, model_types, number_of, places
+from ssmspec.families.configuration import UNUSED, model_types, number_of, places
 from ssmspec.families.parameterization import inverse_softplus, logarithm_of_decay, softplus
 from ssmspec.families.selective.frozen_system import values_of
 from ssmspec.families.template import Family, LayerTensors, OperatingPoint, ReadOptions, Slot, Template
@@ -221,8 +221,7 @@ GATED_DELTA = Family(
     read=read,
     write=write,
     assumptions=(BOUND,),
-    unused=START
-    | ACTIVATIONS
+    unused=UNUSED
     | dict.fromkeys(("allow_neg_eigval", "linear_allow_neg_eigval"), "it scales beta of the delta rule, which is not included"),
     selective=True,
 )

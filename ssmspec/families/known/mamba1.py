@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.configuration import ACTIVATIONS, START, model_types
+from ssmspec.families.configuration import UNUSED, model_types
 from ssmspec.families.selective.frozen_system import Frozen, freeze, selective_system, stored_bias, values_of
 from ssmspec.families.selective.residues import after_norm, factor, gram
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template
@@ -109,7 +109,7 @@ MAMBA1 = Family(
     ),
     read=read,
     write=write,
-    unused=START | ACTIVATIONS,
+    unused=UNUSED,
     selective=True,
 )
 
@@ -128,6 +128,6 @@ ZAMBA = Family(
     ),
     read=read,
     write=write,
-    unused=START | ACTIVATIONS,
+    unused=UNUSED,
     selective=True,
 )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption
-from ssmspec.families.configuration import ACTIVATIONS, START, model_types, number_of, places
+from ssmspec.families.configuration import UNUSED, model_types, number_of, places
 from ssmspec.families.parameterization import softplus
 from ssmspec.families.selective.frozen_system import at_bias_point, freeze, selective_system, stored_bias
 from ssmspec.families.selective.residues import gram, total
@@ -189,6 +189,6 @@ MAMBA2 = Family(
     read=read,
     write=write,
     assumptions=(CLAMP,),
-    unused=START | ACTIVATIONS,
+    unused=UNUSED,
     selective=True,
 )

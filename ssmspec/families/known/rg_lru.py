@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
+from ssmspec.families.configuration import UNUSED
 from ssmspec.families.parameterization import inverse_softplus, logarithm_of_decay, softplus
 from ssmspec.families.selective.frozen_system import values_of
 from ssmspec.families.template import Family, LayerTensors, OperatingPoint, ReadOptions, Slot, Template
@@ -101,6 +102,7 @@ RG_LRU = Family(
     ),
     read=read,
     write=write,
+    unused=UNUSED,
     absent=("a_imag_param",),
     selective=True,
 )
