@@ -360,7 +360,7 @@ def test_a_rules_file_switches_off_changes_severities_and_sets_limits(tmp_path: 
 
 
 BAD_RULES = {
-    "[[threshold]]\nstatistic = \nmin = 1": "is no valid TOML: Invalid value (at line 2, column 13)",
+    "[[threshold]]\nstatistic = \nmin = 1": "is not valid TOML: Invalid value (at line 2, column 13)",
     "[treshold]": "table 'treshold' is unknown; choose one of rules, severity, threshold",
     "rules = 3": "rules is 3, expected a table [rules]",
     '[rules]\nenable = ["a"]': "[rules]: key 'enable' is unknown; choose one of disable",
