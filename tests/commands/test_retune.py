@@ -214,7 +214,7 @@ def test_the_command_is_in_the_sidecar(typed: Type, tmp_path: Path) -> None:
         (("--alpha", "2", "--step-min", "0.1", "--step-max", "0.2"), "--step-min, --step-max belong to --reinit"),
         (("--beta", "1", "--max-bake-error", "0"), "--max-bake-error belongs to --bake"),
         (("--alpha", "2", "--max-diagonalize-error", "0.1"), "--max-diagonalize-error belongs to --diagonalize"),
-        (("--alpha", "2", "--reinit", "s4d-lin", "--preserve-gain"), "a new start has no gain to keep"),
+        (("--alpha", "2", "--reinit", "s4d-lin", "--preserve-gain"), "a re-initialized layer has no gain to preserve"),
         (("--alpha", "2", "--backend", "abacus"), "backend 'abacus' is unknown"),
         (("--beta", "1", "--theta-ref", "0.1"), "--theta-ref belongs to --beta-convention angular or causal"),
         (("--beta", "1", "--beta-convention", "causal"), "--theta-ref"),
@@ -324,7 +324,7 @@ def test_modes_beyond_nyquist_are_counted_before_and_after(typed: Type, tmp_path
 def test_diagonal_layers_say_that_there_is_nothing_to_convert(typed: Type, tmp_path: Path) -> None:
     model(tmp_path)
     result = typed("retune", "--diagonalize")
-    assert "is diagonal already" in result.out
+    assert "is already diagonal" in result.out
     assert "0 tensors changed; nothing was written" in result.out
     assert len(list(tmp_path.iterdir())) == 1
 

@@ -188,7 +188,7 @@ def test_phases_of_an_lru_follow_the_rule_for_both_halves_of_the_circle(retuned:
     expected = turns * 2 * np.pi + np.where(inside <= np.pi, scaled, 2 * np.pi - scaled)
     np.testing.assert_allclose(np.exp(found.after["theta_log"].astype(float)), expected, rtol=16 * EPS)
     assert found.figures["clamped_phases"] == (1.3 * phi > np.pi).sum() == 1
-    assert any(note.startswith("1 of 5 phases met pi") for note in found.notes)
+    assert any(note.startswith("1 of 5 phases reached pi") for note in found.notes)
 
 
 def test_phases_of_an_lru_are_left_alone_without_alpha(retuned: Retune) -> None:
@@ -254,7 +254,7 @@ def test_bias_of_mamba_is_shifted_through_the_inverse_of_softplus(retuned: Retun
 
 @pytest.mark.parametrize("name", REAL)
 def test_alpha_is_refused_where_poles_are_real(retuned: Retune, name: str) -> None:
-    with pytest.raises(LayerError, match=rf"{PREFIX} \({make(name).family}\) has real poles only.*--step-scale"):
+    with pytest.raises(LayerError, match=rf"{PREFIX} \({make(name).family}\) has only real poles.*--step-scale"):
         retuned(name, scaling=Scaling(alpha=2))
 
 

@@ -439,8 +439,8 @@ step = {tensor = "log_delta", transform = "exp", axes = "H 1"}
 """
 
 MISTAKES = {
-    "syntax": (GOOD.replace('"siso"', "siso"), "no valid TOML: Invalid value (at line 3, column 8)"),
-    "twice": (GOOD + GOOD.split("\n")[1], "no valid TOML: Cannot overwrite a value (at end of document)"),
+    "syntax": (GOOD.replace('"siso"', "siso"), "not valid TOML: Invalid value (at line 3, column 8)"),
+    "twice": (GOOD + GOOD.split("\n")[1], "not valid TOML: Cannot overwrite a value (at end of document)"),
     "empty": ("", "has no [[layer]] table"),
     "one bracket": (GOOD.replace("[[layer]]", "[layer]"), "has no [[layer]] table"),
     "top-level key": ("version = 1\n" + GOOD, "key 'version' is unknown"),
@@ -517,8 +517,8 @@ def test_vector_skip_between_different_inputs_and_outputs_is_an_error() -> None:
     ("content", "words"),
     [
         (None, "cannot be read"),
-        (b"\xff\xfe", "no text in UTF-8"),
-        (b"a = " + b"[" * 20000, "no valid TOML"),
+        (b"\xff\xfe", "not UTF-8 text"),
+        (b"a = " + b"[" * 20000, "not valid TOML"),
         (b"#" * 2000000, "more than 1048576 bytes"),
     ],
 )

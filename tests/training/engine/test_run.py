@@ -243,7 +243,7 @@ def test_a_state_of_another_model_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda text: text[:15], "is no valid TOML"),
+        (lambda text: text[:15], "is not valid TOML"),
         (lambda text: text.replace('task = "waves"', 'task = "sums"'), "task 'sums' is unknown"),
         (lambda text: text.replace("steps = 60", 'steps = "many"'), "steps is 'many'; expected int"),
         (lambda text: text.replace("steps = 60\n", ""), "settings lack steps"),
