@@ -16,9 +16,9 @@ import pytest
 from locations import SAMPLES
 from program import S4D, Result, checkpoint, s4d_tensors, ssmspec
 
-from ssmspec.errors import SsmspecError
+from ssmspec.errors import SsmspecError, printable
 from ssmspec.files.reading import read_numbers
-from ssmspec.files.writing import Kind, printable, whole_file
+from ssmspec.files.writing import Kind, whole_file
 from ssmspec.report.arrays import frequency_grid
 from ssmspec.report.figures.style import safe_name, safe_names
 

@@ -82,11 +82,6 @@ def whole_file(target: Path, kind: Kind) -> Iterator[IO[bytes]]:
         yield file
 
 
-def printable(text: str) -> str:
-    """The text with escapes for characters that a terminal would obey or cannot show, which names in a file may hold."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
 def look_up(target: Path) -> os.stat_result | None:
     """The status of what a path leads to; None if there is nothing.
 

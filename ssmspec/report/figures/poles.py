@@ -17,6 +17,7 @@ from ssmspec.report.figures.style import (
     head,
     layer_title,
     light_grid,
+    literal,
     new_figure,
     short_name,
 )
@@ -147,7 +148,7 @@ def _small_multiples(sets: list[PoleSet], title: str) -> Figure:
 def _panel_name(name: str) -> str:
     """A name over a narrow panel: where it is too long, in two lines, broken at the dot that makes them most alike."""
     if len(name) <= PANEL_LETTERS:
-        return name
+        return literal(name)
     dots = [place for place, letter in enumerate(name) if letter == "." and place > 0]
     cut = min(dots, key=lambda place: abs(2 * place - len(name)), default=PANEL_LETTERS)
     return f"{short_name(name[:cut], PANEL_LETTERS)}\n{short_name(name[cut:], PANEL_LETTERS)}"
