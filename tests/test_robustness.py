@@ -172,7 +172,7 @@ def test_paths_that_cannot_be_looked_up_do_not_stop_the_others(monkeypatch: pyte
 
 @pytest.mark.parametrize("layer", ["²", "9" * 5000, "٣"])
 def test_odd_digits_name_no_layer(layer: str) -> None:
-    assert_refused(ssmspec("analyze", S4D, "--layer", layer), "names no layer")
+    assert_refused(ssmspec("analyze", S4D, "--layer", layer), "matches no layer")
 
 
 def renamed(names: list[str]) -> dict[str, np.ndarray]:

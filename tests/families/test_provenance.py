@@ -62,7 +62,7 @@ def test_beta_of_a_family_without_a_place_for_it_is_honored_by_analysis(source: 
         weight = (1 + GRID.values / before.step) ** -1.0
         H = [frequency_response(system, GRID, engine).dynamic[:, 0, 0] for system in (before, after)]
         np.testing.assert_allclose(H[1], H[0] * weight, rtol=1e-12)
-        assert any("the code that this file comes from does not apply it" in text for text in after.assumptions)
+        assert any("the model's own code does not apply it" in text for text in after.assumptions)
     tensors = [open_checkpoint(path).tensors for path in (source, target)]
     for name, tensor in tensors[0].items():
         assert tensors[1][name].read().tobytes() == tensor.read().tobytes()

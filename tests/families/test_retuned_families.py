@@ -438,7 +438,7 @@ def test_a_start_on_the_circle_fits_tied_copies(retuned: Retune, name: str) -> N
 
 def test_a_start_that_would_be_taken_for_half_a_spectrum_is_refused(retuned: Retune) -> None:
     """Whether an S5 file holds both halves is told by mirrored poles alone, which this start has not."""
-    with pytest.raises(LayerError, match="residues asked for cannot be stored"):
+    with pytest.raises(LayerError, match="requested residues cannot be stored"):
         retuned("s5-full", start=Reinitialization(name="s4d-lin"))
 
 
@@ -447,7 +447,7 @@ def test_real_parts_that_the_code_of_a_family_clips_are_told(retuned: Retune) ->
     found = retuned("s5-half", scaling=Scaling(alpha_real=1.3e-4))
     clipped = int((1.3e-4 * found.systems[0].poles.real > -1e-4).sum())
     assert 0 < clipped < found.systems[0].modes
-    assert any(note.startswith(f"{clipped} of 6 poles of {PREFIX} cannot be stored as asked") for note in found.notes)
+    assert any(note.startswith(f"{clipped} of 6 poles of {PREFIX} cannot be stored as requested") for note in found.notes)
 
 
 def test_twins_change_together(retuned: Retune) -> None:

@@ -116,7 +116,7 @@ def test_layers_are_chosen_and_keep_their_place() -> None:
     found = measured(both, options=AnalysisOptions(layers=("blocks.1.layer:backward",)))
     assert [(layer.name, layer.index) for layer in found.layers] == [("blocks.1.layer:backward", 3)]
     assert found.layers[0].statistics == measured(both).layers[3].statistics
-    with pytest.raises(LayerError, match=r"model Net: --layer x names no layer; there are 2: blocks.0, blocks.1"):
+    with pytest.raises(LayerError, match=r"model Net: --layer x matches no layer; the 2 layers are blocks.0, blocks.1"):
         SpectralMonitor(net(), options=AnalysisOptions(layers=("x",)))
 
 

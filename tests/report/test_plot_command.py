@@ -477,7 +477,7 @@ def test_a_failed_figure_leaves_the_old_file(tmp_path: Path) -> None:
         ("bias", "x.png", {"sample_rate": 100.0, "axis": "cycles"}, "leave out one of them"),
         ("kernel", "x.png", {"with_skip": True}, "does not depend on D; leave out --with-skip"),
         ("response", "x.png", {"layers": ("s4_layers.*",)}, "shows one layer, and there are 2"),
-        ("response", "x.png", {"layers": ("7",)}, "names no layer"),
+        ("response", "x.png", {"layers": ("7",)}, "matches no layer"),
         ("heatmap", "x.png", {"backend": "abacus"}, "backend 'abacus' is unknown"),
     ],
 )
