@@ -287,7 +287,7 @@ def test_a_layer_that_cannot_be_read_is_named(typed: Type, tmp_path: Path) -> No
     source = model(tmp_path, **{"layers.1.kernel.log_dt": np.zeros(3, np.float32)})
     result = typed("retune", source, "--alpha", "2")
     assert result.code == 0
-    assert "layers.1 is left as it is" in result.out
+    assert "layers.1 is left unchanged" in result.out
     assert "1 tensor changed" in result.out
 
 
@@ -345,7 +345,7 @@ def test_a_spoiled_layer_is_left_alone_with_a_note_and_refused_by_name(typed: Ty
     source = model(tmp_path, **{"layers.1.kernel.C": spoiled})
     document = json.loads(typed("retune", source, "--alpha", "2", "--json").out)
     assert [layer["name"] for layer in document["layers"]] == ["layers.0"]
-    assert any("layers.1 is left as it is: 1 of 12 values of C are NaN" in note for note in document["notes"])
+    assert any("layers.1 is left unchanged: 1 of 12 values of C are NaN" in note for note in document["notes"])
     before, after = raw(source), raw(tmp_path / "model.retuned.safetensors")
     assert {name for name in before if before[name] != after[name]} == {"layers.0.kernel.A_imag"}
     refused(typed("retune", source, "--alpha", "2", "--layer", "layers.1"), "layers.1 cannot be retuned", "NaN")
