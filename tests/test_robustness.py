@@ -278,7 +278,7 @@ def test_sample_rates_that_leave_the_range_of_numbers_are_refused(rate: str) -> 
     for arguments in (("analyze", S4D, "--json"), ("plot", "heatmap", S4D, "-o", "/dev/null.png")):
         result = ssmspec(*arguments, "--sample-rate", rate)
         assert result.code == 2
-        assert "no sample rate" in result.err
+        assert "not a valid sample rate" in result.err
 
 
 def _fifo(path: Path) -> None:

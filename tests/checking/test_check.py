@@ -622,7 +622,7 @@ def test_bad_input_and_no_layer_keep_their_exit_codes(run: Run, tmp_path: Path) 
         ((S4D, "--layer", "nothing"), 2, "matches no layer"),
         ((S4D, "--family", "s6"), 2, "'s6' is unknown"),
         ((), 2, "give at least one checkpoint"),
-        ((S4D, "--force"), 2, "belongs to --init"),
+        ((S4D, "--force"), 2, "needs --init"),
         ((S4D, "--format", "xml"), 2, "junit"),
     ):
         result = run(*arguments)

@@ -1,4 +1,4 @@
-"""What all documents share: the type, schemas, and how documents and rows become text."""
+"""What all documents share: their type, their schemas, and the conversion of documents and rows to text."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ def schema(name: str) -> Document:
 
 
 def to_json(document: Document | list[Document]) -> str:
-    """Indented JSON; a number that is not finite is a bug and raises ValueError rather than being written."""
+    """Indented JSON. A number that is not finite is a bug, so it raises ValueError and is not written."""
     return "\n".join(map(escaped, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False).split("\n")))
 
 
@@ -32,7 +32,7 @@ def escaped(line: str) -> str:
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
-    """Rows as CSV with "\\n" at their ends; None is empty."""
+    """Rows as CSV with "\\n" as line ending. None becomes an empty cell."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

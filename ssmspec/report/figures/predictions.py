@@ -1,4 +1,4 @@
-"""Pictures of what a model answers on data that training does not see: against targets, class by class, along a series."""
+"""Pictures of a model's predictions on held-out data: against targets, by class, and along a series."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,17 +9,17 @@ from matplotlib.figure import Figure
 from ssmspec.report.figures.style import COLOR_MAP, LINE, MARK, SMALL, TITLE, legend_below, light_grid, new_figure, short_name
 from ssmspec.systems.grid import FloatArray
 
-MOST_POINTS = 5000  # of a scatter plot
+MOST_POINTS = 5000  # at most this many points in a scatter plot
 COLUMNS = 4
-MOST_NAMES = 40  # classes whose names and counts can be read
+MOST_NAMES = 40  # at most this many classes have legible names and counts
 LONGEST_NAME = 16
 
 
 def scatter_figure(panels: Mapping[str, tuple[FloatArray, FloatArray]]) -> Figure:
-    """Answers over targets, and the line on which they are equal.
+    """Predictions against targets, and the line on which they are equal.
 
     Args:
-        panels: name of an output -> targets (n,) and answers (n,).
+        panels: name of an output -> targets (n,) and predictions (n,).
     """
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
@@ -40,7 +40,7 @@ def scatter_figure(panels: Mapping[str, tuple[FloatArray, FloatArray]]) -> Figur
 
 
 def confusion_figure(table: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """How many of each class (rows) were taken for each (columns), as shares of the row.
+    """How often each class (row) was predicted as each class (column), as shares of the row.
 
     Args:
         table: (classes, classes) counts.
@@ -66,7 +66,7 @@ def confusion_figure(table: npt.NDArray[np.int64], classes: Sequence[str]) -> Fi
 
 
 def forecast_figure(curves: Mapping[str, FloatArray], errors: Mapping[str, FloatArray]) -> Figure:
-    """A stretch of a series with its forecasts, and how the error grows with the samples ahead.
+    """A section of a series with its forecasts, and how the error grows with the number of samples ahead.
 
     Args:
         curves: name -> values (T,), the data first. errors: name -> root mean square error (horizon,), in standard deviations.
