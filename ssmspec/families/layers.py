@@ -126,12 +126,12 @@ def _weighted(system: StateSpace, layer: LayerTensors, weights: Attached) -> Sta
     if weights.problem:
         return replace(system, assumptions=(*system.assumptions, weights.problem))
     entry = weights.weights.get(system.name)
+    digest = (entry or {}).get("digest", weights.digests.get(system.name))
+    if digest is not None and digest != layer_digest(layer):
+        text = f"{weights.place} describes another version of this layer: so its beta and everything else in it are ignored"
+        return replace(system, assumptions=(*system.assumptions, text))
     if entry is None:
         return system
-    if "digest" in entry and entry["digest"] != layer_digest(layer):
-        return replace(
-            system, assumptions=(*system.assumptions, f"{weights.place} describes another version of this layer, so its beta is ignored")
-        )
     if system.sobolev is not None:
         return replace(system, assumptions=(*system.assumptions, f"beta is the layer's own; the one in {weights.place} is ignored"))
     text = f"beta comes from {weights.place}; the model's own code does not apply it"

@@ -6,8 +6,9 @@ file that was trained further under the same name.
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,13 @@ class Attached:
         weights: layer name -> beta, convention, theta_ref, length and, from a sidecar, the digest of the layer's tensors.
         place: where they were found, in words; empty if there are no weights.
         problem: why an existing sidecar was not used, or None.
+        digests: layer name -> digest of the layer's tensors that a sidecar was written for.
     """
 
     weights: Mapping[str, Mapping[str, Any]]
     place: str = ""
     problem: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def weight(self, layer: str, copies: int) -> Sobolev:
         """The weight of a layer; the layer must have one.
@@ -68,10 +71,9 @@ def weight_entry(weight: Sobolev) -> dict[str, Any]:
 
 
 def sidecar_path(checkpoint: Path) -> Path:
-    """The path of a checkpoint's sidecar. The sidecar of a folder lies beside the folder."""
-    if checkpoint.name in ("", ".."):  # "." and ".." have no name of their own
-        checkpoint = checkpoint.resolve()
-    return checkpoint.with_name(checkpoint.name + SUFFIX)
+    """Where the sidecar of a checkpoint is: beside the file or folder itself, not beside a symbolic link to it."""
+    real = Path(os.path.realpath(checkpoint))
+    return real.with_name(real.name + SUFFIX)
 
 
 def read_sidecar(checkpoint: Path) -> dict[str, Any] | None:
@@ -96,7 +98,7 @@ def attached(checkpoint: Described) -> Attached:
         found = read_sidecar(path)
         if found is None:
             return Attached({}, problem=f"{sidecar_path(path).name} cannot be read and was ignored")
-        return Attached(_weights(found), sidecar_path(path).name)
+        return Attached(_weights(found), sidecar_path(path).name, digests=_digests(found))
     return Attached({})
 
 
@@ -125,6 +127,13 @@ def trained_entry(checkpoint: Checkpoint) -> dict[str, Any] | None:
 def _weights(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     weights = document.get("sobolev")
     return {name: entry for name, entry in weights.items() if isinstance(entry, dict)} if isinstance(weights, dict) else {}
+
+
+def _digests(document: Mapping[str, Any]) -> dict[str, str]:
+    layers = document.get("layers")
+    entries = [entry for entry in layers if isinstance(entry, dict)] if isinstance(layers, list) else []
+    found = {entry.get("name"): entry.get("digest") for entry in entries}
+    return {name: digest for name, digest in found.items() if isinstance(name, str) and isinstance(digest, str)}
 
 
 def input_digests(checkpoint: Checkpoint) -> dict[str, str]:

@@ -33,17 +33,19 @@ def refuse_precious(target: Path, kind: Kind) -> None:
     """Refuse to overwrite a file of another kind. Devices, pipes and empty files contain nothing that could be lost.
 
     Raises:
-        SsmspecError: the target is a folder, "-", a file of another kind, a block device, or a name that cannot be looked up.
+        SsmspecError: the target is a folder, "-", a file of another kind, a block device, or a name that cannot be looked up; for a
+            sidecar, whose name nobody chose, a device or a pipe, too.
     """
     if str(target) == "-":
         raise SsmspecError("cannot write '-': it is not a file name; give a file name or /dev/stdout")
     status = look_up(target)
-    if status is None or is_stream(status):
+    if status is None or (is_stream(status) and kind is not Kind.provenance):
         return
     if stat.S_ISDIR(status.st_mode):
         raise SsmspecError(f"cannot write {target}: it is a folder; name a file")
     if not stat.S_ISREG(status.st_mode):
-        raise SsmspecError(f"cannot write {target}: it is a device; name a file")
+        text = "it is a device or a pipe; remove it first" if kind is Kind.provenance else "it is a device; name a file"
+        raise SsmspecError(f"cannot write {target}: {text}")
     if status.st_size and not _replaceable(Path(os.path.realpath(target)), kind):
         raise SsmspecError(
             f"cannot write {target}: it exists and is not {_ARTICLES[kind]} ({', '.join(kind.value)}) as ssmspec writes it; "
@@ -80,11 +82,6 @@ def whole_file(target: Path, kind: Kind) -> Iterator[IO[bytes]]:
     target = Path(os.path.realpath(target))
     with new_file(target, _usual_mode(target)) as file:
         yield file
-
-
-def printable(text: str) -> str:
-    """The text with escapes for control and unprintable characters, which names in a file may contain."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def look_up(target: Path) -> os.stat_result | None:

@@ -50,7 +50,7 @@ class Weighting:
             ("--sequence-length", self.length, ("denoising", "waves")),
         ):
             if value is not None and self.convention not in users:
-                raise SsmspecError(f"{what} belongs to --beta-convention {' or '.join(users)}; give one of them, or remove it")
+                raise SsmspecError(f"{what} needs --beta-convention {' or '.join(users)}; give one of them, or remove it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ class Recipe:
         if self.scaling.preserve_gain and not self.scaling.changes:
             if self.start is not None:
                 raise SsmspecError("a re-initialized layer has no gain to preserve; remove --preserve-gain")
-            raise SsmspecError("--preserve-gain belongs to --alpha, --alpha-real or --step-scale; give one of them, or remove it")
+            raise SsmspecError("--preserve-gain needs --alpha, --alpha-real or --step-scale; give one of them, or remove it")
 
     def document(self) -> dict[str, Any]:
         """The recipe as JSON values; a spectrum is represented by its source."""

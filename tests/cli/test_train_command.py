@@ -108,7 +108,7 @@ def test_parts_and_precision_are_in_the_config(typed: Type, tmp_path: Path) -> N
     file.write_text(file.read_text().replace("processes = 1", "processes = 2"))
     again = typed("train", "waves", "--resume", "--accumulate", 3, "--out", "run")
     assert again.code == 0
-    assert "the run was started under other conditions and may differ in its last bits: processes 2 -> 1" in again.err
+    assert "the run was started in another environment, so its results may differ in their last bits: processes 2 -> 1" in again.err
     for option, value, before in (("--accumulate", "2", "3"), ("--precision", "float32", "bf16"), ("--threads", "2", "1")):
         done = typed("train", "waves", "--resume", option, value, "--out", "run")
         assert done.code == 2
@@ -120,7 +120,7 @@ def test_what_is_for_one_process_is_refused_under_torchrun(typed: Type, monkeypa
     for arguments in (["denoise", "--closed-form"], ["waves", "--sweep", "alpha=1"]):
         done = typed("train", *arguments)
         assert done.code == 2
-        assert done.err == f"ssmspec: {arguments[1]} is the work of one process; start it without torchrun\n"
+        assert done.err == f"ssmspec: {arguments[1]} runs in one process; start it without torchrun\n"
     assert "cannot reach the other processes (" in typed("train", "waves").err
 
 
@@ -146,7 +146,7 @@ ERRORS = {
     "sweep twice": (["waves", "--sweep", "alpha=1 alpha=2"], "'alpha=2' is not understood"),
     "sweep empty": (["waves", "--sweep", " "], "--sweep is empty"),
     "sweep values": (["waves", "--sweep", "alpha="], "'' is no number"),
-    "seeds": (["waves", "--seeds", "3"], "--seeds belongs to --sweep"),
+    "seeds": (["waves", "--seeds", "3"], "--seeds needs --sweep"),
     "closed form": (["waves", "--closed-form"], "waves has no closed form"),
     "precision": (["denoise", "--precision", "bf16"], "denoise is done in float32, not in bf16; leave --precision out"),
     "both": (["waves", "--resume", "--force"], "give one of them"),

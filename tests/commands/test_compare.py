@@ -195,7 +195,7 @@ def test_history_of_a_folder_has_a_row_per_checkpoint(tmp_path: Path) -> None:
 
 
 def test_history_of_different_models_is_refused() -> None:
-    with pytest.raises(SsmspecError, match="has other layers"):
+    with pytest.raises(SsmspecError, match="have different layers"):
         history([BEFORE, AFTER, SAMPLES / "lru_trained.npz"])
 
 

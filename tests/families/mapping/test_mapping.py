@@ -711,4 +711,4 @@ def test_suggested_map_without_anything_to_suggest_exits_3(tmp_path: Path) -> No
     for path in (tmp_path / "gpt.safetensors", S4D):
         code, out, err = ssmspec("inspect", path, "--suggest-map")
         assert (code, out, err.count("\n")) == (3, "", 1)
-        assert "nothing resembles an SSM layer" in err
+        assert "no tensors resemble an SSM layer" in err
