@@ -102,7 +102,7 @@ def plot(
     wanted = {"compare": 2, "inits": 0}.get(figure, 1)
     if len(checkpoints) != wanted:
         count = f"{wanted or 'no'} checkpoint{'' if wanted == 1 else 's'}"
-        raise SsmspecError(f"the figure {figure} takes {count}, but {len(checkpoints)} were given")
+        raise SsmspecError(f"the figure {figure} takes {count}, but the number given is {len(checkpoints)}")
     if figure == "inits":
         message(f"wrote {plot_initializations(drawing.output, options=options, alpha=drawing.alpha)}")
         return

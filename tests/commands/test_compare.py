@@ -228,8 +228,8 @@ def test_plot_compare_draws_one_layer_of_two_checkpoints_in_any_format(tmp_path:
     for label in ("theta [rad/sample]", "|H| [output/input]", "Re a [1/model time]", "before", "after", "s4_layers.1"):
         assert label in drawn
     assert ssmspec("plot", "compare", BEFORE, AFTER).code == 2
-    assert "takes 2 checkpoints, and 1 were given" in ssmspec("plot", "compare", BEFORE).err
-    assert "takes 1 checkpoint, and 2 were given" in ssmspec("plot", "bias", BEFORE, AFTER).err
+    assert "takes 2 checkpoints, but the number given is 1" in ssmspec("plot", "compare", BEFORE).err
+    assert "takes 1 checkpoint, but the number given is 2" in ssmspec("plot", "bias", BEFORE, AFTER).err
 
 
 def test_low_rank_copies_with_other_numbers_of_real_poles_are_matched_eigenvalue_by_eigenvalue(engine) -> None:

@@ -282,7 +282,7 @@ def test_log_that_fails_is_a_warning_unless_strict(tmp_path: Path, caplog: pytes
 
     with caplog.at_level(logging.WARNING, logger="ssmspec"):
         assert broken(strict=False)(0) is not None
-    assert "step 0 is not logged as it should be: IsADirectoryError" in caplog.text
+    assert "step 0 could not be logged completely: IsADirectoryError" in caplog.text
     with pytest.raises(IsADirectoryError):
         broken(strict=True)(0)
 
@@ -372,11 +372,11 @@ def test_steps_are_measured_once_and_only_forward(caplog: pytest.LogCaptureFixtu
     ("options", "text"),
     [
         ({"statistics": ("bias",)}, "the statistic 'bias' is unknown; choose some of bias_slope, "),
-        ({"every": 0}, "every is 0 and images 10; expected at least 1 step"),
+        ({"every": 0}, "every is 0 and images is 10; every must be at least 1 step"),
         ({"images": -1}, "every is 100 and images -1"),
-        ({"budget": 0.0}, "budget is 0.0, expected a positive share"),
-        ({"log": "a.json"}, "a.json is no log: end its name in .jsonl or .csv, or name a folder"),
-        ({"log": 3}, "a log is a path or a SummaryWriter; int was given"),
+        ({"budget": 0.0}, "budget is 0.0; it must be a positive share"),
+        ({"log": "a.json"}, "a.json is not a valid log: end its name in .jsonl or .csv, or give a folder"),
+        ({"log": 3}, "a log must be a path or a SummaryWriter, not int"),
         ({"options": AnalysisOptions(backend="fortran")}, "backend 'fortran' is unknown"),
     ],
 )

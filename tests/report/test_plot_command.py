@@ -411,7 +411,7 @@ def test_inits_takes_no_checkpoint_and_shows_every_initialization(tmp_path: Path
     assert all(f">{name}</text>" in text for name in INITIALIZATIONS)
     assert "alpha = 3" in text
     refused = ssmspec("plot", "inits", SAMPLES / LRU, cwd=tmp_path)
-    assert (refused.code, refused.err) == (2, "ssmspec: the figure inits takes no checkpoints, and 1 were given\n")
+    assert (refused.code, refused.err) == (2, "ssmspec: the figure inits takes no checkpoints, but the number given is 1\n")
     assert ssmspec("plot", "inits", "--layer", "0", cwd=tmp_path).code == 2
 
 

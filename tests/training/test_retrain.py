@@ -196,7 +196,7 @@ def test_of_other_checkpoints_the_layers_are_trained_and_all_else_stays(typed: T
     path = foreign(tmp_path / "model.pt", family)
     text = ran(typed, "retune", path, "--step-scale", 2, *REGRESS, "-o", "tuned.pt")
     assert "written: s4_layers\n" in text
-    assert "not written, and only in model-regress/final.safetensors: encoder, norms, decoder; the checkpoint has other ones" in text
+    assert "not written, and only in model-regress/final.safetensors: encoder, norms, decoder; the checkpoint has different ones" in text
     before, after = (torch.load(each, weights_only=True) for each in (path, tmp_path / "tuned.pt"))
     assert after["epoch"] == 7
     assert torch.equal(after["optimizer"]["state"][0]["exp_avg"], before["optimizer"]["state"][0]["exp_avg"])
