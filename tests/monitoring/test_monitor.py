@@ -373,7 +373,7 @@ def test_steps_are_measured_once_and_only_forward(caplog: pytest.LogCaptureFixtu
     [
         ({"statistics": ("bias",)}, "the statistic 'bias' is unknown; choose some of bias_slope, "),
         ({"every": 0}, "every is 0 and images is 10; every must be at least 1 step"),
-        ({"images": -1}, "every is 100 and images -1"),
+        ({"images": -1}, "every is 100 and images is -1"),
         ({"budget": 0.0}, "budget is 0.0; it must be a positive share"),
         ({"log": "a.json"}, "a.json is not a valid log: end its name in .jsonl or .csv, or give a folder"),
         ({"log": 3}, "a log must be a path or a SummaryWriter, not int"),

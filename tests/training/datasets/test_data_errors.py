@@ -54,15 +54,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 ERRORS = {
     "no data": ("regress", None, "y.npy", "name them with --data"),
     "missing": ("regress", "nowhere.npy", "y.npy", "nowhere.npy: no such file"),
-    "no target": ("regress", "X.npy", None, "name a file with numbers per sequence with --target"),
+    "no target": ("regress", "X.npy", None, "give a file with numbers per sequence: --target"),
     "no labels": ("classify", "X.npy", None, "classify needs labels"),
     "a target to forecast": ("forecast", "X.npy", "y.npy", "leave --target out"),
     "pickle": ("regress", "pickle.npy", "y.npy", "Python objects"),
     "pickled target": ("classify", "X.npy", "pickle.npy", "Python objects"),
     "rows": ("regress", "X.npy", "y19.npy", "has 19 rows and"),
-    "labels": ("classify", "X.npy", "y19.npy", "20 sequences; expected as many"),
+    "labels": ("classify", "X.npy", "y19.npy", "20 sequences; expected one row per sequence"),
     "few": ("regress", "few.npy", "few.npy", "4 sequences; expected at least 10"),
-    "one sequence": ("regress", "one.npy", "one.npy", "1 sequences; expected as many"),
+    "one sequence": ("regress", "one.npy", "one.npy", "1 sequences; expected one row per sequence"),
     "one sample": ("regress", "short.npy", "y.npy", "sequence 0 has 1 samples"),
     "empty": ("forecast", "empty.npy", None, "holds no values"),
     "axes": ("regress", "deep.npy", "y.npy", "flatten images first"),
@@ -79,13 +79,13 @@ ERRORS = {
     "as many classes": ("classify", "X.npy", "names.npy", "20 classes in 20 sequences"),
     "labels of many axes": ("classify", "X.npy", "X.npy", "expected one label per sequence"),
     "per sample": ("regress", "X.npy", "perS.npy", "add --set pooling=none"),
-    "per sample, others": ("regress", "X.npy", "perS9.npy", "9 samples per sequence and 24"),
+    "per sample, others": ("regress", "X.npy", "perS9.npy", "9 samples per sequence, but 24"),
     "which array": ("regress", "many.npz", "y.npy", "choose one: many.npz:a"),
     "which column": ("classify", "X.npy", "words.csv", "name one as words.csv:COLUMN"),
     "other column": ("classify", "X.npy", "words.csv:sort", "no column 'sort'; it has id, kind"),
     "no sounds": ("classify", "nothing", None, "no .wav files"),
-    "mixed sounds": ("classify", "mixed", None, "sounds beside subfolders"),
-    "sounds of two kinds": ("classify", "rates", None, "convert them to one kind"),
+    "mixed sounds": ("classify", "mixed", None, "both sounds and subfolders with sounds"),
+    "sounds of two kinds": ("classify", "rates", None, "convert all to one kind"),
     "sound without samples": ("classify", "silence", None, "holds no values"),
     "labels twice": ("classify", "sounds", "y.npy", "leave one of them out"),
 }
@@ -104,12 +104,12 @@ def test_data_that_do_not_fit_are_one_line(typed: Type, folder: Path, case: str)
 SETTINGS = {
     "pooling": ("regress", "pooling=max", "pooling 'max' is unknown"),
     "pooling of a class": ("classify", "pooling=none", "one class per sequence"),
-    "held out": ("regress", "held_out=1.5", "expected a share between 0 and 1"),
+    "held out": ("regress", "held_out=1.5", "it must be a share between 0 and 1"),
     "layout": ("regress", "layout=s5", "layout 's5' is unknown"),
     "layout and convention": ("forecast", "layout=freqbias-block", "trainable_beta=false"),
     "bidirectional": ("forecast", "bidirectional=true", "does not depend on later samples"),
     "horizon": ("forecast", "horizon=30", "a horizon of 30 needs at least 32"),
-    "plane": ("regress", "init=dfout", "needs one step; add --set step_min"),
+    "plane": ("regress", "init=dfout", "needs a single step; add --set step_min"),
     "axes": ("regress", "axes=LX", "layout 'LX' is unknown"),
     "dropout": ("regress", "dropout=1.0", "dropout is 1.0"),
 }
@@ -132,4 +132,4 @@ def test_resume_refuses_data_that_have_changed(typed: Type, tmp_path: Path, monk
     done = typed("train", "regress", "--data", "X.npy", "--out", "run", "--resume")
     assert done.code == 2
     assert "X.npy has changed since the run began" in done.err
-    assert "bring the old data back, or start anew with --force" in done.err
+    assert "restore the old data, or start anew with --force" in done.err

@@ -176,7 +176,7 @@ def test_sounds_of_different_lengths_are_classified_by_folder_and_padding_does_n
     wavfile.write(folder / "_background_noise_/hum.wav", 8000, np.ones(1000, np.int16))
     problem = problem_of("classify", data=folder, **LITTLE)
     assert problem.about()["classes"] == ["no", "yes"]
-    assert any("left out: _background_noise_" in line for line in problem.opening())
+    assert any("skipped: _background_noise_" in line for line in problem.opening())
     rows = np.arange(12)
     x, lengths = problem.examples.take(rows)
     together = problem.answers([(x, lengths)])[0]
