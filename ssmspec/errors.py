@@ -6,10 +6,21 @@ from contextlib import contextmanager
 INTERRUPTED = 130  # what a shell reports for a program stopped by Ctrl-C
 
 
+def printable(text: str) -> str:
+    """The text with escapes for characters that a terminal would obey or cannot show, which names in a file may hold."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 class SsmspecError(Exception):
-    """Something that the user gave cannot be used. The message says what was given, what was expected and what to do."""
+    """Something that the user gave cannot be used. The message says what was given, what was expected and what to do.
+
+    The message is one printable line, whatever the names of files and layers in it hold.
+    """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return " ".join(printable(line) for line in super().__str__().split("\n"))
 
 
 class CheckpointError(SsmspecError):

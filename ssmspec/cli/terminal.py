@@ -12,8 +12,7 @@ from typing import Any
 
 import typer
 
-from ssmspec.errors import INTERRUPTED, SsmspecError
-from ssmspec.files.writing import printable
+from ssmspec.errors import INTERRUPTED, SsmspecError, printable
 
 BAD_INPUT = 2
 CLOSED = 141  # what a shell reports for a program whose reader closed the pipe

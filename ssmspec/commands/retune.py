@@ -1,7 +1,8 @@
 """From a checkpoint to one with a different frequency bias: the pipeline of `ssmspec retune`, and the counterpart of `analyze`."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -296,20 +297,66 @@ def write_retuned(
     weights = {name: weight_entry(weight) for name, weight in plan.weights.items()}
     entry = {"version": __version__, "sobolev": weights} | ({} if plan.trained is None else {TRAINED: plan.trained})
     metadata = {KEY: json.dumps(entry)} if weights or plan.trained or metadata_entry(plan.checkpoint) else {}
-    notes = write_changed(
-        plan.checkpoint, target, plan.changes, added=plan.added, metadata=metadata, replace=replace_target, in_place=in_place
-    )
+    beside = _Beside(sidecar_path(target), _sidecar(document, weights, _new_digests(plan)))
+    with beside.written_first():
+        notes = write_changed(
+            plan.checkpoint, target, plan.changes, added=plan.added, metadata=metadata, replace=replace_target, in_place=in_place
+        )
     written = open_checkpoint(target)
-    layers, _ = read_layers(written, find_layers(written, plan.options.family, plan.options.read), plan.options.read)
-    for layer in layers:
-        for system in layer.systems:
-            if system.name in weights:
-                weights[system.name]["digest"] = layer_digest(layer.tensors)
-    with whole_file(sidecar_path(target), Kind.provenance) as file:
-        file.write(json.dumps(document | {"sobolev": weights}, indent=2).encode())
     layers, _ = read_layers(written, find_layers(written, plan.options.family, plan.options.read), plan.options.read)
     names = {layer.after.name for layer in plan.layers}
     return [system for layer in layers for system in layer.systems if system.name in names], notes
+
+
+def _new_digests(plan: RetunePlan) -> dict[str, str]:
+    """Digests of the tensors of layers as they will be read back, by the names of their systems."""
+    checkpoint, options = plan.checkpoint, plan.options
+    layers, _ = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
+    found = {}
+    for layer in layers:
+        if plan.added and layer.tensors.family == SLOT:
+            continue  # it holds beta itself, in a tensor that it does not have yet
+        new = {role: plan.changes[name] for role, name in layer.tensors.tensor_names.items() if name in plan.changes}
+        digest = layer_digest(layer.tensors.with_values(new))
+        found |= {system.name: digest for system in layer.systems}
+    return found
+
+
+def _sidecar(document: Mapping[str, Any], weights: Mapping[str, Mapping[str, Any]], digests: Mapping[str, str]) -> bytes:
+    """The sidecar as it is stored: every layer and every weight with the digest of the tensors that it belongs to."""
+    layers = [entry | {"digest": digests.get(entry["name"])} for entry in document["layers"]]
+    beta = {name: {**entry, "digest": digests[name]} if name in digests else entry for name, entry in weights.items()}
+    return json.dumps({**document, "layers": layers, "sobolev": beta}, indent=2).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """A sidecar that is in place before its checkpoint is.
+
+    Whoever is killed between the two leaves a sidecar whose digests are not those of the checkpoint, and readers say so. The other way
+    round, a new checkpoint without its beta would look whole.
+    """
+
+    path: Path
+    content: bytes
+
+    @contextmanager
+    def written_first(self) -> Iterator[None]:
+        """Write it; if the block fails, put back what was there before."""
+        before = self.path.read_bytes() if self.path.exists() else None
+        self._write(self.content)
+        try:
+            yield
+        except BaseException:
+            if before is None:
+                self.path.unlink(missing_ok=True)
+            else:
+                self._write(before)
+            raise
+
+    def _write(self, content: bytes) -> None:
+        with whole_file(self.path, Kind.provenance) as file:
+            file.write(content)
 
 
 def check_target(plan: RetunePlan, target: Path, *, replace_target: bool = False, in_place: bool = False) -> None:

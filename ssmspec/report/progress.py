@@ -5,7 +5,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ssmspec.files.writing import printable
+from ssmspec.errors import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress

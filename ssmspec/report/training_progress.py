@@ -6,7 +6,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ssmspec.files.writing import printable
+from ssmspec.errors import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress

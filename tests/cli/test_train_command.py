@@ -135,7 +135,7 @@ ERRORS = {
     "lr": (["waves", "--lr", "0"], "lr is 0.0; expected a finite positive number"),
     "knee missing": (["waves", "--beta-convention", "causal"], "angular and causal need a knee in rad/sample"),
     "knee in vain": (["waves", "--theta-ref", "0.1"], "angular and causal need a knee in rad/sample, the others take none"),
-    "real poles": (["waves", "--init", "s4d-real", "--alpha", "2"], "alpha cannot act on s4d-real"),
+    "real poles": (["waves", "--init", "s4d-real", "--alpha", "2"], "alpha has no effect on s4d-real"),
     "setting": (["waves", "--set", "depth=3"], "setting 'depth' is unknown; choose one of alpha"),
     "setting type": (["waves", "--set", "batch=1.5"], "batch is 1.5; expected int"),
     "setting form": (["waves", "--set", "batch"], "--set batch: expected NAME=VALUE"),

@@ -102,7 +102,7 @@ def test_comparison_holds_the_statistics_of_both_files() -> None:
 def test_verdict_says_that_training_left_the_bias_as_it_was() -> None:
     result = ssmspec("compare", BEFORE, AFTER)
     assert result.code == 0, result.err
-    assert "verdict: the frequency bias is as it was" in result.out
+    assert "verdict: the frequency bias is unchanged" in result.out
     assert "s4_layers.0" in result.out
 
 

@@ -214,15 +214,15 @@ def test_the_command_is_in_the_sidecar(typed: Type, tmp_path: Path) -> None:
         (("--alpha", "2", "--step-min", "0.1", "--step-max", "0.2"), "--step-min, --step-max need --reinit"),
         (("--beta", "1", "--max-bake-error", "0"), "--max-bake-error needs --bake"),
         (("--alpha", "2", "--max-diagonalize-error", "0.1"), "--max-diagonalize-error needs --diagonalize"),
-        (("--alpha", "2", "--reinit", "s4d-lin", "--preserve-gain"), "a new start has no gain to keep"),
+        (("--alpha", "2", "--reinit", "s4d-lin", "--preserve-gain"), "a re-initialized layer has no gain to preserve"),
         (("--alpha", "2", "--backend", "abacus"), "backend 'abacus' is unknown"),
-        (("--beta", "1", "--theta-ref", "0.1"), "--theta-ref belongs to --beta-convention angular or causal"),
+        (("--beta", "1", "--theta-ref", "0.1"), "--theta-ref needs --beta-convention angular or causal"),
         (("--beta", "1", "--beta-convention", "causal"), "--theta-ref"),
         (("--beta", "2", "--bake", "--max-bake-error", "0.001"), "raise --max-bake-error"),
         (("--reinit", "best"), "initialization 'best' is unknown; choose one of s4d-lin, s4d-inv"),
         (("--reinit", "s4d-lin", "--init-c", "best"), "choose one of normal"),
         (("--reinit", "s4d-lin", "--step-min", "1", "--step-max", "0.1"), "step is 1.0..0.1"),
-        (("--alpha", "2", "--layer", "nothing"), "--layer nothing names no layer"),
+        (("--alpha", "2", "--layer", "nothing"), "--layer nothing matches no layer"),
         (("--alpha", "2", "--family", "s6"), "'s6' is unknown"),
         (("--alpha", "1e39"), "would become unusable"),
         (("--step-scale", "1e-323"), "would become infinite"),
@@ -298,7 +298,7 @@ def test_a_twin_is_chosen_by_its_name_and_all_means_all(typed: Type, tmp_path: P
         document = json.loads(typed("retune", "twins.safetensors", "--alpha", "2", "--dry-run", "--json", *options).out)
         changed = {f"{place}.layers.{layer}.kernel.A_imag" for place in ("ema", "model") for layer in layers}
         assert set(document["changed_tensors"]) == changed
-    refused(typed("retune", "twins.safetensors", "--alpha", "2", "--layer", "other.*"), "names no layer")
+    refused(typed("retune", "twins.safetensors", "--alpha", "2", "--layer", "other.*"), "matches no layer")
     both = typed("retune", "twins.safetensors", "--alpha", "2", "--dry-run", "--layer", "0", "--layer", "all")
     assert "4 tensors changed" in both.out
 
@@ -324,7 +324,7 @@ def test_modes_beyond_nyquist_are_counted_before_and_after(typed: Type, tmp_path
 def test_diagonal_layers_say_that_there_is_nothing_to_convert(typed: Type, tmp_path: Path) -> None:
     model(tmp_path)
     result = typed("retune", "--diagonalize")
-    assert "is diagonal already" in result.out
+    assert "is already diagonal" in result.out
     assert "0 tensors changed; nothing was written" in result.out
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -508,13 +508,13 @@ def test_steps_beyond_the_limit_of_the_code_are_told(tmp_path: Path) -> None:
     plan = plan_retune(tmp_path / "mamba", Recipe(scaling=Scaling(step_scale=2)), RetuneOptions(layers=("0",)))
     assert any("steps of" in note and "limits them" in note for note in plan.layers[0].notes)
     assert plan.layers[0].after.step.max() == limit
-    with pytest.raises(SsmspecError, match="steps asked for cannot be stored"):
+    with pytest.raises(SsmspecError, match="requested steps cannot be stored"):
         plan_retune(tmp_path / "mamba", Recipe(scaling=Scaling(step_scale=1e4)), RetuneOptions(layers=("0",)))
 
 
 def test_a_step_that_the_user_holds_fixed_cannot_be_scaled(typed: Type, tmp_path: Path) -> None:
     arguments = ("retune", SAMPLES / "mamba1_trained.safetensors", "--step-scale", "2", "-o", tmp_path / "out.safetensors")
-    refused(typed(*arguments, "--operating-point", "delta=0.1"), "steps asked for cannot be stored")
+    refused(typed(*arguments, "--operating-point", "delta=0.1"), "requested steps cannot be stored")
 
 
 def test_pictures_of_before_and_after_are_made(typed: Type, tmp_path: Path) -> None:

@@ -459,7 +459,7 @@ def test_the_style_is_the_same_whatever_the_user_has_set() -> None:
 def test_a_failed_figure_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "old.png"
     target.write_bytes(b"old")
-    with pytest.raises(LayerError, match="discrete time only"):
+    with pytest.raises(LayerError, match="only in discrete time"):
         plot("response", SAMPLES / LRU, target, options=PlotOptions(layers=("0",), axis="omega"))
     assert target.read_bytes() == b"old"
 
@@ -470,14 +470,14 @@ def test_a_failed_figure_leaves_the_old_file(tmp_path: Path) -> None:
         ("spectrum", "x.png", {}, "figure 'spectrum' is unknown; choose one of response, heatmap"),
         ("compare", "x.png", {}, "takes two checkpoints"),
         ("heatmap", "x.gif", {}, r"no supported picture format; end its name in one of \.png, \.svg, \.pdf"),
-        ("heatmap", "absent/x.png", {}, "choose a folder that exists"),
+        ("heatmap", "absent/x.png", {}, "choose an existing folder"),
         ("energy", "x.png", {"axis": "omega"}, "--axis omega does not apply to the figure energy"),
         ("hankel", "x.png", {"axis": "theta"}, "hankel has no frequency axis; leave out --axis"),
         ("poles", "x.png", {"sample_rate": 100.0}, "poles has no frequency axis; leave out --sample-rate"),
         ("bias", "x.png", {"sample_rate": 100.0, "axis": "cycles"}, "leave out one of them"),
         ("kernel", "x.png", {"with_skip": True}, "does not depend on D; leave out --with-skip"),
         ("response", "x.png", {"layers": ("s4_layers.*",)}, "shows one layer, but there are 2"),
-        ("response", "x.png", {"layers": ("7",)}, "names no layer"),
+        ("response", "x.png", {"layers": ("7",)}, "matches no layer"),
         ("heatmap", "x.png", {"backend": "abacus"}, "backend 'abacus' is unknown"),
     ],
 )

@@ -303,4 +303,4 @@ def test_mistakes_are_one_line_and_cost_no_training(typed: Type, tmp_path: Path,
 def test_families_without_a_module_are_refused_with_those_that_have_one(typed: Type, name: str) -> None:
     done = typed("retune", SAMPLES / name, *REGRESS, "-o", f"tuned{Path(name).suffix}")
     assert done.code == 2
-    assert "has no module; families that have one: s4d, s4-diag, freqbias-block" in done.err
+    assert "cannot become a module; supported families: s4d, s4-diag, freqbias-block" in done.err

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from xml.etree import ElementTree as ET
 
 from ssmspec.checking.findings import SEVERITIES, CheckedLayer, CheckpointCheck, CheckReport, Finding
+from ssmspec.errors import printable
 from ssmspec.report.documents.document import Document
 from ssmspec.version import __version__
 
@@ -96,5 +97,5 @@ def _skipped_cases(layer: CheckedLayer) -> Iterator[ET.Element]:
 
 
 def _xml(text: str) -> str:
-    """The text without characters that XML 1.0 cannot hold. Markup is escaped later, when the text is written."""
-    return "".join(c if c in "\t\n" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c >= "\U00010000" else "\ufffd" for c in text)
+    """The text with escapes for what is not printable, line by line; markup is escaped where it is written."""
+    return "\n".join(map(printable, text.split("\n")))

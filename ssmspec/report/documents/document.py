@@ -9,6 +9,8 @@ from typing import Any
 
 Document = dict[str, Any]
 
+FORMULA = ("=", "+", "-", "@")  # how a cell that a spreadsheet computes begins
+
 
 def schema(name: str) -> Document:
     """A JSON schema of the package by its short name, such as "analyze-1"."""
@@ -19,7 +21,14 @@ def schema(name: str) -> Document:
 
 def to_json(document: Document | list[Document]) -> str:
     """Indented JSON. A number that is not finite is a bug, so it raises ValueError and is not written."""
-    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
+    return "\n".join(map(escaped, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False).split("\n")))
+
+
+def escaped(line: str) -> str:
+    """A line of JSON with \\u escapes for what is not printable: controls, line separators, marks of direction, lone surrogates."""
+    if line.isprintable():
+        return line
+    return "".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in line)
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ssmspec.report.documents.analyze import CSV_COLUMNS, grid_document, layer_document, layer_rows
-from ssmspec.report.documents.document import Document, csv_text
+from ssmspec.report.documents.document import Document, csv_text, escaped
 from ssmspec.statistics import LayerAnalysis, Measurement
 from ssmspec.systems.grid import FloatArray
 from ssmspec.version import __version__
@@ -47,7 +47,7 @@ def monitor_line(measurement: Measurement, timing: Timing | None, pictures: Mapp
         "pictures": None if pictures is None else dict(pictures),
         "timing": None if timing is None else asdict(timing),
     }
-    return json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n"
+    return escaped(json.dumps(document, allow_nan=False, ensure_ascii=False)) + "\n"
 
 
 def _response(measurement: Measurement) -> Document:

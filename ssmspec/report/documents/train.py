@@ -1,12 +1,10 @@
 """The results of a training run and of a sweep of runs, as documents and CSV rows."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from ssmspec.report.documents.compare import comparison_document
-from ssmspec.report.documents.document import Document
+from ssmspec.report.documents.document import Document, csv_text
 from ssmspec.statistics.changes import CheckpointComparison
 
 SHOWN = ("bias_slope", "total_variation")  # statistics of the layers that the table of a sweep shows
@@ -98,14 +96,12 @@ def _or_nan(value: float | None) -> float:
 
 def sweep_csv(rows: Sequence[SweepRow]) -> str:
     """One row per run and quantity, with a header."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("alpha", "beta", "seed", "quantity", "value"))
+    cells: list[Iterable[object]] = [("alpha", "beta", "seed", "quantity", "value")]
     for row in rows:
         for name, values in sweep_columns(row).items():
             for run, value in zip(row.runs, values, strict=False):
-                writer.writerow([row.alpha, row.beta, run.settings["seed"], name, value])
-    return text.getvalue()
+                cells.append([row.alpha, row.beta, run.settings["seed"], name, value])
+    return csv_text(cells)
 
 
 def sweep_document(title: str, command: str, rows: Sequence[SweepRow]) -> Document:

@@ -72,7 +72,7 @@ def overview_figure(layers: Sequence[LayerAnalysis], theta: FloatArray, title: s
     draw_heatmap(figure, [layer.name for layer in layers], curves, theta, FrequencyAxis.at_rate(sample_rate))
     single = all(layer.inputs * layer.outputs > 1 for layer in layers)
     what = "Frobenius norm of H" if single else "median |H| over copies"
-    figure.axes[0].set_title(f"{title}: {what} (dashed: Nyquist)", fontsize=TITLE)
+    figure.axes[0].set_title(f"{short_name(title, 60)}: {what} (dashed: Nyquist)", fontsize=TITLE)
     return figure
 
 

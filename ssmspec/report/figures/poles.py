@@ -17,6 +17,7 @@ from ssmspec.report.figures.style import (
     head,
     layer_title,
     light_grid,
+    literal,
     new_figure,
     short_name,
 )
@@ -147,7 +148,7 @@ def _small_multiples(sets: list[PoleSet], title: str) -> Figure:
 def _panel_name(name: str) -> str:
     """The name above a narrow panel. A name that is too long is split into two lines, at the dot that makes them most equal in length."""
     if len(name) <= PANEL_LETTERS:
-        return name
+        return literal(name)
     dots = [place for place, letter in enumerate(name) if letter == "." and place > 0]
     cut = min(dots, key=lambda place: abs(2 * place - len(name)), default=PANEL_LETTERS)
     return f"{short_name(name[:cut], PANEL_LETTERS)}\n{short_name(name[cut:], PANEL_LETTERS)}"

@@ -32,7 +32,7 @@ def scatter_figure(panels: Mapping[str, tuple[FloatArray, FloatArray]]) -> Figur
         axes.plot(ends, ends, color=MARK, linestyle="--", linewidth=1)
         axes.set_xlabel("target")
         axes.set_ylabel("answer")
-        axes.set_title(f"{name}, held out", fontsize=TITLE)
+        axes.set_title(f"{short_name(name)}, held out", fontsize=TITLE)
         light_grid(axes)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
@@ -50,7 +50,7 @@ def confusion_figure(table: npt.NDArray[np.int64], classes: Sequence[str]) -> Fi
     axes = figure.subplots()
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap=COLOR_MAP, vmin=0, vmax=1)
-    names = [short_name(name, LONGEST_NAME).replace("$", r"\$") for name in classes]
+    names = [short_name(name, LONGEST_NAME) for name in classes]
     if len(classes) <= MOST_NAMES:
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=SMALL)
         axes.set_yticks(range(len(names)), names, fontsize=SMALL)
@@ -75,14 +75,14 @@ def forecast_figure(curves: Mapping[str, FloatArray], errors: Mapping[str, Float
     figure = new_figure(7.5, 6.0 if ahead else 3.4)
     panels = figure.subplots(2 if ahead else 1, 1, squeeze=False)[:, 0]
     for (name, values), style in zip(curves.items(), ({"color": "0.6", "linewidth": 2.0}, {"color": LINE, "linewidth": 1.0}), strict=True):
-        panels[0].plot(values, label=name, **style)
+        panels[0].plot(values, label=short_name(name), **style)
     panels[0].set_xlabel("sample, from the first one held out")
     panels[0].set_ylabel("first feature")
     panels[0].set_title("held out", fontsize=TITLE)
     light_grid(panels[0])
     if ahead:
         for (name, values), color in zip(errors.items(), (LINE, MARK, "0.5"), strict=True):
-            panels[1].plot(np.arange(1, len(values) + 1), values, "o-", color=color, markersize=3, label=name)
+            panels[1].plot(np.arange(1, len(values) + 1), values, "o-", color=color, markersize=3, label=short_name(name))
         panels[1].set_xlabel("samples ahead")
         panels[1].set_ylabel("root mean square error [std]")
         panels[1].legend(fontsize=SMALL)

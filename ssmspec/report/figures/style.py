@@ -13,10 +13,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
-from ssmspec.errors import SsmspecError
+from ssmspec.errors import SsmspecError, printable
 from ssmspec.files.writing import Kind, whole_file
 from ssmspec.statistics import Curve, LayerSpectrum
 from ssmspec.systems.grid import FloatArray
@@ -93,10 +92,6 @@ def save(figure: Figure, path: Path) -> Path:
     """
     kind = checked_format(path)
     FigureCanvasAgg(figure)
-    for text in figure.findobj(Text):
-        shown = text.get_text().encode(errors="backslashreplace").decode()  # bytes of a path that the locale cannot decode
-        if shown != text.get_text():
-            text.set_text(shown)
     with whole_file(path, Kind.picture) as file, mpl.rc_context(STYLE):
         figure.savefig(file, format=kind[1:], dpi=DPI, metadata=FORMATS[kind])
     return path
@@ -162,9 +157,17 @@ def _hash(name: str) -> str:
     return sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
 
 
+def literal(name: str) -> str:
+    r"""A name from a file or a path as matplotlib draws it character by character: no mathtext, and escapes for what is not printable.
+
+    An escaped dollar sign is no mathtext, wherever it stands. Source: matplotlib.cbook.is_math_text.
+    """
+    return printable(name).replace("$", r"\$")
+
+
 def short_name(name: str, most: int = 40) -> str:
-    """The name, or the end of a long name, which is the part that distinguishes layers."""
-    return name if len(name) <= most else "..." + name[-most + 3 :]
+    """The name, or the end of a long name, which is the part that distinguishes layers; as `literal`."""
+    return literal(name if len(name) <= most else "..." + name[-most + 3 :])
 
 
 def head(figure: Figure, title: str, what: str) -> None:

@@ -8,7 +8,20 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from ssmspec.report.documents.train import Measure
-from ssmspec.report.figures.style import COLOR_MAP, LINE, MARK, SMALL, TITLE, draw_nyquist, legend_below, light_grid, log_scale, new_figure
+from ssmspec.report.figures.style import (
+    COLOR_MAP,
+    LINE,
+    MARK,
+    SMALL,
+    TITLE,
+    draw_nyquist,
+    legend_below,
+    light_grid,
+    literal,
+    log_scale,
+    new_figure,
+    short_name,
+)
 from ssmspec.systems.grid import FloatArray
 
 MOST_POINTS = 2000  # at most this many points in a loss curve
@@ -114,7 +127,7 @@ def sweep_figure(
         ticks = ([f"{alpha:.4g}" for alpha in reversed(alphas)], [f"{beta:g}" for beta in betas])
         last = quantity if place == len(names) - 1 else ""
         _heat(figure, axes, values, ticks, ("alpha" if not place else "", "beta"), limits, last)
-        axes.set_title(name, fontsize=TITLE)
+        axes.set_title(short_name(name), fontsize=TITLE)
     return figure
 
 
@@ -167,7 +180,7 @@ def grid_figure(rows: Mapping[str, Sequence[FloatArray]], columns: Sequence[str]
             axes.imshow(image, aspect="auto", interpolation="nearest")
             axes.set_xticks([])
             axes.set_yticks([])
-        line[0].set_ylabel(name, fontsize=SMALL)
+        line[0].set_ylabel(short_name(name), fontsize=SMALL)
     for axes, name in zip(panels[0], columns, strict=True):
         axes.set_title(name, fontsize=SMALL)
     return figure
@@ -185,7 +198,8 @@ def learning_figure(measures: Mapping[str, Sequence[Measure]]) -> Figure:
     for axes, points in zip(panels, series, strict=True):
         axes.plot(list(measures), [point.value for point in points], "o-", color=LINE, markersize=4)
         axes.axhline(points[-1].baseline or 0.0, color=MARK, linestyle="--", linewidth=1, label="baseline")
-        axes.set_ylabel(f"{points[0].name} [{points[0].unit}]" if points[0].unit else points[0].name)
+        name = short_name(points[0].name)
+        axes.set_ylabel(f"{name} [{literal(points[0].unit)}]" if points[0].unit else name)
         light_grid(axes)
     legend_below(figure, panels[0], columns=1)
     panels[-1].set_xlabel("checkpoint")

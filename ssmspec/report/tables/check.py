@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssmspec.checking.findings import SEVERITIES, CheckpointCheck, CheckReport
-from ssmspec.files.writing import printable
+from ssmspec.errors import printable
 from ssmspec.report.tables.parts import MOST_ROWS, readable_size
 
 STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}

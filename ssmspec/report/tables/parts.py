@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ssmspec.files.writing import printable
+from ssmspec.errors import printable
 from ssmspec.report.tables.fitting import FittingTable
 from ssmspec.statistics import Summary
 

@@ -243,7 +243,7 @@ def test_a_state_of_another_model_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda text: text[:15], "is no valid TOML"),
+        (lambda text: text[:15], "is not valid TOML"),
         (lambda text: text.replace('task = "waves"', 'task = "sums"'), "task 'sums' is unknown"),
         (lambda text: text.replace("steps = 60", 'steps = "many"'), "steps is 'many'; expected int"),
         (lambda text: text.replace("steps = 60\n", ""), "settings lack steps"),
@@ -269,7 +269,9 @@ def test_a_device_that_is_not_here_any_more_is_an_error(tmp_path: Path) -> None:
 
 
 def test_out_of_memory_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SsmspecError, match="out of memory in step 1; process a batch in more parts with --accumulate, or use a smaller batch"):
+    with pytest.raises(
+        SsmspecError, match="out of memory in step 1; process a batch in more parts with --accumulate, or use a smaller batch"
+    ):
         finished(tmp_path / "run", replace(QUICK, batch=10**15))
 
 
