@@ -312,7 +312,7 @@ def _new_digests(plan: RetunePlan) -> dict[str, str]:
     """Digests of the tensors of layers as they will be read back, by the names of their systems."""
     checkpoint, options = plan.checkpoint, plan.options
     layers, _ = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
-    found = {}
+    found: dict[str, str] = {}
     for layer in layers:
         if plan.added and layer.tensors.family == SLOT:
             continue  # it holds beta itself, in a tensor that it does not have yet

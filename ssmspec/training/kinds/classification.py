@@ -86,7 +86,7 @@ class Classification(SequenceProblem[Given], Generic[Given]):
         """The model, how its inputs are normalized, and what its outputs stand for."""
         return {**super().about(), "classes": list(self.labels.classes)}
 
-    def pictures(self, folder: Path) -> list[Path]:
+    def pictures(self, folder: Path, measures: Sequence[Measure]) -> list[Path]:
         """The confusion matrix."""
         from ssmspec.report.figures.predictions import confusion_figure
         from ssmspec.report.figures.style import save

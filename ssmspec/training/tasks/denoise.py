@@ -164,7 +164,7 @@ class Denoise:
         shape = (COLORS, self.settings.rows, self.settings.columns)
         return ((image + 1) / 2).clamp(0, 1).reshape(shape).permute(1, 2, 0).numpy()
 
-    def pictures(self, folder: Path) -> list[Path]:
+    def pictures(self, folder: Path, measures: Sequence[Measure]) -> list[Path]:
         """Draw inputs and outputs."""
         from ssmspec.report.figures.style import save
         from ssmspec.report.figures.training import grid_figure

@@ -5,6 +5,7 @@ out. If there are many, some whole series are held out.
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -138,7 +139,7 @@ class Forecast(SequenceProblem[Examples]):
         """The model, the normalization of its inputs and outputs, and how far it looks ahead."""
         return {"task": "forecast", **super().about(), "horizon": self.settings.horizon}
 
-    def pictures(self, folder: Path) -> list[Path]:
+    def pictures(self, folder: Path, measures: Sequence[Measure]) -> list[Path]:
         """Draw a held-out section with its forecasts, and the error by number of samples ahead."""
         from ssmspec.report.figures.predictions import forecast_figure
         from ssmspec.report.figures.style import save

@@ -204,7 +204,7 @@ class Moving:
         last = len(_columns(self.settings))
         return [_picture(frame) for frame in clips[0, -last:]], [_picture(frame) for frame in given[0, -last:]]
 
-    def pictures(self, folder: Path) -> list[Path]:
+    def pictures(self, folder: Path, measures: Sequence[Measure]) -> list[Path]:
         """Draw true and predicted frames of a clip, and the error of each digit."""
         from ssmspec.report.figures.style import save
         from ssmspec.report.figures.training import bars_figure, grid_figure

@@ -1,5 +1,6 @@
 """The task `regress`: numbers from sequences, one set per sequence or one per sample, for the user's own data."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ class Regress(SequenceProblem[Examples]):
         """The model, and the normalization of its inputs and outputs."""
         return {"task": "regress", **super().about(), "target": {"mean": self.mean.tolist(), "scale": self.scale.tolist()}}
 
-    def pictures(self, folder: Path) -> list[Path]:
+    def pictures(self, folder: Path, measures: Sequence[Measure]) -> list[Path]:
         """Draw predictions against targets."""
         from ssmspec.report.figures.predictions import scatter_figure
         from ssmspec.report.figures.style import save

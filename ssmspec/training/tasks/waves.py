@@ -9,6 +9,7 @@ Source: arXiv 2410.02035, section 5.1; AnnanYu/FreqBiasSSM, waves.py, waves_gen.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -167,12 +168,12 @@ class Waves:
         """The frequencies of the tones."""
         return {f"{tone:g} rad/unit": tone * self.settings.step for tone in self.settings.tones}
 
-    def pictures(self, folder: Path) -> list[Path]:
+    def pictures(self, folder: Path, measures: Sequence[Measure]) -> list[Path]:
         """Draw the error of every tone as bars."""
         from ssmspec.report.figures.style import save
         from ssmspec.report.figures.training import bars_figure
 
-        values = {f"{tone:g}": error for tone, error in zip(self.settings.tones, self.errors().tolist(), strict=True)}
+        values = {f"{tone:g}": error for tone, error in zip(self.settings.tones, (measure.value for measure in measures), strict=True)}
         labels = {"axis": "tone [rad/model time]", "value": "mean absolute error of the amplitude"}
         figure = bars_figure(values, **labels, reference=("always 1/2", CHANCE))
         return [save(figure, folder / "errors.png")]

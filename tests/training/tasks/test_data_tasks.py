@@ -338,7 +338,7 @@ def test_a_run_has_pictures_of_what_it_learned_and_says_its_baseline_first(tmp_p
 def test_every_task_draws_its_predictions(tmp_path: Path, task: str, values: dict[str, int]) -> None:
     data, target = saved(tmp_path, X=noise(20, 24), y=np.array(["$", "a long name of a class"])[np.arange(20) % 2])
     problem = problem_of(task, data=data, **LITTLE, **values, **({"target": target} if task == "classify" else {}))
-    (picture,) = problem.pictures(tmp_path)
+    (picture,) = problem.pictures(tmp_path, problem.measures())
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
