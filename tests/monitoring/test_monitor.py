@@ -324,7 +324,7 @@ def test_distributed_data_parallel(tmp_path: Path, process_group: None) -> None:
     found = measured(torch.compile(nn.parallel.DistributedDataParallel(model), backend="eager"))
     assert [layer.name for layer in found.layers] == ["blocks.0", "blocks.1"]
     assert_same(found, saved(model, tmp_path))
-    for layout in ("minimal", "s4-diag"):  # a layer that is all of the model, with its beta
+    for layout in ("minimal", "s4-diag"):  # a layer that is the whole model, with its beta
         layer = S4D(H, 2 * MODES, layout=layout, beta=1.0)
         plain, wrapped = (measured(each).layers[0] for each in (layer, nn.parallel.DistributedDataParallel(layer)))
         assert plain.name == wrapped.name == ("root" if layout == "minimal" else "layer")
@@ -390,7 +390,7 @@ def test_overhead_says_what_was_spent() -> None:
     monitor = SpectralMonitor(net(), every=1, budget=None, strict=True)
     assert (monitor.overhead.measurements, monitor.overhead.setup_seconds, monitor.overhead.share) == (0, 0, 0)
     monitor(0)
-    assert monitor.overhead.seconds == 0  # the first one is part of setting up
+    assert monitor.overhead.seconds == 0  # the first one counts as setup
     assert monitor.overhead.setup_seconds > 0
     monitor(1)
     overhead = monitor.overhead

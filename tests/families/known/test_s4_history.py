@@ -1,4 +1,4 @@
-"""What is particular to the S4 generations before and beside v4: their own kernels, and what their files do not hold."""
+"""What is special about the S4 generations other than v4: their own kernels, and what their files do not hold."""
 
 import factories
 import numpy as np

@@ -1,4 +1,4 @@
-"""Data that cannot be learned from: every mistake is one line that says what was given and what to do."""
+"""Unusable data: every mistake is reported in one line that says what was given and what to do."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def with_value(array: np.ndarray, place: tuple[int, ...], value: float) -> np.nd
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files with one thing wrong each, and sound ones."""
+    """Files with one mistake each, and correct files."""
     tmp_path = tmp_path_factory.mktemp("data")
     put(tmp_path, X=X, y=X[:, 0], few=X[:4], one=X[0], short=X[:, :1], empty=X[:0], deep=X.reshape(20, 2, 3, 4), complex=X * 1j)
     put(tmp_path, nan=with_value(X, (7, 3), np.nan), flat=np.ones((20, 24)), huge=X * 1e200)

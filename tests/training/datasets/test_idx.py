@@ -1,4 +1,4 @@
-"""Files of MNIST, whole and damaged."""
+"""Files of MNIST, intact and damaged."""
 
 import gzip
 import struct

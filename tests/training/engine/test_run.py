@@ -1,4 +1,4 @@
-"""The run folder: what is in it, how a run stops, goes on and fails."""
+"""The run folder: what is in it, and how a run stops, resumes and fails."""
 
 import errno
 import json

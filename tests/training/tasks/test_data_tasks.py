@@ -1,4 +1,4 @@
-"""The tasks on a user's own data: what they learn is known beforehand, and so are the baselines, the split and the alignment."""
+"""The tasks on the user's own data: what they should learn is known in advance, like the baselines, the split and the alignment."""
 
 import json
 from pathlib import Path

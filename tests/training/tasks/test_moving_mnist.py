@@ -89,7 +89,7 @@ def test_errors_are_those_of_each_color_after_the_context() -> None:
     wanted = clips[:, 3:]
     mean = np.sqrt([((wanted - wanted.mean((0, 1)))[:, :, color] ** 2).mean() for color in (0, 2)])
     found, best = figures(problem), np.minimum(last, mean)
-    assert best[0] == mean[0] < last[0]  # of the fast digit the last frame tells nothing
+    assert best[0] == mean[0] < last[0]  # the last frame says nothing about the fast digit
     for place, name in enumerate(("fast", "slow")):
         assert found[f"error_{name}"] == pytest.approx((last[place], best[place]), rel=1e-5)
         assert found[f"skill_{name}"][0] == pytest.approx(1 - (last[place] / best[place]) ** 2, rel=1e-4, abs=1e-5)
