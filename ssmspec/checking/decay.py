@@ -36,7 +36,7 @@ KNOWN: tuple[KnownDecay, ...] = (
 
 def unusual_decay(facts: LayerFacts) -> str | None:
     """One decay for all modes, more than the factor FAR away from every known one; for S4 that of the diagonal part."""
-    system = facts.system
+    system = facts.sound
     discrete, real = system.discretization == "direct", not system.poles.imag.any()
     with np.errstate(divide="ignore"):
         decay = -np.log(np.abs(system.poles)) if discrete else -system.poles.real

@@ -34,10 +34,12 @@ def tell_pictures(written: Sequence[Path]) -> None:
         message(f"wrote {written[0]}" if len(written) == 1 else f"wrote {len(written)} pictures: {written[0]}, ...")
 
 
-def tell_written(output: Path, assumptions: Iterable[str]) -> None:
-    """What was assumed, a line each, and which file was written."""
+def tell_written(output: Path, assumptions: Iterable[str], notes: Iterable[str] = ()) -> None:
+    """What was assumed and what is to be known of the numbers, a line each, and which file was written."""
     for assumption in assumptions:
         message(f"assumed: {assumption}")
+    for note in notes:
+        message(f"note: {note}")
     message(f"wrote {output}")
 
 

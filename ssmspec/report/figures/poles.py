@@ -29,7 +29,7 @@ PANEL_LETTERS = 26  # that fit over one of them
 
 @dataclass(frozen=True, slots=True)
 class PoleSet:
-    """Stored poles of one layer, any shape: of the s-plane where continuous, else of the z-plane."""
+    """Stored poles of one layer, any shape: of the s-plane where continuous, else of the z-plane; NaN is not drawn."""
 
     name: str
     poles: np.ndarray
@@ -38,7 +38,7 @@ class PoleSet:
     @property
     def plane(self) -> str:
         """Which of the three pictures shows them."""
-        if not self.poles.imag.any():
+        if not self.poles.imag[np.isfinite(self.poles)].any():
             return "rates"
         return "s" if self.continuous else "z"
 
@@ -91,7 +91,10 @@ def draw_plane(axes: Axes, shown: PoleSet, *, size: float = 9, bars: int = 40) -
     """The points or bars of one of the three pictures, without labels."""
     light_grid(axes)
     if shown.plane == "rates":
-        _draw_rates(axes, np.abs(_thin(shown.poles).real), bars)
+        poles = _thin(shown.poles)
+        _draw_rates(axes, -poles.real if shown.continuous else np.abs(poles), bars)
+        if (poles.real >= 0).any() if shown.continuous else (np.abs(poles) >= 1).any():
+            axes.axvline(0 if shown.continuous else 1, color=MARK, linestyle="--", linewidth=1)
         return
     poles = _thin(shown.poles)
     axes.scatter(poles.real, poles.imag, s=size, color=LINE, alpha=0.9 if len(poles) < 200 else 0.35, linewidths=0)
@@ -106,10 +109,10 @@ def draw_plane(axes: Axes, shown: PoleSet, *, size: float = 9, bars: int = 40) -
 
 
 def _draw_rates(axes: Axes, rates: FloatArray, bars: int) -> None:
-    """Real poles lie on a line; their decay rates are what can be seen of them."""
+    """Real poles lie on a line; their decay rates are what can be seen of them. A logarithmic axis has no place for those that grow."""
     low, high = rates.min(), rates.max()
-    if high < 10 * low or low == 0:
-        bins = np.linspace(low, high, bars + 1) if low < high else np.array([low / 1.5, high * 1.5 or 1.0])
+    if high < 10 * low or low <= 0:
+        bins = np.linspace(low, high, bars + 1) if low < high else low + np.array([-0.5, 0.5]) * (abs(low) or 1.0)
     else:
         bins = np.geomspace(low, high * (1 + 1e-9), bars + 1)
         axes.set_xscale("log")
@@ -117,7 +120,7 @@ def _draw_rates(axes: Axes, rates: FloatArray, bars: int) -> None:
 
 
 def _thin(poles: np.ndarray) -> np.ndarray:
-    flat = poles.reshape(-1)
+    flat = poles[np.isfinite(poles)]
     return flat[:: max(1, len(flat) // MOST_POLES)]
 
 
