@@ -1,4 +1,4 @@
-"""What rules look at: one layer as a state space, as it is stored, and as it was analyzed."""
+"""The input of the rules: one layer as a state space, with its stored tensors and its analysis."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +16,9 @@ class LayerFacts:
 
     Args:
         system: its state space.
-        tensors: its stored tensors by role, to be read when asked; two directions of a block share them.
+        tensors: its stored tensors by role, read on demand; two directions of a block share them.
         trust: which copies can be trusted.
-        analysis: its statistics; None where no threshold asks for them.
+        analysis: its statistics; None if no threshold needs them.
     """
 
     system: StateSpace
@@ -28,12 +28,12 @@ class LayerFacts:
 
     @cached_property
     def sound(self) -> StateSpace:
-        """The copies whose numbers can be trusted; there are none where the layer as a whole has a problem."""
+        """The copies whose values can be trusted. There are none if the layer as a whole has a problem."""
         return self.trust.pick(self.system)
 
     @cached_property
     def modal(self) -> StateSpace:
-        """The diagonal form of the sound copies, whose poles are the system's poles."""
+        """The diagonal form of the sound copies, which has the same poles."""
         return modal_form(self.sound)[0]
 
     @cached_property
@@ -43,15 +43,15 @@ class LayerFacts:
 
     @property
     def poles(self) -> ComplexArray:
-        """Poles of the diagonal form; continuous, or of the z-plane for "direct"."""
+        """Poles of the diagonal form: continuous, or in the z-plane for "direct"."""
         return self.modal.poles
 
     def copy(self, row: int) -> int:
-        """The number of a copy from its place among the sound ones."""
+        """The index of a copy in the layer, from its index among the sound copies."""
         return int(self.trust.sound[row])
 
     def some(self, count: int) -> str:
-        """The subject of a sentence about so many of the sound copies."""
+        """The subject of a sentence about `count` of the sound copies."""
         if self.system.copies == 1:
             return "the layer has"
         sound = " sound" if self.trust.faults else ""

@@ -1,4 +1,4 @@
-"""From a checkpoint file to the statistics of its layers: the path through the whole package, in reading order."""
+"""From a checkpoint file to the statistics of its layers. `analyze` follows the path through the whole package in reading order."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
@@ -31,15 +31,15 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisOptions:
-    """What the user may choose.
+    """What the user can choose.
 
     Args:
-        layers: exact names, globs or indices of layers; empty means all.
-        family: read with this family only.
-        read: what a file may not say (discretization, LRU convention, length, operating point, mapping).
-        backend: name of an engine; None lets the size of the work decide.
-        points: F of the log-spaced grid.
-        with_skip: include D.
+        layers: exact names, globs or indices of layers; empty selects all.
+        family: read the file as this family only.
+        read: what a file may not state (discretization, LRU convention, length, operating point, mapping).
+        backend: name of an engine; None chooses one by the size of the work.
+        points: F, the number of points of the log-spaced grid.
+        with_skip: include D in the response.
     """
 
     layers: tuple[str, ...] = ()
@@ -56,9 +56,10 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
     Args:
         path: a checkpoint file or folder.
         options: see `AnalysisOptions`.
-        progress: called with (layer name, layers done, layers in all).
+        progress: called with (layer name, layers done, total number of layers).
     Returns:
-        CheckpointAnalysis; layers in model order, null statistics with a reason where numbers cannot be trusted, be it in all layers.
+        CheckpointAnalysis with layers in model order. Where numbers cannot be trusted, even in all layers, statistics are null and carry a
+            reason.
     Raises:
         CheckpointError: the file cannot be read. NoLayerError: it holds no SSM layer. LayerError: none is selected.
         BackendError: the named engine cannot run.
@@ -103,11 +104,11 @@ def analyze_layer(
     trust: Trust | None = None,
     chosen: Collection[str] = STATISTICS,
 ) -> LayerAnalysis:
-    """Statistics of one layer, with its curve of |H| and its poles; those of its sound copies, where others cannot be trusted.
+    """Statistics of the sound copies of one layer, with the curve of |H| over them, and the poles of all copies.
 
     Args:
-        spectrum: that of the sound copies, where there is one. trust: which those are.
-        chosen: names of `STATISTICS`, all by default. The estimated error of energies is there only where all are: it costs a quadrature.
+        spectrum: the spectrum of the sound copies, if the caller already has it. trust: which copies are sound, likewise.
+        chosen: names of `STATISTICS`; all by default. The estimated error of energies needs a quadrature, so it is given only with all.
     """
     trust = trust or assess(system)
     measured, sound = _Measured(), system if trust.problem else trust.pick(system)
@@ -148,7 +149,7 @@ def analyze_layer(
 
 @dataclass(slots=True)
 class _Measured:
-    """What an analysis has of the sound copies of a layer; nothing by default."""
+    """What an analysis says about the sound copies of a layer; empty by default."""
 
     statistics: dict[str, Summary] = field(default_factory=dict)
     values: dict[str, FloatArray] = field(default_factory=dict)
@@ -159,10 +160,10 @@ class _Measured:
     energy_error: float | None = None
 
 
-@np.errstate(all="ignore")  # what overflows becomes null with a reason
+@np.errstate(all="ignore")  # a value that overflows becomes null with a reason
 def _measure(spectrum: LayerSpectrum, trust: Trust, chosen: Collection[str]) -> _Measured:
     statistics, values, gaps = _statistics(spectrum, trust, chosen)
-    left_out = (f"{text}; these copies are left out of all statistics" for text in trust.gaps)
+    left_out = (f"{text}; these copies are skipped in all statistics" for text in trust.gaps)
     band = spectrum.band if len(chosen) == len(STATISTICS) else None
     return _Measured(
         statistics=statistics,
@@ -201,7 +202,7 @@ def _largest(values: FloatArray) -> float | None:
 def _statistics(
     spectrum: LayerSpectrum, trust: Trust, chosen: Collection[str]
 ) -> tuple[dict[str, Summary], dict[str, FloatArray], dict[str, str]]:
-    """Summaries and values (K,) by name, and a line for every statistic that only some of the sound copies have."""
+    """Summaries and values (K,) by name, and a note for every statistic that some of the sound copies lack."""
     summaries, everything, gaps = {}, {}, {}
     alive = spectrum.unit_magnitude.max(axis=1) != 0
     for name in chosen:
@@ -209,7 +210,7 @@ def _statistics(
         values = statistic.of(spectrum)
         missing = int((~np.isfinite(values.values) & alive).sum())
         if 0 < missing < len(alive) and not values.by_definition:
-            gaps[name] = f"{name} has no value for {missing} of {_sound(trust)} ({values.reason}); they are left out of it"
+            gaps[name] = f"{name} has no value for {missing} of {_sound(trust)} ({values.reason}), which are skipped"
         everything[name] = trust.scatter(values.values)
         summaries[name] = summarize(replace(values, values=everything[name]), statistic.unit)
     return summaries, everything, gaps
@@ -232,13 +233,13 @@ def _observations(spectrum: LayerSpectrum, trust: Trust) -> tuple[str, ...]:
     notes = []
     dead = int((spectrum.unit_magnitude.max(axis=1) == 0).sum())
     if dead:
-        notes.append(f"{dead} of {_sound(trust)} have no response (zero residues) and are left out of medians and ranges")
+        notes.append(f"{dead} of {_sound(trust)} have no response (zero residues) and are skipped in medians and ranges")
     if spectrum.system.rank:
         notes.append(f"eigenvectors of diag - P Q^* have condition numbers up to {spectrum.condition.max():.3g}")
     return tuple(notes)
 
 
 def pairs_of(system: StateSpace, points: int) -> float:
-    """Pole-node pairs that the statistics of a layer take: two passes over the grid and about 200 quadrature nodes per pole."""
+    """Number of pole-node pairs for the statistics of a layer: two passes over the grid, and about 200 quadrature nodes per pole."""
     sums = min((system.outputs + system.rank) * (system.inputs + system.rank), 4 * system.modes)
     return float(system.copies) * system.modes * sums * (2 * points + 200 * system.modes * (2 if system.rank else 1))

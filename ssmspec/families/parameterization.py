@@ -6,14 +6,14 @@ from ssmspec.errors import LayerError
 from ssmspec.families.template import LayerTensors, ReadOptions
 from ssmspec.systems.statespace import ComplexArray, Discretization, FloatArray, StateSpace, bilinear_realization
 
-MOST_GROWTH = 1e8  # of a mode over the kernel length for which C~ is stored; beyond it the difference I - Abar^L leaves C too few digits
+MOST_GROWTH = 1e8  # largest growth of a mode over the kernel length of C~; beyond it I - Abar^L leaves C too few digits
 
 
 def choose_discretization(layer: LayerTensors, options: ReadOptions, possible: tuple[Discretization, ...]) -> Discretization:
-    """What the user asked for, else the first of the rules that the family's code has.
+    """The discretization that the user asked for, or else the first one in the family's code.
 
     Raises:
-        LayerError: a rule that this family does not have.
+        LayerError: a discretization that this family does not support.
     """
     if options.discretization is None:
         return possible[0]
@@ -24,9 +24,9 @@ def choose_discretization(layer: LayerTensors, options: ReadOptions, possible: t
 
 
 def fold(lower: np.ndarray, poles: ComplexArray, B: ComplexArray, C: ComplexArray) -> tuple[ComplexArray, ComplexArray, ComplexArray]:
-    """Reflect the modes marked by `lower` (K, N) at the real axis: poles, rows of B (K, N, I) and columns of C (K, O, N) are conjugated.
+    """Reflect the modes marked by `lower` (K, N) across the real axis: conjugate poles, rows of B (K, N, I) and columns of C (K, O, N).
 
-    It is its own inverse, and leaves the real system as it was: 2 Re takes either half of a pair.
+    The operation is its own inverse. It does not change the real system, because 2 Re gives the same for either half of a pair.
     """
     return (
         np.where(lower, poles.conj(), poles),
@@ -36,22 +36,22 @@ def fold(lower: np.ndarray, poles: ComplexArray, B: ComplexArray, C: ComplexArra
 
 
 def fold_rows(lower: np.ndarray, rows: ComplexArray) -> ComplexArray:
-    """The same for the rows of P or Q (K, N, R)."""
+    """The same reflection for the rows of P or Q (K, N, R)."""
     return np.where(lower[:, :, None], rows.conj(), rows)
 
 
 def tile(array: np.ndarray, copies: int, layer: str) -> np.ndarray:
-    """S tied copies along axis 0 repeated to H as '(v s)': copy h is number h mod S."""
+    """Repeat S tied copies along axis 0 to H copies in the order '(v s)': copy h is tied copy h mod S."""
     if copies % len(array):
         raise LayerError(f"layer {layer}: {len(array)} tied copies cannot be tiled over {copies} channels")
     return np.tile(array, (copies // len(array),) + (1,) * (array.ndim - 1))
 
 
 def untile(array: np.ndarray, tied: int, layer: str) -> np.ndarray:
-    """The S rows from which `tile` made the array.
+    """The S rows that `tile` repeated; its inverse.
 
     Raises:
-        LayerError: rows that are one tensor in the file have become different.
+        LayerError: rows that share one tensor in the file are no longer equal.
     """
     rows = array[:tied]
     if not np.array_equal(np.tile(rows, (len(array) // tied,) + (1,) * (array.ndim - 1)), array, equal_nan=True):
@@ -66,28 +66,28 @@ def softplus(x: FloatArray) -> FloatArray:
 
 
 def inverse_softplus(y: FloatArray) -> FloatArray:
-    """x with softplus(x) = y > 0, accurate for tiny and for large y."""
+    """x such that softplus(x) = y > 0, accurate for tiny and for large y."""
     result: FloatArray = y + np.log(-np.expm1(-y))
     return result
 
 
 def logarithm_of_decay(system: StateSpace) -> FloatArray:
-    """log z of real poles z, (K, N), for parameters that hold nothing else.
+    """log z of real poles z, (K, N), for families that can store real decays only.
 
     Raises:
-        LayerError: a pole that is not a real number between 0 and 1.
+        LayerError: a pole is not a real number between 0 and 1.
     """
     z = system.poles.real
     if (system.poles.imag != 0).any() or not ((z > 0) & (z < 1)).all():
-        raise LayerError(f"layer {system.name}: a decay gate holds real poles between 0 and 1 only")
+        raise LayerError(f"layer {system.name}: a decay gate can only store real poles between 0 and 1")
     return np.asarray(np.log(z))
 
 
 def stored_length(layer: LayerTensors, role: str) -> int:
-    """The kernel length that a tensor of one number holds.
+    """The kernel length stored in a tensor with a single value.
 
     Raises:
-        LayerError: no whole number of samples.
+        LayerError: the value is not a whole number of samples.
     """
     value = float(layer.array(role).reshape(-1)[0])
     if not (np.isfinite(value) and value == int(value) and 0 <= value < 2**40):
@@ -96,10 +96,10 @@ def stored_length(layer: LayerTensors, role: str) -> int:
 
 
 def true_output_matrix(system: StateSpace, length: int) -> ComplexArray:
-    """C from the stored C~ = C (I - Abar^L), (K, O, N), for a system that still holds C~ in its C.
+    """C recovered from the stored C~ = C (I - Abar^L), (K, O, N), for a system whose C still holds C~.
 
-    NaN for a copy that has no true C, or none with digits: a pole at z = 1, or one that grows by more than MOST_GROWTH over L samples.
-    A copy with values that are not finite keeps its C~.
+    A copy gets NaN if it has a pole at z = 1, so that no true C exists, or a pole that grows by more than MOST_GROWTH over L samples, so
+    that no accurate digits are left. A copy with values that are not finite keeps its C~.
 
     Source: Gu et al. 2022 (arXiv 2111.00396), appendix C.3; state-spaces/s4, models/s4/s4.py, SSMKernelDPLR._setup_C.
     """
@@ -129,7 +129,7 @@ def _untruncated(system: StateSpace, length: int) -> ComplexArray:
 
 
 def stored_output_matrix(system: StateSpace, length: int) -> ComplexArray:
-    """C~ = C (I - Abar^L) of a system that holds the true C; the inverse of `true_output_matrix`."""
+    """C~ = C (I - Abar^L) for a system that holds the true C; the inverse of `true_output_matrix`."""
     A, _, C = bilinear_realization(system)
     return _upper_half(C - C @ np.linalg.matrix_power(A, length))
 

@@ -12,12 +12,12 @@ from ssmspec.systems.grid import LOWEST_THETA, Axis, FloatArray, FrequencyGrid, 
 
 
 def frequency_grid(step: FloatArray, axis: Axis, points: int, values: Path | None) -> FrequencyGrid:
-    """Frequencies from a file, or log-spaced: theta over [pi/1024, pi], omega over what that is for the steps (K, 1|N) of a layer.
+    """Frequencies from a file, or a log-spaced grid: theta in [pi/1024, pi], or the same range in omega for the steps (K, 1|N) of a layer.
 
-    Steps that are not positive or not finite do not count.
+    Steps that are not finite or not positive are ignored.
 
     Raises:
-        SsmspecError: a file that is not a .npy vector of real numbers, or frequencies that do not fit the axis.
+        SsmspecError: the file is not a .npy vector of real numbers, or its frequencies do not fit the axis.
     """
     if values is not None:
         frequencies = _vector(values, axis)
@@ -33,7 +33,7 @@ def frequency_grid(step: FloatArray, axis: Axis, points: int, values: Path | Non
 
 
 def _vector(path: Path, axis: Axis) -> FloatArray:
-    """The frequencies of a file; theta that exceeds pi by the rounding of float32 is pi."""
+    """The frequencies in a file. A theta that exceeds pi by no more than float32 rounding becomes pi."""
     try:
         values = read_numbers(path)
     except SsmspecError as error:
@@ -48,9 +48,9 @@ def write_arrays(target: Path, source: Path, arrays: dict[str, Any]) -> tuple[st
     """Write an .npz file whole or not at all, and never over the checkpoint that it came from.
 
     Returns:
-        A note for every array (K, O, I, ...) in which some copies are not whole: where they have no number the file has NaN.
+        A note for every array (K, O, I, ...) in which some copies have values that are not finite. The file has NaN in their place.
     Raises:
-        SsmspecError: the target is the checkpoint, or cannot be written; an array without one copy whose values are all finite.
+        SsmspecError: the target is the checkpoint or cannot be written, or no copy of an array has only finite values.
     """
     refuse_precious(target, Kind.arrays)
     notes = []
@@ -62,12 +62,12 @@ def write_arrays(target: Path, source: Path, arrays: dict[str, Any]) -> tuple[st
         count = f"{int(lost.sum())} of {lost.size} values of {name}"
         copies = np.asarray(lost.any(axis=tuple(range(1, lost.ndim))))
         if values.ndim < 3 or copies.all():
-            raise SsmspecError(f"{source}: {count} leave the range of numbers; nothing was written")
+            raise SsmspecError(f"{source}: {count} are not finite; nothing was written")
         written[name] = np.where(lost, np.nan, values)
         which = f"{int(copies.sum())} of {len(copies)} copies, the first of them copy {int(copies.argmax())}"
-        notes.append(f"{count} are NaN, in {which}: they are not defined, or leave the range of numbers")
+        notes.append(f"{count} are not finite, in {which}; the file has NaN in their place")
     if exists(target) and exists(source) and target.samefile(source):
-        raise SsmspecError(f"{target} is the checkpoint itself; name another output file")
+        raise SsmspecError(f"{target} is the checkpoint itself; choose another output file")
     with whole_file(target, Kind.arrays) as file:
         np.savez(file, **written)
     return tuple(notes)

@@ -280,7 +280,9 @@ def test_writer_of_the_user_is_used_and_left_open(tmp_path: Path, events: Any) -
 
 def test_missing_tensorboard_is_an_error_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(SsmspecError, match=r"needs TensorBoard, which is missing: install ssmspec\[tensorboard\], or log to a .jsonl"):
+    with pytest.raises(
+        SsmspecError, match=r"needs TensorBoard, which is not installed; install ssmspec\[tensorboard\], or log to a .jsonl"
+    ):
         SpectralMonitor(net(), tmp_path / "board")
 
 

@@ -163,10 +163,10 @@ def test_the_response_of_a_growing_copy_is_its_transfer_function(typed: Type, mi
 
 def test_poles_of_all_copies_are_drawn_and_other_figures_leave_those_out(typed: Type, path: Path, tmp_path: Path) -> None:
     drawn = typed("plot", "poles", path, "-o", "poles.svg")
-    assert (drawn.code, f"drawn, too: layer layers.0: {TEXT}" in drawn.err) == (0, True)
+    assert (drawn.code, f"note: layer layers.0: {TEXT}" in drawn.err) == (0, True)
     assert (tmp_path / "poles.svg").read_text().count("12 x 8") == 1
     curve = typed("plot", "response", path, "-o", "response.svg")
-    assert (curve.code, f"left out: layer layers.0: {TEXT}" in curve.err) == (0, True)
+    assert (curve.code, f"skipped: layer layers.0: {TEXT}" in curve.err) == (0, True)
     assert (tmp_path / "response.svg").read_text().count("8 x 8") == 1
     assert typed("analyze", path, "--plot", "pictures").code == 0
 
@@ -204,7 +204,9 @@ def test_a_copy_with_nan_has_nan_in_the_kernel_and_the_others_their_own(typed: T
         result = typed("impulse", f"{name}.safetensors", "--layer", "0", "--length", "9", "-o", f"{name}.npz")
         assert result.code == 0
         found[name] = arrays(tmp_path / f"{name}.npz")["kernel"]
-    assert "9 of 36 values of kernel are NaN, in 1 of 4 copies, the first of them copy 2" in result.err
+    assert (
+        "9 of 36 values of kernel are not finite, in 1 of 4 copies, the first of them copy 2; the file has NaN in their place" in result.err
+    )
     assert np.isnan(found["spoiled"][2]).all()
     np.testing.assert_array_equal(np.delete(found["whole"], 2, axis=0), np.delete(found["spoiled"], 2, axis=0))
 

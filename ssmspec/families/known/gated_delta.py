@@ -1,10 +1,11 @@
-"""Gated delta nets (Qwen3-Next, Olmo Hybrid, Kimi Linear): their decay gate, and nothing else of them.
+"""Gated delta nets (Qwen3-Next, Olmo Hybrid, Kimi Linear): only their decay gate is read.
 
     S_t = z_t (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T,   z_t = exp(-exp(A_log) softplus(a_t + dt_bias))
 
-z is one number per head (Kimi: per key channel). Frozen where the selected part a_t is zero, with beta = 0 in the transition and unit
-residues, what is left is a real pole z per head or channel: how long the state remembers what the delta rule does not overwrite. Changed
-poles are written to dt_bias. A gate with a lower bound ("safe gate" of some Kimi-like models) has another formula and no tensor of its own.
+z is one number per head (Kimi: per key channel). The layer is frozen where the input-dependent part a_t is zero, with beta = 0 in the
+transition and unit residues. What remains is a real pole z per head or channel: how long the state remembers what the delta rule does not
+overwrite. Changed poles are written to dt_bias. A gate with a lower bound (the "safe gate" of some Kimi-like models) has another formula,
+but no tensor shows it.
 """
 
 from collections.abc import Sequence
@@ -40,13 +41,13 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     words = "bias point, delta = softplus(dt bias)" if point.delta is None else "delta as given"
     words += ", unit residues (B = C = 1)" if point.B is None and point.C is None else ", B and C as given"
     assumptions = [
-        "decay gate only: the delta rule's state transition (I - beta k k^T) is not included",
+        "only the decay gate is analyzed; the delta rule's state transition (I - beta k k^T) is not included",
         f"operating point: {words}; without conv1d, keys, queries and output gate",
     ]
     if rate.size != layer.sizes["h"]:
-        assumptions.append("gate without a lower bound (safe_gate off): no tensor tells")
+        assumptions.append("the gate is assumed to have no lower bound (safe_gate off); no tensor determines this")
     if options.residues == "rms":
-        assumptions.append("unit residues, not rms: B and C of this layer are no projections of its input")
+        assumptions.append("unit residues instead of rms: B and C of this layer are not projections of its input")
     dtype = layer.tensors["A_log"].dtype
     if dtype in ("bfloat16", "float16"):
         assumptions.append(f"A_log is stored in {dtype}: log z is known to {'0.8' if dtype == 'bfloat16' else '0.1'} % at best")
@@ -69,7 +70,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
-    """dt_bias for the poles, with A_log as it is; at a given delta there is nothing stored to change."""
+    """dt_bias for the given poles; A_log is unchanged. With a user-given delta, no stored value needs to change."""
     (system,) = systems
     stored: dict[str, npt.NDArray[Any]] = {"A_log": layer.array("A_log")}
     if options.operating_point is None or options.operating_point.delta is None:
@@ -90,7 +91,7 @@ _HEADS = {"A_log": Slot("A_log", "h"), "dt_bias": Slot("dt_bias", "h")}
 
 GATED_DELTA = Family(
     name="gated-delta",
-    title="Gated delta net: its decay gate only, not a full SSM",
+    title="Gated delta net: decay gate only, not a full SSM",
     source="transformers, models/qwen3_next, models/kimi_linear; fla-org/flash-linear-attention, fla/layers/gated_deltanet.py, kda.py",
     templates=(
         _HEADS | {"gate": Slot("in_proj_ba.weight", "2h m")},

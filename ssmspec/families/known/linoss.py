@@ -4,8 +4,8 @@
     IMEX  (implicit-explicit)   z = 1 - x^2/2 +- i x sqrt(1 - x^2/4), det = 1                   (undamped; real, and growing, beyond x = 2)
 
 The position of one oscillator after a unit impulse is K[l] = r_1 z_1^l + r_2 z_2^l, r_1 = h^2 det z_1/(z_1 - z_2), r_2 likewise; B and C
-are complex and K is real, so k[l] = Re(C B) K[l]: two modes (z_1, z_2) with residues C B r/2 each, folded. Which of the two schemes a model
-was trained with is in no tensor; `linoss_scheme` says it, and IM, the code's default, is assumed otherwise.
+are complex and K is real, so k[l] = Re(C B) K[l]: two modes (z_1, z_2) with residues C B r/2 each, folded. No tensor tells which of the two
+schemes a model was trained with. The option `linoss_scheme` sets it; otherwise IM, the code's default, is assumed.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ CONFIG_KEYS = ("linoss_discretization", "layer_name", "discretization")  # of th
 
 
 def _scheme(options: ReadOptions) -> tuple[str, str | None]:
-    """The scheme, and the assumption that it rests on."""
+    """The scheme, and the assumption behind it."""
     if options.linoss_scheme not in (None, *SCHEMES):
         raise LayerError(f"LinOSS scheme {options.linoss_scheme!r} is unknown; choose one of {', '.join(SCHEMES)}")
     if options.linoss_scheme is not None:
@@ -33,7 +33,7 @@ def _scheme(options: ReadOptions) -> tuple[str, str | None]:
         value = str(options.config.get(key)).lower()
         if value in SCHEMES:
             return value, f"scheme {value.upper()}: {key} of the configuration"
-    return "im", "scheme IM (implicit; the code's default): no tensor tells it from IMEX"
+    return "im", "scheme IM (implicit; the code's default); no tensor distinguishes it from IMEX"
 
 
 def _step(layer: LayerTensors) -> FloatArray:
@@ -41,7 +41,7 @@ def _step(layer: LayerTensors) -> FloatArray:
 
 
 def _modes(A: FloatArray, step: FloatArray, scheme: str) -> tuple[ComplexArray, ComplexArray]:
-    """Poles z_1, z_2 and residues r_1, r_2 of the position of every oscillator, (2, P) each; A = 0 has a double pole and none."""
+    """Poles z_1, z_2 and residues r_1, r_2 of the position of every oscillator, (2, P) each; A = 0 has a double pole and no residues."""
     square = step**2 * A
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if scheme == "im":
@@ -52,16 +52,16 @@ def _modes(A: FloatArray, step: FloatArray, scheme: str) -> tuple[ComplexArray, 
             half, discriminant = 1 - square / 2, -square * (1 - square / 4)
         root = np.sqrt(discriminant.astype(complex))
         poles = np.stack([half + root, half - root])
-        if scheme == "imex":  # rounding must not make an undamped oscillator a damped one
+        if scheme == "imex":  # rounding must not turn an undamped oscillator into a damped one
             poles = np.where((poles.imag != 0) & (np.abs(poles) < 1), poles * (1 + 2.0**-52), poles)
         residues = step**2 * determinant * poles / np.stack([2 * root, -2 * root])
     return poles, residues
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    """Convert the tensors of one layer to its state space, with the formulas of the module docstring."""
     if "G_diag" in layer:
-        raise LayerError(f"layer {layer.name}: {layer.tensor_names['G_diag']} makes it a damped LinOSS, which is not read")
+        raise LayerError(f"layer {layer.name}: {layer.tensor_names['G_diag']} makes it a damped LinOSS, which is not supported")
     discretization = choose_discretization(layer, options, ("direct",))
     scheme, assumption = _scheme(options)
     stored = layer.array("A_diag")
@@ -69,10 +69,10 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     assumptions: tuple[str, ...] = () if assumption is None else (assumption,)
     if (stored <= 0).any():
         assumptions += (
-            f"{int((stored <= 0).sum())} of {stored.size} oscillators have A_diag <= 0: no restoring force, a double pole at z = 1",
+            f"{int((stored <= 0).sum())} of {stored.size} oscillators have A_diag <= 0, so no restoring force and a double pole at z = 1",
         )
     if scheme == "imex":
-        assumptions += ("IMEX oscillators are undamped: |z| = 1, no frequency response exists",)
+        assumptions += ("IMEX oscillators are undamped: |z| = 1, so no frequency response exists",)
     C = layer.complex_array("C")
     poles, B, C = fold(
         z.reshape(1, -1).imag < 0,
@@ -96,10 +96,10 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
-    """A_diag for the poles, B, C and D; the steps stay.
+    """A_diag for the given poles, and B, C and D; the steps do not change.
 
     Raises:
-        LayerError: poles that no oscillator of the scheme has, or two modes of one oscillator that no longer belong together.
+        LayerError: no oscillator of the scheme has these poles, or the two modes of an oscillator no longer match.
     """
     (system,) = systems
     scheme, step, before = _scheme(options)[0], _step(layer), layer.array("A_diag")
@@ -112,7 +112,7 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     expected = np.where(z.imag < 0, z.conj(), z).reshape(-1)
     if not np.allclose(expected, system.poles[0], rtol=1e-6, atol=0):
         raise LayerError(
-            f"layer {layer.name}: its poles are not those of LinOSS-{scheme.upper()} oscillators any more, "
+            f"layer {layer.name}: its poles are no longer those of LinOSS-{scheme.upper()} oscillators, "
             "whose frequency and decay both follow from one A_diag"
         )
     loose = A == 0  # no residue to divide by

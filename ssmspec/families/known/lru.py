@@ -1,7 +1,7 @@
 """LRU: z = exp(-exp(nu_log) + i exp(theta_log)), B scaled by exp(gamma_log), output Re (so half of the product is a residue).
 
-Whether y_t sees u_t (inclusive, the paper and most code) or only earlier inputs (pre-update: y_t = Re(C x_t) before x is updated) is
-written in no tensor; `--lru-convention` says it, and inclusive is assumed otherwise. LRURec keeps the three logarithms in the rows of
+No tensor tells whether y_t depends on u_t (inclusive, as in the paper and most code) or only on earlier inputs (pre-update: y_t = Re(C x_t)
+before x is updated). `--lru-convention` sets it; otherwise inclusive is assumed. LRURec stores the three logarithms in the rows of
 `params_log`, and B and C as complex linear maps with biases, which add a constant and are not part of the response.
 """
 
@@ -43,14 +43,14 @@ def _phase(layer: LayerTensors) -> FloatArray:
 
 
 def _below_axis(phase: FloatArray) -> np.ndarray:
-    """Whether exp(i phase) lies in the lower half plane; trained phases go beyond pi."""
+    """Whether exp(i phase) lies in the lower half plane; trained phases can exceed pi."""
     with np.errstate(invalid="ignore"):
         below: np.ndarray = np.mod(phase, 2 * np.pi) > np.pi
     return below
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    """Convert the tensors of one layer to its state space, with the formulas of the module docstring."""
     discretization = choose_discretization(layer, options, ("direct",))
     if options.lru_convention not in (None, *CONVENTIONS):
         raise LayerError(f"LRU convention {options.lru_convention!r} is unknown; choose one of {', '.join(CONVENTIONS)}")
@@ -62,7 +62,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     D = layer.array("D") if "D" in layer else np.zeros((C.shape[1], B.shape[2]))
     assumptions: tuple[str, ...] = ()
     if options.lru_convention is None:
-        assumptions = ("y_t sees u_t (inclusive); no tensor says so; --lru-convention pre-update is the alternative",)
+        assumptions = ("y_t depends on u_t (inclusive); no tensor determines this; --lru-convention pre-update is the alternative",)
     if "params_log" in layer:
         assumptions += ("biases of in_proj and out_proj, if any, add a constant that is not part of the response",)
     return [
@@ -106,7 +106,7 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
 
 
 def anew(layer: LayerTensors, systems: Sequence[StateSpace]) -> LayerTensors:
-    """The layer with gamma = sqrt(1 - |z|^2), as its code starts; it is a parameter of its own afterwards."""
+    """The layer with gamma = sqrt(1 - |z|^2), as its code initializes it; afterwards gamma is trained independently."""
     gamma_log = np.log(-np.expm1(2 * np.log(np.abs(systems[0].poles[0])))) / 2
     if "params_log" not in layer:
         return layer.with_values({"gamma_log": gamma_log})

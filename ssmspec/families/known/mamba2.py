@@ -1,7 +1,7 @@
 """Mamba-2, also inside Zamba2, Bamba, Granite 4, Falcon-H1 and Nemotron-H: one real pole a = -exp(A_log) per head.
 
-in_proj yields z, x, B, C and the part of Delta that depends on the input (its rows, in this order); B and C (groups, N) are shared by the
-heads of a group: head h belongs to group h groups/heads. The shapes show groups x N only; groups are in the configuration.
+The rows of in_proj compute, in this order, z, x, B, C and the input-dependent part of Delta. B and C (groups, N) are shared by the heads of
+a group: head h belongs to group h groups/heads. The shapes show only groups x N; the number of groups is in the configuration.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ FLOORED = ("zamba2", "nemotron_h")  # models whose code clamps Delta at time_ste
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """One copy per head with the one pole that all of its states share; their products C_n B_n add up to one residue.
+    """One copy per head, with the one pole that all of its states share; their products C_n B_n add up to one residue.
 
     B and C at an operating point have (groups, states) values, or (states,) for all groups.
     """
@@ -41,7 +41,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
         B, C = frozen.moments or _moments(layer, options, groups)
         residues = np.repeat(total(B * C), heads // len(B))
         if known is None and frozen.moments is None:
-            notes = ("one group of B and C: no config says how many there are",)
+            notes = ("one group of B and C is assumed; no config gives the number of groups",)
     else:
         residues = _group_residues(layer, frozen.B, frozen.C, heads)
     return [selective_system(layer, options, frozen, poles=poles, C=residues[:, None, None], notes=notes)]
@@ -68,7 +68,7 @@ def _rows(layer: LayerTensors) -> tuple[int, int]:
     both, odd = divmod(channels - inner, 2)
     if inner < heads or both < 1 or odd:
         raise LayerError(
-            f"layer {layer.name}: {rows} rows of in_proj, {channels} of conv1d and {heads} heads leave no place for z, x, B, C, dt"
+            f"layer {layer.name}: {rows} rows of in_proj, {channels} of conv1d and {heads} heads leave no room for z, x, B, C, dt"
         )
     return 2 * inner, both
 
@@ -97,7 +97,7 @@ def _groups(config: Mapping[str, object]) -> int | None:
 
 
 def step_limits(config: Mapping[str, object]) -> tuple[float, float]:
-    """Between which values the code of a model clamps Delta after the softplus, by its configuration."""
+    """The range to which the model's code clamps Delta after the softplus, according to its configuration."""
     if config.get("model_type") in FLOORED:
         floor = config.get("time_step_min")
         return (float(floor), np.inf) if isinstance(floor, int | float) else (0.0, np.inf)
@@ -110,7 +110,7 @@ def step_limits(config: Mapping[str, object]) -> tuple[float, float]:
 
 
 def _number(value: object) -> float:
-    """A number of a configuration; transformers writes infinity as {"__float__": "Infinity"}."""
+    """A number from a configuration; transformers writes infinity as {"__float__": "Infinity"}."""
     if isinstance(value, dict):
         value = value.get("__float__")
     try:
@@ -131,7 +131,7 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
 
 MAMBA2 = Family(
     name="mamba-2",
-    title="Mamba-2; in Zamba2, Bamba, Granite 4, Falcon-H1, Nemotron-H",
+    title="Mamba-2; also in Zamba2, Bamba, Granite 4, Falcon-H1, Nemotron-H",
     source="state-spaces/mamba, mamba_ssm/modules/mamba2.py; transformers, models/mamba2, bamba; arXiv 2405.21060",
     templates=(
         {

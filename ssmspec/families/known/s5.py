@@ -1,11 +1,11 @@
-"""S5: one multi-input multi-output diagonal system, a = Lambda_re + i Lambda_im with a step per mode.
+"""S5: one multi-input multi-output diagonal system, a = Lambda_re + i Lambda_im, with one step per mode.
 
     k[l] = 2 Re(C Abar^l Bbar) with conj_sym, else Re(C Abar^l Bbar);   bidirectional: C1 (or the left half of C) reads the forward scan,
-    C2 (the right half) the scan that runs backward, over one and the same Abar, Bbar.
+    C2 (the right half) the backward scan; both scans share Abar and Bbar.
 
-conj_sym (half of the spectrum stored, output 2 Re) and the discretization are not in a flax file: the first is read off the signs of
-Lambda_im, the second is ZOH, the code's default, unless `--discretization` says otherwise. The Equinox modules store conj_sym, clip_eigs
-and step_rescale as numbers, and those are obeyed.
+A flax file stores neither conj_sym (half of the spectrum stored, output 2 Re) nor the discretization. conj_sym is inferred from the signs
+of Lambda_im; the discretization is ZOH, the code's default, unless `--discretization` says otherwise. The Equinox modules store conj_sym,
+clip_eigs and step_rescale as numbers, which are used.
 """
 
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ from ssmspec.families.parameterization import choose_discretization, fold
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template, as_complex
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
-CLIP = -1e-4  # the largest real part that clip_eigs lets through, S5SSM.setup
+CLIP = -1e-4  # the largest real part that clip_eigs allows, S5SSM.setup
 LABELS = (":forward", ":backward")
-_CONSTANTS = ("conj_sym", "clip_eigs", "step_rescale")  # no parameters: written as they were
+_CONSTANTS = ("conj_sym", "clip_eigs", "step_rescale")  # not parameters: written back unchanged
 
 
 def _is_full_spectrum(poles: ComplexArray) -> bool:
-    """Whether both halves of conjugate pairs are stored: about half of the poles (P,) lie below the axis, and most are mirrored.
+    """Whether both halves of conjugate pairs are stored: about half of the poles (P,) lie below the real axis, and most are mirrored.
 
-    Half a spectrum has one sign at birth, and after training at most a few poles with another.
+    In half a spectrum all imaginary parts have the same sign at initialization; training changes the sign of a few poles at most.
     """
     below = float((poles.imag < 0).mean())
     if not 0.25 < below < 0.75:
@@ -54,9 +54,9 @@ def stored_output_matrices(layer: LayerTensors, outputs: Sequence[ComplexArray])
 def read_directions(
     layer: LayerTensors, options: ReadOptions, poles: ComplexArray, step: FloatArray, *, full: bool, assumptions: Sequence[str]
 ) -> list[StateSpace]:
-    """The systems of a layer whose poles (P,) and steps (P,) are known; full: Re of the output is taken, not 2 Re.
+    """The systems of a layer whose poles (P,) and steps (P,) are known. With `full`, the output is Re instead of 2 Re.
 
-    Two directions share poles, B and step; D counts once, with the forward one.
+    Two directions share poles, B and step; D is counted once, in the forward direction.
     """
     discretization = choose_discretization(layer, options, ("zoh", "bilinear"))
     if options.discretization is None:
@@ -108,7 +108,7 @@ def _full(layer: LayerTensors, stored: ComplexArray) -> bool:
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    """Convert the tensors of one layer to its state spaces, with the formulas of the module docstring."""
     real, imag = layer.array("Lambda_re"), layer.array("Lambda_im")
     rescale, clips = _constant(layer, "step_rescale"), _constant(layer, "clip_eigs")
     with np.errstate(over="ignore"):
@@ -119,7 +119,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     assumptions = []
     if "conj_sym" not in layer:
         stored = "the full spectrum is stored, output Re" if full else "half of each conjugate pair is stored (conj_sym), output 2 Re"
-        assumptions.append(f"{stored}: from the signs of Lambda_im")
+        assumptions.append(f"{stored}; inferred from the signs of Lambda_im")
     if clipped.any():
         assumptions.append(f"{int(clipped.sum())} real parts above {CLIP:g} were clipped, as clip_eigs does")
     return read_directions(layer, options, poles, step, full=full, assumptions=assumptions)
