@@ -15,7 +15,8 @@ from ssmspec.errors import LayerError
 from ssmspec.families import FAMILIES, Detection, LayerTensors, OperatingPoint, ReadOptions, detect
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.response import frequency_response, impulse_response
-from ssmspec.systems.statespace import StateSpace, untrustworthy
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import untrustworthy
 
 PREFIX = "encoder.layers.0"
 EVERY = tuple(FACTORIES)

@@ -9,7 +9,8 @@ from factories import Example, joined, make, wide
 from ssmspec.errors import LayerError
 from ssmspec.families import FAMILIES, LayerTensors, ReadOptions, detect
 from ssmspec.systems.response import impulse_response
-from ssmspec.systems.statespace import StateSpace, untrustworthy
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import untrustworthy
 
 
 def layer_of(tensors: dict[str, np.ndarray]) -> LayerTensors:

@@ -12,7 +12,8 @@ from factories import examples_s5_gates as examples
 from ssmspec.errors import LayerError
 from ssmspec.families import FAMILIES, LayerTensors, OperatingPoint, ReadOptions, detect
 from ssmspec.systems.response import impulse_response
-from ssmspec.systems.statespace import StateSpace, untrustworthy
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import untrustworthy
 
 PREFIX = "blocks.0"
 
