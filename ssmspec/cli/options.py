@@ -18,18 +18,6 @@ if TYPE_CHECKING:
 SAMPLE_RATES = (1e-100, 1e100)  # outside this range, values in physical units would overflow or underflow
 
 
-class DiscretizationName(StrEnum):
-    zoh = "zoh"
-    bilinear = "bilinear"
-    euler = "euler"
-    direct = "direct"
-
-
-class LruConvention(StrEnum):
-    inclusive = "inclusive"
-    pre_update = "pre-update"
-
-
 class BetaConvention(StrEnum):
     lra = "lra"
     paper = "paper"
@@ -47,11 +35,6 @@ class ResidueName(StrEnum):
 class PrecisionName(StrEnum):
     float32 = "float32"
     bf16 = "bf16"
-
-
-class LinossScheme(StrEnum):
-    im = "im"
-    imex = "imex"
 
 
 CheckpointPath = Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint file or folder.", show_default=False)]
@@ -116,14 +99,14 @@ def _parameters(group: type) -> list[inspect.Parameter]:
 class Reading:
     """What a file may not state, for commands that read checkpoints."""
 
-    discretization: Annotated[
-        DiscretizationName | None, typer.Option("--discretization", help="How layers are discretized, if the file does not state it.")
-    ] = None
-    lru_convention: Annotated[
-        LruConvention | None, typer.Option("--lru-convention", help="Whether the output of an LRU includes the input of the same step.")
-    ] = None
-    linoss_scheme: Annotated[
-        LinossScheme | None, typer.Option("--linoss-scheme", help="Scheme with which LinOSS layers were trained: im or imex.")
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--assume",
+            metavar="NAME=VALUE",
+            help="What a file does not say; 'ssmspec families NAME' lists what a family assumes. May be repeated.",
+            show_default=False,
+        ),
     ] = None
     operating_point: Annotated[
         str | None,
@@ -144,17 +127,16 @@ class Reading:
         """These options in the form that the readers of families take. Files that they name are opened.
 
         Raises:
-            SsmspecError: an operating point, a calibration or a mapping cannot be read.
+            SsmspecError: an assumption is not NAME=VALUE, or an operating point, a calibration or a mapping cannot be read.
         """
         from ssmspec.families import ReadOptions
+        from ssmspec.families.assumption import parse_assumptions
         from ssmspec.families.mapping.mapping_file import load_mapping
         from ssmspec.families.selective.calibration import open_calibration
         from ssmspec.families.selective.operating_point import parse_operating_point
 
         return ReadOptions(
-            discretization=None if self.discretization is None else self.discretization.value,
-            lru_convention=None if self.lru_convention is None else self.lru_convention.value,
-            linoss_scheme=None if self.linoss_scheme is None else self.linoss_scheme.value,
+            assume=parse_assumptions(self.assume or ()),
             length=self.stored_length,
             operating_point=None if self.operating_point is None else parse_operating_point(self.operating_point),
             residues=self.residues.value,

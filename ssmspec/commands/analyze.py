@@ -36,7 +36,7 @@ class AnalysisOptions:
     Args:
         layers: exact names, globs or indices of layers; empty selects all.
         family: read the file as this family only.
-        read: what a file may not state (discretization, LRU convention, length, operating point, mapping).
+        read: what a file may not state (assumptions, length, operating point, mapping).
         backend: name of an engine; None chooses one by the size of the work.
         points: F, the number of points of the log-spaced grid.
         with_skip: include D in the response.
@@ -133,6 +133,7 @@ def analyze_layer(
         beta_range=None if sound.sobolev is None else _finite_range(sound.sobolev.beta),
         beta_convention=None if sound.sobolev is None else sound.sobolev.convention,
         assumptions=system.assumptions,
+        assumed=system.assumed,
         notes=measured.notes,
         problem=trust.problem,
         statistics=measured.statistics,

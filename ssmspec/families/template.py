@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.systems.statespace import ComplexArray, Discretization, FloatArray, StateSpace
+from ssmspec.families.assumption import Assumption
+from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
 
 class Tensor(Protocol):
@@ -81,15 +82,16 @@ class ReadOptions:
     """What the user specifies about facts that a file may not contain. With None, the family assumes a default and says so.
 
     Args:
+        assume: values of what families declare as assumptions, by name.
+        length: kernel length for which a layer stores its output matrix.
+        operating_point: where selective layers are frozen.
         residues: for selective layers without given B and C: B = C = 1, or the rms over inputs (`ssmspec.families.selective.residues`).
         calibration: recorded delta, B and C of selective layers; an explicit operating point takes precedence.
         config: configuration of the checkpoint, for facts that no tensor holds (limits of the step, groups, a norm without weights).
         mapping: families of a mapping file, which take precedence over the built-in ones.
     """
 
-    discretization: Discretization | None = None
-    lru_convention: str | None = None
-    linoss_scheme: str | None = None
+    assume: Mapping[str, str | float | bool] = field(default_factory=dict)
     length: int | None = None
     operating_point: OperatingPoint | None = None
     residues: Residues = "unit"
@@ -170,6 +172,8 @@ class Family:
         templates: alternative layouts, the preferred one first; the keys (roles) are names that the reader uses.
         read: tensors -> one StateSpace, or several (two directions of one block).
         write: the inverse: the values that every stored tensor must have for the given systems, by role, in float64 or complex128.
+        assumptions: what its tensors do not state and a user can.
+        unused: keys of a configuration that the code of the family uses and its reader does not, each with the reason.
         anew: returns the layer with the parameters that do not appear in its state spaces initialized to fit the given systems.
         absent: name suffixes whose presence under the same prefix means that this is another family.
         not_under: last words that a prefix must not have, because another template of the family ends with them.
@@ -185,6 +189,8 @@ class Family:
     templates: tuple[Template, ...]
     read: Callable[[LayerTensors, ReadOptions], list[StateSpace]]
     write: Callable[[LayerTensors, Sequence[StateSpace], ReadOptions], dict[str, npt.NDArray[Any]]]
+    assumptions: tuple[Assumption, ...] = ()
+    unused: Mapping[str, str] = field(default_factory=dict)
     anew: Callable[[LayerTensors, Sequence[StateSpace]], LayerTensors] | None = None
     absent: tuple[str, ...] = ()
     not_under: tuple[str, ...] = ()
@@ -192,6 +198,10 @@ class Family:
     hints: tuple[str, ...] = ()
     selective: bool = False
     match: str | None = None
+
+    def usual(self, assumption: str) -> str:
+        """The default of one of its assumptions."""
+        return next(each.usual for each in self.assumptions if each.name == assumption)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import choose_discretization, fold, fold_rows, stored_output_matrix, true_output_matrix
+from ssmspec.families.parameterization import fold, fold_rows, stored_output_matrix, true_output_matrix
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
@@ -57,7 +57,6 @@ def _length(layer: LayerTensors, options: ReadOptions) -> int:
 
 def read_s4(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """Convert the tensors of one S4 layer to its state space, with the formulas of the module docstring."""
-    choose_discretization(layer, options, ("bilinear",))
     length = _length(layer, options)
     Lambda = _poles(layer)
     lower = Lambda.imag < 0
@@ -126,7 +125,7 @@ def read_s4d(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             C=C,
             D=_skip(layer),
             step=_step(layer),
-            discretization=choose_discretization(layer, options, ("zoh",)),
+            discretization="zoh",
             assumptions=_clipped(layer),
         )
     ]

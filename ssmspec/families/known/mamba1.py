@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
+from ssmspec.families.configuration import UNUSED, model_types
 from ssmspec.families.selective.frozen_system import Frozen, freeze, selective_system, stored_bias, values_of
 from ssmspec.families.selective.residues import after_norm, factor, gram
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template
@@ -71,7 +72,7 @@ def _moments(layer: LayerTensors, options: ReadOptions, heads: int, states: int)
 
 def _normed(layer: LayerTensors, options: ReadOptions) -> bool:
     """Whether Delta, B and C are normalized. Norms with weights are in the file; those of Falcon-Mamba only in the configuration."""
-    return any(role in layer for role in NORMS) or options.config.get("model_type") == "falcon_mamba"
+    return any(role in layer for role in NORMS) or "falcon_mamba" in model_types(options.config)
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
@@ -108,6 +109,7 @@ MAMBA1 = Family(
     ),
     read=read,
     write=write,
+    unused=UNUSED,
     selective=True,
 )
 
@@ -126,5 +128,6 @@ ZAMBA = Family(
     ),
     read=read,
     write=write,
+    unused=UNUSED,
     selective=True,
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import choose_discretization, inverse_softplus, softplus
+from ssmspec.families.parameterization import inverse_softplus, softplus
 from ssmspec.families.selective.calibration import as_samples, spread
 from ssmspec.families.selective.residues import sample_moments
 from ssmspec.families.template import LayerTensors, OperatingPoint, ReadOptions
@@ -151,7 +151,7 @@ def selective_system(
         C=(C / 2).astype(complex),
         D=D,
         step=frozen.delta[:, None],
-        discretization=choose_discretization(layer, options, ("euler",)),
+        discretization="euler",
         operating_point=f"{frozen.words}; delta in {frozen.delta.min():.3g}..{frozen.delta.max():.3g}",
         assumptions=(*_assumptions(layer, options, frozen), *notes),
     )
@@ -168,6 +168,13 @@ def _assumptions(layer: LayerTensors, options: ReadOptions, frozen: Frozen) -> l
     return lines
 
 
+def at_bias_point(layer: LayerTensors, options: ReadOptions) -> bool:
+    """Whether Delta is that of the stored bias: nobody gave another one."""
+    if options.operating_point is not None and options.operating_point.delta is not None:
+        return False
+    return options.calibration is None or options.calibration.record(layer.name, "delta") is None
+
+
 def stored_bias(
     layer: LayerTensors, system: StateSpace, options: ReadOptions, limits: tuple[float, float] = (0.0, np.inf)
 ) -> FloatArray | None:
@@ -175,10 +182,7 @@ def stored_bias(
 
     A bias that already gives the requested step (after clamping) stays unchanged.
     """
-    point = options.operating_point
-    if point is not None and point.delta is not None:
-        return None
-    if options.calibration is not None and options.calibration.record(layer.name, "delta") is not None:
+    if not at_bias_point(layer, options):
         return None
     bias, step = layer.array("dt_bias"), system.step[:, 0]
     kept = np.clip(softplus(bias.reshape(-1)), *limits) == step
