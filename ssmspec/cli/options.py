@@ -114,7 +114,7 @@ class Reading:
         typer.Option(
             "--assume",
             metavar="NAME=VALUE",
-            help="What a file does not say; 'ssmspec families NAME' lists what a family assumes. May be repeated.",
+            help="Value that a file does not state; 'ssmspec families NAME' lists the assumptions of a family. May be repeated.",
             show_default=False,
         ),
     ] = None
