@@ -17,7 +17,7 @@ def families(as_json: AsJson = False) -> None:
             "name": family.name,
             "title": family.title,
             "selective": family.selective,
-            "tensors": [{slot.names: slot.shape for slot in template.values() if not slot.optional} for template in family.templates],
+            "tensors": [{slot.names: slot.shape for slot in template.values() if slot.required} for template in family.templates],
             "source": family.source,
         }
         for family in FAMILIES.values()
@@ -25,5 +25,5 @@ def families(as_json: AsJson = False) -> None:
     if as_json:
         echo(to_json({"schema": "ssmspec.families/1", "families": listed}))
         return
-    rows = [(f.name, f.title, ", ".join(s.names for s in f.templates[0].values() if not s.optional), f.source) for f in FAMILIES.values()]
+    rows = [(f.name, f.title, ", ".join(s.names for s in f.templates[0].values() if s.required), f.source) for f in FAMILIES.values()]
     console().print(plain_table(f"{len(rows)} families", ("family", "what it is", "tensors", "source"), rows), highlight=False)

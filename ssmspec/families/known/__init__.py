@@ -5,6 +5,7 @@ from ssmspec.families.known.conv_s5 import CONV_S5
 from ssmspec.families.known.dss import DSS
 from ssmspec.families.known.gated_delta import GATED_DELTA
 from ssmspec.families.known.h3 import H3
+from ssmspec.families.known.hydra import HYDRA
 from ssmspec.families.known.linoss import LINOSS
 from ssmspec.families.known.lru import LRU
 from ssmspec.families.known.mamba1 import MAMBA1, ZAMBA
@@ -18,6 +19,8 @@ from ssmspec.families.known.s4_v3 import S4_DIAGONAL_V2, S4_DIAGONAL_V3, S4_NPLR
 from ssmspec.families.known.s4d import FREQBIAS_STANDALONE, S4D
 from ssmspec.families.known.s5 import S5
 from ssmspec.families.known.s5_torch import S5_TORCH
+from ssmspec.families.known.ss2d import SS2D, SS2D_M0
+from ssmspec.families.known.vim import LOCAL_MAMBA, VIM, VIM_V1
 from ssmspec.families.template import Family
 
 FAMILIES: dict[str, Family] = {
@@ -44,6 +47,12 @@ FAMILIES: dict[str, Family] = {
     "gated-delta": GATED_DELTA,
     "mamba-1": MAMBA1,
     "zamba": ZAMBA,
+    "vim": VIM,
+    "vim-v1": VIM_V1,
+    "local-mamba": LOCAL_MAMBA,
+    "vmamba": SS2D,
+    "vmamba-m0": SS2D_M0,
     "mamba-2": MAMBA2,
+    "hydra": HYDRA,
     "mamba-3": MAMBA3,
 }

@@ -8,6 +8,9 @@ weights is a residue; the second moments do not vanish. With B and C drawn indep
 M is a product of two positive semidefinite matrices element by element, hence positive semidefinite itself (Schur), and of any rank up to
 N: with M = V V^T the same number is |H|_F^2 of a system with one input and an output for every column of V. The mean response being zero,
 D adds to the power alone: it stands in an output of its own, the first.
+
+Where the projection has a bias b, B_t = W_B x_t + b_B, the second moments are W W^T + b b^T, and the mean residue is b_C b_B: it shares the
+first output with D, and V V^T is what is left of M without it.
 """
 
 import numpy as np
@@ -27,15 +30,15 @@ def sample_moments(samples: FloatArray) -> FloatArray:
     return gram(by_group) / len(samples)
 
 
-def after_norm(moments: FloatArray, weight: FloatArray | None) -> FloatArray:
-    """Second moments behind an RMS norm with weights (N,): trace N before the weights.
+def norm_gain(moments: FloatArray, weight: FloatArray | None) -> FloatArray:
+    """What an RMS norm with weights (N,) multiplies values of these second moments with, (groups, N): trace N before the weights.
 
     The norm divides by the size of each sample, this by the size of their mean: equal for many states, near for few.
     """
     states = moments.shape[-1]
-    trace = np.trace(moments, axis1=1, axis2=2)[:, None, None]
-    normed = moments * (states / np.where(trace > 0, trace, 1))
-    return normed if weight is None else normed * np.multiply.outer(weight, weight)
+    trace = np.trace(moments, axis1=1, axis2=2)[:, None]
+    gain: FloatArray = np.sqrt(states / np.where(trace > 0, trace, 1)) * (np.ones(states) if weight is None else weight)
+    return gain
 
 
 def factor(moments: FloatArray) -> FloatArray:
