@@ -3,7 +3,7 @@
 import numpy as np
 
 from ssmspec.errors import LayerError
-from ssmspec.families.template import LayerTensors, ReadOptions
+from ssmspec.families.template import LayerTensors, ReadOptions, as_complex
 from ssmspec.systems.statespace import ComplexArray, Discretization, FloatArray, StateSpace, bilinear_realization
 
 
@@ -117,3 +117,23 @@ def _upper_half(C: FloatArray) -> ComplexArray:
     """The complex output matrix whose real realization is C = 2 (Re, -Im)."""
     modes = C.shape[2] // 2
     return np.asarray(C[:, :, :modes] - 1j * C[:, :, modes:], dtype=np.complex128) / 2
+
+
+def unpaired_low_rank(columns: ComplexArray) -> ComplexArray:
+    """[p, ip]/sqrt 2 (K, N, 2) for a column p (K, N) that couples a whole, unpaired spectrum.
+
+    P' 2 Re(Q'^* x) = P Re(Q^* x) + i P Im(Q^* x) = P Q^* x, so the real system of rank 2 has the output of the complex one of rank 1.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.stack([columns, as_complex(-columns.imag, columns.real)], axis=2) / np.sqrt(2)
+
+
+def unpaired_column(rows: ComplexArray, layer: str) -> ComplexArray:
+    """The column p (K, N) of [p, ip]/sqrt 2; the inverse of `unpaired_low_rank`.
+
+    Raises:
+        LayerError: rows that are not of this form.
+    """
+    if not np.allclose(rows[:, :, 1], 1j * rows[:, :, 0], rtol=1e-12, atol=0):
+        raise LayerError(f"layer {layer}: the low-rank part is [p, ip] for one column p and must stay so")
+    return np.asarray(rows[:, :, 0] * np.sqrt(2))

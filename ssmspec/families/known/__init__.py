@@ -11,12 +11,15 @@ from ssmspec.families.known.lru import LRU
 from ssmspec.families.known.mamba1 import MAMBA1, ZAMBA
 from ssmspec.families.known.mamba2 import MAMBA2
 from ssmspec.families.known.mamba3 import MAMBA3
+from ssmspec.families.known.mega import MEGA
 from ssmspec.families.known.rg_lru import RG_LRU
 from ssmspec.families.known.s4_block import FREQBIAS_BLOCK, S4_DIAGONAL, S4_DPLR
 from ssmspec.families.known.s4_nplr import S4_NPLR
+from ssmspec.families.known.s4_torch import S4_TORCH
 from ssmspec.families.known.s4_v1 import S4_NPLR_V1
 from ssmspec.families.known.s4_v3 import S4_DIAGONAL_V2, S4_DIAGONAL_V3, S4_NPLR_V3
 from ssmspec.families.known.s4d import FREQBIAS_STANDALONE, S4D
+from ssmspec.families.known.s4nd import S4ND
 from ssmspec.families.known.s5 import S5
 from ssmspec.families.known.s5_torch import S5_TORCH
 from ssmspec.families.known.ss2d import SS2D, SS2D_M0
@@ -29,6 +32,7 @@ FAMILIES: dict[str, Family] = {
     "s4-diag": S4_DIAGONAL,
     "s4-dplr": S4_DPLR,
     "freqbias-block": FREQBIAS_BLOCK,
+    "s4nd": S4ND,
     "s4-nplr-v2": S4_NPLR,
     "s4-nplr-v1": S4_NPLR_V1,
     "s4-nplr-v3": S4_NPLR_V3,
@@ -38,11 +42,13 @@ FAMILIES: dict[str, Family] = {
     "h3": H3,
     "annotated-s4": ANNOTATED_S4,
     "annotated-s4d": ANNOTATED_S4D,
+    "s4-torch": S4_TORCH,
     "s5": S5,
     "s5-torch": S5_TORCH,
     "conv-s5": CONV_S5,
     "lru": LRU,
     "linoss": LINOSS,
+    "mega-ema": MEGA,
     "rg-lru": RG_LRU,
     "gated-delta": GATED_DELTA,
     "mamba-1": MAMBA1,

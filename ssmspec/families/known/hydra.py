@@ -1,7 +1,8 @@
 """Hydra: Mamba-2 in two directions over the same poles and steps, each with B, C and Delta of its own from one in_proj.
 
-    y_t = C_{t-1} h_{t-1} + C'_{t+1} h'_{t+1} + (D + fc_D x_t) x_t,   h_t = exp(a Delta_t) h_{t-1} + Delta_t B_t x_t,   h' the same from the end
+    y_t = C_{t-1} h_{t-1} + C'_{t+1} h'_{t+1} + (D + fc_D x_t) x_t,   h_t = exp(a Delta_t) h_{t-1} + Delta_t B_t x_t
 
+where h' is the same from the last token on.
 Both scans are shifted by one sample, so that neither sees x_t: that is delay 1 here. The rows of in_proj are z, x, then B and C of the
 forward and B and C of the backward direction, then the two parts of Delta. The skip depends on the input; D is what it is at zero input,
 and it counts with the forward direction.

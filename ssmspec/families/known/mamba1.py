@@ -88,18 +88,16 @@ def _moments(layer: LayerTensors, options: ReadOptions, heads: int, states: int)
     else:
         both = np.concatenate([layer.rows("x_proj", head, head + 1)[:, first:] for head in range(heads)])
     moments = [gram(both[:, :states]), gram(both[:, states:])]
-    biases = None
+    means = [np.zeros((heads, states))] * 2
     if "x_proj_bias" in layer:
         bias = layer.array("x_proj_bias").reshape(heads, rows)[:, first:]
-        biases = [bias[:, :states], bias[:, states:]]
-        moments = [M + b[:, :, None] * b[:, None, :] for M, b in zip(moments, biases, strict=True)]
+        means = [bias[:, :states], bias[:, states:]]
+        moments = [M + mean[:, :, None] * mean[:, None, :] for M, mean in zip(moments, means, strict=True)]
     if _normed(layer, options):
-        gains = [
-            norm_gain(M, layer.array(role) if role in layer else None) for role, M in zip(NORMS[1:], moments, strict=True)
-        ]
-        moments = [M * g[:, :, None] * g[:, None, :] for M, g in zip(moments, gains, strict=True)]
-        biases = biases and [b * g for b, g in zip(biases, gains, strict=True)]
-    return moments[0] * moments[1], biases and biases[0] * biases[1]
+        gains = [norm_gain(M, layer.array(role) if role in layer else None) for role, M in zip(NORMS[1:], moments, strict=True)]
+        moments = [M * gain[:, :, None] * gain[:, None, :] for M, gain in zip(moments, gains, strict=True)]
+        means = [mean * gain for mean, gain in zip(means, gains, strict=True)]
+    return moments[0] * moments[1], means[0] * means[1] if "x_proj_bias" in layer else None
 
 
 def _normed(layer: LayerTensors, options: ReadOptions) -> bool:

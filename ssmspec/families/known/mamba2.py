@@ -33,9 +33,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     heads, (_, both, problem) = len(poles), _rows(layer)
     known = groups_of(options.config)
     groups = known or 1
-    frozen = freeze(
-        layer, options, copies=(heads,), states=state_shapes(layer, known, heads, both), limits=step_limits(options.config)
-    )
+    frozen = freeze(layer, options, copies=(heads,), states=state_shapes(layer, known, heads, both), limits=step_limits(options.config))
     notes = told(problem)
     if options.residues == "rms":
         if frozen.moments is None:

@@ -29,7 +29,9 @@ def _scans(layer: LayerTensors) -> list[LayerTensors]:
     K, D, N, R = (layer.sizes[letter] for letter in "KDNR")
     rows, rest = divmod(math.prod(layer.tensors["x_proj"].shape), K * D)
     if rest:
-        raise LayerError(f"layer {layer.name}: {layer.tensor_names['x_proj']} has {layer.sizes['rows']} rows, which {K} scans do not divide")
+        raise LayerError(
+            f"layer {layer.name}: {layer.tensor_names['x_proj']} has {layer.sizes['rows']} rows, which {K} scans do not divide"
+        )
     shapes = {"A_log": (D, N), "dt_bias": (D,), "D": (D,), "x_proj": (rows, D), "x_proj_bias": (rows,), "dt_proj": (D, R)}
     return _parts(layer, shapes)
 

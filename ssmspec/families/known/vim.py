@@ -9,7 +9,6 @@ rest. LocalMamba numbers its directions, A_log_0 and so on; which path over the 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from ssmspec.families.directions import part, together
@@ -49,7 +48,7 @@ def _slots(letter: str, label: str, group: str | None) -> Template:
     return {f"{role}.{label}": Slot(names[role], shape, role in ("x_proj_bias", "D"), group) for role, shape in shapes.items()}
 
 
-_FIRST = mamba1.MAMBA1.templates[0]
+_FIRST: dict[str, Slot] = dict(mamba1.MAMBA1.templates[0])
 _SECOND_A = {f"A_log.{label}": Slot(f"A_{letter}_log|A_log_{letter}", "d N", letter != "b") for letter, label in LETTERS.items()}
 
 VIM = Family(
