@@ -18,18 +18,6 @@ if TYPE_CHECKING:
 SAMPLE_RATES = (1e-100, 1e100)  # beyond them physical units leave the range of numbers
 
 
-class DiscretizationName(StrEnum):
-    zoh = "zoh"
-    bilinear = "bilinear"
-    euler = "euler"
-    direct = "direct"
-
-
-class LruConvention(StrEnum):
-    inclusive = "inclusive"
-    pre_update = "pre-update"
-
-
 class BetaConvention(StrEnum):
     lra = "lra"
     paper = "paper"
@@ -47,11 +35,6 @@ class ResidueName(StrEnum):
 class PrecisionName(StrEnum):
     float32 = "float32"
     bf16 = "bf16"
-
-
-class LinossScheme(StrEnum):
-    im = "im"
-    imex = "imex"
 
 
 CheckpointPath = Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint file or folder.", show_default=False)]
@@ -114,14 +97,14 @@ def _parameters(group: type) -> list[inspect.Parameter]:
 class Reading:
     """What a file does not say, for commands that read checkpoints."""
 
-    discretization: Annotated[
-        DiscretizationName | None, typer.Option("--discretization", help="Where the file does not say how the layer is discretized.")
-    ] = None
-    lru_convention: Annotated[
-        LruConvention | None, typer.Option("--lru-convention", help="Whether the output of an LRU sees the input of its own step.")
-    ] = None
-    linoss_scheme: Annotated[
-        LinossScheme | None, typer.Option("--linoss-scheme", help="Which scheme a LinOSS layer was trained with, im or imex.")
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--assume",
+            metavar="NAME=VALUE",
+            help="What a file does not say; 'ssmspec families NAME' lists what a family assumes. May be repeated.",
+            show_default=False,
+        ),
     ] = None
     operating_point: Annotated[
         str | None,
@@ -142,17 +125,16 @@ class Reading:
         """The same for the readers of families; files that are named are opened.
 
         Raises:
-            SsmspecError: an operating point, a calibration or a mapping that cannot be read.
+            SsmspecError: an assumption that is no NAME=VALUE; an operating point, a calibration or a mapping that cannot be read.
         """
         from ssmspec.families import ReadOptions
+        from ssmspec.families.assumption import parse_assumptions
         from ssmspec.families.mapping.mapping_file import load_mapping
         from ssmspec.families.selective.calibration import open_calibration
         from ssmspec.families.selective.operating_point import parse_operating_point
 
         return ReadOptions(
-            discretization=None if self.discretization is None else self.discretization.value,
-            lru_convention=None if self.lru_convention is None else self.lru_convention.value,
-            linoss_scheme=None if self.linoss_scheme is None else self.linoss_scheme.value,
+            assume=parse_assumptions(self.assume or ()),
             length=self.stored_length,
             operating_point=None if self.operating_point is None else parse_operating_point(self.operating_point),
             residues=self.residues.value,

@@ -35,7 +35,7 @@ class AnalysisOptions:
     Args:
         layers: exact names, globs or indices of layers; empty means all.
         family: read with this family only.
-        read: what a file may not say (discretization, LRU convention, length, operating point, mapping).
+        read: what a file may not say (assumptions, length, operating point, mapping).
         backend: name of an engine; None lets the size of the work decide.
         points: F of the log-spaced grid.
         with_skip: include D.
@@ -141,6 +141,7 @@ def analyze_layer(
         beta_range=None if system.sobolev is None else _finite_range(system.sobolev.beta),
         beta_convention=None if system.sobolev is None else system.sobolev.convention,
         assumptions=system.assumptions,
+        assumed=system.assumed,
         notes=notes,
         problem=problem,
         statistics=statistics,

@@ -268,7 +268,7 @@ def _listed(paths: Sequence[Path]) -> str:
 def _with_layers(path: Path, options: RetuneOptions) -> Checkpoint | None:
     try:
         checkpoint = open_checkpoint(path)
-        return checkpoint if find_layers(checkpoint, options.family, options.read).layers else None
+        return checkpoint if find_layers(checkpoint, options.family, replace(options.read, assume={})).layers else None
     except SsmspecError:
         return None
 

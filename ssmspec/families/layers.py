@@ -14,6 +14,7 @@ import numpy as np
 from ssmspec.checkpoint import Described, open_checkpoint
 from ssmspec.errors import LayerError, NoLayerError, about
 from ssmspec.families import Detection, Family, LayerTensors, ReadOptions, Tensor, detect, known_families
+from ssmspec.families.assumption import check_assumptions, with_assumptions
 from ssmspec.families.provenance import Attached, attached
 from ssmspec.statistics import Skipped
 from ssmspec.systems.statespace import StateSpace, untrustworthy
@@ -34,14 +35,17 @@ def find_layers(checkpoint: Source, family: str | None = None, options: ReadOpti
     """SSM layers of a checkpoint by tensor names and shapes.
 
     Raises:
-        LayerError: an unknown family name, or a mapping that names no layer. NoLayerError: no layer; the text says what was seen and
-            which family comes nearest.
+        LayerError: an unknown family name, a mapping that names no layer, or an assumption on which no layer depends.
+        NoLayerError: no layer; the text says what was seen and which family comes nearest.
     """
-    families = known_families(options or ReadOptions())
+    options = replace(options or ReadOptions(), config=checkpoint.config)
+    families = known_families(options)
     if family is not None and family not in families:
         raise LayerError(f"family {family!r} is unknown; choose one of {', '.join(families)}")
     try:
         detection = detect(checkpoint.tensors, families.values() if family is None else [_named(families[family])])
+        if detection.layers:
+            check_assumptions(detection.layers, families, options)
     except LayerError as error:
         raise LayerError(f"{checkpoint.path}: {error}") from error
     if detection.layers:
@@ -113,12 +117,21 @@ def try_layers(
             continue
         try:
             with np.errstate(all="ignore"):  # what overflows or is not finite is for `untrustworthy` to say
-                systems = families[layer.family].read(layer, options)
+                systems = read_layer(families[layer.family], layer, options)
             layers[layer.name] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
         except LayerError as error:
             problems.append(str(error))
             skipped.append(Skipped(layer.name, str(error)))
     return list(layers.values()), skipped, problems
+
+
+def read_layer(family: Family, layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
+    """The state spaces of one layer, with what was assumed for them.
+
+    Raises:
+        LayerError: tensors that contradict the family.
+    """
+    return with_assumptions(family, layer, options, family.read(layer, options))
 
 
 def _weighted(system: StateSpace, layer: LayerTensors, weights: Attached) -> StateSpace:

@@ -1,24 +1,24 @@
 """Transforms that several families share: folding to the upper half, tiling of tied copies, C~, softplus."""
 
+from typing import cast
+
 import numpy as np
 
 from ssmspec.errors import LayerError
+from ssmspec.families.assumption import Assumption
 from ssmspec.families.template import LayerTensors, ReadOptions, as_complex
 from ssmspec.systems.statespace import ComplexArray, Discretization, FloatArray, StateSpace, bilinear_realization
 
 
-def choose_discretization(layer: LayerTensors, options: ReadOptions, possible: tuple[Discretization, ...]) -> Discretization:
-    """What the user asked for, else the first of the rules that the family's code has.
+def discretization(*rules: Discretization, source: str, quiet: bool = False) -> Assumption:
+    """The assumption about the rule of a family; its default first."""
+    about = "how the sampled layer follows from the continuous one"
+    return Assumption(name="discretization", about=about, values=rules, source=source, quiet=quiet)
 
-    Raises:
-        LayerError: a rule that this family does not have.
-    """
-    if options.discretization is None:
-        return possible[0]
-    if options.discretization not in possible:
-        choices = " or ".join(repr(rule) for rule in possible)
-        raise LayerError(f"layer {layer.name}: {layer.family} is discretized by {choices}; {options.discretization!r} cannot be applied")
-    return options.discretization
+
+def chosen_rule(assumption: Assumption, layer: LayerTensors, options: ReadOptions) -> Discretization:
+    """The rule of a layer."""
+    return cast("Discretization", assumption.value(layer, options))
 
 
 def fold(lower: np.ndarray, poles: ComplexArray, B: ComplexArray, C: ComplexArray) -> tuple[ComplexArray, ComplexArray, ComplexArray]:

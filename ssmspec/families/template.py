@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.systems.statespace import ComplexArray, Discretization, FloatArray, StateSpace
+from ssmspec.families.assumption import Assumption
+from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
 
 class Tensor(Protocol):
@@ -94,15 +95,16 @@ class ReadOptions:
     """What the user says about things that a file may not hold; None lets the family assume and say so.
 
     Args:
+        assume: what a family declares among its assumptions, by name.
+        length: kernel length for which a layer stores its output matrix.
+        operating_point: where selective layers are frozen.
         residues: of selective layers without given B and C: B = C = 1, or the rms over inputs (`ssmspec.families.selective.residues`).
         calibration: recorded delta, B and C of selective layers; an operating point given beside it goes first.
         config: configuration of the checkpoint, for what tensors cannot tell (limits of the step, groups, a norm without weights).
         mapping: families of a mapping file, which go before the built-in ones.
     """
 
-    discretization: Discretization | None = None
-    lru_convention: str | None = None
-    linoss_scheme: str | None = None
+    assume: Mapping[str, str | float | bool] = field(default_factory=dict)
     length: int | None = None
     operating_point: OperatingPoint | None = None
     residues: Residues = "unit"
@@ -188,6 +190,7 @@ class Family:
         templates: alternative layouts, the preferred first; the roles are the reader's own words.
         read: tensors -> one StateSpace, or several (two directions of one block).
         write: the inverse: the values that every stored tensor must have for the given systems, by role, in float64 or complex128.
+        assumptions: what its tensors do not say and a user can.
         anew: the layer with those parameters that its state spaces do not show set to what they are in a start with these systems.
         absent: name ends whose presence under the same prefix means that this is another family.
         not_under: last words that a prefix must not have, because another template of the family ends with them.
@@ -203,6 +206,7 @@ class Family:
     templates: tuple[Template, ...]
     read: Callable[[LayerTensors, ReadOptions], list[StateSpace]]
     write: Callable[[LayerTensors, Sequence[StateSpace], ReadOptions], dict[str, npt.NDArray[Any]]]
+    assumptions: tuple[Assumption, ...] = ()
     anew: Callable[[LayerTensors, Sequence[StateSpace]], LayerTensors] | None = None
     absent: tuple[str, ...] = ()
     not_under: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from ssmspec.statistics.values import Summary
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
-from ssmspec.systems.statespace import ComplexArray
+from ssmspec.systems.statespace import Assumed, ComplexArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class LayerAnalysis:
 
     Args:
         index: place among all layers of the checkpoint, which `--layer` takes.
+        assumptions: in words. assumed: those of them that a user can set.
         step_range: smallest and largest Delta [model time per sample]; None for layers that store discrete poles.
         memory: of selective layers, the share of copies whose half-life is longer than so many samples (tokens).
         energy_error: largest estimate over copies of the relative error of energies in use; None where there is no usable copy.
@@ -53,6 +54,7 @@ class LayerAnalysis:
     poles: ComplexArray
     continuous_poles: bool
     index: int = 0
+    assumed: tuple[Assumed, ...] = ()
     energy_error: float | None = None
     memory: Mapping[int, float] | None = None
     values: Mapping[str, FloatArray] = field(default_factory=dict)

@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.parameterization import (
-    choose_discretization,
     fold,
     fold_rows,
     stored_output_matrix,
@@ -83,7 +82,6 @@ def _length(layer: LayerTensors, options: ReadOptions) -> int:
 
 def read_s4(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """Tensors of one S4 layer to its state space; the formulas are those of the module docstring."""
-    choose_discretization(layer, options, ("bilinear",))
     length = _length(layer, options)
     Lambda = _poles(layer)
     lower = Lambda.imag < 0
@@ -151,7 +149,7 @@ def read_s4d(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             C=C,
             D=_skip(layer),
             step=_step(layer),
-            discretization=choose_discretization(layer, options, ("zoh",)),
+            discretization="zoh",
             assumptions=_clipped(layer),
         )
     ]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.known.s5 import CLIP
-from ssmspec.families.parameterization import choose_discretization, fold
+from ssmspec.families.parameterization import fold
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
 from ssmspec.systems.statespace import ComplexArray, StateSpace
 
@@ -39,7 +39,6 @@ def _taps(layer: LayerTensors) -> tuple[ComplexArray, ComplexArray]:
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """Tensors of one layer to its state space; the formulas are those of the module docstring."""
-    choose_discretization(layer, options, ("zoh",))
     real, imag = layer.array("Lambda_re"), layer.array("Lambda_im")
     with np.errstate(over="ignore"):
         step = np.exp(layer.array("log_step")[:, 0])

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import choose_discretization, inverse_softplus, logarithm_of_decay, softplus
+from ssmspec.families.parameterization import inverse_softplus, logarithm_of_decay, softplus
 from ssmspec.families.selective.frozen_system import values_of
 from ssmspec.families.template import Family, LayerTensors, OperatingPoint, ReadOptions, Slot, Template
 from ssmspec.systems.statespace import FloatArray, StateSpace
@@ -34,7 +34,6 @@ def _rate(layer: LayerTensors) -> FloatArray:
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """One copy per head or channel, with one real pole."""
-    discretization = choose_discretization(layer, options, ("direct",))
     rate, point = _rate(layer), options.operating_point or OperatingPoint()
     delta = softplus(layer.array("dt_bias")) if point.delta is None else values_of(point.delta, rate.shape, "delta", layer)
     words = "bias point, delta = softplus(dt bias)" if point.delta is None else "delta as given"
@@ -61,7 +60,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             C=(values_of(point.C, rate.shape, "C", layer) / 2).astype(complex)[:, None, None],
             D=np.zeros((rate.size, 1, 1)),
             step=np.ones((rate.size, 1)),
-            discretization=discretization,
+            discretization="direct",
             operating_point=f"{words}; delta in {delta.min():.3g}..{delta.max():.3g}",
             assumptions=tuple(assumptions),
         )

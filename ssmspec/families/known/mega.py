@@ -2,8 +2,9 @@
 
     h_t = q h_{t-1} + p beta x_t,   y_t = sqrt(1/n) gamma h_t + omega x_t,   p = sigmoid(alpha),   q = 1 - p sigmoid(delta)
 
-With twice as many rows as omega has channels the second half runs backward. Its kernel is that of lags 1, 2, .. alone (`shift`, the default
-of the code: the own token counts with the forward direction), which is delay 1 with q times the input. omega counts with the forward one.
+With twice as many rows as omega has channels the second half runs backward, with a kernel of lags 1, 2, .. alone, since the own token
+counts with the forward direction: delay 1. With `shift`, the default of the code, its sample at lag 0 is left out, so that at lag 1 the
+state has decayed once; without, lag 1 has the first sample. omega counts with the forward direction.
 
 Changed decays are split between alpha and delta as they are: log p and log sigmoid(delta) keep their ratio, so that every 0 < q < 1 can be
 stored.
@@ -16,12 +17,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import choose_discretization, softplus
+from ssmspec.families.assumption import Assumption
+from ssmspec.families.parameterization import softplus
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.statespace import FloatArray, StateSpace
 
 UNTRUNCATED = "the kernel is not truncated (`truncation`, the code's default: none; no tensor tells)"
-SHIFTED = "the backward kernel begins one token later (`shift`, the code's default; no tensor tells)"
+SHIFT = Assumption(
+    name="mega_shift",
+    about="whether the backward kernel leaves out its own sample at lag 0 and keeps those after it (true), or begins with it at lag 1",
+    values=("true", "false"),
+    source="facebookresearch/mega, fairseq/modules/exponential_moving_average.py, MultiHeadEMA.shift",
+    applies=lambda layer, options: layer.sizes["E"] != layer.sizes["H"],
+)
 
 
 def _log_sigmoid(x: FloatArray) -> FloatArray:
@@ -42,9 +50,12 @@ def _directions(layer: LayerTensors) -> list[tuple[str, slice]]:
     raise LayerError(f"layer {layer.name}: {rows} moving averages for {channels} channels; expected as many, or twice as many")
 
 
+def _shifted(layer: LayerTensors, options: ReadOptions) -> bool:
+    return SHIFT.value(layer, options) == "true"
+
+
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """One copy per channel with n real poles; two systems where there are two directions."""
-    rule = choose_discretization(layer, options, ("direct",))
     log_p, log_d = _logarithms(layer)
     q = -np.expm1(log_p + log_d)
     B = np.exp(log_p) * layer.array("beta")[:, :, 0]
@@ -53,7 +64,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     for label, rows in _directions(layer):
         backward = label == ":backward"
         skip = np.zeros(layer.sizes["H"]) if backward else layer.array("omega")
-        inputs = B[rows] * q[rows] if backward else B[rows]
+        inputs = B[rows] * q[rows] if backward and _shifted(layer, options) else B[rows]
         systems.append(
             StateSpace(
                 name=layer.name + label,
@@ -63,9 +74,9 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
                 C=C[rows].astype(complex)[:, None, :],
                 D=skip[:, None, None],
                 step=np.ones((len(skip), 1)),
-                discretization=rule,
+                discretization="direct",
                 delay=int(backward),
-                assumptions=(UNTRUNCATED, SHIFTED) if backward else (UNTRUNCATED,),
+                assumptions=(UNTRUNCATED,),
             )
         )
     return systems
@@ -79,7 +90,8 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     """
     log_p, log_d = _logarithms(layer)
     q = np.concatenate([system.poles for system in systems])
-    inputs = np.concatenate([system.B[:, :, 0] / system.poles if system.delay else system.B[:, :, 0] for system in systems])
+    shifted = _shifted(layer, options)
+    inputs = np.concatenate([system.B[:, :, 0] / system.poles if system.delay and shifted else system.B[:, :, 0] for system in systems])
     outputs = 2 * np.concatenate([system.C[:, 0] for system in systems]) / np.sqrt(1 / layer.sizes["n"])
     if any(np.count_nonzero(part.imag) for part in (q, inputs, outputs)) or not ((q.real > 0) & (q.real < 1)).all():
         raise LayerError(f"layer {layer.name}: moving averages hold real decays between 0 and 1 and real weights only")
@@ -110,4 +122,5 @@ MEGA = Family(
     ),
     read=read,
     write=write,
+    assumptions=(SHIFT,),
 )

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.families.parameterization import (
-    choose_discretization,
+    chosen_rule,
+    discretization,
     fold,
     fold_rows,
     stored_length,
@@ -38,6 +39,9 @@ _SHARED = {
 }
 _INPUT = {"B": Slot("kernel.B", "1 S N ~")}
 _LOW_RANK = {"P": Slot("kernel.P", "R S N ~"), "l_kernel": Slot("kernel.l_kernel", "", optional=True)}
+
+
+RULE = discretization("zoh", "bilinear", source="state-spaces/s4, models/s4/s4.py, SSMKernelDiag.disc")
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
@@ -66,10 +70,6 @@ def _direction(layer: LayerTensors, options: ReadOptions, channels: slice, label
     count = len(C)
     repeat = (count, 1)
     rank = P is not None
-    assumptions = []
-    discretization = choose_discretization(layer, options, ("bilinear",) if rank else ("zoh", "bilinear"))
-    if options.discretization is None and not rank:
-        assumptions.append("discretization zoh (the block's default; the file does not say; --discretization bilinear is the alternative)")
     D = layer.array("D").reshape(-1) if "D" in layer and label != ":backward" else np.zeros(C.shape[0] * C.shape[1])
     folded_poles, folded_B, folded_C = fold(
         np.tile(lower, repeat), np.tile(poles, repeat), np.tile(B, repeat)[:, :, None], C.reshape(-1, 1, C.shape[2])
@@ -83,11 +83,10 @@ def _direction(layer: LayerTensors, options: ReadOptions, channels: slice, label
         C=folded_C,
         D=D[:, None, None],
         step=np.tile(step, repeat),
-        discretization=discretization,
+        discretization="bilinear" if rank else chosen_rule(RULE, layer, options),
         P=low_rank,
         Q=low_rank,
         sobolev=Sobolev(layer.array("s").reshape(-1), "lra") if "s" in layer else None,
-        assumptions=tuple(assumptions),
     )
     return _undo_truncation(system, layer, options)
 
@@ -148,6 +147,7 @@ S4_DIAGONAL = Family(
     templates=(_SHARED | _INPUT,),
     read=read,
     write=write,
+    assumptions=(RULE,),
     absent=("kernel.P", "kernel.l_kernel"),
 )
 
@@ -168,5 +168,6 @@ FREQBIAS_BLOCK = Family(
     when_named=(_SHARED,),
     read=read,
     write=write,
+    assumptions=(RULE,),
     absent=("kernel.B", "kernel.P"),
 )

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.parameterization import (
-    choose_discretization,
     fold,
     fold_rows,
     stored_length,
@@ -72,7 +71,6 @@ def _directions(layer: LayerTensors) -> list[str]:
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """Tensors of one layer to its state space; the formulas are those of the module docstring."""
-    choose_discretization(layer, options, ("bilinear",))
     w = _diagonal(layer)
     lower = w.imag < 0
     with np.errstate(over="ignore"):

@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.parameterization import (
-    choose_discretization,
     fold,
     fold_rows,
     stored_output_matrix,
@@ -44,7 +43,6 @@ def _length(layer: LayerTensors, options: ReadOptions) -> int:
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """Tensors of one layer to its state space; the formulas are those of the module docstring."""
-    choose_discretization(layer, options, ("bilinear",))
     length = _length(layer, options)
     Lambda, p, q = (_shared(layer, role) for role in ("Lambda", "p", "q"))
     lower = Lambda.imag < 0

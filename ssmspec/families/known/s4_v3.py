@@ -18,9 +18,11 @@ import numpy.typing as npt
 from ssmspec.families.known.s4_block import directions
 from ssmspec.families.known.s4_nplr import read as read_v2
 from ssmspec.families.known.s4_nplr import write as write_v2
-from ssmspec.families.parameterization import choose_discretization, fold, tile, untile
+from ssmspec.families.parameterization import chosen_rule, discretization, fold, tile, untile
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template, as_complex
 from ssmspec.systems.statespace import StateSpace
+
+RULE = discretization("bilinear", "zoh", source="state-spaces/s4 v3 (commit b766e87), src/models/sequence/ss/kernel.py, SSKernelDiag.disc")
 
 
 def read_nplr(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
@@ -42,8 +44,6 @@ def read_diagonal(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]
         step = np.exp(layer.array("log_dt"))[:, None]
     shared_B = tile(layer.complex_array("B"), H, layer.name) if "B" in layer else np.ones((H, N), complex)
     assumptions = _real_type(layer, "A_real")
-    if options.discretization is None:
-        assumptions.append("discretization bilinear (the code's default; the file does not say; --discretization zoh is the alternative)")
     systems = []
     for label, channels in directions(layer):
         outputs = layer.complex_array("C")[channels]
@@ -60,7 +60,7 @@ def read_diagonal(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]
                 C=C,
                 D=D[:, None, None],
                 step=np.tile(step, repeat),
-                discretization=choose_discretization(layer, options, ("bilinear", "zoh")),
+                discretization=chosen_rule(RULE, layer, options),
                 assumptions=tuple(assumptions),
             )
         )
@@ -124,6 +124,7 @@ S4_DIAGONAL_V3 = Family(
     templates=({**DIAGONAL, "D": Slot("D", "skip H", optional=True)},),
     read=read_diagonal,
     write=write_diagonal,
+    assumptions=(RULE,),
     absent=("ssm_k_kernel.kernel.B", "ssm_k_kernel.kernel.C"),
 )
 
@@ -142,5 +143,6 @@ S4_DIAGONAL_V2 = Family(
     ),
     read=read_diagonal,
     write=write_diagonal,
+    assumptions=(RULE,),
     absent=("kernel.kernel.B", "kernel.kernel.P"),
 )

@@ -26,16 +26,19 @@ ASSUMED = (
 )
 
 
+def _numbers(layer: LayerTensors) -> list[int]:
+    return [axis for axis in range(MOST_AXES) if f"C.axis{axis}" in layer]
+
+
 def _axes(layer: LayerTensors) -> list[LayerTensors]:
     """Every axis as the kernel of one layer, with the sizes that it has; without D."""
     found = []
-    for axis in range(MOST_AXES):
+    for axis in _numbers(layer):
         end = f".axis{axis}"
         roles = {role.removesuffix(end): role for role in layer.tensors if role.endswith(end)}
         own = {symbol.removesuffix(str(axis)): size for symbol, size in layer.sizes.items() if symbol.endswith(str(axis))}
-        if roles:
-            sizes = {symbol: size for symbol, size in layer.sizes.items() if not symbol[-1].isdigit()} | own
-            found.append(replace(part(layer, f":axis{axis}", roles), sizes=sizes))
+        sizes = {symbol: size for symbol, size in layer.sizes.items() if not symbol[-1].isdigit()} | own
+        found.append(replace(part(layer, f":axis{axis}", roles), sizes=sizes))
     return found
 
 
@@ -83,4 +86,5 @@ S4ND = Family(
     templates=(_template(_KERNEL),),
     read=read,
     write=write,
+    assumptions=(replace(s4_block.RULE, applies=lambda layer, options: any(f"P.axis{axis}" not in layer for axis in _numbers(layer))),),
 )

@@ -3,9 +3,9 @@
     k[l] = 2 Re(C Abar^l Bbar) with conj_sym, else Re(C Abar^l Bbar);   bidirectional: C1 (or the left half of C) reads the forward scan,
     C2 (the right half) the scan that runs backward, over one and the same Abar, Bbar.
 
-conj_sym (half of the spectrum stored, output 2 Re) and the discretization are not in a flax file: the first is read off the signs of
-Lambda_im, the second is ZOH, the code's default, unless `--discretization` says otherwise. The Equinox modules store conj_sym, clip_eigs
-and step_rescale as numbers, and those are obeyed.
+conj_sym (half of the spectrum stored, output 2 Re), clip_eigs and the discretization are not in a flax file: the first is read off the
+signs of Lambda_im, the others are assumptions. The Equinox modules store conj_sym, clip_eigs and step_rescale as numbers, and those are
+obeyed.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.families.parameterization import choose_discretization, fold
+from ssmspec.families.parameterization import chosen_rule, discretization, fold
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template, as_complex
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
 CLIP = -1e-4  # the largest real part that clip_eigs lets through, S5SSM.setup
+RULE = discretization("zoh", "bilinear", source="lindermanlab/S5, s5/ssm.py, S5SSM.discretization; i404788/s5-pytorch, s5/s5_model.py")
 LABELS = (":forward", ":backward")
 _CONSTANTS = ("conj_sym", "clip_eigs", "step_rescale")  # no parameters: written as they were
 
@@ -58,10 +59,6 @@ def read_directions(
 
     Two directions share poles, B and step; D counts once, with the forward one.
     """
-    discretization = choose_discretization(layer, options, ("zoh", "bilinear"))
-    if options.discretization is None:
-        rule = "discretization zoh (the code's default; the file does not say; --discretization bilinear is the alternative)"
-        assumptions = (*assumptions, rule)
     outputs = output_matrices(layer)
     skip = layer.array("D") if "D" in layer else np.zeros(layer.sizes["H"])
     systems = []
@@ -76,7 +73,7 @@ def read_directions(
                 C=C / 2 if full else C,
                 D=np.diag(np.zeros_like(skip) if label == LABELS[1] else skip)[None],
                 step=step[None],
-                discretization=discretization,
+                discretization=chosen_rule(RULE, layer, options),
                 assumptions=tuple(assumptions),
             )
         )
@@ -157,4 +154,5 @@ S5 = Family(
     ),
     read=read,
     write=write,
+    assumptions=(RULE,),
 )

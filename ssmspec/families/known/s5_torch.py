@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.families.known.s5 import read_directions, write_directions
+from ssmspec.families.known.s5 import RULE, read_directions, write_directions
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.statespace import StateSpace
 
@@ -48,4 +48,5 @@ S5_TORCH = Family(
     ),
     read=read,
     write=write,
+    assumptions=(RULE,),
 )

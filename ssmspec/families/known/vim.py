@@ -61,7 +61,7 @@ VIM = Family(
         | {
             role: slot
             for letter, label in LETTERS.items()
-            for role, slot in _slots(letter, label, None if letter == "b" else label).items()
+            for role, slot in _slots(letter, label, None if letter == "b" else f"direction {label}").items()
         },
     ),
     read=read,
@@ -88,7 +88,7 @@ LOCAL_MAMBA = Family(
         {
             role: slot
             for number in range(MOST_NUMBERED)
-            for role, slot in _slots(str(number), str(number), None if number == 0 else str(number)).items()
+            for role, slot in _slots(str(number), str(number), None if number == 0 else f"direction {number}").items()
         },
     ),
     read=read,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.mapping.transform import Transform
-from ssmspec.families.parameterization import choose_discretization, fold
+from ssmspec.families.parameterization import fold
 from ssmspec.families.template import LayerTensors, ReadOptions, Slot, Template, as_complex
 from ssmspec.systems.statespace import ComplexArray, Discretization, FloatArray, StateSpace
 
@@ -94,7 +94,7 @@ def read(layout: Layout, layer: LayerTensors, options: ReadOptions) -> list[Stat
             C=C,
             D=_skip(layout, layer, (K, O, I)),
             step=_step(layout, layer, K, N),
-            discretization=choose_discretization(layer, options, (layout.discretization,)),
+            discretization=layout.discretization,
             delay=layout.delay,
             assumptions=(
                 f"as {layout.source} says: {layout.discretization}, output {'2 Re' if layout.half else 'Re'}"

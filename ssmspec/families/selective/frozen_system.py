@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import choose_discretization, inverse_softplus, softplus
+from ssmspec.families.parameterization import inverse_softplus, softplus
 from ssmspec.families.selective.calibration import as_samples, spread
 from ssmspec.families.selective.residues import sample_moments
 from ssmspec.families.template import LayerTensors, OperatingPoint, ReadOptions
@@ -162,7 +162,7 @@ def selective_system(
         C=(C / 2).astype(complex),
         D=D,
         step=frozen.delta[:, None],
-        discretization=choose_discretization(layer, options, ("euler",)),
+        discretization="euler",
         operating_point=f"{frozen.words}; delta in {frozen.delta.min():.3g}..{frozen.delta.max():.3g}",
         assumptions=(*_assumptions(layer, options, frozen), *notes),
     )

@@ -53,6 +53,7 @@ def layer_document(layer: LayerAnalysis) -> Document:
         "operating_point": layer.operating_point,
         "beta": None if layer.beta_range is None else {"convention": layer.beta_convention, **(_range(layer.beta_range) or {})},
         "assumptions": list(layer.assumptions),
+        "assumed": [asdict(each) for each in layer.assumed],
         "notes": list(layer.notes),
         "energy_error": layer.energy_error,
         "problem": layer.problem,
