@@ -181,28 +181,39 @@ def hydra(rng: np.random.Generator) -> Example:
 def s4nd(rng: np.random.Generator, shapes: Sequence[BlockShape], lengths: Sequence[int]) -> Example:
     """One kernel per axis, in a ModuleList; the kernels of both directions of an axis are chunks of its channels."""
     tensors: Tensors = {"D": f.single(rng.standard_normal((1, shapes[0].H)))}
-    truths: list[Recurrence] = []
     optional = ["D"]
     for axis, (shape, length) in enumerate(zip(shapes, lengths, strict=True)):
-        own = f.block_tensors(rng, shape) | {"D": np.zeros((shape.channels, shape.H), np.float32)}
-        found = f.dplr_truths(own, shape, length) if shape.rank else f.diagonal_block_truths(own, shape)
-        truths += [replace(truth, label=f":axis{axis}{truth.label}") for truth in found]
+        own = f.block_tensors(rng, shape)
         tensors |= {name.replace("kernel.", f"kernel.{axis}."): values for name, values in own.items() if name != "D"}
         if shape.rank:
             tensors[f"kernel.{axis}.l_kernel"] = np.array(length)
             optional.append(f"kernel.{axis}.l_kernel")
-    return Example("s4nd", tensors, tuple(truths), tuple(optional))
+    return Example("s4nd", tensors, s4nd_truths(tensors, shapes, lengths), tuple(optional))
+
+
+def s4nd_truths(tensors: Tensors, shapes: Sequence[BlockShape], lengths: Sequence[int]) -> tuple[Recurrence, ...]:
+    truths: list[Recurrence] = []
+    for axis, (shape, length) in enumerate(zip(shapes, lengths, strict=True)):
+        own = {name.replace(f"kernel.{axis}.", "kernel."): values for name, values in tensors.items()}
+        own["D"] = np.zeros((shape.channels, shape.H), np.float32)
+        found = f.dplr_truths(own, shape, length) if shape.rank else f.diagonal_block_truths(own, shape)
+        truths += [replace(truth, label=f":axis{axis}{truth.label}") for truth in found]
+    return tuple(truths)
+
+
+PLANE = [BlockShape(S=2, directions=2), BlockShape(N=4, directions=2, steps=4)]
+SPACE = [BlockShape(rank=1, S=S) for S in (4, 2, 1)]
+SPACE_LENGTHS = (32, 24, 40)
 
 
 def s4nd_diagonal(rng: np.random.Generator) -> Example:
     """Two axes with different numbers of modes, both ways."""
-    shapes = [BlockShape(S=2, directions=2), BlockShape(N=4, directions=2, steps=4)]
-    return s4nd(rng, shapes, (0, 0))
+    return s4nd(rng, PLANE, (0, 0))
 
 
 def s4nd_low_rank(rng: np.random.Generator) -> Example:
     """Three axes, one way, each with the length of its own C~."""
-    return s4nd(rng, [BlockShape(rank=1, S=S) for S in (4, 2, 1)], (32, 24, 40))
+    return s4nd(rng, SPACE, SPACE_LENGTHS)
 
 
 # --- S4Torch: TariqAHassan/S4Torch s4torch/layer.py; A = diag(lambda) - p q^*, Re(conj(Ct) (I - Abar^L)^-1 Abar^l Bbar) ---
