@@ -23,7 +23,7 @@ from ssmspec.statistics import (
     unavailable,
 )
 from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
-from ssmspec.systems.statespace import StateSpace, padded_modes, untrustworthy
+from ssmspec.systems.statespace import StateSpace, padded_modes, undamped_poles, untrustworthy
 
 Progress = Callable[[str, int, int], None]
 
@@ -59,8 +59,8 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
     Returns:
         CheckpointAnalysis; layers in model order, null statistics with a reason where numbers cannot be trusted.
     Raises:
-        CheckpointError: the file cannot be read. NoLayerError: it holds no SSM layer. LayerError: no layer is usable, or none is selected.
-        BackendError: the named engine cannot run.
+        CheckpointError: the file cannot be read. NoLayerError: it holds no SSM layer.
+        LayerError: no layer is usable or undamped by design, or none is selected. BackendError: the named engine cannot run.
     """
     options = options or AnalysisOptions()
     checkpoint = open_checkpoint(path)
@@ -77,7 +77,7 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
             if progress:
                 progress(system.name, done, len(systems))
             layers.append(replace(analyze_layer(system, grid, engine, with_skip=options.with_skip), index=places[id(system)]))
-    if all(layer.problem for layer in layers):
+    if all(layer.problem and not layer.undamped for layer in layers):
         raise LayerError(f"{checkpoint.path}: no layer is usable; {layers[0].name}: {layers[0].problem}")
     return CheckpointAnalysis(
         path=str(checkpoint.path),
@@ -144,6 +144,7 @@ def analyze_layer(
         assumed=system.assumed,
         notes=notes,
         problem=problem,
+        undamped=problem is not None and problem == undamped_poles(system),
         statistics=statistics,
         curve=curve,
         poles=poles,

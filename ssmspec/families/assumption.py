@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ssmspec.errors import LayerError, SsmspecError
+from ssmspec.families.configuration import unused_keys
 from ssmspec.files.reading import one_line
 from ssmspec.systems.statespace import Assumed, StateSpace
 
@@ -27,6 +28,10 @@ def _nothing(layer: LayerTensors, config: Mapping[str, object]) -> tuple[Value, 
     return None
 
 
+def _the_same(layer: LayerTensors) -> Value | None:
+    return None
+
+
 def _always(layer: LayerTensors, options: ReadOptions) -> bool:
     return True
 
@@ -38,12 +43,13 @@ class Assumption:
     Args:
         name: what is typed before the equals sign.
         about: what it decides, in words.
-        values: words that it can be; the default first unless a number is it.
-        number: it can be any finite number, too.
-        default: a number that is the default.
+        values: words that it can be, the default first.
+        typical: a number that it often is, where it can be any finite number, too.
         source: repository and path, or paper, where both choices are found.
         told_by: what in the file or its configuration decides it where something does, in words.
         told: the value that the tensors or the configuration of a layer give, and where it was found; None where they do not say.
+        keys: keys of a configuration that it looks at.
+        default_for: the default for a layer where it is not the same for all; None for those that have the common one.
         applies: whether a layer depends on it at all; tensors are not read.
         matters: whether another value would change what is read of a layer; it is printed only then.
         quiet: the code of the family has the default and nothing else, so that it is not printed; copies of that code may differ.
@@ -51,25 +57,25 @@ class Assumption:
 
     name: str
     about: str
-    values: tuple[str, ...] = ()
-    number: bool = False
-    default: float | None = None
+    values: tuple[str, ...]
+    typical: float | None = None
     source: str
     told_by: str = "nothing"
     told: Callable[[LayerTensors, Mapping[str, object]], tuple[Value, str] | None] = _nothing
+    keys: tuple[str, ...] = ()
+    default_for: Callable[[LayerTensors], Value | None] = _the_same
     applies: Callable[[LayerTensors, ReadOptions], bool] = _always
     matters: Callable[[LayerTensors, ReadOptions], bool] = _always
     quiet: bool = False
 
     @property
-    def usual(self) -> Value:
-        """The default."""
-        return self.values[0] if self.default is None else self.default
+    def usual(self) -> str:
+        """The default of most layers."""
+        return self.values[0]
 
     def choices(self) -> str:
         """What it can be, as in a usage line: the default first."""
-        words = [*(["NUMBER"] if self.number else []), *self.values]
-        return "|".join(words)
+        return "|".join([*self.values, *(["NUMBER"] if self.typical is not None else [])])
 
     def parsed(self, given: str | float | bool) -> Value:
         """One of the values, from what a user typed or passed.
@@ -81,7 +87,7 @@ class Assumption:
         if word in self.values:
             return word
         try:
-            number = float(given) if self.number and not isinstance(given, bool) else math.nan
+            number = float(given) if self.typical is not None and not isinstance(given, bool) else math.nan
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
@@ -97,7 +103,11 @@ class Assumption:
         if self.name in options.assume:
             return Assumed(self.name, self.parsed(options.assume[self.name]), "user")
         told = self.told(layer, options.config)
-        return Assumed(self.name, self.usual, "default") if told is None else Assumed(self.name, told[0], "file")
+        return Assumed(self.name, self._default(layer), "default") if told is None else Assumed(self.name, told[0], "file")
+
+    def _default(self, layer: LayerTensors) -> Value:
+        own = self.default_for(layer)
+        return self.usual if own is None else own
 
     def value(self, layer: LayerTensors, options: ReadOptions) -> Value:
         """What it is for a layer."""
@@ -108,15 +118,16 @@ class Assumption:
         found = self.settled(layer, options)
         if not self.matters(layer, options) or (self.quiet and found.by == "default"):
             return None
+        usual = self._default(layer)
         if found.by == "user":
-            why = "as asked" if found.value == self.usual else f"as asked; the default is {shown(self.usual)}"
+            why = "as asked" if found.value == usual else f"as asked; the default is {shown(usual)}"
         elif found.by == "file":
             told = self.told(layer, options.config)
             why = "" if told is None else told[1]
         else:
-            others = "|".join([*(["NUMBER"] if self.number else []), *(word for word in self.values if word != found.value)])
-            several = self.number or len(self.values) > 2
-            why = f"{UNSAID}; --assume {self.name}={others} for {'others' if several else 'the other'}"
+            others = [value for value in (*self.values, self.typical) if value is not None and value != found.value]
+            why = f"{UNSAID}; --assume {self.name}={'|'.join(shown(value) for value in others)} for "
+            why += "the other" if len(others) == 1 and self.typical is None else "others"
         return f"{self.name}={shown(found.value)} ({why})"
 
 
@@ -126,11 +137,15 @@ def shown(value: Value) -> str:
 
 
 def with_assumptions(family: Family, layer: LayerTensors, options: ReadOptions, systems: Iterable[StateSpace]) -> list[StateSpace]:
-    """The systems of a layer with everything that was settled for them, and a line for each that matters."""
+    """The systems of a layer with everything that was settled for them, a line for each that matters, and what of the configuration
+    was not used.
+    """
     own = [assumption for assumption in family.assumptions if assumption.applies(layer, options)]
     assumed = tuple(assumption.settled(layer, options) for assumption in own)
     lines = tuple(line for assumption in own if (line := assumption.line(layer, options)) is not None)
-    return [replace(system, assumed=assumed, assumptions=(*lines, *system.assumptions)) for system in systems]
+    used = {key for assumption in own for key in assumption.keys}
+    left = unused_keys(options.config, {key: reason for key, reason in family.unused.items() if key not in used})
+    return [replace(system, assumed=assumed, assumptions=(*lines, *system.assumptions, *left)) for system in systems]
 
 
 def parse_assumptions(texts: Sequence[str]) -> dict[str, str | float | bool]:

@@ -17,7 +17,7 @@ from ssmspec.families import Detection, Family, LayerTensors, ReadOptions, Tenso
 from ssmspec.families.assumption import check_assumptions, with_assumptions
 from ssmspec.families.provenance import Attached, attached
 from ssmspec.statistics import Skipped
-from ssmspec.systems.statespace import StateSpace, untrustworthy
+from ssmspec.systems.statespace import StateSpace, undamped_poles, untrustworthy
 
 SHARED = "(shared module)"  # how the reason ends for which a layer is skipped that is a copy of another
 FINGERPRINT = 1 << 14  # bytes of a tensor that are compared to tell layers apart
@@ -256,12 +256,12 @@ def load_system(path: Path | str, layer: str, options: ReadOptions, family: str 
     """One layer of a checkpoint as a state space.
 
     Raises:
-        SsmspecError: as `analyze`; also a layer whose numbers cannot be trusted.
+        SsmspecError: as `analyze`; also a layer whose numbers cannot be trusted, unless it is undamped by design.
     """
     checkpoint = open_checkpoint(path)
     systems, _ = read_systems(checkpoint, find_layers(checkpoint, family, options), options)
     system = select_one(systems, layer, checkpoint)
     problem = untrustworthy(system)
-    if problem:
+    if problem and problem != undamped_poles(system):
         raise LayerError(f"{checkpoint.path}: layer {system.name} cannot be used: {problem}")
     return system

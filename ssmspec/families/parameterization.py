@@ -1,5 +1,6 @@
 """Transforms that several families share: folding to the upper half, tiling of tied copies, C~, softplus."""
 
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -19,6 +20,36 @@ def discretization(*rules: Discretization, source: str, quiet: bool = False) -> 
 def chosen_rule(assumption: Assumption, layer: LayerTensors, options: ReadOptions) -> Discretization:
     """The rule of a layer."""
     return cast("Discretization", assumption.value(layer, options))
+
+
+def softplus(x: FloatArray) -> FloatArray:
+    """log(1 + e^x) without overflow."""
+    with np.errstate(invalid="ignore"):
+        return np.logaddexp(0, x)
+
+
+def inverse_softplus(y: FloatArray) -> FloatArray:
+    """x with softplus(x) = y > 0, accurate for tiny and for large y."""
+    result: FloatArray = y + np.log(-np.expm1(-y))
+    return result
+
+
+Transform = tuple[Callable[[FloatArray], FloatArray], Callable[[FloatArray], FloatArray]]
+RELU_SHIFT = 1e-4  # what the code of S4 adds, so that no decay is zero
+POSITIVE: dict[str | float, Transform] = {
+    "exp": (np.exp, np.log),
+    "relu": (lambda x: np.maximum(x, 0) + RELU_SHIFT, lambda y: y - RELU_SHIFT),
+    "softplus": (softplus, inverse_softplus),
+    "sigmoid": (lambda x: np.exp(-softplus(-x)), lambda y: np.log(y) - np.log1p(-y)),
+    "none": (lambda x: x, lambda y: y),
+}
+"""How S4 makes a positive quantity of a stored number, and the inverse; param_transform and inv_transform of models/s4/s4.py."""
+
+
+def positive(name: str, about: str, *, source: str, first: str = "exp") -> Assumption:
+    """The assumption about one of these transforms; its default first."""
+    words = (first, *(str(word) for word in POSITIVE if word != first))
+    return Assumption(name=name, about=about, values=words, source=source)
 
 
 def fold(lower: np.ndarray, poles: ComplexArray, B: ComplexArray, C: ComplexArray) -> tuple[ComplexArray, ComplexArray, ComplexArray]:
@@ -55,18 +86,6 @@ def untile(array: np.ndarray, tied: int, layer: str) -> np.ndarray:
     if not np.array_equal(np.tile(rows, (len(array) // tied,) + (1,) * (array.ndim - 1)), array, equal_nan=True):
         raise LayerError(f"layer {layer}: copies that share one tensor in the file were changed differently; they must change together")
     return rows
-
-
-def softplus(x: FloatArray) -> FloatArray:
-    """log(1 + e^x) without overflow."""
-    with np.errstate(invalid="ignore"):
-        return np.logaddexp(0, x)
-
-
-def inverse_softplus(y: FloatArray) -> FloatArray:
-    """x with softplus(x) = y > 0, accurate for tiny and for large y."""
-    result: FloatArray = y + np.log(-np.expm1(-y))
-    return result
 
 
 def logarithm_of_decay(system: StateSpace) -> FloatArray:

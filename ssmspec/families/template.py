@@ -191,6 +191,7 @@ class Family:
         read: tensors -> one StateSpace, or several (two directions of one block).
         write: the inverse: the values that every stored tensor must have for the given systems, by role, in float64 or complex128.
         assumptions: what its tensors do not say and a user can.
+        unused: keys of a configuration that the code of the family uses and its reader does not, each with the reason.
         anew: the layer with those parameters that its state spaces do not show set to what they are in a start with these systems.
         absent: name ends whose presence under the same prefix means that this is another family.
         not_under: last words that a prefix must not have, because another template of the family ends with them.
@@ -207,6 +208,7 @@ class Family:
     read: Callable[[LayerTensors, ReadOptions], list[StateSpace]]
     write: Callable[[LayerTensors, Sequence[StateSpace], ReadOptions], dict[str, npt.NDArray[Any]]]
     assumptions: tuple[Assumption, ...] = ()
+    unused: Mapping[str, str] = field(default_factory=dict)
     anew: Callable[[LayerTensors, Sequence[StateSpace]], LayerTensors] | None = None
     absent: tuple[str, ...] = ()
     not_under: tuple[str, ...] = ()
@@ -214,6 +216,10 @@ class Family:
     hints: tuple[str, ...] = ()
     selective: bool = False
     match: str | None = None
+
+    def usual(self, assumption: str) -> str:
+        """The default of one of its assumptions."""
+        return next(each.usual for each in self.assumptions if each.name == assumption)
 
 
 @dataclass(frozen=True, slots=True)

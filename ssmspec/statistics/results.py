@@ -28,6 +28,7 @@ class LayerAnalysis:
         memory: of selective layers, the share of copies whose half-life is longer than so many samples (tokens).
         energy_error: largest estimate over copies of the relative error of energies in use; None where there is no usable copy.
         problem: why no number of this layer can be trusted; then every statistic is null and curve is None.
+        undamped: the problem is no fault: its poles are on the unit circle by design.
         poles: (K, N) upper half, of the s-plane where continuous_poles, else of the z-plane.
         values: (K,) of every statistic, NaN where a copy has none, in the unit of `STATISTICS`; empty where there is a problem.
         gaps: of statistics that only some copies have, a line that says how many lack it and why; among the notes, too.
@@ -53,6 +54,7 @@ class LayerAnalysis:
     curve: Curve | None
     poles: ComplexArray
     continuous_poles: bool
+    undamped: bool = False
     index: int = 0
     assumed: tuple[Assumed, ...] = ()
     energy_error: float | None = None

@@ -24,6 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 ComplexArray = npt.NDArray[np.complex128]
 
 Discretization = Literal["zoh", "bilinear", "euler", "direct"]
+ROUNDING = 1e-12  # of |z| of a pole that is on the unit circle by design
 MOST_MODES, MOST_POLES = 1 << 13, 1 << 22  # of a copy, of all copies: no model has a tenth, and statistics would take many gigabytes
 DISCRETIZATIONS: tuple[Discretization, ...] = ("zoh", "bilinear", "euler", "direct")
 
@@ -59,6 +60,8 @@ class StateSpace:
         operating_point: in words, where a selective layer was frozen to get this linear system; None for linear layers.
         assumptions: what was assumed because the file does not say it, in words.
         assumed: those of them that a user can set, by name.
+        if_growing: what a user can say where a pole does not decay; empty where nothing helps.
+        undamped: why poles on the unit circle are no fault; empty where they are one.
 
     Raises:
         LayerError: arrays whose shapes contradict each other, or hold nothing, or more modes than any layer has; one step per mode where a
@@ -80,6 +83,8 @@ class StateSpace:
     operating_point: str | None = None
     assumptions: tuple[str, ...] = field(default=())
     assumed: tuple[Assumed, ...] = field(default=())
+    if_growing: str = ""
+    undamped: str = ""
 
     def __post_init__(self) -> None:
         K, N = self.poles.shape
@@ -330,7 +335,9 @@ def beyond_nyquist(system: StateSpace) -> np.ndarray | None:
 
 
 def untrustworthy(system: StateSpace) -> str | None:
-    """Why no number of this layer can be trusted, or None: values that are not finite, a step that is not positive, a pole that grows."""
+    """Why no number of this layer can be trusted, or None: values that are not finite, a step that is not positive, a pole that does not
+    decay.
+    """
     low_rank = () if system.P is None or system.Q is None else (("P", system.P), ("Q", system.Q))
     problem = _not_finite(("the poles", system.poles), *low_rank, ("step", system.step))
     if problem:
@@ -338,7 +345,7 @@ def untrustworthy(system: StateSpace) -> str | None:
     if (system.step <= 0).any():
         return f"the smallest step is {system.step.min():.3g}, and a step must be positive"
     beta = () if system.sobolev is None else (("beta", system.sobolev.beta),)
-    return growing_pole(system) or _not_finite(("B", system.B), ("C", system.C), ("D", system.D), *beta)
+    return growing_pole(system) or _not_finite(("B", system.B), ("C", system.C), ("D", system.D), *beta) or undamped_poles(system)
 
 
 def _not_finite(*arrays: tuple[str, np.ndarray]) -> str | None:
@@ -350,9 +357,14 @@ def _not_finite(*arrays: tuple[str, np.ndarray]) -> str | None:
 
 
 def growing_pole(system: StateSpace) -> str | None:
-    """How many poles do not decay, and the worst of them; None without one, and where a low-rank part with NaN leaves no poles."""
+    """How many poles do not decay, and the worst of them; None without one, and where a low-rank part with NaN leaves no poles.
+
+    Poles on the unit circle that are meant to be there do not count (`undamped_poles`).
+    """
     if system.discretization == "direct":
         growth, condition = np.abs(system.poles) - 1, "|z| >= 1"
+        if system.undamped:
+            growth = np.where(_on_circle(system), -1, growth)
     elif system.P is None:
         growth, condition = system.poles.real, "Re a >= 0"
     else:
@@ -366,4 +378,22 @@ def growing_pole(system: StateSpace) -> str | None:
     if not count:
         return None
     copy, mode = np.unravel_index(int(np.nanargmax(growth)), growth.shape)
-    return f"{count} of {growth.size} poles do not decay ({condition}); the worst is pole {mode} of copy {copy}"
+    advice = f"; {system.if_growing}" if system.if_growing else ""
+    return f"{count} of {growth.size} poles do not decay ({condition}); the worst is pole {mode} of copy {copy}{advice}"
+
+
+def undamped_poles(system: StateSpace) -> str | None:
+    """What can be said of a layer whose poles are on the unit circle by design; None for any other."""
+    phases = np.abs(np.angle(system.poles[_on_circle(system)])) if system.undamped else np.empty(0)
+    if not phases.size:
+        return None
+    return (
+        f"{phases.size} of {system.poles.size} poles are undamped by design ({system.undamped}), at {phases.min():.3g}..{phases.max():.3g}"
+        " rad/sample: they neither decay nor grow, so there is a kernel (ssmspec impulse) but no gain, energy or memory"
+    )
+
+
+def _on_circle(system: StateSpace) -> np.ndarray:
+    """Which discrete poles lie on the unit circle to rounding and are no double poles at z = 1, (K, N)."""
+    on_circle: np.ndarray = (np.abs(np.abs(system.poles) - 1) < ROUNDING) & (system.poles.imag > 0)
+    return on_circle

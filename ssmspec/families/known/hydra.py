@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
+from ssmspec.families.configuration import ACTIVATIONS, START
 from ssmspec.families.directions import part, together
-from ssmspec.families.known.mamba2 import ONE_GROUP, group_residues, groups_of, state_shapes, step_limits
+from ssmspec.families.known.mamba2 import ONE_GROUP, group_residues, groups_of, state_shapes, time_step_limit
 from ssmspec.families.selective.frozen_system import freeze, selective_system, stored_bias
 from ssmspec.families.selective.projections import misfit, refuse, told
 from ssmspec.families.selective.residues import gram, total
@@ -42,7 +43,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             poles = -np.exp(direction.array("A_log"))[:, None]
         known = groups_of(options.config)
         shapes = state_shapes(direction, known, len(poles), both)
-        frozen = freeze(direction, options, copies=(len(poles),), states=shapes, limits=step_limits(options.config))
+        frozen = freeze(direction, options, copies=(len(poles),), states=shapes, limits=time_step_limit(options.config))
         notes = (*told(problem), SKIP) if label == ":forward" else told(problem)
         if options.residues == "rms":
             if frozen.moments is None:
@@ -85,7 +86,7 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     for (label, roles), system in zip(ROLES.items(), systems, strict=True):
         direction = part(layer, label, roles)
         values: dict[str, npt.NDArray[Any]] = {"A_log": np.log(-system.poles.real[:, 0])}
-        bias = stored_bias(direction, system, options, step_limits(options.config))
+        bias = stored_bias(direction, system, options, time_step_limit(options.config))
         if bias is not None:
             values["dt_bias"] = bias
         if "D" in direction:
@@ -110,5 +111,6 @@ HYDRA = Family(
     ),
     read=read,
     write=write,
+    unused=START | ACTIVATIONS,
     selective=True,
 )

@@ -35,6 +35,7 @@ SCHEME = Assumption(
     values=SCHEMES,
     source="tk-rusch/linoss, models/LinOSS.py, apply_linoss_im and apply_linoss_imex; arXiv 2410.03943",
     told_by=f"{', '.join(CONFIG_KEYS)} of the configuration",
+    keys=CONFIG_KEYS,
     told=_configured_scheme,
 )
 
@@ -77,8 +78,6 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
         assumptions += (
             f"{int((stored <= 0).sum())} of {stored.size} oscillators have A_diag <= 0: no restoring force, a double pole at z = 1",
         )
-    if scheme == "imex":
-        assumptions += ("IMEX oscillators are undamped: |z| = 1, no frequency response exists",)
     C = layer.complex_array("C")
     poles, B, C = fold(
         z.reshape(1, -1).imag < 0,
@@ -97,6 +96,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             step=np.ones((1, 1)),
             discretization="direct",
             assumptions=assumptions,
+            undamped="IMEX, |z| = 1" if scheme == "imex" else "",
         )
     ]
 

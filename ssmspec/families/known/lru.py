@@ -1,5 +1,7 @@
 """LRU: z = exp(-exp(nu_log) + i exp(theta_log)), B scaled by exp(gamma_log), output Re (so half of the product is a residue).
 
+Some code scales B by gamma_log itself, without the exponential; nothing in a file tells, so this is an assumption.
+
 Whether y_t sees u_t (inclusive, the paper and most code) or only earlier inputs (pre-update: y_t = Re(C x_t) before x is updated) is
 written in no tensor: an assumption. LRURec keeps the three logarithms in the rows of
 `params_log`, and B and C as complex linear maps with biases, which add a constant and are not part of the response.
@@ -17,6 +19,12 @@ from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, a
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
 ROWS = ("nu_log", "theta_log", "gamma_log")  # of params_log
+GAMMA = Assumption(
+    name="lru_gamma",
+    about="what B is scaled by: exp(gamma_log), or gamma_log itself in code that forgets the exponential",
+    values=("exp", "raw"),
+    source="arXiv 2303.06349, section 3.4 (exp); adrian-valente/lru_experiments, model.py, LRU.forward (raw)",
+)
 CONVENTIONS: dict[str | float, int] = {"inclusive": 0, "pre-update": 1}  # samples until an input is seen
 CONVENTION = Assumption(
     name="lru_convention",
@@ -48,6 +56,12 @@ def _phase(layer: LayerTensors) -> FloatArray:
         return np.exp(_logarithm(layer, "theta_log"))
 
 
+def _gamma(layer: LayerTensors, options: ReadOptions) -> FloatArray:
+    stored = _logarithm(layer, "gamma_log")
+    with np.errstate(over="ignore"):
+        return np.exp(stored) if GAMMA.value(layer, options) == "exp" else stored
+
+
 def _below_axis(phase: FloatArray) -> np.ndarray:
     """Whether exp(i phase) lies in the lower half plane; trained phases go beyond pi."""
     with np.errstate(invalid="ignore"):
@@ -60,7 +74,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     phase = _phase(layer)
     with np.errstate(over="ignore", invalid="ignore"):
         poles = np.exp(-np.exp(_logarithm(layer, "nu_log")) + 1j * phase)[None]
-        B = (_matrix(layer, "B") * np.exp(_logarithm(layer, "gamma_log"))[:, None])[None]
+        B = (_matrix(layer, "B") * _gamma(layer, options)[:, None])[None]
     poles, B, C = fold(_below_axis(phase)[None], poles, B, _matrix(layer, "C")[None] / 2)
     D = layer.array("D") if "D" in layer else np.zeros((C.shape[1], B.shape[2]))
     biases = ("biases of in_proj and out_proj, if any, add a constant that is not part of the response",)
@@ -84,7 +98,7 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     """The values that the stored tensors must have for the given systems, by role: the inverse of `read`."""
     (system,) = systems
     phase = _phase(layer)
-    gamma = np.exp(_logarithm(layer, "gamma_log"))
+    gamma = _gamma(layer, options)
     poles, B, C = fold(_below_axis(phase)[None], system.poles, system.B, system.C)
     turns = phase - np.mod(phase, 2 * np.pi)
     stored: dict[str, npt.NDArray[Any]] = {
@@ -132,7 +146,7 @@ LRU = Family(
     ),
     read=read,
     write=write,
-    assumptions=(CONVENTION,),
+    assumptions=(CONVENTION, GAMMA),
     anew=anew,
     hints=("lru",),
 )

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
+from ssmspec.families.configuration import ACTIVATIONS, START, model_types
 from ssmspec.families.selective.frozen_system import Frozen, freeze, selective_system, stored_bias, values_of
 from ssmspec.families.selective.projections import misfit, refuse, told
 from ssmspec.families.selective.residues import factor, gram, norm_gain
@@ -102,7 +103,7 @@ def _moments(layer: LayerTensors, options: ReadOptions, heads: int, states: int)
 
 def _normed(layer: LayerTensors, options: ReadOptions) -> bool:
     """Norms with weights are in the file; Falcon-Mamba has norms without, which only the configuration tells."""
-    return any(role in layer for role in NORMS) or options.config.get("model_type") == "falcon_mamba"
+    return any(role in layer for role in NORMS) or "falcon_mamba" in model_types(options.config)
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
@@ -153,6 +154,7 @@ MAMBA1 = Family(
     read=read,
     write=write,
     absent=tuple(name for letter in "bscd" for names in names_of_direction(letter).values() for name in names.split("|")),
+    unused=START | ACTIVATIONS,
     selective=True,
 )
 
@@ -171,5 +173,6 @@ ZAMBA = Family(
     ),
     read=read,
     write=write,
+    unused=START | ACTIVATIONS,
     selective=True,
 )

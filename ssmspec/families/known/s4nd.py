@@ -30,6 +30,11 @@ def _numbers(layer: LayerTensors) -> list[int]:
     return [axis for axis in range(MOST_AXES) if f"C.axis{axis}" in layer]
 
 
+def _diagonal(layer: LayerTensors, options: ReadOptions) -> bool:
+    """Whether an axis has no low-rank part."""
+    return any(f"P.axis{axis}" not in layer for axis in _numbers(layer))
+
+
 def _axes(layer: LayerTensors) -> list[LayerTensors]:
     """Every axis as the kernel of one layer, with the sizes that it has; without D."""
     found = []
@@ -86,5 +91,11 @@ S4ND = Family(
     templates=(_template(_KERNEL),),
     read=read,
     write=write,
-    assumptions=(replace(s4_block.RULE, applies=lambda layer, options: any(f"P.axis{axis}" not in layer for axis in _numbers(layer))),),
+    assumptions=(
+        replace(s4_block.RULE, applies=_diagonal),
+        s4_block.REAL,
+        s4_block.IMAG,
+        s4_block.STEP,
+        replace(s4_block.IS_REAL, applies=_diagonal, told=lambda layer, config: None, told_by="nothing"),
+    ),
 )

@@ -7,6 +7,7 @@ liquid one (Abar + Bbar u in place of Abar, not linear), is in no tensor.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """Tensors of one layer to its state space; the formulas are those of the module docstring."""
     with np.errstate(over="ignore"):
         step = np.exp(layer.array("log_step").reshape(-1))
-    assumptions = ["not a liquid layer: no tensor tells, and a liquid one is not linear"]
-    return read_directions(layer, options, layer.complex_array("Lambda"), step, full=True, assumptions=assumptions)
+    note = "not a liquid layer: no tensor tells, and a liquid one is not linear"
+    systems = read_directions(layer, options, layer.complex_array("Lambda"), step, full=True)
+    return [replace(system, assumptions=(note,)) for system in systems]
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:

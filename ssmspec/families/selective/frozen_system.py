@@ -179,6 +179,13 @@ def _assumptions(layer: LayerTensors, options: ReadOptions, frozen: Frozen) -> l
     return lines
 
 
+def at_bias_point(layer: LayerTensors, options: ReadOptions) -> bool:
+    """Whether Delta is that of the stored bias: nobody gave another one."""
+    if options.operating_point is not None and options.operating_point.delta is not None:
+        return False
+    return options.calibration is None or options.calibration.record(layer.name, "delta") is None
+
+
 def stored_bias(
     layer: LayerTensors, system: StateSpace, options: ReadOptions, limits: tuple[float, float] = (0.0, np.inf)
 ) -> FloatArray | None:
@@ -186,10 +193,7 @@ def stored_bias(
 
     A bias whose (clamped) step is the wanted one stays as it is.
     """
-    point = options.operating_point
-    if point is not None and point.delta is not None:
-        return None
-    if options.calibration is not None and options.calibration.record(layer.name, "delta") is not None:
+    if not at_bias_point(layer, options):
         return None
     bias, step = layer.array("dt_bias"), system.step[:, 0]
     kept = np.clip(softplus(bias.reshape(-1)), *limits) == step

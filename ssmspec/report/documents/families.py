@@ -20,6 +20,7 @@ def _family(family: Family) -> Document:
         "selective": family.selective,
         "tensors": [{slot.names: slot.shape for slot in template.values() if slot.required} for template in family.templates],
         "optional": [{slot.names: slot.shape for slot in template.values() if not slot.required} for template in family.templates],
+        "unused_configuration": dict(family.unused),
         "assumptions": [_assumption(each) for each in family.assumptions],
         "source": family.source,
     }
@@ -30,8 +31,9 @@ def _assumption(assumption: Assumption) -> Document:
         "name": assumption.name,
         "about": assumption.about,
         "values": list(assumption.values),
-        "number": assumption.number,
+        "number": assumption.typical is not None,
         "default": assumption.usual,
+        "configuration_keys": list(assumption.keys),
         "told_by": assumption.told_by,
         "source": assumption.source,
     }

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssmspec.report.tables.fitting import FittingTable
-from ssmspec.report.tables.parts import label_of, plain, readable_size, summary_text
+from ssmspec.report.tables.parts import grouped, label_of, plain, readable_size, summary_text
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FloatArray
 
@@ -85,10 +85,10 @@ def _footnotes(analysis: CheckpointAnalysis, headlines: Iterable[str]) -> list[R
     lines: list[str] = ["", "values are medians over the copies of a layer (5..95 % range); a single system has a value and no range"]
     lines += [f"{name}: {MEANING[name]}" for name in headlines]
     lines += _memory([layer for layer in analysis.layers if layer.memory is not None])
-    lines += _grouped("assumed", [(text, layer.name) for layer in analysis.layers for text in layer.assumptions], len(analysis.layers))
-    lines += _grouped("note", [(text, layer.name) for layer in analysis.layers for text in layer.notes], len(analysis.layers))
+    lines += grouped("assumed", [(text, layer.name) for layer in analysis.layers for text in layer.assumptions], len(analysis.layers))
+    lines += grouped("note", [(text, layer.name) for layer in analysis.layers for text in layer.notes], len(analysis.layers))
     lines += [f"no numbers for {layer.name}: {layer.problem}" for layer in analysis.layers if layer.problem]
-    lines += _grouped("skipped", [(item.reason, item.name) for item in analysis.skipped], None)
+    lines += grouped("skipped", [(item.reason, item.name) for item in analysis.skipped], None)
     lines += [f"note: {note}" for note in analysis.notes]
     return [plain(line) for line in lines]
 
@@ -105,16 +105,3 @@ def _memory(layers: Sequence[LayerAnalysis]) -> list[str]:
     shares = ", ".join(f"over {tokens // 1024}k tokens in {100 * share:.3g} %" for tokens, share in totals.items())
     where = f"{copies} heads or channels" + (f" in {len(layers)} layers" if len(layers) > 1 else "")
     return [f"memory of {where}: half-life (slowest pole, at the operating point) {shares}"]
-
-
-def _grouped(label: str, pairs: Iterable[tuple[str, str]], everything: int | None) -> list[str]:
-    """One line per text with the names it holds for, 'all layers' where it holds for all of them."""
-    names: dict[str, list[str]] = {}
-    for text, name in pairs:
-        names.setdefault(text, []).append(name)
-    lines = []
-    for text, holders in names.items():
-        shown = ", ".join(holders[:3]) + (f" and {len(holders) - 3} more" if len(holders) > 3 else "")
-        where = "all layers" if everything is not None and len(holders) == everything > 1 else shown
-        lines.append(f"{label} ({where}): {text}")
-    return lines

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssmspec.report.tables.fitting import FittingTable
-from ssmspec.report.tables.parts import label_of, plain, summary_text
+from ssmspec.report.tables.parts import grouped, label_of, plain, summary_text
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis, Summary
 from ssmspec.statistics.changes import CheckpointComparison, LayerComparison
 from ssmspec.statistics.distances import DISTANCES
@@ -64,7 +64,8 @@ def history_table(analyses: Sequence[CheckpointAnalysis]) -> RenderableType:
             table.add_row(str(position), plain(analysis.path), *(_median(layer.statistics[name]) for layer in analysis.layers))
         unit = analyses[0].layers[0].statistics[name].unit
         parts += [plain(f"{name} [{unit}], median over copies", style="bold"), Text(), FittingTable(table), Text()]
-    return Group(*parts)
+    pairs = dict.fromkeys((text, layer.name) for analysis in analyses for layer in analysis.layers for text in layer.assumptions)
+    return Group(*parts, *map(plain, grouped("assumed", pairs, len(analyses[0].layers))))
 
 
 def _median(summary: Summary) -> Text:

@@ -241,9 +241,3 @@ def test_value_that_is_not_finite_is_read_and_not_trusted(name, suffix):
     poisoned = example.tensors[suffix].copy()
     poisoned.flat[1] = np.nan
     assert isinstance(untrustworthy(read(with_tensors(example, **{suffix: poisoned}))[0]), str)
-
-
-@pytest.mark.parametrize("name", ["s5-torch", "linoss", "rg-lru", "gated-delta"])
-def test_discretization_that_these_families_cannot_have_is_refused(name):
-    with pytest.raises(LayerError, match="cannot be applied"):
-        read(make(name), assume={"discretization": "euler"})
