@@ -138,21 +138,22 @@ def _upper_half(C: FloatArray) -> ComplexArray:
     return np.asarray(C[:, :, :modes] - 1j * C[:, :, modes:], dtype=np.complex128) / 2
 
 
-def unpaired_low_rank(columns: ComplexArray) -> ComplexArray:
-    """[p, ip]/sqrt 2 (K, N, 2) for a column p (K, N) that couples a whole, unpaired spectrum.
+def unpaired_low_rank(rows: ComplexArray) -> ComplexArray:
+    """[P, iP]/sqrt 2 (K, N, 2R) for the rows of P (K, N, R) that couple a whole, unpaired spectrum.
 
-    P' 2 Re(Q'^* x) = P Re(Q^* x) + i P Im(Q^* x) = P Q^* x, so the real system of rank 2 has the output of the complex one of rank 1.
+    P' 2 Re(Q'^* x) = P Re(Q^* x) + i P Im(Q^* x) = P Q^* x, so the real system of rank 2R has the output of the complex one of rank R.
     """
     with np.errstate(invalid="ignore"):
-        return np.stack([columns, as_complex(-columns.imag, columns.real)], axis=2) / np.sqrt(2)
+        return np.concatenate([rows, as_complex(-rows.imag, rows.real)], axis=2) / np.sqrt(2)
 
 
-def unpaired_column(rows: ComplexArray, layer: str) -> ComplexArray:
-    """The column p (K, N) of [p, ip]/sqrt 2; the inverse of `unpaired_low_rank`.
+def unpaired_rows(rows: ComplexArray, layer: str) -> ComplexArray:
+    """The rows of P (K, N, R) from [P, iP]/sqrt 2; the inverse of `unpaired_low_rank`.
 
     Raises:
         LayerError: rows that are not of this form.
     """
-    if not np.allclose(rows[:, :, 1], 1j * rows[:, :, 0], rtol=1e-12, atol=0):
-        raise LayerError(f"layer {layer}: the low-rank part is [p, ip] for one column p and must stay so")
-    return np.asarray(rows[:, :, 0] * np.sqrt(2))
+    first, second = np.split(rows, 2, axis=2)
+    if not np.allclose(second, 1j * first, rtol=1e-12, atol=0):
+        raise LayerError(f"layer {layer}: the low-rank part is [P, iP] for one matrix P, and must stay so")
+    return np.asarray(first * np.sqrt(2))

@@ -185,7 +185,7 @@ def test_families_without_a_stored_beta_have_no_weight(name):
 # --- write is the inverse of read ---
 
 NORMS = ("dt_norm", "B_norm", "C_norm", "B_bias", "C_bias", "fc_D", "x_proj_bias")
-GATES = ("recurrence_bias", "recurrence_weight", "input_bias", "input_weight", "gate", "beta")
+GATES = ("recurrence_bias", "recurrence_weight", "input_bias", "input_weight", "gate", "beta", "decay", "correction")
 
 
 def written(tensors: dict[str, np.ndarray], systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, np.ndarray]:

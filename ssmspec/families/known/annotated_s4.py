@@ -22,7 +22,7 @@ from ssmspec.families.parameterization import (
     fold_rows,
     stored_output_matrix,
     true_output_matrix,
-    unpaired_column,
+    unpaired_rows,
     unpaired_low_rank,
 )
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
@@ -87,7 +87,7 @@ def read_s4(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     lower = Lambda.imag < 0
     P, inputs = (_turned(layer, layer.complex_array(role)) for role in "PB")
     poles, B, C = fold(lower, Lambda, inputs[:, :, None], _half_output(layer).conj())
-    low_rank = fold_rows(lower, unpaired_low_rank(P))
+    low_rank = fold_rows(lower, unpaired_low_rank(P[:, :, None]))
     system = StateSpace(
         name=layer.name,
         family=layer.family,
@@ -119,7 +119,7 @@ def write_s4(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOp
     stored |= {
         "B": layer.as_stored("B", _turned(layer, B[:, :, 0])),
         "C": layer.as_stored("C", _turned(layer, 2 * C[:, 0].conj())),
-        "P": layer.as_stored("P", _turned(layer, unpaired_column(fold_rows(lower, system.P), layer.name))),
+        "P": layer.as_stored("P", _turned(layer, unpaired_rows(fold_rows(lower, system.P), layer.name)[:, :, 0])),
     }
     return stored
 

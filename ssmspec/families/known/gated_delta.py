@@ -34,7 +34,7 @@ BOUNDS: Mapping[str, Value] = {
 KEYS = ("linear_lower_bound", "gate_lower_bound", "lower_bound", "safe_gate", "kda_lower_bound", "kda_safe_gate")
 BESIDE = {  # role -> what it does to the state
     "decay": "decay scales the key that the delta rule takes out of the state",
-    "D": "D takes a share of that key out of the query",
+    "correction": "D takes a share of that key out of the query",
     "A_log_atk": "A_log_atk, dt_bias_atk and log_atk_scale scale the keys by a second, slower state",
 }
 
@@ -192,18 +192,18 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     return stored | {"dt_bias": (np.log(share) - np.log1p(-share)) / rate}
 
 
-def _kimi(gate: str, projection: str) -> Template:
+def _kimi(gate: str, *projections: str) -> Template:
     return {
         "A_log": Slot(gate + "A_log", "h|1 1 h 1"),
         "dt_bias": Slot(gate + "dt_bias", "c"),
-        "gate": Slot(gate + projection, "c r"),
+        "gate": Slot("|".join(gate + projection for projection in projections), "c r"),
         "beta": Slot("b_proj.weight", "h m"),
         "A_log_atk": Slot("A_log_atk", "h", optional=True),
     }
 
 
 _HEADS = {"A_log": Slot("A_log", "h"), "dt_bias": Slot("dt_bias", "h")}
-_BESIDE = {"decay": Slot("decay", "k", optional=True), "D": Slot("D", "k", optional=True)}
+_BESIDE = {"decay": Slot("decay", "k", optional=True), "correction": Slot("D", "k", optional=True)}
 
 GATED_DELTA = Family(
     name="gated-delta",
@@ -215,8 +215,8 @@ GATED_DELTA = Family(
         _HEADS
         | {"gate": Slot("in_proj_a.weight|a_proj.weight", "h m"), "beta": Slot("in_proj_b.weight|b_proj.weight", "h m")}
         | {"A_log_atk": Slot("A_log_atk", "k", optional=True), **_BESIDE},
-        _kimi("forget_gate.", "f_b_proj.weight|f_proj.weight"),
-        _kimi("", "f_b_proj.weight|f_proj.1.weight|f_proj.weight"),
+        _kimi("forget_gate.", "f_b_proj.weight", "f_proj.weight"),
+        _kimi("", "f_b_proj.weight", "f_proj.1.weight", "f_proj.weight"),
     ),
     read=read,
     write=write,

@@ -19,7 +19,7 @@ from ssmspec.families.parameterization import (
     fold_rows,
     stored_output_matrix,
     true_output_matrix,
-    unpaired_column,
+    unpaired_rows,
     unpaired_low_rank,
     untile,
 )
@@ -60,8 +60,8 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
         D=D[:, None, None],
         step=step,
         discretization="bilinear",
-        P=fold_rows(lower, unpaired_low_rank(p)),
-        Q=fold_rows(lower, unpaired_low_rank(q)),
+        P=fold_rows(lower, unpaired_low_rank(p[:, :, None])),
+        Q=fold_rows(lower, unpaired_low_rank(q[:, :, None])),
     )
     usable = all(np.isfinite(part).all() for part in (Lambda, p, q, B, C, step)) and length > 0
     return [replace(system, C=true_output_matrix(system, length)) if usable else system]
@@ -75,7 +75,7 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     length = _length(layer, options)
     lower = _shared(layer, "Lambda").imag < 0
     poles, B, C = fold(lower, system.poles, system.B, stored_output_matrix(system, length) if length > 0 else system.C)
-    p, q = (unpaired_column(fold_rows(lower, part), layer.name) for part in (system.P, system.Q))
+    p, q = (unpaired_rows(fold_rows(lower, part), layer.name)[:, :, 0] for part in (system.P, system.Q))
     stored: dict[str, npt.NDArray[Any]] = {
         "log_step": np.log(system.step[:, 0]),
         "B": layer.as_stored("B", B[:, :, 0]),
