@@ -22,8 +22,8 @@ from ssmspec.families.parameterization import (
     fold_rows,
     stored_output_matrix,
     true_output_matrix,
-    unpaired_rows,
     unpaired_low_rank,
+    unpaired_rows,
 )
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace

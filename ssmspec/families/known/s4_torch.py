@@ -19,8 +19,8 @@ from ssmspec.families.parameterization import (
     fold_rows,
     stored_output_matrix,
     true_output_matrix,
-    unpaired_rows,
     unpaired_low_rank,
+    unpaired_rows,
     untile,
 )
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
