@@ -1,4 +1,4 @@
-"""What rules look at: one layer as a state space, as it is stored, and as it was analyzed."""
+"""The input of the rules: one layer as a state space, with its stored tensors and its analysis."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,10 +14,10 @@ class LayerFacts:
     """One layer.
 
     Args:
-        system: its state space; its numbers can be trusted where `problem` is None.
-        tensors: its stored tensors by role, to be read when asked; two directions of a block share them.
-        problem: why no number of the layer can be trusted.
-        analysis: its statistics; None where no threshold asks for them.
+        system: its state space; its values can be trusted if `problem` is None.
+        tensors: its stored tensors by role, read on demand; two directions of a block share them.
+        problem: why the values of the layer cannot be trusted, or None.
+        analysis: its statistics; None if no threshold needs them.
     """
 
     system: StateSpace
@@ -27,7 +27,7 @@ class LayerFacts:
 
     @cached_property
     def modal(self) -> StateSpace:
-        """The diagonal form, whose poles are the system's poles."""
+        """The diagonal form, which has the same poles as the system."""
         return modal_form(self.system)[0]
 
     @cached_property
@@ -37,5 +37,5 @@ class LayerFacts:
 
     @property
     def poles(self) -> ComplexArray:
-        """Poles of the diagonal form; continuous, or of the z-plane for "direct"."""
+        """Poles of the diagonal form: continuous, or in the z-plane for "direct"."""
         return self.modal.poles

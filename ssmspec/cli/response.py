@@ -23,16 +23,20 @@ def response(
     checkpoint: CheckpointPath,
     layer: LayerName,
     output: ArrayFile,
-    points: Annotated[int, typer.Option("--points", min=2, help="Points of a log-spaced grid.")] = 1024,
-    theta: Annotated[Path | None, typer.Option("--theta", help="Frequencies instead: a .npy vector, on the axis of --axis.")] = None,
-    axis: Annotated[AxisName, typer.Option("--axis", help="theta [rad/sample], or omega [rad per model time].")] = AxisName.theta,
+    points: Annotated[int, typer.Option("--points", min=2, help="Number of points of the log-spaced grid.")] = 1024,
+    theta: Annotated[
+        Path | None, typer.Option("--theta", help="Use these frequencies instead: a .npy vector in the unit of --axis.")
+    ] = None,
+    axis: Annotated[
+        AxisName, typer.Option("--axis", help="Frequency axis: theta [rad/sample], or omega [rad/model time].")
+    ] = AxisName.theta,
     no_beta: Annotated[bool, typer.Option("--no-beta", help="Leave out the beta weight that the layer stores.")] = False,
     backend: Backend = None,
     family: FamilyName = None,
     *,
     reading: Reading,
 ) -> None:
-    """Write the complex frequency response of one layer, with D.
+    """Write the complex frequency response of one layer, including D.
 
     Arrays: theta or omega (F,), H (copies, outputs, inputs, F), D (copies, outputs, inputs), name, family.
     """

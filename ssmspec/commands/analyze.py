@@ -1,4 +1,4 @@
-"""From a checkpoint file to the statistics of its layers: the path through the whole package, in reading order."""
+"""From a checkpoint file to the statistics of its layers. `analyze` follows the path through the whole package in reading order."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
@@ -30,15 +30,15 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisOptions:
-    """What the user may choose.
+    """What the user can choose.
 
     Args:
-        layers: exact names, globs or indices of layers; empty means all.
-        family: read with this family only.
-        read: what a file may not say (assumptions, length, operating point, mapping).
-        backend: name of an engine; None lets the size of the work decide.
-        points: F of the log-spaced grid.
-        with_skip: include D.
+        layers: exact names, globs or indices of layers; empty selects all.
+        family: read the file as this family only.
+        read: what a file may not state (assumptions, length, operating point, mapping).
+        backend: name of an engine; None chooses one by the size of the work.
+        points: F, the number of points of the log-spaced grid.
+        with_skip: include D in the response.
     """
 
     layers: tuple[str, ...] = ()
@@ -55,9 +55,9 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
     Args:
         path: a checkpoint file or folder.
         options: see `AnalysisOptions`.
-        progress: called with (layer name, layers done, layers in all).
+        progress: called with (layer name, layers done, total number of layers).
     Returns:
-        CheckpointAnalysis; layers in model order, null statistics with a reason where numbers cannot be trusted.
+        CheckpointAnalysis with layers in model order. Where numbers cannot be trusted, statistics are null and carry a reason.
     Raises:
         CheckpointError: the file cannot be read. NoLayerError: it holds no SSM layer.
         LayerError: no layer is usable or undamped by design, or none is selected. BackendError: the named engine cannot run.
@@ -105,8 +105,8 @@ def analyze_layer(
     """Statistics of one layer, with its curve of |H| and its poles.
 
     Args:
-        spectrum: that of the same system, where there is one.
-        chosen: names of `STATISTICS`, all by default. The estimated error of energies is there only where all are: it costs a quadrature.
+        spectrum: the spectrum of the same system, if the caller already has it.
+        chosen: names of `STATISTICS`; all by default. The estimated error of energies needs a quadrature, so it is given only with all.
     """
     problem = untrustworthy(system)
     notes: tuple[str, ...] = ()
@@ -118,7 +118,7 @@ def analyze_layer(
         statistics = {name: unavailable(STATISTICS[name].unit, problem) for name in chosen}
     else:
         spectrum = spectrum or LayerSpectrum(system, grid, engine, with_skip=with_skip)
-        with np.errstate(all="ignore"):  # what overflows becomes null with a reason
+        with np.errstate(all="ignore"):  # a value that overflows becomes null with a reason
             statistics, values, gaps = _statistics(spectrum, chosen)
             curve, notes = _curve(spectrum), (*_observations(spectrum), *gaps.values())
             memory = memory_shares(spectrum) if system.operating_point else None
@@ -167,7 +167,7 @@ def _largest(values: FloatArray) -> float | None:
 
 
 def _statistics(spectrum: LayerSpectrum, chosen: Collection[str]) -> tuple[dict[str, Summary], dict[str, FloatArray], dict[str, str]]:
-    """Summaries and values (K,) by name, and a line for every statistic that only some copies have."""
+    """Summaries and values (K,) by name, and a note for every statistic that some copies lack."""
     summaries, everything, gaps = {}, {}, {}
     alive = spectrum.unit_magnitude.max(axis=1) != 0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -177,7 +177,7 @@ def _statistics(spectrum: LayerSpectrum, chosen: Collection[str]) -> tuple[dict[
             summaries[name], everything[name] = summarize(values, statistic.unit), values.values
             missing = int((~np.isfinite(values.values) & alive).sum())
             if 0 < missing < len(alive) and not values.by_definition:
-                gaps[name] = f"{name} has no value for {missing} of {len(alive)} copies ({values.reason}); they are left out of it"
+                gaps[name] = f"{name} has no value for {missing} of {len(alive)} copies ({values.reason}), which are skipped"
     return summaries, everything, gaps
 
 
@@ -194,13 +194,13 @@ def _observations(spectrum: LayerSpectrum) -> tuple[str, ...]:
     notes = []
     dead = int((spectrum.unit_magnitude.max(axis=1) == 0).sum())
     if dead:
-        notes.append(f"{dead} of {spectrum.system.copies} copies have no response (zero residues) and are left out of medians and ranges")
+        notes.append(f"{dead} of {spectrum.system.copies} copies have no response (zero residues) and are skipped in medians and ranges")
     if spectrum.system.rank:
         notes.append(f"eigenvectors of diag - P Q^* have condition numbers up to {spectrum.condition.max():.3g}")
     return tuple(notes)
 
 
 def pairs_of(system: StateSpace, points: int) -> float:
-    """Pole-node pairs that the statistics of a layer take: two passes over the grid and about 200 quadrature nodes per pole."""
+    """Number of pole-node pairs for the statistics of a layer: two passes over the grid, and about 200 quadrature nodes per pole."""
     sums = min((system.outputs + system.rank) * (system.inputs + system.rank), 4 * system.modes)
     return float(system.copies) * system.modes * sums * (2 * points + 200 * system.modes * (2 if system.rank else 1))

@@ -1,4 +1,4 @@
-"""From a checkpoint file to what its rules find: twin of `analysis`."""
+"""From a checkpoint file to the findings of the rules; the counterpart of `analyze`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -30,9 +30,9 @@ def check(
         path: a checkpoint file or folder.
         rules: built-in rules and thresholds; all built-in rules and no threshold by default.
         options: as for `analyze`. Statistics are computed only for layers that a threshold names.
-        progress: called with (layer name, layers done, layers in all).
+        progress: called with (layer name, layers done, total number of layers).
     Returns:
-        CheckpointCheck; layers whose numbers cannot be trusted are findings, even if there is no other layer.
+        CheckpointCheck. A layer whose numbers cannot be trusted is a finding, even if there is no other layer.
     Raises:
         CheckpointError: the file cannot be read. NoLayerError: it holds no SSM layer.
         LayerError: no layer can be read, or none is selected. BackendError: the named engine cannot run.
@@ -68,7 +68,7 @@ def check(
 def _thresholds_by_layer(
     thresholds: Iterable[Threshold], systems: Sequence[StateSpace], checkpoint: Checkpoint
 ) -> tuple[dict[str, list[Threshold]], list[Finding]]:
-    """The thresholds of every layer by its name, and a finding for each that names no layer of the file."""
+    """The thresholds that apply to each layer, by layer name, and a finding for each threshold that matches no layer of the file."""
     by_layer: dict[str, list[Threshold]] = {system.name: [] for system in systems}
     unmatched = []
     for threshold in thresholds:
@@ -85,7 +85,7 @@ def _thresholds_by_layer(
 
 
 def _analyses(systems: Sequence[StateSpace], options: AnalysisOptions, progress: Progress | None) -> dict[str, LayerAnalysis]:
-    """Statistics of layers by name."""
+    """Statistics of the layers, by layer name."""
     if not systems:
         return {}
     backend = options.backend or choose_backend(sum(pairs_of(system, options.points) for system in systems))
@@ -99,7 +99,7 @@ def _analyses(systems: Sequence[StateSpace], options: AnalysisOptions, progress:
 
 
 def _tensors_of(system: StateSpace, detection: Detection) -> LayerTensors:
-    """The stored tensors of a layer, which several directions of a block (name:direction) share."""
+    """The stored tensors of a layer. The directions of one block (name:direction) share them."""
     by_name: Mapping[str, LayerTensors] = {layer.name: layer for layer in detection.layers}
     return by_name[block_of(system.name, by_name)]
 
@@ -127,7 +127,7 @@ def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Thresho
 
 
 def _findings_about_skipped(skipped: Iterable[Skipped], detection: Detection, rules: RuleSet, wanted: Sequence[str]) -> list[Finding]:
-    """Near misses and layers that contradict their family; a module that occurs twice is neither."""
+    """Findings for near misses and for layers that contradict their family. A module that occurs twice is neither."""
     near = {miss.prefix for miss in detection.near_misses}
     found = []
     for item in skipped:

@@ -1,4 +1,4 @@
-"""From two checkpoints to what changed between them, and from many to a history: twin of `analysis`."""
+"""From two checkpoints to what changed between them, and from many to a history; the counterpart of `analyze`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from ssmspec.statistics.changes import CheckpointComparison, LayerComparison, di
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.statespace import StateSpace, untrustworthy
 
-ENDS = {"initial": 0, "final": 2}  # names of a training run that stand before and after its steps
+ENDS = {"initial": 0, "final": 2}  # names in a training run that sort before and after its numbered steps
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".msgpack", ".eqx")
 
 
@@ -28,11 +28,11 @@ def compare(
     """What changed from one checkpoint to another.
 
     Args:
-        before, after: checkpoints, as for `analyze`; options hold for both.
+        before, after: checkpoints, as for `analyze`. The options apply to both.
         by_order: pair layers by their order instead of their names.
-        progress: called with (layer name, pairs done, pairs in all).
+        progress: called with (layer name, pairs done, total number of pairs).
     Raises:
-        SsmspecError: as `analyze` for either file; LayerError when no layer of one has a partner in the other.
+        SsmspecError: as `analyze` for either file. LayerError: no layer of one file has a partner in the other.
     """
     options = options or AnalysisOptions()
     left, right = _systems(before, options), _systems(after, options)
@@ -47,13 +47,13 @@ def compare_systems(
     by_order: bool = False,
     progress: Progress | None = None,
 ) -> CheckpointComparison:
-    """What changed between two versions of some layers, each with the name of where they come from; otherwise as `compare`."""
+    """What changed between two versions of some layers. Each version comes with the name of its source; otherwise as `compare`."""
     (before_path, left), (after_path, right) = before, after
     pairs = list(zip(left, right, strict=False)) if by_order else _pairs_by_name(left, right)
     if not pairs:
         names = [", ".join(system.name for system in systems[:3]) for systems in (left, right)]
         raise LayerError(
-            f"{before_path} and {after_path} share no layer name ({names[0]}; {names[1]}); --by-order pairs layers by their order"
+            f"{before_path} and {after_path} share no layer name ({names[0]}; {names[1]}); use --by-order to pair layers by their order"
         )
     backend = options.backend or choose_backend(sum(pairs_of(system, options.points) for pair in pairs for system in pair))
     engine, grid = load_backend(backend), FrequencyGrid.default(options.points)
@@ -94,7 +94,7 @@ def _differences_in_kind(pairs: Sequence[tuple[StateSpace, StateSpace]]) -> list
         if a.family != b.family:
             notes.append(f"{a.name} is {a.family} before and {b.family} after")
         if (a.copies, a.modes) != (b.copies, b.modes):
-            notes.append(f"{a.name} has {a.copies} x {a.modes} before and {b.copies} x {b.modes} after")
+            notes.append(f"{a.name} has {a.copies} x {a.modes} copies x modes before and {b.copies} x {b.modes} after")
     assumed: dict[str, list[str]] = {}
     for a, b in pairs:
         for text in dict.fromkeys((*a.assumptions, *b.assumptions)):
@@ -119,28 +119,29 @@ def history(paths: Sequence[Path | str], options: AnalysisOptions | None = None)
     """Analyses of the checkpoints of a run, in the order given.
 
     Raises:
-        SsmspecError: a checkpoint that cannot be analyzed, or one whose layers are not those of the first.
+        SsmspecError: a checkpoint cannot be analyzed, or its layers differ from those of the first.
     """
     analyses = [analyze(path, options) for path in paths]
     names = [[plain_name(layer.name) for layer in analysis.layers] for analysis in analyses]
     for path, found in zip(paths, names, strict=True):
         if found != names[0]:
             raise SsmspecError(
-                f"{path} has other layers than {paths[0]} ({len(found)} and {len(names[0])}); a history needs the same model"
+                f"{path} and {paths[0]} have different layers ({len(found)} and {len(names[0])}); a history needs the same model"
             )
     return analyses
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoint files of a folder in natural order of their names, `initial` first and `final` last; the folder itself where it is one
-    checkpoint of several shards.
+    """The checkpoint files of a folder in natural order of their names, with `initial` first and `final` last.
+
+    If the folder is one checkpoint of several shards, the folder itself is returned.
 
     Raises:
-        SsmspecError: none.
+        SsmspecError: the folder has no checkpoint.
     """
     if any((folder / name).exists() for name in ("config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json")):
         return [folder]
     found = [path for path in folder.iterdir() if path.name.endswith(SUFFIXES) and path.is_file()]
     if not found:
-        raise SsmspecError(f"{folder}: a folder without checkpoints; expected files ending in {', '.join(SUFFIXES)}")
+        raise SsmspecError(f"{folder} is a folder without checkpoints; expected files ending in {', '.join(SUFFIXES)}")
     return sorted(found, key=lambda path: (ENDS.get(path.stem, 1), natural_key(path.name)))

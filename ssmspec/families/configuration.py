@@ -6,16 +6,21 @@ START = dict.fromkeys(
     (
         *("time_step_min", "time_step_max", "time_step_floor", "time_step_init_scheme", "time_step_scale"),
         *("mamba_dt_min", "mamba_dt_max", "mamba_dt_init_floor"),
+        *("linear_a_log_min", "linear_a_log_max", "linear_dt_min", "linear_dt_max", "linear_dt_init_floor"),
     ),
     "only for the start of training",
 )
 ACTIVATIONS = dict.fromkeys(
     (
         *("hidden_act", "mamba_hidden_act", "hidden_mamba_act", "layer_norm_epsilon", "mixer_rms_eps", "rms_norm_eps"),
-        *("rms_norm", "mamba_rms_norm", "mamba_norm_before_gate", "norm_before_gate"),
+        *("hidden_activation", "rms_norm", "mamba_rms_norm", "mamba_norm_before_gate", "norm_before_gate"),
     ),
     "of conv1d, gates, norms and output, which are not part of the response",
 )
+COMPUTING = dict.fromkeys(
+    ("chunk_size", "mamba_chunk_size", "use_mamba_kernels", "use_mambapy", "use_associative_scan"), "how the model computes, not what"
+)
+UNUSED = START | ACTIVATIONS | COMPUTING
 NESTED = ("text_config", "ssm_cfg", "linear_attn_config")  # tables inside others that describe the layers of a model
 
 
@@ -48,11 +53,12 @@ def number_of(value: object) -> float | None:
     return None if number != number else number
 
 
-def unused_keys(config: Mapping[str, object], unused: Mapping[str, str]) -> list[str]:
-    """A line per reason with the keys of a configuration that a model's code uses and the reader does not."""
+def unused_keys(config: Mapping[str, object], unused: Mapping[str, str]) -> tuple[str, ...]:
+    """A line with the keys of a configuration that a model's code uses and the reader does not, and why; none where there are none."""
     by_reason: dict[str, dict[str, None]] = {}
     for _, place in places(config):
         for key in place:
             if key in unused and place[key] is not None:
                 by_reason.setdefault(unused[key], {})[key] = None
-    return [f"unused keys of the configuration: {', '.join(keys)} ({reason})" for reason, keys in by_reason.items()]
+    groups = "; ".join(f"{', '.join(keys)} ({reason})" for reason, keys in by_reason.items())
+    return (f"unused keys of the configuration: {groups}",) if groups else ()

@@ -53,9 +53,9 @@ def positive(name: str, about: str, *, source: str, first: str = "exp") -> Assum
 
 
 def fold(lower: np.ndarray, poles: ComplexArray, B: ComplexArray, C: ComplexArray) -> tuple[ComplexArray, ComplexArray, ComplexArray]:
-    """Reflect the modes marked by `lower` (K, N) at the real axis: poles, rows of B (K, N, I) and columns of C (K, O, N) are conjugated.
+    """Reflect the modes marked by `lower` (K, N) across the real axis: conjugate poles, rows of B (K, N, I) and columns of C (K, O, N).
 
-    It is its own inverse, and leaves the real system as it was: 2 Re takes either half of a pair.
+    The operation is its own inverse. It does not change the real system, because 2 Re gives the same for either half of a pair.
     """
     return (
         np.where(lower, poles.conj(), poles),
@@ -65,22 +65,22 @@ def fold(lower: np.ndarray, poles: ComplexArray, B: ComplexArray, C: ComplexArra
 
 
 def fold_rows(lower: np.ndarray, rows: ComplexArray) -> ComplexArray:
-    """The same for the rows of P or Q (K, N, R)."""
+    """The same reflection for the rows of P or Q (K, N, R)."""
     return np.where(lower[:, :, None], rows.conj(), rows)
 
 
 def tile(array: np.ndarray, copies: int, layer: str) -> np.ndarray:
-    """S tied copies along axis 0 repeated to H as '(v s)': copy h is number h mod S."""
+    """Repeat S tied copies along axis 0 to H copies in the order '(v s)': copy h is tied copy h mod S."""
     if copies % len(array):
         raise LayerError(f"layer {layer}: {len(array)} tied copies cannot be tiled over {copies} channels")
     return np.tile(array, (copies // len(array),) + (1,) * (array.ndim - 1))
 
 
 def untile(array: np.ndarray, tied: int, layer: str) -> np.ndarray:
-    """The S rows from which `tile` made the array.
+    """The S rows that `tile` repeated; its inverse.
 
     Raises:
-        LayerError: rows that are one tensor in the file have become different.
+        LayerError: rows that share one tensor in the file are no longer equal.
     """
     rows = array[:tied]
     if not np.array_equal(np.tile(rows, (len(array) // tied,) + (1,) * (array.ndim - 1)), array, equal_nan=True):
@@ -89,22 +89,22 @@ def untile(array: np.ndarray, tied: int, layer: str) -> np.ndarray:
 
 
 def logarithm_of_decay(system: StateSpace) -> FloatArray:
-    """log z of real poles z, (K, N), for parameters that hold nothing else.
+    """log z of real poles z, (K, N), for families that can store real decays only.
 
     Raises:
-        LayerError: a pole that is not a real number between 0 and 1.
+        LayerError: a pole is not a real number between 0 and 1.
     """
     z = system.poles.real
     if (system.poles.imag != 0).any() or not ((z > 0) & (z < 1)).all():
-        raise LayerError(f"layer {system.name}: a decay gate holds real poles between 0 and 1 only")
+        raise LayerError(f"layer {system.name}: a decay gate can only store real poles between 0 and 1")
     return np.asarray(np.log(z))
 
 
 def stored_length(layer: LayerTensors, role: str) -> int:
-    """The kernel length that a tensor of one number holds.
+    """The kernel length stored in a tensor with a single value.
 
     Raises:
-        LayerError: no whole number of samples.
+        LayerError: the value is not a whole number of samples.
     """
     value = float(layer.array(role).reshape(-1)[0])
     if not (np.isfinite(value) and value == int(value) and 0 <= value < 2**40):
@@ -113,7 +113,7 @@ def stored_length(layer: LayerTensors, role: str) -> int:
 
 
 def true_output_matrix(system: StateSpace, length: int) -> ComplexArray:
-    """C from the stored C~ = C (I - Abar^L), (K, O, N), for a system that still holds C~ in its C.
+    """C recovered from the stored C~ = C (I - Abar^L), (K, O, N), for a system whose C still holds C~.
 
     Source: Gu et al. 2022 (arXiv 2111.00396), appendix C.3; state-spaces/s4, models/s4/s4.py, SSMKernelDPLR._setup_C.
     """
@@ -122,12 +122,12 @@ def true_output_matrix(system: StateSpace, length: int) -> ComplexArray:
         with np.errstate(over="ignore", invalid="ignore"):
             correction = np.eye(A.shape[1]) - np.linalg.matrix_power(A, length)
         return _upper_half(np.linalg.solve(correction.transpose(0, 2, 1), C.transpose(0, 2, 1)).transpose(0, 2, 1))
-    except np.linalg.LinAlgError:  # a pole at z = 1, or a state matrix out of bounds: there is no true C, and the layer is not trusted
+    except np.linalg.LinAlgError:  # a pole at z = 1 or an overflow: no true C exists, and the layer is not trusted
         return np.full_like(system.C, np.nan)
 
 
 def stored_output_matrix(system: StateSpace, length: int) -> ComplexArray:
-    """C~ = C (I - Abar^L) of a system that holds the true C; the inverse of `true_output_matrix`."""
+    """C~ = C (I - Abar^L) for a system that holds the true C; the inverse of `true_output_matrix`."""
     A, _, C = bilinear_realization(system)
     return _upper_half(C - C @ np.linalg.matrix_power(A, length))
 

@@ -12,10 +12,10 @@ from ssmspec.systems.grid import LOWEST_THETA, Axis, FloatArray, FrequencyGrid, 
 
 
 def frequency_grid(step: FloatArray, axis: Axis, points: int, values: Path | None) -> FrequencyGrid:
-    """Frequencies from a file, or log-spaced: theta over [pi/1024, pi], omega over what that is for the steps (K, 1|N) of a layer.
+    """Frequencies from a file, or a log-spaced grid: theta in [pi/1024, pi], or the same range in omega for the steps (K, 1|N) of a layer.
 
     Raises:
-        SsmspecError: a file that is not a .npy vector of real numbers, or frequencies that do not fit the axis.
+        SsmspecError: the file is not a .npy vector of real numbers, or its frequencies do not fit the axis.
     """
     if values is not None:
         frequencies = _vector(values, axis)
@@ -30,7 +30,7 @@ def frequency_grid(step: FloatArray, axis: Axis, points: int, values: Path | Non
 
 
 def _vector(path: Path, axis: Axis) -> FloatArray:
-    """The frequencies of a file; theta that exceeds pi by the rounding of float32 is pi."""
+    """The frequencies in a file. A theta that exceeds pi by no more than float32 rounding becomes pi."""
     try:
         values = read_numbers(path)
     except SsmspecError as error:
@@ -45,14 +45,14 @@ def write_arrays(target: Path, source: Path, arrays: dict[str, Any]) -> None:
     """Write an .npz file whole or not at all, and never over the checkpoint that it came from.
 
     Raises:
-        SsmspecError: the target is the checkpoint, or cannot be written; values that are not finite.
+        SsmspecError: the target is the checkpoint or cannot be written, or values are not finite.
     """
     refuse_precious(target, Kind.arrays)
     for name, values in arrays.items():
         if isinstance(values, np.ndarray) and not np.isfinite(values).all():
             bad = int((~np.isfinite(values)).sum())
-            raise SsmspecError(f"{source}: {bad} of {values.size} values of {name} leave the range of numbers; nothing was written")
+            raise SsmspecError(f"{source}: {bad} of {values.size} values of {name} are not finite; nothing was written")
     if exists(target) and exists(source) and target.samefile(source):
-        raise SsmspecError(f"{target} is the checkpoint itself; name another output file")
+        raise SsmspecError(f"{target} is the checkpoint itself; choose another output file")
     with whole_file(target, Kind.arrays) as file:
         np.savez(file, **arrays)

@@ -1,4 +1,4 @@
-"""What lies between two versions of a model: statistics before and after, distances, and a verdict on the frequency bias."""
+"""Compare two versions of a model: statistics before and after, distances, and a verdict on the frequency bias."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class LayerComparison:
 
     Args:
         before, after: its analyses.
-        change: after minus before of the median of every statistic; None where either has none.
-        distances: by name, summarized over copies.
+        change: the median of every statistic after, minus the median before; None if either is missing.
+        distances: distances by name, summarized over copies.
     """
 
     before: LayerAnalysis
@@ -37,7 +37,7 @@ class LayerComparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointComparison:
-    """Two checkpoints: their common layers in model order, the layers that only one of them has, and a verdict."""
+    """Two checkpoints: their common layers in model order, the layers that exist in only one of them, and a verdict."""
 
     before: str
     after: str
@@ -55,7 +55,7 @@ class CheckpointComparison:
 
 
 def distances_between(before: LayerSpectrum | None, after: LayerSpectrum | None, reason: str) -> dict[str, Summary]:
-    """Every distance of a layer; None for a version whose numbers cannot be trusted, for the given reason."""
+    """Every distance of a layer. A version whose values cannot be trusted, for the given reason, is passed as None."""
     if before is None or after is None:
         return {name: unavailable(distance.unit, reason) for name, distance in DISTANCES.items()}
     a, b = before.system, after.system
@@ -83,7 +83,7 @@ def differences(before: LayerAnalysis, after: LayerAnalysis) -> dict[str, float 
 
 
 def verdict(layers: Sequence[LayerComparison]) -> str:
-    """One line: did the frequency bias change more than training alone is known to change it? A comparison, not a diagnosis."""
+    """One line: did the frequency bias change more than training alone is known to change it? This is a comparison, not a diagnosis."""
     known = [(abs(change), layer) for layer in layers if (change := layer.change["bias_slope"]) is not None]
     if not known:
         return "no layer has a bias_slope in both checkpoints, so nothing can be said about the frequency bias"
@@ -92,7 +92,7 @@ def verdict(layers: Sequence[LayerComparison]) -> str:
     moved = f"bias_slope of {layer.name} went from {start:.3g} to {end:.3g}"
     reference = f"training alone changed it by less than {TRAINING_CHANGE} in 75 reference models"
     if size < TRAINING_CHANGE:
-        return f"the frequency bias is as it was: {moved}, the largest change; {reference}"
+        return f"the frequency bias is unchanged: {moved}, the largest change; {reference}"
     direction = "high" if (layer.change["bias_slope"] or 0) > 0 else "low"
     count = sum(change >= TRAINING_CHANGE for change, _ in known)
     return f"the frequency bias changed in {count} of {len(known)} layers: {moved}, toward {direction} frequencies; {reference}"

@@ -1,4 +1,4 @@
-"""What an analysis of a checkpoint found: plain data, ready for tables, JSON, CSV and pictures."""
+"""The results of an analysis, as plain data ready for tables, JSON, CSV and figures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,19 +19,19 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerAnalysis:
-    """One layer: what it is, what was assumed, its statistics by name, and what pictures need.
+    """One layer: what it is, what was assumed, its statistics by name, and the data that figures need.
 
     Args:
-        index: place among all layers of the checkpoint, which `--layer` takes.
+        index: index among all layers of the checkpoint, as accepted by `--layer`.
         assumptions: in words. assumed: those of them that a user can set.
         step_range: smallest and largest Delta [model time per sample]; None for layers that store discrete poles.
-        memory: of selective layers, the share of copies whose half-life is longer than so many samples (tokens).
-        energy_error: largest estimate over copies of the relative error of energies in use; None where there is no usable copy.
-        problem: why no number of this layer can be trusted; then every statistic is null and curve is None.
-        undamped: the problem is no fault: its poles are on the unit circle by design.
-        poles: (K, N) upper half, of the s-plane where continuous_poles, else of the z-plane.
-        values: (K,) of every statistic, NaN where a copy has none, in the unit of `STATISTICS`; empty where there is a problem.
-        gaps: of statistics that only some copies have, a line that says how many lack it and why; among the notes, too.
+        memory: for selective layers, number of samples (tokens) -> share of copies with a longer half-life.
+        energy_error: largest estimate, over copies, of the relative error of the energies used; None if there is no usable copy.
+        problem: why the values of this layer cannot be trusted, or None. With a problem, every statistic is null and curve is None.
+        undamped: the problem is not a fault: the poles are on the unit circle by design.
+        poles: (K, N) upper half, in the s-plane if continuous_poles is true, otherwise in the z-plane.
+        values: (K,) values of every statistic, NaN if a copy has none, in the unit of `STATISTICS`; empty if there is a problem.
+        gaps: for statistics that only some copies have, a line that says how many lack it and why; it is also among the notes.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointAnalysis:
-    """One checkpoint: where it was, its layers in model order, what was skipped and what the reader had to say."""
+    """One checkpoint: its path, its layers in model order, what was skipped, and the notes of the reader."""
 
     path: str
     container: str
@@ -89,7 +89,7 @@ class CheckpointAnalysis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """The layers of a model that is being trained, as they were after `step` steps; otherwise as `CheckpointAnalysis`."""
+    """The layers of a model in training after `step` steps; otherwise like `CheckpointAnalysis`."""
 
     step: int
     backend: str

@@ -226,7 +226,7 @@ def test_the_gpu_backend_without_a_gpu_is_an_error_of_one_line(monkeypatch: pyte
     monkeypatch.setattr(gpu, "INTERPRETED", False)
     monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
     with pytest.raises(
-        BackendError, match=r"^backend 'gpu' cannot run here \(torch sees no CUDA device.*\); choose one of reference, cpu$"
+        BackendError, match=r"^backend 'gpu' cannot run here \(torch finds no CUDA device.*\); choose one of reference, cpu$"
     ):
         load_backend("gpu")
 

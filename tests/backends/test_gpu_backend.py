@@ -163,7 +163,7 @@ def test_the_operator_rounds_on_a_gpu_what_it_rounds_on_the_cpu(damping) -> None
     import torch
 
     if not torch.cuda.is_available():
-        pytest.skip("torch sees no CUDA device")
+        pytest.skip("torch finds no CUDA device")
     from ssmspec.backends.autograd import cauchy_sum
 
     arrays = problem(np.random.default_rng(3), (8, 2, 16, 513))
@@ -185,7 +185,7 @@ def test_the_operator_of_torch_equals_that_of_the_cpu_on_a_gpu(kind) -> None:
     import torch
 
     if not torch.cuda.is_available():
-        pytest.skip("torch sees no CUDA device")
+        pytest.skip("torch finds no CUDA device")
     from ssmspec.backends.autograd import cauchy_sum
 
     arrays = kind(problem(np.random.default_rng(3), (64, 4, 32, 1025)))

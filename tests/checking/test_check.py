@@ -108,7 +108,7 @@ def _without(tensors: Tensors, name: str) -> Tensors:
 K = "layers.0.kernel."
 FIRING: dict[str, list[tuple[Tensors, str]]] = {
     "not-finite": [
-        (changed(s4d(), K + "C", np.nan, (1, 2)), "1 of 12 values of C are NaN or infinite; stored so in layers.0.kernel.C"),
+        (changed(s4d(), K + "C", np.nan, (1, 2)), "1 of 12 values of C are NaN or infinite; they are stored in layers.0.kernel.C"),
         (changed(lru(), "lru.gamma_log", np.inf, 1), "values of B"),
         (changed(s4d(), K + "A_imag", np.inf, (0, 0)), "1 of 12 values of the poles"),
     ],
@@ -289,7 +289,7 @@ def test_any_and_all_count_copies() -> None:
             assert len(findings_of(S4D, layer="0", aggregate=aggregate, low=float(low))) == count
     (finding,) = findings_of(S4D, layer="0", aggregate="any", low=float(values[2]))
     assert "of 2 of 16 copies is not at least" in finding.message
-    assert f"the farthest is {values[0]:.6g}" in finding.message
+    assert f"the worst value is {values[0]:.6g}" in finding.message
     assert set(AGGREGATES) | set(COUNTS) == {"median", "p5", "p95", "min", "max", "any", "all"}
 
 
@@ -360,7 +360,7 @@ def test_a_rules_file_switches_off_changes_severities_and_sets_limits(tmp_path: 
 
 
 BAD_RULES = {
-    "[[threshold]]\nstatistic = \nmin = 1": "is no valid TOML: Invalid value (at line 2, column 13)",
+    "[[threshold]]\nstatistic = \nmin = 1": "is not valid TOML: Invalid value (at line 2, column 13)",
     "[treshold]": "table 'treshold' is unknown; choose one of rules, severity, threshold",
     "rules = 3": "rules is 3, expected a table [rules]",
     '[rules]\nenable = ["a"]': "[rules]: key 'enable' is unknown; choose one of disable",
@@ -382,12 +382,12 @@ BAD_RULES = {
     '[[threshold]]\nstatistic = "bias_slope"\nmax = "1"': "max is '1', expected a finite number",
     f'[[threshold]]\nstatistic = "bias_slope"\nmax = 1{"0" * 400}': "expected a finite number",
     '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\naggregate = "mean"': "aggregate 'mean' is unknown; choose one of median, p5, p95",
-    '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nlayer = 0': "layer is 0, expected a layer's name",
+    '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nlayer = 0': "layer is 0, expected a layer name",
     '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nallow_null = 1': "allow_null is 1, expected true or false",
     '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nlevel = 1': "1: key 'level' is unknown; choose one of statistic, layer",
-    '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nid = "step-range"': "id 'step-range' is taken by a built-in rule",
-    '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nid = "a\\nb"': "expected a text of one line",
-    '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nid = "x"\n' * 2: "[[threshold]] 2: id 'x' is taken by another threshold",
+    '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nid = "step-range"': "id 'step-range' is already used by a built-in rule",
+    '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nid = "a\\nb"': "expected a string of one line",
+    '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nid = "x"\n' * 2: "[[threshold]] 2: id 'x' is already used by another threshold",
 }
 
 
@@ -581,7 +581,7 @@ def test_junit_survives_any_name(run: Run, tmp_path: Path) -> None:
     name = "a<b>&\"'\x07]]>é\ufffe."
     path = written(tmp_path, changed(s4d(name), name + "kernel.C", np.nan), "x&y.safetensors")
     root = ET.fromstring(run(path, "--format", "junit").out)
-    assert {case.get("classname") for case in root.iter("testcase")} == {"a<b>&\"'\ufffd]]>é\ufffd"}
+    assert {case.get("classname") for case in root.iter("testcase")} == {"a<b>&\"'\\x07]]>é\\ufffe"}
     assert "\x07" not in run(path).out
 
 
@@ -619,10 +619,10 @@ def test_bad_input_and_no_layer_keep_their_exit_codes(run: Run, tmp_path: Path) 
         ((none, tmp_path / "nothing.pt"), 2, "no such file"),
         ((none, S4D), 2, "attention.weight"),
         ((S4D, "--rules", tmp_path / "nothing.toml"), 2, "'ssmspec check --init'"),
-        ((S4D, "--layer", "nothing"), 2, "names no layer"),
+        ((S4D, "--layer", "nothing"), 2, "matches no layer"),
         ((S4D, "--family", "s6"), 2, "'s6' is unknown"),
         ((), 2, "give at least one checkpoint"),
-        ((S4D, "--force"), 2, "belongs to --init"),
+        ((S4D, "--force"), 2, "needs --init"),
         ((S4D, "--format", "xml"), 2, "junit"),
     ):
         result = run(*arguments)

@@ -348,10 +348,10 @@ def test_output_never_replaces_the_checkpoint(tmp_path: Path) -> None:
     [
         (("--backend", "cuda"), "'cuda' is unknown; choose one of reference, cpu"),
         (("--family", "s6"), "'s6' is unknown; choose one of s4d"),
-        (("--layer", "nothing"), "--layer nothing names no layer; there are 2: s4_layers.0, s4_layers.1"),
-        (("--operating-point", "gamma=1"), "'gamma=1' is not understood"),
+        (("--layer", "nothing"), "--layer nothing matches no layer; the 2 layers are s4_layers.0, s4_layers.1"),
+        (("--operating-point", "gamma=1"), "'gamma=1' is not valid"),
         (("--operating-point", "delta=fast"), "neither a number nor a readable .npy file"),
-        (("--sample-rate", "-1"), "no sample rate"),
+        (("--sample-rate", "-1"), "not a valid sample rate"),
         (("--points", "3"), "16"),
     ],
 )

@@ -198,9 +198,9 @@ def test_poles_and_steps_have_a_learning_rate_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"d_state": 7}, "make no ConvS5 layer"),
-        ({"d_model": 0}, "make no ConvS5 layer"),
-        ({"kernel_size": 2}, "make no ConvS5 layer"),
+        ({"d_state": 7}, "are not valid"),
+        ({"d_model": 0}, "are not valid"),
+        ({"kernel_size": 2}, "are not valid"),
         ({"blocks": 3}, "choose a divisor"),
         ({"step_min": 0.0}, "positive finite"),
         ({"beta": 1.0}, "theta_ref"),

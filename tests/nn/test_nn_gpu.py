@@ -15,7 +15,7 @@ CONVENTIONS = {f"beta {name}": {"beta": 0.5, "trainable_beta": True, **options} 
 @pytest.fixture
 def device() -> str:
     if not torch.cuda.is_available():
-        pytest.skip("torch sees no CUDA device")
+        pytest.skip("torch finds no CUDA device")
     return "cuda"
 
 

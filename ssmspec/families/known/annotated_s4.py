@@ -1,8 +1,8 @@
-"""The Annotated S4 (flax): S4, and its S4D. Every array is (N, H), the transpose of ours; the whole spectrum is stored, output Re.
+"""The Annotated S4 (flax): S4 and its S4D. Every array is (N, H), the transpose of ours; the full spectrum is stored, output Re.
 
     S4:   A = diag(Lambda) - P P^*,  Lambda = min(Lambda_re, -1e-4) + i Lambda_im,  bilinear,  k[l] = Re(C^bar Abar^l Bbar)
-          C and not its conjugate is stored, as C~ = C (I - Abar^L) for the l_max of the model, which the file does not hold
-    S4D:  a = min(A_re, -1e-4) + i A_im,  B = 1 (B_re and B_im are stored, and its kernel does not use them),  zoh,  k[l] = Re(..)
+          C itself (not its conjugate) is stored, as C~ = C (I - Abar^L) for the model's l_max, which the file does not hold
+    S4D:  a = min(A_re, -1e-4) + i A_im,  B = 1 (B_re and B_im are stored, but the kernel does not use them),  zoh,  k[l] = Re(..)
 
 The poles are not paired, and P couples them. A real system of rank 2 with Q = P has the same output: P' = [P, iP]/sqrt 2, C' = C/2.
 
@@ -28,7 +28,7 @@ from ssmspec.families.parameterization import (
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
-CLIP = -1e-4  # the largest real part that S4Layer and S4DLayer let through
+CLIP = -1e-4  # the largest real part that S4Layer and S4DLayer allow
 STEPS = (1e-3, 1.0)  # of the port to flax nnx
 
 
@@ -81,7 +81,7 @@ def _length(layer: LayerTensors, options: ReadOptions) -> int:
 
 
 def read_s4(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one S4 layer to its state space; the formulas are those of the module docstring."""
+    """Convert the tensors of one S4 layer to its state space, with the formulas of the module docstring."""
     length = _length(layer, options)
     Lambda = _poles(layer)
     lower = Lambda.imag < 0
@@ -137,7 +137,7 @@ def _common(layer: LayerTensors, system: StateSpace, poles: ComplexArray) -> dic
 
 
 def read_s4d(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one S4D layer to its state space; the formulas are those of the module docstring."""
+    """Convert the tensors of one S4D layer to its state space, with the formulas of the module docstring."""
     a = _poles(layer)
     poles, B, C = fold(a.imag < 0, a, np.ones((*a.shape, 1), complex), _half_output(layer))
     return [

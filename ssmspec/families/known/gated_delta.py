@@ -1,13 +1,14 @@
-"""Gated delta nets (Qwen3-Next, Olmo Hybrid, Kimi Linear and K3, GLM-5-Next, Ling-3): their decay gate, and nothing else of them.
+"""Gated delta nets (Qwen3-Next, Olmo Hybrid, Kimi Linear and K3, GLM-5-Next, Ling-3): only their decay gate is read.
 
     S_t = z_t (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T,   z_t = exp(-exp(A_log) softplus(a_t + dt_bias))
     gate with a lower bound b:                                     z_t = exp(b sigmoid(exp(A_log) (a_t + dt_bias)))
 
-z is one number per head (Kimi and the like: per key channel). Frozen where the selected part a_t is zero, with beta = 0 in the transition
-and unit residues, what is left is a real pole z per head or channel: how long the state remembers what the delta rule does not overwrite.
-Changed poles are written to dt_bias. Whether a gate per channel has a lower bound (a "safe gate") is in the configuration and in no tensor.
+z is one number per head (Kimi and the like: per key channel). The layer is frozen where the input-dependent part a_t is zero, with beta = 0
+in the transition and unit residues. What remains is a real pole z per head or channel: how long the state remembers what the delta rule
+does not overwrite. Changed poles are written to dt_bias. The configuration, and no tensor, says whether a gate per channel has a lower
+bound (a "safe gate").
 
-`--operating-point` takes softplus(a + dt_bias) as delta, and of a bounded gate the sigmoid, between 0 and 1.
+`--operating-point` takes softplus(a + dt_bias) as delta or, for a bounded gate, the sigmoid, between 0 and 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption, Value
-from ssmspec.families.configuration import ACTIVATIONS, START, model_types, number_of, places
+from ssmspec.families.configuration import UNUSED, model_types, number_of, places
 from ssmspec.families.parameterization import inverse_softplus, logarithm_of_decay, softplus
 from ssmspec.families.selective.frozen_system import values_of
 from ssmspec.families.template import Family, LayerTensors, OperatingPoint, ReadOptions, Slot, Template
@@ -158,12 +159,12 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
 
 def _notes(layer: LayerTensors, options: ReadOptions, words: str) -> tuple[str, ...]:
     lines = [
-        "decay gate only: the delta rule's state transition (I - beta k k^T) is not included",
+        "only the decay gate is analyzed; the delta rule's state transition (I - beta k k^T) is not included",
         f"operating point: {words}; without conv1d, keys, queries and output gate",
     ]
     lines += [f"{text}; it is not included ({layer.tensor_names[role]})" for role, text in BESIDE.items() if role in layer]
     if options.residues == "rms":
-        lines.append("unit residues, not rms: B and C of this layer are no projections of its input")
+        lines.append("unit residues instead of rms: B and C of this layer are not projections of its input")
     dtype = layer.tensors["A_log"].dtype
     if dtype in ("bfloat16", "float16"):
         lines.append(f"A_log is stored in {dtype}: log z is known to {'0.8' if dtype == 'bfloat16' else '0.1'} % at best")
@@ -171,7 +172,7 @@ def _notes(layer: LayerTensors, options: ReadOptions, words: str) -> tuple[str, 
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
-    """dt_bias for the poles, with A_log as it is; at a given delta there is nothing stored to change.
+    """dt_bias for the given poles; A_log is unchanged. With a user-given delta, no stored value needs to change.
 
     Raises:
         LayerError: a pole that a gate with a lower bound cannot have.
@@ -207,7 +208,7 @@ _BESIDE = {"decay": Slot("decay", "k", optional=True), "correction": Slot("D", "
 
 GATED_DELTA = Family(
     name="gated-delta",
-    title="Gated delta net: its decay gate only, not a full SSM",
+    title="Gated delta net: decay gate only, not a full SSM",
     source="transformers, models/qwen3_next, kimi_linear, glm5_next, bailing_hybrid; "
     "fla-org/flash-linear-attention, fla/layers/gated_deltanet.py, kda.py, comba.py",
     templates=(
@@ -221,8 +222,7 @@ GATED_DELTA = Family(
     read=read,
     write=write,
     assumptions=(BOUND,),
-    unused=START
-    | ACTIVATIONS
+    unused=UNUSED
     | dict.fromkeys(("allow_neg_eigval", "linear_allow_neg_eigval"), "it scales beta of the delta rule, which is not included"),
     selective=True,
 )

@@ -2,7 +2,7 @@
 
     y = q * (diagonal state space)(v * (shift state space)(k))
 
-The shift state space is a FIR filter of at most d taps, k[l] = sum_j C_(j+l) B_j, without poles. It is not part of the system that is read.
+The shift state space is an FIR filter of at most d taps, k[l] = sum_j C_(j+l) B_j, without poles. It is not part of the system read here.
 """
 
 from dataclasses import replace
@@ -13,10 +13,10 @@ from ssmspec.systems.statespace import StateSpace
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its diagonal state space."""
+    """Convert the tensors of one layer to its diagonal state space."""
     taps = layer.sizes["taps"]
     note = (
-        f"the shift state space ssm_k_kernel, a FIR filter of {taps} taps, and the products with q, k and v are not part of this response"
+        f"the shift state space ssm_k_kernel, an FIR filter of {taps} taps, and the products with q, k and v are not part of this response"
     )
     return [replace(system, assumptions=(*system.assumptions, note)) for system in read_diagonal(layer, options)]
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.configuration import ACTIVATIONS, START
+from ssmspec.families.configuration import UNUSED
 from ssmspec.families.directions import part, together
 from ssmspec.families.known.mamba2 import ONE_GROUP, group_residues, groups_of, state_shapes, time_step_limit
 from ssmspec.families.selective.frozen_system import freeze, selective_system, stored_bias
@@ -111,6 +111,6 @@ HYDRA = Family(
     ),
     read=read,
     write=write,
-    unused=START | ACTIVATIONS,
+    unused=UNUSED,
     selective=True,
 )

@@ -1,9 +1,8 @@
 """LRU: z = exp(-exp(nu_log) + i exp(theta_log)), B scaled by exp(gamma_log), output Re (so half of the product is a residue).
 
-Some code scales B by gamma_log itself, without the exponential; nothing in a file tells, so this is an assumption.
-
-Whether y_t sees u_t (inclusive, the paper and most code) or only earlier inputs (pre-update: y_t = Re(C x_t) before x is updated) is
-written in no tensor: an assumption. LRURec keeps the three logarithms in the rows of
+No tensor tells whether B is scaled by exp(gamma_log), as in the paper, or by gamma_log itself, as in some code; nor whether y_t depends on
+u_t (inclusive, as in the paper and most code) or only on earlier inputs (pre-update: y_t = Re(C x_t) before x is updated). Both are
+assumptions. LRURec stores the three logarithms in the rows of
 `params_log`, and B and C as complex linear maps with biases, which add a constant and are not part of the response.
 """
 
@@ -63,14 +62,14 @@ def _gamma(layer: LayerTensors, options: ReadOptions) -> FloatArray:
 
 
 def _below_axis(phase: FloatArray) -> np.ndarray:
-    """Whether exp(i phase) lies in the lower half plane; trained phases go beyond pi."""
+    """Whether exp(i phase) lies in the lower half plane; trained phases can exceed pi."""
     with np.errstate(invalid="ignore"):
         below: np.ndarray = np.mod(phase, 2 * np.pi) > np.pi
     return below
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    """Convert the tensors of one layer to its state space, with the formulas of the module docstring."""
     phase = _phase(layer)
     with np.errstate(over="ignore", invalid="ignore"):
         poles = np.exp(-np.exp(_logarithm(layer, "nu_log")) + 1j * phase)[None]
@@ -119,7 +118,7 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
 
 
 def anew(layer: LayerTensors, systems: Sequence[StateSpace]) -> LayerTensors:
-    """The layer with gamma = sqrt(1 - |z|^2), as its code starts; it is a parameter of its own afterwards."""
+    """The layer with gamma = sqrt(1 - |z|^2), as its code initializes it; afterwards gamma is trained independently."""
     gamma_log = np.log(-np.expm1(2 * np.log(np.abs(systems[0].poles[0])))) / 2
     if "params_log" not in layer:
         return layer.with_values({"gamma_log": gamma_log})

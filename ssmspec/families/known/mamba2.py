@@ -1,8 +1,8 @@
 """Mamba-2, also inside Zamba2, Bamba, Granite 4, Falcon-H1 and Nemotron-H: one real pole a = -exp(A_log) per head.
 
-in_proj yields z, x, B, C and the part of Delta that depends on the input (its rows, in this order); B and C (groups, N) are shared by the
-heads of a group: head h belongs to group h groups/heads. The shapes show groups x N only; groups are in the configuration. With an MLP of
-its own (d_ssm < d_inner) the two halves of that come before z.
+The rows of in_proj compute, in this order, z, x, B, C and the input-dependent part of Delta. B and C (groups, N) are shared by the heads of
+a group: head h belongs to group h groups/heads. The shapes show only groups x N; the number of groups is in the configuration. With an
+MLP of its own (d_ssm < d_inner), the two halves of it come before z.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption
-from ssmspec.families.configuration import ACTIVATIONS, START, model_types, number_of, places
+from ssmspec.families.configuration import UNUSED, model_types, number_of, places
 from ssmspec.families.parameterization import softplus
 from ssmspec.families.selective.frozen_system import at_bias_point, freeze, selective_system, stored_bias
 from ssmspec.families.selective.projections import misfit, refuse, size_beside, told
@@ -22,14 +22,14 @@ from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.statespace import FloatArray, StateSpace
 
 GROUPS = ("mamba_n_groups", "mamba_ngroups", "n_groups", "ngroups")  # what configurations call the number of groups
-ONE_GROUP = "one group of B and C: no config says how many there are"
+ONE_GROUP = "one group of B and C is assumed; no config gives the number of groups"
 LIMITS = ("time_step_limit", "mamba_dt_limit", "dt_limit")
 FLOORS = ("time_step_min", "mamba_dt_min")
 FLOORED = ("zamba2", "nemotron_h")  # models whose slow path clamps Delta at time_step_min
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """One copy per head with the one pole that all of its states share; their products C_n B_n add up to one residue.
+    """One copy per head, with the one pole that all of its states share; their products C_n B_n add up to one residue.
 
     B and C at an operating point have (groups, states) values, or (states,) for all groups.
     """
@@ -94,7 +94,7 @@ def _rows(layer: LayerTensors) -> tuple[int, int, str | None]:
     both, odd = divmod(channels - width, 2)
     if width < heads or both < 1 or odd:
         raise LayerError(
-            f"layer {layer.name}: {rows} rows of in_proj, {channels} of conv1d and {heads} heads leave no place for z, x, B, C, dt"
+            f"layer {layer.name}: {rows} rows of in_proj, {channels} of conv1d and {heads} heads leave no room for z, x, B, C, dt"
         )
     problem = misfit(layer, {"norm.weight": (0, (width,)), "out_proj.weight": (1, (width + (inner - width) // 2,))})
     if problem is None and width % heads:
@@ -200,7 +200,7 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
 
 MAMBA2 = Family(
     name="mamba-2",
-    title="Mamba-2; in Zamba2, Bamba, Granite 4, Falcon-H1, Nemotron-H",
+    title="Mamba-2; also in Zamba2, Bamba, Granite 4, Falcon-H1, Nemotron-H",
     source="state-spaces/mamba, mamba_ssm/modules/mamba2.py; transformers, models/mamba2, bamba; arXiv 2405.21060",
     templates=(
         {
@@ -215,6 +215,6 @@ MAMBA2 = Family(
     write=write,
     absent=("fc_D.weight",),
     assumptions=(CLAMP,),
-    unused=START | ACTIVATIONS,
+    unused=UNUSED,
     selective=True,
 )

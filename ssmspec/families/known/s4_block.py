@@ -1,14 +1,14 @@
-"""The current S4 block (v4), diagonal and DPLR, and the FreqBias block made from it.
+"""The current S4 block (v4), diagonal and DPLR, and the FreqBias block derived from it.
 
     a = -exp(A_real) - i A_imag,  step = exp(inv_dt) (despite its name it holds log dt),  output 2 Re
     real: a = -exp(A_real) and B, C real, with the same output; the tensor A_imag is missing, or there and not used (before July 2023)
     DPLR: A = diag(a) - P P^*, bilinear, C stored as C~ = C (I - Abar^L) for L = l_kernel (0: not set)
     FreqBias: no B, and the response is weighted with (1 + theta/2pi)^s before D is added
 
-The options real_transform, imag_transform and dt_transform put other functions in the places of exp, none and exp; the file does not say.
+The options real_transform, imag_transform and dt_transform can replace exp, none and exp; the file does not state them.
 
-S tied copies of A, B, P serve H channels as '(v s)'. With twice as many channels in C as in D the block is bidirectional: the first half
-runs forward, the second backward, each a layer of its own here, and D goes with the forward one.
+S tied copies of A, B, P serve H channels in the order '(v s)'. If C has twice as many channels as D, the block is bidirectional: the first
+half runs forward, the second backward. Each direction becomes a layer of its own here, and D belongs to the forward one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -92,7 +92,7 @@ def _frequencies(layer: LayerTensors, options: ReadOptions) -> FloatArray:
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    """Convert the tensors of one layer to its state spaces, with the formulas of the module docstring."""
     H = layer.sizes["H"]
     imag = tile(_frequencies(layer, options), H, layer.name)
     with np.errstate(over="ignore"):
@@ -119,7 +119,7 @@ def _as_stored(layer: LayerTensors, role: str, values: ComplexArray) -> npt.NDAr
 
 
 def directions(layer: LayerTensors) -> list[tuple[str, slice]]:
-    """Name ends and channel ranges of the directions that a block has."""
+    """Name suffixes and channel ranges of the directions of a block."""
     channels = layer.sizes["ch"]
     if channels == 2 * layer.sizes.get("skip", 0):
         return [(":forward", slice(0, channels // 2)), (":backward", slice(channels // 2, channels))]
@@ -164,7 +164,7 @@ def _undo_truncation(system: StateSpace, layer: LayerTensors, options: ReadOptio
         return system
     length = _length(layer, options)
     if length <= 0:
-        return replace(system, assumptions=(*system.assumptions, "l_kernel is not set: C is taken as the true C"))
+        return replace(system, assumptions=(*system.assumptions, "l_kernel is not set, so the stored C is taken as the true C"))
     if not all(np.isfinite(part).all() for part in (system.poles, system.P, system.B, system.C, system.step)):
         return system
     return replace(system, C=true_output_matrix(system, length))

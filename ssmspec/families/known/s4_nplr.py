@@ -1,10 +1,10 @@
 """S4 v2, normal plus low rank: A = diag(w) - P Q^T with Q stored already conjugated, bilinear, C stored as C~, output 2 Re.
 
-In its Hurwitz form w = -exp(log_w_real) + i w_imag, and Q is the conjugate of P where it is not stored.
+In its Hurwitz form w = -exp(log_w_real) + i w_imag, and Q is the conjugate of P if it is not stored.
 
-S tied copies of w, B, P and Q serve H channels as '(v s)'. Two channels are two directions: two layers that share A, B, P and Q, and
-D goes with the forward one.
-The kernel length L of C~ is the tensor `L` where there is one (v2.1), else 2 (len(omega) - 1).
+S tied copies of w, B, P and Q serve H channels in the order '(v s)'. Two channels are two directions: two layers that share A, B, P and Q.
+D belongs to the forward one.
+The kernel length L of C~ is the tensor `L` if there is one (v2.1), otherwise 2 (len(omega) - 1).
 """
 
 from collections.abc import Sequence
@@ -76,7 +76,7 @@ def _length(layer: LayerTensors, options: ReadOptions) -> int:
         return stored_length(layer, "L")
     if "omega" in layer:
         return 2 * (layer.sizes["nodes"] - 1)
-    raise LayerError(f"layer {layer.name}: C is stored for a kernel length that the file does not hold; give it with --length")
+    raise LayerError(f"layer {layer.name}: C is stored for a kernel length that the file does not store; give it with --length")
 
 
 def _directions(layer: LayerTensors) -> list[str]:
@@ -85,11 +85,11 @@ def _directions(layer: LayerTensors) -> list[str]:
         return [f":channel{c}" for c in range(channels)] if channels > 1 else [""]
     if channels == 2 * skips == 2:
         return [":forward", ":backward"]
-    raise LayerError(f"layer {layer.name}: C has {channels} channels and D {skips}; expected as many, or two directions of one channel")
+    raise LayerError(f"layer {layer.name}: C has {channels} channels, D {skips}; expected equal numbers, or two directions of one channel")
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    """Convert the tensors of one layer to its state spaces, with the formulas of the module docstring."""
     w = _diagonal(layer, options)
     lower = w.imag < 0
     with np.errstate(over="ignore"):
@@ -114,7 +114,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             discretization="bilinear",
             P=fold_rows(lower, P),
             Q=fold_rows(lower, Q),
-            assumptions=() if length > 0 else ("L is not set: C is taken as the true C",),
+            assumptions=() if length > 0 else ("L is not set, so the stored C is taken as the true C",),
         )
         usable = all(np.isfinite(part).all() for part in (w, P, Q, system.B, system.C, step)) and length > 0
         systems.append(replace(system, C=true_output_matrix(system, length)) if usable else system)
@@ -139,7 +139,7 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
         "P": layer.as_stored("P", np.moveaxis(untile(fold_rows(lower, first.P), S, layer.name), -1, 0)),
     }
     if "Q" not in layer and not np.array_equal(first.P, first.Q):
-        raise LayerError(f"layer {layer.name}: Q is not stored, it is the conjugate of P; the two must change together")
+        raise LayerError(f"layer {layer.name}: Q is not stored but computed as the conjugate of P; the two must change together")
     if "Q" in layer:
         stored["Q"] = layer.as_stored("Q", np.moveaxis(untile(fold_rows(lower, first.Q), S, layer.name), -1, 0).conj())
     if "w" in layer:

@@ -3,10 +3,10 @@
     a = -exp(inv_w_real) + i w_imag    (v3, nplr: the Hurwitz form of v2 under another name, Q = conj P, C~ for the buffer L)
     a = -exp(inv_A_real) + i A_imag    (v3, diag: residue C B)        a = -exp(log_w_real) + i w_imag    (v2.1, diag: B = 1)
 
-Output 2 Re. In v3 the option real_type puts relu, sigmoid or softplus in the place of exp, and force_real takes A_imag for 0; both
-diagonal kernels are discretized by the option disc. The file holds none of them. S tied copies of A and B serve H channels as '(v s)'.
-Twice as many channels in C as in D are two directions. A tensor `A` beside inv_A_real, as some copies of this code register, is not used
-by their kernel.
+Output 2 Re. In v3 the option real_type can replace exp with relu, sigmoid or softplus, and force_real replaces A_imag with 0; the option
+disc sets the discretization of both diagonal kernels. The file states none of them. S tied copies of A and B serve H channels in the order
+'(v s)'. If C has twice as many channels as D, there are two directions. Some copies of this code also register a tensor `A` beside
+inv_A_real, but do not use it.
 """
 
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ def _imag(layer: LayerTensors, options: ReadOptions) -> FloatArray:
 
 
 def read_diagonal(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    """Convert the tensors of one layer to its state spaces, with the formulas of the module docstring."""
     H, N = layer.sizes["H"], layer.sizes["N"]
     with np.errstate(over="ignore"):
         a = tile(as_complex(-_transform(layer, options)[0](layer.array("A_real")), _imag(layer, options)), H, layer.name)
@@ -109,7 +109,7 @@ def write_diagonal(layer: LayerTensors, systems: Sequence[StateSpace], options: 
     return stored
 
 
-# What the diagonal kernel of v3 holds; H3 has it too.
+# Tensors of the diagonal kernel of v3, which H3 has as well.
 DIAGONAL: Template = {
     "log_dt": Slot("kernel.kernel.log_dt", "H"),
     "A_real": Slot("kernel.kernel.inv_A_real", "S N"),

@@ -1,7 +1,7 @@
 """Minimal S4D: a = -exp(log_A_real) + i A_imag, B = 1, zero-order hold, output 2 Re. Also the FreqBias stand-alone models.
 
-Both have the same kernel module; the stand-alone waves and denoising models are recognized by their single skip weight D(1). Their beta
-is a constant of the script that trained them and is not in the file.
+Both use the same kernel module; the stand-alone waves and denoising models are recognized by their single skip weight D(1). Their beta is a
+constant in the training script and is not in the file.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def _template(kernel: str, skip: str) -> Template:
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    """Convert the tensors of one layer to its state space, with the formulas of the module docstring."""
     imag = layer.array("A_imag")
     K, N = imag.shape
     with np.errstate(over="ignore"):

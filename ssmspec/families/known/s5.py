@@ -1,11 +1,11 @@
-"""S5: one multi-input multi-output diagonal system, a = Lambda_re + i Lambda_im with a step per mode.
+"""S5: one multi-input multi-output diagonal system, a = Lambda_re + i Lambda_im, with one step per mode.
 
     k[l] = 2 Re(C Abar^l Bbar) with conj_sym, else Re(C Abar^l Bbar);   bidirectional: C1 (or the left half of C) reads the forward scan,
-    C2 (the right half) the scan that runs backward, over one and the same Abar, Bbar.
+    C2 (the right half) the backward scan; both scans share Abar and Bbar.
 
-conj_sym (half of the spectrum stored, output 2 Re), clip_eigs (real parts above -1e-4 become -1e-4) and the discretization are not in a
-flax file: the first is read off the signs of Lambda_im, the others are assumptions. The Equinox modules store conj_sym, clip_eigs and
-step_rescale as numbers, and those are obeyed.
+A flax file stores neither conj_sym (half of the spectrum stored, output 2 Re), nor clip_eigs (real parts above -1e-4 become -1e-4), nor the
+discretization. conj_sym is inferred from the signs of Lambda_im; the others are assumptions. The Equinox modules store conj_sym, clip_eigs
+and step_rescale as numbers, which are used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,17 +20,17 @@ from ssmspec.families.parameterization import chosen_rule, discretization, fold
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template, as_complex
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
-CLIP = -1e-4  # the largest real part that clip_eigs lets through, S5SSM.setup
-IF_GROWING = f"--assume s5_clip=true reads such poles as clipped to Re a = {CLIP:g}, as a model made with clip_eigs has them"
+CLIP = -1e-4  # the largest real part that clip_eigs allows, S5SSM.setup
+IF_GROWING = f"--assume s5_clip=true reads such poles as clipped to Re a = {CLIP:g}, as in a model that was made with clip_eigs"
 RULE = discretization("zoh", "bilinear", source="lindermanlab/S5, s5/ssm.py, S5SSM.discretization; i404788/s5-pytorch, s5/s5_model.py")
 LABELS = (":forward", ":backward")
-_CONSTANTS = ("conj_sym", "clip_eigs", "step_rescale")  # no parameters: written as they were
+_CONSTANTS = ("conj_sym", "clip_eigs", "step_rescale")  # not parameters: written back unchanged
 
 
 def _is_full_spectrum(poles: ComplexArray) -> bool:
-    """Whether both halves of conjugate pairs are stored: about half of the poles (P,) lie below the axis, and most are mirrored.
+    """Whether both halves of conjugate pairs are stored: about half of the poles (P,) lie below the real axis, and most are mirrored.
 
-    Half a spectrum has one sign at birth, and after training at most a few poles with another.
+    In half a spectrum all imaginary parts have the same sign at initialization; training changes the sign of a few poles at most.
     """
     below = float((poles.imag < 0).mean())
     if not 0.25 < below < 0.75:
@@ -56,9 +56,9 @@ def stored_output_matrices(layer: LayerTensors, outputs: Sequence[ComplexArray])
 
 
 def read_directions(layer: LayerTensors, options: ReadOptions, poles: ComplexArray, step: FloatArray, *, full: bool) -> list[StateSpace]:
-    """The systems of a layer whose poles (P,) and steps (P,) are known; full: Re of the output is taken, not 2 Re.
+    """The systems of a layer whose poles (P,) and steps (P,) are known. With `full`, the output is Re instead of 2 Re.
 
-    Two directions share poles, B and step; D counts once, with the forward one.
+    Two directions share poles, B and step; D is counted once, in the forward direction.
     """
     outputs = output_matrices(layer)
     skip = layer.array("D") if "D" in layer else np.zeros(layer.sizes["H"])
@@ -149,7 +149,7 @@ def clipped(layer: LayerTensors, options: ReadOptions) -> tuple[ComplexArray, di
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    """Convert the tensors of one layer to its state spaces, with the formulas of the module docstring."""
     rescale = _constant(layer, "step_rescale")
     with np.errstate(over="ignore"):
         step = np.exp(layer.array("log_step").reshape(-1)) * (1 if rescale is None else rescale)

@@ -133,8 +133,10 @@ def _directions(value: object, parts: Mapping[str, Part], where: str) -> tuple[s
         if counted:
             raise SsmspecError(f"{where}: an axis K counts directions, and directions is missing; expected a number or a list of names")
         return ()
-    names = [str(number) for number in range(value)] if type(value) is int and 0 < value <= MOST_DIRECTIONS else value
-    words = isinstance(names, list) and all(isinstance(name, str) and (name.isidentifier() or name.isdecimal()) for name in names)
+    names: list[Any] = [str(number) for number in range(value)] if type(value) is int and value <= MOST_DIRECTIONS else []
+    if isinstance(value, list):
+        names = value
+    words = all(isinstance(name, str) and (name.isidentifier() or name.isdecimal()) for name in names)
     if not words or not 0 < len(set(names)) == len(names) <= MOST_DIRECTIONS:
         text = f"expected a number from 1 to {MOST_DIRECTIONS}, or a list of different names such as ['forward', 'backward']"
         raise SsmspecError(f"{where}: directions is {shown(value)}, {text}")

@@ -1,4 +1,4 @@
-"""Analyses as JSON documents and CSV rows. The schemas are the files in `schemas/`."""
+"""Analyses as JSON documents and CSV rows. The schemas are the files in `report/schemas/`."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -14,7 +14,7 @@ CSV_COLUMNS = ("checkpoint", "layer", "family", "copies", "modes", "statistic", 
 
 
 def analysis_document(analysis: CheckpointAnalysis, *, sample_rate: float | None = None) -> Document:
-    """The document of schema ssmspec.analyze/1; every number in it is finite, or null with a reason."""
+    """The document of schema ssmspec.analyze/1. Every number in it is finite, or null with a reason."""
     return {
         "schema": "ssmspec.analyze/1",
         "version": __version__,
@@ -30,7 +30,7 @@ def analysis_document(analysis: CheckpointAnalysis, *, sample_rate: float | None
 
 
 def grid_document(grid: FrequencyGrid) -> Document:
-    """The grid of the statistics."""
+    """The frequency grid of the statistics."""
     theta = grid.values
     limits = {"points": len(theta), "low": float(theta[0]), "high": float(theta[-1])}
     return {"axis": "theta", "unit": "rad/sample", **limits, "spacing": "log"}
@@ -67,19 +67,23 @@ def _range(limits: tuple[float, float] | None) -> Document | None:
 
 
 def to_csv(analysis: CheckpointAnalysis, *, header: bool = True) -> str:
-    """One row per checkpoint, layer and statistic, with or without a header; empty where JSON has null."""
+    """One row per checkpoint, layer and statistic, with or without a header. Cells are empty where JSON has null."""
     rows = ([analysis.path, *row] for layer in analysis.layers for row in layer_rows(layer))
     return csv_text(chain([CSV_COLUMNS] if header else [], rows))
 
 
 def layer_rows(layer: LayerAnalysis) -> list[list[object]]:
-    """A row per statistic, of `CSV_COLUMNS` without the first."""
+    """One row per statistic, with the columns `CSV_COLUMNS` except the first."""
     head = [layer.name, layer.family, layer.copies, layer.modes]
     return [[*head, name, value.median, value.p5, value.p95, value.unit, value.reason] for name, value in layer.statistics.items()]
 
 
 def copies_csv(analysis: CheckpointAnalysis, *, header: bool = True) -> str:
-    """One row per checkpoint, layer and copy, a column per statistic, with or without a header; empty where a copy has no value."""
+    """One row per checkpoint, layer and copy, and one column per statistic. Cells are empty where a copy has no value.
+
+    Args:
+        header: whether to begin with a header.
+    """
     titles = (f"{name} [{entry.unit}]" if entry.unit else name for name, entry in STATISTICS.items())
     rows: list[Iterable[object]] = [("checkpoint", "layer", "copy", *titles)] if header else []
     for layer in analysis.layers:

@@ -1,4 +1,4 @@
-"""Pictures by name. A new one is a function of layers, a frequency axis and a title, and one line here."""
+"""Pictures by name. To add one, write a function of layers, a frequency axis and a title, and add one line to `FIGURES`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ Draw = Callable[[Layers, FrequencyAxis, str], Figure]
 
 @dataclass(frozen=True, slots=True)
 class FigureKind:
-    """A picture that can be asked for.
+    """A picture that the user can request.
 
     Args:
-        name: what it is called.
-        description: what it shows, in a line.
-        layers: whether it draws one layer, or any number of them.
-        function: draws it; None for a name that is kept for a picture of another command.
-        axes: what its frequency axis can be; empty without one.
+        name: its name on the command line.
+        description: what it shows, in one line.
+        layers: whether it draws one layer or any number of layers.
+        function: the function that draws it; None for a picture that is not drawn from the layers of one checkpoint.
+        axes: frequency axes that it supports; empty if it has no frequency axis.
         skip: whether D can be included.
     """
 
@@ -50,7 +50,7 @@ FIGURES: dict[str, FigureKind] = {
         FigureKind("sensitivity", "K(theta) of one layer with its fitted slope, the bias", "one", sensitivity_figure, _SAMPLED),
         FigureKind("hankel", "Hankel singular values of one layer and the 1 % line", "one", hankel_figure),
         FigureKind("kernel", "eigenvalues of T^T T against quantiles of |H|^2 as the kernel grows", "one", kernel_figure),
-        FigureKind("compare", "two checkpoints over each other", "any", None, _SAMPLED, skip=True),
+        FigureKind("compare", "one layer of two checkpoints, overlaid", "any", None, _SAMPLED, skip=True),
         FigureKind("inits", "poles and |H| of every initialization; takes no checkpoint", "any", None, _SAMPLED),
     )
 }

@@ -1,4 +1,4 @@
-"""Analyses as text for people: one table per checkpoint, and under it what was assumed and what was skipped."""
+"""Analyses as text for people: one table per checkpoint, and below it what was assumed and what was skipped."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,18 +14,18 @@ from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FloatArray
 
 SPARK_WIDTH = 16
-SPARK_RANGE = 60.0  # dB below the highest point that the lowest bar stands for, at the most
+SPARK_RANGE = 60.0  # the lowest bar stands for at most this many dB below the highest point
 BARS = "▁▂▃▄▅▆▇█"
 ASCII_BARS = " .:-=+*#"
 
 MEANING = {
-    "bias_slope": "how much harder it is to learn a decade higher: 0 no preference, -2 a hundred times, > 0 reversed",
-    "center_frequency": "half of |H| on a log axis lies below it",
+    "bias_slope": "how hard it is to learn one decade higher in frequency: 0 equally hard, -2 a hundred times harder, > 0 easier",
+    "center_frequency": "half of |H| lies below it, summed over log-spaced frequencies",
 }
 
 
 def analysis_table(analysis: CheckpointAnalysis, *, unicode: bool = True) -> RenderableType:
-    """The table of one checkpoint; medians with the 5..95 % range over copies, a single value where a layer is one system."""
+    """The table of one checkpoint, with medians and 5..95 % ranges over copies. A layer that is a single system has a single value."""
     headlines = [name for name, statistic in STATISTICS.items() if statistic.headline]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("#", "layer", "family", "copies x modes", "step"):
@@ -62,9 +62,9 @@ def _sparkline(layer: LayerAnalysis, *, unicode: bool) -> Text:
 
 
 def sparkline(magnitude: FloatArray, bars: str) -> str:
-    """Bars over the level in dB, from the highest down to at most 60 dB below it; a flat curve is a row of middle bars.
+    """Bars that show the level in dB, from the highest down to at most 60 dB below it. A flat curve is a row of middle bars.
 
-    Nothing where a value overflowed.
+    Empty if a value overflowed.
     """
     points = magnitude[np.linspace(0, len(magnitude) - 1, SPARK_WIDTH).round().astype(int)]
     if not np.isfinite(points).all():
@@ -94,7 +94,7 @@ def _footnotes(analysis: CheckpointAnalysis, headlines: Iterable[str]) -> list[R
 
 
 def _memory(layers: Sequence[LayerAnalysis]) -> list[str]:
-    """How much of selective layers remembers long, over all of their copies (heads or channels)."""
+    """The share of selective layers with a long memory, over all of their copies (heads or channels)."""
     if not layers:
         return []
     copies = sum(layer.copies for layer in layers)

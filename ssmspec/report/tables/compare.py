@@ -17,7 +17,7 @@ SHOWN = ("pole_movement", "crossed_share", "log_spectral_distance", "spectrum_di
 
 
 def comparison_table(comparison: CheckpointComparison) -> RenderableType:
-    """Headline statistics before and after, the distances between, and the verdict."""
+    """Headline statistics before and after, the distances between the two, and the verdict."""
     headlines = [name for name, statistic in STATISTICS.items() if statistic.headline]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("layer", overflow="fold")
@@ -51,7 +51,7 @@ def _arrow(layer: LayerComparison, name: str) -> Text:
 
 
 def history_table(analyses: Sequence[CheckpointAnalysis]) -> RenderableType:
-    """Medians of the headline statistics of every layer, a row per checkpoint."""
+    """Medians of the headline statistics of every layer, one row per checkpoint."""
     headlines = [name for name, statistic in STATISTICS.items() if statistic.headline]
     parts: list[RenderableType] = []
     for name in headlines:

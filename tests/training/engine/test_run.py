@@ -121,7 +121,7 @@ def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(tmp_path: Path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(TrainingProgress, "__call__", interrupt)
         with pytest.raises(
-            Stopped, match=rf"stopped by {number.name} after 37 of 60 steps, which are saved in \S+; --resume goes on"
+            Stopped, match=rf"stopped by {number.name} after 37 of 60 steps, which are saved in \S+; continue with --resume"
         ) as stop:
             run(made, tmp_path / "run", pictures=False)
     assert stop.value.exit_code == 128 + number
@@ -200,7 +200,7 @@ def test_a_disk_that_is_full_leaves_the_last_state_and_says_so(tmp_path: Path, m
     done = torch.load(state, weights_only=True)["step"] if state.exists() else 0
     assert re.match(r"cannot write \S+/run/(metrics\.jsonl|\S+\.safetensors|resume\.state): No space left on device", str(failure.value))
     if which > 4:
-        kept = re.search(r"; (\d) of 4 steps are saved, --resume goes on from there|; no step was saved", str(failure.value))
+        kept = re.search(r"; (\d) of 4 steps are saved; continue from there with --resume|; no step was saved", str(failure.value))
         assert kept is not None
         assert int(kept[1] or 0) in (done, done - 1)
     run(made, tmp_path / "run", pictures=False)
@@ -243,12 +243,12 @@ def test_a_state_of_another_model_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda text: text[:15], "is no valid TOML"),
+        (lambda text: text[:15], "is not valid TOML"),
         (lambda text: text.replace('task = "waves"', 'task = "sums"'), "task 'sums' is unknown"),
         (lambda text: text.replace("steps = 60", 'steps = "many"'), "steps is 'many'; expected int"),
         (lambda text: text.replace("steps = 60\n", ""), "settings lack steps"),
         (lambda text: text.replace("alpha = 1.0", "alpha = nan"), "alpha is nan"),
-        (lambda text: text.replace("ssmspec.run/1", "other/1"), "is of schema 'other/1', expected ssmspec.run/1"),
+        (lambda text: text.replace("ssmspec.run/1", "other/1"), "has the schema 'other/1', expected ssmspec.run/1"),
         (lambda text: text.replace("threads = 1\n", ""), "'threads' is missing"),
         (lambda text: text.replace('"float32"', '"float8"'), "precision 'float8' is unknown; choose one of float32, bf16"),
         (lambda text: text.replace("accumulate = 1", "accumulate = 0"), "accumulate is 0; expected at least 1"),
@@ -269,7 +269,9 @@ def test_a_device_that_is_not_here_any_more_is_an_error(tmp_path: Path) -> None:
 
 
 def test_out_of_memory_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SsmspecError, match="out of memory in step 1; do a batch in more parts with --accumulate, or take a smaller one"):
+    with pytest.raises(
+        SsmspecError, match="out of memory in step 1; process a batch in more parts with --accumulate, or use a smaller batch"
+    ):
         finished(tmp_path / "run", replace(QUICK, batch=10**15))
 
 

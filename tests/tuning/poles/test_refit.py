@@ -99,7 +99,7 @@ def test_a_silent_copy_stays_silent(rng: np.random.Generator) -> None:
 
 def test_a_low_rank_system_is_refused_and_one_made_diagonal_is_not(rng: np.random.Generator) -> None:
     system = weighted(random_system(rng, R=1), 0.5)
-    with pytest.raises(LayerError, match="after --diagonalize"):
+    with pytest.raises(LayerError, match="add --diagonalize"):
         bake(system)
     none = np.zeros_like(system.P)
     system = replace(system, P=none, Q=none)
