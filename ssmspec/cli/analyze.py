@@ -81,7 +81,10 @@ def analyze(
 
 
 def _analyze_all(paths: list[str], options: "AnalysisOptions", take: Callable[["CheckpointAnalysis"], None]) -> list[int]:
-    """Analyze the files one by one and keep no result. A file that fails is reported, and the rest are done. Returns the exit codes."""
+    """Analyze the files one by one and keep no result. A file that fails is reported, and the rest are done. Returns the exit codes.
+
+    A file without a usable layer is shown before it is reported.
+    """
     from ssmspec.commands.analyze import analyze as run
     from ssmspec.report.progress import LayerProgress
 
@@ -97,6 +100,9 @@ def _analyze_all(paths: list[str], options: "AnalysisOptions", take: Callable[["
             codes.append(error.exit_code)
             continue
         take(analysis)
+        if analysis.problem:
+            message(" ".join(f"{path}: {analysis.problem}".split()))
+            codes.append(SsmspecError.exit_code)
     return codes
 
 

@@ -15,10 +15,11 @@ from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze_layer, pairs_of
 from ssmspec.errors import LayerError
 from ssmspec.families import Detection, LayerTensors
-from ssmspec.families.layers import SHARED, block_of, find_layers, read_systems, select_layers
+from ssmspec.families.layers import block_of, find_layers, read_systems, select_layers
 from ssmspec.statistics import LayerAnalysis, Skipped
 from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.statespace import StateSpace, untrustworthy
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import assess
 
 
 def check(
@@ -49,7 +50,7 @@ def check(
         facts = LayerFacts(
             system=system,
             tensors=_tensors_of(system, detection),
-            problem=untrustworthy(system),
+            trust=assess(system),
             analysis=analyses.get(system.name),
         )
         layer, found = _check_layer(facts, rules, thresholds[system.name])
@@ -61,7 +62,7 @@ def check(
         size=checkpoint.size,
         tensors=len(checkpoint.tensors),
         layers=tuple(layers),
-        findings=(*findings, *_findings_about_skipped(skipped, detection, rules, options.layers), *unmatched),
+        findings=(*findings, *_findings_about_skipped(skipped, rules, options.layers), *unmatched),
     )
 
 
@@ -105,11 +106,11 @@ def _tensors_of(system: StateSpace, detection: Detection) -> LayerTensors:
 
 
 def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Threshold]) -> tuple[CheckedLayer, list[Finding]]:
-    name, applied, left_out, findings = facts.system.name, [], [], []
+    name, problem, applied, left_out, findings = facts.system.name, facts.trust.problem, [], [], []
     for rule in rules.rules:
         if rule.function is None:
             continue
-        if rule.needs_trust and facts.problem:
+        if rule.needs_trust and problem:
             left_out.append(rule.id)
             continue
         applied.append(rule.id)
@@ -123,16 +124,15 @@ def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Thresho
         found = apply(threshold, facts.analysis)
         if found:
             findings.append(found)
-    return CheckedLayer(name, facts.system.family, facts.problem, tuple(applied), tuple(left_out)), findings
+    return CheckedLayer(name, facts.system.family, problem, tuple(applied), tuple(left_out)), findings
 
 
-def _findings_about_skipped(skipped: Iterable[Skipped], detection: Detection, rules: RuleSet, wanted: Sequence[str]) -> list[Finding]:
+def _findings_about_skipped(skipped: Iterable[Skipped], rules: RuleSet, wanted: Sequence[str]) -> list[Finding]:
     """Findings for near misses and for layers that contradict their family. A module that occurs twice is neither."""
-    near = {miss.prefix for miss in detection.near_misses}
     found = []
     for item in skipped:
-        rule = rules.find("near-miss" if item.name in near else "unread-layer")
+        rule = rules.find("near-miss" if item.kind == "near miss" else "unread-layer")
         selected = not wanted or any(item.name == pattern or fnmatchcase(item.name, pattern) for pattern in wanted)
-        if rule is not None and selected and not item.reason.endswith(SHARED):
+        if rule is not None and selected and item.kind != "shared":
             found.append(Finding(rule.id, rule.severity, item.name, item.reason))
     return found

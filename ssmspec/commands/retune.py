@@ -16,7 +16,7 @@ from ssmspec.checkpoint.write.write_changed import find_destination, write_chang
 from ssmspec.commands.compare import SUFFIXES
 from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.families import ReadOptions, known_families
-from ssmspec.families.layers import SHARED, ReadLayer, find_layers, layer_digest, read_layers, select_layers
+from ssmspec.families.layers import ReadLayer, find_layers, layer_digest, read_layers, select_layers
 from ssmspec.families.provenance import (
     KEY,
     TRAINED,
@@ -30,7 +30,8 @@ from ssmspec.families.provenance import (
 from ssmspec.families.rewrite import changed_values, systems_as_stored
 from ssmspec.files.writing import Kind, refuse_precious, whole_file
 from ssmspec.systems.sobolev import Sobolev
-from ssmspec.systems.statespace import StateSpace, beyond_nyquist, untrustworthy
+from ssmspec.systems.statespace import StateSpace, beyond_nyquist
+from ssmspec.systems.trust import GROWING, Trust, assess
 from ssmspec.tuning.poles.reinitialization import Place
 from ssmspec.tuning.recipe import Recipe, apply
 from ssmspec.tuning.spectra.matching import Match
@@ -100,7 +101,7 @@ def plan_retune(path: Path | str, recipe: Recipe, options: RetuneOptions | None 
     checkpoint = open_checkpoint(path)
     layers, skipped = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     chosen = _chosen(layers, options, checkpoint)
-    left = tuple(f"{item.name} is left unchanged: {item.reason}" for item in skipped if not item.reason.endswith(SHARED))
+    left = tuple(f"{item.name} is left unchanged: {item.reason}" for item in skipped if item.kind != "shared")
     plan = RetunePlan(checkpoint, recipe, options, (), {}, {}, _weights_beside(layers), left, trained=trained_entry(checkpoint))
     with about(checkpoint.path), np.errstate(all="ignore"):  # an overflow is refused, or reported for the layer
         for number, layer in enumerate(layers, start=1):
@@ -138,9 +139,8 @@ def _weights_beside(layers: Iterable[ReadLayer]) -> dict[str, Sobolev]:
 
 def _with_layer(plan: RetunePlan, layer: ReadLayer, place: Place) -> RetunePlan:
     """The plan with one more layer. A layer that cannot be trusted is left unchanged, or is an error if it was requested by name."""
-    problem = next((text for system in layer.systems if (text := untrustworthy(system))), None)
-    if plan.recipe.start is not None:
-        problem = None  # a new initialization repairs it
+    trusts = [assess(system) for system in layer.systems]
+    problem = _cannot_be_changed(plan.recipe, trusts)
     if problem and plan.options.layers:
         raise LayerError(f"{plan.checkpoint.path}: layer {layer.tensors.name} cannot be retuned: {problem}")
     if problem:
@@ -150,7 +150,8 @@ def _with_layer(plan: RetunePlan, layer: ReadLayer, place: Place) -> RetunePlan:
     tuned = apply(plan.recipe, layer.systems, place, features=tensors.sizes.get("H", layer.systems[0].copies), slot=slot)
     changes, stored, notes = _changed_tensors(plan, layer, tuned.systems)
     aliasing, figures = _aliasing(layer.systems, stored)
-    notes = [*tuned.notes, *aliasing, *notes, *_twin_notes(layer)]
+    growing = [] if plan.recipe.start else [f"{text}; they change with the others" for trust in trusts for text in trust.gaps]
+    notes = [*tuned.notes, *dict.fromkeys(growing), *aliasing, *notes, *_twin_notes(layer)]
     entries = [
         LayerRetune(before, after, tuple(notes), tuned.figures | figures, tuned.match)
         for before, after in zip(layer.systems, stored, strict=True)
@@ -162,6 +163,17 @@ def _with_layer(plan: RetunePlan, layer: ReadLayer, place: Place) -> RetunePlan:
         added={**plan.added, **(_slot_tensors(layer, tuned.systems) if slot and plan.recipe.weighting else {})},
         weights=_weights(plan.weights, tuned.systems, slot=slot),
     )
+
+
+def _cannot_be_changed(recipe: Recipe, trusts: Sequence[Trust]) -> str | None:
+    """Why a layer cannot take the recipe, or None. Factors and weights are defined for growing poles, too; everything else is not."""
+    faults = [fault for trust in trusts for fault in trust.faults]
+    if recipe.start is not None:
+        return None  # a new initialization repairs it
+    fitted = recipe.matching or recipe.diagonalize or (recipe.weighting and recipe.weighting.bake)
+    if not fitted and all(trust.sound.size for trust in trusts) and all(fault.kind == GROWING for fault in faults):
+        return None
+    return "; ".join(dict.fromkeys(fault.text for fault in faults)) or None
 
 
 def _aliasing(before: Sequence[StateSpace], after: Sequence[StateSpace]) -> tuple[list[str], dict[str, float]]:
@@ -187,11 +199,18 @@ def _changed_tensors(
     read = replace(plan.options.read, config=plan.checkpoint.config)
     values = changed_values(family, layer.tensors, layer.systems, tuned, read, anew=plan.recipe.start is not None)
     stored, notes = systems_as_stored(family, layer.tensors, values, tuned, read)
-    problem = next((text for system in stored if (text := untrustworthy(system) or _beyond_float32(system))), None)
+    before = [None if plan.recipe.start else system for system in layer.systems]
+    problem = next((text for pair in zip(before, stored, strict=True) if (text := _new_fault(*pair) or _beyond_float32(pair[1]))), None)
     if problem:
         raise LayerError(f"{plan.checkpoint.path}: layer {layer.tensors.name} would become unusable: {problem}; make smaller changes")
     names = [tensors.tensor_names for tensors in (layer.tensors, *layer.twins)]
     return {each[role]: array for each in names for role, array in values.items()}, stored, notes
+
+
+def _new_fault(before: StateSpace | None, after: StateSpace) -> str | None:
+    """The fault of copies of a changed layer that were sound before, or None."""
+    known = set() if before is None else set(range(before.copies)) - set(assess(before).sound.tolist())
+    return next((fault.text for fault in assess(after).faults if not known.issuperset(fault.copies.tolist())), None)
 
 
 def _beyond_float32(system: StateSpace) -> str | None:

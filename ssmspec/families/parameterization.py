@@ -10,6 +10,8 @@ from ssmspec.families.assumption import Assumption
 from ssmspec.families.template import LayerTensors, ReadOptions, as_complex
 from ssmspec.systems.statespace import ComplexArray, Discretization, FloatArray, StateSpace, bilinear_realization
 
+MOST_GROWTH = 1e8  # largest growth of a mode over the kernel length of C~; beyond it I - Abar^L leaves C too few digits
+
 
 def discretization(*rules: Discretization, source: str, quiet: bool = False) -> Assumption:
     """The assumption about the rule of a family; its default first."""
@@ -115,15 +117,34 @@ def stored_length(layer: LayerTensors, role: str) -> int:
 def true_output_matrix(system: StateSpace, length: int) -> ComplexArray:
     """C recovered from the stored C~ = C (I - Abar^L), (K, O, N), for a system whose C still holds C~.
 
+    A copy gets NaN if it has a pole at z = 1, so that no true C exists, or a pole that grows by more than MOST_GROWTH over L samples, so
+    that no accurate digits are left. A copy with values that are not finite keeps its C~.
+
     Source: Gu et al. 2022 (arXiv 2111.00396), appendix C.3; state-spaces/s4, models/s4/s4.py, SSMKernelDPLR._setup_C.
     """
+    parts = (system.poles, system.step, system.B, system.C, *(part for part in (system.P, system.Q) if part is not None))
+    finite = np.logical_and.reduce([np.isfinite(part.reshape(system.copies, -1)).all(axis=1) for part in parts])
+    if finite.all():
+        return _untruncated(system, length)
+    result = system.C.copy()
+    if finite.any():
+        result[finite] = _untruncated(system.pick(finite), length)
+    return result
+
+
+def _untruncated(system: StateSpace, length: int) -> ComplexArray:
     try:
         A, _, C = bilinear_realization(system)
         with np.errstate(over="ignore", invalid="ignore"):
-            correction = np.eye(A.shape[1]) - np.linalg.matrix_power(A, length)
-        return _upper_half(np.linalg.solve(correction.transpose(0, 2, 1), C.transpose(0, 2, 1)).transpose(0, 2, 1))
-    except np.linalg.LinAlgError:  # a pole at z = 1 or an overflow: no true C exists, and the layer is not trusted
-        return np.full_like(system.C, np.nan)
+            power = np.linalg.matrix_power(A, length)
+            usable = np.abs(power).max(axis=(1, 2)) <= MOST_GROWTH
+        correction = np.eye(A.shape[1]) - np.where(usable[:, None, None], power, 0)
+        solved = np.asarray(np.linalg.solve(correction.transpose(0, 2, 1), C.transpose(0, 2, 1)), dtype=np.float64)
+        return np.where(usable[:, None, None], _upper_half(solved.transpose(0, 2, 1)), np.nan)
+    except np.linalg.LinAlgError:  # a copy has a pole at z = 1, or a state matrix out of bounds
+        if system.copies == 1:
+            return np.full_like(system.C, np.nan)
+        return np.concatenate([_untruncated(system.copy_slice(copy, copy + 1), length) for copy in range(system.copies)])
 
 
 def stored_output_matrix(system: StateSpace, length: int) -> ComplexArray:

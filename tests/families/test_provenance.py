@@ -1,4 +1,4 @@
-"""Sidecars and metadata: what they hold, when they are believed, and what a bad one does."""
+"""Sidecars and metadata: what they hold, when they are trusted, and the effect of a damaged one."""
 
 import json
 import os

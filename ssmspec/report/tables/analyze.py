@@ -30,12 +30,15 @@ def analysis_table(analysis: CheckpointAnalysis, *, unicode: bool = True) -> Ren
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("#", "layer", "family", "copies x modes", "step"):
         table.add_column(heading, justify="right" if heading == "#" else "left", overflow="fold")
-    units = {name: analysis.layers[0].statistics[name].unit for name in headlines}
     for name in headlines:
-        table.add_column(label_of(name, units[name]), overflow="fold")
+        unit = analysis.layers[0].statistics[name].unit if analysis.layers else STATISTICS[name].unit
+        table.add_column(label_of(name, unit), overflow="fold")
     table.add_column("median |H|, low to high theta", no_wrap=True)
     for layer in analysis.layers:
         table.add_row(str(layer.index), *_row(layer, headlines), _sparkline(layer, unicode=unicode))
+    for item in analysis.skipped if not analysis.layers else ():
+        if item.kind == "unread":
+            table.add_row("-", plain(item.name), item.family or "", "-", "-", *["none"] * (len(headlines) + 1))
     return Group(plain(_title(analysis), style="bold"), Text(), FittingTable(table), *_footnotes(analysis, headlines))
 
 
@@ -97,11 +100,11 @@ def _memory(layers: Sequence[LayerAnalysis]) -> list[str]:
     """The share of selective layers with a long memory, over all of their copies (heads or channels)."""
     if not layers:
         return []
-    copies = sum(layer.copies for layer in layers)
+    copies = sum(layer.sound for layer in layers)
     totals: dict[int, float] = {}
     for layer in layers:
         for tokens, share in (layer.memory or {}).items():
-            totals[tokens] = totals.get(tokens, 0) + share * layer.copies / copies
+            totals[tokens] = totals.get(tokens, 0) + share * layer.sound / copies
     shares = ", ".join(f"over {tokens // 1024}k tokens in {100 * share:.3g} %" for tokens, share in totals.items())
     where = f"{copies} heads or channels" + (f" in {len(layers)} layers" if len(layers) > 1 else "")
     return [f"memory of {where}: half-life (slowest pole, at the operating point) {shares}"]

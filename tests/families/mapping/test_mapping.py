@@ -1,4 +1,4 @@
-"""Layouts that a mapping file describes: read as the built-in readers do, written back bit for bit, every mistake told in one line."""
+"""Layouts that a mapping file describes: read as the built-in readers do, written back bit for bit, with every mistake in one line."""
 
 import json
 import math
@@ -94,7 +94,7 @@ def noise(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
 
 
-# --- layouts: tensors under names of their own, the mapping that tells them, and the same layer under the names of a built-in family ---
+# --- layouts: tensors with their own names, the mapping that describes them, and the same layer with the names of a built-in family ---
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Reading the user's data: every format, every layout, and one line for everything that is wrong."""
+"""Reading the user's data: every format, every layout, and one line for every mistake."""
 
 import struct
 from collections.abc import Callable
