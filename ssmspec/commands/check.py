@@ -15,7 +15,7 @@ from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze_layer, pairs_of
 from ssmspec.errors import LayerError
 from ssmspec.families import Detection, LayerTensors
-from ssmspec.families.layers import find_layers, read_systems, select_layers
+from ssmspec.families.layers import block_of, find_layers, read_systems, select_layers
 from ssmspec.statistics import LayerAnalysis, Skipped
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.statespace import StateSpace
@@ -105,7 +105,7 @@ def _analyses(
 def _tensors_of(system: StateSpace, detection: Detection) -> LayerTensors:
     """The stored tensors of a layer. The directions of one block (name:direction) share them."""
     by_name: Mapping[str, LayerTensors] = {layer.name: layer for layer in detection.layers}
-    return by_name[system.name] if system.name in by_name else by_name[system.name.rsplit(":", 1)[0]]
+    return by_name[block_of(system.name, by_name)]
 
 
 def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Threshold]) -> tuple[CheckedLayer, list[Finding]]:
