@@ -41,7 +41,8 @@ def retune(
 
     Tensors that the change does not touch stay the same, byte for byte. The input is never changed without --in-place.
     """
-    from ssmspec.commands.retune import RetuneOptions, check_target, default_target, only_checkpoint, plan_retune
+    from ssmspec.commands.retune import RetuneOptions, default_target, only_checkpoint, plan_retune
+    from ssmspec.commands.retune_writing import check_target
 
     writing.check()
     _refuse_idle(change, weight, start, match, retraining)
@@ -108,7 +109,7 @@ def _recipe(change: Change, weight: Weight, start: Start, match: Match, retraini
 def _carry_out(plan: "RetunePlan", target: Path | None, writing: Writing) -> None:
     from ssmspec.commands.analyze import AnalysisOptions
     from ssmspec.commands.compare import compare_systems
-    from ssmspec.commands.retune import check_target, write_retuned
+    from ssmspec.commands.retune_writing import check_target, write_retuned
     from ssmspec.report.documents.document import to_json
     from ssmspec.report.documents.retune import retune_document
     from ssmspec.report.progress import LayerProgress

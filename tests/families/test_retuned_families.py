@@ -14,7 +14,8 @@ from factories import TIED, BlockShape, Example, Recurrence, Tensors, make
 from safetensors.numpy import load_file, save_file
 
 from ssmspec.checkpoint import open_checkpoint
-from ssmspec.commands.retune import RetuneOptions, plan_retune, write_retuned
+from ssmspec.commands.retune import RetuneOptions, plan_retune
+from ssmspec.commands.retune_writing import write_retuned
 from ssmspec.errors import LayerError
 from ssmspec.families import FAMILIES, ReadOptions
 from ssmspec.families.layers import find_layers, read_layers
