@@ -440,15 +440,6 @@ def test_pole_at_one_that_leaves_no_true_output_matrix_is_read_and_not_trusted()
     assert isinstance(untrustworthy(system), str)
 
 
-def test_growing_eigenvalues_of_s5_are_clipped_as_its_code_does_and_that_is_said():
-    tensors = make("s5-half").under(PREFIX)
-    tensors[f"{PREFIX}.Lambda_re"] = tensors[f"{PREFIX}.Lambda_re"].copy()
-    tensors[f"{PREFIX}.Lambda_re"][2] = 0.5
-    (system,) = read(tensors)
-    assert system.poles[0, 2].real == -1e-4
-    assert any("clip" in line for line in system.assumptions)
-
-
 # --- options ---
 
 

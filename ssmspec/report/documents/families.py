@@ -9,7 +9,7 @@ from ssmspec.version import __version__
 
 
 def families_document(families: Iterable[Family]) -> Document:
-    """What `ssmspec families --json` prints: of every family its tensors, what it assumes, and where both are found."""
+    """What `ssmspec families --json` prints: the tensors and assumptions of every family, and the source of both."""
     return {"schema": "ssmspec.families/1", "version": __version__, "families": [_family(family) for family in families]}
 
 

@@ -1,4 +1,4 @@
-"""Known families as text: all of them with a line each, or one with everything that is known of it."""
+"""Known families as text: all families with one line each, or one family with all details."""
 
 from collections.abc import Collection
 
@@ -12,7 +12,7 @@ from ssmspec.report.tables.parts import plain, plain_table
 
 
 def families_table(families: Collection[Family]) -> RenderableType:
-    """A line per family."""
+    """A table with one line per family."""
     rows = [
         (
             family.name,
