@@ -1,7 +1,6 @@
 """Layers of several directions, scans and axes: rms residues of each, what contradicts, what is shared, and what the commands do."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
