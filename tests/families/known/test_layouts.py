@@ -324,6 +324,33 @@ def test_other_systems_are_written_through_such_mappings(name: str) -> None:
         np.testing.assert_allclose(impulse_response(system, 40), kernel, rtol=0, atol=1e-5 * np.abs(kernel).max())
 
 
+def test_two_tables_describe_two_directions_under_one_prefix(typed: Type, tmp_path: Path) -> None:
+    """The tensors of Vim have names of their own for each direction; a single name of a direction is what a table reads."""
+    table = """
+    [[layer]]
+    match = "blocks.*.op"
+    kind = "siso"
+    discretization = "euler"
+    output = "Re"
+    directions = ["LABEL"]
+    pole_real = {tensor = "A_log", transform = "-exp"}
+    step = {tensor = "dt_proj.bias", transform = "softplus"}
+    D = {tensor = "D"}
+    """
+    second = table.replace("LABEL", "backward").replace("A_log", "A_b_log").replace("dt_proj", "dt_proj_b").replace('"D"', '"D_b"')
+    (tmp_path / "m.toml").write_text(table.replace("LABEL", "forward") + second, encoding="utf-8")
+    write_file("vim", tmp_path / "x.safetensors")
+    found = []
+    for more in (["--map", "m.toml"], []):
+        layers = json.loads(typed("analyze", "x.safetensors", "--json", "--points", 16, *more).out)["layers"]
+        found.append({layer["name"]: layer["statistics"] for layer in layers})
+    assert found[0] == found[1]
+    retuned = typed("retune", "x.safetensors", "--map", "m.toml", "--step-scale", "2", "-o", "y.safetensors")
+    assert retuned.code == 0, retuned.err
+    before, after = load_file(tmp_path / "x.safetensors"), load_file(tmp_path / "y.safetensors")
+    assert {key for key in before if before[key].tobytes() != after[key].tobytes()} == {f"{PREFIX}.dt_proj{end}.bias" for end in ("", "_b")}
+
+
 def test_a_given_length_takes_the_place_of_that_of_a_mapping() -> None:
     layer, family = mapped("annotated-s4-nnx")
     (system,) = family.read(layer, ReadOptions(length=31))
