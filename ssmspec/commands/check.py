@@ -14,8 +14,7 @@ from ssmspec.checking.thresholds import Threshold, apply
 from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze_layer, pairs_of
 from ssmspec.errors import LayerError
-from ssmspec.families import Detection, LayerTensors
-from ssmspec.families.layers import block_of, find_layers, read_systems, select_layers
+from ssmspec.families.layers import find_layers, read_layers, select_layers
 from ssmspec.statistics import LayerAnalysis, Skipped
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.statespace import StateSpace
@@ -41,22 +40,24 @@ def check(
     rules, options = rules or RuleSet(), options or AnalysisOptions()
     checkpoint = open_checkpoint(path)
     detection = find_layers(checkpoint, options.family, options.read)
-    everything, skipped = read_systems(checkpoint, detection, options.read)
+    found, skipped = read_layers(checkpoint, detection, options.read)
+    tensors = {system.name: layer.tensors for layer in found for system in layer.systems}
+    everything = [system for layer in found for system in layer.systems]
     systems = select_layers(everything, options.layers, checkpoint)
     thresholds, unmatched = _thresholds_by_layer(rules.thresholds, everything, checkpoint)
-    limited = {name: {each.statistic for each in found} for name, found in thresholds.items() if found}
+    limited = {name: {each.statistic for each in wanted} for name, wanted in thresholds.items() if wanted}
     analyses = _analyses([system for system in systems if system.name in limited], limited, options, progress)
     layers, findings = [], []
     for system in systems:
         facts = LayerFacts(
             system=system,
-            tensors=_tensors_of(system, detection),
+            tensors=tensors[system.name],
             trust=assess(system),
             analysis=analyses.get(system.name),
         )
-        layer, found = _check_layer(facts, rules, thresholds[system.name])
+        layer, about_it = _check_layer(facts, rules, thresholds[system.name])
         layers.append(layer)
-        findings += found
+        findings += about_it
     return CheckpointCheck(
         path=str(checkpoint.path),
         container=checkpoint.container,
@@ -100,12 +101,6 @@ def _analyses(
             progress(system.name, done, len(systems))
         found[system.name] = analyze_layer(system, grid, engine, with_skip=options.with_skip, chosen=wanted[system.name])
     return found
-
-
-def _tensors_of(system: StateSpace, detection: Detection) -> LayerTensors:
-    """The stored tensors of a layer. The directions of one block (name:direction) share them."""
-    by_name: Mapping[str, LayerTensors] = {layer.name: layer for layer in detection.layers}
-    return by_name[block_of(system.name, by_name)]
 
 
 def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Threshold]) -> tuple[CheckedLayer, list[Finding]]:
