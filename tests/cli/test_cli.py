@@ -376,7 +376,7 @@ def test_bad_options_are_explained(arguments: tuple[str, ...], words: str) -> No
 def test_a_choice_of_several_layers_is_refused_where_one_is_needed(tmp_path: Path) -> None:
     result = ssmspec("impulse", S4D, "--layer", "*", "--length", "8", "-o", tmp_path / "k.npz")
     assert result.code == 2
-    assert "names 2 layers" in result.err
+    assert "matches 2 layers" in result.err
 
 
 def test_debug_shows_the_traceback() -> None:
