@@ -112,6 +112,7 @@ def _carry_out(plan: "RetunePlan", target: Path | None, writing: Writing) -> Non
     from ssmspec.report.documents.document import to_json
     from ssmspec.report.documents.retune import retune_document
     from ssmspec.report.progress import LayerProgress
+    from ssmspec.report.tables.compare import SHOWN_STATISTICS
     from ssmspec.report.tables.parts import console
     from ssmspec.report.tables.retune import retune_text
 
@@ -122,7 +123,7 @@ def _carry_out(plan: "RetunePlan", target: Path | None, writing: Writing) -> Non
         found = compare_systems(
             (plan.checkpoint.path, [layer.before for layer in plan.layers]),
             (target or "not written", [layer.after for layer in plan.layers]),
-            AnalysisOptions(backend=writing.backend),
+            AnalysisOptions(backend=writing.backend, statistics=None if writing.as_json else SHOWN_STATISTICS),
             progress=progress,
         )
     if target is not None:

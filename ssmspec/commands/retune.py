@@ -149,9 +149,9 @@ def _with_layer(plan: RetunePlan, layer: ReadLayer, place: Place) -> RetunePlan:
     slot = tensors.family == SLOT
     tuned = apply(plan.recipe, layer.systems, place, features=tensors.sizes.get("H", layer.systems[0].copies), slot=slot)
     changes, stored, notes = _changed_tensors(plan, layer, tuned.systems)
-    aliasing, figures = _aliasing(layer.systems[0], stored[0])
-    growing = [] if plan.recipe.start else [f"{text}; they change with the others" for trust in trusts[:1] for text in trust.gaps]
-    notes = [*tuned.notes, *growing, *aliasing, *notes, *_twin_notes(layer)]
+    aliasing, figures = _aliasing(layer.systems, stored)
+    growing = [] if plan.recipe.start else [f"{text}; they change with the others" for trust in trusts for text in trust.gaps]
+    notes = [*tuned.notes, *dict.fromkeys(growing), *aliasing, *notes, *_twin_notes(layer)]
     entries = [
         LayerRetune(before, after, tuple(notes), tuned.figures | figures, tuned.match)
         for before, after in zip(layer.systems, stored, strict=True)
@@ -176,14 +176,15 @@ def _cannot_be_changed(recipe: Recipe, trusts: Sequence[Trust]) -> str | None:
     return "; ".join(dict.fromkeys(fault.text for fault in faults)) or None
 
 
-def _aliasing(before: StateSpace, after: StateSpace) -> tuple[list[str], dict[str, float]]:
-    """How many modes are beyond Nyquist before and after. Empty if no mode can be, or if neither poles nor step changed."""
-    counts = [None if beyond is None else int(beyond.sum()) for beyond in (beyond_nyquist(before), beyond_nyquist(after))]
-    moved = not (np.array_equal(before.poles, after.poles) and np.array_equal(before.step, after.step))
-    if None in counts or not moved or not (before.poles.imag.any() or after.poles.imag.any()):
+def _aliasing(before: Sequence[StateSpace], after: Sequence[StateSpace]) -> tuple[list[str], dict[str, float]]:
+    """How many modes are beyond Nyquist before and after. Empty if no mode can be, or if neither poles nor steps changed."""
+    counts = [[None if (beyond := beyond_nyquist(s)) is None else int(beyond.sum()) for s in part] for part in (before, after)]
+    moved = any(not (np.array_equal(a.poles, b.poles) and np.array_equal(a.step, b.step)) for a, b in zip(before, after, strict=True))
+    if any(None in part for part in counts) or not moved or not any(system.poles.imag.any() for system in (*before, *after)):
         return [], {}
-    figures = {"beyond_nyquist_before": float(counts[0] or 0), "beyond_nyquist_after": float(counts[1] or 0)}
-    return [f"modes beyond Nyquist, which alias: {counts[0]} -> {counts[1]} of {after.poles.size}"], figures
+    first, last = (sum(count or 0 for count in part) for part in counts)
+    figures = {"beyond_nyquist_before": float(first), "beyond_nyquist_after": float(last)}
+    return [f"modes beyond Nyquist, which alias: {first} -> {last} of {sum(system.poles.size for system in after)}"], figures
 
 
 def _twin_notes(layer: ReadLayer) -> list[str]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -232,8 +232,16 @@ def _matching(systems: Sequence[StateSpace], pattern: str) -> Iterator[int]:
         yield int(pattern)
     else:
         for index, system in enumerate(systems):
-            if fnmatchcase(system.name, pattern) or system.name.rsplit(":", 1)[0] == pattern:
+            if fnmatchcase(system.name, pattern) or system.name.startswith(f"{pattern}:"):
                 yield index
+
+
+def block_of(system: str, names: Container[str]) -> str:
+    """The one of these names that the layer of a system has: the system's own, or what stands before `:direction`."""
+    name = system
+    while name not in names and ":" in name:
+        name = name.rpartition(":")[0]
+    return name
 
 
 def select_one(systems: Sequence[StateSpace], wanted: str, checkpoint: Source) -> StateSpace:
