@@ -9,7 +9,7 @@ from ssmspec.checking.decay import unusual_decay
 from ssmspec.checking.duplicates import duplicated_modes
 from ssmspec.checking.facts import LayerFacts
 from ssmspec.checking.findings import Severity
-from ssmspec.systems.trust import GROWING, STEP_NOT_POSITIVE
+from ssmspec.systems.trust import GROWING, STEP_NOT_POSITIVE, UNDAMPED
 
 LONGEST_MEMORY = 1e6
 """Time constant [samples] above which a pole counts as marginal. A minute of audio at 16 kHz has 0.96e6 samples, and the longest sequences
@@ -75,6 +75,18 @@ def _tensors_with_nan(facts: LayerFacts) -> list[str]:
 def unstable_pole(facts: LayerFacts) -> str | None:
     """Re a >= 0, or |z| >= 1 for layers that store discrete poles."""
     return _fault(facts, GROWING)
+
+
+def undamped_pole(facts: LayerFacts) -> str | None:
+    """Poles on the unit circle that are meant to be there."""
+    return _fault(facts, UNDAMPED)
+
+
+def unsaid_gate(facts: LayerFacts) -> str | None:
+    """A decay gate whose formula neither the configuration nor the user says."""
+    lines = [line for line in facts.system.assumptions if line.startswith("gate_lower_bound=")]
+    unsaid = any(each.name == "gate_lower_bound" and each.by == "default" for each in facts.system.assumed)
+    return f"every pole depends on an assumption: {lines[0]}" if unsaid and lines else None
 
 
 def step_not_positive(facts: LayerFacts) -> str | None:
@@ -179,7 +191,9 @@ BUILT_IN: dict[str, Rule] = {
         Rule("step-range", "warning", f"a step outside {STEP_RANGE[0]:g}..{STEP_RANGE[1]:g}", step_range, needs_trust=False),
         Rule("low-precision-poles", "warning", "poles (A_log and the like) in bfloat16, float16 or 8 bits", low_precision_poles, False),
         Rule("equal-dt-bias", "warning", "a dt_bias whose values are all equal", equal_dt_bias, needs_trust=False),
+        Rule("unsaid-gate", "warning", "a decay gate that may have a lower bound, and no configuration that says so", unsaid_gate),
         Rule("unusual-decay", "warning", "the same Re a in all modes, far from every known initialization", unusual_decay),
+        Rule("undamped-pole", "info", "poles on the unit circle by design", undamped_pole, needs_trust=False),
         Rule("beyond-nyquist", "info", "poles with |Im a| step > pi (zoh, euler), which alias", beyond_nyquist),
     )
 }

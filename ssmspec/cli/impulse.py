@@ -31,7 +31,7 @@ def impulse(
     *,
     reading: KernelReading,
 ) -> None:
-    """Write the convolution kernel of one layer, without D and without a beta weight; every copy has one, even where a pole grows.
+    """Write the convolution kernel of one layer, without D and without a beta weight. Copies with growing poles have a kernel, too.
 
     Arrays: kernel (copies, outputs, inputs, length), D (copies, outputs, inputs), name, family.
     """

@@ -12,22 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ssmspec.errors import SsmspecError
+
 if TYPE_CHECKING:
     from ssmspec.families import ReadOptions
 
 SAMPLE_RATES = (1e-100, 1e100)  # outside this range, values in physical units would overflow or underflow
-
-
-class DiscretizationName(StrEnum):
-    zoh = "zoh"
-    bilinear = "bilinear"
-    euler = "euler"
-    direct = "direct"
-
-
-class LruConvention(StrEnum):
-    inclusive = "inclusive"
-    pre_update = "pre-update"
 
 
 class BetaConvention(StrEnum):
@@ -47,11 +37,6 @@ class ResidueName(StrEnum):
 class PrecisionName(StrEnum):
     float32 = "float32"
     bf16 = "bf16"
-
-
-class LinossScheme(StrEnum):
-    im = "im"
-    imex = "imex"
 
 
 CheckpointPath = Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint file or folder.", show_default=False)]
@@ -75,6 +60,14 @@ Layout = Annotated[
 Segment = Annotated[
     int | None,
     typer.Option("--segment", min=16, help="Samples per segment of the spectral estimate; default: from the length of the data."),
+]
+StatisticNames = Annotated[
+    str | None,
+    typer.Option(
+        "--statistics",
+        help="all, or names separated by commas. Default: the two of the table; all for --json, --csv and --copies.",
+        show_default=False,
+    ),
 ]
 SampleRate = Annotated[float | None, typer.Option("--sample-rate", help="Samples per second; gives frequencies in Hz and times in s.")]
 LayerName = Annotated[str, typer.Option("--layer", help="Exact name, glob, or index of one layer.", show_default=False)]
@@ -116,14 +109,14 @@ def _parameters(group: type) -> list[inspect.Parameter]:
 class Reading:
     """What a file may not state, for commands that read checkpoints."""
 
-    discretization: Annotated[
-        DiscretizationName | None, typer.Option("--discretization", help="How layers are discretized, if the file does not state it.")
-    ] = None
-    lru_convention: Annotated[
-        LruConvention | None, typer.Option("--lru-convention", help="Whether the output of an LRU includes the input of the same step.")
-    ] = None
-    linoss_scheme: Annotated[
-        LinossScheme | None, typer.Option("--linoss-scheme", help="Scheme with which LinOSS layers were trained: im or imex.")
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--assume",
+            metavar="NAME=VALUE",
+            help="Value that a file does not state; 'ssmspec families NAME' lists the assumptions of a family. May be repeated.",
+            show_default=False,
+        ),
     ] = None
     operating_point: Annotated[
         str | None,
@@ -144,17 +137,16 @@ class Reading:
         """These options in the form that the readers of families take. Files that they name are opened.
 
         Raises:
-            SsmspecError: an operating point, a calibration or a mapping cannot be read.
+            SsmspecError: an assumption is not NAME=VALUE, or an operating point, a calibration or a mapping cannot be read.
         """
         from ssmspec.families import ReadOptions
+        from ssmspec.families.assumption import parse_assumptions
         from ssmspec.families.mapping.mapping_file import load_mapping
         from ssmspec.families.selective.calibration import open_calibration
         from ssmspec.families.selective.operating_point import parse_operating_point
 
         return ReadOptions(
-            discretization=None if self.discretization is None else self.discretization.value,
-            lru_convention=None if self.lru_convention is None else self.lru_convention.value,
-            linoss_scheme=None if self.linoss_scheme is None else self.linoss_scheme.value,
+            assume=parse_assumptions(self.assume or ()),
             length=self.stored_length,
             operating_point=None if self.operating_point is None else parse_operating_point(self.operating_point),
             residues=self.residues.value,
@@ -171,6 +163,25 @@ def check_sample_rate(sample_rate: float | None) -> None:
             f"{sample_rate} is not a valid sample rate; give samples per second, a positive number between {low:g} and {high:g}",
             param_hint="--sample-rate",
         )
+
+
+def chosen_statistics(text: str | None, default: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The names after --statistics; None stands for all.
+
+    Args:
+        default: what is taken without the option.
+    Raises:
+        SsmspecError: a name that no statistic has.
+    """
+    from ssmspec.statistics import STATISTICS
+
+    if text is None or text.strip() == "all":
+        return default if text is None else None
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in STATISTICS:
+            raise SsmspecError(f"--statistics {text}: {name!r} is not a statistic; choose all, or some of {', '.join(STATISTICS)}")
+    return names
 
 
 def expand(patterns: Iterable[str]) -> list[str]:

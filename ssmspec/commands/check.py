@@ -1,6 +1,6 @@
 """From a checkpoint file to the findings of the rules; the counterpart of `analyze`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze_layer, pairs_of
 from ssmspec.errors import LayerError
 from ssmspec.families import Detection, LayerTensors
-from ssmspec.families.layers import find_layers, read_systems, select_layers
+from ssmspec.families.layers import block_of, find_layers, read_systems, select_layers
 from ssmspec.statistics import LayerAnalysis, Skipped
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.statespace import StateSpace
@@ -30,7 +30,7 @@ def check(
     Args:
         path: a checkpoint file or folder.
         rules: built-in rules and thresholds; all built-in rules and no threshold by default.
-        options: as for `analyze`. Statistics are computed only for layers that a threshold names.
+        options: as for `analyze`. Only the statistics that a threshold names are computed, for the layers that it names.
         progress: called with (layer name, layers done, total number of layers).
     Returns:
         CheckpointCheck. A layer whose numbers cannot be trusted is a finding, even if there is no other layer.
@@ -44,7 +44,8 @@ def check(
     everything, skipped = read_systems(checkpoint, detection, options.read)
     systems = select_layers(everything, options.layers, checkpoint)
     thresholds, unmatched = _thresholds_by_layer(rules.thresholds, everything, checkpoint)
-    analyses = _analyses([system for system in systems if thresholds[system.name]], options, progress)
+    limited = {name: {each.statistic for each in found} for name, found in thresholds.items() if found}
+    analyses = _analyses([system for system in systems if system.name in limited], limited, options, progress)
     layers, findings = [], []
     for system in systems:
         facts = LayerFacts(
@@ -85,24 +86,26 @@ def _thresholds_by_layer(
     return by_layer, unmatched
 
 
-def _analyses(systems: Sequence[StateSpace], options: AnalysisOptions, progress: Progress | None) -> dict[str, LayerAnalysis]:
-    """Statistics of the layers, by layer name."""
+def _analyses(
+    systems: Sequence[StateSpace], wanted: Mapping[str, Collection[str]], options: AnalysisOptions, progress: Progress | None
+) -> dict[str, LayerAnalysis]:
+    """The wanted statistics of the layers, by layer name."""
     if not systems:
         return {}
-    backend = options.backend or choose_backend(sum(pairs_of(system, options.points) for system in systems))
+    backend = options.backend or choose_backend(sum(pairs_of(system, options.points, wanted[system.name]) for system in systems))
     engine, grid = load_backend(backend), FrequencyGrid.default(options.points)
     found = {}
     for done, system in enumerate(systems):
         if progress:
             progress(system.name, done, len(systems))
-        found[system.name] = analyze_layer(system, grid, engine, with_skip=options.with_skip)
+        found[system.name] = analyze_layer(system, grid, engine, with_skip=options.with_skip, chosen=wanted[system.name])
     return found
 
 
 def _tensors_of(system: StateSpace, detection: Detection) -> LayerTensors:
     """The stored tensors of a layer. The directions of one block (name:direction) share them."""
     by_name: Mapping[str, LayerTensors] = {layer.name: layer for layer in detection.layers}
-    return by_name[system.name] if system.name in by_name else by_name[system.name.rsplit(":", 1)[0]]
+    return by_name[block_of(system.name, by_name)]
 
 
 def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Threshold]) -> tuple[CheckedLayer, list[Finding]]:

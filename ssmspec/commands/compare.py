@@ -38,7 +38,7 @@ def compare(
     """What changed from one checkpoint to another.
 
     Args:
-        before, after: checkpoints, as for `analyze`. The options apply to both.
+        before, after: checkpoints, as for `analyze`. The options apply to both; their statistics must include bias_slope, for the verdict.
         by_order: pair layers by their order instead of their names.
         progress: called with (layer name, pairs done, total number of pairs).
     Raises:
@@ -65,14 +65,14 @@ def compare_systems(
         raise LayerError(
             f"{before_path} and {after_path} share no layer name ({names[0]}; {names[1]}); use --by-order to pair layers by their order"
         )
-    backend = options.backend or choose_backend(sum(pairs_of(system, options.points) for pair in pairs for system in pair))
+    backend = options.backend or choose_backend(sum(pairs_of(system, options.points, options.chosen) for pair in pairs for system in pair))
     engine, grid = load_backend(backend), FrequencyGrid.default(options.points)
     layers = []
     with about(f"{before_path} and {after_path}"):
         for done, (a, b) in enumerate(pairs):
             if progress:
                 progress(a.name, done, len(pairs))
-            layers.append(_compare_layers(a, b, grid, engine, with_skip=options.with_skip))
+            layers.append(_compare_layers(a, b, grid, engine, options))
     matched = ({a.name for a, _ in pairs}, {b.name for _, b in pairs})
     return CheckpointComparison(
         before=str(before_path),
@@ -116,16 +116,16 @@ def _all_or_some(names: Sequence[str], everything: int) -> str:
     return f"all {everything} layers" if len(names) == everything > 1 else ", ".join(names)
 
 
-def _compare_layers(a: StateSpace, b: StateSpace, grid: FrequencyGrid, engine: CauchySum, *, with_skip: bool) -> LayerComparison:
+def _compare_layers(a: StateSpace, b: StateSpace, grid: FrequencyGrid, engine: CauchySum, options: AnalysisOptions) -> LayerComparison:
     """Each version with its own sound copies, and the distances of the copies that are sound in both."""
     systems, trusts = (a, b), (assess(a), assess(b))
 
     def spectrum(system: StateSpace) -> LayerSpectrum:
-        return LayerSpectrum(system, grid, engine, with_skip=with_skip)
+        return LayerSpectrum(system, grid, engine, with_skip=options.with_skip)
 
     spectra = [None if t.problem else spectrum(t.pick(s)) for s, t in zip(systems, trusts, strict=True)]
     before, after = (
-        analyze_layer(s, grid, engine, with_skip=with_skip, spectrum=own, trust=t)
+        analyze_layer(s, grid, engine, with_skip=options.with_skip, spectrum=own, trust=t, chosen=options.chosen)
         for s, own, t in zip(systems, spectra, trusts, strict=True)
     )
     common = np.intersect1d(trusts[0].sound, trusts[1].sound)

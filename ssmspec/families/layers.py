@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -14,10 +14,11 @@ import numpy as np
 from ssmspec.checkpoint import Described, open_checkpoint
 from ssmspec.errors import LayerError, NoLayerError, about
 from ssmspec.families import Detection, Family, LayerTensors, ReadOptions, Tensor, detect, known_families
+from ssmspec.families.assumption import check_assumptions, with_assumptions
 from ssmspec.families.provenance import Attached, attached
 from ssmspec.statistics import Skipped
 from ssmspec.systems.statespace import StateSpace
-from ssmspec.systems.trust import GROWING, assess
+from ssmspec.systems.trust import GROWING, UNDAMPED, assess
 
 FINGERPRINT = 1 << 14  # bytes of each tensor that are compared first, to tell layers apart
 DIGESTED = 1 << 26  # tensors up to this many bytes are compared completely before two layers are treated as one
@@ -34,14 +35,17 @@ def find_layers(checkpoint: Source, family: str | None = None, options: ReadOpti
     """Find the SSM layers of a checkpoint by tensor names and shapes.
 
     Raises:
-        LayerError: an unknown family name, or a mapping that matches no layer. NoLayerError: there is no SSM layer; the message says
-            what was found instead and which family comes nearest.
+        LayerError: an unknown family name, a mapping that matches no layer, or an assumption on which no layer depends.
+        NoLayerError: there is no SSM layer; the message says what was found instead and which family comes nearest.
     """
-    families = known_families(options or ReadOptions())
+    options = replace(options or ReadOptions(), config=checkpoint.config)
+    families = known_families(options)
     if family is not None and family not in families:
         raise LayerError(f"family {family!r} is unknown; choose one of {', '.join(families)}")
     try:
         detection = detect(checkpoint.tensors, families.values() if family is None else [_named(families[family])])
+        if detection.layers:
+            check_assumptions(detection.layers, families, options)
     except LayerError as error:
         raise LayerError(f"{checkpoint.path}: {error}") from error
     if detection.layers:
@@ -118,11 +122,20 @@ def try_layers(
             continue
         try:
             with np.errstate(all="ignore"):  # overflow and values that are not finite are reported by `systems.trust`
-                systems = families[layer.family].read(layer, options)
+                systems = read_layer(families[layer.family], layer, options)
             layers[layer.name] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
         except LayerError as error:  # only its text is kept: its traceback would keep this frame and its arrays in memory
             skipped.append(Skipped(layer.name, str(error), "unread", layer.family))
     return list(layers.values()), skipped
+
+
+def read_layer(family: Family, layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
+    """The state spaces of one layer, with what was assumed for them.
+
+    Raises:
+        LayerError: tensors that contradict the family.
+    """
+    return with_assumptions(family, layer, options, family.read(layer, options))
 
 
 def _weighted(system: StateSpace, layer: LayerTensors, weights: Attached) -> StateSpace:
@@ -219,8 +232,16 @@ def _matching(systems: Sequence[StateSpace], pattern: str) -> Iterator[int]:
         yield int(pattern)
     else:
         for index, system in enumerate(systems):
-            if fnmatchcase(system.name, pattern) or system.name.rsplit(":", 1)[0] == pattern:
+            if fnmatchcase(system.name, pattern) or system.name.startswith(f"{pattern}:"):
                 yield index
+
+
+def block_of(system: str, names: Container[str]) -> str:
+    """The one of these names that the layer of a system has: the system's own, or what stands before `:direction`."""
+    name = system
+    while name not in names and ":" in name:
+        name = name.rpartition(":")[0]
+    return name
 
 
 def select_one(systems: Sequence[StateSpace], wanted: str, checkpoint: Source) -> StateSpace:
@@ -245,6 +266,6 @@ def load_system(path: Path | str, layer: str, options: ReadOptions, family: str 
     systems, _ = read_systems(checkpoint, find_layers(checkpoint, family, options), options)
     system = select_one(systems, layer, checkpoint)
     trust = assess(system)
-    if trust.problem and all(fault.kind != GROWING for fault in trust.faults):
+    if trust.problem and all(fault.kind not in (GROWING, UNDAMPED) for fault in trust.faults):
         raise LayerError(f"{checkpoint.path}: layer {system.name} cannot be used: {trust.problem}")
     return system

@@ -1,26 +1,57 @@
 """Transforms that several families share: folding to the upper half, tiling of tied copies, C~, softplus."""
 
+from collections.abc import Callable
+from typing import cast
+
 import numpy as np
 
 from ssmspec.errors import LayerError
-from ssmspec.families.template import LayerTensors, ReadOptions
+from ssmspec.families.assumption import Assumption
+from ssmspec.families.template import LayerTensors, ReadOptions, as_complex
 from ssmspec.systems.statespace import ComplexArray, Discretization, FloatArray, StateSpace, bilinear_realization
 
 MOST_GROWTH = 1e8  # largest growth of a mode over the kernel length of C~; beyond it I - Abar^L leaves C too few digits
 
 
-def choose_discretization(layer: LayerTensors, options: ReadOptions, possible: tuple[Discretization, ...]) -> Discretization:
-    """The discretization that the user asked for, or else the first one in the family's code.
+def discretization(*rules: Discretization, source: str, quiet: bool = False) -> Assumption:
+    """The assumption about the rule of a family; its default first."""
+    about = "how the sampled layer follows from the continuous one"
+    return Assumption(name="discretization", about=about, values=rules, source=source, quiet=quiet)
 
-    Raises:
-        LayerError: a discretization that this family does not support.
-    """
-    if options.discretization is None:
-        return possible[0]
-    if options.discretization not in possible:
-        choices = " or ".join(repr(rule) for rule in possible)
-        raise LayerError(f"layer {layer.name}: {layer.family} is discretized by {choices}; {options.discretization!r} cannot be applied")
-    return options.discretization
+
+def chosen_rule(assumption: Assumption, layer: LayerTensors, options: ReadOptions) -> Discretization:
+    """The rule of a layer."""
+    return cast("Discretization", assumption.value(layer, options))
+
+
+def softplus(x: FloatArray) -> FloatArray:
+    """log(1 + e^x) without overflow."""
+    with np.errstate(invalid="ignore"):
+        return np.logaddexp(0, x)
+
+
+def inverse_softplus(y: FloatArray) -> FloatArray:
+    """x with softplus(x) = y > 0, accurate for tiny and for large y."""
+    result: FloatArray = y + np.log(-np.expm1(-y))
+    return result
+
+
+Transform = tuple[Callable[[FloatArray], FloatArray], Callable[[FloatArray], FloatArray]]
+RELU_SHIFT = 1e-4  # what the code of S4 adds, so that no decay is zero
+POSITIVE: dict[str | float, Transform] = {
+    "exp": (np.exp, np.log),
+    "relu": (lambda x: np.maximum(x, 0) + RELU_SHIFT, lambda y: y - RELU_SHIFT),
+    "softplus": (softplus, inverse_softplus),
+    "sigmoid": (lambda x: np.exp(-softplus(-x)), lambda y: np.log(y) - np.log1p(-y)),
+    "none": (lambda x: x, lambda y: y),
+}
+"""How S4 makes a positive quantity of a stored number, and the inverse; param_transform and inv_transform of models/s4/s4.py."""
+
+
+def positive(name: str, about: str, *, source: str, first: str = "exp") -> Assumption:
+    """The assumption about one of these transforms; its default first."""
+    words = (first, *(str(word) for word in POSITIVE if word != first))
+    return Assumption(name=name, about=about, values=words, source=source)
 
 
 def fold(lower: np.ndarray, poles: ComplexArray, B: ComplexArray, C: ComplexArray) -> tuple[ComplexArray, ComplexArray, ComplexArray]:
@@ -57,18 +88,6 @@ def untile(array: np.ndarray, tied: int, layer: str) -> np.ndarray:
     if not np.array_equal(np.tile(rows, (len(array) // tied,) + (1,) * (array.ndim - 1)), array, equal_nan=True):
         raise LayerError(f"layer {layer}: copies that share one tensor in the file were changed differently; they must change together")
     return rows
-
-
-def softplus(x: FloatArray) -> FloatArray:
-    """log(1 + e^x) without overflow."""
-    with np.errstate(invalid="ignore"):
-        return np.logaddexp(0, x)
-
-
-def inverse_softplus(y: FloatArray) -> FloatArray:
-    """x such that softplus(x) = y > 0, accurate for tiny and for large y."""
-    result: FloatArray = y + np.log(-np.expm1(-y))
-    return result
 
 
 def logarithm_of_decay(system: StateSpace) -> FloatArray:
@@ -138,3 +157,24 @@ def _upper_half(C: FloatArray) -> ComplexArray:
     """The complex output matrix whose real realization is C = 2 (Re, -Im)."""
     modes = C.shape[2] // 2
     return np.asarray(C[:, :, :modes] - 1j * C[:, :, modes:], dtype=np.complex128) / 2
+
+
+def unpaired_low_rank(rows: ComplexArray) -> ComplexArray:
+    """[P, iP]/sqrt 2 (K, N, 2R) for the rows of P (K, N, R) that couple a whole, unpaired spectrum.
+
+    P' 2 Re(Q'^* x) = P Re(Q^* x) + i P Im(Q^* x) = P Q^* x, so the real system of rank 2R has the output of the complex one of rank R.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.concatenate([rows, as_complex(-rows.imag, rows.real)], axis=2) / np.sqrt(2)
+
+
+def unpaired_rows(rows: ComplexArray, layer: str) -> ComplexArray:
+    """The rows of P (K, N, R) from [P, iP]/sqrt 2; the inverse of `unpaired_low_rank`.
+
+    Raises:
+        LayerError: rows that are not of this form.
+    """
+    first, second = np.split(rows, 2, axis=2)
+    if not np.allclose(second, 1j * first, rtol=1e-12, atol=0):
+        raise LayerError(f"layer {layer}: the low-rank part is [P, iP] for one matrix P, and must stay so")
+    return np.asarray(first * np.sqrt(2))

@@ -89,6 +89,7 @@ class ConvS5(nn.Module):
         register(self, "Lambda_re", torch.from_numpy(first.real).float(), lr=lr)
         register(self, "Lambda_im", torch.from_numpy(first.imag).float(), lr=lr)
         register(self, "log_step", log_step, lr=lr)
+        self.register_buffer("clip_eigs", torch.tensor(True))  # says in files what `_modes` does
         for name, matrix in (("B", B), ("C", C)):
             register(self, name, torch.view_as_real(matrix.contiguous()).float(), lr=None, weight_decay=None)
 

@@ -12,7 +12,7 @@ import torch
 
 from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.errors import LayerError
-from ssmspec.families import ReadOptions
+from ssmspec.families import FAMILIES, ReadOptions
 from ssmspec.families.layers import ReadLayer, find_layers, read_layers, select_layers
 from ssmspec.families.provenance import trained_entry
 from ssmspec.nn import S4D, SequenceModel
@@ -208,8 +208,16 @@ def as_tensor(values: npt.NDArray[Any]) -> torch.Tensor:
 
 
 def layer_options(found: ReadLayer) -> dict[str, Any]:
-    """The options of `ssmspec.nn.S4D` that match the tensors of a layer of one of the LAYOUTS."""
+    """The options of `ssmspec.nn.S4D` that match the tensors of a layer of one of the LAYOUTS.
+
+    Raises:
+        LayerError: the layer was read under an assumption that the module does not share.
+    """
     tensors, system = found.tensors, found.systems[0]
+    for each in system.assumed:
+        usual = FAMILIES[tensors.family].usual(each.name)
+        if each.name != "discretization" and each.value != usual:
+            raise LayerError(f"layer {tensors.name}: {each.name}={each.value}, and ssmspec.nn.S4D has {usual} and nothing else")
     layout = LAYOUTS[tensors.family]
     options: dict[str, Any] = {"d_model": tensors.sizes["H"], "layout": layout, "discretization": system.discretization}
     options["d_state"] = tensors.sizes["N"] * (1 if layout == "freqbias-block" else 2)

@@ -21,7 +21,7 @@ from ssmspec.report.figures.style import checked_format, safe_name, save, styled
 from ssmspec.statistics import LayerSpectrum
 from ssmspec.systems.grid import DEFAULT_POINTS, FrequencyGrid
 from ssmspec.systems.statespace import StateSpace
-from ssmspec.systems.trust import GROWING, Trust, assess
+from ssmspec.systems.trust import GROWING, UNDAMPED, Trust, assess
 
 Axis = Literal["theta", "cycles", "omega"]
 Progress = Callable[[str, int, int], None]
@@ -194,7 +194,7 @@ def _usable_systems(path: Path, options: PlotOptions, *, growing: bool) -> tuple
     """The copies of the chosen layers that can be drawn, and notes on what was assumed or skipped.
 
     Args:
-        growing: whether copies with growing poles are drawn.
+        growing: whether copies with growing or undamped poles are drawn.
     Raises:
         LayerError: no copy can be drawn.
     """
@@ -220,6 +220,6 @@ def _usable_systems(path: Path, options: PlotOptions, *, growing: bool) -> tuple
 
 
 def _drawable(trust: Trust, *, growing: bool) -> np.ndarray:
-    """Indices of the sound copies, and of those with growing poles if requested."""
-    others = [fault.copies for fault in trust.faults if growing and fault.kind == GROWING]
+    """Indices of the sound copies, and of those with growing or undamped poles if requested."""
+    others = [fault.copies for fault in trust.faults if growing and fault.kind in (GROWING, UNDAMPED)]
     return np.sort(np.concatenate([trust.sound, *others]))

@@ -6,8 +6,8 @@ from typing import Literal
 
 from ssmspec.statistics.values import Summary
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
-from ssmspec.systems.statespace import ComplexArray
-from ssmspec.systems.trust import Fault
+from ssmspec.systems.statespace import Assumed, ComplexArray
+from ssmspec.systems.trust import UNDAMPED, Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class LayerAnalysis:
 
     Args:
         index: index among all layers of the checkpoint, as accepted by `--layer`.
+        assumptions: in words. assumed: those of them that a user can set.
         step_range: smallest and largest Delta [model time per sample]; None for layers that store discrete poles.
         memory: for selective layers, number of samples (tokens) -> share of sound copies with a longer half-life.
         energy_error: largest estimate, over copies, of the relative error of the energies used; None if there is no usable copy.
@@ -56,11 +57,17 @@ class LayerAnalysis:
     poles: ComplexArray
     continuous_poles: bool
     index: int = 0
+    assumed: tuple[Assumed, ...] = ()
     energy_error: float | None = None
     memory: Mapping[int, float] | None = None
     values: Mapping[str, FloatArray] = field(default_factory=dict)
     gaps: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
+
+    @property
+    def undamped(self) -> bool:
+        """Whether the problem is no defect: the poles are on the unit circle by design."""
+        return self.problem is not None and all(fault.kind == UNDAMPED for fault in self.faults)
 
     @property
     def sound(self) -> int:
@@ -85,7 +92,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointAnalysis:
-    """One checkpoint: its path, its layers in model order, what was skipped, and the notes of the reader."""
+    """One checkpoint: its path, its layers in model order, what was skipped, the notes of the reader, and the statistics computed."""
 
     path: str
     container: str
@@ -97,11 +104,12 @@ class CheckpointAnalysis:
     layers: tuple[LayerAnalysis, ...]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
+    statistics: tuple[str, ...]
 
     @property
     def problem(self) -> str | None:
-        """Why no layer is usable, by the first of them; None where one is."""
-        if any(layer.problem is None for layer in self.layers):
+        """Why no layer is usable, by the first of them; None where one is, or is undamped by design."""
+        if any(layer.problem is None or layer.undamped for layer in self.layers):
             return None
         reasons = [f"{layer.name}: {layer.problem}" for layer in self.layers]
         reasons += [item.reason for item in self.skipped if item.kind == "unread"]

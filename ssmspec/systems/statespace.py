@@ -28,6 +28,20 @@ MOST_MODES, MOST_POLES = 1 << 13, 1 << 22  # per copy, per layer: real models ha
 DISCRETIZATIONS: tuple[Discretization, ...] = ("zoh", "bilinear", "euler", "direct")
 
 
+@dataclass(frozen=True, slots=True)
+class Assumed:
+    """One thing that the tensors of a layer do not say, as it was taken.
+
+    Args:
+        name, value: as typed after `--assume`.
+        by: who said so: the user, the file (its configuration or another tensor), or nobody, so that it is the default.
+    """
+
+    name: str
+    value: str | float
+    by: Literal["user", "file", "default"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateSpace:
     """K copies of a real system, stored as their upper half; see the module docstring for the symbols.
@@ -43,7 +57,10 @@ class StateSpace:
         P, Q: (K, N, R) complex128: the state matrix is diag(poles) - P Q^* on the completed set; None for diagonal systems.
         sobolev: the weight that the layer applies to its response, or None.
         operating_point: where a selective layer was frozen to get this linear system, in words; None for linear layers.
-        assumptions: what was assumed because the file does not specify it.
+        assumptions: what was assumed because the file does not specify it, in words.
+        assumed: those of them that a user can set, by name.
+        if_growing: what a user can do about a pole that does not decay; empty if nothing helps.
+        undamped: why poles on the unit circle are not a fault; empty if they are.
 
     Raises:
         LayerError: the shapes of the arrays contradict each other, an array is empty, there are more modes than any real layer has, or a
@@ -64,6 +81,9 @@ class StateSpace:
     sobolev: Sobolev | None = None
     operating_point: str | None = None
     assumptions: tuple[str, ...] = field(default=())
+    assumed: tuple[Assumed, ...] = field(default=())
+    if_growing: str = ""
+    undamped: str = ""
 
     def __post_init__(self) -> None:
         K, N = self.poles.shape

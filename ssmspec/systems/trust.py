@@ -17,6 +17,8 @@ Mask = npt.NDArray[np.bool_]
 NOT_FINITE = "NaN or infinite values"
 STEP_NOT_POSITIVE = "a step that is not positive"
 GROWING = "a growing pole"
+UNDAMPED = "undamped poles by design"
+ROUNDING = 1e-12  # of |z| of a pole that is on the unit circle by design
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Fault:
     """What some copies of a layer have in common that makes their numbers useless.
 
     Args:
-        kind: NOT_FINITE, STEP_NOT_POSITIVE or GROWING.
+        kind: NOT_FINITE, STEP_NOT_POSITIVE, GROWING or UNDAMPED, which is no defect of the file.
         copies: their numbers, rising.
         text: one line with the figures; it says how many copies there are unless the fault is that of all.
     """
@@ -80,6 +82,7 @@ def assess(system: StateSpace) -> Trust:
         _not_finite(left, *dynamics),
         *_without_decay(system, left),
         _not_finite(left, ("B", system.B), ("C", system.C), ("D", system.D), *beta),
+        _undamped(system, left),
     ):
         faults += [found] if found else []
     return Trust(system.copies, np.flatnonzero(left), tuple(faults))
@@ -130,7 +133,8 @@ def _without_decay(system: StateSpace, left: Mask) -> Iterator[Fault | None]:
         worst = f"in copy {numbers[row]}" if system.rank else f"pole {mode} of copy {numbers[row]}"  # eigenvalues have no order
         count, everything = int((growth >= 0).sum()), len(growth) * system.modes
         count = -(-count * everything // growth.size)  # of eigenvalues a pair is one mode
-        yield _fault(GROWING, left, growing, f"{count} of {everything} poles do not decay ({condition}); the worst is {worst}")
+        advice = f"; {system.if_growing}" if system.if_growing else ""
+        yield _fault(GROWING, left, growing, f"{count} of {everything} poles do not decay ({condition}); the worst is {worst}{advice}")
 
 
 def _growth(system: StateSpace) -> tuple[FloatArray, str]:
@@ -139,7 +143,8 @@ def _growth(system: StateSpace) -> tuple[FloatArray, str]:
     A copy whose state matrix overflows has NaN.
     """
     if system.discretization == "direct":
-        return np.abs(system.poles) - 1, "|z| >= 1"
+        growth = np.abs(system.poles) - 1
+        return np.where(_on_circle(system), -1.0, growth) if system.undamped else growth, "|z| >= 1"
     if system.P is None:
         return system.poles.real, "Re a >= 0"
     with np.errstate(over="ignore", invalid="ignore"):
@@ -149,3 +154,22 @@ def _growth(system: StateSpace) -> tuple[FloatArray, str]:
     growth = np.full(unique.shape[:1] + A.shape[1:2], np.nan)
     growth[usable] = np.linalg.eigvals(unique[usable].reshape(-1, *A.shape[1:])).real
     return growth[inverse.reshape(-1)], "Re a >= 0"
+
+
+def _undamped(system: StateSpace, left: Mask) -> Fault | None:
+    """Copies with poles that are on the unit circle by design."""
+    found = _on_circle(system) & left[:, None]
+    if not system.undamped or not found.any():
+        return None
+    phases = np.abs(np.angle(system.poles[found]))
+    text = (
+        f"{phases.size} of {found.size} poles are undamped by design ({system.undamped}), at {phases.min():.3g}..{phases.max():.3g}"
+        " rad/sample: they neither decay nor grow, so there is a kernel (ssmspec impulse) but no gain, energy or memory"
+    )
+    return _fault(UNDAMPED, left, np.asarray(found.any(axis=1)), text)
+
+
+def _on_circle(system: StateSpace) -> Mask:
+    """Which discrete poles lie on the unit circle to rounding and are not double poles at z = 1, (K, N)."""
+    on_circle: Mask = (np.abs(np.abs(system.poles) - 1) < ROUNDING) & (system.poles.imag > 0)
+    return on_circle

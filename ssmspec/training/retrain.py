@@ -205,7 +205,7 @@ def _new_values(
 
 def _systems(final: Path, plan: RetunePlan) -> dict[str, tuple[StateSpace, ...]]:
     """The layers of the trained model, by their names in the model."""
-    checkpoint, options = open_checkpoint(final), ReadOptions(discretization=plan.options.read.discretization)
+    checkpoint, options = open_checkpoint(final), ReadOptions(assume=plan.options.read.assume)
     layers, _ = read_layers(checkpoint, find_layers(checkpoint, None, options), options)
     return {tensors.name: layer.systems for layer in layers for tensors in (layer.tensors, *layer.twins)}
 

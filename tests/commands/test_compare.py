@@ -1,4 +1,4 @@
-"""Comparisons: what changed, how far, and the words for it."""
+"""Comparisons: what changed, by how much, and how it is worded."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What is written, and what becomes of it when a run is resumed."""
+"""What is written, and what happens to it when a run is resumed."""
 
 import csv
 import io
@@ -46,7 +46,7 @@ def test_lines_are_valid_and_hold_what_was_measured(tmp_path: Path) -> None:
         assert line["layers"] == [json.loads(json.dumps(layer_document(layer))) for layer in measurement.layers]
         assert line["timing"]["seconds"] > 0
         assert (line["response"] is None) == (line["pictures"] is None) == (line["step"] % 4 != 0)
-    assert [line["timing"]["share"] > 0 for line in written] == [False, False, True, True]  # the first one is part of setting up
+    assert [line["timing"]["share"] > 0 for line in written] == [False, False, True, True]  # the first one counts as setup
 
 
 def test_schema_is_not_met_by_everything(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
 
 
 def read_back(module: ConvS5) -> StateSpace:
-    """What the family makes of the state dict, in float64."""
+    """The system that the family reads from the state dict, in float64."""
     tensors = {f"layer.{name}": Held(tensor.numpy(), "float64") for name, tensor in module.state_dict().items()}
     (found,) = detect(tensors, FAMILIES.values()).layers
     assert found.family == "conv-s5"
@@ -152,8 +152,8 @@ def test_the_weight_of_analysis_is_that_of_the_layer() -> None:
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-10 * np.abs(wanted).max())
 
 
-def test_names_and_shapes_are_those_of_the_original() -> None:
-    shapes = {name: tuple(tensor.shape) for name, tensor in layer(d_model=5, d_state=8).state_dict().items()}
+def test_names_and_shapes_of_parameters_are_those_of_the_original() -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in layer(d_model=5, d_state=8).named_parameters()}
     assert shapes == {"Lambda_re": (4,), "Lambda_im": (4,), "log_step": (4, 1), "B": (4, 45, 2), "C": (3, 3, 4, 5, 2)}
 
 

@@ -3,7 +3,8 @@
     k[l] = 2 Re(C Abar^l Bbar),   Bbar = (Abar - 1)/a B,   B (P, U) = sum_taps B (P, U, k, k),   C (U, P) = sum_taps C (k, k, P, U)
 
 This is the exact response of the layer to images that are the same at every pixel, away from their border. The poles are the same at every
-spatial frequency; only the residues differ. D is applied after the convolution C and is not read.
+spatial frequency; only the residues differ. D is applied after the convolution C and is not read. The tensor clip_eigs is written by
+`ssmspec.nn.ConvS5`; files of the original code do not have it.
 """
 
 from collections.abc import Sequence
@@ -13,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.known.s5 import CLIP
-from ssmspec.families.parameterization import choose_discretization, fold
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
+from ssmspec.families.known.s5 import CLIPPING, clipped
+from ssmspec.families.parameterization import fold
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.statespace import ComplexArray, StateSpace
 
 _ASSUMPTIONS: tuple[str, ...] = (
@@ -39,17 +40,12 @@ def _taps(layer: LayerTensors) -> tuple[ComplexArray, ComplexArray]:
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """Convert the tensors of one layer to its state space, with the formulas of the module docstring."""
-    choose_discretization(layer, options, ("zoh",))
-    real, imag = layer.array("Lambda_re"), layer.array("Lambda_im")
+    imag = layer.array("Lambda_im")
     with np.errstate(over="ignore"):
         step = np.exp(layer.array("log_step")[:, 0])
-    clipped = real > CLIP
-    assumptions = _ASSUMPTIONS
-    if clipped.any():
-        assumptions += (f"{int(clipped.sum())} real parts above {CLIP:g} were clipped, as clip_eigs does",)
-    poles = as_complex(np.where(clipped, CLIP, real), imag)[None]
+    poles, more = clipped(layer, options)
     B, C = (taps.sum(-1) for taps in _taps(layer))
-    folded, B, C = fold(imag[None] < 0, poles, B[None], C.T[None])
+    folded, B, C = fold(imag[None] < 0, poles[None], B[None], C.T[None])
     return [
         StateSpace(
             name=layer.name,
@@ -60,7 +56,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             D=np.zeros((1, layer.sizes["U"], layer.sizes["U"])),
             step=step[None],
             discretization="zoh",
-            assumptions=assumptions,
+            **more | {"assumptions": _ASSUMPTIONS + more.get("assumptions", ())},
         )
     ]
 
@@ -103,8 +99,10 @@ CONV_S5 = Family(
             "B": Slot("B", "P M ~"),
             "C": Slot("C", "k k P U ~"),
             "log_step": Slot("log_step", "P 1"),
+            "clip_eigs": Slot("clip_eigs", "", optional=True),
         },
     ),
     read=read,
     write=write,
+    assumptions=(CLIPPING,),
 )

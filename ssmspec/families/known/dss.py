@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.known.s4_block import directions
-from ssmspec.families.parameterization import choose_discretization, fold
+from ssmspec.families.parameterization import fold
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
@@ -93,7 +93,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
                 C=C,
                 D=D[:, None, None],
                 step=np.tile(step, repeat),
-                discretization=choose_discretization(layer, options, ("zoh",)),
+                discretization="zoh",
                 assumptions=_assumptions(layer),
             )
         )

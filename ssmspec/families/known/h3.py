@@ -7,7 +7,7 @@ The shift state space is an FIR filter of at most d taps, k[l] = sum_j C_(j+l) B
 
 from dataclasses import replace
 
-from ssmspec.families.known.s4_v3 import DIAGONAL, read_diagonal, write_diagonal
+from ssmspec.families.known.s4_v3 import DIAGONAL, IS_REAL, REAL, RULE, read_diagonal, write_diagonal
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.statespace import StateSpace
 
@@ -35,4 +35,5 @@ H3 = Family(
     ),
     read=read,
     write=write_diagonal,
+    assumptions=(RULE, REAL, IS_REAL),
 )

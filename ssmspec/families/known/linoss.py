@@ -5,17 +5,18 @@
 
 The position of one oscillator after a unit impulse is K[l] = r_1 z_1^l + r_2 z_2^l, r_1 = h^2 det z_1/(z_1 - z_2), r_2 likewise; B and C
 are complex and K is real, so k[l] = Re(C B) K[l]: two modes (z_1, z_2) with residues C B r/2 each, folded. No tensor tells which of the two
-schemes a model was trained with. The option `linoss_scheme` sets it; otherwise IM, the code's default, is assumed.
+schemes a model was trained with; it is an assumption, unless the configuration of the public training code states it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import choose_discretization, fold, softplus
+from ssmspec.families.assumption import Assumption
+from ssmspec.families.parameterization import fold, softplus
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
@@ -23,17 +24,24 @@ SCHEMES = ("im", "imex")
 CONFIG_KEYS = ("linoss_discretization", "layer_name", "discretization")  # of the public training code
 
 
-def _scheme(options: ReadOptions) -> tuple[str, str | None]:
-    """The scheme, and the assumption behind it."""
-    if options.linoss_scheme not in (None, *SCHEMES):
-        raise LayerError(f"LinOSS scheme {options.linoss_scheme!r} is unknown; choose one of {', '.join(SCHEMES)}")
-    if options.linoss_scheme is not None:
-        return options.linoss_scheme, None
-    for key in CONFIG_KEYS:
-        value = str(options.config.get(key)).lower()
-        if value in SCHEMES:
-            return value, f"scheme {value.upper()}: {key} of the configuration"
-    return "im", "scheme IM (implicit; the code's default); no tensor distinguishes it from IMEX"
+def _configured_scheme(layer: LayerTensors, config: Mapping[str, object]) -> tuple[str, str] | None:
+    values = ((key, str(config.get(key)).lower()) for key in CONFIG_KEYS)
+    return next(((value, f"{key} of the configuration") for key, value in values if value in SCHEMES), None)
+
+
+SCHEME = Assumption(
+    name="linoss_scheme",
+    about="how the oscillators are discretized: implicit (im), or implicit-explicit (imex), which leaves them undamped",
+    values=SCHEMES,
+    source="tk-rusch/linoss, models/LinOSS.py, apply_linoss_im and apply_linoss_imex; arXiv 2410.03943",
+    told_by=f"{', '.join(CONFIG_KEYS)} of the configuration",
+    keys=CONFIG_KEYS,
+    told=_configured_scheme,
+)
+
+
+def _scheme(layer: LayerTensors, options: ReadOptions) -> str:
+    return str(SCHEME.value(layer, options))
 
 
 def _step(layer: LayerTensors) -> FloatArray:
@@ -62,17 +70,14 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """Convert the tensors of one layer to its state space, with the formulas of the module docstring."""
     if "G_diag" in layer:
         raise LayerError(f"layer {layer.name}: {layer.tensor_names['G_diag']} makes it a damped LinOSS, which is not supported")
-    discretization = choose_discretization(layer, options, ("direct",))
-    scheme, assumption = _scheme(options)
+    scheme = _scheme(layer, options)
     stored = layer.array("A_diag")
     z, r = _modes(np.maximum(stored, 0), _step(layer), scheme)
-    assumptions: tuple[str, ...] = () if assumption is None else (assumption,)
+    assumptions: tuple[str, ...] = ()
     if (stored <= 0).any():
         assumptions += (
             f"{int((stored <= 0).sum())} of {stored.size} oscillators have A_diag <= 0, so no restoring force and a double pole at z = 1",
         )
-    if scheme == "imex":
-        assumptions += ("IMEX oscillators are undamped: |z| = 1, so no frequency response exists",)
     C = layer.complex_array("C")
     poles, B, C = fold(
         z.reshape(1, -1).imag < 0,
@@ -89,8 +94,9 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             C=C,
             D=np.diag(layer.array("D") if "D" in layer else np.zeros(layer.sizes["H"]))[None],
             step=np.ones((1, 1)),
-            discretization=discretization,
+            discretization="direct",
             assumptions=assumptions,
+            undamped="IMEX, |z| = 1" if scheme == "imex" else "",
         )
     ]
 
@@ -102,7 +108,7 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
         LayerError: no oscillator of the scheme has these poles, or the two modes of an oscillator no longer match.
     """
     (system,) = systems
-    scheme, step, before = _scheme(options)[0], _step(layer), layer.array("A_diag")
+    scheme, step, before = _scheme(layer, options), _step(layer), layer.array("A_diag")
     P = step.size
     first, second = system.poles[0, :P], system.poles[0, P:]
     half = np.where(first.imag > 0, first.real, (first + second).real / 2)
@@ -148,4 +154,5 @@ LINOSS = Family(
     ),
     read=read,
     write=write,
+    assumptions=(SCHEME,),
 )

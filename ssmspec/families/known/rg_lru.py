@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import choose_discretization, inverse_softplus, logarithm_of_decay, softplus
+from ssmspec.families.configuration import UNUSED
+from ssmspec.families.parameterization import inverse_softplus, logarithm_of_decay, softplus
 from ssmspec.families.selective.frozen_system import values_of
 from ssmspec.families.template import Family, LayerTensors, OperatingPoint, ReadOptions, Slot, Template
 from ssmspec.systems.statespace import FloatArray, StateSpace
@@ -41,7 +42,6 @@ def _recurrence_gate(layer: LayerTensors, options: ReadOptions) -> FloatArray:
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """One copy per channel, with one real pole."""
-    discretization = choose_discretization(layer, options, ("direct",))
     gate = _recurrence_gate(layer, options)
     param = layer.array("param")
     logarithm = -POWER * gate * softplus(param)
@@ -67,7 +67,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             C=(values_of(point.C, param.shape, "C", layer) / 2).astype(complex)[:, None, None],
             D=np.zeros((param.size, 1, 1)),
             step=np.ones((param.size, 1)),
-            discretization=discretization,
+            discretization="direct",
             operating_point=f"{words}; gate in {gate.min():.3g}..{gate.max():.3g}",
             assumptions=tuple(assumptions),
         )
@@ -102,6 +102,7 @@ RG_LRU = Family(
     ),
     read=read,
     write=write,
+    unused=UNUSED,
     absent=("a_imag_param",),
     selective=True,
 )

@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
+from ssmspec.families.assumption import Assumption
 from ssmspec.families.parameterization import (
-    choose_discretization,
+    POSITIVE,
+    Transform,
     fold,
     fold_rows,
     stored_length,
@@ -39,11 +41,27 @@ _REST = {
 }
 
 
-def _diagonal(layer: LayerTensors) -> ComplexArray:
+REAL = Assumption(
+    name="s4_real_transform",
+    about="what -Re a is of the stored inv_w_real",
+    values=("exp", "relu", "softplus", "sigmoid", "none"),
+    source="state-spaces/s4 v3 (commit b766e87), src/models/sequence/ss/kernel.py, SSKernelNPLR.real_type",
+)
+
+
+def _transform(layer: LayerTensors, options: ReadOptions) -> Transform:
+    """From the stored number to -Re a, and back: of v2 exp, of v3 an option whose relu has no shift."""
+    if not layer.tensor_names["log_w_real"].endswith("inv_w_real"):
+        return POSITIVE["exp"]
+    name = REAL.value(layer, options)
+    return (lambda x: np.maximum(x, 0), lambda y: y) if name == "relu" else POSITIVE[name]
+
+
+def _diagonal(layer: LayerTensors, options: ReadOptions) -> ComplexArray:
     if "w" in layer:
         return tile(layer.complex_array("w"), layer.sizes["H"], layer.name)
     with np.errstate(over="ignore"):
-        stored = as_complex(-np.exp(layer.array("log_w_real")), layer.array("w_imag"))
+        stored = as_complex(-_transform(layer, options)[0](layer.array("log_w_real")), layer.array("w_imag"))
     return tile(stored, layer.sizes["H"], layer.name)
 
 
@@ -72,8 +90,7 @@ def _directions(layer: LayerTensors) -> list[str]:
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """Convert the tensors of one layer to its state spaces, with the formulas of the module docstring."""
-    choose_discretization(layer, options, ("bilinear",))
-    w = _diagonal(layer)
+    w = _diagonal(layer, options)
     lower = w.imag < 0
     with np.errstate(over="ignore"):
         step = np.exp(layer.array("log_dt"))[:, None]
@@ -105,7 +122,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
     """The values that the stored tensors must have for the given systems, by role: the inverse of `read`."""
-    lower = _diagonal(layer).imag < 0
+    lower = _diagonal(layer, options).imag < 0
     first = systems[0]
     assert first.P is not None
     assert first.Q is not None
@@ -127,7 +144,7 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     if "w" in layer:
         stored["w"] = layer.as_stored("w", poles)
     else:
-        stored |= {"log_w_real": np.log(-poles.real), "w_imag": poles.imag}
+        stored |= {"log_w_real": _transform(layer, options)[1](-poles.real), "w_imag": poles.imag}
     if "D" in layer:
         stored["D"] = np.stack([s.D[:, 0, 0] for s in systems[: layer.sizes["skip"]]])
     return stored

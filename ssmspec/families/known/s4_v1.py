@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import choose_discretization, fold, fold_rows, stored_output_matrix, true_output_matrix, untile
+from ssmspec.families.parameterization import fold, fold_rows, stored_output_matrix, true_output_matrix, untile
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.statespace import ComplexArray, StateSpace
 
@@ -50,7 +50,6 @@ def _length(layer: LayerTensors, options: ReadOptions) -> int:
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """Convert the tensors of one layer to its state space, with the formulas of the module docstring."""
-    choose_discretization(layer, options, ("bilinear",))
     w = _per_channel(layer, "w", 1)
     lower = w.imag < 0
     columns = np.moveaxis(_per_channel(layer, "B", 2), 1, -1)

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.families.parameterization import choose_discretization, fold
+from ssmspec.families.parameterization import chosen_rule, discretization, fold
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template, as_complex
 from ssmspec.systems.statespace import StateSpace
+
+RULE = discretization("zoh", "bilinear", source="state-spaces/s4, models/s4/s4d.py, S4DKernel.forward: zoh alone", quiet=True)
 
 
 def _template(kernel: str, skip: str) -> Template:
@@ -34,9 +36,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
         step = np.exp(layer.array("log_dt"))[:, None]
     poles, B, C = fold(imag < 0, poles, np.ones((K, N, 1), complex), layer.complex_array("C")[:, None, :])
     D = np.broadcast_to(layer.array("D"), (K,)) if "D" in layer else np.zeros(K)
-    assumptions: tuple[str, ...] = () if options.discretization is None else (f"discretization {options.discretization} as requested",)
-    if layer.family == "freqbias-standalone":
-        assumptions += ("beta is not stored in files of this family; the response is shown without it",)
+    standalone = layer.family == "freqbias-standalone"
     return [
         StateSpace(
             name=layer.name,
@@ -46,8 +46,8 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             C=C,
             D=D[:, None, None],
             step=step,
-            discretization=choose_discretization(layer, options, ("zoh", "bilinear")),
-            assumptions=assumptions,
+            discretization=chosen_rule(RULE, layer, options),
+            assumptions=("beta is not stored in such files: the response is shown without it",) if standalone else (),
         )
     ]
 
@@ -74,6 +74,7 @@ S4D = Family(
     templates=(_template("kernel.", "H"), _template("", "H")),
     read=read,
     write=write,
+    assumptions=(RULE,),
     not_under=("kernel",),
 )
 
@@ -84,4 +85,5 @@ FREQBIAS_STANDALONE = Family(
     templates=(_template("kernel.", "1"),),
     read=read,
     write=write,
+    assumptions=(RULE,),
 )

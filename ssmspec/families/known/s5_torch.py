@@ -7,12 +7,13 @@ discretization is used, or whether the layer is a liquid one (Abar + Bbar u in p
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.families.known.s5 import read_directions, write_directions
+from ssmspec.families.known.s5 import RULE, read_directions, write_directions
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.statespace import StateSpace
 
@@ -21,8 +22,9 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """Convert the tensors of one layer to its state spaces, with the formulas of the module docstring."""
     with np.errstate(over="ignore"):
         step = np.exp(layer.array("log_step").reshape(-1))
-    assumptions = ["assumed not to be a liquid layer, which would not be linear; no tensor determines this"]
-    return read_directions(layer, options, layer.complex_array("Lambda"), step, full=True, assumptions=assumptions)
+    note = "assumed not to be a liquid layer, which would not be linear; no tensor determines this"
+    systems = read_directions(layer, options, layer.complex_array("Lambda"), step, full=True)
+    return [replace(system, assumptions=(note,)) for system in systems]
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
@@ -48,4 +50,5 @@ S5_TORCH = Family(
     ),
     read=read,
     write=write,
+    assumptions=(RULE,),
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import choose_discretization, inverse_softplus, softplus
+from ssmspec.families.parameterization import inverse_softplus, softplus
 from ssmspec.families.selective.calibration import as_samples, spread
 from ssmspec.families.selective.residues import sample_moments
 from ssmspec.families.template import LayerTensors, OperatingPoint, ReadOptions
@@ -132,17 +132,28 @@ def values_of(given: FloatArray | None, shape: Shape, letter: str, layer: LayerT
 
 
 def selective_system(
-    layer: LayerTensors, options: ReadOptions, frozen: Frozen, *, poles: FloatArray, C: FloatArray, notes: Sequence[str] = ()
+    layer: LayerTensors,
+    options: ReadOptions,
+    frozen: Frozen,
+    *,
+    poles: FloatArray,
+    C: FloatArray,
+    mean: FloatArray | None = None,
+    notes: Sequence[str] = (),
 ) -> StateSpace:
     """K copies with real poles (K, N) and outputs C (K, O, N). Each pole is stored once, with half of its residue.
 
     With rms residues, D has an output of its own, which comes first (`ssmspec.families.selective.residues`).
+
+    Args:
+        mean: of the residues over inputs, (K, N), which the output of D then has; None: zero.
     """
     skip = layer.array("D").reshape(-1) if "D" in layer else np.zeros(len(poles))
     D = skip[:, None, None]
     if options.residues == "rms":
         D = np.concatenate([D, np.zeros((len(poles), C.shape[1], 1))], axis=1)
-        C = np.concatenate([np.zeros((len(poles), 1, C.shape[2])), C], axis=1)
+        first = np.zeros((len(poles), C.shape[2])) if mean is None else mean
+        C = np.concatenate([first[:, None], C], axis=1)
     return StateSpace(
         name=layer.name,
         family=layer.family,
@@ -151,7 +162,7 @@ def selective_system(
         C=(C / 2).astype(complex),
         D=D,
         step=frozen.delta[:, None],
-        discretization=choose_discretization(layer, options, ("euler",)),
+        discretization="euler",
         operating_point=f"{frozen.words}; delta in {frozen.delta.min():.3g}..{frozen.delta.max():.3g}",
         assumptions=(*_assumptions(layer, options, frozen), *notes),
     )
@@ -168,6 +179,13 @@ def _assumptions(layer: LayerTensors, options: ReadOptions, frozen: Frozen) -> l
     return lines
 
 
+def at_bias_point(layer: LayerTensors, options: ReadOptions) -> bool:
+    """Whether Delta is that of the stored bias: nobody gave another one."""
+    if options.operating_point is not None and options.operating_point.delta is not None:
+        return False
+    return options.calibration is None or options.calibration.record(layer.name, "delta") is None
+
+
 def stored_bias(
     layer: LayerTensors, system: StateSpace, options: ReadOptions, limits: tuple[float, float] = (0.0, np.inf)
 ) -> FloatArray | None:
@@ -175,10 +193,7 @@ def stored_bias(
 
     A bias that already gives the requested step (after clamping) stays unchanged.
     """
-    point = options.operating_point
-    if point is not None and point.delta is not None:
-        return None
-    if options.calibration is not None and options.calibration.record(layer.name, "delta") is not None:
+    if not at_bias_point(layer, options):
         return None
     bias, step = layer.array("dt_bias"), system.step[:, 0]
     kept = np.clip(softplus(bias.reshape(-1)), *limits) == step

@@ -55,6 +55,7 @@ def layer_document(layer: LayerAnalysis) -> Document:
         "operating_point": layer.operating_point,
         "beta": None if layer.beta_range is None else {"convention": layer.beta_convention, **(_range(layer.beta_range) or {})},
         "assumptions": list(layer.assumptions),
+        "assumed": [asdict(each) for each in layer.assumed],
         "notes": list(layer.notes),
         "energy_error": layer.energy_error,
         "problem": layer.problem,
@@ -82,15 +83,16 @@ def layer_rows(layer: LayerAnalysis) -> list[list[object]]:
 
 
 def copies_csv(analysis: CheckpointAnalysis, *, header: bool = True) -> str:
-    """One row per checkpoint, layer and copy, sound or not, and one column per statistic. Cells are empty where a copy has no value.
+    """One row per checkpoint, layer and copy, sound or not, and one column per computed statistic; empty where a copy has no value.
 
     Args:
         header: whether to begin with a header.
     """
-    titles = (f"{name} [{entry.unit}]" if entry.unit else name for name, entry in STATISTICS.items())
+    entries = [STATISTICS[name] for name in analysis.statistics]
+    titles = (f"{entry.name} [{entry.unit}]" if entry.unit else entry.name for entry in entries)
     rows: list[Iterable[object]] = [("checkpoint", "layer", "copy", *titles)] if header else []
     for layer in analysis.layers:
-        columns = [layer.values.get(name, np.full(layer.copies, np.nan)) for name in STATISTICS]
+        columns = [layer.values.get(name, np.full(layer.copies, np.nan)) for name in analysis.statistics]
         for copy, row in enumerate(zip(*columns, strict=True)):
             rows.append([analysis.path, layer.name, copy, *(float(value) if isfinite(value) else None for value in row)])
     return csv_text(rows)

@@ -68,6 +68,8 @@ def history_document(analyses: Sequence[CheckpointAnalysis]) -> Document:
             {
                 "name": layer.name,
                 "family": layer.family,
+                "assumptions": list(layer.assumptions),
+                "assumed": [asdict(each) for each in layer.assumed],
                 "statistics": {
                     name: [asdict(analysis.layers[index].statistics[name]) for analysis in analyses] for name in layer.statistics
                 },

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ssmspec.report.tables.fitting import FittingTable
-from ssmspec.report.tables.parts import label_of, plain, readable_size, summary_text
-from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
+from ssmspec.report.tables.parts import grouped, label_of, plain, readable_size, summary_text
+from ssmspec.statistics import HEADLINES, STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FloatArray
 
 SPARK_WIDTH = 16
@@ -24,22 +24,21 @@ MEANING = {
 }
 
 
-def analysis_table(analysis: CheckpointAnalysis, *, unicode: bool = True) -> RenderableType:
+def analysis_table(analysis: CheckpointAnalysis, *, columns: Sequence[str] = HEADLINES, unicode: bool = True) -> RenderableType:
     """The table of one checkpoint, with medians and 5..95 % ranges over copies. A layer that is a single system has a single value."""
-    headlines = [name for name, statistic in STATISTICS.items() if statistic.headline]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("#", "layer", "family", "copies x modes", "step"):
         table.add_column(heading, justify="right" if heading == "#" else "left", overflow="fold")
-    for name in headlines:
+    for name in columns:
         unit = analysis.layers[0].statistics[name].unit if analysis.layers else STATISTICS[name].unit
         table.add_column(label_of(name, unit), overflow="fold")
     table.add_column("median |H|, low to high theta", no_wrap=True)
     for layer in analysis.layers:
-        table.add_row(str(layer.index), *_row(layer, headlines), _sparkline(layer, unicode=unicode))
+        table.add_row(str(layer.index), *_row(layer, columns), _sparkline(layer, unicode=unicode))
     for item in analysis.skipped if not analysis.layers else ():
         if item.kind == "unread":
-            table.add_row("-", plain(item.name), item.family or "", "-", "-", *["none"] * (len(headlines) + 1))
-    return Group(plain(_title(analysis), style="bold"), Text(), FittingTable(table), *_footnotes(analysis, headlines))
+            table.add_row("-", plain(item.name), item.family or "", "-", "-", *["none"] * (len(columns) + 1))
+    return Group(plain(_title(analysis), style="bold"), Text(), FittingTable(table), *_footnotes(analysis, columns))
 
 
 def _title(analysis: CheckpointAnalysis) -> str:
@@ -48,10 +47,10 @@ def _title(analysis: CheckpointAnalysis) -> str:
     return f"{analysis.path}  ({analysis.container}, {size}, {analysis.tensors} tensors; backend {analysis.backend}{skip})"
 
 
-def _row(layer: LayerAnalysis, headlines: Sequence[str]) -> list[RenderableType]:
+def _row(layer: LayerAnalysis, columns: Sequence[str]) -> list[RenderableType]:
     shape = f"{layer.copies} x {layer.modes}" + (f" ({layer.inputs} in, {layer.outputs} out)" if layer.inputs * layer.outputs > 1 else "")
     step = "-" if layer.step_range is None else _span(*layer.step_range)
-    return [plain(layer.name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in headlines)]
+    return [plain(layer.name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in columns)]
 
 
 def _span(low: float, high: float) -> str:
@@ -84,14 +83,14 @@ def sparkline(magnitude: FloatArray, bars: str) -> str:
     return "".join(bars[step] for step in steps)
 
 
-def _footnotes(analysis: CheckpointAnalysis, headlines: Iterable[str]) -> list[RenderableType]:
+def _footnotes(analysis: CheckpointAnalysis, columns: Iterable[str]) -> list[RenderableType]:
     lines: list[str] = ["", "values are medians over the copies of a layer (5..95 % range); a single system has a value and no range"]
-    lines += [f"{name}: {MEANING[name]}" for name in headlines]
+    lines += [f"{name}: {MEANING.get(name) or STATISTICS[name].formula}" for name in columns]
     lines += _memory([layer for layer in analysis.layers if layer.memory is not None])
-    lines += _grouped("assumed", [(text, layer.name) for layer in analysis.layers for text in layer.assumptions], len(analysis.layers))
-    lines += _grouped("note", [(text, layer.name) for layer in analysis.layers for text in layer.notes], len(analysis.layers))
+    lines += grouped("assumed", [(text, layer.name) for layer in analysis.layers for text in layer.assumptions], len(analysis.layers))
+    lines += grouped("note", [(text, layer.name) for layer in analysis.layers for text in layer.notes], len(analysis.layers))
     lines += [f"no numbers for {layer.name}: {layer.problem}" for layer in analysis.layers if layer.problem]
-    lines += _grouped("skipped", [(item.reason, item.name) for item in analysis.skipped], None)
+    lines += grouped("skipped", [(item.reason, item.name) for item in analysis.skipped], None)
     lines += [f"note: {note}" for note in analysis.notes]
     return [plain(line) for line in lines]
 
@@ -108,16 +107,3 @@ def _memory(layers: Sequence[LayerAnalysis]) -> list[str]:
     shares = ", ".join(f"over {tokens // 1024}k tokens in {100 * share:.3g} %" for tokens, share in totals.items())
     where = f"{copies} heads or channels" + (f" in {len(layers)} layers" if len(layers) > 1 else "")
     return [f"memory of {where}: half-life (slowest pole, at the operating point) {shares}"]
-
-
-def _grouped(label: str, pairs: Iterable[tuple[str, str]], everything: int | None) -> list[str]:
-    """One line per text with the names that it applies to, or 'all layers' if it applies to all of them."""
-    names: dict[str, list[str]] = {}
-    for text, name in pairs:
-        names.setdefault(text, []).append(name)
-    lines = []
-    for text, holders in names.items():
-        shown = ", ".join(holders[:3]) + (f" and {len(holders) - 3} more" if len(holders) > 3 else "")
-        where = "all layers" if everything is not None and len(holders) == everything > 1 else shown
-        lines.append(f"{label} ({where}): {text}")
-    return lines

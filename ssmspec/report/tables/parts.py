@@ -1,6 +1,6 @@
 """What all tables share: plain text, headings, sizes, summaries, and the console that prints them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -57,3 +57,16 @@ def plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
         table.add_row(*(plain(cell) for cell in row))
     more = [plain(f"... and {len(rows) - MOST_ROWS} more; --json lists them all")] if len(rows) > MOST_ROWS else []
     return Group(plain(title, style="bold"), Text(), FittingTable(table), *more)
+
+
+def grouped(label: str, pairs: Iterable[tuple[str, str]], everything: int | None) -> list[str]:
+    """One line per text with the names that it applies to, or 'all layers' if it applies to all of them."""
+    names: dict[str, list[str]] = {}
+    for text, name in pairs:
+        names.setdefault(text, []).append(name)
+    lines = []
+    for text, holders in names.items():
+        shown = ", ".join(holders[:3]) + (f" and {len(holders) - 3} more" if len(holders) > 3 else "")
+        where = "all layers" if everything is not None and len(holders) == everything > 1 else shown
+        lines.append(f"{label} ({where}): {text}")
+    return lines

@@ -43,6 +43,7 @@ class StartingLayer:
     discretization: Discretization = "zoh"
     selective: bool = False
     step_per_mode: bool = False
+    assumptions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         low, high = self.step
@@ -70,6 +71,7 @@ class StartingLayer:
             discretization=system.discretization,
             selective=system.operating_point is not None,
             step_per_mode=system.step.shape[1] > 1,
+            assumptions=system.assumptions,
         )
 
 
@@ -128,7 +130,7 @@ class Suggestion:
     Args:
         items: gamma, beta, noise_amplification, nyquist_gain, alpha_min, alpha_max, memory, step.
         power_law: the fit behind gamma and beta, not rounded.
-        assumptions: assumptions about the data, and how the spectrum was estimated.
+        assumptions: assumptions about the data and the layer, and how the spectrum was estimated.
         settings, layer: the options and the layer that were given.
     """
 
@@ -167,7 +169,7 @@ def suggest(spectrum: Spectrum, layer: StartingLayer, settings: SuggestSettings 
         raise SsmspecError("the beta convention 'paper' needs one step per copy, but this layer has one per mode; use 'angular' or 'lra'")
     law = power_law(spectrum, settings.fit_range)
     items = (*_bias_items(law, layer, settings), *_alpha_items(spectrum, layer), *_memory_items(spectrum, layer, settings))
-    return Suggestion(items, law, (*spectrum.assumptions, spectrum.method()), settings, layer)
+    return Suggestion(items, law, (*spectrum.assumptions, spectrum.method(), *layer.assumptions), settings, layer)
 
 
 def _bias_items(law: PowerLaw, layer: StartingLayer, settings: SuggestSettings) -> tuple[Suggested, ...]:

@@ -1,4 +1,4 @@
-"""Layouts that a mapping file describes: read as the built-in readers do, written back bit for bit, every mistake told in one line."""
+"""Layouts that a mapping file describes: read as the built-in readers do, written back bit for bit, with every mistake in one line."""
 
 import json
 import math
@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import FAMILIES, LayerTensors, ReadOptions, detect, known_families
+from ssmspec.families.assumption import check_assumptions
 from ssmspec.families.layers import load_system
 from ssmspec.families.mapping.draft import draft_mapping
 from ssmspec.families.mapping.mapping_file import load_mapping, parse_mapping
@@ -93,7 +94,7 @@ def noise(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
 
 
-# --- layouts: tensors under names of their own, the mapping that tells them, and the same layer under the names of a built-in family ---
+# --- layouts: tensors with their own names, the mapping that describes them, and the same layer with the names of a built-in family ---
 
 
 @dataclass(frozen=True)
@@ -310,8 +311,8 @@ def test_constant_step_is_that_of_every_copy() -> None:
 def test_discretization_of_the_mapping_cannot_be_overruled() -> None:
     layout = own_s5()
     (layer,) = layers_of(layout.tensors, layout.families)
-    with pytest.raises(LayerError, match="'zoh'"):
-        layout.families[0].read(layer, ReadOptions(discretization="bilinear"))
+    with pytest.raises(LayerError, match="no layer of this file depends on it"):
+        check_assumptions([layer], {"mapped": layout.families[0]} | FAMILIES, ReadOptions(assume={"discretization": "bilinear"}))
 
 
 # --- detection ---
