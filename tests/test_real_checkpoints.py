@@ -1,4 +1,4 @@
-"""The truth: kernels that the models' own code computed in float64 from trained checkpoints of public repositories."""
+"""Ground truth: kernels that the original code of the models computed in float64 from public trained checkpoints."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

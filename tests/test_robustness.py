@@ -1,4 +1,4 @@
-"""What must not go wrong whatever is asked for: nothing is lost, nothing hangs, every failure is one line and an exit code."""
+"""What must hold for every request: nothing is lost, nothing hangs, and every failure is one line and an exit code."""
 
 import json
 import os

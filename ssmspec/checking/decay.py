@@ -36,7 +36,7 @@ KNOWN: tuple[KnownDecay, ...] = (
 
 def unusual_decay(facts: LayerFacts) -> str | None:
     """The same decay in all modes, more than a factor FAR from every known one. For S4, the decay of the diagonal part is used."""
-    system = facts.system
+    system = facts.sound
     discrete, real = system.discretization == "direct", not system.poles.imag.any()
     with np.errstate(divide="ignore"):
         decay = -np.log(np.abs(system.poles)) if discrete else -system.poles.real

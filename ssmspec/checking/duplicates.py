@@ -30,7 +30,8 @@ def duplicated_modes(facts: LayerFacts) -> str | None:
         return None
     copy = int(surplus.argmax())
     pole = facts.poles[copy, int(members[copy].argmax())]
-    return f"{count} of {twins.size} modes repeat a pole of their copy; copy {copy} has {pole:.4g} {int(members[copy].max())} times"
+    where = f"copy {facts.copy(copy)} has {pole:.4g} {int(members[copy].max())} times"
+    return f"{count} of {twins.size} modes repeat a pole of their copy; {where}"
 
 
 def _logarithms(facts: LayerFacts) -> ComplexArray:
@@ -39,7 +40,7 @@ def _logarithms(facts: LayerFacts) -> ComplexArray:
     if facts.modal.discretization == "direct":
         with np.errstate(divide="ignore"):
             poles = np.log(poles)
-    if facts.system.rank:
+    if facts.sound.rank:
         poles = np.where((facts.modal.B == 0).all(axis=2), np.nan, poles)
     return np.asarray(poles, dtype=np.complex128)
 

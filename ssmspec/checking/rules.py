@@ -9,7 +9,7 @@ from ssmspec.checking.decay import unusual_decay
 from ssmspec.checking.duplicates import duplicated_modes
 from ssmspec.checking.facts import LayerFacts
 from ssmspec.checking.findings import Severity
-from ssmspec.systems.statespace import growing_pole, undamped_poles
+from ssmspec.systems.trust import GROWING, STEP_NOT_POSITIVE, UNDAMPED
 
 LONGEST_MEMORY = 1e6
 """Time constant [samples] above which a pole counts as marginal. A minute of audio at 16 kHz has 0.96e6 samples, and the longest sequences
@@ -74,12 +74,12 @@ def _tensors_with_nan(facts: LayerFacts) -> list[str]:
 
 def unstable_pole(facts: LayerFacts) -> str | None:
     """Re a >= 0, or |z| >= 1 for layers that store discrete poles."""
-    return growing_pole(facts.system) if facts.problem else None
+    return _fault(facts, GROWING)
 
 
 def undamped_pole(facts: LayerFacts) -> str | None:
     """Poles on the unit circle that are meant to be there."""
-    return undamped_poles(facts.system)
+    return _fault(facts, UNDAMPED)
 
 
 def unsaid_gate(facts: LayerFacts) -> str | None:
@@ -91,9 +91,11 @@ def unsaid_gate(facts: LayerFacts) -> str | None:
 
 def step_not_positive(facts: LayerFacts) -> str | None:
     """A step that is zero (its logarithm underflowed) or negative."""
-    step = facts.system.step
-    count = int((step <= 0).sum())
-    return f"{count} of {step.size} steps are not positive; the smallest is {np.nanmin(step):.3g}" if count else None
+    return _fault(facts, STEP_NOT_POSITIVE)
+
+
+def _fault(facts: LayerFacts, kind: str) -> str | None:
+    return "; ".join(fault.text for fault in facts.trust.faults if fault.kind == kind) or None
 
 
 def marginal_pole(facts: LayerFacts) -> str | None:
@@ -102,21 +104,23 @@ def marginal_pole(facts: LayerFacts) -> str | None:
     count = int((slowest < 1 / LONGEST_MEMORY).sum())
     if not count:
         return None
-    copy = int(slowest.argmin())
-    length = f"{1 / slowest[copy]:.3g} samples" if slowest[copy] > 0 else "longer than double precision can resolve"
-    where = "" if facts.system.copies == 1 else f" (copy {copy})"
-    return f"{_copies(count, facts)} a time constant above {LONGEST_MEMORY:,.0f} samples; the longest is {length}{where}"
+    row = int(slowest.argmin())
+    length = f"{1 / slowest[row]:.3g} samples" if slowest[row] > 0 else "longer than double precision can resolve"
+    where = "" if facts.system.copies == 1 else f" (copy {facts.copy(row)})"
+    return f"{facts.some(count)} a time constant above {LONGEST_MEMORY:,.0f} samples; the longest is {length}{where}"
 
 
 def dead_channel(facts: LayerFacts) -> str | None:
     """Copies whose residues are all zero; if the layer is a single system, its inputs and outputs with only zero residues."""
-    system = facts.system
+    system = facts.sound
     reads, writes = system.B != 0, system.C != 0  # (K, N, I), (K, O, N)
     if system.rank:  # modes are coupled: each of them reaches every other
         reads, writes = reads.any(axis=1, keepdims=True), writes.any(axis=2, keepdims=True)
-    if system.copies > 1 or system.operating_point or system.inputs * system.outputs == 1:
+    if facts.system.copies > 1 or system.operating_point or system.inputs * system.outputs == 1:
         dead = ~(reads.any(axis=2) & writes.any(axis=1)).any(axis=1)
-        return f"{_copies(int(dead.sum()), facts)} zero residues, so no response; the first is copy {dead.argmax()}" if dead.any() else None
+        if not dead.any():
+            return None
+        return f"{facts.some(int(dead.sum()))} zero residues, so no response; the first is copy {facts.copy(int(dead.argmax()))}"
     inputs = ~(reads & writes.any(axis=1)[:, :, None]).any(axis=1)[0]
     outputs = ~(writes & reads.any(axis=2)[:, None, :]).any(axis=2)[0]
     parts = [
@@ -129,7 +133,7 @@ def dead_channel(facts: LayerFacts) -> str | None:
 
 def beyond_nyquist(facts: LayerFacts) -> str | None:
     """Poles with |Im a| step > pi under zoh and euler, which alias to another frequency."""
-    system = facts.system
+    system = facts.sound
     if system.discretization not in ("zoh", "euler"):
         return None
     phase = np.abs(system.poles.imag) * system.step
@@ -171,11 +175,6 @@ def equal_dt_bias(facts: LayerFacts) -> str | None:
     if bias.size < 2 or not (bias == bias[0]).all():
         return None
     return f"all {bias.size} values of {facts.tensors.tensor_names['dt_bias']} are {bias[0]:.6g}: its initialization seems to be lost"
-
-
-def _copies(count: int, facts: LayerFacts) -> str:
-    copies = facts.system.copies
-    return "the layer has" if copies == 1 else f"{count} of {copies} copies {'has' if count == 1 else 'have'}"
 
 
 BUILT_IN: dict[str, Rule] = {

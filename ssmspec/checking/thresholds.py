@@ -62,8 +62,10 @@ def apply(threshold: Threshold, layer: LayerAnalysis) -> Finding | None:
         summary = layer.statistics[threshold.statistic]
         if summary.median is None:
             return Finding(threshold.id, "error", layer.name, f"{threshold.statistic} has no value ({summary.reason})")
-        if threshold.statistic in layer.gaps:
-            return Finding(threshold.id, "error", layer.name, f"{layer.gaps[threshold.statistic]}; set allow_null = true to accept this")
+        missing = [layer.gaps[threshold.statistic]] if threshold.statistic in layer.gaps else []
+        missing += [f"{threshold.statistic} has no value where {fault.text}" for fault in layer.faults]
+        if missing:
+            return Finding(threshold.id, "error", layer.name, f"{'; '.join(missing)}; set allow_null = true to accept this")
     message = _outside(threshold, values) if values.size else None
     return None if message is None else Finding(threshold.id, threshold.severity, layer.name, message)
 

@@ -31,17 +31,20 @@ def impulse(
     *,
     reading: KernelReading,
 ) -> None:
-    """Write the convolution kernel of one layer, without D and without a beta weight.
+    """Write the convolution kernel of one layer, without D and without a beta weight. Copies with growing poles have a kernel, too.
 
     Arrays: kernel (copies, outputs, inputs, length), D (copies, outputs, inputs), name, family.
     """
     from ssmspec.families.layers import load_system
     from ssmspec.report.arrays import write_arrays
     from ssmspec.systems.response import impulse_response
+    from ssmspec.systems.trust import GROWING, assess
 
     system = load_system(checkpoint, layer, reading.options(), family)
     with about(checkpoint):
         kernel = impulse_response(system, length)
-    write_arrays(output, checkpoint, {"kernel": kernel, "D": system.D, "name": system.name, "family": system.family})
+    notes = write_arrays(output, checkpoint, {"kernel": kernel, "D": system.D, "name": system.name, "family": system.family})
     beta = ("the kernel excludes the beta weight, which has zero phase and so applies to the response only",) if system.sobolev else ()
-    tell_written(output, system.assumptions + beta)
+    growth = "; the kernel of such a copy grows with its length"
+    faults = (fault.text + growth * (fault.kind == GROWING) for fault in assess(system).faults)
+    tell_written(output, system.assumptions + beta, (*faults, *notes))

@@ -44,6 +44,7 @@ def response(
     from ssmspec.families.layers import load_system
     from ssmspec.report.arrays import frequency_grid, write_arrays
     from ssmspec.systems.response import frequency_response
+    from ssmspec.systems.trust import GROWING, assess
 
     system = load_system(checkpoint, layer, reading.options(), family)
     grid = frequency_grid(system.step, axis.value, points, theta)
@@ -51,7 +52,9 @@ def response(
     engine = load_backend(backend or choose_backend(pairs))
     with about(checkpoint):
         result = frequency_response(system, grid, engine, with_beta=not no_beta)
-    write_arrays(
+    notes = write_arrays(
         output, checkpoint, {axis.value: grid.values, "H": result.total, "D": system.D, "name": system.name, "family": system.family}
     )
-    tell_written(output, system.assumptions)
+    unstable = "; the response is the transfer function on the axis, not the spectrum of the kernel, which grows"
+    faults = (fault.text + unstable * (fault.kind == GROWING) for fault in assess(system).faults)
+    tell_written(output, system.assumptions, (*faults, *notes))

@@ -7,8 +7,8 @@ import typer
 
 from ssmspec.cli.app import app
 from ssmspec.cli.options import AsJson, BetaConvention, FamilyName, LayerNames, Layout, Reading, Segment, takes
-from ssmspec.cli.terminal import echo
-from ssmspec.errors import SsmspecError
+from ssmspec.cli.terminal import echo, message
+from ssmspec.errors import LayerError, SsmspecError
 
 if TYPE_CHECKING:
     from ssmspec.tuning.spectra.suggest import StartingLayer
@@ -67,8 +67,15 @@ def suggest(
 
 def _stored(checkpoint: Path, layer: list[str] | None, reading: Reading, family: str | None) -> "StartingLayer":
     from ssmspec.families.layers import load_system
+    from ssmspec.systems.trust import assess
     from ssmspec.tuning.spectra.suggest import StartingLayer
 
     if layer and len(layer) > 1:
         raise SsmspecError(f"suggestions are for one layer, but --layer was given {len(layer)} times; choose one")
-    return StartingLayer.of(load_system(checkpoint, layer[0] if layer else "0", reading.options(), family))
+    system = load_system(checkpoint, layer[0] if layer else "0", reading.options(), family)
+    trust = assess(system)
+    if trust.problem:
+        raise LayerError(f"{checkpoint}: layer {system.name} cannot be used: {trust.problem}")
+    for text in trust.gaps:
+        message(f"note: layer {system.name}: {text}; the suggestion is for the other copies")
+    return StartingLayer.of(trust.pick(system))

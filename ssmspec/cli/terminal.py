@@ -33,10 +33,12 @@ def tell_pictures(written: Sequence[Path]) -> None:
         message(f"wrote {written[0]}" if len(written) == 1 else f"wrote {len(written)} pictures: {written[0]}, ...")
 
 
-def tell_written(output: Path, assumptions: Iterable[str]) -> None:
-    """Report what was assumed, one line each, and which file was written."""
+def tell_written(output: Path, assumptions: Iterable[str], notes: Iterable[str] = ()) -> None:
+    """Report what was assumed and the notes on the numbers, one line each, and which file was written."""
     for assumption in assumptions:
         message(f"assumed: {assumption}")
+    for note in notes:
+        message(f"note: {note}")
     message(f"wrote {output}")
 
 

@@ -111,6 +111,9 @@ class Running:
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False
     force: Annotated[bool, typer.Option("--force", help="Replace the run in the folder.")] = False
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", help="Write no pictures and no README.md; measure the model at the end only.")
+    ] = False
     as_json: AsJson = False
 
     def given(self) -> dict[str, Any]:
@@ -218,7 +221,7 @@ def _run(config: "RunConfig", folder: Path, given: dict[str, Any], running: Runn
         write_config(folder, config)
         return config
 
-    finished = run_together(prepare, folder, note=message)
+    finished = run_together(prepare, folder, pictures=not running.no_pictures, note=message)
     if finished is None:
         return
     if running.as_json:
@@ -264,7 +267,7 @@ def _sweep(config: "RunConfig", folder: Path, text: str, running: Running) -> No
 
     pairs = parse_sweep(text, config.kind.published.get(config.preset, ()), config.settings)
     open_sweep(folder, config, text, running.seeds, resume=running.resume, force=running.force)
-    rows = run_sweep(folder, config, pairs, running.seeds, message)
+    rows = run_sweep(folder, config, pairs, running.seeds, message, pictures=not running.no_pictures)
     if running.as_json:
         echo(to_json(sweep_document(sweep_title(config), config.command, rows)))
     else:

@@ -1,6 +1,6 @@
 """From a checkpoint file to the findings of the rules; the counterpart of `analyze`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -14,11 +14,11 @@ from ssmspec.checking.thresholds import Threshold, apply
 from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze_layer, pairs_of
 from ssmspec.errors import LayerError
-from ssmspec.families import Detection, LayerTensors
-from ssmspec.families.layers import SHARED, find_layers, read_systems, select_layers
+from ssmspec.families.layers import find_layers, read_layers, select_layers
 from ssmspec.statistics import LayerAnalysis, Skipped
 from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.statespace import StateSpace, untrustworthy
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import assess
 
 
 def check(
@@ -29,7 +29,7 @@ def check(
     Args:
         path: a checkpoint file or folder.
         rules: built-in rules and thresholds; all built-in rules and no threshold by default.
-        options: as for `analyze`. Statistics are computed only for layers that a threshold names.
+        options: as for `analyze`. Only the statistics that a threshold names are computed, for the layers that it names.
         progress: called with (layer name, layers done, total number of layers).
     Returns:
         CheckpointCheck. A layer whose numbers cannot be trusted is a finding, even if there is no other layer.
@@ -40,28 +40,31 @@ def check(
     rules, options = rules or RuleSet(), options or AnalysisOptions()
     checkpoint = open_checkpoint(path)
     detection = find_layers(checkpoint, options.family, options.read)
-    everything, skipped = read_systems(checkpoint, detection, options.read)
+    found, skipped = read_layers(checkpoint, detection, options.read)
+    tensors = {system.name: layer.tensors for layer in found for system in layer.systems}
+    everything = [system for layer in found for system in layer.systems]
     systems = select_layers(everything, options.layers, checkpoint)
     thresholds, unmatched = _thresholds_by_layer(rules.thresholds, everything, checkpoint)
-    analyses = _analyses([system for system in systems if thresholds[system.name]], options, progress)
+    limited = {name: {each.statistic for each in wanted} for name, wanted in thresholds.items() if wanted}
+    analyses = _analyses([system for system in systems if system.name in limited], limited, options, progress)
     layers, findings = [], []
     for system in systems:
         facts = LayerFacts(
             system=system,
-            tensors=_tensors_of(system, detection),
-            problem=untrustworthy(system),
+            tensors=tensors[system.name],
+            trust=assess(system),
             analysis=analyses.get(system.name),
         )
-        layer, found = _check_layer(facts, rules, thresholds[system.name])
+        layer, about_it = _check_layer(facts, rules, thresholds[system.name])
         layers.append(layer)
-        findings += found
+        findings += about_it
     return CheckpointCheck(
         path=str(checkpoint.path),
         container=checkpoint.container,
         size=checkpoint.size,
         tensors=len(checkpoint.tensors),
         layers=tuple(layers),
-        findings=(*findings, *_findings_about_skipped(skipped, detection, rules, options.layers), *unmatched),
+        findings=(*findings, *_findings_about_skipped(skipped, rules, options.layers), *unmatched),
     )
 
 
@@ -84,32 +87,28 @@ def _thresholds_by_layer(
     return by_layer, unmatched
 
 
-def _analyses(systems: Sequence[StateSpace], options: AnalysisOptions, progress: Progress | None) -> dict[str, LayerAnalysis]:
-    """Statistics of the layers, by layer name."""
+def _analyses(
+    systems: Sequence[StateSpace], wanted: Mapping[str, Collection[str]], options: AnalysisOptions, progress: Progress | None
+) -> dict[str, LayerAnalysis]:
+    """The wanted statistics of the layers, by layer name."""
     if not systems:
         return {}
-    backend = options.backend or choose_backend(sum(pairs_of(system, options.points) for system in systems))
+    backend = options.backend or choose_backend(sum(pairs_of(system, options.points, wanted[system.name]) for system in systems))
     engine, grid = load_backend(backend), FrequencyGrid.default(options.points)
     found = {}
     for done, system in enumerate(systems):
         if progress:
             progress(system.name, done, len(systems))
-        found[system.name] = analyze_layer(system, grid, engine, with_skip=options.with_skip)
+        found[system.name] = analyze_layer(system, grid, engine, with_skip=options.with_skip, chosen=wanted[system.name])
     return found
 
 
-def _tensors_of(system: StateSpace, detection: Detection) -> LayerTensors:
-    """The stored tensors of a layer. The directions of one block (name:direction) share them."""
-    by_name: Mapping[str, LayerTensors] = {layer.name: layer for layer in detection.layers}
-    return by_name[system.name] if system.name in by_name else by_name[system.name.rsplit(":", 1)[0]]
-
-
 def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Threshold]) -> tuple[CheckedLayer, list[Finding]]:
-    name, applied, left_out, findings = facts.system.name, [], [], []
+    name, problem, applied, left_out, findings = facts.system.name, facts.trust.problem, [], [], []
     for rule in rules.rules:
         if rule.function is None:
             continue
-        if rule.needs_trust and facts.problem:
+        if rule.needs_trust and problem:
             left_out.append(rule.id)
             continue
         applied.append(rule.id)
@@ -123,16 +122,15 @@ def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Thresho
         found = apply(threshold, facts.analysis)
         if found:
             findings.append(found)
-    return CheckedLayer(name, facts.system.family, facts.problem, tuple(applied), tuple(left_out)), findings
+    return CheckedLayer(name, facts.system.family, problem, tuple(applied), tuple(left_out)), findings
 
 
-def _findings_about_skipped(skipped: Iterable[Skipped], detection: Detection, rules: RuleSet, wanted: Sequence[str]) -> list[Finding]:
+def _findings_about_skipped(skipped: Iterable[Skipped], rules: RuleSet, wanted: Sequence[str]) -> list[Finding]:
     """Findings for near misses and for layers that contradict their family. A module that occurs twice is neither."""
-    near = {miss.prefix for miss in detection.near_misses}
     found = []
     for item in skipped:
-        rule = rules.find("near-miss" if item.name in near else "unread-layer")
+        rule = rules.find("near-miss" if item.kind == "near miss" else "unread-layer")
         selected = not wanted or any(item.name == pattern or fnmatchcase(item.name, pattern) for pattern in wanted)
-        if rule is not None and selected and not item.reason.endswith(SHARED):
+        if rule is not None and selected and item.kind != "shared":
             found.append(Finding(rule.id, rule.severity, item.name, item.reason))
     return found

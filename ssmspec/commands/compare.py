@@ -3,15 +3,25 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.checkpoint import natural_key, open_checkpoint, plain_name
 from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze, analyze_layer, pairs_of
 from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.families.layers import find_layers, read_systems, select_layers
 from ssmspec.statistics import CheckpointAnalysis, LayerSpectrum
-from ssmspec.statistics.changes import CheckpointComparison, LayerComparison, differences, distances_between
+from ssmspec.statistics.changes import (
+    CheckpointComparison,
+    LayerComparison,
+    differences,
+    distances_between,
+    no_distances,
+    shapes_differ,
+)
 from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.statespace import StateSpace, untrustworthy
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import Trust, assess
 
 ENDS = {"initial": 0, "final": 2}  # names in a training run that sort before and after its numbered steps
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".msgpack", ".eqx")
@@ -28,7 +38,7 @@ def compare(
     """What changed from one checkpoint to another.
 
     Args:
-        before, after: checkpoints, as for `analyze`. The options apply to both.
+        before, after: checkpoints, as for `analyze`. The options apply to both; their statistics must include bias_slope, for the verdict.
         by_order: pair layers by their order instead of their names.
         progress: called with (layer name, pairs done, total number of pairs).
     Raises:
@@ -55,14 +65,14 @@ def compare_systems(
         raise LayerError(
             f"{before_path} and {after_path} share no layer name ({names[0]}; {names[1]}); use --by-order to pair layers by their order"
         )
-    backend = options.backend or choose_backend(sum(pairs_of(system, options.points) for pair in pairs for system in pair))
+    backend = options.backend or choose_backend(sum(pairs_of(system, options.points, options.chosen) for pair in pairs for system in pair))
     engine, grid = load_backend(backend), FrequencyGrid.default(options.points)
     layers = []
     with about(f"{before_path} and {after_path}"):
         for done, (a, b) in enumerate(pairs):
             if progress:
                 progress(a.name, done, len(pairs))
-            layers.append(_compare_layers(a, b, grid, engine, with_skip=options.with_skip))
+            layers.append(_compare_layers(a, b, grid, engine, options))
     matched = ({a.name for a, _ in pairs}, {b.name for _, b in pairs})
     return CheckpointComparison(
         before=str(before_path),
@@ -73,7 +83,7 @@ def compare_systems(
         layers=tuple(layers),
         only_before=tuple(system.name for system in left if system.name not in matched[0]),
         only_after=tuple(system.name for system in right if system.name not in matched[1]),
-        notes=tuple(_differences_in_kind(pairs)),
+        notes=(*_differences_in_kind(pairs), *_faults(layers)),
     )
 
 
@@ -106,13 +116,47 @@ def _all_or_some(names: Sequence[str], everything: int) -> str:
     return f"all {everything} layers" if len(names) == everything > 1 else ", ".join(names)
 
 
-def _compare_layers(a: StateSpace, b: StateSpace, grid: FrequencyGrid, engine: CauchySum, *, with_skip: bool) -> LayerComparison:
-    problems = [f"{when}: {problem}" for when, system in (("before", a), ("after", b)) if (problem := untrustworthy(system))]
-    spectra = [None if untrustworthy(s) else LayerSpectrum(s, grid, engine, with_skip=with_skip) for s in (a, b)]
+def _compare_layers(a: StateSpace, b: StateSpace, grid: FrequencyGrid, engine: CauchySum, options: AnalysisOptions) -> LayerComparison:
+    """Each version with its own sound copies, and the distances of the copies that are sound in both."""
+    systems, trusts = (a, b), (assess(a), assess(b))
+
+    def spectrum(system: StateSpace) -> LayerSpectrum:
+        return LayerSpectrum(system, grid, engine, with_skip=options.with_skip)
+
+    spectra = [None if t.problem else spectrum(t.pick(s)) for s, t in zip(systems, trusts, strict=True)]
     before, after = (
-        analyze_layer(s, grid, engine, with_skip=with_skip, spectrum=spectrum) for s, spectrum in zip((a, b), spectra, strict=True)
+        analyze_layer(s, grid, engine, with_skip=options.with_skip, spectrum=own, trust=t, chosen=options.chosen)
+        for s, own, t in zip(systems, spectra, trusts, strict=True)
     )
-    return LayerComparison(before, after, differences(before, after), distances_between(spectra[0], spectra[1], "; ".join(problems)))
+    common = np.intersect1d(trusts[0].sound, trusts[1].sound)
+    problem = shapes_differ(a, b) or _no_common_copy(trusts, common)
+    if problem:
+        distances = no_distances(problem)
+    else:
+        pair = [
+            own if own is not None and len(t.sound) == len(common) else spectrum(s.pick(common))
+            for s, own, t in zip(systems, spectra, trusts, strict=True)
+        ]
+        distances = distances_between(pair[0], pair[1])
+    return LayerComparison(before, after, differences(before, after), distances)
+
+
+def _no_common_copy(trusts: tuple[Trust, Trust], common: np.ndarray) -> str | None:
+    if common.size:
+        return None
+    found = {when: trust.problem or "; ".join(trust.gaps) for when, trust in zip(("before", "after"), trusts, strict=True)}
+    return "; ".join(f"{when}: {text}" for when, text in found.items() if text)
+
+
+def _faults(layers: Sequence[LayerComparison]) -> list[str]:
+    """What is wrong with some copies of a layer, in either version."""
+    return [
+        f"{version.name} {when}: {fault.text}"
+        for layer in layers
+        for when, version in (("before", layer.before), ("after", layer.after))
+        for fault in version.faults
+        if not version.problem
+    ]
 
 
 def history(paths: Sequence[Path | str], options: AnalysisOptions | None = None) -> list[CheckpointAnalysis]:
@@ -122,6 +166,9 @@ def history(paths: Sequence[Path | str], options: AnalysisOptions | None = None)
         SsmspecError: a checkpoint cannot be analyzed, or its layers differ from those of the first.
     """
     analyses = [analyze(path, options) for path in paths]
+    for analysis in analyses:
+        if not analysis.layers:
+            raise LayerError(f"{analysis.path}: {analysis.problem}")
     names = [[plain_name(layer.name) for layer in analysis.layers] for analysis in analyses]
     for path, found in zip(paths, names, strict=True):
         if found != names[0]:

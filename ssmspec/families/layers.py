@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -17,9 +17,9 @@ from ssmspec.families import Detection, Family, LayerTensors, ReadOptions, Tenso
 from ssmspec.families.assumption import check_assumptions, with_assumptions
 from ssmspec.families.provenance import Attached, attached
 from ssmspec.statistics import Skipped
-from ssmspec.systems.statespace import StateSpace, undamped_poles, untrustworthy
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import GROWING, UNDAMPED, assess
 
-SHARED = "(shared module)"  # ends the reason why a copy of another layer is skipped
 FINGERPRINT = 1 << 14  # bytes of each tensor that are compared first, to tell layers apart
 DIGESTED = 1 << 26  # tensors up to this many bytes are compared completely before two layers are treated as one
 
@@ -88,17 +88,23 @@ def read_systems(checkpoint: Source, detection: Detection, options: ReadOptions)
 
 def read_layers(checkpoint: Source, detection: Detection, options: ReadOptions) -> tuple[list[ReadLayer], list[Skipped]]:
     """The layers of a checkpoint in model order, each distinct one once, and what was skipped. Raises the same as `read_systems`."""
-    with about(checkpoint.path):  # names the file if memory runs out
-        layers, skipped, problems = try_layers(checkpoint, detection, options, attached(checkpoint), _originals(detection.layers))
+    layers, skipped = readable_layers(checkpoint, detection, options)
+    problems = [item.reason for item in skipped if item.kind == "unread"]
     if problems and not layers:
         raise LayerError(f"{checkpoint.path}: {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
     return layers, skipped
 
 
+def readable_layers(checkpoint: Source, detection: Detection, options: ReadOptions) -> tuple[list[ReadLayer], list[Skipped]]:
+    """Like `read_layers`, but not an error if no layer can be read."""
+    with about(checkpoint.path):  # names the file if memory runs out
+        return try_layers(checkpoint, detection, options, attached(checkpoint), _originals(detection.layers))
+
+
 def try_layers(
     checkpoint: Source, detection: Detection, options: ReadOptions, weights: Attached, originals: Sequence[str]
-) -> tuple[list[ReadLayer], list[Skipped], list[str]]:
-    """Like `read_layers`, but layers that contradict their family are only reported, even if all of them do.
+) -> tuple[list[ReadLayer], list[Skipped]]:
+    """Like `readable_layers`, for any source of tensors.
 
     Args:
         weights: beta weights stored beside the tensors.
@@ -106,23 +112,22 @@ def try_layers(
     """
     families = known_families(options)
     options = replace(options, config=checkpoint.config)
-    layers: dict[str, ReadLayer] = {}
-    skipped = [Skipped(miss.prefix, miss.describe()) for miss in detection.near_misses]
-    problems: list[str] = []  # messages, not errors: tracebacks would keep this frame and its arrays in memory
+    layers: dict[tuple[str, str], ReadLayer] = {}  # by name and family: two tables of a mapping may describe tensors under one prefix
+    skipped = [Skipped(miss.prefix, miss.describe(), "near miss", miss.family) for miss in detection.near_misses]
     for layer, original in zip(detection.layers, originals, strict=True):
         if original != layer.name:
-            skipped.append(Skipped(layer.name, f"the same tensors as {original} {SHARED}"))
-            if original in layers:
-                layers[original] = replace(layers[original], twins=(*layers[original].twins, layer))
+            skipped.append(Skipped(layer.name, f"the same tensors as {original} (shared module)", "shared", layer.family))
+            first = layers.get((original, layer.family))
+            if first is not None:
+                layers[original, layer.family] = replace(first, twins=(*first.twins, layer))
             continue
         try:
-            with np.errstate(all="ignore"):  # overflow and values that are not finite are reported by `untrustworthy`
+            with np.errstate(all="ignore"):  # overflow and values that are not finite are reported by `systems.trust`
                 systems = read_layer(families[layer.family], layer, options)
-            layers[layer.name] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
-        except LayerError as error:
-            problems.append(str(error))
-            skipped.append(Skipped(layer.name, str(error)))
-    return list(layers.values()), skipped, problems
+            layers[layer.name, layer.family] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
+        except LayerError as error:  # only its text is kept: its traceback would keep this frame and its arrays in memory
+            skipped.append(Skipped(layer.name, str(error), "unread", layer.family))
+    return list(layers.values()), skipped
 
 
 def read_layer(family: Family, layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
@@ -228,8 +233,16 @@ def _matching(systems: Sequence[StateSpace], pattern: str) -> Iterator[int]:
         yield int(pattern)
     else:
         for index, system in enumerate(systems):
-            if fnmatchcase(system.name, pattern) or system.name.rsplit(":", 1)[0] == pattern:
+            if fnmatchcase(system.name, pattern) or system.name.startswith(f"{pattern}:"):
                 yield index
+
+
+def block_of(system: str, names: Container[str]) -> str:
+    """The one of these names that the layer of a system has: the system's own, or what stands before `:direction`."""
+    name = system
+    while name not in names and ":" in name:
+        name = name.rpartition(":")[0]
+    return name
 
 
 def select_one(systems: Sequence[StateSpace], wanted: str, checkpoint: Source) -> StateSpace:
@@ -245,15 +258,15 @@ def select_one(systems: Sequence[StateSpace], wanted: str, checkpoint: Source) -
 
 
 def load_system(path: Path | str, layer: str, options: ReadOptions, family: str | None = None) -> StateSpace:
-    """Read one layer of a checkpoint as a state space.
+    """Read one layer of a checkpoint as a state space, with all of its copies. `systems.trust.assess` tells which of them are sound.
 
     Raises:
-        SsmspecError: the same errors as `analyze`; also if the values of the layer cannot be trusted, unless it is undamped by design.
+        SsmspecError: the same errors as `analyze`; also if no copy has a finite kernel. A kernel that grows is finite.
     """
     checkpoint = open_checkpoint(path)
     systems, _ = read_systems(checkpoint, find_layers(checkpoint, family, options), options)
     system = select_one(systems, layer, checkpoint)
-    problem = untrustworthy(system)
-    if problem and problem != undamped_poles(system):
-        raise LayerError(f"{checkpoint.path}: layer {system.name} cannot be used: {problem}")
+    trust = assess(system)
+    if trust.problem and all(fault.kind not in (GROWING, UNDAMPED) for fault in trust.faults):
+        raise LayerError(f"{checkpoint.path}: layer {system.name} cannot be used: {trust.problem}")
     return system

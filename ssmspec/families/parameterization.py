@@ -7,8 +7,10 @@ import numpy as np
 
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption
-from ssmspec.families.template import LayerTensors, ReadOptions
+from ssmspec.families.template import LayerTensors, ReadOptions, as_complex
 from ssmspec.systems.statespace import ComplexArray, Discretization, FloatArray, StateSpace, bilinear_realization
+
+MOST_GROWTH = 1e8  # largest growth of a mode over the kernel length of C~; beyond it I - Abar^L leaves C too few digits
 
 
 def discretization(*rules: Discretization, source: str, quiet: bool = False) -> Assumption:
@@ -115,15 +117,34 @@ def stored_length(layer: LayerTensors, role: str) -> int:
 def true_output_matrix(system: StateSpace, length: int) -> ComplexArray:
     """C recovered from the stored C~ = C (I - Abar^L), (K, O, N), for a system whose C still holds C~.
 
+    A copy gets NaN if it has a pole at z = 1, so that no true C exists, or a pole that grows by more than MOST_GROWTH over L samples, so
+    that no accurate digits are left. A copy with values that are not finite keeps its C~.
+
     Source: Gu et al. 2022 (arXiv 2111.00396), appendix C.3; state-spaces/s4, models/s4/s4.py, SSMKernelDPLR._setup_C.
     """
+    parts = (system.poles, system.step, system.B, system.C, *(part for part in (system.P, system.Q) if part is not None))
+    finite = np.logical_and.reduce([np.isfinite(part.reshape(system.copies, -1)).all(axis=1) for part in parts])
+    if finite.all():
+        return _untruncated(system, length)
+    result = system.C.copy()
+    if finite.any():
+        result[finite] = _untruncated(system.pick(finite), length)
+    return result
+
+
+def _untruncated(system: StateSpace, length: int) -> ComplexArray:
     try:
         A, _, C = bilinear_realization(system)
         with np.errstate(over="ignore", invalid="ignore"):
-            correction = np.eye(A.shape[1]) - np.linalg.matrix_power(A, length)
-        return _upper_half(np.linalg.solve(correction.transpose(0, 2, 1), C.transpose(0, 2, 1)).transpose(0, 2, 1))
-    except np.linalg.LinAlgError:  # a pole at z = 1 or an overflow: no true C exists, and the layer is not trusted
-        return np.full_like(system.C, np.nan)
+            power = np.linalg.matrix_power(A, length)
+            usable = np.abs(power).max(axis=(1, 2)) <= MOST_GROWTH
+        correction = np.eye(A.shape[1]) - np.where(usable[:, None, None], power, 0)
+        solved = np.asarray(np.linalg.solve(correction.transpose(0, 2, 1), C.transpose(0, 2, 1)), dtype=np.float64)
+        return np.where(usable[:, None, None], _upper_half(solved.transpose(0, 2, 1)), np.nan)
+    except np.linalg.LinAlgError:  # a copy has a pole at z = 1, or a state matrix out of bounds
+        if system.copies == 1:
+            return np.full_like(system.C, np.nan)
+        return np.concatenate([_untruncated(system.copy_slice(copy, copy + 1), length) for copy in range(system.copies)])
 
 
 def stored_output_matrix(system: StateSpace, length: int) -> ComplexArray:
@@ -136,3 +157,24 @@ def _upper_half(C: FloatArray) -> ComplexArray:
     """The complex output matrix whose real realization is C = 2 (Re, -Im)."""
     modes = C.shape[2] // 2
     return np.asarray(C[:, :, :modes] - 1j * C[:, :, modes:], dtype=np.complex128) / 2
+
+
+def unpaired_low_rank(rows: ComplexArray) -> ComplexArray:
+    """[P, iP]/sqrt 2 (K, N, 2R) for the rows of P (K, N, R) that couple a whole, unpaired spectrum.
+
+    P' 2 Re(Q'^* x) = P Re(Q^* x) + i P Im(Q^* x) = P Q^* x, so the real system of rank 2R has the output of the complex one of rank R.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.concatenate([rows, as_complex(-rows.imag, rows.real)], axis=2) / np.sqrt(2)
+
+
+def unpaired_rows(rows: ComplexArray, layer: str) -> ComplexArray:
+    """The rows of P (K, N, R) from [P, iP]/sqrt 2; the inverse of `unpaired_low_rank`.
+
+    Raises:
+        LayerError: rows that are not of this form.
+    """
+    first, second = np.split(rows, 2, axis=2)
+    if not np.allclose(second, 1j * first, rtol=1e-12, atol=0):
+        raise LayerError(f"layer {layer}: the low-rank part is [P, iP] for one matrix P, and must stay so")
+    return np.asarray(first * np.sqrt(2))

@@ -37,7 +37,7 @@ class LineFile:
         except OSError as error:
             raise SsmspecError(f"cannot write {path}: {error.strerror or error}") from error
         if whole and not self._ours(whole[0]):
-            raise SsmspecError(f"{path} exists and is not a log of this kind; choose another file")
+            raise SsmspecError(f"{path} exists and is not a log of this kind; name another file")
 
     def begin(self, step: int) -> None:
         """Prepare the file for a run whose first step is `step`.

@@ -11,7 +11,7 @@ from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.commands.analyze import AnalysisOptions, analyze_layer, pairs_of
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import Detection
-from ssmspec.families.layers import ReadLayer, find_layers, select_layers, try_layers
+from ssmspec.families.layers import ReadLayer, block_of, find_layers, select_layers, try_layers
 from ssmspec.families.provenance import Attached
 from ssmspec.files.reading import one_line
 from ssmspec.nn.live import LiveModel
@@ -19,6 +19,7 @@ from ssmspec.statistics import STATISTICS, LayerAnalysis, Measurement, Skipped, 
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.sobolev import Sobolev
 from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import assess
 
 MEASUREMENTS = 20  # least number assumed per run, when deciding whether compiling an engine pays off
 REHEARSAL = 16  # points of a small grid for a first pass, so that no timed measurement imports or compiles anything
@@ -57,9 +58,9 @@ class Probe:
         with self.source.snapshot():
             self._detection = find_layers(self.source, options.family, options.read)
             self._originals = self.source.originals(self._detection.layers)
-            found, self.skipped, problems = self._read()
+            found, self.skipped = self._read()
         if not found:
-            raise LayerError(f"{self.source.path}: {problems[0]}")
+            raise LayerError(f"{self.source.path}: {next(item.reason for item in self.skipped if item.kind == 'unread')}")
         systems = [system for layer in found for system in layer.systems]
         chosen = select_layers(systems, options.layers, self.source)
         self.backend = options.backend or choose_backend(MEASUREMENTS * sum(pairs_of(system, options.points) for system in chosen))
@@ -68,11 +69,12 @@ class Probe:
         self._detection, self._originals = Detection(tuple(kept), ()), [layer.name for layer in kept]
 
     def _layer(self, system: StateSpace, index: int) -> _Layer:
-        arrays = {name: getattr(system, name)[:1].copy() for name in ("poles", "B", "C", "D", "step")}
-        sample = replace(system.copy_slice(0, 1), **arrays)  # a view would keep the whole layer in memory
+        first = int(next(iter(assess(system).sound), 0))
+        arrays = {name: getattr(system, name)[first : first + 1].copy() for name in ("poles", "B", "C", "D", "step")}
+        sample = replace(system.copy_slice(first, first + 1), **arrays)  # a view would keep the whole layer in memory
         nothing = replace(sample, poles=np.full_like(sample.poles, np.nan))
         blank = analyze_layer(nothing, self.grid, load_backend("reference"), chosen=self.statistics)
-        return _Layer(sample, replace(blank, index=index, copies=system.copies))
+        return _Layer(sample, replace(blank, index=index, copies=system.copies, faults=()))
 
     def rehearse(self) -> list[LayerAnalysis]:
         """Do everything once, for one copy of every layer and few points, so that imports and compilation are done."""
@@ -87,10 +89,10 @@ class Probe:
                 torch.accelerator.synchronize(device)
 
     def measure(self, step: int) -> Measurement:
-        """The statistics of every layer as it is now. A layer without trustworthy numbers has a reason instead."""
+        """The statistics of every layer as it is now, over its sound copies. A layer without sound copies has a reason instead."""
         engine = load_backend(self.backend)
         with self.source.snapshot():
-            found, skipped, _ = self._read()
+            found, skipped = self._read()
         systems = {system.name: system for layer in found for system in layer.systems}
         reasons = {item.name: item.reason for item in skipped}
         layers = []
@@ -99,9 +101,7 @@ class Probe:
             if name in systems:
                 layers.append(self._analyze(layer, systems[name], self.grid, engine))
             else:
-                layers.append(
-                    _withheld(layer.blank, reasons.get(name) or reasons.get(name.rsplit(":", 1)[0]) or "the layer no longer exists")
-                )
+                layers.append(_withheld(layer.blank, reasons.get(block_of(name, reasons), "the layer no longer exists")))
         return Measurement(
             step=step,
             backend=self.backend,
@@ -111,12 +111,12 @@ class Probe:
             skipped=tuple(self.skipped),
         )
 
-    def _read(self) -> tuple[list[ReadLayer], list[Skipped], list[str]]:
-        """The layers as they are now, and what was skipped because it contradicts its family, with the reason."""
-        found, skipped, problems = try_layers(self.source, self._detection, self.options.read, Attached({}), self._originals)
+    def _read(self) -> tuple[list[ReadLayer], list[Skipped]]:
+        """The layers as they are now, and what was skipped."""
+        found, skipped = try_layers(self.source, self._detection, self.options.read, Attached({}), self._originals)
         weights = {**self.source.weights(self.options.read.length), **(self._weights() if self._weights else {})}
         weighted = [replace(layer, systems=tuple(_weighted(system, weights) for system in layer.systems)) for layer in found]
-        return weighted, skipped, problems
+        return weighted, skipped
 
     def _analyze(self, layer: _Layer, system: StateSpace, grid: FrequencyGrid, engine: CauchySum) -> LayerAnalysis:
         try:

@@ -55,9 +55,10 @@ class TensorBoardLog:
                 for tag, number in ((name, value.median), (f"{name}.p5", value.p5), (f"{name}.p95", value.p95)):
                     if number is not None:
                         self._writer.add_scalar(f"{tag}/{layer.name}", number, step)
-            if layer.problem != self._problems.get(layer.name):
-                self._writer.add_text(f"problem/{layer.name}", layer.problem or "resolved", step)
-                self._problems[layer.name] = layer.problem
+            problem = layer.problem or "; ".join(fault.text for fault in layer.faults) or None
+            if problem != self._problems.get(layer.name):
+                self._writer.add_text(f"problem/{layer.name}", problem or "resolved", step)
+                self._problems[layer.name] = problem
         if timing is not None:
             self._writer.add_scalar("monitor/seconds", timing.seconds, step)
             self._writer.add_scalar("monitor/share", timing.share, step)

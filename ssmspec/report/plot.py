@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.commands.analyze import AnalysisOptions
@@ -18,7 +20,8 @@ from ssmspec.report.figures.inits import initializations_figure
 from ssmspec.report.figures.style import checked_format, safe_name, save, styled
 from ssmspec.statistics import LayerSpectrum
 from ssmspec.systems.grid import DEFAULT_POINTS, FrequencyGrid
-from ssmspec.systems.statespace import StateSpace, untrustworthy
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import GROWING, UNDAMPED, Trust, assess
 
 Axis = Literal["theta", "cycles", "omega"]
 Progress = Callable[[str, int, int], None]
@@ -95,7 +98,7 @@ def plot(
     axis = _frequency_axis(kind, options)
     if output is not None:
         checked_format(output)
-    systems, notes = _usable_systems(path, options)
+    systems, notes = _usable_systems(path, options, growing=kind.growing)
     if kind.layers == "one" and len(systems) > 1:
         names = ", ".join(system.name for system in systems[:8]) + (", ..." if len(systems) > 8 else "")
         raise LayerError(f"the figure {name} shows one layer, but there are {len(systems)}; choose one with --layer: {names}")
@@ -187,18 +190,36 @@ def _frequency_axis(kind: FigureKind, options: PlotOptions) -> FrequencyAxis:
     return FrequencyAxis(options.axis or "theta")
 
 
-def _usable_systems(path: Path, options: PlotOptions) -> tuple[tuple[StateSpace, ...], tuple[str, ...]]:
-    """The chosen layers that can be drawn, and notes on what was assumed or skipped."""
+def _usable_systems(path: Path, options: PlotOptions, *, growing: bool) -> tuple[tuple[StateSpace, ...], tuple[str, ...]]:
+    """The copies of the chosen layers that can be drawn, and notes on what was assumed or skipped.
+
+    Args:
+        growing: whether copies with growing or undamped poles are drawn.
+    Raises:
+        LayerError: no copy can be drawn.
+    """
     checkpoint = open_checkpoint(path)
     found, skipped = read_systems(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     chosen = select_layers(found, options.layers, checkpoint)
-    problems = {system.name: problem for system in chosen if (problem := untrustworthy(system))}
-    systems = tuple(system for system in chosen if system.name not in problems)
+    systems, notes, reasons = [], [], []
+    for system in chosen:
+        trust = assess(system)
+        copies = _drawable(trust, growing=growing)
+        if copies.size:
+            systems.append(system if copies.size == system.copies else system.pick(copies))
+        else:
+            reasons.append(f"layer {system.name}: {trust.problem}")
+        drawn = {fault.kind: bool(np.isin(fault.copies, copies).all()) for fault in trust.faults}
+        notes += [f"{'note' if drawn[fault.kind] else 'skipped'}: layer {system.name}: {fault.text}" for fault in trust.faults]
     if not systems:
-        first = chosen[0].name
-        raise LayerError(f"{checkpoint.path}: layer {first} cannot be used: {problems[first]}")
-    notes = [f"skipped: layer {name}: {problem}" for name, problem in problems.items()]
+        raise LayerError(f"{checkpoint.path}: {reasons[0].replace(':', ' cannot be used:', 1)}")
     if not options.layers:
         notes += [f"skipped: {miss.name}: {miss.reason}" for miss in skipped]
     notes += [f"assumed: {text}" for text in dict.fromkeys(text for system in systems for text in system.assumptions)]
-    return systems, tuple(notes)
+    return tuple(systems), tuple(notes)
+
+
+def _drawable(trust: Trust, *, growing: bool) -> np.ndarray:
+    """Indices of the sound copies, and of those with growing or undamped poles if requested."""
+    others = [fault.copies for fault in trust.faults if growing and fault.kind in (GROWING, UNDAMPED)]
+    return np.sort(np.concatenate([trust.sound, *others]))

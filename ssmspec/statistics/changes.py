@@ -10,6 +10,7 @@ from ssmspec.statistics.results import LayerAnalysis
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.statistics.values import Summary, summarize, unavailable
 from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.statespace import StateSpace
 
 TRAINING_CHANGE = 0.15
 """Largest change of a layer's median bias_slope by training alone in 75 reference models [decades/decade]."""
@@ -54,15 +55,21 @@ class CheckpointComparison:
         return verdict(self.layers)
 
 
-def distances_between(before: LayerSpectrum | None, after: LayerSpectrum | None, reason: str) -> dict[str, Summary]:
-    """Every distance of a layer. A version whose values cannot be trusted, for the given reason, is passed as None."""
-    if before is None or after is None:
-        return {name: unavailable(distance.unit, reason) for name, distance in DISTANCES.items()}
+def shapes_differ(a: StateSpace, b: StateSpace) -> str | None:
+    """Why two versions of a layer have no distances, or None: they differ in copies, inputs or outputs."""
+    if (a.copies, a.inputs, a.outputs) == (b.copies, b.inputs, b.outputs):
+        return None
+    return f"the shapes differ: {a.copies} x {a.modes} before, {b.copies} x {b.modes} after"
+
+
+def no_distances(reason: str) -> dict[str, Summary]:
+    """Every distance without a value, for the given reason."""
+    return {name: unavailable(distance.unit, reason) for name, distance in DISTANCES.items()}
+
+
+def distances_between(before: LayerSpectrum, after: LayerSpectrum) -> dict[str, Summary]:
+    """Every distance of a layer, for copies that can be trusted in both versions."""
     a, b = before.system, after.system
-    shapes = [(s.copies, s.inputs, s.outputs, s.modes) for s in (a, b)]
-    if shapes[0][:3] != shapes[1][:3]:
-        text = "the shapes differ: {} x {} before, {} x {} after".format(*(shapes[i][j] for i in (0, 1) for j in (0, 3)))
-        return {name: unavailable(distance.unit, text) for name, distance in DISTANCES.items()}
     found = {}
     for name, distance in DISTANCES.items():
         if distance.needs_equal_modes and a.modes != b.modes:

@@ -44,7 +44,7 @@ class LayerSpectrum:
     """A trustworthy layer, a grid and an engine.
 
     Args:
-        system: its poles decay and all values are finite (`statespace.untrustworthy` is None).
+        system: its poles decay and all values are finite (`systems.trust.untrustworthy` is None).
         grid: theta [rad/sample], the F points at which slopes and medians are computed.
         cauchy_sum: the engine.
         with_skip: include D in magnitude, energies and peak.

@@ -24,7 +24,6 @@ FloatArray = npt.NDArray[np.float64]
 ComplexArray = npt.NDArray[np.complex128]
 
 Discretization = Literal["zoh", "bilinear", "euler", "direct"]
-ROUNDING = 1e-12  # of |z| of a pole that is on the unit circle by design
 MOST_MODES, MOST_POLES = 1 << 13, 1 << 22  # per copy, per layer: real models have under a tenth; statistics would take many gigabytes
 DISCRETIZATIONS: tuple[Discretization, ...] = ("zoh", "bilinear", "euler", "direct")
 
@@ -333,68 +332,3 @@ def beyond_nyquist(system: StateSpace) -> np.ndarray | None:
         return None
     beyond: np.ndarray = np.abs(system.poles.imag) * system.step > np.pi
     return beyond
-
-
-def untrustworthy(system: StateSpace) -> str | None:
-    """Why the values of this layer cannot be trusted, or None: values that are not finite, a step that is not positive, a pole that does
-    not decay.
-    """
-    low_rank = () if system.P is None or system.Q is None else (("P", system.P), ("Q", system.Q))
-    problem = _not_finite(("the poles", system.poles), *low_rank, ("step", system.step))
-    if problem:
-        return problem
-    if (system.step <= 0).any():
-        return f"the smallest step is {system.step.min():.3g}, but a step must be positive"
-    beta = () if system.sobolev is None else (("beta", system.sobolev.beta),)
-    return growing_pole(system) or _not_finite(("B", system.B), ("C", system.C), ("D", system.D), *beta) or undamped_poles(system)
-
-
-def _not_finite(*arrays: tuple[str, np.ndarray]) -> str | None:
-    for label, array in arrays:
-        bad = int((~np.isfinite(array)).sum())
-        if bad:
-            return f"{bad} of {array.size} values of {label} are NaN or infinite"
-    return None
-
-
-def growing_pole(system: StateSpace) -> str | None:
-    """How many poles do not decay, and the worst of them; None if all decay, or if a low-rank part with NaN leaves no poles.
-
-    Poles that are on the unit circle by design do not count (`undamped_poles`).
-    """
-    if system.discretization == "direct":
-        growth, condition = np.abs(system.poles) - 1, "|z| >= 1"
-        if system.undamped:
-            growth = np.where(_on_circle(system), -1, growth)
-    elif system.P is None:
-        growth, condition = system.poles.real, "Re a >= 0"
-    else:
-        with np.errstate(invalid="ignore"):
-            A = real_realization(system)[0]
-        unique, inverse = np.unique(A.reshape(len(A), -1), axis=0, return_inverse=True)
-        if not np.isfinite(unique).all():
-            return None
-        growth, condition = np.linalg.eigvals(unique.reshape(-1, *A.shape[1:])).real[inverse.reshape(-1)], "Re a >= 0"
-    count = int((growth >= 0).sum())
-    if not count:
-        return None
-    copy, mode = np.unravel_index(int(np.nanargmax(growth)), growth.shape)
-    advice = f"; {system.if_growing}" if system.if_growing else ""
-    return f"{count} of {growth.size} poles do not decay ({condition}); the worst is pole {mode} of copy {copy}{advice}"
-
-
-def undamped_poles(system: StateSpace) -> str | None:
-    """What can be said of a layer whose poles are on the unit circle by design; None for any other."""
-    phases = np.abs(np.angle(system.poles[_on_circle(system)])) if system.undamped else np.empty(0)
-    if not phases.size:
-        return None
-    return (
-        f"{phases.size} of {system.poles.size} poles are undamped by design ({system.undamped}), at {phases.min():.3g}..{phases.max():.3g}"
-        " rad/sample: they neither decay nor grow, so there is a kernel (ssmspec impulse) but no gain, energy or memory"
-    )
-
-
-def _on_circle(system: StateSpace) -> np.ndarray:
-    """Which discrete poles lie on the unit circle to rounding and are no double poles at z = 1, (K, N)."""
-    on_circle: np.ndarray = (np.abs(np.abs(system.poles) - 1) < ROUNDING) & (system.poles.imag > 0)
-    return on_circle

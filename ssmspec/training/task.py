@@ -129,8 +129,8 @@ class Problem(Protocol):
     def marks(self) -> dict[str, float]:
         """Frequencies [rad/sample], by label, that a picture of |H| marks with a line."""
 
-    def pictures(self, folder: Path) -> list[Path]:
-        """Draw the pictures that are specific to the task."""
+    def pictures(self, folder: Path, measures: Sequence[Measure]) -> list[Path]:
+        """Draw the pictures that are specific to the task, from the final measures and the model."""
 
 
 def load_start(model: nn.Module, start: State | None) -> None:

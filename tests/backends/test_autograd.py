@@ -1,4 +1,4 @@
-"""The Cauchy sum as an operator of PyTorch: its gradients, its errors, and where it may be called from."""
+"""The Cauchy sum as an operator of PyTorch: its gradients, its errors, and from where it can be called."""
 
 import multiprocessing
 import sys
@@ -20,7 +20,7 @@ Parts = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def problem(K: int = 2, M: int = 1, N: int = 3, F: int = 5, *, rows: int = 1, kind: torch.dtype = torch.complex128) -> Parts:
-    """Residues and poles that require a gradient, x and y; formed in float64, so that both types get the same numbers."""
+    """Residues and poles that require a gradient, x and y. They are drawn in float64, so that both precisions get the same numbers."""
     generator = torch.Generator().manual_seed(11)
     residues = torch.randn(K, M, N, dtype=torch.complex128, generator=generator)
     poles = torch.randn(K, N, dtype=torch.complex128, generator=generator)
@@ -233,7 +233,7 @@ def large() -> Parts:
 
 
 def answer(connection: Any) -> None:
-    torch.set_num_threads(1)  # as workers of a DataLoader do: PyTorch's own OpenMP threads wait for ever after a fork
+    torch.set_num_threads(1)  # as workers of a DataLoader do: PyTorch's own OpenMP threads wait forever after a fork
     connection.send([part.numpy().tobytes() for part in outcome(cauchy_sum, large())])
 
 

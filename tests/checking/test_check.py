@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -26,7 +27,7 @@ from ssmspec.checking.starter import starter_text
 from ssmspec.checking.thresholds import AGGREGATES, COUNTS, Threshold
 from ssmspec.commands.analyze import AnalysisOptions, analyze
 from ssmspec.commands.check import check
-from ssmspec.errors import LayerError, NoLayerError, SsmspecError
+from ssmspec.errors import NoLayerError, SsmspecError
 from ssmspec.families import FAMILIES, ReadOptions
 from ssmspec.report.documents.analyze import analysis_document
 from ssmspec.report.documents.check import report_junit
@@ -218,7 +219,7 @@ def test_what_fires_on_the_samples(name: str) -> None:
 
 
 def test_a_layer_without_trust_fails_and_is_spared_rules_that_need_numbers(tmp_path: Path) -> None:
-    tensors = changed(s4d(), K + "C", np.nan, (1, 2)) | s4d("layers.1.")
+    tensors = changed(s4d(), K + "C", np.nan, (..., 2, 0)) | s4d("layers.1.")
     found = check(written(tmp_path, tensors))
     bad, good = found.layers
     assert bad.problem
@@ -230,9 +231,31 @@ def test_a_layer_without_trust_fails_and_is_spared_rules_that_need_numbers(tmp_p
 
 def test_a_file_in_which_no_layer_can_be_trusted_is_a_failure_and_no_bad_input(tmp_path: Path) -> None:
     path = written(tmp_path, changed(s4d(), K + "C", np.nan))
-    with pytest.raises(LayerError, match="no layer is usable"):
-        analyze(path)
+    assert "no layer is usable" in str(analyze(path).problem)
     assert [finding.rule for finding in check(path).findings] == ["not-finite"]
+
+
+def test_a_copy_with_a_fault_is_an_error_and_the_rules_go_on_with_the_others(tmp_path: Path) -> None:
+    tensors = changed(changed(s4d(), K + "log_A_real", -800, (1, 2)), K + "log_A_real", np.log(1e-6), (3, 1))
+    (layer,) = (found := check(written(tmp_path, tensors))).layers
+    assert (layer.problem, layer.left_out) == (None, ())
+    assert [(finding.rule, finding.message) for finding in found.findings] == [
+        ("unstable-pole", "1 of 4 copies has a growing pole: 1 of 12 poles do not decay (Re a >= 0); the worst is pole 2 of copy 1"),
+        ("marginal-pole", f"1 of 3 sound copies has a time constant above 1,000,000 samples; the longest is {_constant(tensors)} (copy 3)"),
+    ]
+
+
+def _constant(tensors: Tensors) -> str:
+    return f"{1e6 / np.exp(float(tensors[K + 'log_dt'][3])):.3g} samples"
+
+
+def test_a_copy_with_a_fault_has_no_value_that_a_threshold_could_accept(tmp_path: Path) -> None:
+    path = written(tmp_path, changed(s4d(), K + "C", np.nan, (1, 2)))
+    limit = Threshold(id="low", statistic="bias_slope", low=-100)
+    refused, accepted = (check(path, RuleSet(thresholds=(replace(limit, allow_null=allowed),))).findings for allowed in (False, True))
+    assert [finding.rule for finding in refused] == ["not-finite", "low"]
+    assert "bias_slope has no value where 1 of 4 copies has NaN or infinite values" in refused[1].message
+    assert [finding.rule for finding in accepted] == ["not-finite"]
 
 
 def test_a_shared_module_is_no_finding(tmp_path: Path) -> None:
@@ -493,7 +516,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture
 def nan(tmp_path: Path) -> Path:
-    return written(tmp_path, changed(s4d(), K + "C", np.nan, (1, 2)) | s4d("layers.1."), "nan.safetensors")
+    return written(tmp_path, changed(s4d(), K + "C", np.nan, (..., 2, 0)) | s4d("layers.1."), "nan.safetensors")
 
 
 @pytest.fixture
@@ -652,7 +675,7 @@ def test_globs_name_several_files(run: Run) -> None:
 def test_options_of_reading_reach_the_reader(run: Run) -> None:
     bilinear = run("--assume", "discretization=bilinear", S4D, "--format", "json")
     assert bilinear.out.count("beyond-nyquist") == 2  # applied to both, no finding
-    assert run(SAMPLES / "mamba1_trained.safetensors", "--residues", "rms", "--strict").code == 0  # where D has an output of its own
+    assert run(SAMPLES / "mamba1_trained.safetensors", "--residues", "rms", "--strict").code == 0  # where D feeds a separate output
     result = run(SAMPLES / "mamba1_trained.safetensors", "--operating-point", "delta=2", "--strict")
     assert result.code == 1
     assert result.out.count("step-range") == 2

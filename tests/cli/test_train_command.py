@@ -43,6 +43,14 @@ def test_the_preset_small_takes_under_a_minute(typed: Type, task: str) -> None:
     assert time.process_time() - before < 60  # of one thread; 5 to 7 are usual
 
 
+def test_without_pictures_a_run_and_a_sweep_have_their_numbers_and_nothing_drawn(typed: Type, tmp_path: Path) -> None:
+    for folder, more in (("run", ()), ("sweep", ("--sweep", "alpha=1,2"))):
+        done = typed("train", "waves", *LITTLE, *more, "--no-pictures", "--out", folder)
+        assert done.code == 0, done.err
+        assert (tmp_path / folder / "results.json").exists()
+        assert not list((tmp_path / folder).rglob("*.png"))
+
+
 def test_a_sweep_has_a_run_per_setting_and_seed_and_a_table_with_spreads(typed: Type, tmp_path: Path) -> None:
     text = "alpha=1,pi beta=-1,1"
     done = typed("train", "waves", *LITTLE, "--sweep", text, "--seeds", 2, "--out", "sweep")

@@ -1,4 +1,4 @@
-"""Comparisons: what changed, how far, and the words for it."""
+"""Comparisons: what changed, by how much, and how it is worded."""
 
 import csv
 import io
@@ -173,7 +173,7 @@ def test_wrapped_models_are_matched_by_their_inner_names(tmp_path: Path) -> None
 
 def test_a_spoiled_layer_is_compared_with_a_reason(tmp_path: Path) -> None:
     tensors = load_file(AFTER)
-    tensors["s4_layers.0.kernel.C"][0, 0] = np.nan
+    tensors["s4_layers.0.kernel.C"][:, 0] = np.nan
     save_file(tensors, tmp_path / "nan.safetensors")
     found = compare(AFTER, tmp_path / "nan.safetensors")
     assert found.layers[0].change["bias_slope"] is None

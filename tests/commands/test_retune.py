@@ -1,4 +1,4 @@
-"""The command `retune` as it is typed, in every container, and what its output loads into."""
+"""The command `retune` as it is typed, in every container, and the modules that its output loads into."""
 
 import json
 import shlex
@@ -246,7 +246,7 @@ def test_alpha_where_it_cannot_act_is_one_line_with_the_way_out(typed: Type, tmp
 
 
 def test_nothing_is_written_before_everything_is_known(typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who interrupts the comparison, or sees it fail, may type the command again: alpha is not applied twice."""
+    """If the comparison is interrupted or fails, the command can be typed again, and alpha is not applied twice."""
     source = model(tmp_path)
     kept = source.read_bytes()
     for failure, code in ((KeyboardInterrupt(), 130), (SsmspecError("no"), 2)):

@@ -13,7 +13,8 @@ from ssmspec.families import FAMILIES, ReadOptions, detect
 from ssmspec.families.assumption import shown
 from ssmspec.families.layers import read_layer
 from ssmspec.systems.response import impulse_response
-from ssmspec.systems.statespace import Assumed, StateSpace, growing_pole, undamped_poles, untrustworthy
+from ssmspec.systems.statespace import Assumed, StateSpace
+from ssmspec.systems.trust import GROWING, UNDAMPED, assess, untrustworthy
 
 ALL = tuple(ASSUMED)
 
@@ -157,23 +158,25 @@ def grown(example: Example, real: float = 0.02) -> Example:
 def test_imex_oscillators_are_undamped_by_design_and_do_not_grow():
     (system,) = read(replace(make("linoss"), assume={"linoss_scheme": "imex"}))
     phases = np.abs(np.angle(system.poles))
-    text = undamped_poles(system)
-    assert text is not None
+    (fault,) = assess(system).faults
+    text = fault.text
+    assert fault.kind == UNDAMPED
     assert text == untrustworthy(system)
     assert f"8 of 8 poles are undamped by design (IMEX, |z| = 1), at {phases.min():.3g}..{phases.max():.3g} rad/sample" in text
-    assert growing_pole(system) is None
 
 
 def test_an_imex_oscillator_beyond_its_limit_grows():
     stiff = {"A_diag": np.array([0.5, 40, 0.3, 0.7], np.float32), "steps": np.full(4, 2, np.float32)}
     example = make("linoss")
     (system,) = read(replace(example, tensors=example.tensors | stiff, assume={"linoss_scheme": "imex"}))
-    assert "1 of 8 poles do not decay (|z| >= 1)" in str(growing_pole(system))
-    assert growing_pole(system) == untrustworthy(system)
+    (fault,) = assess(system).faults
+    assert fault.kind == GROWING
+    assert "1 of 8 poles do not decay (|z| >= 1)" in fault.text
+    assert fault.text == untrustworthy(system)
 
 
 def test_damped_oscillators_have_nothing_to_say_about_undamped_ones():
-    assert undamped_poles(read(make("linoss"))[0]) is None
+    assert assess(read(make("linoss"))[0]).faults == ()
 
 
 # --- gates with a bound ---

@@ -1,4 +1,4 @@
-"""Small files that unfold to something huge, and containers that are valid and absurd: one line, quickly, in little memory."""
+"""Small files that expand to something huge, and valid but absurd containers: refused in one line, quickly, with little memory."""
 
 import io
 import json

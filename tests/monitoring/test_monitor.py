@@ -324,7 +324,7 @@ def test_distributed_data_parallel(tmp_path: Path, process_group: None) -> None:
     found = measured(torch.compile(nn.parallel.DistributedDataParallel(model), backend="eager"))
     assert [layer.name for layer in found.layers] == ["blocks.0", "blocks.1"]
     assert_same(found, saved(model, tmp_path))
-    for layout in ("minimal", "s4-diag"):  # a layer that is all of the model, with its beta
+    for layout in ("minimal", "s4-diag"):  # a layer that is the whole model, with its beta
         layer = S4D(H, 2 * MODES, layout=layout, beta=1.0)
         plain, wrapped = (measured(each).layers[0] for each in (layer, nn.parallel.DistributedDataParallel(layer)))
         assert plain.name == wrapped.name == ("root" if layout == "minimal" else "layer")
@@ -373,7 +373,7 @@ def test_steps_are_measured_once_and_only_forward(caplog: pytest.LogCaptureFixtu
     [
         ({"statistics": ("bias",)}, "the statistic 'bias' is unknown; choose some of bias_slope, "),
         ({"every": 0}, "every is 0 and images is 10; every must be at least 1 step"),
-        ({"images": -1}, "every is 100 and images -1"),
+        ({"images": -1}, "every is 100 and images is -1"),
         ({"budget": 0.0}, "budget is 0.0; it must be a positive share"),
         ({"log": "a.json"}, "a.json is not a valid log: end its name in .jsonl or .csv, or give a folder"),
         ({"log": 3}, "a log must be a path or a SummaryWriter, not int"),
@@ -390,7 +390,7 @@ def test_overhead_says_what_was_spent() -> None:
     monitor = SpectralMonitor(net(), every=1, budget=None, strict=True)
     assert (monitor.overhead.measurements, monitor.overhead.setup_seconds, monitor.overhead.share) == (0, 0, 0)
     monitor(0)
-    assert monitor.overhead.seconds == 0  # the first one is part of setting up
+    assert monitor.overhead.seconds == 0  # the first one counts as setup
     assert monitor.overhead.setup_seconds > 0
     monitor(1)
     overhead = monitor.overhead

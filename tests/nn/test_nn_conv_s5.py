@@ -119,7 +119,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
 
 
 def read_back(module: ConvS5) -> StateSpace:
-    """What the family makes of the state dict, in float64."""
+    """The system that the family reads from the state dict, in float64."""
     tensors = {f"layer.{name}": Held(tensor.numpy(), "float64") for name, tensor in module.state_dict().items()}
     (found,) = detect(tensors, FAMILIES.values()).layers
     assert found.family == "conv-s5"

@@ -1,4 +1,4 @@
-"""Names in files are hostile input: pictures draw them letter by letter, and documents hold nothing that a reader would obey."""
+"""Names in files are hostile input: pictures draw them literally, and documents contain nothing that a reader would execute."""
 
 import csv
 import json

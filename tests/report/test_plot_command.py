@@ -1,4 +1,4 @@
-"""`ssmspec plot`: every figure draws what it says, computed here in another way; labels, units, text that can be read, formats, errors."""
+"""`ssmspec plot`: every figure shows what it claims, computed here in another way; labels, units, legible text, formats, errors."""
 
 import os
 import re

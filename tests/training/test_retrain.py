@@ -271,7 +271,7 @@ def test_a_dry_run_trains_nothing(typed: Type, tmp_path: Path) -> None:
 
 ERRORS = {
     "task": (["--retrain", "sums"], "task 'sums' is unknown"),
-    "no data": (["--retrain", "regress"], "name them with --data"),
+    "no data": (["--retrain", "regress"], "give them with --data"),
     "model of waves": (["--retrain", "waves"], "the checkpoint lacks encoder.weight"),
     "size": ([*REGRESS, "--set", "n_layers=3"], "n_layers is 2 in the checkpoint, not 3"),
     "data alone": (["--alpha", "2", "--data", "X.npy"], "--data needs --retrain"),

@@ -77,8 +77,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
         Q=fold_rows(lower, np.moveaxis(rows[:, 1:], 1, -1)),
         assumptions=assumptions,
     )
-    usable = all(np.isfinite(part).all() for part in (w, columns, rows, step)) and length > 0
-    return [replace(system, C=true_output_matrix(system, length)) if usable else system]
+    return [replace(system, C=true_output_matrix(system, length)) if length > 0 else system]
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:

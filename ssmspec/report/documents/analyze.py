@@ -5,6 +5,8 @@ from dataclasses import asdict
 from itertools import chain
 from math import isfinite
 
+import numpy as np
+
 from ssmspec.report.documents.document import Document, csv_text
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FrequencyGrid
@@ -57,6 +59,8 @@ def layer_document(layer: LayerAnalysis) -> Document:
         "notes": list(layer.notes),
         "energy_error": layer.energy_error,
         "problem": layer.problem,
+        "sound_copies": layer.sound,
+        "faults": [{"kind": fault.kind, "copies": fault.copies.tolist(), "text": fault.text} for fault in layer.faults],
         "memory": None if layer.memory is None else {str(tokens): share for tokens, share in layer.memory.items()},
         "statistics": {name: asdict(summary) for name, summary in layer.statistics.items()},
     }
@@ -79,15 +83,16 @@ def layer_rows(layer: LayerAnalysis) -> list[list[object]]:
 
 
 def copies_csv(analysis: CheckpointAnalysis, *, header: bool = True) -> str:
-    """One row per checkpoint, layer and copy, and one column per statistic. Cells are empty where a copy has no value.
+    """One row per checkpoint, layer and copy, sound or not, and one column per computed statistic; empty where a copy has no value.
 
     Args:
         header: whether to begin with a header.
     """
-    titles = (f"{name} [{entry.unit}]" if entry.unit else name for name, entry in STATISTICS.items())
+    entries = [STATISTICS[name] for name in analysis.statistics]
+    titles = (f"{entry.name} [{entry.unit}]" if entry.unit else entry.name for entry in entries)
     rows: list[Iterable[object]] = [("checkpoint", "layer", "copy", *titles)] if header else []
     for layer in analysis.layers:
-        columns = [layer.values[name] for name in STATISTICS] if layer.values else []
+        columns = [layer.values.get(name, np.full(layer.copies, np.nan)) for name in analysis.statistics]
         for copy, row in enumerate(zip(*columns, strict=True)):
             rows.append([analysis.path, layer.name, copy, *(float(value) if isfinite(value) else None for value in row)])
     return csv_text(rows)

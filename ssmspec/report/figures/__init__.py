@@ -26,6 +26,7 @@ class FigureKind:
         function: the function that draws it; None for a picture that is not drawn from the layers of one checkpoint.
         axes: frequency axes that it supports; empty if it has no frequency axis.
         skip: whether D can be included.
+        growing: whether it shows copies with growing poles, too.
     """
 
     name: str
@@ -34,6 +35,7 @@ class FigureKind:
     function: Draw | None
     axes: tuple[str, ...] = ()
     skip: bool = False
+    growing: bool = False
 
 
 _SAMPLED = ("theta", "cycles")
@@ -44,7 +46,13 @@ FIGURES: dict[str, FigureKind] = {
     for figure in (
         FigureKind("response", "|H| and phase of one layer: median and 5..95 % of copies", "one", response_figure, _EVERY, skip=True),
         FigureKind("heatmap", "median |H| of all layers in dB", "any", heatmap_figure, _EVERY, skip=True),
-        FigureKind("poles", "poles in the s-plane and on the unit disk, or decay rates; several layers side by side", "any", poles_figure),
+        FigureKind(
+            "poles",
+            "poles in the s-plane and on the unit disk, or decay rates; several layers side by side",
+            "any",
+            poles_figure,
+            growing=True,
+        ),
         FigureKind("bias", "bias_slope and center_frequency of all layers with ranges", "any", bias_figure, _SAMPLED, skip=True),
         FigureKind("energy", "share of energy below a frequency, with theta_c and the roll-off", "one", energy_figure, _SAMPLED, skip=True),
         FigureKind("sensitivity", "K(theta) of one layer with its fitted slope, the bias", "one", sensitivity_figure, _SAMPLED),

@@ -44,7 +44,7 @@ __all__ = [
 
 
 def plot_analysis(analysis: CheckpointAnalysis, folder: Path, stem: str, *, sample_rate: float | None = None) -> list[Path]:
-    """Write the overview and one picture per usable layer as PNG. Returns their paths in order.
+    """Write the overview and one picture per usable layer as PNG. Returns their paths in order; empty if no layer is usable.
 
     Args:
         folder: target folder, created if missing.
@@ -55,6 +55,8 @@ def plot_analysis(analysis: CheckpointAnalysis, folder: Path, stem: str, *, samp
     """
     target = made_folder(folder)
     stem = safe_name(stem)
+    if analysis.problem:
+        return []
     usable = [layer for layer in analysis.layers if layer.curve is not None]
     theta = analysis.grid.values
     with styled():

@@ -30,7 +30,7 @@ PANEL_LETTERS = 26  # letters that fit above one panel
 
 @dataclass(frozen=True, slots=True)
 class PoleSet:
-    """Stored poles of one layer, of any shape. They are in the s-plane if `continuous`, else in the z-plane."""
+    """Stored poles of one layer, of any shape. They are in the s-plane if `continuous`, else in the z-plane. NaN is not drawn."""
 
     name: str
     poles: np.ndarray
@@ -39,7 +39,7 @@ class PoleSet:
     @property
     def plane(self) -> str:
         """Which of the three kinds of picture shows these poles."""
-        if not self.poles.imag.any():
+        if not self.poles.imag[np.isfinite(self.poles)].any():
             return "rates"
         return "s" if self.continuous else "z"
 
@@ -92,7 +92,10 @@ def draw_plane(axes: Axes, shown: PoleSet, *, size: float = 9, bars: int = 40) -
     """Draw the points or bars of one of the three kinds of picture, without labels."""
     light_grid(axes)
     if shown.plane == "rates":
-        _draw_rates(axes, np.abs(_thin(shown.poles).real), bars)
+        poles = _thin(shown.poles)
+        _draw_rates(axes, -poles.real if shown.continuous else np.abs(poles), bars)
+        if (poles.real >= 0).any() if shown.continuous else (np.abs(poles) >= 1).any():
+            axes.axvline(0 if shown.continuous else 1, color=MARK, linestyle="--", linewidth=1)
         return
     poles = _thin(shown.poles)
     axes.scatter(poles.real, poles.imag, s=size, color=LINE, alpha=0.9 if len(poles) < 200 else 0.35, linewidths=0)
@@ -107,10 +110,10 @@ def draw_plane(axes: Axes, shown: PoleSet, *, size: float = 9, bars: int = 40) -
 
 
 def _draw_rates(axes: Axes, rates: FloatArray, bars: int) -> None:
-    """Draw the decay rates of real poles, which would all lie on one line in the plane."""
+    """Draw the decay rates of real poles, which would all lie on one line in the plane. The axis is linear if a pole grows."""
     low, high = rates.min(), rates.max()
-    if high < 10 * low or low == 0:
-        bins = np.linspace(low, high, bars + 1) if low < high else np.array([low / 1.5, high * 1.5 or 1.0])
+    if high < 10 * low or low <= 0:
+        bins = np.linspace(low, high, bars + 1) if low < high else low + np.array([-0.5, 0.5]) * (abs(low) or 1.0)
     else:
         bins = np.geomspace(low, high * (1 + 1e-9), bars + 1)
         axes.set_xscale("log")
@@ -118,7 +121,7 @@ def _draw_rates(axes: Axes, rates: FloatArray, bars: int) -> None:
 
 
 def _thin(poles: np.ndarray) -> np.ndarray:
-    flat = poles.reshape(-1)
+    flat = poles[np.isfinite(poles)]
     return flat[:: max(1, len(flat) // MOST_POLES)]
 
 

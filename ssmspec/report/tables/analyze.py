@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ssmspec.report.tables.fitting import FittingTable
 from ssmspec.report.tables.parts import grouped, label_of, plain, readable_size, summary_text
-from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
+from ssmspec.statistics import HEADLINES, STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FloatArray
 
 SPARK_WIDTH = 16
@@ -24,19 +24,21 @@ MEANING = {
 }
 
 
-def analysis_table(analysis: CheckpointAnalysis, *, unicode: bool = True) -> RenderableType:
+def analysis_table(analysis: CheckpointAnalysis, *, columns: Sequence[str] = HEADLINES, unicode: bool = True) -> RenderableType:
     """The table of one checkpoint, with medians and 5..95 % ranges over copies. A layer that is a single system has a single value."""
-    headlines = [name for name, statistic in STATISTICS.items() if statistic.headline]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("#", "layer", "family", "copies x modes", "step"):
         table.add_column(heading, justify="right" if heading == "#" else "left", overflow="fold")
-    units = {name: analysis.layers[0].statistics[name].unit for name in headlines}
-    for name in headlines:
-        table.add_column(label_of(name, units[name]), overflow="fold")
+    for name in columns:
+        unit = analysis.layers[0].statistics[name].unit if analysis.layers else STATISTICS[name].unit
+        table.add_column(label_of(name, unit), overflow="fold")
     table.add_column("median |H|, low to high theta", no_wrap=True)
     for layer in analysis.layers:
-        table.add_row(str(layer.index), *_row(layer, headlines), _sparkline(layer, unicode=unicode))
-    return Group(plain(_title(analysis), style="bold"), Text(), FittingTable(table), *_footnotes(analysis, headlines))
+        table.add_row(str(layer.index), *_row(layer, columns), _sparkline(layer, unicode=unicode))
+    for item in analysis.skipped if not analysis.layers else ():
+        if item.kind == "unread":
+            table.add_row("-", plain(item.name), item.family or "", "-", "-", *["none"] * (len(columns) + 1))
+    return Group(plain(_title(analysis), style="bold"), Text(), FittingTable(table), *_footnotes(analysis, columns))
 
 
 def _title(analysis: CheckpointAnalysis) -> str:
@@ -45,10 +47,10 @@ def _title(analysis: CheckpointAnalysis) -> str:
     return f"{analysis.path}  ({analysis.container}, {size}, {analysis.tensors} tensors; backend {analysis.backend}{skip})"
 
 
-def _row(layer: LayerAnalysis, headlines: Sequence[str]) -> list[RenderableType]:
+def _row(layer: LayerAnalysis, columns: Sequence[str]) -> list[RenderableType]:
     shape = f"{layer.copies} x {layer.modes}" + (f" ({layer.inputs} in, {layer.outputs} out)" if layer.inputs * layer.outputs > 1 else "")
     step = "-" if layer.step_range is None else _span(*layer.step_range)
-    return [plain(layer.name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in headlines)]
+    return [plain(layer.name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in columns)]
 
 
 def _span(low: float, high: float) -> str:
@@ -81,9 +83,9 @@ def sparkline(magnitude: FloatArray, bars: str) -> str:
     return "".join(bars[step] for step in steps)
 
 
-def _footnotes(analysis: CheckpointAnalysis, headlines: Iterable[str]) -> list[RenderableType]:
+def _footnotes(analysis: CheckpointAnalysis, columns: Iterable[str]) -> list[RenderableType]:
     lines: list[str] = ["", "values are medians over the copies of a layer (5..95 % range); a single system has a value and no range"]
-    lines += [f"{name}: {MEANING[name]}" for name in headlines]
+    lines += [f"{name}: {MEANING.get(name) or STATISTICS[name].formula}" for name in columns]
     lines += _memory([layer for layer in analysis.layers if layer.memory is not None])
     lines += grouped("assumed", [(text, layer.name) for layer in analysis.layers for text in layer.assumptions], len(analysis.layers))
     lines += grouped("note", [(text, layer.name) for layer in analysis.layers for text in layer.notes], len(analysis.layers))
@@ -97,11 +99,11 @@ def _memory(layers: Sequence[LayerAnalysis]) -> list[str]:
     """The share of selective layers with a long memory, over all of their copies (heads or channels)."""
     if not layers:
         return []
-    copies = sum(layer.copies for layer in layers)
+    copies = sum(layer.sound for layer in layers)
     totals: dict[int, float] = {}
     for layer in layers:
         for tokens, share in (layer.memory or {}).items():
-            totals[tokens] = totals.get(tokens, 0) + share * layer.copies / copies
+            totals[tokens] = totals.get(tokens, 0) + share * layer.sound / copies
     shares = ", ".join(f"over {tokens // 1024}k tokens in {100 * share:.3g} %" for tokens, share in totals.items())
     where = f"{copies} heads or channels" + (f" in {len(layers)} layers" if len(layers) > 1 else "")
     return [f"memory of {where}: half-life (slowest pole, at the operating point) {shares}"]

@@ -9,25 +9,25 @@ from rich.text import Text
 
 from ssmspec.report.tables.fitting import FittingTable
 from ssmspec.report.tables.parts import grouped, label_of, plain, summary_text
-from ssmspec.statistics import STATISTICS, CheckpointAnalysis, Summary
+from ssmspec.statistics import HEADLINES, STATISTICS, CheckpointAnalysis, Summary
 from ssmspec.statistics.changes import CheckpointComparison, LayerComparison
 from ssmspec.statistics.distances import DISTANCES
 
+SHOWN_STATISTICS = (*HEADLINES, "alpha_hat")
 SHOWN = ("pole_movement", "crossed_share", "log_spectral_distance", "spectrum_distance")
 
 
 def comparison_table(comparison: CheckpointComparison) -> RenderableType:
     """Headline statistics before and after, the distances between the two, and the verdict."""
-    headlines = [name for name, statistic in STATISTICS.items() if statistic.headline]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("layer", overflow="fold")
-    for name in headlines:
+    for name in HEADLINES:
         table.add_column(label_of(name, STATISTICS[name].unit), overflow="fold")
     for name in SHOWN:
         table.add_column(label_of(name, DISTANCES[name].unit), overflow="fold")
     table.add_column("alpha_hat", overflow="fold")
     for layer in comparison.layers:
-        cells = [_arrow(layer, name) for name in headlines]
+        cells = [_arrow(layer, name) for name in HEADLINES]
         cells += [summary_text(layer.distances[name]) for name in SHOWN]
         table.add_row(plain(layer.name), *cells, _arrow(layer, "alpha_hat"))
     lines = [f"only in {path}: {', '.join(names)}" for path, names in _unmatched(comparison) if names]
@@ -52,9 +52,8 @@ def _arrow(layer: LayerComparison, name: str) -> Text:
 
 def history_table(analyses: Sequence[CheckpointAnalysis]) -> RenderableType:
     """Medians of the headline statistics of every layer, one row per checkpoint."""
-    headlines = [name for name, statistic in STATISTICS.items() if statistic.headline]
     parts: list[RenderableType] = []
-    for name in headlines:
+    for name in HEADLINES:
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
         table.add_column("#", justify="right")
         table.add_column("checkpoint", overflow="fold")

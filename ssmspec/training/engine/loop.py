@@ -79,9 +79,11 @@ def new_state(problem: Problem, settings: Settings) -> TrainingState:
     return TrainingState(0, problem.model, optimizer, torch.Generator().manual_seed(settings.seed))
 
 
-def train(stepper: Stepper, folder: Path, progress: Progress) -> float:
+def train(stepper: Stepper, folder: Path, progress: Progress, *, follow: bool = True) -> float:
     """Do the remaining steps. The first process writes metrics, checkpoints and states into the folder.
 
+    Args:
+        follow: whether the model is measured at every checkpoint, or at the last one only.
     Returns:
         Seconds spent on steps, including those of earlier sessions.
     Raises:
@@ -89,7 +91,7 @@ def train(stepper: Stepper, folder: Path, progress: Progress) -> float:
         Stopped: a signal ended the run, after it was saved.
     """
     state, steps, team = stepper.state, stepper.settings.steps, stepper.team
-    record = Record(stepper, folder) if team.first else None
+    record = Record(stepper, folder, follow=follow) if team.first else None
     first, spent = state.step, 0.0
     with stoppable(impatient=team.alone) as request:
         while state.step < steps:

@@ -1,7 +1,7 @@
 """A run from its config to its folder: train or solve, then measure, compare and draw."""
 
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,14 +16,15 @@ from ssmspec.errors import SsmspecError
 from ssmspec.files.reading import one_line
 from ssmspec.files.replacing import remove_abandoned
 from ssmspec.report.documents.document import to_json
-from ssmspec.report.documents.train import Measure, RunSummary, run_document
+from ssmspec.report.documents.train import RunSummary, run_document
 from ssmspec.report.tables.train import run_card
 from ssmspec.report.training_progress import TrainingProgress
+from ssmspec.statistics import HEADLINES
 from ssmspec.training.engine.loop import new_state, train
 from ssmspec.training.engine.processes import SharedError, Team, joined, local_device, processes
-from ssmspec.training.engine.record import checkpoints_of, read_metrics
-from ssmspec.training.engine.run_folder import CARD, FINAL, INITIAL, METRICS, RESULTS, START, STATE, RunConfig, write
-from ssmspec.training.engine.state import load_state, read_checkpoint, read_start, write_checkpoint
+from ssmspec.training.engine.record import Measured, checkpoints_of, read_measures, read_metrics
+from ssmspec.training.engine.run_folder import CARD, FINAL, INITIAL, MEASURES, METRICS, RESULTS, START, STATE, RunConfig, step_name, write
+from ssmspec.training.engine.state import load_state, read_start, write_checkpoint
 from ssmspec.training.engine.step import ALONE, Stepper
 from ssmspec.training.task import Outcome, Problem
 from ssmspec.version import __version__
@@ -117,7 +118,7 @@ def run(config: RunConfig, folder: Path, *, pictures: bool = True, note: Callabl
         SsmspecError: a file is damaged or cannot be written, or the loss is not finite. Stopped: a signal ended the run, after saving.
     """
     with _conditions(config):
-        return _finish(config, *_work(config, folder, ALONE, note), folder, pictures=pictures)
+        return _finish(config, *_work(config, folder, ALONE, note, pictures=pictures), folder, pictures=pictures)
 
 
 def run_together(
@@ -136,7 +137,7 @@ def run_together(
         try:
             config = team.from_first(prepare)
             with _conditions(config):
-                problem, seconds = _work(config, folder, team, note)
+                problem, seconds = _work(config, folder, team, note, pictures=pictures)
         except SharedError:
             if team.first:
                 raise
@@ -153,7 +154,7 @@ def _conditions(config: RunConfig) -> Iterator[None]:
         yield
 
 
-def _work(config: RunConfig, folder: Path, team: Team, note: Callable[[str], None]) -> tuple[Problem, float]:
+def _work(config: RunConfig, folder: Path, team: Team, note: Callable[[str], None], *, pictures: bool) -> tuple[Problem, float]:
     if team.first:
         remove_abandoned(folder)
     problem = make_problem(config, folder)
@@ -161,7 +162,7 @@ def _work(config: RunConfig, folder: Path, team: Team, note: Callable[[str], Non
         for line in problem.opening():
             note(line)
     with enough_memory():
-        return problem, _solve(config, problem, folder) if config.closed_form else _train(config, problem, folder, team)
+        return problem, _solve(config, problem, folder) if config.closed_form else _train(config, problem, folder, team, follow=pictures)
 
 
 def _finish(config: RunConfig, problem: Problem, seconds: float, folder: Path, *, pictures: bool) -> FinishedRun:
@@ -174,7 +175,7 @@ def _finish(config: RunConfig, problem: Problem, seconds: float, folder: Path, *
     return FinishedRun(summary, Outcome(config.settings, problem, tuple(summary.measures)))
 
 
-def _train(config: RunConfig, problem: Problem, folder: Path, team: Team) -> float:
+def _train(config: RunConfig, problem: Problem, folder: Path, team: Team, *, follow: bool) -> float:
     settings = config.settings
     state = new_state(problem, settings)
     load_state(folder / STATE, state, team)
@@ -184,9 +185,9 @@ def _train(config: RunConfig, problem: Problem, folder: Path, team: Team) -> flo
         )
     with closing(Stepper(problem, state, settings, accumulate=config.accumulate, precision=config.precision, team=team)) as stepper:
         if not team.first:
-            return train(stepper, folder, lambda done, loss, seconds: None)
+            return train(stepper, folder, lambda done, loss, seconds: None, follow=follow)
         with TrainingProgress(config.task, state.step, settings.steps) as progress:
-            return train(stepper, folder, progress)
+            return train(stepper, folder, progress, follow=follow)
 
 
 def _solve(config: RunConfig, problem: Problem, folder: Path) -> float:
@@ -196,6 +197,7 @@ def _solve(config: RunConfig, problem: Problem, folder: Path) -> float:
     write_checkpoint(folder / INITIAL, problem)
     solve(problem)
     write_checkpoint(folder / FINAL, problem)
+    Measured(folder / MEASURES).take(0, problem)
     return 0.0
 
 
@@ -204,18 +206,7 @@ def _summary(config: RunConfig, problem: Problem, folder: Path, seconds: float) 
     found = compare(folder / INITIAL, folder / FINAL, AnalysisOptions())
     title = f"{config.task}: {config.kind.title}"
     steps = 0 if config.closed_form else config.settings.steps
-    return RunSummary(title, config.command, settings, problem.measures(), found, seconds, steps)
-
-
-def _learning(problem: Problem, summary: RunSummary, paths: Sequence[Path]) -> dict[str, list[Measure]]:
-    """The measures of the model at every checkpoint, by name of the checkpoint. Afterwards the model is restored."""
-    final = {name: tensor.clone() for name, tensor in problem.model.state_dict().items()}
-    found = {}
-    for path in paths:
-        read_checkpoint(path, problem.model)
-        found[path.stem] = problem.measures()
-    problem.model.load_state_dict(final)
-    return {**found, Path(FINAL).stem: list(summary.measures)}
+    return RunSummary(title, config.command, settings, read_measures(folder / MEASURES)[steps], found, seconds, steps)
 
 
 def _pictures(problem: Problem, summary: RunSummary, folder: Path) -> list[Path]:
@@ -223,7 +214,8 @@ def _pictures(problem: Problem, summary: RunSummary, folder: Path) -> list[Path]
     from ssmspec.report.figures.style import save, styled
     from ssmspec.report.figures.training import learning_figure, loss_figure, spectra_figure
 
-    analyses = [analyze(path) for path in checkpoints_of(folder, int(str(summary.settings["steps"])))]
+    few = AnalysisOptions(statistics=HEADLINES)
+    analyses = [analyze(path, few) for path in checkpoints_of(folder, int(str(summary.settings["steps"])))]
     usable = [analysis for analysis in analyses if all(layer.curve is not None for layer in analysis.layers)]
     written = []
     with styled():
@@ -237,8 +229,9 @@ def _pictures(problem: Problem, summary: RunSummary, folder: Path) -> list[Path]
         if lines:
             figure = loss_figure([line["step"] for line in lines], [line["loss"] for line in lines], summary.title.partition(":")[0])
             written.append(save(figure, folder / "loss.png"))
-        if any(measure.baseline is not None for measure in summary.measures):
-            paths = [path for path in checkpoints_of(folder, int(str(summary.settings["steps"]))) if path.name != FINAL]
-            written.append(save(learning_figure(_learning(problem, summary, paths)), folder / "learning.png"))
-        written += problem.pictures(folder)
+        measured = read_measures(folder / MEASURES)
+        if any(measure.baseline is not None for measure in summary.measures) and summary.steps:
+            by_name = {Path(step_name(step, summary.steps)).stem: found for step, found in measured.items()}
+            written.append(save(learning_figure(by_name), folder / "learning.png"))
+        written += problem.pictures(folder, summary.measures)
     return written

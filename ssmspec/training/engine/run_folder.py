@@ -3,6 +3,7 @@
 config.toml            task, preset, settings, environment
 start.state            tensors of the checkpoint that the run started from, if any
 metrics.jsonl          one line per logged step: step, loss, lr, seconds
+measures.jsonl         one line per checkpoint: step, and the measures of the model then
 initial.safetensors    before training; step-<n>.safetensors in between; final.safetensors after training
 resume.state           parameters, optimizer, generators and step, for --resume
 results.json, README.md, *.png    when the run is finished
@@ -25,9 +26,10 @@ from ssmspec.training.tasks import TASKS
 from ssmspec.tuning.poles.initializations import unknown
 
 SCHEMA = "ssmspec.run/1"
-CONFIG, METRICS, STATE, RESULTS, CARD = "config.toml", "metrics.jsonl", "resume.state", "results.json", "README.md"
+CONFIG, METRICS, MEASURES, STATE = "config.toml", "metrics.jsonl", "measures.jsonl", "resume.state"
+RESULTS, CARD = "results.json", "README.md"
 START, INITIAL, FINAL = "start.state", "initial.safetensors", "final.safetensors"
-OWN_FILES = (METRICS, START, STATE, RESULTS, CARD, "*.safetensors", "*.png", "table.csv")  # besides the config
+OWN_FILES = (METRICS, MEASURES, START, STATE, RESULTS, CARD, "*.safetensors", "*.png", "table.csv")  # besides the config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -112,15 +112,3 @@ def read_start(path: Path, digest: str) -> dict[str, Tensor]:
     if hashlib.sha256(content).hexdigest() != digest:
         raise SsmspecError(f"{path} is not the file that the run started from; start anew with --force")
     return safetensors.torch.load(content)
-
-
-def read_checkpoint(path: Path, model: nn.Module) -> None:
-    """Load the tensors of a checkpoint into a model.
-
-    Raises:
-        SsmspecError: the file is missing, damaged, or belongs to another model.
-    """
-    try:
-        model.load_state_dict(safetensors.torch.load(path.read_bytes()))
-    except Exception as error:  # as above
-        raise SsmspecError(f"{path} cannot be read ({one_line(str(error))}); start anew with --force") from error

@@ -102,12 +102,14 @@ def open_sweep(folder: Path, base: RunConfig, text: str, seeds: int, *, resume: 
     write(folder / CONFIG, toml_text(head, {"environment": base.environment}))
 
 
-def run_sweep(folder: Path, base: RunConfig, pairs: Sequence[Pair], seeds: int, note: Callable[[str], None]) -> list[SweepRow]:
+def run_sweep(
+    folder: Path, base: RunConfig, pairs: Sequence[Pair], seeds: int, note: Callable[[str], None], *, pictures: bool = True
+) -> list[SweepRow]:
     """Do all runs that are not finished, and then write the table, pictures, card and results.
 
     Args:
         base: settings of all runs, except alpha, beta and the seed, which counts up from that of `base`.
-        note: receives a line about each run before it starts.
+        note: receives a line about each run before it starts. pictures: whether the sweep is drawn; its runs never are.
     Raises:
         SsmspecError: a run failed; the message names its folder. Stopped: a signal ended a run, after saving.
     """
@@ -122,7 +124,7 @@ def run_sweep(folder: Path, base: RunConfig, pairs: Sequence[Pair], seeds: int, 
         note(f"run {number} of {len(pairs) * seeds}: {place.name}")
         finished[pair].append(_one(config, place))
     rows = [SweepRow(alpha, beta, [each.summary for each in runs]) for (alpha, beta), runs in finished.items()]
-    _write_results(folder, base, rows, [each for runs in finished.values() for each in runs])
+    _write_results(folder, base, rows, [each for runs in finished.values() for each in runs], pictures=pictures)
     return rows
 
 
@@ -141,15 +143,17 @@ def _one(config: RunConfig, place: Path) -> FinishedRun:
         raise SsmspecError(f"{place.name}: {error}") from error
 
 
-def _write_results(folder: Path, base: RunConfig, rows: Sequence[SweepRow], finished: Sequence[FinishedRun]) -> None:
+def _write_results(folder: Path, base: RunConfig, rows: Sequence[SweepRow], finished: Sequence[FinishedRun], *, pictures: bool) -> None:
     from ssmspec.report.figures.style import styled
 
     title = sweep_title(base)
-    with styled():
-        pictures = base.kind.draw_sweep([each.outcome for each in finished], folder)
+    drawn: list[Path] = []
+    if pictures:
+        with styled():
+            drawn = base.kind.draw_sweep([each.outcome for each in finished], folder)
     write(folder / TABLE, sweep_csv(rows))
     write(folder / RESULTS, to_json(sweep_document(title, base.command, rows)) + "\n")
-    write(folder / CARD, sweep_card(title, base.command, rows, [path.name for path in pictures]))
+    write(folder / CARD, sweep_card(title, base.command, rows, [path.name for path in drawn]))
 
 
 def sweep_title(base: RunConfig) -> str:

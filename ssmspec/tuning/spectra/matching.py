@@ -11,7 +11,8 @@ import numpy as np
 
 from ssmspec.backends import choose_backend
 from ssmspec.errors import LayerError, SsmspecError
-from ssmspec.systems.statespace import FloatArray, StateSpace, untrustworthy
+from ssmspec.systems.statespace import FloatArray, StateSpace
+from ssmspec.systems.trust import untrustworthy
 from ssmspec.tuning.spectra.estimate import Spectrum
 from ssmspec.tuning.spectra.layer_power import Engine, Parameters, PullBack, layer_power
 from ssmspec.tuning.spectra.spectral_distance import Distance, Target

@@ -1,4 +1,4 @@
-"""Whatever happens while a checkpoint is written, its place holds the old one or the new one, whole, and the input stays."""
+"""Whatever happens while a checkpoint is written, the target is the complete old file or the complete new one, and the input is kept."""
 
 import errno
 import json
@@ -454,7 +454,7 @@ def test_an_interrupt_leaves_nothing_behind(source, monkeypatch):
 
 
 def test_readers_of_a_replaced_file_keep_the_old_one(source, arrays):
-    """Who has the file open, or mapped, while it is replaced goes on reading the old bytes."""
+    """A reader that has the file open or mapped while it is replaced continues to read the old bytes."""
     before = source.read_bytes()
     with source.open("rb") as file:
         half = file.read(2000)

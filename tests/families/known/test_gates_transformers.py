@@ -96,7 +96,7 @@ def qwen3_next():
 
 
 class WithoutNorm(torch.nn.Module):
-    """Takes the place of the gated normalization, which is not linear."""
+    """Replaces the gated normalization, which is not linear."""
 
     def forward(self, hidden, gate):
         return hidden

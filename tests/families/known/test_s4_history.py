@@ -1,4 +1,4 @@
-"""What is particular to the S4 generations before and beside v4: their own kernels, and what their files do not hold."""
+"""What is special about the S4 generations other than v4: their own kernels, and what their files do not hold."""
 
 import factories
 import numpy as np
@@ -10,7 +10,8 @@ from ssmspec.errors import LayerError
 from ssmspec.families import FAMILIES, LayerTensors, ReadOptions, detect
 from ssmspec.families.layers import read_layer
 from ssmspec.systems.response import impulse_response
-from ssmspec.systems.statespace import StateSpace, untrustworthy
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import untrustworthy
 
 
 def layer_of(tensors: dict[str, np.ndarray]) -> LayerTensors:

@@ -13,7 +13,8 @@ from ssmspec.errors import LayerError
 from ssmspec.families import FAMILIES, LayerTensors, OperatingPoint, ReadOptions, detect
 from ssmspec.families.layers import read_layer
 from ssmspec.systems.response import impulse_response
-from ssmspec.systems.statespace import StateSpace, untrustworthy
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import untrustworthy
 
 PREFIX = "blocks.0"
 

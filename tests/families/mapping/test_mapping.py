@@ -1,4 +1,4 @@
-"""Layouts that a mapping file describes: read as the built-in readers do, written back bit for bit, every mistake told in one line."""
+"""Layouts that a mapping file describes: read as the built-in readers do, written back bit for bit, with every mistake in one line."""
 
 import json
 import math
@@ -94,7 +94,7 @@ def noise(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
 
 
-# --- layouts: tensors under names of their own, the mapping that tells them, and the same layer under the names of a built-in family ---
+# --- layouts: tensors with their own names, the mapping that describes them, and the same layer with the names of a built-in family ---
 
 
 @dataclass(frozen=True)
@@ -459,7 +459,21 @@ MISTAKES = {
     "transform type": (GOOD.replace('"-exp"', "1"), "pole_real: transform is 1"),
     "complex transform": (GOOD + 'C = {tensor = "c", transform = "exp"}', "C: transform 'exp' is unknown for complex numbers"),
     "scale": (GOOD.replace('"-exp"', '"-exp", scale = -1'), "pole_real: scale is -1, expected a positive number"),
-    "axes": (GOOD.replace('"N H"', '"N K"'), "pole_real: axes are 'N K', expected a list such as 'H N'"),
+    "axes": (GOOD.replace('"N H"', '"N G"'), "pole_real: axes are 'N G', expected a list such as 'H N'"),
+    "directions without a count": (GOOD.replace('"N H"', '"K N H"'), "an axis K counts directions, and directions is missing"),
+    "count without directions": (GOOD.replace("kind =", "directions = 2\nkind ="), "no tensor has an axis K"),
+    "directions": (GOOD.replace("kind =", "directions = 0\nkind ="), "directions is 0, expected a number from 1 to 64"),
+    "directions twice": (
+        GOOD.replace("kind =", 'directions = ["a", "a"]\nkind ='),
+        "expected a number from 1 to 64, or a list of different",
+    ),
+    "names of directions": (GOOD.replace("kind =", 'directions = ["a:b", 3]\nkind ='), "a list of different names"),
+    "axes of directions twice": (GOOD.replace('"N H"', '"K K*H"'), "axes are 'K K*H'"),
+    "half an axis": (GOOD.replace('"N H"', '"K* N"'), "axes are 'K* N'"),
+    "low rank by zoh": (GOOD + 'P = {tensor = "p"}', "P needs discretization 'bilinear'"),
+    "length by zoh": (GOOD + "kernel_length = 64", "kernel_length needs discretization 'bilinear'"),
+    "length": (GOOD.replace("zoh", "bilinear") + "kernel_length = -1", "kernel_length is -1, expected a number of samples"),
+    "Q alone": (GOOD.replace("zoh", "bilinear") + 'Q = {tensor = "q"}', "Q needs a P"),
     "axes twice": (GOOD.replace('"N H"', '"H H"'), "pole_real: axes are 'H H'"),
     "axes of the kind": (GOOD + 'B = {tensor = "b", axes = "N I"}', "B: axes are 'N I', expected a list such as 'H N'"),
     "tensor type": (GOOD.replace('"lambda_re"', "[1]"), "pole_real: tensor is [1], expected the name of a tensor"),

@@ -1,4 +1,4 @@
-"""A run by several processes, and a batch in several parts: the same run as by one process in one part."""
+"""A run with several processes, or with batches in several parts, equals the run of one process with whole batches."""
 
 import json
 import math
@@ -37,7 +37,7 @@ SAME = 1e-5  # relative: sums of float32 in another order, through 60 steps
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[Any]]]:
-    """A folder of runs, and what became of every process of every job, all in one go: loading torch takes longer than they do."""
+    """A folder of runs, and the outcome of every process of every job. All start from one process, since loading torch takes longest."""
     place = tmp_path_factory.mktemp("together")
     jobs: dict[str, dict[str, Any]] = {}
     for task, settings in SETTINGS.items():

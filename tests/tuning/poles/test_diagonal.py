@@ -1,4 +1,4 @@
-"""Low-rank systems made diagonal: against dense matrices, and the error that is reported against the one there is."""
+"""Low-rank systems converted to diagonal form, compared with dense matrices, and the reported error compared with the true one."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Weights baked into residues: the error that is reported is the one there is, and growth is bounded."""
+"""Weights baked into residues: the reported error is the true error, and growth is bounded."""
 
 from dataclasses import replace
 

@@ -12,7 +12,8 @@ from ssmspec.backends import load_backend
 from ssmspec.errors import BackendError, LayerError, SsmspecError
 from ssmspec.systems.response import squared_magnitude
 from ssmspec.systems.sobolev import Sobolev
-from ssmspec.systems.statespace import StateSpace, untrustworthy
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import untrustworthy
 from ssmspec.tuning.spectra.estimate import Spectrum, cross_spectrum, power_spectrum
 from ssmspec.tuning.spectra.layer_power import Engine, layer_power
 from ssmspec.tuning.spectra.matching import MatchSettings, _Fit, match_spectrum
