@@ -1,6 +1,7 @@
 """From two checkpoints to what changed between them, and from many to a history; the counterpart of `analyze`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.checkpoint import natural_key, open_checkpoint, plain_name
 from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze, analyze_layer, pairs_of
 from ssmspec.errors import LayerError, SsmspecError, about
-from ssmspec.families.layers import find_layers, read_systems, select_layers
+from ssmspec.families import LayerTensors
+from ssmspec.families.layers import find_layers, read_layers, select_layers
+from ssmspec.families.tensor_changes import tensor_changes
 from ssmspec.statistics import CheckpointAnalysis, LayerSpectrum
 from ssmspec.statistics.changes import (
     CheckpointComparison,
@@ -45,8 +48,9 @@ def compare(
         SsmspecError: as `analyze` for either file. LayerError: no layer of one file has a partner in the other.
     """
     options = options or AnalysisOptions()
-    left, right = _systems(before, options), _systems(after, options)
-    return compare_systems((before, left), (after, right), options, by_order=by_order, progress=progress)
+    (left, old), (right, new) = _layers(before, options), _layers(after, options)
+    found = compare_systems((before, left), (after, right), options, by_order=by_order, progress=progress)
+    return replace(found, tensors=tensor_changes([(old[layer.name], new[layer.after.name]) for layer in found.layers]))
 
 
 def compare_systems(
@@ -87,10 +91,13 @@ def compare_systems(
     )
 
 
-def _systems(path: Path | str, options: AnalysisOptions) -> list[StateSpace]:
+def _layers(path: Path | str, options: AnalysisOptions) -> tuple[list[StateSpace], dict[str, LayerTensors]]:
+    """The chosen systems, and the stored tensors of every system by its name."""
     checkpoint = open_checkpoint(path)
-    systems, _ = read_systems(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
-    return select_layers(systems, options.layers, checkpoint)
+    layers, _ = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
+    systems = [system for layer in layers for system in layer.systems]
+    tensors = {system.name: layer.tensors for layer in layers for system in layer.systems}
+    return select_layers(systems, options.layers, checkpoint), tensors
 
 
 def _pairs_by_name(left: Sequence[StateSpace], right: Sequence[StateSpace]) -> list[tuple[StateSpace, StateSpace]]:
