@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from program import S4D, checkpoint, s4d_tensors, ssmspec
-from typing_commands import Type
+from program import S4D, Type, checkpoint, s4d_tensors, ssmspec
 
 NO_HOME = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "XDG_CONFIG_HOME": "/dev/null", "MPLCONFIGDIR": "/dev/null"}
 """Nothing below can be made, not even by root."""

@@ -15,7 +15,7 @@ from disk import disk_of
 from faults import Faults, faulty
 from locations import TESTS
 from outputs import INPUTS, OUTPUTS, X, carried_out, check, files, prepare, temporary
-from typing_commands import Type, Typed
+from program import Result, Type
 
 DAILY = ("analyze --csv", "impulse -o", "check --init", "retune --in-place", "retune folder")
 EVERY = [name if name in DAILY else pytest.param(name, marks=pytest.mark.nightly) for name in OUTPUTS]
@@ -39,7 +39,7 @@ def interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def assert_one_line(done: Typed, *words: str) -> None:
+def assert_one_line(done: Result, *words: str) -> None:
     assert done.code == 2, done
     assert done.err.count("\n") == 1, done.err
     for word in words:

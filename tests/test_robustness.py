@@ -9,13 +9,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from locations import SAMPLES
-from program import S4D, Result, checkpoint, s4d_tensors, ssmspec
+from program import S4D, Result, checkpoint, process, s4d_tensors, ssmspec
 
+from ssmspec.cli.terminal import run
 from ssmspec.errors import SsmspecError
 from ssmspec.files.reading import read_numbers
 from ssmspec.files.writing import Kind, printable, whole_file
@@ -32,8 +34,7 @@ def assert_refused(result: Result, *words: str) -> None:
 
 
 def compare(*arguments: object, cwd: Path = SAMPLES) -> Result:
-    command = [sys.executable, "-c", "import ssmspec.cli as cli; cli.main()", "compare", *map(str, arguments)]
-    return Result(subprocess.run(command, capture_output=True, check=False, cwd=cwd, timeout=120))
+    return ssmspec("compare", *arguments, cwd=cwd)
 
 
 def model_folder(folder: Path) -> Path:
@@ -111,7 +112,7 @@ def test_csv_goes_to_standard_output(redirected: bool, tmp_path: Path) -> None:
             assert subprocess.run(command, stdout=out, check=False, timeout=120).returncode == 0
         text = (tmp_path / "out.dat").read_text()
     else:
-        text = ssmspec(*arguments).out
+        text = process(*arguments).out
     document, _, table = text.partition("\n}\n")
     assert json.loads(document + "}")["schema"] == "ssmspec.analyze/1"
     assert table.startswith("checkpoint,layer,")
@@ -249,9 +250,9 @@ def test_usage_errors_keep_their_text_and_code() -> None:
 
 def test_names_that_are_not_utf8_or_not_ascii_reach_every_output(tmp_path: Path) -> None:
     odd = checkpoint(tmp_path, s4d_tensors()).rename(Path(os.fsdecode(os.fsencode(tmp_path) + b"/m\xff\xc3\xa9.safetensors")))
-    for environment in ({}, {"PYTHONIOENCODING": "ascii"}):
-        assert "m\\udcff" in ssmspec("analyze", odd, **environment).out
-        document = json.loads(ssmspec("analyze", odd, "--json", **environment).out)
+    for typed in (ssmspec, partial(process, PYTHONIOENCODING="ascii")):
+        assert "m\\udcff" in typed("analyze", odd).out
+        document = json.loads(typed("analyze", odd, "--json").out)
         assert document["checkpoint"]["path"] == str(odd)
     assert ssmspec("analyze", odd, "--csv", tmp_path / "t.csv").code == 0
     assert "m\\udcffé" in (tmp_path / "t.csv").read_text(encoding="utf-8")
@@ -331,14 +332,14 @@ def test_theta_in_float32_reaches_pi(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_damaged_cache_of_compiled_code_is_compiled_again(tmp_path: Path) -> None:
     arguments = ("analyze", S4D, "--backend", "cpu", "--json")
-    wanted = ssmspec(*arguments, NUMBA_CACHE_DIR=str(tmp_path))
+    wanted = process(*arguments, NUMBA_CACHE_DIR=str(tmp_path))
     files = [path for path in tmp_path.rglob("*.nb*") if path.is_file()]
     assert files
     for suffix in (".nbc", ".nbi"):
         for path in files:
             if path.suffix == suffix:
                 path.write_bytes(path.read_bytes()[:-100])
-        result = ssmspec(*arguments, NUMBA_CACHE_DIR=str(tmp_path))
+        result = process(*arguments, NUMBA_CACHE_DIR=str(tmp_path))
         assert result.code == 0, result.err
         assert result.out == wanted.out
 
@@ -352,13 +353,8 @@ def test_a_full_disk_under_the_cache_of_compiled_code_does_no_harm(tmp_path: Pat
     assert json.loads(done.stdout)["backend"] == "cpu"
 
 
-def test_out_of_memory_is_one_line() -> None:
-    code = """
-import sys, numpy as np
-from ssmspec.cli.terminal import run
-sys.exit(run(lambda standalone_mode: np.empty(1 << 57), debug=False))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 2
-    assert done.stderr.startswith("ssmspec: out of memory (")
-    assert done.stderr.count("\n") == 1
+def test_out_of_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(lambda standalone_mode: np.empty(1 << 57), debug=False) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("ssmspec: out of memory (")
+    assert message.count("\n") == 1

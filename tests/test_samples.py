@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from locations import SAMPLES
 from matplotlib.image import imread
+from program import Type
 from safetensors.numpy import load_file
-from typing_commands import Type
 
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.commands.analyze import analyze

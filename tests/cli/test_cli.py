@@ -14,7 +14,7 @@ import jsonschema
 import numpy as np
 import pytest
 from locations import SAMPLES
-from program import S4D, checkpoint, s4d_tensors, ssmspec
+from program import S4D, checkpoint, process, s4d_tensors, ssmspec
 
 from ssmspec.report.documents.document import schema
 from ssmspec.statistics import STATISTICS
@@ -368,7 +368,7 @@ def test_a_choice_of_several_layers_is_refused_where_one_is_needed(tmp_path: Pat
 
 
 def test_debug_shows_the_traceback() -> None:
-    assert "Traceback" in ssmspec("--debug", "analyze", "nothing.pt").err
+    assert "Traceback" in process("--debug", "analyze", "nothing.pt").err
 
 
 def test_operating_point_sets_step_and_residues_of_mamba(tmp_path: Path) -> None:
@@ -390,6 +390,6 @@ def test_closed_stdout_is_no_error() -> None:
 
 
 def test_narrow_and_ascii_terminals_still_get_every_layer(tmp_path: Path) -> None:
-    result = ssmspec("analyze", S4D, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    result = process("analyze", S4D, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
     assert result.code == 0, result.err
     assert "s4_layers.1" in result.out

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from typing_commands import Type
+from program import Type
 
 from ssmspec.report.training_progress import TrainingProgress
 from ssmspec.training.engine.run_folder import RunConfig, read_config, write_config

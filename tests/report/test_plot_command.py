@@ -1,9 +1,6 @@
 """`ssmspec plot`: every figure draws what it says, computed here in another way; labels, units, text that can be read, formats, errors."""
 
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,6 +11,7 @@ import pytest
 from drawing import labels, unreadable
 from locations import SAMPLES
 from matplotlib.figure import Figure
+from program import ssmspec
 from scipy.integrate import trapezoid
 from scipy.linalg import solve_discrete_lyapunov, toeplitz
 
@@ -385,16 +383,6 @@ def test_colors_survive_gray_printing() -> None:
 
 
 # the command
-
-
-class Result:
-    def __init__(self, done: "subprocess.CompletedProcess[str]") -> None:
-        self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
-
-
-def ssmspec(*arguments: object, cwd: Path) -> Result:
-    command = [sys.executable, "-m", "ssmspec", *map(str, arguments)]
-    return Result(subprocess.run(command, capture_output=True, check=False, cwd=cwd, env=os.environ, timeout=120, text=True))
 
 
 def test_list_names_every_figure(tmp_path: Path) -> None:
