@@ -1,8 +1,10 @@
-"""Runs commands of ssmspec one after the other in one process: `commands_in_turn.py COMMANDS CODES [leave]`.
+"""Runs commands of ssmspec one after the other in one process: `commands_in_turn.py COMMANDS CODES [ERRORS]`.
 
 COMMANDS holds one command a line, its arguments separated by NUL, in bytes, so that names are what the locale makes of them. Before each of
-them MARK goes to standard output; afterwards its exit code goes to the file CODES. With `leave`, standard output is a pipe whose reader has
-gone.
+them MARK goes to standard output; afterwards its exit code goes to the file CODES.
+
+With ERRORS all of them are run twice, with blank pictures, as drawing takes longer than the rest. The second time standard output is a pipe
+whose reader has gone, standard error is the file ERRORS, and the codes go on in CODES.
 """
 
 import os
@@ -25,17 +27,32 @@ def pipe_without_reader() -> None:
 
 def main() -> None:
     """Run what the file of commands says."""
-    commands, codes, *leave = sys.argv[1:]
-    for line in Path(commands).read_bytes().split(b"\n\0\n"):
+    commands, codes, *errors = sys.argv[1:]
+    lines = Path(commands).read_bytes().split(b"\n\0\n")
+    if errors:
+        from drawing import draw_blank_pictures
+
+        draw_blank_pictures()
+    for line in lines:
         sys.stdout.flush()
-        if leave:
+        os.write(1, f"{MARK}\n".encode())
+        carry_out(line, codes)
+    if errors:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with Path(errors[0]).open("wb") as file:
+            os.dup2(file.fileno(), 2)
+        for line in lines:
             pipe_without_reader()
-        else:
-            os.write(1, f"{MARK}\n".encode())
-        sys.argv = ["ssmspec", *map(os.fsdecode, line.split(b"\0"))]
-        code = run(app, debug=False)
-        with Path(codes).open("a") as file:
-            file.write(f"{code}\n")
+            carry_out(line, codes)
+
+
+def carry_out(line: bytes, codes: str) -> None:
+    """One of the commands."""
+    sys.argv = ["ssmspec", *map(os.fsdecode, line.split(b"\0"))]
+    code = run(app, debug=False)
+    with Path(codes).open("a") as file:
+        file.write(f"{code}\n")
 
 
 if __name__ == "__main__":
