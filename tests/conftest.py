@@ -53,6 +53,14 @@ def real_checkpoints() -> Callable[[str], Path]:
 
 
 @pytest.fixture
+def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of pictures are written, and nothing is on them."""
+    from drawing import Figure, blank
+
+    monkeypatch.setattr(Figure, "savefig", blank)
+
+
+@pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Type:
     """Runs `ssmspec ...` in the test's own folder and in this process."""
     monkeypatch.chdir(tmp_path)

@@ -8,12 +8,13 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
-from locations import SAMPLES
+from locations import HANG, SAMPLES
 from program import S4D, checkpoint, process, s4d_tensors, ssmspec
 
 from ssmspec.report.documents.document import schema
@@ -262,7 +263,7 @@ BAD = {
     "truncated torch zip": lambda folder: _written(folder / "cut.pt", (SAMPLES / "s4_dplr_trained.pt").read_bytes()[:-300]),
     "truncated msgpack": lambda folder: _written(folder / "cut.msgpack", (SAMPLES / "s5_trained.msgpack").read_bytes()[:-300]),
     "pickle that would run code": lambda folder: _torch_zip(folder / "evil.pt", {"a": _Canary(folder / "canary")}),
-    "zip bomb": lambda folder: _bomb(folder / "bomb.npz"),
+    "zip bomb": lambda folder: _written(folder / "bomb.npz", _bomb()),
 }
 
 
@@ -282,14 +283,19 @@ def _pointing_outside(path: Path) -> Path:
     return _written(path, len(header).to_bytes(8, "little") + header + b"\0" * 16)
 
 
-def _bomb(path: Path) -> Path:
-    header = io.BytesIO()
+@cache
+def _bomb() -> bytes:
+    """An array of 1 GiB of zeros."""
+    header, archived = io.BytesIO(), io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 28,)})
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("nu_log.npy", "w", force_zip64=True) as file:
+    with (
+        zipfile.ZipFile(archived, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("nu_log.npy", "w", force_zip64=True) as file,
+    ):
         file.write(header.getvalue())
         for _ in range(1 << 10):
             file.write(b"\0" * (1 << 20))
-    return path
+    return archived.getvalue()
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -385,7 +391,7 @@ def test_operating_point_sets_step_and_residues_of_mamba(tmp_path: Path) -> None
 
 def test_closed_stdout_is_no_error() -> None:
     command = f"'{sys.executable}' -m ssmspec families --json | head -1"
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, check=False, timeout=60)
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, check=False, timeout=HANG)
     assert b"Traceback" not in done.stderr
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands_in_turn import MARK
-from locations import SAMPLES, TESTS
+from locations import HANG, SAMPLES, TESTS
 
 from ssmspec.cli import app
 
@@ -112,7 +112,7 @@ def in_terminal(run: InTurn, columns: int) -> str:
                 received += part
         except OSError:  # what Linux answers when the last writer has closed
             pass
-        process.wait(timeout=900)
+        process.wait(timeout=HANG)
     os.close(master)
     return received.decode()
 
@@ -149,7 +149,7 @@ def test_a_terminal_of_20_columns_without_color_shows_everything(narrow: tuple[I
 @pytest.mark.slow
 def test_a_pipe_in_the_c_locale_gets_ascii_and_no_escapes(folder: Path, tmp_path: Path) -> None:
     run = InTurn(folder, tmp_path, pictures=True, **C_LOCALE)
-    done = subprocess.run(run.command, capture_output=True, env=run.environment, check=False, timeout=900)
+    done = subprocess.run(run.command, capture_output=True, env=run.environment, check=False, timeout=HANG)
     refused = {"no such file", "train"}  # the path of the data goes into a config, which is UTF-8
     run.assert_codes(refused=refused)
     out, err = done.stdout.decode("ascii"), done.stderr.decode("ascii")

@@ -312,9 +312,15 @@ def test_kernel_quantiles_are_eigenvalues_of_all_copies_against_their_squared_re
         np.testing.assert_allclose(quantiles.limits, np.quantile(squares, place), rtol=1e-8)
 
 
+@cache
+def kernel_figure(file: str) -> Figure:
+    """Eigenvalues of large matrices: once for all tests."""
+    return draw("kernel", spectrum(replace(systems(file)[0], name=LONG.format(0))))
+
+
 @pytest.mark.parametrize("file", [DPLR, LRU])
 def test_kernel_draws_spectra_that_come_closer_to_the_diagonal(file: str) -> None:
-    figure = draw("kernel", spectrum(systems(file)[0]))
+    figure = kernel_figure(file)
     *spectra, limit = figure.axes[0].lines
     assert [line.get_label() for line in spectra] == [f"L = {n} samples" for n in ((64, 256, 1024) if file == DPLR else (8, 32, 128))]
     np.testing.assert_array_equal(*limit.get_data())
@@ -368,8 +374,7 @@ def test_text_of_every_figure_can_be_read_at_64_layers(name: str, file: str) -> 
 
 def test_text_of_the_kernel_figure_can_be_read() -> None:
     for file in (DPLR, LRU):
-        figure = draw("kernel", spectrum(replace(systems(file)[0], name=LONG.format(0))))
-        assert unreadable(figure) == []
+        assert unreadable(kernel_figure(file)) == []
 
 
 def lightness(color: object) -> float:

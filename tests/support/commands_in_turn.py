@@ -3,7 +3,7 @@
 COMMANDS holds one command a line, its arguments separated by NUL, in bytes, so that names are what the locale makes of them. Before each of
 them MARK goes to standard output; afterwards its exit code goes to the file CODES.
 
-With ERRORS all of them are run twice, with blank pictures, as drawing takes longer than the rest. The second time standard output is a pipe
+With ERRORS all of them are run twice, with blank pictures. The second time standard output is a pipe
 whose reader has gone, standard error is the file ERRORS, and the codes go on in CODES.
 """
 
@@ -30,9 +30,9 @@ def main() -> None:
     commands, codes, *errors = sys.argv[1:]
     lines = Path(commands).read_bytes().split(b"\n\0\n")
     if errors:
-        from drawing import draw_blank_pictures
+        from drawing import Figure, blank
 
-        draw_blank_pictures()
+        Figure.savefig = blank  # type: ignore[method-assign]
     for line in lines:
         sys.stdout.flush()
         os.write(1, f"{MARK}\n".encode())

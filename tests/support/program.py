@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-from locations import SAMPLES
+from locations import HANG, SAMPLES
 from safetensors.numpy import save_file
 
 from ssmspec.cli import main
@@ -63,7 +63,7 @@ def ssmspec(*arguments: object, cwd: Path = SAMPLES) -> Result:
 def process(*arguments: object, cwd: Path = SAMPLES, **environment: str) -> Result:
     """`ssmspec ...` as a process of its own, for what a process has: descriptors, an environment, an end."""
     command = [sys.executable, "-m", "ssmspec", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, check=False, cwd=cwd, env=os.environ | environment, timeout=600)
+    done = subprocess.run(command, capture_output=True, check=False, cwd=cwd, env=os.environ | environment, timeout=HANG)
     return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
