@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from locations import SAMPLES
 from problems import build, random_system
-from program import checkpoint, s4d_tensors, ssmspec
+from program import Type, checkpoint, s4d_tensors, ssmspec
 from safetensors.numpy import load_file, save_file
 from scipy.stats import wasserstein_distance
-from typing_commands import Type
 
 from ssmspec.commands.compare import compare, history
 from ssmspec.errors import LayerError, SsmspecError

@@ -6,10 +6,9 @@ import control
 import numpy as np
 import pytest
 from locations import SAMPLES
-from program import checkpoint, s4d_tensors
+from program import Type, checkpoint, s4d_tensors
 from scipy import signal
 from scipy.io import loadmat
-from typing_commands import Type
 
 from ssmspec.backends import load_backend
 from ssmspec.families import ReadOptions
