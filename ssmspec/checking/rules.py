@@ -9,6 +9,7 @@ from ssmspec.checking.decay import unusual_decay
 from ssmspec.checking.duplicates import duplicated_modes
 from ssmspec.checking.facts import LayerFacts
 from ssmspec.checking.findings import Severity
+from ssmspec.checking.initialization import HARDLY, equal_dt_bias, lost_initialization, slow_decay
 from ssmspec.systems.statespace import StateSpace
 from ssmspec.systems.trust import GROWING, STEP_NOT_POSITIVE, UNDAMPED
 
@@ -69,7 +70,7 @@ def spoiled_values(quantities: Mapping[str, str], tensors: Mapping[str, str]) ->
     parts = [f"{count} values of {label}" for label, count in quantities.items()]
     stored = [f"{name} ({count} values)" for name, count in tensors.items()]
     if parts:
-        return f"{', '.join(parts)} are NaN or infinite" + (f"; stored so in {', '.join(stored)}" if stored else "")
+        return f"{', '.join(parts)} are NaN or infinite" + (f"; they are stored in {', '.join(stored)}" if stored else "")
     return f"NaN or infinite values are stored in {', '.join(stored)}" if stored else None
 
 
@@ -168,16 +169,6 @@ def low_precision_poles(facts: LayerFacts) -> str | None:
     return f"poles are stored with low precision: {', '.join(found)}; keep them in float32" if found else None
 
 
-def equal_dt_bias(facts: LayerFacts) -> str | None:
-    """A dt_bias whose values are all equal: its random initialization was lost, for example because all biases were set to a constant."""
-    if "dt_bias" not in facts.tensors:
-        return None
-    bias = facts.tensors.array("dt_bias").reshape(-1)
-    if bias.size < 2 or not (bias == bias[0]).all():
-        return None
-    return f"all {bias.size} values of {facts.tensors.tensor_names['dt_bias']} are {bias[0]:.6g}: its initialization seems to be lost"
-
-
 BUILT_IN: dict[str, Rule] = {
     rule.id: rule
     for rule in (
@@ -191,9 +182,17 @@ BUILT_IN: dict[str, Rule] = {
         Rule("duplicated-modes", "warning", "more than 1 in 1000 modes repeat a pole of their copy", duplicated_modes),
         Rule("step-range", "warning", f"a step outside {STEP_RANGE[0]:g}..{STEP_RANGE[1]:g}", step_range, needs_trust=False),
         Rule("low-precision-poles", "warning", "poles (A_log and the like) in bfloat16, float16 or 8 bits", low_precision_poles, False),
-        Rule("equal-dt-bias", "warning", "a dt_bias whose values are all equal", equal_dt_bias, needs_trust=False),
+        Rule("equal-dt-bias", "warning", "a dt_bias with one value for all, or steps within 1 %", equal_dt_bias, needs_trust=False),
+        Rule(
+            "lost-initialization",
+            "warning",
+            "selective layers: all steps together above the published 0.001..0.1, or A = 1 everywhere",
+            lost_initialization,
+            needs_trust=False,
+        ),
         Rule("unsaid-gate", "warning", "a decay gate that may have a lower bound, and no configuration that says so", unsaid_gate),
         Rule("unusual-decay", "warning", "the same Re a in all modes, far from every known initialization", unusual_decay),
+        Rule("slow-decay", "info", f"selective layers: an A below {HARDLY:g}, with which a state keeps nearly everything", slow_decay),
         Rule("undamped-pole", "info", "poles on the unit circle by design", undamped_pole, needs_trust=False),
         Rule("beyond-nyquist", "info", "poles with |Im a| step > pi (zoh, euler), which alias", beyond_nyquist),
     )
