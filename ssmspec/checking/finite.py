@@ -14,6 +14,7 @@ from ssmspec.families import Detection, LayerTensors, Tensor
 
 Progress = Callable[[str, int, int], None]
 Rows = npt.NDArray[np.bool_]
+Key = tuple[str, str]  # name and family of a layer; two tables of a mapping may read directions under one name
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,12 @@ class _Watched:
         return self.tensor.read(rows)
 
 
-def owned_tensors(layers: Iterable[LayerTensors]) -> dict[str, dict[str, Tensor]]:
+def key_of(layer: LayerTensors) -> Key:
+    """What tells layers of a checkpoint apart."""
+    return layer.name, layer.family
+
+
+def owned_tensors(layers: Iterable[LayerTensors]) -> dict[Key, dict[str, Tensor]]:
     """The tensors under the names of layers, by layer and full name: those with a role, then the others; each belongs to one layer.
 
     A tensor that has a role in one layer is no other tensor of a layer around it, and one below several layers belongs to the innermost.
@@ -78,12 +84,12 @@ def owned_tensors(layers: Iterable[LayerTensors]) -> dict[str, dict[str, Tensor]
     layers = sorted(layers, key=lambda layer: -len(_start(layer)))
     with_role = {name for layer in layers for name in layer.tensor_names.values()}
     taken: set[str] = set()
-    found: dict[str, dict[str, Tensor]] = {}
+    found: dict[Key, dict[str, Tensor]] = {}
     for layer in layers:
         own = {name: layer.tensors[role] for role, name in layer.tensor_names.items()}
         others = {_start(layer) + suffix: tensor for suffix, tensor in layer.beside.items()}
         new = own | {name: tensor for name, tensor in others.items() if name not in with_role and name not in taken}
-        found.setdefault(layer.name, {}).update(new)
+        found[key_of(layer)] = new
         taken |= set(new)
     return found
 
@@ -93,7 +99,7 @@ def _start(layer: LayerTensors) -> str:
 
 
 def account_for(
-    owned: Mapping[str, Mapping[str, Tensor]], chosen: Mapping[str, Iterable[str]], progress: Progress | None = None
+    owned: Mapping[Key, Mapping[str, Tensor]], chosen: Mapping[Key, Iterable[str]], progress: Progress | None = None
 ) -> Account:
     """Look at every value of the chosen tensors, block by block.
 
@@ -112,7 +118,7 @@ def account_for(
             bad, size = bad + int((~np.isfinite(values)).sum()), size + values.size
             done += values.nbytes
             if progress:
-                progress(layer, min(done, total), total)
+                progress(layer[0], min(done, total), total)
         if bad:
             spoiled[name] = f"{bad} of {size}"
     looked_at = frozenset(name for _, name, _ in wanted)

@@ -9,7 +9,7 @@ import numpy as np
 from ssmspec.backends import choose_backend, load_backend
 from ssmspec.checking.facts import LayerFacts
 from ssmspec.checking.findings import CheckedLayer, CheckpointCheck, Finding
-from ssmspec.checking.finite import Account, Reads, account_for, owned_tensors
+from ssmspec.checking.finite import Account, Key, Reads, account_for, key_of, owned_tensors
 from ssmspec.checking.rules import NOT_FINITE, spoiled_quantities, spoiled_values
 from ssmspec.checking.rules_file import RuleSet
 from ssmspec.checking.thresholds import Threshold, apply
@@ -53,15 +53,15 @@ def check(
     everything = [system for block in blocks for system in block.systems]
     systems = select_layers(everything, options.layers, checkpoint)
     thresholds, unmatched = _thresholds_by_layer(rules.thresholds, everything, checkpoint)
-    limited = {name: {each.statistic for each in found} for name, found in thresholds.items() if found}
+    limited = {name: {each.statistic for each in wanted} for name, wanted in thresholds.items() if wanted}
     analyses = _analyses([system for system in systems if system.name in limited], limited, options, progress)
     owned = owned_tensors(detection.layers)
     layers, findings = [], []
     chosen = _chosen(blocks, systems, skipped, options.layers)
-    account = account_for(owned, {name: _to_look_at(owned[name], reads if shallow else None) for name in chosen}, progress)
+    account = account_for(owned, {key: _to_look_at(owned[key], reads if shallow else None) for key in chosen}, progress)
     identities = {id(system) for system in systems}
     for block in blocks:
-        spoiled = _by_system([system for system in block.systems if id(system) in identities], _part(account, owned[block.tensors.name]))
+        spoiled = _by_system([system for system in block.systems if id(system) in identities], _part(account, owned[key_of(block.tensors)]))
         for system, tensors in spoiled:
             facts = LayerFacts(
                 system=system, tensors=block.tensors, trust=assess(system), spoiled=tensors, analysis=analyses.get(system.name)
@@ -87,13 +87,13 @@ def check(
     )
 
 
-def _chosen(blocks: Sequence[ReadLayer], systems: Sequence[StateSpace], skipped: Iterable[Skipped], wanted: Sequence[str]) -> list[str]:
-    """Names of the layers whose tensors are looked at: the chosen ones, their twins, and those that cannot be read."""
-    names, identities = [], {id(system) for system in systems}
+def _chosen(blocks: Sequence[ReadLayer], systems: Sequence[StateSpace], skipped: Iterable[Skipped], wanted: Sequence[str]) -> list[Key]:
+    """The layers whose tensors are looked at: the chosen ones, their twins, and those that cannot be read."""
+    found, identities = [], {id(system) for system in systems}
     for block in blocks:
         if any(id(system) in identities for system in block.systems):
-            names += [block.tensors.name, *(twin.name for twin in block.twins)]
-    return names + [item.name for item in skipped if item.kind == "unread" and _matches(item.name, wanted)]
+            found += [key_of(layer) for layer in (block.tensors, *block.twins)]
+    return found + [(item.name, item.family or "") for item in skipped if item.kind == "unread" and _matches(item.name, wanted)]
 
 
 def _matches(name: str, wanted: Sequence[str]) -> bool:
@@ -117,18 +117,18 @@ def _by_system(systems: Sequence[StateSpace], spoiled: Mapping[str, str]) -> lis
 
 
 def _findings_elsewhere(
-    account: Account, owned: Mapping[str, Mapping[str, Tensor]], chosen: Sequence[str], blocks: Sequence[ReadLayer], rules: RuleSet
+    account: Account, owned: Mapping[Key, Mapping[str, Tensor]], chosen: Sequence[Key], blocks: Sequence[ReadLayer], rules: RuleSet
 ) -> list[Finding]:
     """Spoiled tensors of layers that cannot be read; of twins those that their original does not have."""
     rule = rules.find(NOT_FINITE)
-    twins = {twin.name: set(twin.tensor_names.values()) for block in blocks for twin in block.twins}
-    read = {block.tensors.name for block in blocks}
+    twins = {key_of(twin): set(twin.tensor_names.values()) for block in blocks for twin in block.twins}
+    read = {key_of(block.tensors) for block in blocks}
     found = []
-    for name in chosen if rule is not None else ():
-        spoiled = {tensor: count for tensor, count in _part(account, owned[name]).items() if tensor not in twins.get(name, ())}
-        message = None if name in read else spoiled_values({}, spoiled)
+    for key in chosen if rule is not None else ():
+        spoiled = {tensor: count for tensor, count in _part(account, owned[key]).items() if tensor not in twins.get(key, ())}
+        message = None if key in read else spoiled_values({}, spoiled)
         if rule is not None and message:
-            found.append(Finding(rule.id, rule.severity, name, message))
+            found.append(Finding(rule.id, rule.severity, key[0], message))
     return found
 
 

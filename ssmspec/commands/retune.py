@@ -19,9 +19,10 @@ from ssmspec.families.provenance import (
 )
 from ssmspec.families.rewrite import changed_values, systems_as_stored
 from ssmspec.systems.sobolev import Sobolev
-from ssmspec.systems.statespace import StateSpace, beyond_nyquist
+from ssmspec.systems.statespace import StateSpace
 from ssmspec.systems.trust import GROWING, Trust, assess
 from ssmspec.tuning.poles.reinitialization import Place
+from ssmspec.tuning.poles.scaling import aliasing
 from ssmspec.tuning.recipe import Recipe, apply
 from ssmspec.tuning.spectra.matching import Match
 
@@ -137,9 +138,9 @@ def _with_layer(plan: RetunePlan, layer: ReadLayer, place: Place) -> RetunePlan:
     slot = tensors.family == SLOT
     tuned = apply(plan.recipe, layer.systems, place, features=tensors.sizes.get("H", layer.systems[0].copies), slot=slot)
     changes, stored, notes = _changed_tensors(plan, layer, tuned.systems)
-    aliasing, figures = _aliasing(layer.systems, stored)
+    aliases, figures = aliasing(layer.systems, stored)
     growing = [] if plan.recipe.start else [f"{text}; they change with the others" for trust in trusts for text in trust.gaps]
-    notes = [*tuned.notes, *dict.fromkeys(growing), *aliasing, *notes, *_twin_notes(layer)]
+    notes = [*tuned.notes, *dict.fromkeys(growing), *aliases, *notes, *_twin_notes(layer)]
     entries = [
         LayerRetune(before, after, tuple(notes), tuned.figures | figures, tuned.match)
         for before, after in zip(layer.systems, stored, strict=True)
@@ -162,17 +163,6 @@ def _cannot_be_changed(recipe: Recipe, trusts: Sequence[Trust]) -> str | None:
     if not fitted and all(trust.sound.size for trust in trusts) and all(fault.kind == GROWING for fault in faults):
         return None
     return "; ".join(dict.fromkeys(fault.text for fault in faults)) or None
-
-
-def _aliasing(before: Sequence[StateSpace], after: Sequence[StateSpace]) -> tuple[list[str], dict[str, float]]:
-    """How many modes are beyond Nyquist before and after. Empty if no mode can be, or if neither poles nor steps changed."""
-    counts = [[None if (beyond := beyond_nyquist(s)) is None else int(beyond.sum()) for s in part] for part in (before, after)]
-    moved = any(not (np.array_equal(a.poles, b.poles) and np.array_equal(a.step, b.step)) for a, b in zip(before, after, strict=True))
-    if any(None in part for part in counts) or not moved or not any(system.poles.imag.any() for system in (*before, *after)):
-        return [], {}
-    first, last = (sum(count or 0 for count in part) for part in counts)
-    figures = {"beyond_nyquist_before": float(first), "beyond_nyquist_after": float(last)}
-    return [f"modes beyond Nyquist, which alias: {first} -> {last} of {sum(system.poles.size for system in after)}"], figures
 
 
 def _twin_notes(layer: ReadLayer) -> list[str]:

@@ -112,18 +112,19 @@ def try_layers(
     """
     families = known_families(options)
     options = replace(options, config=checkpoint.config)
-    layers: dict[str, ReadLayer] = {}
+    layers: dict[tuple[str, str], ReadLayer] = {}  # by name and family: two tables of a mapping may describe tensors under one prefix
     skipped = [Skipped(miss.prefix, miss.describe(), "near miss", miss.family) for miss in detection.near_misses]
     for layer, original in zip(detection.layers, originals, strict=True):
         if original != layer.name:
             skipped.append(Skipped(layer.name, f"the same tensors as {original} (shared module)", "shared", layer.family))
-            if original in layers:
-                layers[original] = replace(layers[original], twins=(*layers[original].twins, layer))
+            first = layers.get((original, layer.family))
+            if first is not None:
+                layers[original, layer.family] = replace(first, twins=(*first.twins, layer))
             continue
         try:
             with np.errstate(all="ignore"):  # overflow and values that are not finite are reported by `systems.trust`
                 systems = read_layer(families[layer.family], layer, options)
-            layers[layer.name] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
+            layers[layer.name, layer.family] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
         except LayerError as error:  # only its text is kept: its traceback would keep this frame and its arrays in memory
             skipped.append(Skipped(layer.name, str(error), "unread", layer.family))
     return list(layers.values()), skipped

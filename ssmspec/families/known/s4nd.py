@@ -96,6 +96,12 @@ S4ND = Family(
         s4_block.REAL,
         s4_block.IMAG,
         s4_block.STEP,
-        replace(s4_block.IS_REAL, applies=_diagonal, told=lambda layer, config: None, told_by="nothing"),
+        replace(
+            s4_block.IS_REAL,
+            about="whether the poles are real, and the stored A_imag is not used",
+            applies=_diagonal,
+            told=lambda layer, config: None,
+            told_by="nothing",
+        ),
     ),
 )

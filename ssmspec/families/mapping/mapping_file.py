@@ -140,7 +140,7 @@ def _directions(value: object, parts: Mapping[str, Part], where: str) -> tuple[s
     if not words or not 0 < len(set(names)) == len(names) <= MOST_DIRECTIONS:
         text = f"expected a number from 1 to {MOST_DIRECTIONS}, or a list of different names such as ['forward', 'backward']"
         raise SsmspecError(f"{where}: directions is {shown(value)}, {text}")
-    if not counted:
+    if not counted and len(names) > 1:
         raise SsmspecError(f"{where}: directions is given, and no tensor has an axis K (or K*H, K*N) that counts them")
     return tuple(names)
 
