@@ -141,16 +141,28 @@ class LayerTensors:
         return replace(self, tensors={**self.tensors, **held})
 
     def array(self, role: str) -> FloatArray:
-        """A real tensor in float64.
+        """A real tensor in float64. An infinite value, which no parameter has, becomes NaN: exp would make a number of minus infinity.
 
         Raises:
             LayerError: the values are not real numbers, or there are more of them than a layer can have.
         """
-        return np.asarray(self._whole(self._real(role), role).read(), dtype=np.float64)
+        values = np.asarray(self._whole(self._real(role), role).read(), dtype=np.float64)
+        return np.where(np.isinf(values), np.nan, values) if np.isinf(values).any() else values
 
     def rows(self, role: str, start: int, stop: int) -> FloatArray:
-        """Rows start..stop-1 of a real tensor in float64; no other bytes of the tensor are read."""
-        return np.asarray(self._real(role).read(slice(start, stop)), dtype=np.float64)
+        """Rows start..stop-1 of a real tensor in float64; no other bytes of the tensor are read.
+
+        Raises:
+            LayerError: the values are not real numbers, or not finite.
+        """
+        values = np.asarray(self._real(role).read(slice(start, stop)), dtype=np.float64)
+        bad = int((~np.isfinite(values)).sum())
+        if bad:
+            raise LayerError(
+                f"layer {self.name}: {bad} of {values.size} values in rows {start}..{stop - 1} of {self.tensor_names[role]} are NaN or "
+                "infinite, and so are the residues that they would give"
+            )
+        return values
 
     def _whole(self, tensor: Tensor, role: str) -> Tensor:
         if math.prod(tensor.shape) > MOST_VALUES:
@@ -168,7 +180,8 @@ class LayerTensors:
     def complex_array(self, role: str) -> ComplexArray:
         """A complex tensor, or a real one with a trailing axis of (real, imaginary), in complex128."""
         if self.tensors[role].dtype.startswith("complex"):
-            return np.asarray(self._whole(self.tensors[role], role).read(), dtype=np.complex128)
+            values = np.asarray(self._whole(self.tensors[role], role).read(), dtype=np.complex128)
+            return np.where(np.isinf(values), np.nan, values) if np.isinf(values).any() else values
         pair = self.array(role)
         return as_complex(pair[..., 0], pair[..., 1])
 
@@ -198,6 +211,7 @@ class Family:
         when_named: layouts that are used only if the user names the family, because an incomplete layer of another family looks the same.
         hints: last words of a layer name that suggest this family.
         selective: the layer is linear only at an operating point.
+        initial_steps, initial_decays: ranges from which published code draws Delta and A = exp(A_log).
         match: glob of the prefixes that it may claim. A family with a glob is tried before those without, and must match a layer.
     """
 
@@ -215,6 +229,8 @@ class Family:
     when_named: tuple[Template, ...] = ()
     hints: tuple[str, ...] = ()
     selective: bool = False
+    initial_steps: tuple[float, float] | None = None
+    initial_decays: tuple[float, float] | None = None
     match: str | None = None
 
     def usual(self, assumption: str) -> str:

@@ -156,6 +156,8 @@ MAMBA1 = Family(
     absent=tuple(name for letter in "bscd" for names in names_of_direction(letter).values() for name in names.split("|")),
     unused=UNUSED,
     selective=True,
+    initial_steps=(1e-3, 1e-1),
+    initial_decays=(1.0, 16.0),
 )
 
 ZAMBA = Family(
@@ -175,4 +177,6 @@ ZAMBA = Family(
     write=write,
     unused=UNUSED,
     selective=True,
+    initial_steps=(1e-3, 1e-1),
+    initial_decays=(1.0, 16.0),
 )

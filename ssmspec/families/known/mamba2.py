@@ -217,4 +217,6 @@ MAMBA2 = Family(
     assumptions=(CLAMP,),
     unused=UNUSED,
     selective=True,
+    initial_steps=(1e-3, 1e-1),
+    initial_decays=(1.0, 16.0),
 )

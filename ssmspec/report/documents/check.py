@@ -32,6 +32,10 @@ def _checkpoint_document(check: CheckpointCheck, report: CheckReport) -> Documen
         "container": check.container,
         "bytes": check.size,
         "tensors": check.tensors,
+        "looked_at": check.looked_at,
+        "unread_tensors": list(check.unread),
+        "outside": check.outside,
+        "shallow": check.shallow,
         "layers": [asdict(layer) for layer in check.layers],
         "findings": [asdict(finding) | {"fails": report.fails(finding)} for finding in check.findings],
     }
