@@ -6,12 +6,15 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssmspec.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from ssmspec.checkpoint.derived import AnyTensor
 
 Flag = Literal["big-endian", "conjugate", "negative"]
 
@@ -207,13 +210,14 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What the reader of one container found in one file; names are final, their order is not."""
+    """What the reader of one container found in one file; names are final, their order is not. `unjoined`: left out, see `Checkpoint`."""
 
     container: str
-    tensors: Mapping[str, StoredTensor]
+    tensors: Mapping[str, "AnyTensor"]
     config: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     files: Mapping[Path, Stamp] = field(default_factory=dict)
+    unjoined: tuple[str, ...] = ()
 
 
 class Described(Protocol):
@@ -232,18 +236,24 @@ class Checkpoint:
     Args:
         path: what was given: a file, an index or a folder.
         container: "safetensors", "torch zip", "torch legacy", "pickle", "npz", "flax msgpack", "equinox"; " (sharded)" behind it for
-            several files.
+            several files; "torch distributed", and "... (tensor-parallel ranks)".
         size: bytes on disk, all shards.
-        tensors: by dotted name, in natural order ("blocks.10" after "blocks.2").
+        tensors: by dotted name, in natural order ("blocks.10" after "blocks.2"); quantized and adapted weights as what they stand for.
         config: config.json of the folder, or what the file itself says under hyper_parameters, config, args; plain values only.
         notes: what was left out or is odd, in plain words.
         files: the files that hold the tensors, and their index, as they were when they were opened.
+        assembled: tensors are put together from pieces of several files, which are read only; `write_changed` makes a new file of them.
+        unjoined: names of tensors that were left out as no rule says how their pieces are joined.
+        partial: what part of a model it is ("tensor-parallel rank 0 of 2"); "" for a whole one.
     """
 
     path: Path
     container: str
     size: int
-    tensors: Mapping[str, StoredTensor]
+    tensors: Mapping[str, "AnyTensor"]
     config: Mapping[str, object]
     notes: tuple[str, ...]
     files: Mapping[Path, Stamp] = field(default_factory=dict)
+    assembled: bool = False
+    unjoined: tuple[str, ...] = ()
+    partial: str = ""

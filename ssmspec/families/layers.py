@@ -14,6 +14,7 @@ import numpy as np
 from ssmspec.checkpoint import Described, open_checkpoint
 from ssmspec.errors import LayerError, NoLayerError, about
 from ssmspec.families import Detection, Family, LayerTensors, ReadOptions, Tensor, detect, known_families
+from ssmspec.families.encoded import as_stored, said_of, watched
 from ssmspec.families.provenance import Attached, attached
 from ssmspec.statistics import Skipped
 from ssmspec.systems.statespace import StateSpace, untrustworthy
@@ -104,6 +105,8 @@ def try_layers(
     options = replace(options, config=checkpoint.config)
     layers: dict[str, ReadLayer] = {}
     skipped = [Skipped(miss.prefix, miss.describe()) for miss in detection.near_misses]
+    partial = getattr(checkpoint, "partial", "")
+    part_of_model = (f"{partial} alone: a part of the model's layer",) if partial else ()
     problems: list[str] = []  # not the errors: their tracebacks would hold this frame, and what was read, in memory
     for layer, original in zip(detection.layers, originals, strict=True):
         if original != layer.name:
@@ -113,7 +116,10 @@ def try_layers(
             continue
         try:
             with np.errstate(all="ignore"):  # what overflows or is not finite is for `untrustworthy` to say
-                systems = families[layer.family].read(layer, options)
+                shown, encoded = watched(layer)
+                systems = families[layer.family].read(shown, options)
+            said = (*part_of_model, *said_of(encoded))
+            systems = [replace(system, assumptions=(*system.assumptions, *said)) for system in systems] if said else systems
             layers[layer.name] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
         except LayerError as error:
             problems.append(str(error))
@@ -165,7 +171,7 @@ def layer_digest(layer: LayerTensors) -> str:
 def _digest(layer: LayerTensors) -> bytes:
     """A hash of every byte of every tensor of a layer; of tensors above DIGESTED bytes, of their first and last rows."""
     result = hashlib.blake2b()
-    for _, tensor in sorted(layer.tensors.items()):
+    for _, tensor in as_stored(layer):
         if not tensor.shape:
             continue
         rows = tensor.shape[0]
@@ -179,7 +185,7 @@ def _digest(layer: LayerTensors) -> bytes:
 def _fingerprint(layer: LayerTensors, *, matrices: bool) -> bytes:
     """Bytes that differ between distinct layers: shapes, and the first 64 rows of every tensor but not much more than FINGERPRINT bytes."""
     parts = []
-    for role, tensor in sorted(layer.tensors.items()):
+    for role, tensor in as_stored(layer):
         parts.append(f"{layer.family} {role} {tensor.shape} {tensor.dtype} ".encode())
         if not tensor.shape:
             parts.append(np.ascontiguousarray(tensor.read()).tobytes())

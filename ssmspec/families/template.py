@@ -98,6 +98,7 @@ class ReadOptions:
     mapping: tuple["Family", ...] = ()
 
 
+CODES = ("int8", "uint8", "int16", "uint16", "int32", "uint32")  # of a matrix in such a dtype the numbers are no values
 MOST_VALUES = 1 << 24  # of a tensor that is read whole; a few repeated bytes of a file can stand for more
 
 
@@ -128,6 +129,15 @@ class LayerTensors:
         """
         return np.asarray(self._whole(self._real(role), role).read(), dtype=np.float64)
 
+    def shape(self, role: str) -> tuple[int, ...]:
+        """The shape of a tensor.
+
+        Raises:
+            LayerError: nothing tells it: the tensor is stored in a form that cannot be read.
+        """
+        tensor = self.tensors[role]
+        return (tensor if all(size >= 0 for size in tensor.shape) else self._real(role)).shape
+
     def rows(self, role: str, start: int, stop: int) -> FloatArray:
         """Rows start..stop-1 of a real tensor in float64; no other bytes of it are read."""
         return np.asarray(self._real(role).read(slice(start, stop)), dtype=np.float64)
@@ -141,8 +151,13 @@ class LayerTensors:
 
     def _real(self, role: str) -> Tensor:
         tensor = self.tensors[role]
+        label = f"layer {self.name}: tensor {self.tensor_names[role]}"
+        if getattr(tensor, "refusal", ""):
+            raise LayerError(f"{label}: {getattr(tensor, 'refusal', '')}; give a checkpoint with plain values")
         if not tensor.dtype.startswith(("float", "bfloat", "int", "uint")):
-            raise LayerError(f"layer {self.name}: tensor {self.tensor_names[role]} has dtype {tensor.dtype}, expected real numbers")
+            raise LayerError(f"{label} has dtype {tensor.dtype}, expected real numbers")
+        if len(tensor.shape) > 1 and tensor.dtype in CODES:
+            raise LayerError(f"{label} has dtype {tensor.dtype}: codes of a quantization, whose scales are not known; give values")
         return tensor
 
     def complex_array(self, role: str) -> ComplexArray:
@@ -266,6 +281,8 @@ def _unify_one(symbols: list[str], tensor: Tensor, sizes: dict[str, int]) -> boo
     if len(symbols) != len(actual):
         return False
     for symbol, size in zip(symbols, actual, strict=True):
+        if size < 0:  # nothing tells the size of this axis
+            continue
         letter = symbol.lstrip("0123456789")
         factor = int(symbol.removesuffix(letter) or 1)
         wanted = factor * sizes.setdefault(letter, size // factor) if letter else factor

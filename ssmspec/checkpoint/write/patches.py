@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssmspec.checkpoint.derived import DerivedTensor, in_file
 from ssmspec.checkpoint.tensors import ITEMSIZE, Checkpoint, Span, StoredTensor, c_strides, numpy_dtype, problem, short
 
 Home = tuple[Path, str | None]  # a file, or a deflated member of one
@@ -75,7 +76,11 @@ def _find(checkpoint: Checkpoint, name: str) -> StoredTensor:
     if name not in checkpoint.tensors:
         near = get_close_matches(name, checkpoint.tensors, 3) or list(checkpoint.tensors)[:3]
         raise problem(checkpoint.path, f"no tensor '{short(name)}' to change; there are {', '.join(short(other) for other in near)}")
-    return checkpoint.tensors[name]
+    tensor = checkpoint.tensors[name]
+    if isinstance(tensor, StoredTensor):
+        return tensor
+    text = f"is {tensor.origin}" if isinstance(tensor, DerivedTensor) else "is stored in pieces"
+    raise problem(checkpoint.path, f"tensor '{short(name)}' {text}, and cannot be replaced there; give a checkpoint with plain tensors")
 
 
 def stored_bytes(tensor: StoredTensor, values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -171,10 +176,13 @@ def _elements(image: NDArray[np.uint8], edit: _Edit, start: int) -> NDArray[np.v
 def _also_changed(checkpoint: Checkpoint, changed: Collection[str], patches: Mapping[Home, Sequence[Patch]]) -> Iterator[str]:
     """A note for every other tensor whose bytes a patch may reach; the patches of a home are disjoint and in order."""
     offsets = {home: [patch.offset for patch in group] for home, group in patches.items()}
-    for tensor in checkpoint.tensors.values():
+    own = {checkpoint.tensors[name].name for name in changed}
+    for name, tensor in in_file(list(checkpoint.tensors.values())):
+        if not isinstance(tensor, StoredTensor):
+            continue
         span, home = tensor.span, (tensor.span.path, tensor.span.member)
-        if tensor.name in changed or home not in patches or span.data is not None or span.chunks or not span.nbytes:
+        if name in own or home not in patches or span.data is not None or span.chunks or not span.nbytes:
             continue
         last = bisect_left(offsets[home], span.offset + span.nbytes) - 1
         if last >= 0 and patches[home][last].stop > span.offset:
-            yield f"'{tensor.name}' shares stored bytes with '{patches[home][last].name}': where they overlap, it changes too"
+            yield f"'{name}' shares stored bytes with '{patches[home][last].name}': where they overlap, it changes too"

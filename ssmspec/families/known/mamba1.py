@@ -54,7 +54,7 @@ def _vector(values: FloatArray | None, heads: int, states: int, letter: str, lay
 
 def _moments(layer: LayerTensors, options: ReadOptions, heads: int, states: int) -> tuple[FloatArray, FloatArray]:
     """Second moments of B and C for white input to x_proj: its rows are dt, B, C."""
-    rows = layer.tensors["x_proj"].shape[-2]
+    rows = layer.shape("x_proj")[-2]
     low_rank = rows - 2 * states
     if low_rank < 1:
         raise LayerError(f"layer {layer.name}: {rows} rows of x_proj cannot hold dt, B and C of {states} states each")

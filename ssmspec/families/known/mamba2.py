@@ -16,7 +16,7 @@ from ssmspec.families.selective.residues import gram, total
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.statespace import FloatArray, StateSpace
 
-GROUPS = ("mamba_n_groups", "mamba_ngroups", "n_groups", "ngroups")  # what configurations call the number of groups
+GROUPS = ("mamba_n_groups", "mamba_ngroups", "n_groups", "ngroups", "mamba_num_groups")  # what configurations call the number of groups
 FLOORED = ("zamba2", "nemotron_h")  # models whose code clamps Delta at time_step_min
 
 
@@ -27,8 +27,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """
     with np.errstate(over="ignore"):
         poles = -np.exp(layer.array("A_log"))[:, None]
-    heads, both = len(poles), _rows(layer)[1]
-    known = _groups(options.config)
+    heads, (known, both) = len(poles), _groups_and_rows(layer, options)
     groups = known or 1
     if both % groups or heads % groups:
         raise LayerError(f"layer {layer.name}: {groups} groups (from the config) do not divide {heads} heads and {both} rows of B")
@@ -47,6 +46,15 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     return [selective_system(layer, options, frozen, poles=poles, C=residues[:, None, None], notes=notes)]
 
 
+def _groups_and_rows(layer: LayerTensors, options: ReadOptions) -> tuple[int | None, int]:
+    """Groups as configured, and rows of B; one of each where nothing tells the shape of in_proj and nothing of it is needed."""
+    point = options.operating_point
+    given = point is not None and (point.B is not None or point.C is not None)
+    if min(layer.tensors["in_proj"].shape) < 0 and options.residues == "unit" and options.calibration is None and not given:
+        return 1, 1
+    return _groups(options.config), _rows(layer)[1]
+
+
 def _group_residues(layer: LayerTensors, given_B: FloatArray | None, given_C: FloatArray | None, heads: int) -> FloatArray:
     """Residue of every head from B and C at the operating point; 1 where neither is given."""
     B, C = (np.ones(1) if v is None else np.atleast_1d(v) for v in (given_B, given_C))
@@ -63,7 +71,7 @@ def _group_residues(layer: LayerTensors, given_B: FloatArray | None, given_C: Fl
 
 def _rows(layer: LayerTensors) -> tuple[int, int]:
     """First row of B in in_proj, and the number of rows that B has (groups x states)."""
-    rows, heads, channels = (layer.tensors[role].shape[0] for role in ("in_proj", "A_log", "conv"))
+    rows, heads, channels = (layer.shape(role)[0] for role in ("in_proj", "A_log", "conv"))
     inner = rows - channels - heads
     both, odd = divmod(channels - inner, 2)
     if inner < heads or both < 1 or odd:
@@ -138,7 +146,7 @@ MAMBA2 = Family(
             "A_log": Slot("A_log", "h"),
             "dt_bias": Slot("dt_bias", "h"),
             "in_proj": Slot("in_proj.weight", "rows m"),
-            "conv": Slot("conv1d.weight", "ch 1 w"),
+            "conv": Slot("conv1d.weight|conv1d_weight", "ch 1 w"),
             "D": Slot("D", "h"),
         },
     ),
