@@ -45,7 +45,7 @@ class CheckedLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointCheck:
-    """One checkpoint: its layers in model order, and the findings in the order of the layers, those about no layer last."""
+    """One checkpoint: its layers in model order, the findings in the order of the layers, those about no layer last, and notes on reading it."""
 
     path: str
     container: str
@@ -53,6 +53,7 @@ class CheckpointCheck:
     tensors: int
     layers: tuple[CheckedLayer, ...]
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

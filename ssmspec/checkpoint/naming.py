@@ -3,6 +3,7 @@
 import itertools
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -77,6 +78,23 @@ def average_in(name: str) -> str | None:
     """
     words = _without_wrappers(name)
     return words[0] if len(words) > 1 and AVERAGED.search(words[0]) else None
+
+
+def kind_of_average(word: str) -> str:
+    """What a word that `average_in` found stands for: "EMA", "SWA" or "averaged"."""
+    found = AVERAGED.search(word)
+    return found[2].upper() if found is not None and len(found[2]) == 3 else "averaged"
+
+
+def count_of_layers(names: Iterable[str]) -> str:
+    """How many layers there are, those of averaged copies of the weights counted apart: "2 layers and 2 of an EMA copy (model_ema)"."""
+    words = [average_in(name) for name in names]
+    own = words.count(None)
+    text = f"{own} layer{'' if own == 1 else 's'}"
+    for word, count in Counter(word for word in words if word is not None).items():
+        kind = kind_of_average(word)
+        text += f" and {count} of an {kind} copy ({short(word, 60)})"
+    return text
 
 
 def common_name(name: str) -> tuple[bool, str]:

@@ -62,6 +62,7 @@ def check(
         tensors=len(checkpoint.tensors),
         layers=tuple(layers),
         findings=(*findings, *_findings_about_skipped(skipped, detection, rules, options.layers), *unmatched),
+        notes=checkpoint.notes,
     )
 
 

@@ -1,6 +1,5 @@
 """Tensors of a layer that are stored as something else (codes with scales, a base with an adapter): which were read, in words.
 
-
 Nothing here knows the forms themselves: such a tensor says in `origin` what it is, in `encoded` what the file holds of it, and in `refusal`
 why it has no values, if so.
 """

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssmspec.checkpoint.derived import DerivedTensor, in_file
+from ssmspec.checkpoint.derived import DerivedTensor, NamedTensor, in_file
 from ssmspec.checkpoint.tensors import ITEMSIZE, Checkpoint, Span, StoredTensor, c_strides, numpy_dtype, problem, short
 
 Home = tuple[Path, str | None]  # a file, or a deflated member of one
@@ -89,7 +89,7 @@ def stored_bytes(tensor: StoredTensor, values: NDArray[Any]) -> NDArray[np.uint8
     Raises:
         CheckpointError: another shape, or values that the stored dtype cannot hold: overflow, fractions in integers, complex numbers.
     """
-    array: NDArray[Any] = _cast(tensor, np.asarray(values))
+    array: NDArray[Any] = cast_to_stored(tensor, values, tensor.span.path)
     if tensor.span.data is not None:
         text = f"tensor '{short(tensor.name)}' is a NumPy array inside a pickle, where it cannot be replaced; save it with numpy.savez"
         raise problem(tensor.span.path, text)
@@ -103,8 +103,14 @@ def stored_bytes(tensor: StoredTensor, values: NDArray[Any]) -> NDArray[np.uint8
     return raw
 
 
-def _cast(tensor: StoredTensor, array: NDArray[Any]) -> NDArray[Any]:
-    label, path, wanted = f"tensor '{short(tensor.name)}'", tensor.span.path, numpy_dtype(tensor.dtype)
+def cast_to_stored(tensor: NamedTensor, values: NDArray[Any], path: Path) -> NDArray[Any]:
+    """The values in the dtype of a tensor.
+
+    Raises:
+        CheckpointError: another shape, or values that the stored dtype cannot hold: overflow, fractions in integers, complex numbers.
+    """
+    array: NDArray[Any] = np.asarray(values)
+    label, wanted = f"tensor '{short(tensor.name)}'", numpy_dtype(tensor.dtype)
     if array.shape != tensor.shape:
         raise problem(path, f"{label} has shape {tensor.shape}, its new values have {array.shape}; give values of the same shape")
     if array.dtype == wanted:

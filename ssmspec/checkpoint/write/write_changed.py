@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ssmspec.checkpoint.formats.folders import NO_WEIGHTS, SUFFIXES, is_index, load_json
 from ssmspec.checkpoint.tensors import Checkpoint, Stamp, problem, short
+from ssmspec.checkpoint.write.new_safetensors import find_new_file, write_new
 from ssmspec.checkpoint.write.patches import Patch, make_patches
 from ssmspec.checkpoint.write.safetensors_header import write_with_header
 from ssmspec.checkpoint.write.splice import Splice, unchanged
@@ -51,7 +52,7 @@ def write_changed(
     Whenever the process is killed, the target is what it was or the new checkpoint, whole (a folder too where Linux can exchange two names
     in one step; elsewhere the old folder may be left as ".<name>.<8 characters>.previous", from where the next call puts it back). The
     input is not touched unless it is the target. A checkpoint that was opened as a folder, or as the index in it, is written as a folder
-    with everything else that the folder holds.
+    with everything else that the folder holds; one whose tensors are spread over several files, as a new safetensors file.
 
     Args:
         checkpoint: as `open_checkpoint` gave it.
@@ -73,6 +74,8 @@ def write_changed(
             pass
     destination = find_destination(checkpoint, target, replace=replace, in_place=in_place)
     try:
+        if checkpoint.assembled:
+            return write_new(checkpoint, destination, changes, {name: np.asarray(array) for name, array in added.items()}, metadata)
         patches, notes = make_patches(checkpoint, changes)
         edits = _edits(checkpoint, patches, {name: np.asarray(array) for name, array in added.items()}, metadata)
         _write(checkpoint, source, destination, edits)
@@ -83,6 +86,8 @@ def write_changed(
 
 def find_destination(checkpoint: Checkpoint, target: Path | str, *, replace: bool, in_place: bool) -> Destination:
     """Where `write_changed` would write with these arguments; raises what it raises about the target, before any work is done."""
+    if checkpoint.assembled:
+        return find_new_file(checkpoint, Path(target), replace=replace, in_place=in_place)
     source = _source(checkpoint)
     given = source if Path(target) == checkpoint.path else Path(target)
     try:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from itertools import chain
 from math import isfinite
 
+from ssmspec.checkpoint import average_in
 from ssmspec.report.documents.document import Document, csv_text
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FrequencyGrid
@@ -42,6 +43,7 @@ def layer_document(layer: LayerAnalysis) -> Document:
         "name": layer.name,
         "index": layer.index,
         "family": layer.family,
+        "average": average_in(layer.name),
         "copies": layer.copies,
         "inputs": layer.inputs,
         "outputs": layer.outputs,

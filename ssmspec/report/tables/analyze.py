@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ssmspec.checkpoint import average_in, count_of_layers, kind_of_average
 from ssmspec.report.tables.fitting import FittingTable
 from ssmspec.report.tables.parts import label_of, plain, readable_size, summary_text
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
@@ -48,7 +49,9 @@ def _title(analysis: CheckpointAnalysis) -> str:
 def _row(layer: LayerAnalysis, headlines: Sequence[str]) -> list[RenderableType]:
     shape = f"{layer.copies} x {layer.modes}" + (f" ({layer.inputs} in, {layer.outputs} out)" if layer.inputs * layer.outputs > 1 else "")
     step = "-" if layer.step_range is None else _span(*layer.step_range)
-    return [plain(layer.name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in headlines)]
+    word = average_in(layer.name)
+    name = layer.name if word is None else f"{layer.name} ({kind_of_average(word)})"
+    return [plain(name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in headlines)]
 
 
 def _span(low: float, high: float) -> str:
@@ -84,7 +87,10 @@ def sparkline(magnitude: FloatArray, bars: str) -> str:
 def _footnotes(analysis: CheckpointAnalysis, headlines: Iterable[str]) -> list[RenderableType]:
     lines: list[str] = ["", "values are medians over the copies of a layer (5..95 % range); a single system has a value and no range"]
     lines += [f"{name}: {MEANING[name]}" for name in headlines]
-    lines += _memory([layer for layer in analysis.layers if layer.memory is not None])
+    if any(average_in(layer.name) for layer in analysis.layers):
+        lines.append(f"averages of weights over training are counted apart: {count_of_layers(layer.name for layer in analysis.layers)}")
+    for word in dict.fromkeys(average_in(layer.name) for layer in analysis.layers):
+        lines += _memory([layer for layer in analysis.layers if layer.memory is not None and average_in(layer.name) == word], word)
     lines += _grouped("assumed", [(text, layer.name) for layer in analysis.layers for text in layer.assumptions], len(analysis.layers))
     lines += _grouped("note", [(text, layer.name) for layer in analysis.layers for text in layer.notes], len(analysis.layers))
     lines += [f"no numbers for {layer.name}: {layer.problem}" for layer in analysis.layers if layer.problem]
@@ -93,8 +99,8 @@ def _footnotes(analysis: CheckpointAnalysis, headlines: Iterable[str]) -> list[R
     return [plain(line) for line in lines]
 
 
-def _memory(layers: Sequence[LayerAnalysis]) -> list[str]:
-    """How much of selective layers remembers long, over all of their copies (heads or channels)."""
+def _memory(layers: Sequence[LayerAnalysis], average: str | None) -> list[str]:
+    """How much of selective layers remembers long, over all of their copies (heads or channels); those of an averaged copy by its name."""
     if not layers:
         return []
     copies = sum(layer.copies for layer in layers)
@@ -104,6 +110,7 @@ def _memory(layers: Sequence[LayerAnalysis]) -> list[str]:
             totals[tokens] = totals.get(tokens, 0) + share * layer.copies / copies
     shares = ", ".join(f"over {tokens // 1024}k tokens in {100 * share:.3g} %" for tokens, share in totals.items())
     where = f"{copies} heads or channels" + (f" in {len(layers)} layers" if len(layers) > 1 else "")
+    where += f" of {average}" if average else ""
     return [f"memory of {where}: half-life (slowest pole, at the operating point) {shares}"]
 
 
