@@ -1,4 +1,4 @@
-"""The committed sample checkpoints: readable, what their README says, and made by their command."""
+"""The committed sample checkpoints are readable, match their README, and can be made again with their commands."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""From a nested tree of dicts, lists, modules and tensors to dotted names, configuration and notes."""
+"""Convert a nested tree of dicts, lists, modules and tensors to dotted names, configuration and notes."""
 
 import itertools
 import re
@@ -13,7 +13,7 @@ from ssmspec.checkpoint.tensors import StoredTensor, short
 from ssmspec.errors import CheckpointError
 
 Leaf = StoredTensor | JoinedTensor | TensorRef | NumpyArray
-NamePath = tuple[str, ...]  # nesting keys, outermost first; the last one is the tensor's own, often dotted, name
+NamePath = tuple[str, ...]  # nested keys, outermost first; the last one is the tensor's own name, which may contain dots
 Report = Callable[[str], CheckpointError]
 
 WRAPPERS = frozenset(("state_dict", "model_state_dict", "model", "net", "module", "params"))
@@ -33,17 +33,17 @@ CONFIGS = ("hyper_parameters", "hyperparameters", "hparams", "config", "model_co
 
 SCALARS = (type(None), str, bytes, bytearray, int, float, complex, Global)
 
-MAX_DEPTH = 200  # nestings; modules nest less than 30 deep
-MAX_VISITS = 5_000_000  # items looked at: containers that share parts would otherwise unfold without end
-MAX_TENSORS = 100_000  # of one file
+MAX_DEPTH = 200  # nesting levels; real modules use fewer than 30
+MAX_VISITS = 5_000_000  # visited items; containers that share parts could otherwise expand without end
+MAX_TENSORS = 100_000  # per file
 MAX_NAME = 2_000  # characters
-MAX_DOTS = 200  # of a name
+MAX_DOTS = 200  # per name
 NOT_FOUND_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a tree holds: leaves by final name, plain configuration, notes."""
+    """The content of a tree: leaves by final name, plain configuration, notes."""
 
     leaves: Mapping[str, Leaf]
     config: Mapping[str, object]
@@ -60,10 +60,10 @@ def natural_key(name: str) -> tuple[tuple[int, str], ...]:
 
 
 def plain_name(name: str) -> str:
-    """A name without what wrappers put into it.
+    """A name without the parts that wrappers add.
 
-    These are DistributedDataParallel (`module.`, in front), torch.compile, activation checkpointing and FSDP (`MODULE_WRAPPERS`, anywhere),
-    and the adapters of peft (`base_model.model.`, in front).
+    They are DistributedDataParallel (`module.` in front), torch.compile, activation checkpointing and FSDP (`MODULE_WRAPPERS`, anywhere),
+    and the adapters of peft (`base_model.model.` in front).
     """
     words = [word for word in name.split(".") if word not in MODULE_WRAPPERS]
     while len(words) > 1 and (words[0] == "module" or (len(words) > 2 and words[:2] == ["base_model", "model"])):
@@ -137,7 +137,7 @@ def _has_modules(holder: str, names: Sequence[str]) -> bool:
 
 
 def check_names(names: Collection[str], report: Report) -> None:
-    """Refuses more tensors, or longer names, than any model has: what is done with them later would take minutes.
+    """Refuses more tensors or longer names than any real model has, because later processing would take minutes.
 
     Raises:
         CheckpointError (made by `report`).
@@ -155,10 +155,10 @@ def check_names(names: Collection[str], report: Report) -> None:
 def name_tree(root: object, report: Report) -> Named:
     """Names every tensor of a tree.
 
-    Keys are joined by "."; wrapper keys at the top are stripped as long as names stay unique; optimizer and training state are left out.
+    Keys are joined by ".". Wrapper keys at the top are stripped if the names stay unique. Optimizer and training state is skipped.
 
     Raises:
-        CheckpointError (made by `report`): nested without bound, too many tensors, or two tensors of one name.
+        CheckpointError (made by `report`): the tree is nested too deeply, has too many tensors, or two tensors of the same name.
     """
     walk = _Walk(report)
     walk.visit(root, ())
@@ -166,7 +166,7 @@ def name_tree(root: object, report: Report) -> Named:
     names = final_names(paths, report, sequence=isinstance(root, list | tuple))
     leaves = {name: leaf for name, (_, leaf) in zip(names, walk.found, strict=True)}
     config = _find_config(root, report)
-    notes = [f"{kind} left out: {name} ({count} tensor{'s' if count > 1 else ''})" for name, kind, count in walk.left_out if count]
+    notes = [f"{kind} skipped: {name} ({count} tensor{'s' if count > 1 else ''})" for name, kind, count in walk.left_out if count]
     if walk.others.count:
         shown = ", ".join(short(name, 60) for name in walk.others.first) + (", ..." if walk.others.count > NOT_FOUND_SHOWN else "")
         notes.append(
@@ -176,12 +176,12 @@ def name_tree(root: object, report: Report) -> Named:
 
 
 def final_names(paths: Sequence[NamePath], report: Report, *, sequence: bool = False) -> list[str]:
-    """Dotted names without wrapper keys; with them if two names would collide.
+    """Dotted names without wrapper keys, or with them if two names would otherwise collide.
 
     Args:
         paths: one per tensor.
-        report: makes the error.
-        sequence: the outermost keys are indices, of which "0" is a wrapper too.
+        report: creates the error.
+        sequence: whether the outermost keys are indices; then "0" is a wrapper key, too.
     """
     stripped = [".".join(_strip(path, sequence)) for path in paths]
     check_names(stripped, report)
@@ -229,7 +229,7 @@ def _text(key: object) -> str:
 
 @dataclass(slots=True)
 class _Others:
-    """Entries that are neither tensors nor configuration: how many, and the names of the first."""
+    """Entries that are neither tensors nor configuration: their number, and the names of the first ones."""
 
     count: int = 0
     first: list[str] = field(default_factory=list)
@@ -252,12 +252,12 @@ class _Walk:
     found: list[tuple[NamePath, Leaf]] = field(default_factory=list)
     left_out: list[tuple[str, str, int]] = field(default_factory=list)  # name, kind of state, number of tensors
     others: _Others = field(default_factory=_Others)
-    barren: set[int] = field(default_factory=set)  # containers known to hold no tensor: not visited again
+    barren: set[int] = field(default_factory=set)  # containers known to hold no tensors, which are not visited again
     active: set[int] = field(default_factory=set)  # containers being visited: meeting one again is a cycle
     visits: int = 0
 
     def visit(self, node: object, path: NamePath, in_module: bool = False) -> bool:
-        """Collects the tensors at and below a node; says whether there are any."""
+        """Collects the tensors at and below a node; returns whether there are any."""
         leaf = _leaf(node)
         if leaf is not None:
             self.found.append((path or ("tensor",), leaf))
@@ -270,7 +270,7 @@ class _Walk:
         if children is None:
             return False
         if len(path) > MAX_DEPTH or len(self.active) > MAX_DEPTH:
-            raise self.report(f"containers nest more than {MAX_DEPTH} deep; expected a checkpoint with plain nesting")
+            raise self.report(f"containers are nested more than {MAX_DEPTH} levels deep; expected a checkpoint with less nesting")
         self.active.add(id(node))
         found = self._visit_children(node, children, path, in_module)
         self.active.remove(id(node))
@@ -281,7 +281,7 @@ class _Walk:
     def _count(self) -> None:
         self.visits += 1
         if self.visits > MAX_VISITS:
-            raise self.report(f"more than {MAX_VISITS} nested entries (shared without end?); expected a checkpoint with fewer")
+            raise self.report(f"more than {MAX_VISITS} nested entries (endlessly shared?); expected a checkpoint with fewer")
 
     def _visit_children(self, node: object, children: Iterable[tuple[object, object]], path: NamePath, in_module: bool) -> bool:
         self._count()
@@ -311,7 +311,7 @@ class _Walk:
 
     def _leave_out(self, path: NamePath, state: str, node: object) -> None:
         counter = _Walk(self.report, visits=self.visits)
-        counter.visit(node, path, in_module=True)  # as in a module, nothing below is left out again
+        counter.visit(node, path, in_module=True)  # as in a module: nothing below is skipped again
         self.visits = counter.visits
         self.left_out.append((".".join(path), state, len(counter.found)))
 
@@ -326,7 +326,7 @@ def _state(name: str, node: object, path: NamePath) -> str | None:
 
 
 def _find_config(root: object, report: Report) -> dict[str, object]:
-    """The entries named as configuration of the outermost dict; of a tuple also its plain dicts. The first to give a key wins."""
+    """The entries of the outermost dict that are named as configuration; for a tuple, also its plain dicts. A key keeps its first value."""
     found: list[object] = []
     for part in root if isinstance(root, list | tuple) else [root]:
         if isinstance(part, dict):
@@ -337,7 +337,7 @@ def _find_config(root: object, report: Report) -> dict[str, object]:
         found += [part for part in plain_dicts if not walk.visit(part, ())]
     config: dict[str, object] = {}
     conversion = _Plain()
-    for part in {id(part): part for part in found}.values():  # each once, however often it is there
+    for part in {id(part): part for part in found}.values():  # each only once, even if it occurs several times
         plain = conversion.convert(part)
         if isinstance(plain, dict):
             config = {**plain, **config}
@@ -345,13 +345,13 @@ def _find_config(root: object, report: Report) -> dict[str, object]:
 
 
 class _Plain:
-    """Conversion to scalars, strings, lists and dicts; whatever is none of these is dropped. At most 100 000 values, 20 deep."""
+    """Conversion to scalars, strings, lists and dicts; anything else is dropped. At most 100 000 values and 20 nesting levels."""
 
     def __init__(self) -> None:
         self.left = 100_000
 
     def convert(self, value: object, depth: int = 0) -> object:
-        """The plain value; _DROP for what has none."""
+        """The plain value, or _DROP if there is none."""
         self.left -= 1
         if self.left < 0 or depth > 20:
             return _DROP

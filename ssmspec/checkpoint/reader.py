@@ -1,4 +1,4 @@
-"""open_checkpoint: what a file is, by its content, and which reader takes it; folders and shards are in folders.py."""
+"""open_checkpoint: recognizes a file by its content and calls the reader of its container; folders and shards are in folders.py."""
 
 import codecs
 import json
@@ -38,9 +38,9 @@ TAR_MEMBERS = (b"pickle", b"tensors", b"storages", b"sys_info")  # torch before 
 
 FOREIGN = (
     (b"version https://git-lfs", "a git-lfs pointer, not the weights: run 'git lfs pull' or download the file itself"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, .h5), which is not read: convert it to safetensors or npz"),
-    (b"GGUF", "a GGUF file (quantized for llama.cpp), which is not read: give the original safetensors or torch weights"),
-    (NPY, "bare .npy data: arrays without names; save them with numpy.savez, under the names of the tensors"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, .h5), which is not supported: convert it to safetensors or npz"),
+    (b"GGUF", "a GGUF file (quantized for llama.cpp), which is not supported: give the original safetensors or torch weights"),
+    (NPY, "bare .npy data, an array without a name: save it with numpy.savez, under the name of the tensor"),
     (b"\x1f\x8b", "gzip data: unpack it first"),
     (b"BZh", "bzip2 data: unpack it first"),
     (b"\xfd7zXZ\x00", "xz data: unpack it first"),
@@ -50,14 +50,14 @@ FOREIGN = (
 
 
 def open_checkpoint(path: Path | str) -> Checkpoint:
-    """Opens a checkpoint: reads headers, pickles and directories, no tensor bytes; runs nothing that the file contains.
+    """Opens a checkpoint: reads headers, pickles and directories, but no tensor bytes. Nothing in the file is executed.
 
     Args:
         path: a file of any known container, a "*.index.json" of shards, or a folder that holds one checkpoint.
     Returns:
-        the named tensors, to be read one by one; container, configuration and notes.
+        the named tensors, which can be read one by one; container, configuration and notes.
     Raises:
-        CheckpointError: missing, unreadable, damaged, of no known container, ambiguous, or without any tensor; always one line.
+        CheckpointError: the file is missing, unreadable, damaged, of an unknown container, ambiguous, or has no tensors; always one line.
     """
     given = Path(path)
     try:
@@ -68,13 +68,13 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
         raise problem(error.filename or given, "no such file or folder; check the path") from error
     except OSError as error:
         raise problem(given, f"cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # bad bytes must never end in a traceback, whatever a decoder raises for them
+    except Exception as error:  # damaged files must never cause a traceback, whatever a decoder raises
         raise problem(
             given, f"damaged or not what it claims to be ({type(error).__name__}: {short(str(error))}); fetch it again"
         ) from error
     if not checkpoint.tensors:
         seen = f" ({'; '.join(checkpoint.notes)})" if checkpoint.notes else ""
-        raise problem(given, f"a readable {checkpoint.container} file without any tensor{seen}; give the file that holds the weights")
+        raise problem(given, f"a readable {checkpoint.container} file without tensors{seen}; give the file that holds the weights")
     return checkpoint
 
 
@@ -158,7 +158,7 @@ def _read(path: Path, status: os.stat_result) -> Contents:
     size = status.st_size
     if not size:
         raise problem(path, "an empty file (0 bytes); fetch it again")
-    with path.open("rb", buffering=0) as file:  # unbuffered: an archive is read in many small places
+    with path.open("rb", buffering=0) as file:  # unbuffered: an archive is read at many places, a few bytes each
         head = file.read(HEAD)
         if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
             return _read_zip(path, Archive(path, file, size))
@@ -189,7 +189,7 @@ def _read_plain(path: Path, head: bytes, size: int) -> Contents:
     if head[257:262] == b"ustar":
         old = any(head[start : start + 100].rstrip(b"\0") in TAR_MEMBERS for start in range(0, HEAD, 512))
         raise problem(
-            path, "torch's oldest (tar) format: load it with torch 1.x and torch.save it again" if old else "a tar archive: unpack it"
+            path, "torch's oldest (tar) format: load it with torch 1.x and save it with torch.save" if old else "a tar archive: unpack it"
         )
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return read_pickle(path, size)
@@ -202,7 +202,7 @@ def _read_plain(path: Path, head: bytes, size: int) -> Contents:
 
 def _describe(path: Path, head: bytes) -> str:
     if path.suffix == ".onnx":
-        return f"an ONNX graph, which is not read; give the weights it was exported from: {KNOWN}"
+        return f"an ONNX graph, which is not supported; give the weights it was exported from: {KNOWN}"
     if head.lstrip()[:1] == b"<":
         return f"an HTML or XML page, probably a failed download; expected {KNOWN}"
     if _is_json(head):
@@ -210,12 +210,12 @@ def _describe(path: Path, head: bytes) -> str:
     if _is_text(head):
         first_line = head.partition(b"\n")[0]
         return f"a text file ('{short(first_line.decode('utf-8', 'replace'), 40)}'); expected {KNOWN}"
-    return f"no known container (starts with {head[:8].hex(' ')}); expected {KNOWN}"
+    return f"an unknown container (starts with {head[:8].hex(' ')}); expected {KNOWN}"
 
 
 def _is_text(head: bytes) -> bool:
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)  # incremental: the last character may be cut
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # incremental, because the last character may be incomplete
     except UnicodeDecodeError:
         return False
     return all(byte >= 0x20 or byte in b"\t\r\n" for byte in head)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ssmspec.statistics import CheckpointAnalysis
 
 
-KEPT = 1 << 20  # characters of a document that wait in memory
+KEPT = 1 << 20  # characters of a document that are held in memory before it goes to a temporary file
 
 
 @app.command()
@@ -39,9 +39,9 @@ KEPT = 1 << 20  # characters of a document that wait in memory
 def analyze(
     checkpoints: Annotated[list[str], typer.Argument(metavar="CKPT...", help="Checkpoint files, folders or globs.", show_default=False)],
     as_json: AsJson = False,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write all statistics to this file.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write all statistics to this CSV file.")] = None,
     copies: Annotated[
-        Path | None, typer.Option("--copies", help="Write the statistics of every single copy to this file (rad/sample, samples).")
+        Path | None, typer.Option("--copies", help="Write the statistics of each copy to this CSV file (rad/sample, samples).")
     ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Write PNG pictures into this folder.")] = None,
     layer: LayerNames = None,
@@ -81,7 +81,10 @@ def analyze(
 
 
 def _analyze_all(paths: list[str], options: "AnalysisOptions", take: Callable[["CheckpointAnalysis"], None]) -> list[int]:
-    """Analyze one file after the other, and keep none; a broken one is reported and the rest are done. Returns their exit codes."""
+    """Analyze the files one by one and keep no result. A file that fails is reported, and the rest are done. Returns the exit codes.
+
+    A file without a usable layer is shown before it is reported.
+    """
     from ssmspec.commands.analyze import analyze as run
     from ssmspec.report.progress import LayerProgress
 
@@ -97,15 +100,18 @@ def _analyze_all(paths: list[str], options: "AnalysisOptions", take: Callable[["
             codes.append(error.exit_code)
             continue
         take(analysis)
+        if analysis.problem:
+            message(" ".join(f"{path}: {analysis.problem}".split()))
+            codes.append(SsmspecError.exit_code)
     return codes
 
 
 class _Results:
-    """What becomes of analyses: tables and pictures at once; documents wait for the last one, in files of their own if they grow.
+    """What is made of analyses. Tables and pictures are written at once. Documents wait for the last analysis, in temporary files if large.
 
     Args:
         several: more than one checkpoint was named, so JSON is an array.
-        csv, copies: tables to write. plot: folder for pictures. as_json, sample_rate: as the options.
+        csv, copies: tables to write. plot: folder for pictures. as_json, sample_rate: the options of the same name.
     """
 
     def __init__(
@@ -127,7 +133,7 @@ class _Results:
         self.open_files.close()
 
     def take(self, analysis: "CheckpointAnalysis") -> None:
-        """One analysis more."""
+        """Add one analysis."""
         from ssmspec.report.documents.analyze import analysis_document, copies_csv, to_csv
         from ssmspec.report.documents.document import to_json
 
@@ -147,7 +153,7 @@ class _Results:
         self.count += 1
 
     def write(self) -> None:
-        """The documents, if there is anything to write; and what was written where."""
+        """Write the documents if there are any analyses, and report which files were written."""
         from ssmspec.files.writing import Kind, whole_file
 
         if not self.count:
@@ -189,7 +195,7 @@ def _show(analysis: "CheckpointAnalysis") -> None:
 
 
 def _write_pictures(folder: Path, analysis: "CheckpointAnalysis", stems: set[str], sample_rate: float | None) -> list[Path]:
-    """Draws all pictures of an analysis, under a name that none of the stems takes; returns their paths."""
+    """Draw all pictures of an analysis, under a stem that is not among `stems` and is added to them. Returns the paths."""
     from ssmspec.report.figures.analyze import plot_analysis, safe_names
 
     path = Path(analysis.path)

@@ -30,21 +30,23 @@ class CheckFormat(StrEnum):
 def check(
     checkpoints: Annotated[
         list[str] | None,
-        typer.Argument(metavar="CKPT...", help="Checkpoint files, folders or globs; with --init the file to write.", show_default=False),
+        typer.Argument(metavar="CKPT...", help="Checkpoint files, folders or globs; with --init, the file to write.", show_default=False),
     ] = None,
-    rules: Annotated[Path | None, typer.Option("--rules", help="TOML file: rules off, severities, thresholds.", show_default=False)] = None,
+    rules: Annotated[
+        Path | None, typer.Option("--rules", help="TOML file that turns rules off, and sets severities and thresholds.", show_default=False)
+    ] = None,
     output_format: Annotated[CheckFormat, typer.Option("--format", help="What to print.")] = CheckFormat.text,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as failures.")] = False,
     layer: LayerNames = None,
-    init: Annotated[bool, typer.Option("--init", help=f"Write a commented rules file, {STARTER} unless a name is given.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="With --init: replace a file that exists.")] = False,
+    init: Annotated[bool, typer.Option("--init", help=f"Write a commented rules file; default name: {STARTER}.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="With --init: replace an existing file.")] = False,
     family: FamilyName = None,
     *,
     reading: Reading,
 ) -> None:
-    """Apply rules to every layer; exit code 1 if one fails.
+    """Apply rules to every layer; the exit code is 1 if a rule fails.
 
-    Built-in rules find what is always wrong or suspicious; a rules file adds limits on any statistic. 'ssmspec check --init' writes one.
+    Built-in rules find what is always wrong or suspicious. A rules file adds limits on any statistic; 'ssmspec check --init' writes one.
     """
     from ssmspec.checking.rules_file import RuleSet, load_rules
     from ssmspec.commands.analyze import AnalysisOptions
@@ -53,7 +55,7 @@ def check(
         _write_starter(checkpoints or [STARTER], force=force)
         return
     if force:
-        raise typer.BadParameter("it belongs to --init", param_hint="--force")
+        raise typer.BadParameter("it needs --init; give it too, or leave --force out", param_hint="--force")
     if not checkpoints:
         raise typer.BadParameter("give at least one checkpoint, or --init", param_hint="CKPT...")
     options = AnalysisOptions(
@@ -70,7 +72,7 @@ def check(
 
 
 def _check_all(paths: list[str], rules: "RuleSet", options: "AnalysisOptions", *, strict: bool) -> tuple["CheckReport", list[int]]:
-    """Check one file after the other; one that cannot be read is reported and the rest are done."""
+    """Check the files one by one. A file that cannot be read is reported, and the rest are done."""
     from ssmspec.checking.findings import CheckReport, Unread
     from ssmspec.commands.check import check as run
     from ssmspec.report.progress import LayerProgress
@@ -109,10 +111,10 @@ def _write_starter(names: list[str], *, force: bool) -> None:
     from ssmspec.files.writing import Kind, whole_file
 
     if len(names) > 1:
-        raise SsmspecError(f"--init writes one file, and {len(names)} were named: {', '.join(names[:4])}")
+        raise SsmspecError(f"--init writes one file, but {len(names)} were given: {', '.join(names[:4])}; give one")
     path = Path(names[0])
     if path.suffix != ".toml":
-        raise SsmspecError(f"--init writes a rules file, and {path} is no name for one; give a name that ends in .toml")
+        raise SsmspecError(f"--init writes a rules file, and {path} is not a valid name for one; give a name that ends in .toml")
     if path.exists() and not force:
         raise SsmspecError(f"{path} exists; give another name, or --force to replace it")
     with whole_file(path, Kind.rules) as file:

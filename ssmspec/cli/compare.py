@@ -21,16 +21,18 @@ if TYPE_CHECKING:
 def compare(
     checkpoints: Annotated[
         list[Path],
-        typer.Argument(metavar="BEFORE AFTER", help="Two checkpoints; or more, or a folder of them, for a history.", show_default=False),
+        typer.Argument(
+            metavar="BEFORE AFTER", help="Two checkpoints to compare; or more, or a folder of them, for a history.", show_default=False
+        ),
     ],
     as_json: AsJson = False,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write everything to this file.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write all results to this CSV file.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Write PNG pictures into this folder.")] = None,
     by_order: Annotated[bool, typer.Option("--by-order", help="Pair layers by their order instead of their names.")] = False,
     fail_above: Annotated[
         list[str] | None,
         typer.Option(
-            "--fail-above", help="METRIC=VALUE: exit 1 if a distance, or the size of a statistic's change, exceeds it in any layer."
+            "--fail-above", help="METRIC=VALUE: exit 1 if a distance, or the absolute change of a statistic, exceeds VALUE in any layer."
         ),
     ] = None,
     layer: LayerNames = None,
@@ -42,7 +44,7 @@ def compare(
 ) -> None:
     """Show what changed between two checkpoints, or over the checkpoints of a run.
 
-    Layers are matched by name. The verdict compares the change of the frequency bias with what training alone is known to do.
+    Layers are matched by name. The verdict compares the change of the frequency bias with the change that training alone usually causes.
     """
     from ssmspec.commands.analyze import AnalysisOptions
     from ssmspec.files.writing import Kind, refuse_precious
@@ -62,7 +64,7 @@ def compare(
         _compare_two(paths, options, by_order, as_json, csv, plot, limits)
         return
     if limits or by_order:
-        raise SsmspecError("--fail-above and --by-order belong to two checkpoints; a history takes neither")
+        raise SsmspecError("--fail-above and --by-order apply to two checkpoints; leave them out for a history")
     _history(paths, options, as_json, csv, plot)
 
 
@@ -127,7 +129,7 @@ def _compare_two(
 
 
 def _excesses(found: "CheckpointComparison", limits: dict[str, float]) -> list[str]:
-    """A line per layer and metric above its limit; a metric without a value cannot show that it is below, so it counts too."""
+    """One line per layer and metric above its limit. A metric without a value counts too, since it cannot be shown to be below."""
     lines = []
     for layer in found.layers:
         for metric, limit in limits.items():

@@ -13,10 +13,10 @@ from ssmspec.errors import about
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelReading(Reading):
-    """`Reading` where --length is the length of the kernel that is written."""
+    """`Reading` for a command whose --length is the length of the kernel that is written."""
 
     stored_length: Annotated[
-        int | None, typer.Option("--kernel-length", min=1, help="Kernel length for which S4 layers store C, where the file does not say.")
+        int | None, typer.Option("--kernel-length", min=1, help="Kernel length for which S4 layers store C, if the file does not state it.")
     ] = None
 
 
@@ -25,23 +25,26 @@ class KernelReading(Reading):
 def impulse(
     checkpoint: CheckpointPath,
     layer: LayerName,
-    length: Annotated[int, typer.Option("--length", min=1, help="Samples of the kernel.", show_default=False)],
+    length: Annotated[int, typer.Option("--length", min=1, help="Length of the kernel [samples].", show_default=False)],
     output: ArrayFile,
     family: FamilyName = None,
     *,
     reading: KernelReading,
 ) -> None:
-    """Write the convolution kernel of one layer, without D and without a beta weight.
+    """Write the convolution kernel of one layer, without D and without a beta weight; every copy has one, even where a pole grows.
 
     Arrays: kernel (copies, outputs, inputs, length), D (copies, outputs, inputs), name, family.
     """
     from ssmspec.families.layers import load_system
     from ssmspec.report.arrays import write_arrays
     from ssmspec.systems.response import impulse_response
+    from ssmspec.systems.trust import GROWING, assess
 
     system = load_system(checkpoint, layer, reading.options(), family)
     with about(checkpoint):
         kernel = impulse_response(system, length)
-    write_arrays(output, checkpoint, {"kernel": kernel, "D": system.D, "name": system.name, "family": system.family})
-    beta = ("the beta weight is not in the kernel: it has zero phase, so it belongs to the response alone",) if system.sobolev else ()
-    tell_written(output, system.assumptions + beta)
+    notes = write_arrays(output, checkpoint, {"kernel": kernel, "D": system.D, "name": system.name, "family": system.family})
+    beta = ("the kernel excludes the beta weight, which has zero phase and so applies to the response only",) if system.sobolev else ()
+    growth = "; the kernel of such a copy grows with its length"
+    faults = (fault.text + growth * (fault.kind == GROWING) for fault in assess(system).faults)
+    tell_written(output, system.assumptions + beta, (*faults, *notes))

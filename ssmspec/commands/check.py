@@ -1,4 +1,4 @@
-"""From a checkpoint file to what its rules find: twin of `analysis`."""
+"""From a checkpoint file to the findings of the rules; the counterpart of `analyze`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -15,10 +15,11 @@ from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze_layer, pairs_of
 from ssmspec.errors import LayerError
 from ssmspec.families import Detection, LayerTensors
-from ssmspec.families.layers import SHARED, find_layers, read_systems, select_layers
+from ssmspec.families.layers import find_layers, read_systems, select_layers
 from ssmspec.statistics import LayerAnalysis, Skipped
 from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.statespace import StateSpace, untrustworthy
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import assess
 
 
 def check(
@@ -30,9 +31,9 @@ def check(
         path: a checkpoint file or folder.
         rules: built-in rules and thresholds; all built-in rules and no threshold by default.
         options: as for `analyze`. Statistics are computed only for layers that a threshold names.
-        progress: called with (layer name, layers done, layers in all).
+        progress: called with (layer name, layers done, total number of layers).
     Returns:
-        CheckpointCheck; layers whose numbers cannot be trusted are findings, even if there is no other layer.
+        CheckpointCheck. A layer whose numbers cannot be trusted is a finding, even if there is no other layer.
     Raises:
         CheckpointError: the file cannot be read. NoLayerError: it holds no SSM layer.
         LayerError: no layer can be read, or none is selected. BackendError: the named engine cannot run.
@@ -49,7 +50,7 @@ def check(
         facts = LayerFacts(
             system=system,
             tensors=_tensors_of(system, detection),
-            problem=untrustworthy(system),
+            trust=assess(system),
             analysis=analyses.get(system.name),
         )
         layer, found = _check_layer(facts, rules, thresholds[system.name])
@@ -61,7 +62,7 @@ def check(
         size=checkpoint.size,
         tensors=len(checkpoint.tensors),
         layers=tuple(layers),
-        findings=(*findings, *_findings_about_skipped(skipped, detection, rules, options.layers), *unmatched),
+        findings=(*findings, *_findings_about_skipped(skipped, rules, options.layers), *unmatched),
         notes=checkpoint.notes,
     )
 
@@ -69,7 +70,7 @@ def check(
 def _thresholds_by_layer(
     thresholds: Iterable[Threshold], systems: Sequence[StateSpace], checkpoint: Checkpoint
 ) -> tuple[dict[str, list[Threshold]], list[Finding]]:
-    """The thresholds of every layer by its name, and a finding for each that names no layer of the file."""
+    """The thresholds that apply to each layer, by layer name, and a finding for each threshold that matches no layer of the file."""
     by_layer: dict[str, list[Threshold]] = {system.name: [] for system in systems}
     unmatched = []
     for threshold in thresholds:
@@ -86,7 +87,7 @@ def _thresholds_by_layer(
 
 
 def _analyses(systems: Sequence[StateSpace], options: AnalysisOptions, progress: Progress | None) -> dict[str, LayerAnalysis]:
-    """Statistics of layers by name."""
+    """Statistics of the layers, by layer name."""
     if not systems:
         return {}
     backend = options.backend or choose_backend(sum(pairs_of(system, options.points) for system in systems))
@@ -100,17 +101,17 @@ def _analyses(systems: Sequence[StateSpace], options: AnalysisOptions, progress:
 
 
 def _tensors_of(system: StateSpace, detection: Detection) -> LayerTensors:
-    """The stored tensors of a layer, which several directions of a block (name:direction) share."""
+    """The stored tensors of a layer. The directions of one block (name:direction) share them."""
     by_name: Mapping[str, LayerTensors] = {layer.name: layer for layer in detection.layers}
     return by_name[system.name] if system.name in by_name else by_name[system.name.rsplit(":", 1)[0]]
 
 
 def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Threshold]) -> tuple[CheckedLayer, list[Finding]]:
-    name, applied, left_out, findings = facts.system.name, [], [], []
+    name, problem, applied, left_out, findings = facts.system.name, facts.trust.problem, [], [], []
     for rule in rules.rules:
         if rule.function is None:
             continue
-        if rule.needs_trust and facts.problem:
+        if rule.needs_trust and problem:
             left_out.append(rule.id)
             continue
         applied.append(rule.id)
@@ -124,16 +125,15 @@ def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Thresho
         found = apply(threshold, facts.analysis)
         if found:
             findings.append(found)
-    return CheckedLayer(name, facts.system.family, facts.problem, tuple(applied), tuple(left_out)), findings
+    return CheckedLayer(name, facts.system.family, problem, tuple(applied), tuple(left_out)), findings
 
 
-def _findings_about_skipped(skipped: Iterable[Skipped], detection: Detection, rules: RuleSet, wanted: Sequence[str]) -> list[Finding]:
-    """Near misses and layers that contradict their family; a module that occurs twice is neither."""
-    near = {miss.prefix for miss in detection.near_misses}
+def _findings_about_skipped(skipped: Iterable[Skipped], rules: RuleSet, wanted: Sequence[str]) -> list[Finding]:
+    """Findings for near misses and for layers that contradict their family. A module that occurs twice is neither."""
     found = []
     for item in skipped:
-        rule = rules.find("near-miss" if item.name in near else "unread-layer")
+        rule = rules.find("near-miss" if item.kind == "near miss" else "unread-layer")
         selected = not wanted or any(item.name == pattern or fnmatchcase(item.name, pattern) for pattern in wanted)
-        if rule is not None and selected and not item.reason.endswith(SHARED):
+        if rule is not None and selected and item.kind != "shared":
             found.append(Finding(rule.id, rule.severity, item.name, item.reason))
     return found

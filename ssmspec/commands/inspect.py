@@ -1,4 +1,4 @@
-"""What is in a checkpoint: which tensors make up which SSM layer, what came near, and what else there is."""
+"""What is in a checkpoint: which tensors make up which SSM layer, the near misses, and all other tensors."""
 
 import math
 from collections import Counter
@@ -16,11 +16,11 @@ Document = dict[str, Any]
 
 
 def inspect_checkpoint(path: Path | str, options: ReadOptions | None = None) -> Document:
-    """The document of schema ssmspec.inspect/1; headers are read, tensors are not.
+    """The document of schema ssmspec.inspect/1. It is made from headers; no tensor is read.
 
     Raises:
-        CheckpointError: the file cannot be read. A file without SSM layers is no error here.
-        LayerError: a mapping among the options names no layer.
+        CheckpointError: the file cannot be read. A file without SSM layers is not an error here.
+        LayerError: the mapping in the options matches no layer.
     """
     checkpoint = open_checkpoint(path)
     families = known_families(options or ReadOptions())
@@ -42,13 +42,13 @@ def inspect_checkpoint(path: Path | str, options: ReadOptions | None = None) -> 
 
 
 def suggest_mapping(path: Path | str, options: ReadOptions | None = None) -> str:
-    """The draft of a mapping file for the tensors that no known family claims.
+    """A draft of a mapping file for the tensors that no known family claims.
 
     Raises:
-        CheckpointError: the file cannot be read. NoLayerError: nothing among these tensors resembles an SSM layer.
-        LayerError: a mapping among the options names no layer.
+        CheckpointError: the file cannot be read. NoLayerError: none of these tensors resemble an SSM layer.
+        LayerError: the mapping in the options matches no layer.
     """
-    from ssmspec.families.mapping.draft import draft_mapping  # seldom needed
+    from ssmspec.families.mapping.draft import draft_mapping  # rarely needed
 
     checkpoint = open_checkpoint(path)
     layers = detect(checkpoint.tensors, known_families(options or ReadOptions()).values()).layers
@@ -57,9 +57,9 @@ def suggest_mapping(path: Path | str, options: ReadOptions | None = None) -> str
     draft = draft_mapping(rest)
     if draft is not None:
         return draft
-    known = f"besides {len(layers)} layers that can be read, it" if layers else "it"
+    known = f"besides {len(layers)} layers that can be read, the file" if layers else "the file"
     seen = f"{len(rest)} other tensors such as {', '.join(list(rest)[:3])}" if rest else "no other tensors"
-    raise NoLayerError(f"{checkpoint.path}: nothing resembles an SSM layer of an unknown layout: {known} holds {seen}")
+    raise NoLayerError(f"{checkpoint.path}: no tensors resemble an SSM layer of an unknown layout; {known} holds {seen}")
 
 
 def _layer(layer: LayerTensors, family: Family, checkpoint: Checkpoint) -> Document:
@@ -94,7 +94,7 @@ def _near_miss(miss: NearMiss) -> Document:
 
 
 def _other(checkpoint: Checkpoint, detection: Detection) -> list[Document]:
-    """Tensors outside SSM layers, grouped by name with numbers blanked, in file order, and what they seem to belong to."""
+    """Tensors outside SSM layers, in file order, and what they seem to belong to. Names that differ only in numbers form one group."""
     used = {name for layer in detection.layers for name in layer.tensor_names.values()}
     groups: Counter[str] = Counter()
     example: dict[str, str] = {}
@@ -111,6 +111,6 @@ def _other(checkpoint: Checkpoint, detection: Detection) -> list[Document]:
 
 
 def _scalars(config: Mapping[str, object]) -> Document:
-    """The scalar entries of a configuration, which is what can be told in a line each; NaN and infinities as words, as JSON has none."""
+    """The scalar entries of a configuration, which fit on a line each. NaN and infinities become words, because JSON has neither."""
     scalars = {key: value for key, value in config.items() if value is None or isinstance(value, str | int | float | bool)}
     return {key: str(value) if isinstance(value, float) and not math.isfinite(value) else value for key, value in scalars.items()}

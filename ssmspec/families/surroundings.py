@@ -1,4 +1,4 @@
-"""What the tensors around SSM layers belong to, by the words of their names: a label for people, on which nothing else depends."""
+"""Labels for the tensors around SSM layers, guessed from the words in their names. They are for display only; no code depends on them."""
 
 import re
 from collections.abc import Set as AbstractSet
@@ -13,7 +13,8 @@ def kind_of(name: str, layers: AbstractSet[str]) -> str:
     """The kind of a tensor that is not part of an SSM layer's template.
 
     Args:
-        name: of the tensor. layers: names of the SSM layers; what stands below one and is nothing else belongs to it.
+        name: name of the tensor.
+        layers: names of the SSM layers. A tensor below one of them with no other known meaning belongs to that layer.
     """
     words = name.split(".")[:-1] or [name]
     if any("norm" in word for word in words):

@@ -1,11 +1,11 @@
-"""A progress bar on stderr that shows up only when the work takes long enough to make one wonder."""
+"""A progress bar on stderr that appears only when the work takes longer than a second."""
 
 import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ssmspec.files.writing import printable
+from ssmspec.errors import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -14,7 +14,7 @@ PATIENCE = 1.0  # seconds
 
 
 class LayerProgress:
-    """Context manager and callback (layer name, layers done, layers in all); silent when stderr is not a terminal."""
+    """Context manager and callback (layer name, layers done, total number of layers). It is silent if stderr is not a terminal."""
 
     def __init__(self, title: str) -> None:
         self.title = title

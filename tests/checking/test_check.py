@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -26,7 +27,7 @@ from ssmspec.checking.starter import starter_text
 from ssmspec.checking.thresholds import AGGREGATES, COUNTS, Threshold
 from ssmspec.commands.analyze import analyze
 from ssmspec.commands.check import check
-from ssmspec.errors import LayerError, NoLayerError, SsmspecError
+from ssmspec.errors import NoLayerError, SsmspecError
 from ssmspec.families import FAMILIES
 from ssmspec.report.documents.analyze import analysis_document
 from ssmspec.report.documents.check import report_junit
@@ -108,7 +109,7 @@ def _without(tensors: Tensors, name: str) -> Tensors:
 K = "layers.0.kernel."
 FIRING: dict[str, list[tuple[Tensors, str]]] = {
     "not-finite": [
-        (changed(s4d(), K + "C", np.nan, (1, 2)), "1 of 12 values of C are NaN or infinite; stored so in layers.0.kernel.C"),
+        (changed(s4d(), K + "C", np.nan, (1, 2)), "1 of 12 values of C are NaN or infinite; they are stored in layers.0.kernel.C"),
         (changed(lru(), "lru.gamma_log", np.inf, 1), "values of B"),
         (changed(s4d(), K + "A_imag", np.inf, (0, 0)), "1 of 12 values of the poles"),
     ],
@@ -210,7 +211,7 @@ def test_what_fires_on_the_samples(name: str) -> None:
 
 
 def test_a_layer_without_trust_fails_and_is_spared_rules_that_need_numbers(tmp_path: Path) -> None:
-    tensors = changed(s4d(), K + "C", np.nan, (1, 2)) | s4d("layers.1.")
+    tensors = changed(s4d(), K + "C", np.nan, (..., 2, 0)) | s4d("layers.1.")
     found = check(written(tmp_path, tensors))
     bad, good = found.layers
     assert bad.problem
@@ -222,9 +223,31 @@ def test_a_layer_without_trust_fails_and_is_spared_rules_that_need_numbers(tmp_p
 
 def test_a_file_in_which_no_layer_can_be_trusted_is_a_failure_and_no_bad_input(tmp_path: Path) -> None:
     path = written(tmp_path, changed(s4d(), K + "C", np.nan))
-    with pytest.raises(LayerError, match="no layer is usable"):
-        analyze(path)
+    assert "no layer is usable" in str(analyze(path).problem)
     assert [finding.rule for finding in check(path).findings] == ["not-finite"]
+
+
+def test_a_copy_with_a_fault_is_an_error_and_the_rules_go_on_with_the_others(tmp_path: Path) -> None:
+    tensors = changed(changed(s4d(), K + "log_A_real", -800, (1, 2)), K + "log_A_real", np.log(1e-6), (3, 1))
+    (layer,) = (found := check(written(tmp_path, tensors))).layers
+    assert (layer.problem, layer.left_out) == (None, ())
+    assert [(finding.rule, finding.message) for finding in found.findings] == [
+        ("unstable-pole", "1 of 4 copies has a growing pole: 1 of 12 poles do not decay (Re a >= 0); the worst is pole 2 of copy 1"),
+        ("marginal-pole", f"1 of 3 sound copies has a time constant above 1,000,000 samples; the longest is {_constant(tensors)} (copy 3)"),
+    ]
+
+
+def _constant(tensors: Tensors) -> str:
+    return f"{1e6 / np.exp(float(tensors[K + 'log_dt'][3])):.3g} samples"
+
+
+def test_a_copy_with_a_fault_has_no_value_that_a_threshold_could_accept(tmp_path: Path) -> None:
+    path = written(tmp_path, changed(s4d(), K + "C", np.nan, (1, 2)))
+    limit = Threshold(id="low", statistic="bias_slope", low=-100)
+    refused, accepted = (check(path, RuleSet(thresholds=(replace(limit, allow_null=allowed),))).findings for allowed in (False, True))
+    assert [finding.rule for finding in refused] == ["not-finite", "low"]
+    assert "bias_slope has no value where 1 of 4 copies has NaN or infinite values" in refused[1].message
+    assert [finding.rule for finding in accepted] == ["not-finite"]
 
 
 def test_a_shared_module_is_no_finding(tmp_path: Path) -> None:
@@ -289,7 +312,7 @@ def test_any_and_all_count_copies() -> None:
             assert len(findings_of(S4D, layer="0", aggregate=aggregate, low=float(low))) == count
     (finding,) = findings_of(S4D, layer="0", aggregate="any", low=float(values[2]))
     assert "of 2 of 16 copies is not at least" in finding.message
-    assert f"the farthest is {values[0]:.6g}" in finding.message
+    assert f"the worst value is {values[0]:.6g}" in finding.message
     assert set(AGGREGATES) | set(COUNTS) == {"median", "p5", "p95", "min", "max", "any", "all"}
 
 
@@ -360,7 +383,7 @@ def test_a_rules_file_switches_off_changes_severities_and_sets_limits(tmp_path: 
 
 
 BAD_RULES = {
-    "[[threshold]]\nstatistic = \nmin = 1": "is no valid TOML: Invalid value (at line 2, column 13)",
+    "[[threshold]]\nstatistic = \nmin = 1": "is not valid TOML: Invalid value (at line 2, column 13)",
     "[treshold]": "table 'treshold' is unknown; choose one of rules, severity, threshold",
     "rules = 3": "rules is 3, expected a table [rules]",
     '[rules]\nenable = ["a"]': "[rules]: key 'enable' is unknown; choose one of disable",
@@ -382,12 +405,12 @@ BAD_RULES = {
     '[[threshold]]\nstatistic = "bias_slope"\nmax = "1"': "max is '1', expected a finite number",
     f'[[threshold]]\nstatistic = "bias_slope"\nmax = 1{"0" * 400}': "expected a finite number",
     '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\naggregate = "mean"': "aggregate 'mean' is unknown; choose one of median, p5, p95",
-    '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nlayer = 0': "layer is 0, expected a layer's name",
+    '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nlayer = 0': "layer is 0, expected a layer name",
     '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nallow_null = 1': "allow_null is 1, expected true or false",
     '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nlevel = 1': "1: key 'level' is unknown; choose one of statistic, layer",
-    '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nid = "step-range"': "id 'step-range' is taken by a built-in rule",
-    '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nid = "a\\nb"': "expected a text of one line",
-    '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nid = "x"\n' * 2: "[[threshold]] 2: id 'x' is taken by another threshold",
+    '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nid = "step-range"': "id 'step-range' is already used by a built-in rule",
+    '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nid = "a\\nb"': "expected a string of one line",
+    '[[threshold]]\nstatistic = "bias_slope"\nmax = 1\nid = "x"\n' * 2: "[[threshold]] 2: id 'x' is already used by another threshold",
 }
 
 
@@ -485,7 +508,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture
 def nan(tmp_path: Path) -> Path:
-    return written(tmp_path, changed(s4d(), K + "C", np.nan, (1, 2)) | s4d("layers.1."), "nan.safetensors")
+    return written(tmp_path, changed(s4d(), K + "C", np.nan, (..., 2, 0)) | s4d("layers.1."), "nan.safetensors")
 
 
 @pytest.fixture
@@ -581,7 +604,7 @@ def test_junit_survives_any_name(run: Run, tmp_path: Path) -> None:
     name = "a<b>&\"'\x07]]>é\ufffe."
     path = written(tmp_path, changed(s4d(name), name + "kernel.C", np.nan), "x&y.safetensors")
     root = ET.fromstring(run(path, "--format", "junit").out)
-    assert {case.get("classname") for case in root.iter("testcase")} == {"a<b>&\"'\ufffd]]>é\ufffd"}
+    assert {case.get("classname") for case in root.iter("testcase")} == {"a<b>&\"'\\x07]]>é\\ufffe"}
     assert "\x07" not in run(path).out
 
 
@@ -619,10 +642,10 @@ def test_bad_input_and_no_layer_keep_their_exit_codes(run: Run, tmp_path: Path) 
         ((none, tmp_path / "nothing.pt"), 2, "no such file"),
         ((none, S4D), 2, "attention.weight"),
         ((S4D, "--rules", tmp_path / "nothing.toml"), 2, "'ssmspec check --init'"),
-        ((S4D, "--layer", "nothing"), 2, "names no layer"),
+        ((S4D, "--layer", "nothing"), 2, "matches no layer"),
         ((S4D, "--family", "s6"), 2, "'s6' is unknown"),
         ((), 2, "give at least one checkpoint"),
-        ((S4D, "--force"), 2, "belongs to --init"),
+        ((S4D, "--force"), 2, "needs --init"),
         ((S4D, "--format", "xml"), 2, "junit"),
     ):
         result = run(*arguments)
@@ -642,8 +665,9 @@ def test_globs_name_several_files(run: Run) -> None:
 
 
 def test_options_of_reading_reach_the_reader(run: Run) -> None:
-    assert run("--discretization", "bilinear", S4D, "--format", "json").out.count("beyond-nyquist") == 2  # applied to both, no finding
-    assert run(SAMPLES / "mamba1_trained.safetensors", "--residues", "rms", "--strict").code == 0  # where D has an output of its own
+    bilinear = run("--assume", "discretization=bilinear", S4D, "--format", "json")
+    assert bilinear.out.count("beyond-nyquist") == 2  # applied to both, no finding
+    assert run(SAMPLES / "mamba1_trained.safetensors", "--residues", "rms", "--strict").code == 0  # where D feeds a separate output
     result = run(SAMPLES / "mamba1_trained.safetensors", "--operating-point", "delta=2", "--strict")
     assert result.code == 1
     assert result.out.count("step-range") == 2

@@ -67,7 +67,7 @@ def test_optimizer_state_is_left_out_with_a_note(tmp_path, content, left_out):
     torch.save(content, tmp_path / "x.pt")
     checkpoint = open_checkpoint(tmp_path / "x.pt")
     assert list(checkpoint.tensors) == ["D"]
-    assert checkpoint.notes[0] == f"optimizer state left out: {left_out}"
+    assert checkpoint.notes[0] == f"optimizer state skipped: {left_out}"
 
 
 def test_layers_that_are_called_like_optimizer_state_stay(tmp_path):
@@ -77,7 +77,7 @@ def test_layers_that_are_called_like_optimizer_state_stay(tmp_path):
 
 def test_a_file_of_optimizer_state_alone_says_so(tmp_path, refusal):
     torch.save({"optimizer": STATE}, tmp_path / "optimizer.pt")
-    assert "without any tensor (optimizer state left out: optimizer (2 tensors))" in refusal(tmp_path / "optimizer.pt")
+    assert "without tensors (optimizer state skipped: optimizer (2 tensors))" in refusal(tmp_path / "optimizer.pt")
 
 
 def test_two_tensors_of_one_name_are_refused(tmp_path, refusal):

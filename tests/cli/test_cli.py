@@ -183,19 +183,20 @@ def test_duplicate_layers_are_analyzed_once_and_said(tmp_path: Path) -> None:
     tensors |= {name.replace("layers.0", "shared.0"): value.copy() for name, value in tensors.items()}
     document = json.loads(ssmspec("analyze", checkpoint(tmp_path, tensors), "--json").out)
     assert [layer["name"] for layer in document["layers"]] == ["layers.0"]
-    assert document["skipped"] == [{"name": "shared.0", "reason": "the same tensors as layers.0 (shared module)"}]
+    reason = "the same tensors as layers.0 (shared module)"
+    assert document["skipped"] == [{"name": "shared.0", "reason": reason, "kind": "shared", "family": "s4d"}]
 
 
 def _spoil_nan(tensors: dict[str, np.ndarray]) -> None:
-    tensors["layers.0.kernel.C"][1, 2] = np.nan
+    tensors["layers.0.kernel.C"][:, 2] = np.nan
 
 
 def _spoil_inf(tensors: dict[str, np.ndarray]) -> None:
-    tensors["layers.0.kernel.A_imag"][0, 0] = np.inf
+    tensors["layers.0.kernel.A_imag"][:, 0] = np.inf
 
 
 def _spoil_growth(tensors: dict[str, np.ndarray]) -> None:
-    tensors["layers.0.kernel.log_A_real"][2, 1] = -np.inf
+    tensors["layers.0.kernel.log_A_real"][:, 1] = -np.inf
 
 
 @pytest.mark.parametrize(
@@ -213,12 +214,23 @@ def test_a_spoiled_layer_is_null_with_a_reason_and_the_others_are_done(tmp_path:
     assert document["layers"][1]["statistics"]["bias_slope"]["median"] is not None
 
 
-def test_a_file_without_one_usable_layer_is_bad_input(tmp_path: Path) -> None:
+def test_a_file_without_one_usable_layer_is_bad_input_and_shown_with_names_families_and_reasons(tmp_path: Path) -> None:
     tensors = s4d_tensors()
     _spoil_nan(tensors)
-    result = ssmspec("analyze", checkpoint(tmp_path, tensors))
-    assert (result.code, result.out) == (2, "")
-    assert "no layer is usable" in result.err
+    path = checkpoint(tmp_path, tensors)
+    result = ssmspec("analyze", path, "--copies", tmp_path / "copies.csv")
+    assert result.code == 2
+    assert "no layer is usable; layers.0: 8 of 24 values of C are NaN" in result.err
+    for part in ("layers.0", "s4d", "no numbers for layers.0: 8 of 24 values of C are NaN"):
+        assert part in result.out
+    rows = (tmp_path / "copies.csv").read_text().splitlines()
+    assert len(rows) == 9
+    assert all(set(row.split(",", 3)[3]) == {","} for row in rows[1:])
+    document = json.loads(ssmspec("analyze", path, "--json").out)
+    jsonschema.validate(document, schema("analyze-1"))
+    (layer,) = document["layers"]
+    assert (layer["name"], layer["family"], layer["sound_copies"]) == ("layers.0", "s4d", 0)
+    assert "values of C are NaN" in layer["problem"]
 
 
 def test_a_file_without_ssm_layers_exits_3_and_says_what_was_seen(tmp_path: Path) -> None:
@@ -348,10 +360,10 @@ def test_output_never_replaces_the_checkpoint(tmp_path: Path) -> None:
     [
         (("--backend", "cuda"), "'cuda' is unknown; choose one of reference, cpu"),
         (("--family", "s6"), "'s6' is unknown; choose one of s4d"),
-        (("--layer", "nothing"), "--layer nothing names no layer; there are 2: s4_layers.0, s4_layers.1"),
-        (("--operating-point", "gamma=1"), "'gamma=1' is not understood"),
+        (("--layer", "nothing"), "--layer nothing matches no layer; the 2 layers are s4_layers.0, s4_layers.1"),
+        (("--operating-point", "gamma=1"), "'gamma=1' is not valid"),
         (("--operating-point", "delta=fast"), "neither a number nor a readable .npy file"),
-        (("--sample-rate", "-1"), "no sample rate"),
+        (("--sample-rate", "-1"), "not a valid sample rate"),
         (("--points", "3"), "16"),
     ],
 )

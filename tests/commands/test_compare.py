@@ -1,4 +1,4 @@
-"""Comparisons: what changed, how far, and the words for it."""
+"""Comparisons: what changed, by how much, and how it is worded."""
 
 import csv
 import io
@@ -102,7 +102,7 @@ def test_comparison_holds_the_statistics_of_both_files() -> None:
 def test_verdict_says_that_training_left_the_bias_as_it_was() -> None:
     result = ssmspec("compare", BEFORE, AFTER)
     assert result.code == 0, result.err
-    assert "verdict: the frequency bias is as it was" in result.out
+    assert "verdict: the frequency bias is unchanged" in result.out
     assert "s4_layers.0" in result.out
 
 
@@ -195,7 +195,7 @@ def test_history_of_a_folder_has_a_row_per_checkpoint(tmp_path: Path) -> None:
 
 
 def test_history_of_different_models_is_refused() -> None:
-    with pytest.raises(SsmspecError, match="has other layers"):
+    with pytest.raises(SsmspecError, match="have different layers"):
         history([BEFORE, AFTER, SAMPLES / "lru_trained.npz"])
 
 
@@ -228,8 +228,8 @@ def test_plot_compare_draws_one_layer_of_two_checkpoints_in_any_format(tmp_path:
     for label in ("theta [rad/sample]", "|H| [output/input]", "Re a [1/model time]", "before", "after", "s4_layers.1"):
         assert label in drawn
     assert ssmspec("plot", "compare", BEFORE, AFTER).code == 2
-    assert "takes 2 checkpoints, and 1 were given" in ssmspec("plot", "compare", BEFORE).err
-    assert "takes 1 checkpoint, and 2 were given" in ssmspec("plot", "bias", BEFORE, AFTER).err
+    assert "takes 2 checkpoints, but the number given is 1" in ssmspec("plot", "compare", BEFORE).err
+    assert "takes 1 checkpoint, but the number given is 2" in ssmspec("plot", "bias", BEFORE, AFTER).err
 
 
 def test_low_rank_copies_with_other_numbers_of_real_poles_are_matched_eigenvalue_by_eigenvalue(engine) -> None:

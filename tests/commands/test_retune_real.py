@@ -16,7 +16,7 @@ from ssmspec.tuning.poles.scaling import Scaling
 from ssmspec.tuning.recipe import Recipe, Weighting
 
 Find = Callable[[str], Path]
-PRE_UPDATE = ReadOptions(lru_convention="pre-update")
+PRE_UPDATE = ReadOptions(assume={"lru_convention": "pre-update"})
 
 
 def retuned(source: Path, folder: Path, recipe: Recipe, options: RetuneOptions | None = None) -> tuple[Path, list[StateSpace], dict]:

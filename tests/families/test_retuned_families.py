@@ -188,7 +188,7 @@ def test_phases_of_an_lru_follow_the_rule_for_both_halves_of_the_circle(retuned:
     expected = turns * 2 * np.pi + np.where(inside <= np.pi, scaled, 2 * np.pi - scaled)
     np.testing.assert_allclose(np.exp(found.after["theta_log"].astype(float)), expected, rtol=16 * EPS)
     assert found.figures["clamped_phases"] == (1.3 * phi > np.pi).sum() == 1
-    assert any(note.startswith("1 of 5 phases met pi") for note in found.notes)
+    assert any(note.startswith("1 of 5 phases reached pi") for note in found.notes)
 
 
 def test_phases_of_an_lru_are_left_alone_without_alpha(retuned: Retune) -> None:
@@ -254,7 +254,7 @@ def test_bias_of_mamba_is_shifted_through_the_inverse_of_softplus(retuned: Retun
 
 @pytest.mark.parametrize("name", REAL)
 def test_alpha_is_refused_where_poles_are_real(retuned: Retune, name: str) -> None:
-    with pytest.raises(LayerError, match=rf"{PREFIX} \({make(name).family}\) has real poles only.*--step-scale"):
+    with pytest.raises(LayerError, match=rf"{PREFIX} \({make(name).family}\) has only real poles.*--step-scale"):
         retuned(name, scaling=Scaling(alpha=2))
 
 
@@ -438,7 +438,7 @@ def test_a_start_on_the_circle_fits_tied_copies(retuned: Retune, name: str) -> N
 
 def test_a_start_that_would_be_taken_for_half_a_spectrum_is_refused(retuned: Retune) -> None:
     """Whether an S5 file holds both halves is told by mirrored poles alone, which this start has not."""
-    with pytest.raises(LayerError, match="residues asked for cannot be stored"):
+    with pytest.raises(LayerError, match="requested residues cannot be stored"):
         retuned("s5-full", start=Reinitialization(name="s4d-lin"))
 
 
@@ -447,7 +447,7 @@ def test_real_parts_that_the_code_of_a_family_clips_are_told(retuned: Retune) ->
     found = retuned("s5-half", scaling=Scaling(alpha_real=1.3e-4))
     clipped = int((1.3e-4 * found.systems[0].poles.real > -1e-4).sum())
     assert 0 < clipped < found.systems[0].modes
-    assert any(note.startswith(f"{clipped} of 6 poles of {PREFIX} cannot be stored as asked") for note in found.notes)
+    assert any(note.startswith(f"{clipped} of 6 poles of {PREFIX} cannot be stored as requested") for note in found.notes)
 
 
 def test_twins_change_together(retuned: Retune) -> None:

@@ -31,7 +31,7 @@ def parts(first: int, count: int, into: int) -> list[range]:
 
 
 def survive(numbers: range, make: Callable[[int, Path], Trial], folder: Path) -> Counter[int]:
-    """Does every trial in a folder of its own, and counts the exit codes.
+    """Do every trial in its own folder, and count the exit codes.
 
     Raises:
         AssertionError: the trial, the command and what went wrong.

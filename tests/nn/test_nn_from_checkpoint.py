@@ -59,7 +59,7 @@ def test_blocks_come_back_as_they_were_saved(options, tmp_path) -> None:
 
 
 def test_other_families_have_no_module() -> None:
-    with pytest.raises(LayerError, match=r"\(lru\) has no module; families that have one: s4d, s4-diag, freqbias-block"):
+    with pytest.raises(LayerError, match=r"\(lru\) cannot become a module; supported families: s4d, s4-diag, freqbias-block"):
         load_module(SAMPLES / "lru_trained.npz")
 
 

@@ -1,4 +1,4 @@
-"""Systems at the edge of double precision: every statistic is finite and right, or null with a reason that is true."""
+"""Systems at the edge of double precision: every statistic is finite and correct, or null with a true reason."""
 
 from dataclasses import replace
 

@@ -1,7 +1,7 @@
 """Runs commands of ssmspec one after the other in one process: `commands_in_turn.py COMMANDS CODES [leave]`.
 
-COMMANDS holds one command a line, its arguments separated by NUL, in bytes, so that names are what the locale makes of them. Before each of
-them MARK goes to standard output; afterwards its exit code goes to the file CODES. With `leave`, standard output is a pipe whose reader has
+COMMANDS holds one command per line, as bytes, with its arguments separated by NUL, so that the locale decodes the names. Before each of
+them MARK goes to standard output; afterwards its exit code goes to the file CODES. With `leave`, standard output is a pipe whose reader is
 gone.
 """
 
@@ -16,7 +16,7 @@ MARK = "=== ssmspec"
 
 
 def pipe_without_reader() -> None:
-    """Makes standard output one."""
+    """Make standard output a pipe without a reader."""
     read, write = os.pipe()
     os.close(read)
     os.dup2(write, 1)
@@ -24,7 +24,7 @@ def pipe_without_reader() -> None:
 
 
 def main() -> None:
-    """Run what the file of commands says."""
+    """Run the commands in the file."""
     commands, codes, *leave = sys.argv[1:]
     for line in Path(commands).read_bytes().split(b"\n\0\n"):
         sys.stdout.flush()

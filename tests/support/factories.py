@@ -11,7 +11,7 @@ Letters of one example: K copies, I inputs, O outputs, n states of the dense rec
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -87,6 +87,7 @@ class Example:
 
     Args:
         length: what the user must give with --length, where the kernel depends on it and the file does not hold it.
+        assume: what the user says about the file.
     """
 
     family: str
@@ -94,6 +95,7 @@ class Example:
     truths: tuple[Recurrence, ...]
     optional: tuple[str, ...] = ()
     length: int | None = None
+    assume: Mapping[str, str | float] = field(default_factory=dict)
 
     @property
     def required(self) -> tuple[str, ...]:

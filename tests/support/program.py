@@ -1,4 +1,4 @@
-"""The program as a process of its own, and small checkpoints to run it on."""
+"""The program in a separate process, and small checkpoints for it."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What a command that is typed in this process leaves behind; the fixture is `typed`."""
+"""The result of a command that is typed in this process; the fixture is `typed`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

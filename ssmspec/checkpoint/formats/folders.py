@@ -1,4 +1,4 @@
-"""Folders as Hugging Face lays them out: which file holds the weights, shards listed in an index, config.json beside them.
+"""Folders in the layout of Hugging Face: the file that holds the weights, shards listed in an index, and config.json beside them.
 
 Source: transformers, modeling_utils.py and utils/hub.py (get_checkpoint_shard_files: index with "weight_map": name -> shard).
 """
@@ -25,10 +25,10 @@ ReadFile = Callable[[Path], tuple[Contents, int]]
 
 
 def choose(folder: Path) -> tuple[Path, tuple[str, ...]]:
-    """The file of a folder to open, and notes.
+    """The file to open in a folder, and notes.
 
     Raises:
-        CheckpointError: none, or several to choose from.
+        CheckpointError: the folder holds no checkpoint, or several.
     """
     for name in PREFERRED:
         if (folder / name).exists():
@@ -55,10 +55,10 @@ def is_index(path: Path) -> bool:
 
 
 def read_index(path: Path, read_file: ReadFile) -> tuple[Contents, int]:
-    """All shards of an index as one.
+    """All shards of an index as one checkpoint.
 
     Raises:
-        CheckpointError: no weight map, a shard outside the folder or missing, or one that disagrees with the map.
+        CheckpointError: there is no weight map, a shard is missing or outside the folder, or a shard disagrees with the map.
     """
     files = {path: Stamp.of(path.stat())}
     weight_map = _weight_map(path)
@@ -66,7 +66,7 @@ def read_index(path: Path, read_file: ReadFile) -> tuple[Contents, int]:
     size = 0
     for name in sorted(set(weight_map.values())):
         if not (path.parent / name).is_file():
-            raise problem(path, f"shard '{short(name)}' is missing beside it; fetch all shards")
+            raise problem(path, f"shard '{short(name)}' is missing from the folder; fetch all shards")
         shards[name], bytes_on_disk = read_file(path.parent / name)
         size += bytes_on_disk
     tensors: dict[str, AnyTensor] = {}
@@ -74,14 +74,14 @@ def read_index(path: Path, read_file: ReadFile) -> tuple[Contents, int]:
         for tensor in contents.tensors.values():
             if weight_map.get(tensor.name) != name:
                 raise problem(
-                    path, f"shard '{short(name)}' holds '{short(tensor.name)}', which the index does not place there; fetch both again"
+                    path, f"shard '{short(name)}' holds '{short(tensor.name)}', which the index does not assign to it; fetch both again"
                 )
             tensors[tensor.name] = tensor
     for name in weight_map:
         if name not in tensors:
-            raise problem(path, f"shard '{short(weight_map[name])}' lacks '{short(name)}', which the index places there; fetch both again")
+            raise problem(path, f"shard '{short(weight_map[name])}' lacks '{short(name)}', which the index assigns to it; fetch both again")
     first = next(iter(shards.values()))
-    # of metadata that several shards have, the first shard's, where `write_changed` puts its own
+    # if several shards have metadata, that of the first one is used, because `write_changed` adds its own there
     config = {key: value for contents in reversed(shards.values()) for key, value in contents.config.items()}
     notes = tuple(dict.fromkeys(note for contents in shards.values() for note in contents.notes))
     for contents in shards.values():
@@ -119,12 +119,12 @@ def _object(path: Path) -> tuple[dict[str, object], tuple[str, ...]]:
     try:
         data = load_json(path)
     except (OSError, CheckpointError) as error:
-        return {}, (f"{path.name} left out: {short(' '.join(str(error).removeprefix(f'{path}: ').split()))}",)
-    return (data, ()) if isinstance(data, dict) else ({}, (f"{path.name} left out: it is no JSON object",))
+        return {}, (f"{path.name} ignored: {short(' '.join(str(error).removeprefix(f'{path}: ').split()))}",)
+    return (data, ()) if isinstance(data, dict) else ({}, (f"{path.name} ignored: it is not a JSON object",))
 
 
 def adapter_config(path: Path) -> dict[str, Any] | None:
-    """What peft says of an adapter beside the weights; None where it says nothing that can be read."""
+    """What peft says of an adapter beside the weights; None if there is nothing that can be read."""
     place = (path if path.is_dir() else path.parent) / ADAPTER_CONFIG
     try:
         data = load_json(place) if place.is_file() else None
@@ -137,12 +137,12 @@ def load_json(path: Path) -> Any:
     """The content of a small JSON file.
 
     Raises:
-        CheckpointError: no regular file, no JSON, or too much of it. OSError: it cannot be read.
+        CheckpointError: not a regular file, not valid JSON, or too large. OSError: it cannot be read.
     """
-    if not path.is_file():  # opening a pipe would wait for ever
-        raise problem(path, "no regular file; check the path")
+    if not path.is_file():  # opening a pipe would wait forever
+        raise problem(path, "not a regular file; check the path")
     try:
         with path.open("rb") as file:
             return parse_json(file.read(MAX_BYTES + 1))
     except ValueError as error:
-        raise problem(path, f"is no valid JSON ({error}); fetch it again") from error
+        raise problem(path, f"is not valid JSON ({error}); fetch it again") from error

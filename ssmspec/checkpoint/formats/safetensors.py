@@ -30,7 +30,7 @@ def read_safetensors(path: Path, size: int) -> Contents:
     """Reads the header only.
 
     Raises:
-        CheckpointError: truncated, overlong, not JSON, entries of wrong type, bytes outside the file, overlapping or unclaimed.
+        CheckpointError: truncated, too long, not JSON, entries of the wrong type, or bytes outside the file, overlapping or unclaimed.
     """
     header, base = read_header(path, size)
     metadata = header.pop(METADATA, None)
@@ -43,21 +43,21 @@ def read_safetensors(path: Path, size: int) -> Contents:
 
 
 def read_header(path: Path, size: int, start: int = 0) -> tuple[dict[str, Any], int]:
-    """The header, its entries unchecked, and the byte where the tensors begin.
+    """The header, with unchecked entries, and the byte where the tensors begin.
 
     Args:
         path, size: the file. start: where in it the safetensors data begin.
     Raises:
-        CheckpointError: no header, or one that is cut, overlong or no JSON object.
+        CheckpointError: there is no header, or it is truncated, too long or not a JSON object.
     """
     with path.open("rb") as file:
         file.seek(start)
         length = int.from_bytes(file.read(8), "little")
         if size < start + 8 or length > MAX_BYTES:
-            raise problem(path, f"not a safetensors file: expected a header of at most {MAX_BYTES} bytes, its length reads {length}")
+            raise problem(path, f"not a safetensors file: the header length is {length}, expected at most {MAX_BYTES} bytes")
         end = start + 8 + length
         if end > size:
-            raise problem(path, f"truncated safetensors: the header should end at byte {end}, the file has {size}; fetch it again")
+            raise problem(path, f"truncated safetensors: the header ends at byte {end}, but the file has {size}; fetch it again")
         try:
             header = parse_json(file.read(length))
         except ValueError as error:
@@ -85,10 +85,10 @@ def tensor_at(path: Path, name: str, entry: object, base: int, size: int) -> Sto
         raise problem(path, f"{label} has data_offsets {short(str(offsets), 60)}, expected two integers, 0 <= begin <= end")
     begin, end = offsets
     if base + end > size:
-        raise problem(path, f"truncated safetensors: {label} ends at byte {base + end}, the file has {size}; fetch it again")
+        raise problem(path, f"truncated safetensors: {label} ends at byte {base + end}, but the file has {size}; fetch it again")
     expected = math.prod(shape) * ITEMSIZE[DTYPES[dtype]]
     if end - begin != expected:
-        raise problem(path, f"{label} holds {end - begin} bytes, its shape {short(str(shape), 60)} and dtype {dtype} need {expected}")
+        raise problem(path, f"{label} has {end - begin} bytes, but shape {short(str(shape), 60)} and dtype {dtype} need {expected}")
     return StoredTensor(name, tuple(shape), DTYPES[dtype], Span(path, base + begin, end - begin))
 
 
@@ -102,9 +102,7 @@ def _check_layout(path: Path, tensors: dict[str, StoredTensor], base: int, size:
         if tensor.span.offset < position:
             raise problem(path, f"safetensors entry '{short(tensor.name)}' overlaps the one before it; write the file again")
         if tensor.span.offset > position:
-            raise problem(
-                path, f"safetensors entry '{short(tensor.name)}' leaves a hole of unclaimed bytes before it; write the file again"
-            )
+            raise problem(path, f"safetensors entry '{short(tensor.name)}' leaves unclaimed bytes before it; write the file again")
         position += tensor.span.nbytes
     if position != size:
-        raise problem(path, f"overlong safetensors: the last tensor ends at byte {position}, the file has {size}; fetch it again")
+        raise problem(path, f"overlong safetensors: the last tensor ends at byte {position}, but the file has {size}; fetch it again")

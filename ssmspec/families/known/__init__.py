@@ -1,4 +1,4 @@
-"""The known families, one file per source layout. A new family is one file here and one line in `FAMILIES`."""
+"""The built-in families, one file per source layout. To add a family, add one file here and one line to `FAMILIES`."""
 
 from ssmspec.families.known.annotated_s4 import ANNOTATED_S4, ANNOTATED_S4D
 from ssmspec.families.known.conv_s5 import CONV_S5

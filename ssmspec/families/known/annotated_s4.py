@@ -1,8 +1,8 @@
-"""The Annotated S4 (flax): S4, and its S4D. Every array is (N, H), the transpose of ours; the whole spectrum is stored, output Re.
+"""The Annotated S4 (flax): S4 and its S4D. Every array is (N, H), the transpose of ours; the full spectrum is stored, output Re.
 
     S4:   A = diag(Lambda) - P P^*,  Lambda = min(Lambda_re, -1e-4) + i Lambda_im,  bilinear,  k[l] = Re(C^bar Abar^l Bbar)
-          C and not its conjugate is stored, as C~ = C (I - Abar^L) for the l_max of the model, which the file does not hold
-    S4D:  a = min(A_re, -1e-4) + i A_im,  B = 1 (B_re and B_im are stored, and its kernel does not use them),  zoh,  k[l] = Re(..)
+          C itself (not its conjugate) is stored, as C~ = C (I - Abar^L) for the model's l_max, which the file does not hold
+    S4D:  a = min(A_re, -1e-4) + i A_im,  B = 1 (B_re and B_im are stored, but the kernel does not use them),  zoh,  k[l] = Re(..)
 
 The poles are not paired, and P couples them. A real system of rank 2 with Q = P has the same output: P' = [P, iP]/sqrt 2, C' = C/2, since
 P' 2 Re(P'^* x) = P Re(P^* x) + i P Im(P^* x).
@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import choose_discretization, fold, fold_rows, stored_output_matrix, true_output_matrix
+from ssmspec.families.parameterization import fold, fold_rows, stored_output_matrix, true_output_matrix
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
-CLIP = -1e-4  # the largest real part that S4Layer and S4DLayer let through
+CLIP = -1e-4  # the largest real part that S4Layer and S4DLayer allow
 
 
 def _poles(layer: LayerTensors) -> ComplexArray:
@@ -56,8 +56,7 @@ def _length(layer: LayerTensors, options: ReadOptions) -> int:
 
 
 def read_s4(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one S4 layer to its state space; the formulas are those of the module docstring."""
-    choose_discretization(layer, options, ("bilinear",))
+    """Convert the tensors of one S4 layer to its state space, with the formulas of the module docstring."""
     length = _length(layer, options)
     Lambda = _poles(layer)
     lower = Lambda.imag < 0
@@ -78,8 +77,7 @@ def read_s4(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
         Q=low_rank,
         assumptions=_clipped(layer),
     )
-    usable = all(np.isfinite(part).all() for part in (poles, P, B, C, system.step)) and length > 0
-    return [replace(system, C=true_output_matrix(system, length)) if usable else system]
+    return [replace(system, C=true_output_matrix(system, length)) if length > 0 else system]
 
 
 def write_s4(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
@@ -103,7 +101,7 @@ def _single_rank(layer: LayerTensors, system: StateSpace, lower: npt.NDArray[np.
     assert system.Q is not None
     rows = fold_rows(lower, system.P)
     if not (np.array_equal(system.P, system.Q) and np.allclose(rows[:, :, 1], 1j * rows[:, :, 0], rtol=1e-12, atol=0)):
-        raise LayerError(f"layer {layer.name}: P and Q are not stored apart; they are [p, ip] for one column p and must stay so")
+        raise LayerError(f"layer {layer.name}: P and Q are not stored separately; both must stay [p, ip] for one column p")
     return rows[:, :, 0] * np.sqrt(2)
 
 
@@ -115,7 +113,7 @@ def _common(layer: LayerTensors, system: StateSpace, poles: ComplexArray) -> dic
 
 
 def read_s4d(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one S4D layer to its state space; the formulas are those of the module docstring."""
+    """Convert the tensors of one S4D layer to its state space, with the formulas of the module docstring."""
     a = _poles(layer)
     poles, B, C = fold(a.imag < 0, a, np.ones((*a.shape, 1), complex), _half_output(layer))
     return [
@@ -127,7 +125,7 @@ def read_s4d(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             C=C,
             D=_skip(layer),
             step=_step(layer),
-            discretization=choose_discretization(layer, options, ("zoh",)),
+            discretization="zoh",
             assumptions=_clipped(layer),
         )
     ]

@@ -1,7 +1,7 @@
-"""Mamba-1, also as in Falcon-Mamba and Jamba, and its several heads in Zamba: N real poles a = -exp(A_log) per channel.
+"""Mamba-1, also in Falcon-Mamba and Jamba, and with several heads in Zamba: N real poles a = -exp(A_log) per channel.
 
-x_proj yields the low-rank part of Delta, then B, then C (its rows, in this order) from the channels; B and C are shared by the channels, in
-Zamba by those of one head. Jamba and Falcon-Mamba put RMS norms on all three.
+The rows of x_proj compute, in this order, the low-rank part of Delta, then B, then C from the channels. B and C are shared by all channels
+(in Zamba, by those of one head). Jamba and Falcon-Mamba apply RMS norms to all three.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
+from ssmspec.families.configuration import UNUSED, model_types
 from ssmspec.families.selective.frozen_system import Frozen, freeze, selective_system, stored_bias, values_of
 from ssmspec.families.selective.residues import after_norm, factor, gram
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template
@@ -18,7 +19,7 @@ from ssmspec.systems.statespace import FloatArray, StateSpace
 
 NORMS = ("dt_norm", "B_norm", "C_norm")
 NORMED = (
-    "Delta, B and C pass RMS norms: the input-dependent part of Delta has a size that the input cannot change, so that no token is at the"
+    "Delta, B and C pass through RMS norms: the input cannot change the size of the input-dependent part of Delta, so no token is at the"
     " bias point"
 )
 
@@ -46,14 +47,14 @@ def _letters(frozen: Frozen) -> tuple[tuple[str, FloatArray | None], ...]:
 
 
 def _vector(values: FloatArray | None, heads: int, states: int, letter: str, layer: LayerTensors) -> FloatArray:
-    """(heads, N) from what was given; one head needs no axis of its own."""
+    """The given values as (heads, N); with one head, the first axis may be missing."""
     if heads == 1:
         return values_of(None if values is None else values.reshape(values.shape[-1:]), (states,), letter, layer)[None]
     return values_of(values, (heads, states), letter, layer)
 
 
 def _moments(layer: LayerTensors, options: ReadOptions, heads: int, states: int) -> tuple[FloatArray, FloatArray]:
-    """Second moments of B and C for white input to x_proj: its rows are dt, B, C."""
+    """Second moments of B and C for white input to x_proj, whose rows are dt, B, C."""
     rows = layer.shape("x_proj")[-2]
     low_rank = rows - 2 * states
     if low_rank < 1:
@@ -70,8 +71,8 @@ def _moments(layer: LayerTensors, options: ReadOptions, heads: int, states: int)
 
 
 def _normed(layer: LayerTensors, options: ReadOptions) -> bool:
-    """Norms with weights are in the file; Falcon-Mamba has norms without, which only the configuration tells."""
-    return any(role in layer for role in NORMS) or options.config.get("model_type") == "falcon_mamba"
+    """Whether Delta, B and C are normalized. Norms with weights are in the file; those of Falcon-Mamba only in the configuration."""
+    return any(role in layer for role in NORMS) or "falcon_mamba" in model_types(options.config)
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
@@ -108,6 +109,7 @@ MAMBA1 = Family(
     ),
     read=read,
     write=write,
+    unused=UNUSED,
     selective=True,
 )
 
@@ -126,5 +128,6 @@ ZAMBA = Family(
     ),
     read=read,
     write=write,
+    unused=UNUSED,
     selective=True,
 )

@@ -1,7 +1,7 @@
 """Mamba-2, also inside Zamba2, Bamba, Granite 4, Falcon-H1 and Nemotron-H: one real pole a = -exp(A_log) per head.
 
-in_proj yields z, x, B, C and the part of Delta that depends on the input (its rows, in this order); B and C (groups, N) are shared by the
-heads of a group: head h belongs to group h groups/heads. The shapes show groups x N only; groups are in the configuration.
+The rows of in_proj compute, in this order, z, x, B, C and the input-dependent part of Delta. B and C (groups, N) are shared by the heads of
+a group: head h belongs to group h groups/heads. The shapes show only groups x N; the number of groups is in the configuration.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,17 +11,22 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.selective.frozen_system import freeze, selective_system, stored_bias
+from ssmspec.families.assumption import Assumption
+from ssmspec.families.configuration import UNUSED, model_types, number_of, places
+from ssmspec.families.parameterization import softplus
+from ssmspec.families.selective.frozen_system import at_bias_point, freeze, selective_system, stored_bias
 from ssmspec.families.selective.residues import gram, total
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.statespace import FloatArray, StateSpace
 
 GROUPS = ("mamba_n_groups", "mamba_ngroups", "n_groups", "ngroups", "mamba_num_groups")  # what configurations call the number of groups
-FLOORED = ("zamba2", "nemotron_h")  # models whose code clamps Delta at time_step_min
+LIMITS = ("time_step_limit", "mamba_dt_limit", "dt_limit")
+FLOORS = ("time_step_min", "mamba_dt_min")
+FLOORED = ("zamba2", "nemotron_h")  # models whose slow path clamps Delta at time_step_min
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """One copy per head with the one pole that all of its states share; their products C_n B_n add up to one residue.
+    """One copy per head, with the one pole that all of its states share; their products C_n B_n add up to one residue.
 
     B and C at an operating point have (groups, states) values, or (states,) for all groups.
     """
@@ -34,13 +39,13 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     shapes = [(groups, both // groups), (both,)]
     if known is None:
         shapes += [(g, both // g) for g in range(2, both + 1) if both % g == 0 and heads % g == 0]
-    frozen = freeze(layer, options, copies=(heads,), states=shapes, limits=step_limits(options.config))
-    notes: tuple[str, ...] = ()
+    frozen = freeze(layer, options, copies=(heads,), states=shapes, limits=step_limits(layer, options))
+    notes = _both_paths(layer, options)
     if options.residues == "rms":
         B, C = frozen.moments or _moments(layer, options, groups)
         residues = np.repeat(total(B * C), heads // len(B))
         if known is None and frozen.moments is None:
-            notes = ("one group of B and C: no config says how many there are",)
+            notes += ("one group of B and C is assumed; no config gives the number of groups",)
     else:
         residues = _group_residues(layer, frozen.B, frozen.C, heads)
     return [selective_system(layer, options, frozen, poles=poles, C=residues[:, None, None], notes=notes)]
@@ -76,7 +81,7 @@ def _rows(layer: LayerTensors) -> tuple[int, int]:
     both, odd = divmod(channels - inner, 2)
     if inner < heads or both < 1 or odd:
         raise LayerError(
-            f"layer {layer.name}: {rows} rows of in_proj, {channels} of conv1d and {heads} heads leave no place for z, x, B, C, dt"
+            f"layer {layer.name}: {rows} rows of in_proj, {channels} of conv1d and {heads} heads leave no room for z, x, B, C, dt"
         )
     return 2 * inner, both
 
@@ -89,49 +94,88 @@ def _moments(layer: LayerTensors, options: ReadOptions, groups: int) -> tuple[Fl
     first, both = _rows(layer)
     weights = layer.rows("in_proj", first, first + 2 * both)
     B, C = (gram(part.reshape(groups, both // groups, -1)) for part in (weights[:both], weights[both:]))
-    scales = options.config.get("ssm_multipliers")
-    if isinstance(scales, list) and len(scales) == 5 and all(isinstance(value, int | float) for value in scales):
-        outer = options.config.get("ssm_in_multiplier")
-        common = float(outer) if isinstance(outer, int | float) else 1.0
-        B, C = B * (common * scales[2]) ** 2, C * (common * scales[3]) ** 2
+    for _, place in places(options.config):
+        given, common = place.get("ssm_multipliers"), number_of(place.get("ssm_in_multiplier")) or 1.0
+        scales = [number_of(value) for value in given] if isinstance(given, list) else []
+        if len(scales) == 5 and scales[2] is not None and scales[3] is not None:
+            return B * (common * scales[2]) ** 2, C * (common * scales[3]) ** 2
     return B, C
 
 
 def _groups(config: Mapping[str, object]) -> int | None:
-    inner = config.get("ssm_cfg")
-    places = [config, *([inner] if isinstance(inner, dict) else [])]
-    found = [place[key] for place in places for key in GROUPS if type(place.get(key)) is int]
-    return next((value for value in found if isinstance(value, int) and value > 0), None)
+    found = (place.get(key) for _, place in places(config) for key in GROUPS)
+    return next((value for value in found if type(value) is int and value > 0), None)
 
 
-def step_limits(config: Mapping[str, object]) -> tuple[float, float]:
-    """Between which values the code of a model clamps Delta after the softplus, by its configuration."""
-    if config.get("model_type") in FLOORED:
-        floor = config.get("time_step_min")
-        return (float(floor), np.inf) if isinstance(floor, int | float) else (0.0, np.inf)
-    inner = config.get("ssm_cfg")
-    limits = config.get("time_step_limit", inner.get("dt_limit") if isinstance(inner, dict) else None)
-    numbers = [_number(value) for value in limits] if isinstance(limits, list) else []
-    if len(numbers) != 2 or not 0 <= numbers[0] < numbers[1]:
-        return 0.0, np.inf
-    return numbers[0], numbers[1]
+def _time_step_limit(config: Mapping[str, object]) -> tuple[float, float]:
+    """The limits that a configuration gives for Delta after the softplus, or none."""
+    for _, place in places(config):
+        for key in LIMITS:
+            given = place.get(key)
+            numbers = [number_of(value) for value in given] if isinstance(given, list) else []
+            if len(numbers) == 2 and numbers[0] is not None and numbers[1] is not None and 0 <= numbers[0] < numbers[1]:
+                return numbers[0], numbers[1]
+    return 0.0, np.inf
 
 
-def _number(value: object) -> float:
-    """A number of a configuration; transformers writes infinity as {"__float__": "Infinity"}."""
-    if isinstance(value, dict):
-        value = value.get("__float__")
-    try:
-        return float(value) if isinstance(value, int | float | str) else np.nan
-    except ValueError:
-        return np.nan
+def _floor(config: Mapping[str, object]) -> float | None:
+    """The smallest Delta of the slow path of a model, where the code has such a path."""
+    if not any(name in FLOORED for name in model_types(config)):
+        return None
+    found = (number_of(place.get(key)) for _, place in places(config) for key in FLOORS)
+    return next((value for value in found if value is not None and 0 <= value < np.inf), None)
+
+
+def _has_floor(layer: LayerTensors, options: ReadOptions) -> bool:
+    return _floor(options.config) is not None
+
+
+def _paths_differ(layer: LayerTensors, options: ReadOptions) -> bool:
+    return bool(_moved_between_paths(layer, options))
+
+
+def _moved_between_paths(layer: LayerTensors, options: ReadOptions) -> int:
+    """How many heads have another Delta on the slow path; none where Delta is not the one of the bias."""
+    floor = _floor(options.config)
+    if floor is None or not at_bias_point(layer, options):
+        return 0
+    free = softplus(layer.array("dt_bias"))
+    return int((np.clip(free, *_time_step_limit(options.config)) != np.clip(free, floor, np.inf)).sum())
+
+
+CLAMP = Assumption(
+    name="delta_clamp",
+    about="which path of the model's code clamps Delta: the fused kernels on GPUs, at time_step_limit, or the slow one, at time_step_min",
+    values=("fast", "slow"),
+    source="nvidia/Nemotron-H and Zyphra/Zamba2, their modeling files (cuda_kernels_forward and torch_forward); transformers 5.24 has the"
+    " floor of the slow path in its kernels, too",
+    told_by="nothing; model_type (nemotron_h, zamba2) and time_step_min of the configuration say that there are two",
+    keys=FLOORS,
+    applies=_has_floor,
+    matters=_paths_differ,
+)
+
+
+def step_limits(layer: LayerTensors, options: ReadOptions) -> tuple[float, float]:
+    """Between which values the code of a model clamps Delta after the softplus, by its configuration and the path that runs."""
+    floor = _floor(options.config)
+    if floor is not None and CLAMP.value(layer, options) == "slow":
+        return floor, np.inf
+    return _time_step_limit(options.config)
+
+
+def _both_paths(layer: LayerTensors, options: ReadOptions) -> tuple[str, ...]:
+    """What the two paths of a model's code do, where it is not the same."""
+    moved, (low, high) = _moved_between_paths(layer, options), _time_step_limit(options.config)
+    text = f"the fast path of this model (GPU kernels) clamps delta to time_step_limit {low:g}..{high:g}, its slow path floors it at"
+    return (f"{text} time_step_min {_floor(options.config):g}: {moved} of {layer.sizes['h']} heads differ",) if moved else ()
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
     """A_log, the bias of Delta and D; B and C are functions of the input and have no stored value."""
     (system,) = systems
     stored: dict[str, npt.NDArray[Any]] = {"A_log": np.log(-system.poles.real[:, 0]), "D": system.D[:, 0, 0]}
-    bias = stored_bias(layer, system, options, step_limits(options.config))
+    bias = stored_bias(layer, system, options, step_limits(layer, options))
     if bias is not None:
         stored["dt_bias"] = bias
     return stored
@@ -139,7 +183,7 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
 
 MAMBA2 = Family(
     name="mamba-2",
-    title="Mamba-2; in Zamba2, Bamba, Granite 4, Falcon-H1, Nemotron-H",
+    title="Mamba-2; also in Zamba2, Bamba, Granite 4, Falcon-H1, Nemotron-H",
     source="state-spaces/mamba, mamba_ssm/modules/mamba2.py; transformers, models/mamba2, bamba; arXiv 2405.21060",
     templates=(
         {
@@ -152,5 +196,7 @@ MAMBA2 = Family(
     ),
     read=read,
     write=write,
+    assumptions=(CLAMP,),
+    unused=UNUSED,
     selective=True,
 )

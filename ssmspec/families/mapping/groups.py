@@ -1,6 +1,6 @@
-"""Which tensors of an unknown layout look like an SSM layer, by their names and shapes.
+"""Find the tensors of an unknown layout that look like an SSM layer, by their names and shapes.
 
-Words of a name tell the quantity ("log_delta" is a step), and the axes are those that make the shapes of a layer agree.
+The words of a name indicate the quantity ("log_delta" is a step). The axes are chosen so that the shapes of a layer agree.
 """
 
 import glob
@@ -27,26 +27,26 @@ WORDS = {
 QUANTITY = {word: quantity for quantity, words in WORDS.items() for word in words.split()}
 REAL, IMAG, LOG = {"re", "real"}, {"im", "imag", "imaginary"}, {"log", "ln", "inv"}  # S4 calls the logarithm of its step inv_dt
 OTHER = {"raw", "param", "params", "unconstrained", "softplus", "diag", "tilde", "bar", "ssm", "neg", "vec"}
-WRAPPERS = {"weight", "data", "value"}  # last words that say nothing: the one before is the name
+WRAPPERS = {"weight", "data", "value"}  # last words without meaning: the word before is the name
 ORDER = ("pole", "pole_real", "pole_imag", "pole_abs", "pole_phase", "C", "B", "B_scale", "step", "D")
 AXES = {
     "siso": {"step": "H|H 1|1 H|H N|N H|N||1", "D": "H|1 H|H 1", "": "H N|N H|1 H N|1 N H|N|1 N|H"},
     "mimo": {"step": "N|N 1|1 N||1", "B": "N I|I N", "C": "O N|N O", "D": "I|O I|I O", "": "N|N 1|1 N"},
 }
-"""Kind -> quantity -> axes that occur, the usual first; "" is any other quantity."""
-LEFT_OUT = 10  # cost of leaving a tensor out, against 1 for every place that axes come later in their list
+"""Kind -> quantity -> possible axes, the most usual first; "" stands for any other quantity."""
+LEFT_OUT = 10  # cost of skipping a tensor; choosing axes further down their list costs 1 per place
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The tensors of one quantity: one of them, or real and imaginary parts, below a prefix."""
+    """The tensors of one quantity below a prefix: a single tensor, or real and imaginary parts."""
 
     names: tuple[str, ...]
     words: frozenset[str]
     tensor: Tensor
 
     def shapes(self, quantity: str) -> Iterator[tuple[int, ...]]:
-        """The shape without a trailing pair, then the shape as it is."""
+        """The shape without a trailing axis of 2 (if it has one), then the full shape."""
         shape = self.tensor.shape
         if quantity in COMPLEX and len(self.names) == 1 and shape[-1:] == (2,) and not self.tensor.dtype.startswith("complex"):
             yield shape[:-1]
@@ -55,7 +55,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """A kind and axes by quantity that make the shapes agree."""
+    """A kind, and axes by quantity, for which the shapes agree."""
 
     cost: int
     kind: str
@@ -65,7 +65,7 @@ class Solution:
 
 @dataclass(slots=True)
 class Group:
-    """Layers of one form: their glob, their prefixes, and the quantities of the first one."""
+    """Layers of the same form: their glob, their prefixes, and the quantities of the first layer."""
 
     match: str
     quantities: dict[str, Stored]
@@ -75,7 +75,7 @@ class Group:
 
 
 def find_groups(tensors: Mapping[str, Tensor]) -> list[Group]:
-    """Layers of a form that resembles an SSM, those with the most quantities first; no tensor belongs to two of them."""
+    """Groups of layers that resemble an SSM, those with the most quantities first. No tensor belongs to two groups."""
     found: dict[tuple[str, tuple[str, ...]], Group | None] = {}
     for prefix, below in _by_prefix(tensors).items():
         match = ".".join("*" if word.isdigit() else glob.escape(word) for word in prefix.split("."))
@@ -100,7 +100,7 @@ def find_groups(tensors: Mapping[str, Tensor]) -> list[Group]:
 
 
 def _by_prefix(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Tensors with a telling name under every prefix that may be a layer's: the module that holds them, and the one around it."""
+    """Tensors with a meaningful name, under every prefix that may be a layer's: the module that holds them, and its parent."""
     result: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for name, tensor in tensors.items():
         words = name.split(".")
@@ -114,7 +114,7 @@ def _by_prefix(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def _meaning(name: str) -> tuple[str, frozenset[str]] | None:
-    """The quantity that a name stands for, and its words; None where a word says something else."""
+    """The quantity that a name stands for, and the words of the name; None if a word does not fit."""
     *_, before, last = ("", *name.split("."))
     word = before if last in WRAPPERS else f"{before}_{last}" if last in REAL | IMAG else last
     parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^A-Za-z_]+", word)
@@ -126,7 +126,7 @@ def _meaning(name: str) -> tuple[str, frozenset[str]] | None:
 
 
 def _quantities(below: Mapping[str, Tensor]) -> dict[str, Stored]:
-    """What the tensors of one prefix stand for; of two with the same meaning the first."""
+    """The quantities that the tensors of one prefix stand for; of two tensors with the same meaning, the first is used."""
     pieces: dict[tuple[str, str], tuple[str, frozenset[str]]] = {}
     for suffix in below:
         meaning = _meaning(suffix)
@@ -147,7 +147,7 @@ def _quantities(below: Mapping[str, Tensor]) -> dict[str, Stored]:
 
 
 def _one_kind_of_poles(found: dict[str, Stored]) -> dict[str, Stored]:
-    """Modulus and phase, or a real part with or without an imaginary one, or complex poles; never a mixture."""
+    """Keep one description of the poles: modulus and phase, a real part with or without an imaginary part, or complex poles."""
     polar = "pole_abs" in found and ("pole_phase" in found or "pole_imag" in found)
     for alias, quantity in (("pole_imag", "pole_phase"),) if polar else (("pole_abs", "pole_real"), ("pole_phase", "pole_imag")):
         if alias in found and quantity not in found:
@@ -165,7 +165,7 @@ def _one_kind_of_poles(found: dict[str, Stored]) -> dict[str, Stored]:
 
 
 def _solve(quantities: dict[str, Stored]) -> Solution | None:
-    """The cheapest axes of all quantities, of either kind; None without poles, or with too little besides them."""
+    """The kind and axes of lowest cost; None if there are no poles, or too few other quantities."""
     best: Solution | None = None
     poles = [quantity for quantity in quantities if quantity.startswith("pole")]
     if not ({"pole", "pole_real", "pole_abs"} & set(poles)) or len(quantities) < 3:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.mapping.transform import Transform
-from ssmspec.families.parameterization import choose_discretization, fold
+from ssmspec.families.parameterization import fold
 from ssmspec.families.template import LayerTensors, ReadOptions, Slot, Template, as_complex
 from ssmspec.systems.statespace import ComplexArray, Discretization, FloatArray, StateSpace
 
@@ -94,7 +94,7 @@ def read(layout: Layout, layer: LayerTensors, options: ReadOptions) -> list[Stat
             C=C,
             D=_skip(layout, layer, (K, O, I)),
             step=_step(layout, layer, K, N),
-            discretization=choose_discretization(layer, options, (layout.discretization,)),
+            discretization=layout.discretization,
             delay=layout.delay,
             assumptions=(
                 f"as {layout.source} says: {layout.discretization}, output {'2 Re' if layout.half else 'Re'}"
@@ -140,7 +140,7 @@ def _real(layout: Layout, layer: LayerTensors, quantity: str) -> FloatArray:
 
 
 def _stored_complex(part: Part, layer: LayerTensors, quantity: str) -> ComplexArray:
-    """Values of a complex quantity in the axes of its tensor: a complex tensor, a pair, two tensors, or real numbers."""
+    """Values of a complex quantity in the axes of its tensor, from a complex tensor, a trailing pair, two tensors, or real numbers."""
     if len(part.names) == 2:
         values = as_complex(layer.array(f"{quantity}.real"), layer.array(f"{quantity}.imag"))
     elif _is_real(part, layer, quantity):
@@ -156,7 +156,7 @@ def _is_real(part: Part, layer: LayerTensors, quantity: str) -> bool:
 
 
 def _complex(layout: Layout, layer: LayerTensors, quantity: str) -> ComplexArray:
-    """A complex quantity in the axes of a StateSpace; one where the mapping does not name it."""
+    """A complex quantity in the axes of a StateSpace; ones if the mapping does not name it."""
     if quantity not in layout.parts:
         return np.ones((1, 1, 1), complex)
     part = layout.parts[quantity]
@@ -174,7 +174,7 @@ def _stored_poles(layout: Layout, layer: LayerTensors) -> ComplexArray:
         with np.errstate(all="ignore"):
             if logarithm is None:
                 poles = _real(layout, layer, "pole_abs") * np.exp(1j * phase)
-            else:  # one exponential, as the usual code of an LRU writes it
+            else:  # one exponential, as in the usual code of an LRU
                 poles = np.exp(_spread(logarithm.apply(layer.array("pole_abs")), part.axes, "HN") + 1j * phase)
     else:
         real = _real(layout, layer, "pole_real")
@@ -202,17 +202,17 @@ def _skip(layout: Layout, layer: LayerTensors, shape: tuple[int, int, int]) -> F
 
 
 def _is_diagonal(layout: Layout) -> bool:
-    """Whether D is stored as a vector over inputs that are also the outputs."""
+    """Whether D is stored as a vector, with one entry for each input and the output of the same index."""
     return sum(axis in "IO" for axis in layout.parts["D"].axes) == 1
 
 
 def write(layout: Layout, layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
     """The values that the stored tensors must have for the given systems, by role: the inverse of `read`.
 
-    A number that stands for an unchanged value is returned as it is stored, whatever the transform rounds.
+    The stored number of an unchanged value is returned exactly, even if the transform would round it.
 
     Raises:
-        LayerError: a change that the stored tensors cannot hold.
+        LayerError: the stored tensors cannot hold a change.
     """
     (system,) = systems
     (before,) = read(layout, layer, options)
@@ -235,20 +235,20 @@ def write(layout: Layout, layer: LayerTensors, systems: Sequence[StateSpace], op
 
 
 def _quantities(layout: Layout, layer: LayerTensors, system: StateSpace) -> dict[str, npt.NDArray[Any]]:
-    """Every quantity in the axes of a StateSpace, with the modes below the axis where the file has them."""
+    """Every quantity in the axes of a StateSpace, with modes below the real axis if the file stores them there."""
     below = _stored_poles(layout, layer)
     poles, B, C = fold(below.imag < 0, system.poles, system.B, system.C)
     C = C if layout.half else C * 2
     values: dict[str, npt.NDArray[Any]] = {"pole": poles, "pole_real": poles.real, "pole_imag": poles.imag, "pole_abs": np.abs(poles)}
     if "pole_phase" in layout.parts:
-        turned = np.angle(poles) - np.angle(below)  # added to the stored phase, which may lie turns away from the principal one
+        turned = np.angle(poles) - np.angle(below)  # added to the stored phase, which may differ from the principal value by full turns
         values["pole_phase"] = _real(layout, layer, "pole_phase") + turned
     if "B_scale" in layout.parts:
         scale = np.broadcast_to(_real(layout, layer, "B_scale"), B.shape)
         with np.errstate(all="ignore"):
             B = B / scale
         values["B_scale"] = scale
-    if "B" not in layout.parts:  # then I is 1, and a change of B goes into C, or the other way round
+    if "B" not in layout.parts:  # then I is 1, and a change of B is moved into C, or vice versa
         C, B = C * B.transpose(0, 2, 1), np.ones_like(B)
     elif "C" not in layout.parts:
         B, C = B * C.transpose(0, 2, 1), np.ones_like(C)
@@ -261,13 +261,13 @@ def _quantities(layout: Layout, layer: LayerTensors, system: StateSpace) -> dict
 def _refuse_lost_changes(
     layout: Layout, layer: LayerTensors, wanted: Mapping[str, npt.NDArray[Any]], known: Mapping[str, npt.NDArray[Any]]
 ) -> None:
-    """A quantity that no tensor holds must stay what it is."""
+    """A quantity that no tensor holds must not change."""
     fixed = [name for name in ("step", "C", "D") if name not in layout.parts and not (name == "C" and "B" in layout.parts)]
     if "pole_real" in layout.parts and "pole_imag" not in layout.parts:
         fixed.append("pole_imag")
     for name in fixed:
         if not np.array_equal(wanted[name], known[name], equal_nan=True):
-            raise LayerError(f"layer {layer.name}: {name} was changed, and {layout.source} names no tensor that holds it")
+            raise LayerError(f"layer {layer.name}: {name} was changed, but {layout.source} names no tensor that holds it")
     if "D" in layout.parts and _is_diagonal(layout) and np.count_nonzero(wanted["D"] - np.diag(np.diagonal(wanted["D"][0]))):
         raise LayerError(f"layer {layer.name}: {layer.tensor_names['D']} is a vector and cannot hold a full matrix D")
 
@@ -285,12 +285,12 @@ def _store_complex(
     if not _is_real(part, layer, quantity):
         return {quantity: layer.as_stored(quantity, values)}
     if np.count_nonzero(values.imag):
-        raise LayerError(f"layer {layer.name}: {layer.tensor_names[quantity]} holds real numbers, and the new {quantity} is complex")
+        raise LayerError(f"layer {layer.name}: {layer.tensor_names[quantity]} holds real numbers, but the new {quantity} is complex")
     return {quantity: values.real}
 
 
 def _kept(
     stored: npt.NDArray[Any], new: npt.NDArray[Any], old: npt.NDArray[Any], invert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 ) -> npt.NDArray[Any]:
-    """The stored numbers where a quantity is what it was, and the inverse of its new value elsewhere."""
+    """The stored numbers where a quantity did not change, and the inverse transform of its new value elsewhere."""
     return np.where((new == old) | (np.isnan(new) & np.isnan(old)), stored, invert(new))

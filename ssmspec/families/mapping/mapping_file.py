@@ -1,4 +1,4 @@
-"""The text form of a mapping: a TOML file that says how the tensors of an unknown layout are to be read.
+"""The text form of a mapping: a TOML file that describes how to read the tensors of an unknown layout.
 
     [[layer]]
     match = "blocks.*.ssm"         # glob of the layers' prefixes, "" for the root of the file
@@ -10,7 +10,7 @@
     transform = "-exp"             # from the stored number to the quantity
     axes = "H N"                   # what the axes of the tensor are
 
-Every table of a file becomes a family of its own, which claims nothing but what `match` names.
+Every table of a file becomes a family of its own, which claims only layers that `match` matches.
 """
 
 import math
@@ -27,30 +27,30 @@ from ssmspec.files.reading import known_keys, one_line, parse_toml, read_toml, s
 from ssmspec.systems.statespace import DISCRETIZATIONS
 
 KINDS = {"siso": "HN", "mimo": "NIO"}
-"""Kind -> the letters that its axes may have."""
+"""Kind -> the letters that are allowed for its axes."""
 DEFAULT_AXES = {
     "siso": dict.fromkeys((*POLE, "B", "B_scale", "C"), "H N") | {"step": "H", "D": "H"},
     "mimo": dict.fromkeys((*POLE, "step", "B_scale"), "N") | {"B": "N I", "C": "O N", "D": "I"},
 }
 OUTPUTS = ("2Re", "Re")
 REQUIRED = ("match", "kind", "discretization", "output")
-POLES = ({"pole"}, {"pole_real"}, {"pole_real", "pole_imag"}, {"pole_abs", "pole_phase"})  # the last one on the z-plane only
+POLES = ({"pole"}, {"pole_real"}, {"pole_real", "pole_imag"}, {"pole_abs", "pole_phase"})  # the last one only on the z-plane
 
 
 def load_mapping(path: Path | str) -> tuple[Family, ...]:
     """The families that a mapping file describes, in its order.
 
     Raises:
-        SsmspecError: a file that cannot be read, is no TOML, or says something that has no meaning; one line with its name.
+        SsmspecError: the file cannot be read, is not valid TOML, or has invalid content; one line that names the file.
     """
     return _families(read_toml(Path(path)), str(path))
 
 
 def parse_mapping(text: str, source: str) -> tuple[Family, ...]:
-    """The same from the text of such a file; `source` names it in messages.
+    """The same from the text of such a file; messages refer to it as `source`.
 
     Raises:
-        SsmspecError: as `load_mapping`.
+        SsmspecError: the same errors as `load_mapping`.
     """
     return _families(parse_toml(text, source), source)
 
@@ -58,7 +58,7 @@ def parse_mapping(text: str, source: str) -> tuple[Family, ...]:
 def _families(document: Mapping[str, Any], source: str) -> tuple[Family, ...]:
     layers = document.get("layer")
     if not isinstance(layers, list) or not layers or not all(isinstance(layer, dict) for layer in layers):
-        raise SsmspecError(f"{source}: holds no [[layer]] table (with two brackets); it must say at least one")
+        raise SsmspecError(f"{source}: has no [[layer]] table (with two brackets); expected at least one")
     known_keys(document, ("layer",), source)
     names = ["mapped"] if len(layers) == 1 else [f"mapped-{number}" for number in range(1, len(layers) + 1)]
     return tuple(
@@ -70,7 +70,7 @@ def _families(document: Mapping[str, Any], source: str) -> tuple[Family, ...]:
 def _family(name: str, layout: Layout) -> Family:
     return Family(
         name=name,
-        title="as a mapping says",
+        title="as described by a mapping",
         source=layout.source,
         templates=(template(layout),),
         read=partial(read, layout),
@@ -117,7 +117,7 @@ def _check_quantities(table: Mapping[str, Any], kind: str, discretization: str, 
         ways = "; ".join(" and ".join(sorted(way, reverse=True)) for way in possible)
         raise SsmspecError(f"{where}: poles are given by {', '.join(sorted(poles)) or 'nothing'}; with {discretization!r} expected {ways}")
     if discretization == "direct" and "step" in table:
-        raise SsmspecError(f"{where}: step has no meaning with 'direct', where poles are discrete; leave it out")
+        raise SsmspecError(f"{where}: step has no meaning with 'direct', where poles are discrete; remove it")
     if discretization != "direct" and "step" not in table:
         raise SsmspecError(
             f"{where}: step is missing, and {discretization!r} needs it: a table [layer.step], or a number such as step = 0.01"
@@ -125,7 +125,7 @@ def _check_quantities(table: Mapping[str, Any], kind: str, discretization: str, 
     if kind == "mimo" and not {"B", "C"} <= set(table):
         raise SsmspecError(f"{where}: a layer of kind 'mimo' needs both B and C")
     if "B_scale" in table and "B" not in table:
-        raise SsmspecError(f"{where}: B_scale needs a B that it scales")
+        raise SsmspecError(f"{where}: B_scale is given without B; add the B that it scales")
 
 
 def _check_names(parts: Mapping[str, Part], where: str) -> None:

@@ -1,11 +1,9 @@
 """Comparisons and histories as JSON documents and CSV rows."""
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
-from ssmspec.report.documents.document import Document
+from ssmspec.report.documents.document import Document, csv_text
 from ssmspec.statistics import CheckpointAnalysis
 from ssmspec.statistics.changes import CheckpointComparison, LayerComparison
 from ssmspec.version import __version__
@@ -49,17 +47,15 @@ def _layer_document(layer: LayerComparison) -> Document:
 
 def comparison_csv(comparison: CheckpointComparison) -> str:
     """One row per layer and statistic or distance, with a header."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COMPARE_COLUMNS)
+    rows: list[Iterable[object]] = [COMPARE_COLUMNS]
     for layer in comparison.layers:
         for name, start in layer.before.statistics.items():
             end = layer.after.statistics[name]
             reason = start.reason or end.reason
-            writer.writerow([layer.name, name, "statistic", start.median, end.median, layer.change[name], None, None, start.unit, reason])
+            rows.append([layer.name, name, "statistic", start.median, end.median, layer.change[name], None, None, start.unit, reason])
         for name, value in layer.distances.items():
-            writer.writerow([layer.name, name, "distance", None, None, value.median, value.p5, value.p95, value.unit, value.reason])
-    return text.getvalue()
+            rows.append([layer.name, name, "distance", None, None, value.median, value.p5, value.p95, value.unit, value.reason])
+    return csv_text(rows)
 
 
 def history_document(analyses: Sequence[CheckpointAnalysis]) -> Document:
@@ -72,6 +68,8 @@ def history_document(analyses: Sequence[CheckpointAnalysis]) -> Document:
             {
                 "name": layer.name,
                 "family": layer.family,
+                "assumptions": list(layer.assumptions),
+                "assumed": [asdict(each) for each in layer.assumed],
                 "statistics": {
                     name: [asdict(analysis.layers[index].statistics[name]) for analysis in analyses] for name in layer.statistics
                 },
@@ -83,11 +81,9 @@ def history_document(analyses: Sequence[CheckpointAnalysis]) -> Document:
 
 def history_csv(analyses: Sequence[CheckpointAnalysis]) -> str:
     """One row per checkpoint, layer and statistic, with a header."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HISTORY_COLUMNS)
+    rows: list[Iterable[object]] = [HISTORY_COLUMNS]
     for position, analysis in enumerate(analyses):
         for layer in analysis.layers:
             for name, value in layer.statistics.items():
-                writer.writerow([position, analysis.path, layer.name, name, value.median, value.p5, value.p95, value.unit, value.reason])
-    return text.getvalue()
+                rows.append([position, analysis.path, layer.name, name, value.median, value.p5, value.p95, value.unit, value.reason])
+    return csv_text(rows)

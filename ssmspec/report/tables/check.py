@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ssmspec.checking.findings import SEVERITIES, CheckpointCheck, CheckReport
 from ssmspec.checkpoint import count_of_layers
-from ssmspec.files.writing import printable
+from ssmspec.errors import printable
 from ssmspec.report.tables.parts import MOST_ROWS, readable_size
 
 STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
@@ -18,7 +18,7 @@ ENDLESS = 1 << 20  # columns
 
 
 def print_report(report: CheckReport, console: Console) -> None:
-    """One line per finding, a table per checkpoint, and the count of all; lines are whole in a pipe or a file."""
+    """Print one table per checkpoint with one line per finding, and the total count. Lines are not wrapped in a pipe or a file."""
     text = report_text(report)
     if not console.is_terminal:
         console.width = max(console.width, Measurement.get(console, console.options.update(max_width=ENDLESS), text).maximum)
@@ -26,7 +26,7 @@ def print_report(report: CheckReport, console: Console) -> None:
 
 
 def report_text(report: CheckReport) -> RenderableType:
-    """The same as a renderable."""
+    """What `print_report` prints, as a renderable."""
     return Group(*(part for check in report.checks for part in _checkpoint_text(check)), Text(summary_line(report)))
 
 
@@ -57,12 +57,12 @@ def _cell(text: str) -> Text:
 
 
 def _one_line(text: str) -> str:
-    """Without characters that a terminal would obey, which names in a file may hold."""
+    """The text without control characters, which names in a file may contain and a terminal would obey."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def summary_line(report: CheckReport) -> str:
-    """N errors, M warnings, I infos in K layers, and whether that is enough."""
+    """N errors, M warnings and I infos in K layers, and whether the check passed."""
     counts = ", ".join(_count(report.count(severity), severity) for severity in SEVERITIES)
     layers = count_of_layers(layer.name for check in report.checks for layer in check.layers)
     files = f" of {len(report.checks)} checkpoints" if len(report.checks) > 1 else ""

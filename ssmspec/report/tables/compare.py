@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssmspec.report.tables.fitting import FittingTable
-from ssmspec.report.tables.parts import label_of, plain, summary_text
+from ssmspec.report.tables.parts import grouped, label_of, plain, summary_text
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis, Summary
 from ssmspec.statistics.changes import CheckpointComparison, LayerComparison
 from ssmspec.statistics.distances import DISTANCES
@@ -17,7 +17,7 @@ SHOWN = ("pole_movement", "crossed_share", "log_spectral_distance", "spectrum_di
 
 
 def comparison_table(comparison: CheckpointComparison) -> RenderableType:
-    """Headline statistics before and after, the distances between, and the verdict."""
+    """Headline statistics before and after, the distances between the two, and the verdict."""
     headlines = [name for name, statistic in STATISTICS.items() if statistic.headline]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("layer", overflow="fold")
@@ -51,7 +51,7 @@ def _arrow(layer: LayerComparison, name: str) -> Text:
 
 
 def history_table(analyses: Sequence[CheckpointAnalysis]) -> RenderableType:
-    """Medians of the headline statistics of every layer, a row per checkpoint."""
+    """Medians of the headline statistics of every layer, one row per checkpoint."""
     headlines = [name for name, statistic in STATISTICS.items() if statistic.headline]
     parts: list[RenderableType] = []
     for name in headlines:
@@ -64,7 +64,8 @@ def history_table(analyses: Sequence[CheckpointAnalysis]) -> RenderableType:
             table.add_row(str(position), plain(analysis.path), *(_median(layer.statistics[name]) for layer in analysis.layers))
         unit = analyses[0].layers[0].statistics[name].unit
         parts += [plain(f"{name} [{unit}], median over copies", style="bold"), Text(), FittingTable(table), Text()]
-    return Group(*parts)
+    pairs = dict.fromkeys((text, layer.name) for analysis in analyses for layer in analysis.layers for text in layer.assumptions)
+    return Group(*parts, *map(plain, grouped("assumed", pairs, len(analyses[0].layers))))
 
 
 def _median(summary: Summary) -> Text:

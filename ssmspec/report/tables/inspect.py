@@ -1,4 +1,4 @@
-"""What `inspect` found, as text."""
+"""The result of `inspect` as text."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from rich.text import Text
 from ssmspec.checkpoint import count_of_layers
 from ssmspec.report.tables.parts import plain, plain_table, readable_size
 
-MOST_TEXT = 200  # characters of a setting
+MOST_TEXT = 200  # at most this many characters of a setting are shown
 
 
 def inspection_tables(document: Mapping[str, Any]) -> RenderableType:
