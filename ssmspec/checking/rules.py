@@ -64,7 +64,7 @@ def not_finite(facts: LayerFacts) -> str | None:
 def _tensors_with_nan(facts: LayerFacts) -> list[str]:
     names = []
     for role, tensor in facts.tensors.tensors.items():
-        floats = tensor.dtype.startswith(("float", "bfloat", "complex"))
+        floats = tensor.dtype.startswith(("float", "bfloat", "complex")) and not getattr(tensor, "refusal", "")
         if floats and np.prod(tensor.shape, dtype=float) <= NUMBERS_AT_ONCE:
             values = np.asarray(tensor.read()).astype(np.complex128 if tensor.dtype.startswith("complex") else np.float64)
             if not np.isfinite(values).all():

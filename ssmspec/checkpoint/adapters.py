@@ -84,7 +84,7 @@ def settings_in(config: Mapping[str, object], beside: Mapping[str, object] | Non
 
 def has_adapters(names: Iterable[str]) -> bool:
     """Whether any tensor is a part of a LoRA adapter."""
-    return any(ANY_LORA.search(name) for name in names)
+    return any("lora_" in name and ANY_LORA.search(name) for name in names)
 
 
 def refuse_alone(tensors: Mapping[str, AnyTensor], settings: Mapping[str, Any] | None, path: Path) -> None:
@@ -225,7 +225,7 @@ def _notes(weights: Iterable[DerivedTensor], unused: list[str], trained: list[st
     if len(groups) > SHOWN:
         yield f"{_some([name for names in list(groups.values())[SHOWN:] for name in names])}: adapted likewise"
     if unused:
-        yield f"adapters without a weight that they change, left out: {_some(unused)}"
+        yield f"adapters skipped, as the weights that they change are not here: {_some(unused)}"
     if trained:
         yield f"trained copies (modules_to_save) in place of the originals: {_some(trained)}"
 

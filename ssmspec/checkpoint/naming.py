@@ -111,7 +111,7 @@ def _without_wrappers(name: str) -> list[str]:
 
 
 def without_inner_wrappers(names: Collection[str]) -> dict[str, str]:
-    """Names to show -> names in the file: `MODULE_WRAPPERS` directly before the own name of a tensor are left out.
+    """Names to show -> names in the file: `MODULE_WRAPPERS` directly before the own name of a tensor are dropped.
 
     Only where the wrapped module has no modules inside (a projection), so that all tensors of a layer keep one prefix, and only where names
     stay unique.

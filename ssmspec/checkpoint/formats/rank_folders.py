@@ -120,9 +120,9 @@ def _joined(folder: Path, stages: Mapping[int, Mapping[int, Rank]], counts: tupl
     notes = [*dict.fromkeys(note for part in opened for note in part.notes)]
     notes.insert(0, f"joined from {count} tensor-parallel rank{'s' if count > 1 else ''}{_of_stages(len(stages))}")
     if left:
-        notes.append(f"{_some(left)}: no rule says how the ranks of these are joined; left out")
+        notes.append(f"{_some(left)}: skipped, as no rule says how their ranks are joined")
     if experts > 1:
-        notes.append(f"experts of {experts - 1} other expert-parallel rank{'s' if experts > 2 else ''} left out")
+        notes.append(f"experts of {experts - 1} other expert-parallel rank{'s' if experts > 2 else ''} skipped")
     files = {path: stamp for part in opened for path, stamp in part.files.items()}
     container = f"{opened[0].container} (tensor-parallel ranks)"
     return Contents(container, tensors, opened[0].config, tuple(notes), files, unjoined=tuple(left)), size

@@ -125,7 +125,7 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def read_distributed(folder: Path, read_file: ReadFile) -> tuple[Contents, int]:
-    """Every tensor of a folder, whole; optimizer state is left out.
+    """Every tensor of a folder, whole; optimizer state is skipped.
 
     Raises:
         CheckpointError: damaged or contradictory metadata, files that are missing or too short, pieces that do not fill a tensor.

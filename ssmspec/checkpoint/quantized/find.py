@@ -65,16 +65,16 @@ def _weights(stored: Mapping[str, Stored], settings: Mapping[str, Any], path: Pa
             yield fp4(weight, tensor) if tensor.dtype == "uint8" else pack_quantized(weight, tensor)
         elif _is_opaque(name, start, stored):
             yield _opaque(name, start, tensor, path, stored)
-        else:
-            weight_found = _by_dtype(Quantized(name, path, stored, settings), tensor)
-            if weight_found is not None:
-                yield weight_found
+        elif f"{name}.absmax" in stored or f"{name}.quant_map" in stored:
+            yield blockwise(Quantized(name, path, stored, settings), tensor)
+        elif tensor.dtype.startswith(("float8", *WHOLE)):
+            kept = _by_dtype(Quantized(name, path, stored, settings), tensor)
+            if kept is not None:
+                yield kept
 
 
 def _by_dtype(weight: Quantized, tensor: Stored) -> DerivedTensor | None:
     """A weight that kept its name; None for tensors that are values."""
-    if weight.beside(".absmax") is not None or weight.beside(".quant_map") is not None:
-        return blockwise(weight, tensor)
     if tensor.dtype in FLOAT8 and tensor.shape:
         return None if weight.name.endswith(("_scale", "_scales", "_scale_inv")) else fp8(weight, tensor)
     if not tensor.dtype.startswith(WHOLE) or len(tensor.shape) < 2 or not weight.name.endswith("weight"):

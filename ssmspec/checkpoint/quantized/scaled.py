@@ -168,7 +168,10 @@ class _Grid:
         if not shape or 0 in shape:
             raise UnknownSchemeError(f"its codes have shape {shape}, expected a matrix")
         out, inner = shape[0], math.prod(shape[1:])
-        exponents = scale.dtype == "uint8" and scale.shape == (out, -(-inner // MX_BLOCK))
+        micro = scale.shape == (out, -(-inner // MX_BLOCK))
+        exponents = scale.dtype == "uint8" and micro
+        if micro and (exponents or scale.dtype == "float8_e8m0fnu"):
+            return cls(out, scale.shape[1], (1, MX_BLOCK), f"exponents of blocks of {MX_BLOCK}", exponents)
         if not exponents and not scale.dtype.startswith(("float", "bfloat")):
             raise UnknownSchemeError(f"{scale.name} has dtype {scale.dtype}, expected floats")
         count = math.prod(scale.shape)

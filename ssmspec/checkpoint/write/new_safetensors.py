@@ -29,7 +29,7 @@ def find_new_file(checkpoint: Checkpoint, target: Path, *, replace: bool, in_pla
     """Where the file is written.
 
     Raises:
-        SsmspecError: a target that is no safetensors file, or exists; a checkpoint of which tensors were left out.
+        SsmspecError: a target that is no safetensors file, or exists; a checkpoint whose tensors are not all there.
     """
     what = f"{checkpoint.path} ({checkpoint.container}) is for reading only"
     if in_place or target.suffix.lower() != SUFFIX:
