@@ -14,7 +14,7 @@ from ssmspec.checkpoint.formats.archive import Archive
 from ssmspec.checkpoint.formats.eqx import NPY, is_equinox, read_equinox
 from ssmspec.checkpoint.formats.flax_msgpack import read_flax
 from ssmspec.checkpoint.formats.folders import adapter_config, choose, is_index, read_config, read_index
-from ssmspec.checkpoint.formats.foreign import refuse_file, refuse_folder, refuse_names
+from ssmspec.checkpoint.formats.foreign import refuse_file, refuse_names
 from ssmspec.checkpoint.formats.npz import read_npz
 from ssmspec.checkpoint.formats.rank_folders import alone, latest_step, ranks_in, read_ranks
 from ssmspec.checkpoint.formats.safetensors import read_safetensors
@@ -126,7 +126,6 @@ def _place(given: Path) -> tuple[Path, tuple[str, ...]]:
             return folder, notes
         inner = latest_step(folder) or distributed_below(folder)
         if inner is None:
-            refuse_folder(folder)
             path, more = choose(folder)
             return path, (*notes, *more)
         notes = (*notes, f"the checkpoint in {inner.name}")

@@ -56,6 +56,8 @@ def join_ranks(ranks: Ranks, config: Mapping[str, object], path: Path) -> tuple[
             raise problem(
                 path, f"rank {lacking} lacks tensor '{short(name)}', which rank {number - lacking} has; fetch all ranks of one step"
             )
+    if len(ranks) == 1:
+        return dict(ranks[0]), []
     joined: dict[str, AnyTensor] = {}
     left = []
     blocks: dict[str | None, _Block] = {}

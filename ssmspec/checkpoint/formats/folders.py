@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmspec.checkpoint.derived import AnyTensor
-from ssmspec.checkpoint.formats.foreign import ZERO, rank_file_in
+from ssmspec.checkpoint.formats.foreign import ZERO, rank_file_in, refuse_folder
 from ssmspec.checkpoint.formats.json_text import MAX_BYTES, parse_json
 from ssmspec.checkpoint.tensors import Contents, Stamp, problem, short
 from ssmspec.errors import CheckpointError
@@ -30,11 +30,13 @@ def choose(folder: Path) -> tuple[Path, tuple[str, ...]]:
     Raises:
         CheckpointError: the folder holds no checkpoint, or several.
     """
+    names = [entry.name for entry in folder.iterdir()]
     for name in PREFERRED:
-        if (folder / name).exists():
+        if name in names:
             beside = (folder / ADAPTER_CONFIG).exists()
             return folder / name, (f"adapters beside {name} are not applied ({ADAPTER_CONFIG}); merge them with peft",) if beside else ()
-    rank_file = rank_file_in([entry.name for entry in folder.iterdir()])
+    refuse_folder(folder, below=not any(Path(name).suffix in SUFFIXES for name in names))
+    rank_file = rank_file_in(names)
     if rank_file is not None:
         raise problem(folder, f"a checkpoint of DeepSpeed ZeRO with files such as {rank_file}: {ZERO}")
     found = sorted(entry for entry in folder.iterdir() if entry.suffix in SUFFIXES and entry.name not in NO_WEIGHTS and entry.is_file())

@@ -28,13 +28,13 @@ FLAT = (
 SHOWN = 3
 
 
-def refuse_folder(folder: Path) -> None:
-    """Refuses folders of Orbax, TensorFlow and zarr, also where they are one level below.
+def refuse_folder(folder: Path, *, below: bool) -> None:
+    """Refuses folders of Orbax, TensorFlow and zarr, with `below` also where they are one level below.
 
     Raises:
         CheckpointError: naming the format and what to do.
     """
-    for place in (folder, *_subfolders(folder)):
+    for place in (folder, *(_subfolders(folder) if below else ())):
         inside = f" (in {place.name})" if place != folder else ""
         found = next((name for name in ORBAX_NAMES if (place / name).exists()), None)
         if found is not None:

@@ -109,16 +109,15 @@ def _joined(folder: Path, stages: Mapping[int, Mapping[int, Rank]], counts: tupl
             size += nbytes
         told = told_ranks(contents[0].config)
         if told > count:
-            raise problem(
-                folder, f"{count} tensor-parallel rank{'s' if count > 1 else ''} of the {told} that its args tell; fetch all ranks"
-            )
+            raise problem(folder, f"{count} of the {told} tensor-parallel ranks that its args tell; fetch all ranks of this step")
         joined, unknown = join_ranks([part.tensors for part in contents], contents[0].config, folder)
         start = f"stage{stage}." if len(stages) > 1 else ""
         tensors |= {start + name: tensor for name, tensor in joined.items()}
         left += [start + name for name in unknown]
         opened += contents
     notes = [*dict.fromkeys(note for part in opened for note in part.notes)]
-    notes.insert(0, f"joined from {count} tensor-parallel rank{'s' if count > 1 else ''}{_of_stages(len(stages))}")
+    if count > 1 or len(stages) > 1:
+        notes.insert(0, f"joined from {count} tensor-parallel rank{'s' if count > 1 else ''}{_of_stages(len(stages))}")
     if left:
         notes.append(f"{_some(left)}: skipped, as no rule says how their ranks are joined")
     if experts > 1:

@@ -28,6 +28,7 @@ from ssmspec.checkpoint.formats.unpickler import BoundedReader
 from ssmspec.checkpoint.naming import MAX_TENSORS, final_names, name_tree
 from ssmspec.checkpoint.tensor_parallel import join_parts
 from ssmspec.checkpoint.tensors import MAX_DIMENSIONS, Contents, Stamp, StoredTensor, problem, short
+from ssmspec.errors import CheckpointError
 
 NAME = ".metadata"
 OF_A_RANK = re.compile(r"__\d+\.metadata")  # written without collectives, one per rank
@@ -87,12 +88,12 @@ class StoredPiece:
                 if len(found) != 1:
                     raise problem(self.path, f"the piece of tensor '{short(self.name)}' holds {len(found)} tensors, expected one")
                 return found[0]
-        header, base = read_header(self.path, size, start=self.offset)
-        if self.name not in header:
-            raise problem(
-                self.path, f"no piece of tensor '{short(self.name)}' at byte {self.offset}, where the metadata says; fetch it again"
-            )
-        return tensor_at(self.path, self.name, header[self.name], base, size)
+        try:
+            header, base = read_header(self.path, size, start=self.offset)
+            return tensor_at(self.path, self.name, header[self.name], base, size)
+        except (CheckpointError, KeyError) as error:
+            text = f"no piece of tensor '{short(self.name)}' is at byte {self.offset}, where the metadata has it"
+            raise problem(self.path, f"{text}; fetch all files of the folder again") from error
 
 
 def is_distributed(folder: Path) -> bool:

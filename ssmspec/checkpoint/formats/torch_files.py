@@ -75,6 +75,7 @@ def read_torch_legacy(path: Path, size: int) -> Contents:
         load_pickle(path, reader)  # sys_info is ignored: storages are always little-endian
         dtypes: dict[str, str] = {}
         root = load_pickle(path, reader, dtypes)
+        refuse_rank_file(path, root)
         keys = load_pickle(path, reader)
         regions, end = _legacy_regions(path, file, size, keys, dtypes)
 
