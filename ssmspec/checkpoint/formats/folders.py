@@ -47,8 +47,8 @@ def choose(folder: Path) -> tuple[Path, tuple[str, ...]]:
     if not candidates:
         looked = ", ".join((*PREFERRED, *("*" + suffix for suffix in SUFFIXES)))
         raise problem(folder, f"a folder without weights: looked for {looked}; name the file itself")
-    names = ", ".join(short(entry.name, 60) for entry in candidates[:8]) + (", ..." if len(candidates) > 8 else "")
-    raise problem(folder, f"a folder with {len(candidates)} checkpoints ({names}); name one of them")
+    listed = ", ".join(short(entry.name, 60) for entry in candidates[:8]) + (", ..." if len(candidates) > 8 else "")
+    raise problem(folder, f"a folder with {len(candidates)} checkpoints ({listed}); name one of them")
 
 
 def is_index(path: Path) -> bool:

@@ -140,8 +140,6 @@ def dict_key(key: object) -> object:
     if key is None or isinstance(key, str | bytes | Placeholder | Global) or (isinstance(key, int) and abs(key) < MODULUS):
         return key
     if isinstance(key, tuple) and len(key) <= 16 and all(map(_is_short, key)):
-        return key
-    if isinstance(key, tuple) and len(key) <= 16 and all(map(_is_short, key)):
         return Key(repr(key), ".".join(map(str, key)))
     if not isinstance(key, tuple) and _is_short(key):
         return Key(repr(key), str(key))
