@@ -1,5 +1,6 @@
 """From two checkpoints to what changed between them, and from many to a history; the counterpart of `analyze`."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ssmspec.backends import CauchySum, choose_backend, load_backend
-from ssmspec.checkpoint import natural_key, open_checkpoint, plain_name
+from ssmspec.checkpoint import common_name, natural_key, open_checkpoint, plain_name
 from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze, analyze_layer, pairs_of
 from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.families import LayerTensors
@@ -101,8 +102,23 @@ def _layers(path: Path | str, options: AnalysisOptions) -> tuple[list[StateSpace
 
 
 def _pairs_by_name(left: Sequence[StateSpace], right: Sequence[StateSpace]) -> list[tuple[StateSpace, StateSpace]]:
-    by_name = {plain_name(system.name): system for system in right}
-    return [(system, by_name[plain_name(system.name)]) for system in left if plain_name(system.name) in by_name]
+    """Layers whose names agree; of the others those that agree without what wrappers put into them, then without `model.` and the like.
+
+    An averaged copy of the weights is compared with another one only.
+    """
+    partners: dict[str, StateSpace] = {}
+    for name_of in (str, plain_name, common_name):
+        taken = {system.name for system in partners.values()}
+        free = Counter(name_of(system.name) for system in left if system.name not in partners)
+        by_name: dict[object, list[StateSpace]] = {}
+        for system in right:
+            if system.name not in taken:
+                by_name.setdefault(name_of(system.name), []).append(system)
+        for system in left:
+            found = by_name.get(name_of(system.name), ())
+            if system.name not in partners and len(found) == 1 and free[name_of(system.name)] == 1:
+                partners[system.name] = found[0]
+    return [(system, partners[system.name]) for system in left if system.name in partners]
 
 
 def _differences_in_kind(pairs: Sequence[tuple[StateSpace, StateSpace]]) -> list[str]:

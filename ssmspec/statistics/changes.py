@@ -107,6 +107,10 @@ def differences(before: LayerAnalysis, after: LayerAnalysis) -> dict[str, float 
 
 def verdict(layers: Sequence[LayerComparison]) -> str:
     """One line: did the frequency bias change more than training alone is known to change it? This is a comparison, not a diagnosis."""
+    unlike = next((layer for layer in layers if layer.before.copies != layer.after.copies), None)
+    if unlike is not None:
+        counts = f"{unlike.before.copies} copies before and {unlike.after.copies} after"
+        return f"none: {unlike.name} has {counts}, so the two are not versions of one layer"
     known = [(abs(change), layer) for layer in layers if (change := layer.change["bias_slope"]) is not None]
     if not known:
         return "no layer has a bias_slope in both checkpoints, so nothing can be said about the frequency bias"
