@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssmspec.checkpoint import Checkpoint, open_checkpoint
+from ssmspec.checkpoint import Checkpoint, average_in, open_checkpoint
+from ssmspec.checkpoint.derived import DerivedTensor
 from ssmspec.errors import NoLayerError
 from ssmspec.families import Detection, Family, LayerTensors, NearMiss, ReadOptions, detect, known_families
 from ssmspec.families.surroundings import kind_of
@@ -65,6 +66,7 @@ def _layer(layer: LayerTensors, family: Family, checkpoint: Checkpoint) -> Docum
     tensors = {name: _tensor(checkpoint, name) | {"role": role} for role, name in layer.tensor_names.items()}
     return {
         "name": layer.name,
+        "average": average_in(layer.name),
         "family": family.name,
         "title": family.title,
         "selective": family.selective,
@@ -74,8 +76,11 @@ def _layer(layer: LayerTensors, family: Family, checkpoint: Checkpoint) -> Docum
 
 
 def _tensor(checkpoint: Checkpoint, name: str) -> Document:
+    """Shape, None for sizes that nothing tells, and dtype; of a tensor that is stored as something else also what that is."""
     tensor = checkpoint.tensors[name]
-    return {"shape": list(tensor.shape), "dtype": tensor.dtype}
+    shape = [size if size >= 0 else None for size in tensor.shape]
+    origin = {"stored_as": tensor.origin} if isinstance(tensor, DerivedTensor) else {}
+    return {"shape": shape, "dtype": tensor.dtype} | origin
 
 
 def _near_miss(miss: NearMiss) -> Document:

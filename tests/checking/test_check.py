@@ -74,6 +74,18 @@ def mamba(prefix: str = "mixer.", *, d: int = 6, N: int = 4) -> Tensors:
     }
 
 
+def normal(size: int, deviation: float) -> np.ndarray:
+    return np.random.default_rng(4).normal(0, deviation, size).astype(np.float32)
+
+
+def mamba2(prefix: str = "mixer.", *, heads: int = 8, N: int = 4) -> Tensors:
+    rng = np.random.default_rng(5)
+    shapes = {"in_proj.weight": (2 * 2 * heads + 2 * N + heads, 4), "conv1d.weight": (2 * heads + 2 * N, 1, 4)}
+    drawn = {prefix + name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    drawn |= {prefix + "A_log": np.log(rng.uniform(1, 16, heads)).astype(np.float32), prefix + "D": np.ones(heads, np.float32)}
+    return drawn | {prefix + "dt_bias": rng.uniform(-6, -3, heads).astype(np.float32)}
+
+
 def linoss(prefix: str = "block.") -> Tensors:
     rng = np.random.default_rng(3)
     P, H = 5, 2
@@ -115,12 +127,17 @@ def _without(tensors: Tensors, name: str) -> Tensors:
 K = "layers.0.kernel."
 FIRING: dict[str, list[tuple[Tensors, str]]] = {
     "not-finite": [
-        (changed(s4d(), K + "C", np.nan, (1, 2)), "1 of 12 values of C are NaN or infinite; they are stored in layers.0.kernel.C"),
+        (
+            changed(s4d(), K + "C", np.nan, (1, 2)),
+            "1 of 12 values of C are NaN or infinite; they are stored in layers.0.kernel.C (2 of 24 values)",
+        ),
         (changed(lru(), "lru.gamma_log", np.inf, 1), "values of B"),
         (changed(s4d(), K + "A_imag", np.inf, (0, 0)), "1 of 12 values of the poles"),
+        (changed(s4d(), K + "log_A_real", -np.inf, (2, 1)), "1 of 12 values of the poles"),
+        (s4d() | {"layers.0.output_linear.bias": np.full(8, np.inf, np.float32)}, "stored in layers.0.output_linear.bias (8 of 8 values)"),
     ],
     "unstable-pole": [
-        (changed(s4d(), K + "log_A_real", -np.inf, (2, 1)), "1 of 12 poles do not decay (Re a >= 0); the worst is pole 1 of copy 2"),
+        (changed(s4d(), K + "log_A_real", -800, (2, 1)), "1 of 12 poles do not decay (Re a >= 0); the worst is pole 1 of copy 2"),
         (changed(lru(), "lru.nu_log", -800, 3), "|z| >= 1"),
     ],
     "step-not-positive": [(changed(s4d(), K + "log_dt", -800, 1), "1 of 4 steps are not positive")],
@@ -138,7 +155,7 @@ FIRING: dict[str, list[tuple[Tensors, str]]] = {
     "duplicated-modes": [
         (changed(changed(s4d(), K + "A_imag", 1.5, (2, [0, 1])), K + "log_A_real", -0.5, (2, [0, 1])), "1 of 12 modes repeat a pole"),
         (changed(changed(lru(), "lru.nu_log", -3, [0, 2]), "lru.theta_log", 0, [0, 2]), "1 of 4 modes"),
-        (mamba() | {"mixer.A_log": np.zeros((6, 4), np.float32)}, "18 of 24 modes"),
+        (mamba() | {"mixer.A_log": np.full((6, 4), 0.5, np.float32)}, "18 of 24 modes"),
     ],
     "step-range": [
         (changed(s4d(N=1), K + "log_dt", 0.5, 0), "1 of 4 steps lie outside 1e-06..1"),
@@ -147,7 +164,22 @@ FIRING: dict[str, list[tuple[Tensors, str]]] = {
     "low-precision-poles": [
         (s4d() | {K + "log_A_real": s4d()[K + "log_A_real"].astype(np.float16)}, "layers.0.kernel.log_A_real in float16 (11 significant"),
     ],
-    "equal-dt-bias": [(changed(mamba(), "mixer.dt_proj.bias", -3), "all 6 values of mixer.dt_proj.bias are -3")],
+    "equal-dt-bias": [
+        (changed(mamba(), "mixer.dt_proj.bias", -3), "all 6 values of mixer.dt_proj.bias are -3"),
+        (changed(mamba(), "mixer.dt_proj.bias", np.linspace(0, 0.0015, 6)), "makes all 6 steps nearly equal, 0.693147..0.693897"),
+    ],
+    "lost-initialization": [
+        (changed(mamba(), "mixer.dt_proj.bias", normal(6, 0.02)), "makes all 6 steps lie in 0.677..0.71"),
+        (changed(mamba(), "mixer.dt_proj.bias", np.linspace(-0.7, 0.5, 6)), "makes all 6 steps lie in 0.403..0.974"),
+        (mamba2() | {"mixer.dt_bias": normal(8, 0.02)}, "makes all 8 steps lie in 0.6"),
+        (mamba2() | {"mixer.A_log": np.linspace(-1e-3, 2e-3, 8, dtype=np.float32)}, "all 8 values of mixer.A_log are within 0.002 of 0"),
+    ],
+    "slow-decay": [
+        (
+            changed(changed(mamba(), "mixer.A_log", np.log(5e-5), (2, 0)), "mixer.dt_proj.bias", -3, 2),
+            "1 of 24 values of mixer.A_log make A smaller than 0.0001, down to 5e-05: time constants up to 411",
+        ),
+    ],
     "unusual-decay": [
         (changed(s4d(), K + "log_A_real", np.log(20)), "-Re a is 20 in all 12 modes"),
         (changed(lru(), "lru.nu_log", np.log(2)), "-log|z| is 2 in all 4 modes"),
@@ -187,7 +219,7 @@ def test_roles_of_poles_are_roles_of_some_family() -> None:
     assert {role for role in POLE_ROLES if not role.startswith("pole")} <= roles
 
 
-@pytest.mark.parametrize("tensors", [s4d(), lru(), mamba(), linoss()], ids=["s4d", "lru", "mamba", "linoss"])
+@pytest.mark.parametrize("tensors", [s4d(), lru(), mamba(), mamba2(), linoss()], ids=["s4d", "lru", "mamba", "mamba2", "linoss"])
 def test_nothing_fires_on_a_sound_layer(tensors: Tensors, tmp_path: Path) -> None:
     assert check(written(tmp_path, tensors)).findings == ()
 
@@ -536,7 +568,10 @@ def test_text_is_one_line_per_finding_and_a_sum(run: Run, nan: Path, dead: Path)
 def test_long_messages_stay_on_one_line_in_a_pipe(run: Run, tmp_path: Path) -> None:
     name = "encoder." * 30 + "0."
     result = run(written(tmp_path, changed(s4d(name), name + "kernel.C", np.nan)))
-    assert any("not-finite" in line and name.strip(".") in line and line.rstrip().endswith("kernel.C") for line in result.out.splitlines())
+    assert any(
+        "not-finite" in line and name.strip(".") in line and line.rstrip().endswith("kernel.C (24 of 24 values)")
+        for line in result.out.splitlines()
+    )
 
 
 def test_warnings_fail_only_when_strict(run: Run, dead: Path) -> None:

@@ -10,9 +10,8 @@ import jsonschema
 import numpy as np
 import pytest
 from locations import SAMPLES
-from program import s4d_tensors, ssmspec
+from program import Result, Type, s4d_tensors, ssmspec
 from safetensors.numpy import load_file, save_file
-from typing_commands import Type, Typed
 
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.cli.retune_options import STARTS
@@ -58,7 +57,7 @@ def raw(path: Path) -> dict[str, bytes]:
     return {name: tensor.read().tobytes() for name, tensor in open_checkpoint(path).tensors.items()}
 
 
-def refused(result: Typed, *words: str) -> None:
+def refused(result: Result, *words: str) -> None:
     """Exit code 2, nothing on stdout, one line on stderr that says all of this."""
     assert (result.code, result.out) == (2, ""), result
     assert result.err.count("\n") == 1, result.err

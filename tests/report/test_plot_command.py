@@ -1,9 +1,6 @@
 """`ssmspec plot`: every figure shows what it claims, computed here in another way; labels, units, legible text, formats, errors."""
 
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,6 +11,7 @@ import pytest
 from drawing import labels, unreadable
 from locations import SAMPLES
 from matplotlib.figure import Figure
+from program import ssmspec
 from scipy.integrate import trapezoid
 from scipy.linalg import solve_discrete_lyapunov, toeplitz
 
@@ -315,9 +313,15 @@ def test_kernel_quantiles_are_eigenvalues_of_all_copies_against_their_squared_re
         np.testing.assert_allclose(quantiles.limits, np.quantile(squares, place), rtol=1e-8)
 
 
+@cache
+def kernel_figure(file: str) -> Figure:
+    """Eigenvalues of large matrices: once for all tests."""
+    return draw("kernel", spectrum(replace(systems(file)[0], name=LONG.format(0))))
+
+
 @pytest.mark.parametrize("file", [DPLR, LRU])
 def test_kernel_draws_spectra_that_come_closer_to_the_diagonal(file: str) -> None:
-    figure = draw("kernel", spectrum(systems(file)[0]))
+    figure = kernel_figure(file)
     *spectra, limit = figure.axes[0].lines
     assert [line.get_label() for line in spectra] == [f"L = {n} samples" for n in ((64, 256, 1024) if file == DPLR else (8, 32, 128))]
     np.testing.assert_array_equal(*limit.get_data())
@@ -371,8 +375,7 @@ def test_text_of_every_figure_can_be_read_at_64_layers(name: str, file: str) -> 
 
 def test_text_of_the_kernel_figure_can_be_read() -> None:
     for file in (DPLR, LRU):
-        figure = draw("kernel", spectrum(replace(systems(file)[0], name=LONG.format(0))))
-        assert unreadable(figure) == []
+        assert unreadable(kernel_figure(file)) == []
 
 
 def lightness(color: object) -> float:
@@ -386,16 +389,6 @@ def test_colors_survive_gray_printing() -> None:
 
 
 # the command
-
-
-class Result:
-    def __init__(self, done: "subprocess.CompletedProcess[str]") -> None:
-        self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
-
-
-def ssmspec(*arguments: object, cwd: Path) -> Result:
-    command = [sys.executable, "-m", "ssmspec", *map(str, arguments)]
-    return Result(subprocess.run(command, capture_output=True, check=False, cwd=cwd, env=os.environ, timeout=120, text=True))
 
 
 def test_list_names_every_figure(tmp_path: Path) -> None:

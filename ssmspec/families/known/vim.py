@@ -67,6 +67,8 @@ VIM = Family(
     read=read,
     write=write,
     selective=True,
+    initial_steps=(1e-3, 1e-1),
+    initial_decays=(1.0, 16.0),
 )
 
 VIM_V1 = Family(
@@ -78,6 +80,8 @@ VIM_V1 = Family(
     write=write,
     absent=tuple(name for letter in LETTERS for role, name in mamba1.names_of_direction(letter).items() if role != "A_log"),
     selective=True,
+    initial_steps=(1e-3, 1e-1),
+    initial_decays=(1.0, 16.0),
 )
 
 LOCAL_MAMBA = Family(
@@ -94,4 +98,6 @@ LOCAL_MAMBA = Family(
     read=read,
     write=write,
     selective=True,
+    initial_steps=(1e-3, 1e-1),
+    initial_decays=(1.0, 16.0),
 )

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from ssmspec.checkpoint import count_of_layers
 from ssmspec.report.tables.parts import plain, plain_table, readable_size
 
 MOST_TEXT = 200  # at most this many characters of a setting are shown
@@ -19,13 +20,14 @@ def inspection_tables(document: Mapping[str, Any]) -> RenderableType:
         plain(f"{checkpoint['path']}  ({checkpoint['container']}, {size}, {checkpoint['tensors']} tensors)", style="bold")
     ]
     rows = [
-        (layer["name"] if first else "", layer["family"] if first else "", tensor["role"], name, _shape(tensor), tensor["dtype"])
+        (layer["name"] if first else "", layer["family"] if first else "", tensor["role"], name, _shape(tensor), _dtype(tensor))
         for layer in document["layers"]
         for first, (name, tensor) in _with_first(layer["tensors"].items())
     ]
     if rows:
+        count = count_of_layers(layer["name"] for layer in document["layers"])
         headings = ("layer", "family", "role", "tensor", "shape", "dtype")
-        parts += [Text(), plain_table(f"{len(document['layers'])} SSM layers", headings, rows)]
+        parts += [Text(), plain_table(count.replace(" layer", " SSM layer", 1), headings, rows)]
     else:
         parts += [Text(), plain("no SSM layer")]
     if document["near_misses"]:
@@ -35,7 +37,7 @@ def inspection_tables(document: Mapping[str, Any]) -> RenderableType:
         ]
         parts += [Text(), plain_table("near misses", ("under", "nearest family", "missing", "wrong", "unexpected"), near)]
     if document["other"]:
-        other = [(item["kind"], item["name"], str(item["count"]), _shape(item), item["dtype"]) for item in document["other"]]
+        other = [(item["kind"], item["name"], str(item["count"]), _shape(item), _dtype(item)) for item in document["other"]]
         parts += [Text(), plain_table("other tensors", ("what", "name", "count", "shape", "dtype"), other)]
     if document["config"]:
         parts += [Text(), plain("config: " + ", ".join(f"{key}={_cut(value)}" for key, value in document["config"].items()))]
@@ -48,7 +50,11 @@ def _cut(value: object) -> str:
 
 
 def _shape(tensor: Mapping[str, Any]) -> str:
-    return " x ".join(map(str, tensor["shape"])) or "scalar"
+    return " x ".join("?" if size is None else str(size) for size in tensor["shape"]) or "scalar"
+
+
+def _dtype(tensor: Mapping[str, Any]) -> str:
+    return f"{tensor['dtype']} from {tensor['stored_as']}" if "stored_as" in tensor else tensor["dtype"]
 
 
 def _with_first(items: Iterable[Any]) -> Iterator[tuple[bool, Any]]:
