@@ -3,7 +3,8 @@
 import math
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -152,15 +153,8 @@ class StoredTensor:
         Raises:
             CheckpointError: the file was changed, truncated or removed since it was opened, or its bytes are damaged.
         """
-        try:
+        with reading(self):
             return self._read(rows)
-        except CheckpointError:
-            raise
-        except OSError as error:
-            raise problem(self.span.path, f"tensor '{short(self.name)}' cannot be read: {error.strerror or error}") from error
-        except Exception as error:  # any error of zlib, zipfile or numpy on damaged bytes becomes one line
-            text = f"tensor '{short(self.name)}' cannot be read ({type(error).__name__}: {error}): the file is damaged; fetch it again"
-            raise problem(self.span.path, text) from error
 
     def _read(self, rows: slice | None) -> NDArray[np.generic]:
         shape, first, step = self.shape, 0, 1
@@ -175,7 +169,7 @@ class StoredTensor:
             return np.empty(shape, dtype)
         strides = self.span.strides or c_strides(self.shape)
         start = first * strides[0] if shape else 0
-        values = _decode(self.span.fetch(start * itemsize, extent(shape, strides) * itemsize), dtype, self.span.flags)
+        values = decode(self.span.fetch(start * itemsize, extent(shape, strides) * itemsize), dtype, self.span.flags)
         if self.span.strides is None:
             array = values.reshape(shape)
             return array if step == 1 else array[::step].copy()
@@ -183,7 +177,26 @@ class StoredTensor:
         return (view if step == 1 else view[::step]).copy(order="C")
 
 
-def _decode(raw: NDArray[np.uint8], dtype: "np.dtype[np.generic]", flags: frozenset[Flag]) -> NDArray[np.generic]:
+@contextmanager
+def reading(tensor: StoredTensor) -> Iterator[None]:
+    """Turn every error of the block, which reads bytes of a tensor, into one line that names it.
+
+    Raises:
+        CheckpointError: always of this kind.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise problem(tensor.span.path, f"tensor '{short(tensor.name)}' cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # any error of zlib, zipfile or numpy on damaged bytes becomes one line
+        text = f"tensor '{short(tensor.name)}' cannot be read ({type(error).__name__}: {error}): the file is damaged; fetch it again"
+        raise problem(tensor.span.path, text) from error
+
+
+def decode(raw: NDArray[np.uint8], dtype: "np.dtype[np.generic]", flags: frozenset[Flag]) -> NDArray[np.generic]:
+    """The values that bytes hold."""
     if dtype == np.bool_:
         return np.not_equal(raw, 0)
     if "big-endian" in flags and dtype.itemsize > 1:

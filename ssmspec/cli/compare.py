@@ -1,6 +1,7 @@
 """The command `compare`: two checkpoints side by side, or the history of many."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +49,8 @@ def compare(
     """
     from ssmspec.commands.analyze import AnalysisOptions
     from ssmspec.files.writing import Kind, refuse_precious
+    from ssmspec.report.tables.compare import SHOWN_STATISTICS
+    from ssmspec.statistics import HEADLINES, STATISTICS
 
     if csv is not None:
         refuse_precious(csv, Kind.table)
@@ -60,12 +63,17 @@ def compare(
     )
     limits = _limits(fail_above or ())
     paths = _steps(checkpoints)
+    everything = as_json or csv is not None
     if len(paths) == 2 and len(checkpoints) != 1:
+        if not everything:
+            options = replace(
+                options, statistics=tuple(dict.fromkeys((*SHOWN_STATISTICS, *(name for name in limits if name in STATISTICS))))
+            )
         _compare_two(paths, options, by_order, as_json, csv, plot, limits)
         return
     if limits or by_order:
         raise SsmspecError("--fail-above and --by-order apply to two checkpoints; leave them out for a history")
-    _history(paths, options, as_json, csv, plot)
+    _history(paths, options if everything else replace(options, statistics=HEADLINES), as_json, csv, plot)
 
 
 def _steps(checkpoints: Sequence[Path]) -> list[Path]:

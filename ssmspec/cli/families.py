@@ -13,11 +13,11 @@ from ssmspec.errors import SsmspecError
 @app.command()
 def families(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Only this family, with everything that is known of it.", show_default=False)
+        str | None, typer.Argument(metavar="[NAME]", help="Show only this family, with all details.", show_default=False)
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the supported checkpoint families with their tensors, what they assume, and sources."""
+    """List the supported checkpoint families with their tensors, assumptions and sources."""
     from ssmspec.families import FAMILIES
     from ssmspec.report.documents.document import to_json
     from ssmspec.report.documents.families import families_document

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ssmspec.errors import SsmspecError
+
 if TYPE_CHECKING:
     from ssmspec.families import ReadOptions
 
@@ -59,6 +61,14 @@ Segment = Annotated[
     int | None,
     typer.Option("--segment", min=16, help="Samples per segment of the spectral estimate; default: from the length of the data."),
 ]
+StatisticNames = Annotated[
+    str | None,
+    typer.Option(
+        "--statistics",
+        help="all, or names separated by commas. Default: the two of the table; all for --json, --csv and --copies.",
+        show_default=False,
+    ),
+]
 SampleRate = Annotated[float | None, typer.Option("--sample-rate", help="Samples per second; gives frequencies in Hz and times in s.")]
 LayerName = Annotated[str, typer.Option("--layer", help="Exact name, glob, or index of one layer.", show_default=False)]
 ArrayFile = Annotated[Path, typer.Option("-o", "--output", help="File to write (.npz).", show_default=False)]
@@ -104,7 +114,7 @@ class Reading:
         typer.Option(
             "--assume",
             metavar="NAME=VALUE",
-            help="What a file does not say; 'ssmspec families NAME' lists what a family assumes. May be repeated.",
+            help="Value that a file does not state; 'ssmspec families NAME' lists the assumptions of a family. May be repeated.",
             show_default=False,
         ),
     ] = None
@@ -153,6 +163,25 @@ def check_sample_rate(sample_rate: float | None) -> None:
             f"{sample_rate} is not a valid sample rate; give samples per second, a positive number between {low:g} and {high:g}",
             param_hint="--sample-rate",
         )
+
+
+def chosen_statistics(text: str | None, default: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The names after --statistics; None stands for all.
+
+    Args:
+        default: what is taken without the option.
+    Raises:
+        SsmspecError: a name that no statistic has.
+    """
+    from ssmspec.statistics import STATISTICS
+
+    if text is None or text.strip() == "all":
+        return default if text is None else None
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in STATISTICS:
+            raise SsmspecError(f"--statistics {text}: {name!r} is not a statistic; choose all, or some of {', '.join(STATISTICS)}")
+    return names
 
 
 def expand(patterns: Iterable[str]) -> list[str]:

@@ -41,7 +41,8 @@ def retune(
 
     Tensors that the change does not touch stay the same, byte for byte. The input is never changed without --in-place.
     """
-    from ssmspec.commands.retune import RetuneOptions, check_target, default_target, only_checkpoint, plan_retune
+    from ssmspec.commands.retune import RetuneOptions, default_target, only_checkpoint, plan_retune
+    from ssmspec.commands.retune_writing import check_target
 
     writing.check()
     _refuse_idle(change, weight, start, match, retraining)
@@ -108,10 +109,11 @@ def _recipe(change: Change, weight: Weight, start: Start, match: Match, retraini
 def _carry_out(plan: "RetunePlan", target: Path | None, writing: Writing) -> None:
     from ssmspec.commands.analyze import AnalysisOptions
     from ssmspec.commands.compare import compare_systems
-    from ssmspec.commands.retune import check_target, write_retuned
+    from ssmspec.commands.retune_writing import check_target, write_retuned
     from ssmspec.report.documents.document import to_json
     from ssmspec.report.documents.retune import retune_document
     from ssmspec.report.progress import LayerProgress
+    from ssmspec.report.tables.compare import SHOWN_STATISTICS
     from ssmspec.report.tables.parts import console
     from ssmspec.report.tables.retune import retune_text
 
@@ -122,7 +124,7 @@ def _carry_out(plan: "RetunePlan", target: Path | None, writing: Writing) -> Non
         found = compare_systems(
             (plan.checkpoint.path, [layer.before for layer in plan.layers]),
             (target or "not written", [layer.after for layer in plan.layers]),
-            AnalysisOptions(backend=writing.backend),
+            AnalysisOptions(backend=writing.backend, statistics=None if writing.as_json else SHOWN_STATISTICS),
             progress=progress,
         )
     if target is not None:

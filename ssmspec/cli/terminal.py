@@ -34,7 +34,7 @@ def tell_pictures(written: Sequence[Path]) -> None:
 
 
 def tell_written(output: Path, assumptions: Iterable[str], notes: Iterable[str] = ()) -> None:
-    """Report what was assumed, notes on the numbers, one line each, and which file was written."""
+    """Report what was assumed and the notes on the numbers, one line each, and which file was written."""
     for assumption in assumptions:
         message(f"assumed: {assumption}")
     for note in notes:

@@ -12,6 +12,7 @@ from ssmspec.errors import about
 from ssmspec.families import ReadOptions
 from ssmspec.families.layers import find_layers, readable_layers, select_layers
 from ssmspec.statistics import (
+    HEADLINES,
     STATISTICS,
     CheckpointAnalysis,
     Curve,
@@ -40,6 +41,7 @@ class AnalysisOptions:
         backend: name of an engine; None chooses one by the size of the work.
         points: F, the number of points of the log-spaced grid.
         with_skip: include D in the response.
+        statistics: names of the statistics to compute; None computes all.
     """
 
     layers: tuple[str, ...] = ()
@@ -48,10 +50,16 @@ class AnalysisOptions:
     backend: str | None = None
     points: int = DEFAULT_POINTS
     with_skip: bool = False
+    statistics: tuple[str, ...] | None = None
+
+    @property
+    def chosen(self) -> Collection[str]:
+        """The names of the statistics to compute."""
+        return STATISTICS if self.statistics is None else self.statistics
 
 
 def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progress: Progress | None = None) -> CheckpointAnalysis:
-    """Read a checkpoint and compute every statistic of every SSM layer.
+    """Read a checkpoint and compute the statistics of every SSM layer.
 
     Args:
         path: a checkpoint file or folder.
@@ -68,18 +76,19 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
     checkpoint = open_checkpoint(path)
     grid = FrequencyGrid.default(options.points)
     detection = find_layers(checkpoint, options.family, options.read)
-    found, skipped = readable_layers(checkpoint, detection, options.read)
-    everything = [system for layer in found for system in layer.systems]
+    readable, skipped = readable_layers(checkpoint, detection, options.read)
+    everything = [system for layer in readable for system in layer.systems]
     places = {id(system): place for place, system in enumerate(everything)}
     systems = select_layers(everything, options.layers, checkpoint) if everything else []
-    backend = options.backend or choose_backend(sum(pairs_of(system, options.points) for system in systems))
+    backend = options.backend or choose_backend(sum(pairs_of(system, options.points, options.chosen) for system in systems))
     engine = load_backend(backend)
     layers = []
     with about(checkpoint.path):
         for done, system in enumerate(systems):
             if progress:
                 progress(system.name, done, len(systems))
-            layers.append(replace(analyze_layer(system, grid, engine, with_skip=options.with_skip), index=places[id(system)]))
+            found = analyze_layer(system, grid, engine, with_skip=options.with_skip, chosen=options.chosen)
+            layers.append(replace(found, index=places[id(system)]))
     return CheckpointAnalysis(
         path=str(checkpoint.path),
         container=checkpoint.container,
@@ -91,6 +100,7 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         layers=tuple(layers),
         skipped=tuple(skipped),
         notes=checkpoint.notes,
+        statistics=tuple(options.chosen),
     )
 
 
@@ -240,7 +250,11 @@ def _observations(spectrum: LayerSpectrum, trust: Trust) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def pairs_of(system: StateSpace, points: int) -> float:
-    """Number of pole-node pairs for the statistics of a layer: two passes over the grid, and about 200 quadrature nodes per pole."""
+def pairs_of(system: StateSpace, points: int, chosen: Collection[str] = STATISTICS) -> float:
+    """Number of pole-node pairs for the statistics of a layer: two passes over the grid, and about 200 quadrature nodes per pole.
+
+    The headlines are sums over the grid and need no quadrature.
+    """
     sums = min((system.outputs + system.rank) * (system.inputs + system.rank), 4 * system.modes)
-    return float(system.copies) * system.modes * sums * (2 * points + 200 * system.modes * (2 if system.rank else 1))
+    nodes = 0 if set(chosen) <= set(HEADLINES) else 200 * system.modes * (2 if system.rank else 1)
+    return float(system.copies) * system.modes * sums * (2 * points + nodes)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.checkpoint import common_name, natural_key, open_checkpoint, plain_name
 from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze, analyze_layer, pairs_of
 from ssmspec.errors import LayerError, SsmspecError, about
-from ssmspec.families.layers import find_layers, read_systems, select_layers
+from ssmspec.families import LayerTensors
+from ssmspec.families.layers import find_layers, read_layers, select_layers
+from ssmspec.families.tensor_changes import tensor_changes
 from ssmspec.statistics import CheckpointAnalysis, LayerSpectrum
 from ssmspec.statistics.changes import (
     CheckpointComparison,
@@ -39,15 +42,16 @@ def compare(
     """What changed from one checkpoint to another.
 
     Args:
-        before, after: checkpoints, as for `analyze`. The options apply to both.
+        before, after: checkpoints, as for `analyze`. The options apply to both; their statistics must include bias_slope, for the verdict.
         by_order: pair layers by their order instead of their names.
         progress: called with (layer name, pairs done, total number of pairs).
     Raises:
         SsmspecError: as `analyze` for either file. LayerError: no layer of one file has a partner in the other.
     """
     options = options or AnalysisOptions()
-    left, right = _systems(before, options), _systems(after, options)
-    return compare_systems((before, left), (after, right), options, by_order=by_order, progress=progress)
+    (left, old), (right, new) = _layers(before, options), _layers(after, options)
+    found = compare_systems((before, left), (after, right), options, by_order=by_order, progress=progress)
+    return replace(found, tensors=tensor_changes([(old[layer.name], new[layer.after.name]) for layer in found.layers]))
 
 
 def compare_systems(
@@ -66,14 +70,14 @@ def compare_systems(
         raise LayerError(
             f"{before_path} and {after_path} share no layer name ({names[0]}; {names[1]}); use --by-order to pair layers by their order"
         )
-    backend = options.backend or choose_backend(sum(pairs_of(system, options.points) for pair in pairs for system in pair))
+    backend = options.backend or choose_backend(sum(pairs_of(system, options.points, options.chosen) for pair in pairs for system in pair))
     engine, grid = load_backend(backend), FrequencyGrid.default(options.points)
     layers = []
     with about(f"{before_path} and {after_path}"):
         for done, (a, b) in enumerate(pairs):
             if progress:
                 progress(a.name, done, len(pairs))
-            layers.append(_compare_layers(a, b, grid, engine, with_skip=options.with_skip))
+            layers.append(_compare_layers(a, b, grid, engine, options))
     matched = ({a.name for a, _ in pairs}, {b.name for _, b in pairs})
     return CheckpointComparison(
         before=str(before_path),
@@ -88,10 +92,13 @@ def compare_systems(
     )
 
 
-def _systems(path: Path | str, options: AnalysisOptions) -> list[StateSpace]:
+def _layers(path: Path | str, options: AnalysisOptions) -> tuple[list[StateSpace], dict[str, LayerTensors]]:
+    """The chosen systems, and the stored tensors of every system by its name."""
     checkpoint = open_checkpoint(path)
-    systems, _ = read_systems(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
-    return select_layers(systems, options.layers, checkpoint)
+    layers, _ = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
+    systems = [system for layer in layers for system in layer.systems]
+    tensors = {system.name: layer.tensors for layer in layers for system in layer.systems}
+    return select_layers(systems, options.layers, checkpoint), tensors
 
 
 def _pairs_by_name(left: Sequence[StateSpace], right: Sequence[StateSpace]) -> list[tuple[StateSpace, StateSpace]]:
@@ -132,16 +139,16 @@ def _all_or_some(names: Sequence[str], everything: int) -> str:
     return f"all {everything} layers" if len(names) == everything > 1 else ", ".join(names)
 
 
-def _compare_layers(a: StateSpace, b: StateSpace, grid: FrequencyGrid, engine: CauchySum, *, with_skip: bool) -> LayerComparison:
+def _compare_layers(a: StateSpace, b: StateSpace, grid: FrequencyGrid, engine: CauchySum, options: AnalysisOptions) -> LayerComparison:
     """Each version with its own sound copies, and the distances of the copies that are sound in both."""
     systems, trusts = (a, b), (assess(a), assess(b))
 
     def spectrum(system: StateSpace) -> LayerSpectrum:
-        return LayerSpectrum(system, grid, engine, with_skip=with_skip)
+        return LayerSpectrum(system, grid, engine, with_skip=options.with_skip)
 
     spectra = [None if t.problem else spectrum(t.pick(s)) for s, t in zip(systems, trusts, strict=True)]
     before, after = (
-        analyze_layer(s, grid, engine, with_skip=with_skip, spectrum=own, trust=t)
+        analyze_layer(s, grid, engine, with_skip=options.with_skip, spectrum=own, trust=t, chosen=options.chosen)
         for s, own, t in zip(systems, spectra, trusts, strict=True)
     )
     common = np.intersect1d(trusts[0].sound, trusts[1].sound)

@@ -59,6 +59,7 @@ def detect(tensors: Mapping[str, Tensor], families: Iterable[Family]) -> Detecti
     by_last_word: dict[str, list[str]] = defaultdict(list)
     for name in tensors:
         by_last_word[name.rsplit(".", 1)[-1]].append(name)
+    names_below = _NamesBelow(tensors)
     claimed: set[str] = set()
     layers: list[LayerTensors] = []
     attempts: list[tuple[Family, Template, Fit]] = []
@@ -72,7 +73,7 @@ def detect(tensors: Mapping[str, Tensor], families: Iterable[Family]) -> Detecti
                 continue
             if found.complete:
                 claimed |= set(found.names.values())
-                layers.append(_layer(family, found, tensors))
+                layers.append(_layer(family, found, tensors, names_below))
             else:
                 attempts.append((family, template, found))
     for family in families:
@@ -80,16 +81,18 @@ def detect(tensors: Mapping[str, Tensor], families: Iterable[Family]) -> Detecti
             raise LayerError(_without_layer(family, tensors, by_last_word))
     position = {name: index for index, name in enumerate(tensors)}
     layers.sort(key=lambda layer: min(position[name] for name in layer.tensor_names.values()))
-    return Detection(tuple(layers), _near_misses(attempts, claimed, tensors, families))
+    return Detection(tuple(layers), _near_misses(attempts, claimed, names_below, tensors, families))
 
 
-def _layer(family: Family, found: Fit, tensors: Mapping[str, Tensor]) -> LayerTensors:
+def _layer(family: Family, found: Fit, tensors: Mapping[str, Tensor], names_below: "_NamesBelow") -> LayerTensors:
+    start, used = join(found.prefix, ""), set(found.names.values())
     return LayerTensors(
         name=found.prefix or "root",
         family=family.name,
         tensors={role: tensors[name] for role, name in found.names.items()},
         tensor_names=found.names,
         sizes=found.sizes,
+        beside={name[len(start) :]: tensors[name] for name in names_below.of(start) if name not in used},
     )
 
 
@@ -126,10 +129,13 @@ def _without_layer(family: Family, tensors: Mapping[str, Tensor], by_last_word: 
 
 
 def _near_misses(
-    attempts: list[tuple[Family, Template, Fit]], claimed: set[str], tensors: Mapping[str, Tensor], families: tuple[Family, ...]
+    attempts: list[tuple[Family, Template, Fit]],
+    claimed: set[str],
+    names_below: "_NamesBelow",
+    tensors: Mapping[str, Tensor],
+    families: tuple[Family, ...],
 ) -> tuple[NearMiss, ...]:
     """The best attempt under every prefix that no layer uses, then prefixes whose name alone suggests a family."""
-    names_below = _NamesBelow(tensors)
     best: dict[str, NearMiss] = {}
     told: set[str] = set()
     for family, template, found in sorted(attempts, key=lambda attempt: _distance(attempt[2])):

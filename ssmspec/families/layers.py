@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -113,15 +113,16 @@ def try_layers(
     """
     families = known_families(options)
     options = replace(options, config=checkpoint.config)
-    layers: dict[str, ReadLayer] = {}
+    layers: dict[tuple[str, str], ReadLayer] = {}  # by name and family: two tables of a mapping may describe tensors under one prefix
     skipped = [Skipped(miss.prefix, miss.describe(), "near miss", miss.family) for miss in detection.near_misses]
     partial = getattr(checkpoint, "partial", "")
     part_of_model = (f"{partial} alone: a part of the model's layer",) if partial else ()
     for layer, original in zip(detection.layers, originals, strict=True):
         if original != layer.name:
             skipped.append(Skipped(layer.name, f"the same tensors as {original} (shared module)", "shared", layer.family))
-            if original in layers:
-                layers[original] = replace(layers[original], twins=(*layers[original].twins, layer))
+            first = layers.get((original, layer.family))
+            if first is not None:
+                layers[original, layer.family] = replace(first, twins=(*first.twins, layer))
             continue
         try:
             with np.errstate(all="ignore"):  # overflow and values that are not finite are reported by `systems.trust`
@@ -129,7 +130,7 @@ def try_layers(
                 systems = read_layer(families[layer.family], shown, options)
             said = (*part_of_model, *said_of(encoded))
             systems = [replace(system, assumptions=(*system.assumptions, *said)) for system in systems] if said else systems
-            layers[layer.name] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
+            layers[layer.name, layer.family] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
         except LayerError as error:  # only its text is kept: its traceback would keep this frame and its arrays in memory
             skipped.append(Skipped(layer.name, str(error), "unread", layer.family))
     return list(layers.values()), skipped
@@ -238,8 +239,16 @@ def _matching(systems: Sequence[StateSpace], pattern: str) -> Iterator[int]:
         yield int(pattern)
     else:
         for index, system in enumerate(systems):
-            if fnmatchcase(system.name, pattern) or system.name.rsplit(":", 1)[0] == pattern:
+            if fnmatchcase(system.name, pattern) or system.name.startswith(f"{pattern}:"):
                 yield index
+
+
+def block_of(system: str, names: Container[str]) -> str:
+    """The one of these names that the layer of a system has: the system's own, or what stands before `:direction`."""
+    name = system
+    while name not in names and ":" in name:
+        name = name.rpartition(":")[0]
+    return name
 
 
 def select_one(systems: Sequence[StateSpace], wanted: str, checkpoint: Source) -> StateSpace:

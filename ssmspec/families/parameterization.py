@@ -7,7 +7,7 @@ import numpy as np
 
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption
-from ssmspec.families.template import LayerTensors, ReadOptions
+from ssmspec.families.template import LayerTensors, ReadOptions, as_complex
 from ssmspec.systems.statespace import ComplexArray, Discretization, FloatArray, StateSpace, bilinear_realization
 
 MOST_GROWTH = 1e8  # largest growth of a mode over the kernel length of C~; beyond it I - Abar^L leaves C too few digits
@@ -157,3 +157,24 @@ def _upper_half(C: FloatArray) -> ComplexArray:
     """The complex output matrix whose real realization is C = 2 (Re, -Im)."""
     modes = C.shape[2] // 2
     return np.asarray(C[:, :, :modes] - 1j * C[:, :, modes:], dtype=np.complex128) / 2
+
+
+def unpaired_low_rank(rows: ComplexArray) -> ComplexArray:
+    """[P, iP]/sqrt 2 (K, N, 2R) for the rows of P (K, N, R) that couple a whole, unpaired spectrum.
+
+    P' 2 Re(Q'^* x) = P Re(Q^* x) + i P Im(Q^* x) = P Q^* x, so the real system of rank 2R has the output of the complex one of rank R.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.concatenate([rows, as_complex(-rows.imag, rows.real)], axis=2) / np.sqrt(2)
+
+
+def unpaired_rows(rows: ComplexArray, layer: str) -> ComplexArray:
+    """The rows of P (K, N, R) from [P, iP]/sqrt 2; the inverse of `unpaired_low_rank`.
+
+    Raises:
+        LayerError: rows that are not of this form.
+    """
+    first, second = np.split(rows, 2, axis=2)
+    if not np.allclose(second, 1j * first, rtol=1e-12, atol=0):
+        raise LayerError(f"layer {layer}: the low-rank part is [P, iP] for one matrix P, and must stay so")
+    return np.asarray(first * np.sqrt(2))

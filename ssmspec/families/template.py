@@ -1,8 +1,8 @@
 """The definition of a family (tensor-name templates, a reader and its inverse), and how names and shapes are matched against it.
 
 Names are matched by their suffix; the part before it is the layer's name. A shape is a list of symbols that must agree within a layer
-("H N" and "H"), numbers, multiples ("2N"), alternatives ("H 1|H N"), and "~" for complex values: a trailing axis of 2, or a complex
-dtype.
+("H N" and "H"), numbers, multiples ("2N"), products ("K*H", in which all factors but one are known from earlier slots), alternatives
+("H 1|H N"), and "~" for complex values: a trailing axis of 2, or a complex dtype.
 """
 
 import math
@@ -46,14 +46,27 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One tensor of a template: the possible suffixes of its name, its shape, and whether a layer can be read without it."""
+    """One tensor of a template.
+
+    Args:
+        names: the possible suffixes of its name. shape: see the module docstring.
+        optional: whether a layer can be read without it.
+        group: slots that a layer has together or not at all, such as those of a second direction. A slot that is also optional may be
+            missing even if the others are there.
+    """
 
     names: str
     shape: str
     optional: bool = False
+    group: str | None = None
 
     def suffixes(self) -> list[str]:
         return self.names.split("|")
+
+    @property
+    def required(self) -> bool:
+        """Whether every layer of the template has it."""
+        return not self.optional and self.group is None
 
 
 Template = Mapping[str, Slot]
@@ -106,13 +119,18 @@ MOST_VALUES = 1 << 24  # limit for a tensor that is read completely; a small com
 
 @dataclass(frozen=True, slots=True)
 class LayerTensors:
-    """The tensors of one layer, by their role in the template, and the sizes that the template's symbols stand for."""
+    """The tensors of one layer, by their role in the template, and the sizes that the template's symbols stand for.
+
+    Args:
+        beside: other tensors under the layer's prefix, by the suffix of their names; readers use only their shapes.
+    """
 
     name: str
     family: str
     tensors: Mapping[str, Tensor]
     tensor_names: Mapping[str, str]
     sizes: Mapping[str, int]
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __contains__(self, role: object) -> bool:
         return role in self.tensors
@@ -124,12 +142,13 @@ class LayerTensors:
         return replace(self, tensors={**self.tensors, **held})
 
     def array(self, role: str) -> FloatArray:
-        """A real tensor in float64.
+        """A real tensor in float64. An infinite value, which no parameter has, becomes NaN: exp would make a number of minus infinity.
 
         Raises:
             LayerError: the values are not real numbers, or there are more of them than a layer can have.
         """
-        return np.asarray(self._whole(self._real(role), role).read(), dtype=np.float64)
+        values = np.asarray(self._whole(self._real(role), role).read(), dtype=np.float64)
+        return np.where(np.isinf(values), np.nan, values) if np.isinf(values).any() else values
 
     def shape(self, role: str) -> tuple[int, ...]:
         """The shape of a tensor.
@@ -141,8 +160,19 @@ class LayerTensors:
         return (tensor if all(size >= 0 for size in tensor.shape) else self._real(role)).shape
 
     def rows(self, role: str, start: int, stop: int) -> FloatArray:
-        """Rows start..stop-1 of a real tensor in float64; no other bytes of the tensor are read."""
-        return np.asarray(self._real(role).read(slice(start, stop)), dtype=np.float64)
+        """Rows start..stop-1 of a real tensor in float64; no other bytes of the tensor are read.
+
+        Raises:
+            LayerError: the values are not real numbers, or not finite.
+        """
+        values = np.asarray(self._real(role).read(slice(start, stop)), dtype=np.float64)
+        bad = int((~np.isfinite(values)).sum())
+        if bad:
+            raise LayerError(
+                f"layer {self.name}: {bad} of {values.size} values in rows {start}..{stop - 1} of {self.tensor_names[role]} are NaN or "
+                "infinite, and so are the residues that they would give"
+            )
+        return values
 
     def _whole(self, tensor: Tensor, role: str) -> Tensor:
         if math.prod(tensor.shape) > MOST_VALUES:
@@ -165,7 +195,8 @@ class LayerTensors:
     def complex_array(self, role: str) -> ComplexArray:
         """A complex tensor, or a real one with a trailing axis of (real, imaginary), in complex128."""
         if self.tensors[role].dtype.startswith("complex"):
-            return np.asarray(self._whole(self.tensors[role], role).read(), dtype=np.complex128)
+            values = np.asarray(self._whole(self.tensors[role], role).read(), dtype=np.complex128)
+            return np.where(np.isinf(values), np.nan, values) if np.isinf(values).any() else values
         pair = self.array(role)
         return as_complex(pair[..., 0], pair[..., 1])
 
@@ -195,6 +226,7 @@ class Family:
         when_named: layouts that are used only if the user names the family, because an incomplete layer of another family looks the same.
         hints: last words of a layer name that suggest this family.
         selective: the layer is linear only at an operating point.
+        initial_steps, initial_decays: ranges from which published code draws Delta and A = exp(A_log).
         match: glob of the prefixes that it may claim. A family with a glob is tried before those without, and must match a layer.
     """
 
@@ -212,6 +244,8 @@ class Family:
     when_named: tuple[Template, ...] = ()
     hints: tuple[str, ...] = ()
     selective: bool = False
+    initial_steps: tuple[float, float] | None = None
+    initial_decays: tuple[float, float] | None = None
     match: str | None = None
 
     def usual(self, assumption: str) -> str:
@@ -253,10 +287,12 @@ def fit(family: Family, template: Template, prefix: str, tensors: Mapping[str, T
     sizes: dict[str, int] = {}
     missing: list[str] = []
     wrong: list[str] = []
+    present = {role: join(prefix, s) for role, slot in template.items() for s in reversed(slot.suffixes()) if join(prefix, s) in tensors}
+    groups = {None, *(template[role].group for role in present)}
     for role, slot in template.items():
-        name = next((join(prefix, s) for s in slot.suffixes() if join(prefix, s) in tensors), None)
+        name = present.get(role)
         if name is None:
-            if not slot.optional:
+            if not slot.optional and slot.group in groups:
                 missing.append(slot.names)
             continue
         tensor = tensors[name]
@@ -290,20 +326,28 @@ def _unify_one(symbols: list[str], tensor: Tensor, sizes: dict[str, int]) -> boo
             actual = actual[:-1]
     if len(symbols) != len(actual):
         return False
-    for symbol, size in zip(symbols, actual, strict=True):
-        if size < 0:  # nothing tells the size of this axis
-            continue
-        letter = symbol.lstrip("0123456789")
-        factor = int(symbol.removesuffix(letter) or 1)
-        wanted = factor * sizes.setdefault(letter, size // factor) if letter else factor
-        if wanted != size or size == 0:
-            return False
-    return True
+    # a size below zero: nothing tells it
+    return all(size < 0 or _unify_size(symbol, size, sizes) for symbol, size in zip(symbols, actual, strict=True))
+
+
+def _unify_size(symbol: str, size: int, sizes: dict[str, int]) -> bool:
+    """One axis: a number times symbols, of which at most one may be unknown so far."""
+    product, unknown = 1, ""
+    for part in symbol.split("*"):
+        letter = part.lstrip("0123456789")
+        product *= int(part.removesuffix(letter) or 1) * sizes.get(letter, 1)
+        if letter and letter not in sizes:
+            if unknown:
+                return False
+            unknown = letter
+    if unknown:
+        product *= sizes.setdefault(unknown, size // product)
+    return product == size != 0
 
 
 def candidate_prefixes(template: Template, by_last_word: Mapping[str, Sequence[str]], share: float = 0.0) -> list[str]:
     """Every prefix that precedes the suffix of a required tensor, each once; only prefixes with at least `share` of the required ones."""
-    slots = [slot for slot in template.values() if not slot.optional]
+    slots = [slot for slot in template.values() if slot.required]
     present: Counter[str] = Counter()
     for slot in slots:
         below: dict[str, None] = {}

@@ -11,7 +11,7 @@ from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.commands.analyze import AnalysisOptions, analyze_layer, pairs_of
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import Detection
-from ssmspec.families.layers import ReadLayer, find_layers, select_layers, try_layers
+from ssmspec.families.layers import ReadLayer, block_of, find_layers, select_layers, try_layers
 from ssmspec.families.provenance import Attached
 from ssmspec.files.reading import one_line
 from ssmspec.nn.live import LiveModel
@@ -101,9 +101,7 @@ class Probe:
             if name in systems:
                 layers.append(self._analyze(layer, systems[name], self.grid, engine))
             else:
-                layers.append(
-                    _withheld(layer.blank, reasons.get(name) or reasons.get(name.rsplit(":", 1)[0]) or "the layer no longer exists")
-                )
+                layers.append(_withheld(layer.blank, reasons.get(block_of(name, reasons), "the layer no longer exists")))
         return Measurement(
             step=step,
             backend=self.backend,

@@ -140,7 +140,11 @@ STATISTICS: dict[str, Statistic] = {
     )
 }
 
+HEADLINES = tuple(name for name, statistic in STATISTICS.items() if statistic.headline)
+"""The statistics that tables show."""
+
 __all__ = [
+    "HEADLINES",
     "STATISTICS",
     "CheckpointAnalysis",
     "Curve",

@@ -92,7 +92,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointAnalysis:
-    """One checkpoint: its path, its layers in model order, what was skipped, and the notes of the reader."""
+    """One checkpoint: its path, its layers in model order, what was skipped, the notes of the reader, and the statistics computed."""
 
     path: str
     container: str
@@ -104,6 +104,7 @@ class CheckpointAnalysis:
     layers: tuple[LayerAnalysis, ...]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
+    statistics: tuple[str, ...]
 
     @property
     def problem(self) -> str | None:

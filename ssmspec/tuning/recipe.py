@@ -136,7 +136,7 @@ def apply(recipe: Recipe, systems: Sequence[StateSpace], place: Place, *, featur
     """Change the directions of one layer.
 
     Args:
-        systems: the directions, which share poles, B and step. place, features: see `reinitialize`.
+        systems: the directions of the layer. place, features: see `reinitialize`.
         slot: whether the layer's own code reads a beta from the file, in the convention "lra".
     Raises:
         LayerError: the layer does not support a change, or its error exceeds the limit; the message says what can be done.
@@ -161,8 +161,27 @@ def apply(recipe: Recipe, systems: Sequence[StateSpace], place: Place, *, featur
     if recipe.weighting is not None:
         _weigh(tuned, recipe.weighting, slot)
     if len(systems) > 1:
-        tuned.notes.append("both directions share their poles and change together")
+        shared = len(_sharing(systems)) == 1
+        tuned.notes.append(
+            "both directions share their poles and change together" if shared else f"{len(systems)} systems of one layer change"
+        )
     return tuned
+
+
+def _sharing(systems: Sequence[StateSpace]) -> list[list[StateSpace]]:
+    """Directions of one layer that follow each other and have the same poles and steps, as lists."""
+    groups: list[list[StateSpace]] = []
+    for system in systems:
+        if groups and _shares(system, groups[-1][0]):
+            groups[-1].append(system)
+        else:
+            groups.append([system])
+    return groups
+
+
+def _shares(system: StateSpace, other: StateSpace) -> bool:
+    parts = ("poles", "step", "P", "Q") if system.rank and other.rank else ("poles", "step")
+    return all(np.array_equal(getattr(system, part), getattr(other, part), equal_nan=True) for part in parts)
 
 
 def _count_clamped(tuned: Tuned, clamped: int) -> None:
@@ -175,6 +194,11 @@ def _count_clamped(tuned: Tuned, clamped: int) -> None:
 def _match(tuned: Tuned, wanted: Matching, features: int, groups: int | None) -> None:
     """Fit all directions as one layer, so that shared values stay shared; a shared step is not changed."""
     systems = tuned.systems
+    if len(_sharing(systems)) > 1:
+        raise LayerError(
+            f"layer {tuned.name} ({systems[0].family}): its directions have poles of their own, and no spectrum is matched by all of them; "
+            "leave --match-spectrum out, or choose other layers with --layer"
+        )
     base = min(systems[0].copies, features)
     stacked = systems[0] if len(systems) == 1 else _stack(systems)
     shared = stacked.copies > base
@@ -210,7 +234,7 @@ def _stack(systems: Sequence[StateSpace]) -> StateSpace:
 
 
 def _diagonalize(tuned: Tuned, limit: float) -> None:
-    found = diagonalize(tuned.systems)
+    found = [part for group in _sharing(tuned.systems) for part in diagonalize(group)]
     left_out = int(sum(part.dropped.sum() for part in found))
     condition = float(max(part.condition.max() for part in found))
     tuned.figures |= {"condition": condition, "modes_left_out": float(left_out)}
@@ -251,12 +275,14 @@ def _weigh(tuned: Tuned, wanted: Weighting, slot: bool) -> None:
         )
     try:
         weights = [Sobolev(np.full(s.copies, wanted.beta), convention, wanted.theta_ref, wanted.length) for s in tuned.systems]
-        weights[0].knee(first.step)
+        for weight, system in zip(weights, tuned.systems, strict=True):
+            weight.knee(system.step)
     except LayerError as error:
         raise LayerError(f"layer {first.name} ({first.family}): {error} (--beta-convention, --theta-ref, --sequence-length)") from error
     tuned.systems = [replace(system, sobolev=weight) for system, weight in zip(tuned.systems, weights, strict=True)]
     with np.errstate(over="ignore", divide="ignore"):
-        gains = 20 * np.log10(weights[0].gain(np.array([[np.pi]]), first.step))
+        pairs = zip(weights, tuned.systems, strict=True)
+        gains = 20 * np.log10(np.concatenate([weight.gain(np.array([[np.pi]]), system.step).reshape(-1) for weight, system in pairs]))
     if not np.isfinite(gains).all():
         raise LayerError(
             f"layer {first.name}: beta {wanted.beta:g} ({convention}) overflows at Nyquist; give a smaller beta or a larger knee"

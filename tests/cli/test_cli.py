@@ -8,16 +8,17 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
-from locations import SAMPLES
-from program import S4D, checkpoint, s4d_tensors, ssmspec
+from locations import HANG, SAMPLES
+from program import S4D, Type, checkpoint, process, s4d_tensors, ssmspec
 
 from ssmspec.report.documents.document import schema
-from ssmspec.statistics import STATISTICS
+from ssmspec.statistics import HEADLINES, STATISTICS, LayerSpectrum, Statistic, Values
 
 NAMES = [path.name for path in sorted(SAMPLES.iterdir()) if path.suffix in {".safetensors", ".pt", ".msgpack", ".npz"} or path.is_dir()]
 NAMES = [name for name in NAMES if not name.startswith((".", "__"))]
@@ -274,7 +275,7 @@ BAD = {
     "truncated torch zip": lambda folder: _written(folder / "cut.pt", (SAMPLES / "s4_dplr_trained.pt").read_bytes()[:-300]),
     "truncated msgpack": lambda folder: _written(folder / "cut.msgpack", (SAMPLES / "s5_trained.msgpack").read_bytes()[:-300]),
     "pickle that would run code": lambda folder: _torch_zip(folder / "evil.pt", {"a": _Canary(folder / "canary")}),
-    "zip bomb": lambda folder: _bomb(folder / "bomb.npz"),
+    "zip bomb": lambda folder: _written(folder / "bomb.npz", _bomb()),
 }
 
 
@@ -294,14 +295,19 @@ def _pointing_outside(path: Path) -> Path:
     return _written(path, len(header).to_bytes(8, "little") + header + b"\0" * 16)
 
 
-def _bomb(path: Path) -> Path:
-    header = io.BytesIO()
+@cache
+def _bomb() -> bytes:
+    """An array of 1 GiB of zeros."""
+    header, archived = io.BytesIO(), io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 28,)})
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("nu_log.npy", "w", force_zip64=True) as file:
+    with (
+        zipfile.ZipFile(archived, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("nu_log.npy", "w", force_zip64=True) as file,
+    ):
         file.write(header.getvalue())
         for _ in range(1 << 10):
             file.write(b"\0" * (1 << 20))
-    return path
+    return archived.getvalue()
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -376,11 +382,11 @@ def test_bad_options_are_explained(arguments: tuple[str, ...], words: str) -> No
 def test_a_choice_of_several_layers_is_refused_where_one_is_needed(tmp_path: Path) -> None:
     result = ssmspec("impulse", S4D, "--layer", "*", "--length", "8", "-o", tmp_path / "k.npz")
     assert result.code == 2
-    assert "names 2 layers" in result.err
+    assert "matches 2 layers" in result.err
 
 
 def test_debug_shows_the_traceback() -> None:
-    assert "Traceback" in ssmspec("--debug", "analyze", "nothing.pt").err
+    assert "Traceback" in process("--debug", "analyze", "nothing.pt").err
 
 
 def test_operating_point_sets_step_and_residues_of_mamba(tmp_path: Path) -> None:
@@ -397,11 +403,73 @@ def test_operating_point_sets_step_and_residues_of_mamba(tmp_path: Path) -> None
 
 def test_closed_stdout_is_no_error() -> None:
     command = f"'{sys.executable}' -m ssmspec families --json | head -1"
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, check=False, timeout=60)
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, check=False, timeout=HANG)
     assert b"Traceback" not in done.stderr
 
 
 def test_narrow_and_ascii_terminals_still_get_every_layer(tmp_path: Path) -> None:
-    result = ssmspec("analyze", S4D, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    result = process("analyze", S4D, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
     assert result.code == 0, result.err
     assert "s4_layers.1" in result.out
+
+
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the statistics that are computed from here on."""
+    names: list[str] = []
+    of = Statistic.of
+
+    def counted(statistic: Statistic, spectrum: LayerSpectrum) -> Values:
+        names.append(statistic.name)
+        return of(statistic, spectrum)
+
+    monkeypatch.setattr(Statistic, "of", counted)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (("analyze", S4D), set(HEADLINES)),
+        (("analyze", S4D, "--plot", "p"), set(HEADLINES)),
+        (("analyze", S4D, "--statistics", "half_life, aliased_share"), {"half_life", "aliased_share"}),
+        (("analyze", S4D, "--statistics", "all"), set(STATISTICS)),
+        (("analyze", S4D, "--csv", "x.csv"), set(STATISTICS)),
+        (("analyze", S4D, "--copies", "x.csv", "--statistics", "half_life"), {"half_life"}),
+        (("analyze", S4D, "--json"), set(STATISTICS)),
+        (("compare", S4D, S4D), {*HEADLINES, "alpha_hat"}),
+        (("compare", S4D, S4D, "--fail-above", "half_life=1"), {*HEADLINES, "alpha_hat", "half_life"}),
+        (("compare", S4D, S4D, "--json"), set(STATISTICS)),
+        (("compare", S4D, S4D, S4D), set(HEADLINES)),
+        (("retune", S4D, "--alpha", 2, "--dry-run"), {*HEADLINES, "alpha_hat"}),
+        (("check", S4D), set()),
+        (("check", S4D, "--rules", "rules.toml"), {"half_life"}),
+    ],
+)
+def test_what_is_not_shown_is_not_computed(
+    typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], wanted: set[str]
+) -> None:
+    (tmp_path / "rules.toml").write_text('[[threshold]]\nlayer = "0"\nstatistic = "half_life"\nmax = 1e9\n')
+    names = computed(monkeypatch)
+    done = typed(*arguments)
+    assert done.code == 0, done.err
+    assert set(names) == wanted
+
+
+def test_chosen_statistics_are_columns_of_the_table_and_of_the_files(typed: Type, tmp_path: Path) -> None:
+    few = ("--statistics", "half_life,peak_gain")
+    whole = json.loads(typed("analyze", S4D, "--json").out)
+    found = json.loads(typed("analyze", S4D, "--json", *few, "--csv", "x.csv", "--copies", "y.csv").out)
+    jsonschema.validate(found, schema("analyze-1"))
+    for layer, full in zip(found["layers"], whole["layers"], strict=True):
+        assert layer["statistics"] == {name: full["statistics"][name] for name in ("half_life", "peak_gain")}
+    assert {row["statistic"] for row in csv.DictReader((tmp_path / "x.csv").read_text().splitlines())} == {"half_life", "peak_gain"}
+    assert (tmp_path / "y.csv").read_text().splitlines()[0] == "checkpoint,layer,copy,half_life [samples],peak_gain"
+    table = typed("analyze", S4D, *few).out
+    assert "half_life" in table
+    assert "bias_slope" not in table
+
+
+def test_an_unknown_statistic_is_refused_with_those_that_exist(typed: Type) -> None:
+    done = typed("analyze", S4D, "--statistics", "half_live")
+    assert done.code == 2
+    assert "'half_live' is not a statistic; choose all, or some of bias_slope, " in done.err

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ssmspec.checkpoint import open_checkpoint
-from ssmspec.commands.retune import RetuneOptions, plan_retune, write_retuned
+from ssmspec.commands.retune import RetuneOptions, plan_retune
+from ssmspec.commands.retune_writing import write_retuned
 from ssmspec.families import ReadOptions
 from ssmspec.families.layers import load_system
 from ssmspec.systems.response import impulse_response

@@ -185,7 +185,7 @@ def test_families_without_a_stored_beta_have_no_weight(name):
 
 # --- write is the inverse of read ---
 
-NORMS = ("dt_norm", "B_norm", "C_norm", "B_bias", "C_bias")
+NORMS = ("dt_norm", "B_norm", "C_norm", "B_bias", "C_bias", "fc_D", "x_proj_bias")
 GATES = ("recurrence_bias", "recurrence_weight", "input_bias", "input_weight", "gate", "beta", "decay", "correction")
 
 
@@ -205,8 +205,8 @@ def perturbed(system: StateSpace, rng: np.random.Generator) -> StateSpace:
     """Another system that the same tensors can hold: tied copies change together."""
     if system.family == "mamba-3":
         return other_mamba3(system, rng)
-    if system.family in factories.examples_s5_gates.CONSTRAINED:
-        return factories.examples_s5_gates.CONSTRAINED[system.family](system, rng)
+    if system.family in factories.CONSTRAINED:
+        return factories.CONSTRAINED[system.family](system, rng)
     if system.discretization == "direct":
         poles = np.abs(system.poles) ** 0.9 * np.exp(0.9j * np.angle(system.poles))
     else:
@@ -231,7 +231,7 @@ def test_write_returns_every_parameter_of_the_system(name):
     layer = only_layer(example.under(PREFIX))
     roles = set(FAMILIES[layer.family].write(layer, read_example(example), options_of(example)))
     no_parameters = {"l_kernel", "omega", "L", "nodes", "x_proj", "dt_proj", "in_proj", "conv", "shift_B", "shift_C", *GATES, *NORMS}
-    assert set(layer.tensor_names) - roles <= no_parameters
+    assert {role.split(".")[0] for role in set(layer.tensor_names) - roles} <= no_parameters  # after the dot: which direction
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -438,15 +438,6 @@ def test_pole_at_one_that_leaves_no_true_output_matrix_is_read_and_not_trusted()
         tensors[f"{PREFIX}.kernel.{suffix}"] = np.full_like(tensors[f"{PREFIX}.kernel.{suffix}"], value)
     (system,) = read(tensors)
     assert isinstance(untrustworthy(system), str)
-
-
-def test_growing_eigenvalues_of_s5_are_clipped_as_its_code_does_and_that_is_said():
-    tensors = make("s5-half").under(PREFIX)
-    tensors[f"{PREFIX}.Lambda_re"] = tensors[f"{PREFIX}.Lambda_re"].copy()
-    tensors[f"{PREFIX}.Lambda_re"][2] = 0.5
-    (system,) = read(tensors)
-    assert system.poles[0, 2].real == -1e-4
-    assert any("clip" in line for line in system.assumptions)
 
 
 # --- options ---

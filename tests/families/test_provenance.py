@@ -14,7 +14,8 @@ from safetensors.numpy import save_file
 from ssmspec.backends import CauchySum
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.commands.analyze import analyze
-from ssmspec.commands.retune import RetuneOptions, plan_retune, write_retuned
+from ssmspec.commands.retune import RetuneOptions, plan_retune
+from ssmspec.commands.retune_writing import write_retuned
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import ReadOptions
 from ssmspec.families.layers import find_layers as find
@@ -242,7 +243,7 @@ def killed_before_the_checkpoint_is_written(path: Path, recipe: Recipe, monkeypa
 
     plan = plan_retune(path, recipe)
     with monkeypatch.context() as patched:
-        patched.setattr("ssmspec.commands.retune.write_changed", kill)
+        patched.setattr("ssmspec.commands.retune_writing.write_changed", kill)
         with pytest.raises(Killed):
             write_retuned(plan, path, command="", in_place=True)
     sidecar_path(path).write_bytes(found[0])
@@ -266,7 +267,7 @@ def test_a_checkpoint_that_cannot_be_written_keeps_its_sidecar(tmp_path: Path, m
     target = retuned(saved(tmp_path / "model.npz"))
     before = sidecar_path(target).read_bytes()
     bare = saved(tmp_path / "bare.npz")
-    monkeypatch.setattr("ssmspec.commands.retune.write_changed", full)
+    monkeypatch.setattr("ssmspec.commands.retune_writing.write_changed", full)
     for path in (target, bare):
         with pytest.raises(SsmspecError, match="disk is full"):
             write_retuned(plan_retune(path, Recipe(scaling=Scaling(alpha=2))), path, command="", in_place=True)

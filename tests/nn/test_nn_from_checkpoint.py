@@ -7,7 +7,8 @@ from locations import SAMPLES
 from safetensors.torch import save_file
 
 from ssmspec import ReadOptions, load_system
-from ssmspec.commands.retune import plan_retune, write_retuned
+from ssmspec.commands.retune import plan_retune
+from ssmspec.commands.retune_writing import write_retuned
 from ssmspec.errors import LayerError
 from ssmspec.nn import S4D
 from ssmspec.nn.from_checkpoint import load_module

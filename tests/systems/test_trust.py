@@ -11,8 +11,8 @@ import pytest
 from factories import Tensors, make, stored
 from growing_copies import KERNEL, PLACE, growing_layer, kernel
 from problems import build
+from program import Type
 from safetensors.numpy import save_file
-from typing_commands import Type
 
 from ssmspec.families import FAMILIES, ReadOptions, detect
 from ssmspec.report.documents.document import schema
@@ -230,7 +230,7 @@ def test_a_file_whose_layers_cannot_be_read_shows_them_with_the_reason(typed: Ty
     save_file(tensors, tmp_path / "dss.safetensors")
     result = typed("analyze", "dss.safetensors")
     assert (result.code, "give it with --length" in result.err) == (2, True)
-    for part in ("layers.0", "layers.1", "dss", "kernel length that the file does not hold"):
+    for part in ("layers.0", "layers.1", "dss", "kernel length that the file does not store"):
         assert part in result.out
     document = json.loads(typed("analyze", "dss.safetensors", "--json").out)
     jsonschema.validate(document, schema("analyze-1"))

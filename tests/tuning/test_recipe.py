@@ -166,7 +166,7 @@ def test_a_beta_that_is_no_number_is_refused(beta: float) -> None:
     ("more", "words"),
     [
         ({"theta_ref": 0.1}, "--theta-ref needs --beta-convention angular or causal"),
-        ({"theta_ref": 0.1, "convention": "lra"}, "--theta-ref belongs to"),
+        ({"theta_ref": 0.1, "convention": "lra"}, "--theta-ref needs"),
         ({"length": 8, "convention": "causal"}, "--sequence-length needs --beta-convention denoising or waves"),
     ],
 )

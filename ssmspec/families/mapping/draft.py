@@ -18,6 +18,11 @@ from ssmspec.families.template import Tensor, as_complex, join
 MOST_VALUES = 1 << 22  # limit for a tensor that is read to find the range of its values
 TITLE = "# A draft, guessed from names, shapes and value ranges. Compare every line with the code; CHECK marks what no tensor determines."
 
+MOST_NAMES = 40  # of tensors that are left out, in a line
+LOW_RANK = """
+# The state matrix is diag(pole) - P Q^*, and Q is P without a table of its own. CHECK: transform = "conj" for a tensor whose conjugate
+# enters the kernel; and kernel_length = L, above the first table of the layer, where C is stored as C (I - Abar^L)."""
+
 ALTERNATIVES = {
     ("pole_real", "none"): "or -exp: ",
     ("pole_real", "-exp"): "or -softplus: ",
@@ -44,19 +49,24 @@ def _table(group: Group, tensors: Mapping[str, Tensor]) -> Lines:
     axes, sizes = group.solution.axes, group.solution.sizes
     stored = {quantity: group.quantities[quantity] for quantity in axes}
     values = {quantity: _values(tensors, group.prefixes[0], found.names) for quantity, found in stored.items()}
-    direct = "pole_abs" in axes
+    direct, low_rank = "pole_abs" in axes, "P" in axes
+    rule = "direct" if direct else "bilinear" if low_rank else "zoh"
+    why = "poles on the z-plane" if direct else "the state matrix has a low-rank part, P" if low_rank else "or bilinear, or euler"
     yield f"\n[[layer]]\nmatch = {_quoted(group.match)}  # {_layers(group.prefixes)}"
     yield f'kind = "{group.solution.kind}"  # {_sizes(sizes, axes)}'
-    yield f'discretization = "{"direct" if direct else "zoh"}"  # CHECK: {"poles on the z-plane" if direct else "or bilinear, or euler"}'
+    yield f'discretization = "{rule}"  # CHECK: {why}'
     yield f"output = {_output(values)}"
     yield "delay = 0  # CHECK: 1 if the output of a sample is taken before the state is updated"
     if not direct and "step" not in axes:
         yield "step = 1.0  # CHECK: no tensor looks like the step, so it must be a constant of the code"
     for quantity, found in stored.items():
         yield from _part(quantity, found, axes[quantity], values[quantity])
-    left_out = [_quoted(found.names[0]) for quantity, found in group.quantities.items() if quantity not in axes]
-    if left_out:
-        yield f"\n# Skipped, because their shapes do not fit the others: {', '.join(left_out)}"
+    if low_rank:
+        yield LOW_RANK
+    for names, reason in ((group.unfit, "shapes or other tensors do not fit them"), (group.others, "their names stand for no quantity")):
+        if names:
+            more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+            yield f"\n# Left out, because {reason}: {', '.join(map(_quoted, names[:MOST_NAMES]))}{more}"
 
 
 def _part(quantity: str, stored: Stored, axes: str, values: Values) -> Lines:

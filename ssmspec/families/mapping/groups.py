@@ -6,11 +6,11 @@ The words of a name indicate the quantity ("log_delta" is a step). The axes are 
 import glob
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ssmspec.families.mapping.mapped import COMPLEX
-from ssmspec.families.template import Tensor
+from ssmspec.families.template import Tensor, join
 
 WORDS = {
     "step": "dt delta step steps timescale timescales tau",
@@ -23,15 +23,18 @@ WORDS = {
     "B_scale": "gamma",
     "C": "c",
     "D": "d skip feedthrough",
+    "P": "p",
+    "Q": "q",
 }
 QUANTITY = {word: quantity for quantity, words in WORDS.items() for word in words.split()}
 REAL, IMAG, LOG = {"re", "real"}, {"im", "imag", "imaginary"}, {"log", "ln", "inv"}  # S4 calls the logarithm of its step inv_dt
 OTHER = {"raw", "param", "params", "unconstrained", "softplus", "diag", "tilde", "bar", "ssm", "neg", "vec"}
 WRAPPERS = {"weight", "data", "value"}  # last words without meaning: the word before is the name
-ORDER = ("pole", "pole_real", "pole_imag", "pole_abs", "pole_phase", "C", "B", "B_scale", "step", "D")
+ORDER = ("pole", "pole_real", "pole_imag", "pole_abs", "pole_phase", "C", "B", "B_scale", "step", "D", "P", "Q")
+LOW_RANK = "H N|N H|N|R H N|H N R|1 N|N R|R N"
 AXES = {
-    "siso": {"step": "H|H 1|1 H|H N|N H|N||1", "D": "H|1 H|H 1", "": "H N|N H|1 H N|1 N H|N|1 N|H"},
-    "mimo": {"step": "N|N 1|1 N||1", "B": "N I|I N", "C": "O N|N O", "D": "I|O I|I O", "": "N|N 1|1 N"},
+    "siso": {"step": "H|H 1|1 H|H N|N H|N||1", "D": "H|1 H|H 1", "P": LOW_RANK, "Q": LOW_RANK, "": "H N|N H|1 H N|1 N H|N|1 N|H"},
+    "mimo": {"step": "N|N 1|1 N||1", "B": "N I|I N", "C": "O N|N O", "D": "I|O I|I O", "P": "N|N R|R N", "Q": "N|N R|R N", "": "N|N 1|1 N"},
 }
 """Kind -> quantity -> possible axes, the most usual first; "" stands for any other quantity."""
 LEFT_OUT = 10  # cost of skipping a tensor; choosing axes further down their list costs 1 per place
@@ -65,13 +68,19 @@ class Solution:
 
 @dataclass(slots=True)
 class Group:
-    """Layers of the same form: their glob, their prefixes, and the quantities of the first layer."""
+    """Layers of the same form: their glob, their prefixes, and the quantities of the first layer.
+
+    Args:
+        unfit: names below the prefix that stand for a quantity which is not used. others: all other names below it, numbers as `*`.
+    """
 
     match: str
     quantities: dict[str, Stored]
     solution: Solution
     names: set[str]
     prefixes: list[str] = field(default_factory=list)
+    unfit: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
 
 
 def find_groups(tensors: Mapping[str, Tensor]) -> list[Group]:
@@ -96,7 +105,29 @@ def find_groups(tensors: Mapping[str, Tensor]) -> list[Group]:
         if not names & used:
             used |= names
             kept.append(group)
+    _account(kept, tensors)
     return kept
+
+
+def _account(groups: Sequence[Group], tensors: Mapping[str, Tensor]) -> None:
+    """Say for every group which tensors below its layers are in no quantity of any group."""
+    owner = {prefix: group for group in groups for prefix in group.prefixes}
+    told = {
+        join(prefix, name)
+        for group in groups
+        for prefix in group.prefixes
+        for quantity in group.solution.axes
+        for name in group.quantities[quantity].names
+    }
+    for name in tensors:
+        words = name.split(".")
+        prefix = next((p for depth in range(len(words) - 1, -1, -1) if (p := ".".join(words[:depth])) in owner), None)
+        if prefix is not None and name not in told:
+            end = words[len(prefix.split(".")) if prefix else 0 :]
+            shown = ".".join("*" if word.isdigit() else word for word in end)
+            kept = owner[prefix].unfit if ".".join(end) in owner[prefix].names or _meaning(name) else owner[prefix].others
+            if shown not in kept:
+                kept.append(shown)
 
 
 def _by_prefix(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -132,12 +163,12 @@ def _quantities(below: Mapping[str, Tensor]) -> dict[str, Stored]:
         meaning = _meaning(suffix)
         if meaning is not None:
             quantity, words = meaning
-            side = "imag" if words & IMAG else "real" if words & REAL else ""
+            side = "" if words & IMAG and words & REAL else "imag" if words & IMAG else "real" if words & REAL else ""
             pieces.setdefault((quantity, side), (suffix, words))
     found: dict[str, Stored] = {}
     for (quantity, side), (suffix, words) in pieces.items():
         other = pieces.get((quantity, "imag"))
-        if quantity in ("B", "C") and side == "real" and other is not None and below[suffix].shape == below[other[0]].shape:
+        if quantity in ("B", "C", "P", "Q") and side == "real" and other is not None and below[suffix].shape == below[other[0]].shape:
             found[quantity] = Stored((suffix, other[0]), words, below[suffix])
         elif quantity == "pole" and side:
             found[f"pole_{side}"] = Stored((suffix,), words, below[suffix])

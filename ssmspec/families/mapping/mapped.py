@@ -1,11 +1,12 @@
 """A layer whose layout a mapping file describes: its tensors to a state space, and back.
 
 Every quantity is brought to the layout that `StateSpace` has, with H for the copies K; a letter that the tensor lacks has one value for
-all. A layer of kind "siso" has H channels of N modes, one of kind "mimo" is a single system with I inputs and O outputs.
+all. A layer of kind "siso" has H channels of N modes, one of kind "mimo" is a single system with I inputs and O outputs. With low rank the
+state matrix is diag(pole) - P Q^*, with R columns in P and Q. A tensor of several directions is cut by `ssmspec.families.mapping.stacked`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,21 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.mapping.transform import Transform
-from ssmspec.families.parameterization import fold
+from ssmspec.families.parameterization import (
+    fold,
+    fold_rows,
+    stored_output_matrix,
+    true_output_matrix,
+    unpaired_low_rank,
+    unpaired_rows,
+)
 from ssmspec.families.template import LayerTensors, ReadOptions, Slot, Template, as_complex
 from ssmspec.systems.statespace import ComplexArray, Discretization, FloatArray, StateSpace
 
 POLE = ("pole", "pole_real", "pole_imag", "pole_abs", "pole_phase")
-COMPLEX = ("pole", "B", "C")  # the other quantities are real
+COMPLEX = ("pole", "B", "C", "P", "Q")  # the other quantities are real
 LETTERS: dict[str, str] = dict.fromkeys(POLE, "HN") | {"step": "HN", "B": "HNI", "B_scale": "HNI", "C": "HON", "D": "HOI"}
+LETTERS |= {"P": "HNR", "Q": "HNR"}
 """Quantity -> the axes that it has in a StateSpace."""
 
 
@@ -29,7 +38,8 @@ class Part:
 
     Args:
         names: name below the layer's prefix: one tensor, or one of the real and one of the imaginary parts.
-        axes: what its axes are, "1" for one of that size; a trailing pair of (real, imaginary) is not counted.
+        axes: what its axes are, "1" for one of that size, "K" for the directions of a layer, "K*H" for the H of all of them one after the
+            other; a trailing pair of (real, imaginary) is not counted.
         transform: from the stored numbers to a real quantity.
         conjugate: the conjugate of a complex quantity is stored.
     """
@@ -50,6 +60,8 @@ class Layout:
         discretization, delay: as in `StateSpace`.
         half: half of each conjugate pair is stored and the output is 2 Re; otherwise it is Re.
         step: Delta where it is a constant of the code and in no tensor.
+        kernel_length: L where C is stored as C (I - Abar^L); 0: it is the true C.
+        directions: name ends of the directions that its tensors hold; empty: one.
         parts: quantity -> how it is stored.
     """
 
@@ -59,6 +71,8 @@ class Layout:
     half: bool
     delay: int = 0
     step: float | None = None
+    kernel_length: int = 0
+    directions: tuple[str, ...] = ()
     parts: Mapping[str, Part]
 
 
@@ -66,7 +80,8 @@ def template(layout: Layout) -> Template:
     """The tensors of a layer by role, all of them required."""
     slots: dict[str, Slot] = {}
     for quantity, part in layout.parts.items():
-        axes = " ".join(part.axes)
+        count = str(len(layout.directions))
+        axes = " ".join(axis.replace("K*", count).replace("K", count) for axis in part.axes)
         if len(part.names) == 2:
             slots |= {f"{quantity}.{name}": Slot(stored, axes) for name, stored in zip(("real", "imag"), part.names, strict=True)}
         else:
@@ -84,25 +99,42 @@ def read(layout: Layout, layer: LayerTensors, options: ReadOptions) -> list[Stat
             B = B * _real(layout, layer, "B_scale")
     C = np.broadcast_to(_complex(layout, layer, "C"), (K, O, N))
     poles, B, C = fold(stored.imag < 0, stored, B, C if layout.half else C / 2)
+    P, Q = _low_rank(layout, layer, (K, N)) if "P" in layout.parts else (None, None)
+    length = _length(layout, options)
     ones = [name for name in "BC" if name not in layout.parts]
-    return [
-        StateSpace(
-            name=layer.name,
-            family=layer.family,
-            poles=poles,
-            B=B,
-            C=C,
-            D=_skip(layout, layer, (K, O, I)),
-            step=_step(layout, layer, K, N),
-            discretization=layout.discretization,
-            delay=layout.delay,
-            assumptions=(
-                f"as {layout.source} says: {layout.discretization}, output {'2 Re' if layout.half else 'Re'}"
-                + (", pre-update" if layout.delay else "")
-                + "".join(f", {name} = 1" for name in ones),
-            ),
-        )
-    ]
+    system = StateSpace(
+        name=layer.name,
+        family=layer.family,
+        poles=poles,
+        B=B,
+        C=C,
+        D=_skip(layout, layer, (K, O, I)),
+        step=_step(layout, layer, K, N),
+        discretization=layout.discretization,
+        delay=layout.delay,
+        P=None if P is None else fold_rows(stored.imag < 0, P),
+        Q=None if Q is None else fold_rows(stored.imag < 0, Q),
+        assumptions=(
+            f"as {layout.source} says: {layout.discretization}, output {'2 Re' if layout.half else 'Re'}"
+            + (", pre-update" if layout.delay else "")
+            + (f", C for a kernel of length {length}" if length else "")
+            + "".join(f", {name} = 1" for name in ones),
+        ),
+    )
+    finite = all(np.isfinite(part).all() for part in (poles, B, C, system.step, *(() if P is None or Q is None else (P, Q))))
+    return [replace(system, C=true_output_matrix(system, length)) if length and finite else system]
+
+
+def _length(layout: Layout, options: ReadOptions) -> int:
+    """L of C (I - Abar^L), which the user may have given otherwise; 0: C is the true one."""
+    return options.length if layout.kernel_length and options.length is not None else layout.kernel_length
+
+
+def _low_rank(layout: Layout, layer: LayerTensors, shape: tuple[int, int]) -> tuple[ComplexArray, ComplexArray]:
+    """P and Q (K, N, R), or of an unpaired spectrum (K, N, 2R), before they are folded; without a Q it is P."""
+    P, Q = (_complex(layout, layer, name if name in layout.parts else "P") for name in "PQ")
+    P, Q = (np.broadcast_to(part, (*shape, layer.sizes.get("R", 1))) for part in (P, Q))
+    return (P, Q) if layout.half else (unpaired_low_rank(P), unpaired_low_rank(Q))
 
 
 def _spread(array: npt.NDArray[Any], axes: Sequence[str], letters: str) -> npt.NDArray[Any]:
@@ -216,7 +248,9 @@ def write(layout: Layout, layer: LayerTensors, systems: Sequence[StateSpace], op
     """
     (system,) = systems
     (before,) = read(layout, layer, options)
-    wanted, known = _quantities(layout, layer, system), _quantities(layout, layer, before)
+    length = _length(layout, options)
+    truncated = [replace(s, C=stored_output_matrix(s, length)) if length else s for s in (system, before)]
+    wanted, known = (_quantities(layout, layer, each) for each in truncated)
     _refuse_lost_changes(layout, layer, wanted, known)
     stored: dict[str, npt.NDArray[Any]] = {}
     for quantity, part in layout.parts.items():
@@ -252,6 +286,10 @@ def _quantities(layout: Layout, layer: LayerTensors, system: StateSpace) -> dict
         C, B = C * B.transpose(0, 2, 1), np.ones_like(B)
     elif "C" not in layout.parts:
         B, C = B * C.transpose(0, 2, 1), np.ones_like(C)
+    if system.P is not None and system.Q is not None:
+        for name, rows in (("P", system.P), ("Q", system.Q)):
+            unfolded = fold_rows(below.imag < 0, rows)
+            values[name] = unfolded if layout.half else unpaired_rows(unfolded, layer.name)
     step = system.step
     if "step" in layout.parts or layout.step is not None:
         step = np.broadcast_to(step, poles.shape)
@@ -268,6 +306,8 @@ def _refuse_lost_changes(
     for name in fixed:
         if not np.array_equal(wanted[name], known[name], equal_nan=True):
             raise LayerError(f"layer {layer.name}: {name} was changed, but {layout.source} names no tensor that holds it")
+    if "P" in layout.parts and "Q" not in layout.parts and not np.array_equal(wanted["P"], wanted["Q"], equal_nan=True):
+        raise LayerError(f"layer {layer.name}: {layout.source} names no Q, which is P then; the two must change together")
     if "D" in layout.parts and _is_diagonal(layout) and np.count_nonzero(wanted["D"] - np.diag(np.diagonal(wanted["D"][0]))):
         raise LayerError(f"layer {layer.name}: {layer.tensor_names['D']} is a vector and cannot hold a full matrix D")
 

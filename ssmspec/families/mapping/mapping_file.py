@@ -10,6 +10,9 @@
     transform = "-exp"             # from the stored number to the quantity
     axes = "H N"                   # what the axes of the tensor are
 
+A layer of several directions says `directions = 4` or their names; "K H" and "K*H" are axes of tensors that hold all of them. P and Q make
+the state matrix diag(pole) - P Q^*, and `kernel_length = L` says that C is stored as C (I - Abar^L).
+
 Every table of a file becomes a family of its own, which claims only layers that `match` matches.
 """
 
@@ -20,20 +23,23 @@ from pathlib import Path
 from typing import Any
 
 from ssmspec.errors import SsmspecError
-from ssmspec.families.mapping.mapped import COMPLEX, LETTERS, POLE, Layout, Part, read, template, write
+from ssmspec.families.mapping import mapped, stacked
+from ssmspec.families.mapping.mapped import COMPLEX, LETTERS, POLE, Layout, Part, template
 from ssmspec.families.mapping.transform import IDENTITY, Transform, parse_transform
 from ssmspec.families.template import Family
 from ssmspec.files.reading import known_keys, one_line, parse_toml, read_toml, shown
 from ssmspec.systems.statespace import DISCRETIZATIONS
 
-KINDS = {"siso": "HN", "mimo": "NIO"}
+KINDS = {"siso": "HNR", "mimo": "NIOR"}
 """Kind -> the letters that are allowed for its axes."""
 DEFAULT_AXES = {
-    "siso": dict.fromkeys((*POLE, "B", "B_scale", "C"), "H N") | {"step": "H", "D": "H"},
-    "mimo": dict.fromkeys((*POLE, "step", "B_scale"), "N") | {"B": "N I", "C": "O N", "D": "I"},
+    "siso": dict.fromkeys((*POLE, "B", "B_scale", "C", "P", "Q"), "H N") | {"step": "H", "D": "H"},
+    "mimo": dict.fromkeys((*POLE, "step", "B_scale", "P", "Q"), "N") | {"B": "N I", "C": "O N", "D": "I"},
 }
 OUTPUTS = ("2Re", "Re")
 REQUIRED = ("match", "kind", "discretization", "output")
+OTHERS = ("delay", "directions", "kernel_length")
+MOST_DIRECTIONS = 64
 POLES = ({"pole"}, {"pole_real"}, {"pole_real", "pole_imag"}, {"pole_abs", "pole_phase"})  # the last one only on the z-plane
 
 
@@ -68,20 +74,21 @@ def _families(document: Mapping[str, Any], source: str) -> tuple[Family, ...]:
 
 
 def _family(name: str, layout: Layout) -> Family:
+    reader = stacked if layout.directions else mapped
     return Family(
         name=name,
         title="as described by a mapping",
         source=layout.source,
         templates=(template(layout),),
-        read=partial(read, layout),
-        write=partial(write, layout),
+        read=partial(reader.read, layout),
+        write=partial(reader.write, layout),
         match=layout.match,
     )
 
 
 def _layout(table: Mapping[str, Any], source: str, where: str) -> Layout:
     """One [[layer]] table; `where` starts every message about it."""
-    known_keys(table, (*REQUIRED, "delay", *LETTERS), where)
+    known_keys(table, (*REQUIRED, *OTHERS, *LETTERS), where)
     missing = [key for key in REQUIRED if key not in table]
     if missing:
         raise SsmspecError(f"{where}: {', '.join(missing)} missing; a layer needs {', '.join(REQUIRED)}")
@@ -98,6 +105,7 @@ def _layout(table: Mapping[str, Any], source: str, where: str) -> Layout:
         if quantity in table and not (quantity == "step" and not isinstance(table["step"], dict))
     }
     _check_quantities(table, kind, discretization, where)
+    _check_low_rank(table, discretization, where)
     _check_names(parts, where)
     return Layout(
         source=source,
@@ -106,8 +114,45 @@ def _layout(table: Mapping[str, Any], source: str, where: str) -> Layout:
         half=_choice(table, "output", OUTPUTS, where) == "2Re",
         delay=delay,
         step=None if "step" in parts or "step" not in table else _positive(table["step"], f"{where}: step"),
+        kernel_length=_kernel_length(table.get("kernel_length", 0), where),
+        directions=_directions(table.get("directions"), parts, where),
         parts=parts,
     )
+
+
+def _kernel_length(value: object, where: str) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 40:
+        raise SsmspecError(f"{where}: kernel_length is {shown(value)}, expected a number of samples (0: C is stored as it is)")
+    return value
+
+
+def _directions(value: object, parts: Mapping[str, Part], where: str) -> tuple[str, ...]:
+    """Name ends of the directions: numbers where a count is given."""
+    counted = any(axis.startswith("K") for part in parts.values() for axis in part.axes)
+    if value is None:
+        if counted:
+            raise SsmspecError(f"{where}: an axis K counts directions, and directions is missing; expected a number or a list of names")
+        return ()
+    names: list[Any] = [str(number) for number in range(value)] if type(value) is int and value <= MOST_DIRECTIONS else []
+    if isinstance(value, list):
+        names = value
+    words = all(isinstance(name, str) and (name.isidentifier() or name.isdecimal()) for name in names)
+    if not words or not 0 < len(set(names)) == len(names) <= MOST_DIRECTIONS:
+        text = f"expected a number from 1 to {MOST_DIRECTIONS}, or a list of different names such as ['forward', 'backward']"
+        raise SsmspecError(f"{where}: directions is {shown(value)}, {text}")
+    if not counted and len(names) > 1:
+        raise SsmspecError(f"{where}: directions is given, and no tensor has an axis K (or K*H, K*N) that counts them")
+    return tuple(names)
+
+
+def _check_low_rank(table: Mapping[str, Any], discretization: str, where: str) -> None:
+    if "Q" in table and "P" not in table:
+        raise SsmspecError(f"{where}: Q needs a P; the state matrix is diag(pole) - P Q^*")
+    for key in ("P", "kernel_length"):
+        if table.get(key) and discretization != "bilinear":
+            raise SsmspecError(
+                f"{where}: {key} needs discretization 'bilinear', which low-rank state matrices have; it is {discretization!r}"
+            )
 
 
 def _check_quantities(table: Mapping[str, Any], kind: str, discretization: str, where: str) -> None:
@@ -169,10 +214,12 @@ def _transform(text: object, scale: object, where: str) -> Transform:
 def _axes(text: object, quantity: str, kind: str, where: str) -> tuple[str, ...]:
     letters = [letter for letter in LETTERS[quantity] if letter in KINDS[kind]]
     axes = tuple(text.split()) if isinstance(text, str) else ()
-    named = [axis for axis in axes if axis != "1"]
-    if not isinstance(text, str) or not set(named) <= set(letters) or len(set(named)) < len(named):
+    possible = {"1", "K", *letters, *(f"K*{letter}" for letter in letters)}
+    named = [letter for axis in axes if axis != "1" for letter in axis.split("*")]
+    if not isinstance(text, str) or not set(axes) <= possible or len(set(named)) < len(named):
         raise SsmspecError(
             f"{where}: axes are {shown(text)}, expected a list such as {' '.join(letters)!r} of these letters and 1, once each"
+            " (with K for directions, or K*H where one axis has both)"
         )
     return axes
 

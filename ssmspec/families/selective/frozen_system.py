@@ -132,17 +132,28 @@ def values_of(given: FloatArray | None, shape: Shape, letter: str, layer: LayerT
 
 
 def selective_system(
-    layer: LayerTensors, options: ReadOptions, frozen: Frozen, *, poles: FloatArray, C: FloatArray, notes: Sequence[str] = ()
+    layer: LayerTensors,
+    options: ReadOptions,
+    frozen: Frozen,
+    *,
+    poles: FloatArray,
+    C: FloatArray,
+    mean: FloatArray | None = None,
+    notes: Sequence[str] = (),
 ) -> StateSpace:
     """K copies with real poles (K, N) and outputs C (K, O, N). Each pole is stored once, with half of its residue.
 
     With rms residues, D has an output of its own, which comes first (`ssmspec.families.selective.residues`).
+
+    Args:
+        mean: of the residues over inputs, (K, N), which the output of D then has; None: zero.
     """
     skip = layer.array("D").reshape(-1) if "D" in layer else np.zeros(len(poles))
     D = skip[:, None, None]
     if options.residues == "rms":
         D = np.concatenate([D, np.zeros((len(poles), C.shape[1], 1))], axis=1)
-        C = np.concatenate([np.zeros((len(poles), 1, C.shape[2])), C], axis=1)
+        first = np.zeros((len(poles), C.shape[2])) if mean is None else mean
+        C = np.concatenate([first[:, None], C], axis=1)
     return StateSpace(
         name=layer.name,
         family=layer.family,

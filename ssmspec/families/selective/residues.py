@@ -8,6 +8,9 @@ weights can serve as a residue. The second moments do not vanish. With B and C d
 M is the elementwise product of two positive semidefinite matrices, so it is positive semidefinite itself (Schur), and its rank can be up to
 N. With M = V V^T the same number is |H|_F^2 of a system with one input and one output for every column of V. Because the mean response is
 zero, D adds only to the power: it gets an output of its own, the first one.
+
+Where the projection has a bias b, B_t = W_B x_t + b_B, the second moments are W W^T + b b^T, and the mean residue is b_C b_B: it shares the
+first output with D, and V V^T is what is left of M without it.
 """
 
 import numpy as np
@@ -27,20 +30,25 @@ def sample_moments(samples: FloatArray) -> FloatArray:
     return gram(by_group) / len(samples)
 
 
-def after_norm(moments: FloatArray, weight: FloatArray | None) -> FloatArray:
-    """Second moments after an RMS norm with weights (N,); their trace is N before the weights are applied.
+def norm_gain(moments: FloatArray, weight: FloatArray | None) -> FloatArray:
+    """The factors (groups, N) of an RMS norm with weights (N,), for values with these second moments, whose trace is N before the weights.
 
     The norm divides each sample by its own size, while this function divides by the mean size. The two agree for many states and are
     close for few.
     """
     states = moments.shape[-1]
-    trace = np.trace(moments, axis1=1, axis2=2)[:, None, None]
-    normed = moments * (states / np.where(trace > 0, trace, 1))
-    return normed if weight is None else normed * np.multiply.outer(weight, weight)
+    trace = np.trace(moments, axis1=1, axis2=2)[:, None]
+    gain: FloatArray = np.sqrt(states / np.where(trace > 0, trace, 1)) * (np.ones(states) if weight is None else weight)
+    return gain
 
 
 def factor(moments: FloatArray) -> FloatArray:
-    """V (groups, R, N) with V^T V = M for positive semidefinite M (groups, N, N); R is the largest rank among the groups."""
+    """V (groups, R, N) with V^T V = M for positive semidefinite M (groups, N, N); R is the largest rank among the groups.
+
+    NaN where a moment is not finite.
+    """
+    if not np.isfinite(moments).all():
+        return np.full_like(moments, np.nan)
     values, vectors = np.linalg.eigh(moments)
     small = values[:, -1:] * np.finfo(float).eps * values.shape[1]
     values = np.where(values > small, values, 0)

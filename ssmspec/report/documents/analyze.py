@@ -85,15 +85,16 @@ def layer_rows(layer: LayerAnalysis) -> list[list[object]]:
 
 
 def copies_csv(analysis: CheckpointAnalysis, *, header: bool = True) -> str:
-    """One row per checkpoint, layer and copy, sound or not, and one column per statistic. Cells are empty where a copy has no value.
+    """One row per checkpoint, layer and copy, sound or not, and one column per computed statistic; empty where a copy has no value.
 
     Args:
         header: whether to begin with a header.
     """
-    titles = (f"{name} [{entry.unit}]" if entry.unit else name for name, entry in STATISTICS.items())
+    entries = [STATISTICS[name] for name in analysis.statistics]
+    titles = (f"{entry.name} [{entry.unit}]" if entry.unit else entry.name for entry in entries)
     rows: list[Iterable[object]] = [("checkpoint", "layer", "copy", *titles)] if header else []
     for layer in analysis.layers:
-        columns = [layer.values.get(name, np.full(layer.copies, np.nan)) for name in STATISTICS]
+        columns = [layer.values.get(name, np.full(layer.copies, np.nan)) for name in analysis.statistics]
         for copy, row in enumerate(zip(*columns, strict=True)):
             rows.append([analysis.path, layer.name, copy, *(float(value) if isfinite(value) else None for value in row)])
     return csv_text(rows)

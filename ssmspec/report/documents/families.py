@@ -9,7 +9,7 @@ from ssmspec.version import __version__
 
 
 def families_document(families: Iterable[Family]) -> Document:
-    """What `ssmspec families --json` prints: of every family its tensors, what it assumes, and where both are found."""
+    """What `ssmspec families --json` prints: the tensors and assumptions of every family, and the source of both."""
     return {"schema": "ssmspec.families/1", "version": __version__, "families": [_family(family) for family in families]}
 
 
@@ -18,8 +18,8 @@ def _family(family: Family) -> Document:
         "name": family.name,
         "title": family.title,
         "selective": family.selective,
-        "tensors": [{slot.names: slot.shape for slot in template.values() if not slot.optional} for template in family.templates],
-        "optional": [{slot.names: slot.shape for slot in template.values() if slot.optional} for template in family.templates],
+        "tensors": [{slot.names: slot.shape for slot in template.values() if slot.required} for template in family.templates],
+        "optional": [{slot.names: slot.shape for slot in template.values() if not slot.required} for template in family.templates],
         "unused_configuration": dict(family.unused),
         "assumptions": [_assumption(each) for each in family.assumptions],
         "source": family.source,

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssmspec.report.figures.style import BAND, LINE, MARK, made_folder, safe_name, safe_names, save, short_name, styled
-from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
+from ssmspec.statistics import HEADLINES, CheckpointAnalysis, LayerAnalysis
 from ssmspec.statistics.changes import CheckpointComparison, LayerComparison
 from ssmspec.systems.grid import FloatArray
 
@@ -93,11 +93,10 @@ def plot_history(analyses: Sequence[CheckpointAnalysis], folder: Path) -> Path:
 
 def history_figure(analyses: Sequence[CheckpointAnalysis]) -> Figure:
     """Median of each headline statistic over the checkpoints, one line per layer."""
-    headlines = [name for name, statistic in STATISTICS.items() if statistic.headline]
-    figure = Figure(figsize=(5 * len(headlines), 4), layout="constrained")
+    figure = Figure(figsize=(5 * len(HEADLINES), 4), layout="constrained")
     steps = np.arange(len(analyses))
     layers = analyses[0].layers
-    for axes, name in zip(figure.subplots(1, len(headlines)), headlines, strict=True):
+    for axes, name in zip(figure.subplots(1, len(HEADLINES)), HEADLINES, strict=True):
         for index, layer in enumerate(layers):
             found = [analysis.layers[index].statistics[name].median for analysis in analyses]
             medians = np.array([np.nan if value is None else value for value in found])

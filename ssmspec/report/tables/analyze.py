@@ -11,7 +11,7 @@ from rich.text import Text
 from ssmspec.checkpoint import average_in, count_of_layers, kind_of_average
 from ssmspec.report.tables.fitting import FittingTable
 from ssmspec.report.tables.parts import grouped, label_of, plain, readable_size, summary_text
-from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
+from ssmspec.statistics import HEADLINES, STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FloatArray
 
 SPARK_WIDTH = 16
@@ -25,22 +25,21 @@ MEANING = {
 }
 
 
-def analysis_table(analysis: CheckpointAnalysis, *, unicode: bool = True) -> RenderableType:
+def analysis_table(analysis: CheckpointAnalysis, *, columns: Sequence[str] = HEADLINES, unicode: bool = True) -> RenderableType:
     """The table of one checkpoint, with medians and 5..95 % ranges over copies. A layer that is a single system has a single value."""
-    headlines = [name for name, statistic in STATISTICS.items() if statistic.headline]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("#", "layer", "family", "copies x modes", "step"):
         table.add_column(heading, justify="right" if heading == "#" else "left", overflow="fold")
-    for name in headlines:
+    for name in columns:
         unit = analysis.layers[0].statistics[name].unit if analysis.layers else STATISTICS[name].unit
         table.add_column(label_of(name, unit), overflow="fold")
     table.add_column("median |H|, low to high theta", no_wrap=True)
     for layer in analysis.layers:
-        table.add_row(str(layer.index), *_row(layer, headlines), _sparkline(layer, unicode=unicode))
+        table.add_row(str(layer.index), *_row(layer, columns), _sparkline(layer, unicode=unicode))
     for item in analysis.skipped if not analysis.layers else ():
         if item.kind == "unread":
-            table.add_row("-", plain(item.name), item.family or "", "-", "-", *["none"] * (len(headlines) + 1))
-    return Group(plain(_title(analysis), style="bold"), Text(), FittingTable(table), *_footnotes(analysis, headlines))
+            table.add_row("-", plain(item.name), item.family or "", "-", "-", *["none"] * (len(columns) + 1))
+    return Group(plain(_title(analysis), style="bold"), Text(), FittingTable(table), *_footnotes(analysis, columns))
 
 
 def _title(analysis: CheckpointAnalysis) -> str:
@@ -49,12 +48,12 @@ def _title(analysis: CheckpointAnalysis) -> str:
     return f"{analysis.path}  ({analysis.container}, {size}, {analysis.tensors} tensors; backend {analysis.backend}{skip})"
 
 
-def _row(layer: LayerAnalysis, headlines: Sequence[str]) -> list[RenderableType]:
+def _row(layer: LayerAnalysis, columns: Sequence[str]) -> list[RenderableType]:
     shape = f"{layer.copies} x {layer.modes}" + (f" ({layer.inputs} in, {layer.outputs} out)" if layer.inputs * layer.outputs > 1 else "")
     step = "-" if layer.step_range is None else _span(*layer.step_range)
     word = average_in(layer.name)
     name = layer.name if word is None else f"{layer.name} ({kind_of_average(word)})"
-    return [plain(name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in headlines)]
+    return [plain(name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in columns)]
 
 
 def _span(low: float, high: float) -> str:
@@ -87,9 +86,9 @@ def sparkline(magnitude: FloatArray, bars: str) -> str:
     return "".join(bars[step] for step in steps)
 
 
-def _footnotes(analysis: CheckpointAnalysis, headlines: Iterable[str]) -> list[RenderableType]:
+def _footnotes(analysis: CheckpointAnalysis, columns: Iterable[str]) -> list[RenderableType]:
     lines: list[str] = ["", "values are medians over the copies of a layer (5..95 % range); a single system has a value and no range"]
-    lines += [f"{name}: {MEANING[name]}" for name in headlines]
+    lines += [f"{name}: {MEANING.get(name) or STATISTICS[name].formula}" for name in columns]
     if any(average_in(layer.name) for layer in analysis.layers):
         lines.append(f"averages of weights over training are counted apart: {count_of_layers(layer.name for layer in analysis.layers)}")
     for word in dict.fromkeys(average_in(layer.name) for layer in analysis.layers):

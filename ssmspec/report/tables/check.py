@@ -47,9 +47,21 @@ def _checkpoint_text(check: CheckpointCheck) -> Iterator[RenderableType]:
         yield table
     if len(check.findings) > MOST_ROWS:
         yield Text(f"... and {len(check.findings) - MOST_ROWS} more; --format json lists them all")
+    yield Text(_coverage(check))
     for note in check.notes:
         yield _cell(f"note: {note}")
     yield Text()
+
+
+def _coverage(check: CheckpointCheck) -> str:
+    """Which tensors were looked at."""
+    outside = f"; {_count(check.outside, 'tensor')} outside SSM layers {'was' if check.outside == 1 else 'were'} not looked at"
+    total = check.looked_at + len(check.unread)
+    if not check.unread:
+        return f"looked at every value of the {_count(total, 'tensor')} of SSM layers{outside if check.outside else ''}"
+    why = "--shallow; " if check.shallow else ""
+    part = f"looked at {check.looked_at} of {_count(total, 'tensor')} of SSM layers ({why}--format json lists the others)"
+    return f"{part}{outside if check.outside else ''}"
 
 
 def _cell(text: str) -> Text:

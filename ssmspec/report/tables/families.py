@@ -1,4 +1,4 @@
-"""Known families as text: all of them with a line each, or one with everything that is known of it."""
+"""Known families as text: all families with one line each, or one family with all details."""
 
 from collections.abc import Collection
 
@@ -7,16 +7,17 @@ from rich.text import Text
 
 from ssmspec.families import Family
 from ssmspec.families.assumption import shown
+from ssmspec.families.template import Slot
 from ssmspec.report.tables.parts import plain, plain_table
 
 
 def families_table(families: Collection[Family]) -> RenderableType:
-    """A line per family."""
+    """A table with one line per family."""
     rows = [
         (
             family.name,
             family.title,
-            ", ".join(slot.names for slot in family.templates[0].values() if not slot.optional),
+            ", ".join(slot.names for slot in family.templates[0].values() if slot.required),
             ", ".join(assumption.name for assumption in family.assumptions),
             family.source,
         )
@@ -31,7 +32,7 @@ def family_text(family: Family) -> RenderableType:
         plain_table(
             "tensors" if len(family.templates) == 1 else f"tensors, layout {number} of {len(family.templates)}",
             ("name ends in", "shape", ""),
-            [(" or ".join(slot.suffixes()), _shape(slot.shape), "optional" if slot.optional else "") for slot in template.values()],
+            [(" or ".join(slot.suffixes()), _shape(slot.shape), _presence(slot)) for slot in template.values()],
         )
         for number, template in enumerate(family.templates, start=1)
     ]
@@ -46,6 +47,12 @@ def family_text(family: Family) -> RenderableType:
 def _assumptions(family: Family) -> RenderableType:
     rows = [(f"{each.name}={each.choices()}", shown(each.usual), each.told_by, each.about, each.source) for each in family.assumptions]
     return plain_table("assumptions, set with --assume", ("NAME=VALUE", "default", "told by", "what it decides", "source"), rows)
+
+
+def _presence(slot: Slot) -> str:
+    """When a layer has the tensor."""
+    words = (["optional"] if slot.optional else []) + ([f"with {slot.group}"] if slot.group else [])
+    return ", ".join(words)
 
 
 def _shape(shape: str) -> str:

@@ -60,7 +60,7 @@ def plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
 
 
 def grouped(label: str, pairs: Iterable[tuple[str, str]], everything: int | None) -> list[str]:
-    """One line per text with the names it holds for, 'all layers' where it holds for all of them."""
+    """One line per text with the names that it applies to, or 'all layers' if it applies to all of them."""
     names: dict[str, list[str]] = {}
     for text, name in pairs:
         names.setdefault(text, []).append(name)

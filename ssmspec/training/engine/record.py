@@ -62,14 +62,14 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 @dataclass(slots=True)
 class Measured:
-    """The measures of a model at its checkpoints, a line of measures.jsonl each. Each is taken once, when its checkpoint is written."""
+    """The measures of a model at its checkpoints, one line of measures.jsonl each. They are taken once, when a checkpoint is written."""
 
     path: Path
     by_step: dict[int, list[Measure]] = field(default_factory=dict)
 
     @classmethod
     def up_to(cls, path: Path, step: int) -> "Measured":
-        """Those of a run that is resumed at a step; the later ones will be taken again."""
+        """The measures of a run that is resumed at a step. Later measures will be taken again."""
         return cls(path, {each: measures for each, measures in read_measures(path).items() if each <= step})
 
     def take(self, step: int, problem: Problem) -> None:

@@ -19,6 +19,7 @@ from ssmspec.report.documents.document import to_json
 from ssmspec.report.documents.train import RunSummary, run_document
 from ssmspec.report.tables.train import run_card
 from ssmspec.report.training_progress import TrainingProgress
+from ssmspec.statistics import HEADLINES
 from ssmspec.training.engine.loop import new_state, train
 from ssmspec.training.engine.processes import SharedError, Team, joined, local_device, processes
 from ssmspec.training.engine.record import Measured, checkpoints_of, read_measures, read_metrics
@@ -213,7 +214,8 @@ def _pictures(problem: Problem, summary: RunSummary, folder: Path) -> list[Path]
     from ssmspec.report.figures.style import save, styled
     from ssmspec.report.figures.training import learning_figure, loss_figure, spectra_figure
 
-    analyses = [analyze(path) for path in checkpoints_of(folder, int(str(summary.settings["steps"])))]
+    few = AnalysisOptions(statistics=HEADLINES)
+    analyses = [analyze(path, few) for path in checkpoints_of(folder, int(str(summary.settings["steps"])))]
     usable = [analysis for analysis in analyses if all(layer.curve is not None for layer in analysis.layers)]
     written = []
     with styled():

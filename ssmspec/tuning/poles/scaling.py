@@ -7,12 +7,13 @@ The residues C B are kept, or, to preserve the gain, C changes so that every |g_
 Source: arXiv 2410.02035, section 4.1 (alpha, there at initialization).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ssmspec.errors import LayerError, SsmspecError
-from ssmspec.systems.statespace import ComplexArray, StateSpace, discrete_residues
+from ssmspec.systems.statespace import ComplexArray, StateSpace, beyond_nyquist, discrete_residues
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +90,14 @@ def _scaled_poles(system: StateSpace, scaling: Scaling) -> tuple[ComplexArray, i
     size = np.abs(system.poles) ** (scaling.alpha_real * scaling.step_scale)
     poles = (size * np.exp(1j * np.minimum(phase, np.pi))).astype(complex)
     return poles, int((phase > np.pi).sum())
+
+
+def aliasing(before: Sequence[StateSpace], after: Sequence[StateSpace]) -> tuple[list[str], dict[str, float]]:
+    """How many modes are beyond Nyquist before and after. Empty if no mode can be, or if neither poles nor steps changed."""
+    counts = [[None if (beyond := beyond_nyquist(s)) is None else int(beyond.sum()) for s in part] for part in (before, after)]
+    moved = any(not (np.array_equal(a.poles, b.poles) and np.array_equal(a.step, b.step)) for a, b in zip(before, after, strict=True))
+    if any(None in part for part in counts) or not moved or not any(system.poles.imag.any() for system in (*before, *after)):
+        return [], {}
+    first, last = (sum(count or 0 for count in part) for part in counts)
+    figures = {"beyond_nyquist_before": float(first), "beyond_nyquist_after": float(last)}
+    return [f"modes beyond Nyquist, which alias: {first} -> {last} of {sum(system.poles.size for system in after)}"], figures

@@ -20,7 +20,8 @@ transformers = pytest.importorskip("transformers")
 from ssmspec.checkpoint import open_checkpoint  # noqa: E402
 from ssmspec.commands.analyze import AnalysisOptions, analyze  # noqa: E402 - only useful where transformers is
 from ssmspec.commands.inspect import inspect_checkpoint  # noqa: E402
-from ssmspec.commands.retune import RetuneOptions, plan_retune, write_retuned  # noqa: E402
+from ssmspec.commands.retune import RetuneOptions, plan_retune  # noqa: E402
+from ssmspec.commands.retune_writing import write_retuned  # noqa: E402
 from ssmspec.families import FAMILIES, ReadOptions  # noqa: E402
 from ssmspec.families.layers import find_layers, read_systems  # noqa: E402 - only useful where transformers is
 from ssmspec.systems.statespace import StateSpace  # noqa: E402

@@ -138,10 +138,10 @@ def test_diagonal_v3_by_zoh_is_the_zoh_recurrence(name):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("s4-nplr-v3", ("real_type",)),
-        ("s4-diag-v3", ("real_type", "bilinear")),
+        ("s4-nplr-v3", ("s4_real_transform=exp",)),
+        ("s4-diag-v3", ("s4_real_transform=exp", "discretization=bilinear")),
         ("s4-diag-v2", ("bilinear",)),
-        ("h3", ("real_type", "bilinear")),
+        ("h3", ("s4_real_transform=exp", "discretization=bilinear")),
         ("dss-softmax", ("clip", "two steps")),
         ("dss-exp", ("exp-no-scale",)),
     ],

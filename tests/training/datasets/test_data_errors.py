@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from program import Type
 from scipy.io import wavfile
-from typing_commands import Type
 
 X = np.random.default_rng(0).standard_normal((20, 24))
 LITTLE = ["--set", "d_model=4", "--set", "n_layers=1", "--set", "d_state=4", "--set", "batch=4", "--steps", 2]
@@ -59,12 +59,12 @@ ERRORS = {
     "a target to forecast": ("forecast", "X.npy", "y.npy", "leave --target out"),
     "pickle": ("regress", "pickle.npy", "y.npy", "Python objects"),
     "pickled target": ("classify", "X.npy", "pickle.npy", "Python objects"),
-    "rows": ("regress", "X.npy", "y19.npy", "has 19 rows and"),
+    "rows": ("regress", "X.npy", "y19.npy", "has 19 rows, but"),
     "labels": ("classify", "X.npy", "y19.npy", "20 sequences; expected one row per sequence"),
     "few": ("regress", "few.npy", "few.npy", "4 sequences; expected at least 10"),
     "one sequence": ("regress", "one.npy", "one.npy", "1 sequences; expected one row per sequence"),
     "one sample": ("regress", "short.npy", "y.npy", "sequence 0 has 1 samples"),
-    "empty": ("forecast", "empty.npy", None, "has no values"),
+    "empty": ("forecast", "empty.npy", None, "holds no values"),
     "axes": ("regress", "deep.npy", "y.npy", "flatten images first"),
     "complex": ("regress", "complex.npy", "y.npy", "expected real numbers"),
     "nan": ("regress", "nan.npy", "y.npy", "NaN or infinite values in sequence 7"),
@@ -86,7 +86,7 @@ ERRORS = {
     "no sounds": ("classify", "nothing", None, "no .wav files"),
     "mixed sounds": ("classify", "mixed", None, "both sounds and subfolders with sounds"),
     "sounds of two kinds": ("classify", "rates", None, "convert all to one kind"),
-    "sound without samples": ("classify", "silence", None, "has no values"),
+    "sound without samples": ("classify", "silence", None, "holds no values"),
     "labels twice": ("classify", "sounds", "y.npy", "leave one of them out"),
 }
 MORE = {"per sample, others": ["--set", "pooling=none"]}

@@ -59,7 +59,7 @@ def test_npz_takes_the_only_array_or_x_or_the_named_one(tmp_path: Path, samples:
     assert read_signals(tmp_path / "one.npz").assumptions[0].startswith("shape")
     chosen = read_signals(tmp_path / "two.npz")
     np.testing.assert_array_equal(chosen.values, samples)
-    assert "array x; 1 other left aside" in chosen.assumptions
+    assert "array x; 1 other ignored" in chosen.assumptions
     np.testing.assert_array_equal(read_signals(f"{tmp_path / 'two.npz'}:y").values, -samples)
     np.testing.assert_array_equal(read_signals(tmp_path / "two.npz", name="y").values, -samples)
 
@@ -123,8 +123,8 @@ def test_integers_are_named_as_a_risk_and_bytes_are_not(tmp_path: Path, rng: np.
 
 
 BAD_VALUES: list[tuple[Callable[[], object], str]] = [
-    (lambda: np.full(40, 2.0), "all values are 2; a constant has no spectrum"),
-    (lambda: np.where(np.arange(40) == 7, np.nan, np.arange(40.0)), "1 NaN or infinite values from sequence 0, sample 0"),
+    (lambda: np.full(40, 2.0), "all values are 2, and a constant has no spectrum"),
+    (lambda: np.where(np.arange(40) == 7, np.nan, np.arange(40.0)), "1 NaN or infinite values, starting from sequence 0, sample 0"),
     (lambda: np.exp(1j * np.arange(40)), "values of type complex128; expected real numbers"),
     (lambda: np.array(["a"] * 40), "values of type <U1; expected real numbers"),
     (lambda: np.arange(3.0), r"sequences of 3 samples in shape \(3,\); expected at least 16 samples"),
