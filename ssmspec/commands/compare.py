@@ -89,8 +89,8 @@ def compare_systems(
 
 def _systems(path: Path | str, options: AnalysisOptions) -> list[StateSpace]:
     checkpoint = open_checkpoint(path)
-    systems, _ = read_systems(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
-    return select_layers(systems, options.layers, checkpoint)
+    systems, skipped = read_systems(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
+    return select_layers(systems, options.layers, checkpoint, skipped)
 
 
 def _pairs_by_name(left: Sequence[StateSpace], right: Sequence[StateSpace]) -> list[tuple[StateSpace, StateSpace]]:
