@@ -50,7 +50,7 @@ class CheckpointCheck:
     Args:
         tensors: all of the file.
         looked_at: how many of them were looked at, value by value. unread: names of those under layers that were not.
-        shallow: whether only the tensors that analysis needs were read.
+        notes: of the reader. shallow: whether only the tensors that analysis needs were read.
     """
 
     path: str
@@ -62,6 +62,7 @@ class CheckpointCheck:
     looked_at: int = 0
     unread: tuple[str, ...] = ()
     shallow: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def outside(self) -> int:

@@ -46,7 +46,7 @@ class Reads:
 
     def _of(self, layer: LayerTensors, role: str) -> Rows:
         shape = layer.tensors[role].shape
-        return self.rows.setdefault(layer.tensor_names[role], np.zeros(shape[0] if shape else 1, bool))
+        return self.rows.setdefault(layer.tensor_names[role], np.zeros(shape[0] if shape and shape[0] >= 0 else 1, bool))
 
     def complete(self) -> frozenset[str]:
         """Names of the tensors that were read whole."""
@@ -69,6 +69,9 @@ class _Watched:
     def read(self, rows: slice | None = None) -> npt.NDArray[Any]:
         self.rows[rows or slice(None)] = True
         return self.tensor.read(rows)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tensor, name)  # what a tensor that is stored as codes says of itself
 
 
 def key_of(layer: LayerTensors) -> Key:
@@ -110,6 +113,7 @@ def account_for(
         CheckpointError: a tensor cannot be read.
     """
     wanted = [(layer, name, owned[layer][name]) for layer, names in chosen.items() for name in names]
+    wanted = [(layer, name, tensor) for layer, name, tensor in wanted if not getattr(tensor, "refusal", "")]  # codes without values
     total, done = sum(_work(tensor) for _, _, tensor in wanted), 0
     spoiled: dict[str, str] = {}
     for layer, name, tensor in wanted:

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssmspec.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from ssmspec.checkpoint.derived import AnyTensor
 
 Flag = Literal["big-endian", "conjugate", "negative"]
 
@@ -220,13 +223,14 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What the reader of a container found in one file. The names are final, but not their order."""
+    """What the reader of a container found. The names are final, but not their order. `unjoined`: see `Checkpoint`."""
 
     container: str
-    tensors: Mapping[str, StoredTensor]
+    tensors: Mapping[str, "AnyTensor"]
     config: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     files: Mapping[Path, Stamp] = field(default_factory=dict)
+    unjoined: tuple[str, ...] = ()
 
 
 class Described(Protocol):
@@ -245,18 +249,24 @@ class Checkpoint:
     Args:
         path: the path that was given: a file, an index or a folder.
         container: "safetensors", "torch zip", "torch legacy", "pickle", "npz", "flax msgpack", "equinox"; followed by " (sharded)" for
-            several files.
+            several files; "torch distributed"; followed by " (tensor-parallel ranks)" for the files of several ranks.
         size: bytes on disk, including all shards.
-        tensors: by dotted name, in natural order ("blocks.10" after "blocks.2").
+        tensors: by dotted name, in natural order ("blocks.10" after "blocks.2"); quantized and adapted weights are the weights they encode.
         config: config.json of the folder, or the file's own hyper_parameters, config or args; plain values only.
         notes: what was skipped or is unusual, in words.
         files: the files that hold the tensors, and their index, with their stamps at the time of opening.
+        assembled: tensors are assembled from pieces in several files, which are for reading only; `write_changed` makes a new file.
+        unjoined: names of tensors that were skipped because no rule says how their pieces are joined.
+        partial: which part of a model this is ("tensor-parallel rank 0 of 2"); "" for a whole model.
     """
 
     path: Path
     container: str
     size: int
-    tensors: Mapping[str, StoredTensor]
+    tensors: Mapping[str, "AnyTensor"]
     config: Mapping[str, object]
     notes: tuple[str, ...]
     files: Mapping[Path, Stamp] = field(default_factory=dict)
+    assembled: bool = False
+    unjoined: tuple[str, ...] = ()
+    partial: str = ""

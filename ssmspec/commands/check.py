@@ -84,6 +84,7 @@ def check(
             *_findings_about_skipped(skipped, rules, options.layers),
             *unmatched,
         ),
+        notes=checkpoint.notes,
     )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ssmspec.checking.finite import Key, Reads, key_of, owned_tensors
-from ssmspec.checkpoint import Checkpoint, open_checkpoint
+from ssmspec.checkpoint import Checkpoint, average_in, open_checkpoint
+from ssmspec.checkpoint.derived import DerivedTensor
 from ssmspec.errors import NoLayerError, SsmspecError
 from ssmspec.families import Family, LayerTensors, NearMiss, ReadOptions, Tensor, detect, known_families
 from ssmspec.families.layers import ReadLayer, readable_layers
@@ -98,6 +99,7 @@ def _layer(layer: LayerTensors, family: Family, owned: Mapping[str, Tensor], rea
     roles = {name: role for role, name in layer.tensor_names.items()}
     return {
         "name": layer.name,
+        "average": average_in(layer.name),
         "family": family.name,
         "title": family.title,
         "selective": family.selective,
@@ -108,7 +110,10 @@ def _layer(layer: LayerTensors, family: Family, owned: Mapping[str, Tensor], rea
 
 
 def _tensor(tensor: Tensor) -> Document:
-    return {"shape": list(tensor.shape), "dtype": tensor.dtype}
+    """Shape, None for sizes that nothing tells, and dtype; of a tensor that is stored as something else also what that is."""
+    shape = [size if size >= 0 else None for size in tensor.shape]
+    origin = {"stored_as": tensor.origin} if isinstance(tensor, DerivedTensor) else {}
+    return {"shape": shape, "dtype": tensor.dtype} | origin
 
 
 def _near_miss(miss: NearMiss) -> Document:

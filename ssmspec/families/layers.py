@@ -15,6 +15,7 @@ from ssmspec.checkpoint import Described, open_checkpoint
 from ssmspec.errors import LayerError, NoLayerError, about
 from ssmspec.families import Detection, Family, LayerTensors, ReadOptions, Tensor, detect, known_families
 from ssmspec.families.assumption import check_assumptions, with_assumptions
+from ssmspec.families.encoded import as_stored, said_of, watched
 from ssmspec.families.provenance import Attached, attached
 from ssmspec.statistics import Skipped
 from ssmspec.systems.statespace import StateSpace
@@ -114,6 +115,8 @@ def try_layers(
     options = replace(options, config=checkpoint.config)
     layers: dict[tuple[str, str], ReadLayer] = {}  # by name and family: two tables of a mapping may describe tensors under one prefix
     skipped = [Skipped(miss.prefix, miss.describe(), "near miss", miss.family) for miss in detection.near_misses]
+    partial = getattr(checkpoint, "partial", "")
+    part_of_model = (f"{partial} alone: a part of the model's layer",) if partial else ()
     for layer, original in zip(detection.layers, originals, strict=True):
         if original != layer.name:
             skipped.append(Skipped(layer.name, f"the same tensors as {original} (shared module)", "shared", layer.family))
@@ -123,7 +126,10 @@ def try_layers(
             continue
         try:
             with np.errstate(all="ignore"):  # overflow and values that are not finite are reported by `systems.trust`
-                systems = read_layer(families[layer.family], layer, options)
+                shown, encoded = watched(layer)
+                systems = read_layer(families[layer.family], shown, options)
+            said = (*part_of_model, *said_of(encoded))
+            systems = [replace(system, assumptions=(*system.assumptions, *said)) for system in systems] if said else systems
             layers[layer.name, layer.family] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
         except LayerError as error:  # only its text is kept: its traceback would keep this frame and its arrays in memory
             skipped.append(Skipped(layer.name, str(error), "unread", layer.family))
@@ -183,7 +189,7 @@ def layer_digest(layer: LayerTensors) -> str:
 def _digest(layer: LayerTensors) -> bytes:
     """A hash of all tensors of a layer. Tensors larger than DIGESTED bytes contribute only their first and last rows."""
     result = hashlib.blake2b()
-    for _, tensor in sorted(layer.tensors.items()):
+    for _, tensor in as_stored(layer):
         if not tensor.shape:
             continue
         rows = tensor.shape[0]
@@ -197,7 +203,7 @@ def _digest(layer: LayerTensors) -> bytes:
 def _fingerprint(layer: LayerTensors, *, matrices: bool) -> bytes:
     """Bytes that differ between distinct layers: shapes, and up to 64 first rows of every tensor (about FINGERPRINT bytes at most)."""
     parts = []
-    for role, tensor in sorted(layer.tensors.items()):
+    for role, tensor in as_stored(layer):
         parts.append(f"{layer.family} {role} {tensor.shape} {tensor.dtype} ".encode())
         if not tensor.shape:
             parts.append(np.ascontiguousarray(tensor.read()).tobytes())

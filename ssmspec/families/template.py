@@ -113,6 +113,7 @@ class ReadOptions:
     mapping: tuple["Family", ...] = ()
 
 
+CODES = ("int8", "uint8", "int16", "uint16", "int32", "uint32")  # the numbers of a matrix in such a dtype are codes, not values
 MOST_VALUES = 1 << 24  # limit for a tensor that is read completely; a small compressed file can expand to more
 
 
@@ -149,6 +150,15 @@ class LayerTensors:
         values = np.asarray(self._whole(self._real(role), role).read(), dtype=np.float64)
         return np.where(np.isinf(values), np.nan, values) if np.isinf(values).any() else values
 
+    def shape(self, role: str) -> tuple[int, ...]:
+        """The shape of a tensor.
+
+        Raises:
+            LayerError: nothing tells it: the tensor is stored in a form that cannot be read.
+        """
+        tensor = self.tensors[role]
+        return (tensor if all(size >= 0 for size in tensor.shape) else self._real(role)).shape
+
     def rows(self, role: str, start: int, stop: int) -> FloatArray:
         """Rows start..stop-1 of a real tensor in float64; no other bytes of the tensor are read.
 
@@ -173,8 +183,13 @@ class LayerTensors:
 
     def _real(self, role: str) -> Tensor:
         tensor = self.tensors[role]
+        label = f"layer {self.name}: tensor {self.tensor_names[role]}"
+        if getattr(tensor, "refusal", ""):
+            raise LayerError(f"{label}: {getattr(tensor, 'refusal', '')}; give a checkpoint with plain values")
         if not tensor.dtype.startswith(("float", "bfloat", "int", "uint")):
-            raise LayerError(f"layer {self.name}: tensor {self.tensor_names[role]} has dtype {tensor.dtype}, expected real numbers")
+            raise LayerError(f"{label} has dtype {tensor.dtype}, expected real numbers")
+        if len(tensor.shape) > 1 and tensor.dtype in CODES:
+            raise LayerError(f"{label} has dtype {tensor.dtype}: codes of a quantization, whose scales are not known; give values")
         return tensor
 
     def complex_array(self, role: str) -> ComplexArray:
@@ -311,7 +326,8 @@ def _unify_one(symbols: list[str], tensor: Tensor, sizes: dict[str, int]) -> boo
             actual = actual[:-1]
     if len(symbols) != len(actual):
         return False
-    return all(_unify_size(symbol, size, sizes) for symbol, size in zip(symbols, actual, strict=True))
+    # a size below zero: nothing tells it
+    return all(size < 0 or _unify_size(symbol, size, sizes) for symbol, size in zip(symbols, actual, strict=True))
 
 
 def _unify_size(symbol: str, size: int, sizes: dict[str, int]) -> bool:

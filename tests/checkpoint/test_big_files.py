@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from locations import SAMPLES
+from locations import HANG, SAMPLES
 
 LAYERS, D_MODEL, HEADS, STATES, VOCABULARY = 64, 2560, 80, 128, 50288
 INNER = 2 * D_MODEL
@@ -148,7 +148,7 @@ def torch_zip(folder: Path) -> tuple[Path, int]:
 
 def measured(path: Path, residues: str = "unit") -> dict:
     command = [sys.executable, "-c", SCRIPT, str(path), str(SAMPLES / "mamba2_trained"), residues]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -11,8 +11,8 @@ import pytest
 from factories import Tensors, make, stored
 from growing_copies import KERNEL, PLACE, growing_layer, kernel
 from problems import build
+from program import Type
 from safetensors.numpy import save_file
-from typing_commands import Type
 
 from ssmspec.families import FAMILIES, ReadOptions, detect
 from ssmspec.report.documents.document import schema

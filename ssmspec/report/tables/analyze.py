@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ssmspec.checkpoint import average_in, count_of_layers, kind_of_average
 from ssmspec.report.tables.fitting import FittingTable
 from ssmspec.report.tables.parts import MOST_LINES, count_of, folded, grouped, label_of, plain, readable_size, summary_text
 from ssmspec.statistics import HEADLINES, STATISTICS, CheckpointAnalysis, LayerAnalysis
@@ -50,7 +51,9 @@ def _title(analysis: CheckpointAnalysis) -> str:
 def _row(layer: LayerAnalysis, columns: Sequence[str]) -> list[RenderableType]:
     shape = f"{layer.copies} x {layer.modes}" + (f" ({layer.inputs} in, {layer.outputs} out)" if layer.inputs * layer.outputs > 1 else "")
     step = "-" if layer.step_range is None else _span(*layer.step_range)
-    return [plain(layer.name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in columns)]
+    word = average_in(layer.name)
+    name = layer.name if word is None else f"{layer.name} ({kind_of_average(word)})"
+    return [plain(name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in columns)]
 
 
 def _span(low: float, high: float) -> str:
@@ -86,7 +89,10 @@ def sparkline(magnitude: FloatArray, bars: str) -> str:
 def _footnotes(analysis: CheckpointAnalysis, columns: Iterable[str]) -> list[RenderableType]:
     lines: list[str] = ["", "values are medians over the copies of a layer (5..95 % range); a single system has a value and no range"]
     lines += [f"{name}: {MEANING.get(name) or STATISTICS[name].formula}" for name in columns]
-    lines += _memory([layer for layer in analysis.layers if layer.memory is not None])
+    if any(average_in(layer.name) for layer in analysis.layers):
+        lines.append(f"averages of weights over training are counted apart: {count_of_layers(layer.name for layer in analysis.layers)}")
+    for word in dict.fromkeys(average_in(layer.name) for layer in analysis.layers):
+        lines += _memory([layer for layer in analysis.layers if layer.memory is not None and average_in(layer.name) == word], word)
     lines += grouped("assumed", [(text, layer.name) for layer in analysis.layers for text in layer.assumptions], len(analysis.layers))
     count = len(analysis.layers)
     lines += grouped("note", [(text, layer.name) for layer in analysis.layers for text in layer.notes], count, most=2 * MOST_LINES)
@@ -96,8 +102,8 @@ def _footnotes(analysis: CheckpointAnalysis, columns: Iterable[str]) -> list[Ren
     return [plain(line) for line in lines]
 
 
-def _memory(layers: Sequence[LayerAnalysis]) -> list[str]:
-    """The share of selective layers with a long memory, over all of their copies (heads or channels)."""
+def _memory(layers: Sequence[LayerAnalysis], average: str | None) -> list[str]:
+    """The share of selective layers with a long memory, over all of their copies (heads or channels); `average`: the averaged copy."""
     if not layers:
         return []
     copies = sum(layer.sound for layer in layers)
@@ -107,4 +113,5 @@ def _memory(layers: Sequence[LayerAnalysis]) -> list[str]:
             totals[tokens] = totals.get(tokens, 0) + share * layer.sound / copies
     shares = ", ".join(f"over {tokens // 1024}k tokens in {100 * share:.3g} %" for tokens, share in totals.items())
     where = f"{copies} heads or channels" + (f" in {len(layers)} layers" if len(layers) > 1 else "")
+    where += f" of {average}" if average else ""
     return [f"memory of {where}: half-life (slowest pole, at the operating point) {shares}"]

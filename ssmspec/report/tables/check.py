@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssmspec.checking.findings import SEVERITIES, CheckpointCheck, CheckReport
+from ssmspec.checkpoint import count_of_layers
 from ssmspec.errors import printable
 from ssmspec.report.tables.parts import MOST_ROWS, count_of, readable_size
 
@@ -31,10 +32,8 @@ def report_text(report: CheckReport) -> RenderableType:
 
 def _checkpoint_text(check: CheckpointCheck) -> Iterator[RenderableType]:
     size, tensors = readable_size(check.size), count_of(check.tensors, "tensor")
-    yield Text(
-        f"{printable(check.path)}  ({check.container}, {size}, {tensors}; {count_of(len(check.layers), 'layer')})",
-        style="bold",
-    )
+    layers = count_of_layers(layer.name for layer in check.layers)
+    yield Text(f"{printable(check.path)}  ({check.container}, {size}, {tensors}; {layers})", style="bold")
     yield Text()
     if not check.findings:
         yield Text("no findings")
@@ -50,6 +49,8 @@ def _checkpoint_text(check: CheckpointCheck) -> Iterator[RenderableType]:
     if len(check.findings) > MOST_ROWS:
         yield Text(f"... and {len(check.findings) - MOST_ROWS} more; --format json lists them all")
     yield Text(_coverage(check))
+    for note in check.notes:
+        yield _cell(f"note: {note}")
     yield Text()
 
 
@@ -76,7 +77,7 @@ def _one_line(text: str) -> str:
 def summary_line(report: CheckReport) -> str:
     """N errors, M warnings and I infos in K layers, and whether the check passed."""
     counts = ", ".join(count_of(report.count(severity), severity) for severity in SEVERITIES)
-    layers = count_of(sum(len(check.layers) for check in report.checks), "layer")
+    layers = count_of_layers(layer.name for check in report.checks for layer in check.layers)
     files = f" of {len(report.checks)} checkpoints" if len(report.checks) > 1 else ""
     unread = f"; {count_of(len(report.unread), 'file')} not read" if report.unread else ""
     strict = " (strict: warnings fail)" if report.strict else ""

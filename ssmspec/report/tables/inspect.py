@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from ssmspec.checkpoint import count_of_layers
 from ssmspec.report.tables.parts import MOST_LINES, count_of, grouped, plain, plain_table, readable_size
 
 MOST_TEXT = 200  # at most this many characters of a setting are shown
@@ -31,7 +32,7 @@ def inspection_tables(document: Mapping[str, Any]) -> RenderableType:
         ]
         parts += [Text(), plain_table("near misses", ("under", "nearest family", "missing", "wrong", "unexpected"), near)]
     if document["other"]:
-        other = [(item["kind"], item["name"], str(item["count"]), _shape(item), item["dtype"]) for item in document["other"]]
+        other = [(item["kind"], item["name"], str(item["count"]), _shape(item), _dtype(item)) for item in document["other"]]
         parts += [Text(), plain_table("other tensors", ("what", "name", "count", "shape", "dtype"), other)]
     if document["config"]:
         parts += [Text(), *map(plain, _config_lines(document["config"]))]
@@ -40,11 +41,11 @@ def inspection_tables(document: Mapping[str, Any]) -> RenderableType:
 
 def _title(layers: Sequence[Mapping[str, Any]]) -> str:
     """How many layers there are, and how many of them are copies or unusable."""
-    copies = sum(layer["copy_of"] is not None for layer in layers)
-    unusable = sum(layer["problem"] is not None for layer in layers)
+    distinct = [layer["name"] for layer in layers if layer["copy_of"] is None]
+    copies, unusable = len(layers) - len(distinct), sum(layer["problem"] is not None for layer in layers)
     extra = [f"{copies} {'copy' if copies == 1 else 'copies'} of them under other names"] if copies else []
     extra += [f"{unusable} unusable"] if unusable else []
-    return ", ".join([count_of(len(layers) - copies, "SSM layer"), *extra])
+    return ", ".join([count_of_layers(distinct).replace(" layer", " SSM layer", 1), *extra])
 
 
 def _layer_rows(layer: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -55,7 +56,7 @@ def _layer_rows(layer: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         return
     for index, (tensor_name, tensor) in enumerate(layer["tensors"].items()):
         role = tensor["role"] + ("" if tensor["read"] else " (not read)")
-        yield name if index == 0 else "", family if index == 0 else "", role, tensor_name, _shape(tensor), tensor["dtype"]
+        yield name if index == 0 else "", family if index == 0 else "", role, tensor_name, _shape(tensor), _dtype(tensor)
 
 
 def _about_layers(layers: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -94,4 +95,8 @@ def _cut(value: object) -> str:
 
 
 def _shape(tensor: Mapping[str, Any]) -> str:
-    return " x ".join(map(str, tensor["shape"])) or "scalar"
+    return " x ".join("?" if size is None else str(size) for size in tensor["shape"]) or "scalar"
+
+
+def _dtype(tensor: Mapping[str, Any]) -> str:
+    return f"{tensor['dtype']} from {tensor['stored_as']}" if "stored_as" in tensor else tensor["dtype"]
