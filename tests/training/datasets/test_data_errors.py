@@ -64,7 +64,7 @@ ERRORS = {
     "few": ("regress", "few.npy", "few.npy", "4 sequences; expected at least 10"),
     "one sequence": ("regress", "one.npy", "one.npy", "1 sequences; expected one row per sequence"),
     "one sample": ("regress", "short.npy", "y.npy", "sequence 0 has 1 samples"),
-    "empty": ("forecast", "empty.npy", None, "holds no values"),
+    "empty": ("forecast", "empty.npy", None, "has no values"),
     "axes": ("regress", "deep.npy", "y.npy", "flatten images first"),
     "complex": ("regress", "complex.npy", "y.npy", "expected real numbers"),
     "nan": ("regress", "nan.npy", "y.npy", "NaN or infinite values in sequence 7"),
@@ -86,7 +86,7 @@ ERRORS = {
     "no sounds": ("classify", "nothing", None, "no .wav files"),
     "mixed sounds": ("classify", "mixed", None, "both sounds and subfolders with sounds"),
     "sounds of two kinds": ("classify", "rates", None, "convert all to one kind"),
-    "sound without samples": ("classify", "silence", None, "holds no values"),
+    "sound without samples": ("classify", "silence", None, "has no values"),
     "labels twice": ("classify", "sounds", "y.npy", "leave one of them out"),
 }
 MORE = {"per sample, others": ["--set", "pooling=none"]}
