@@ -1,6 +1,6 @@
 """From a checkpoint file to the findings of the rules; the counterpart of `analyze`."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -59,16 +59,10 @@ def check(
     layers, findings = [], []
     chosen = _chosen(blocks, systems, skipped, options.layers)
     account = account_for(owned, {key: _to_look_at(owned[key], reads if shallow else None) for key in chosen}, progress)
-    identities = {id(system) for system in systems}
-    for block in blocks:
-        spoiled = _by_system([system for system in block.systems if id(system) in identities], _part(account, owned[key_of(block.tensors)]))
-        for system, tensors in spoiled:
-            facts = LayerFacts(
-                system=system, tensors=block.tensors, trust=assess(system), spoiled=tensors, analysis=analyses.get(system.name)
-            )
-            layer, found = _check_layer(facts, rules, thresholds[system.name])
-            layers.append(layer)
-            findings += found
+    for facts in _facts(blocks, systems, account, owned, analyses):
+        layer, found = _check_layer(facts, rules, thresholds[facts.system.name])
+        layers.append(layer)
+        findings += found
     return CheckpointCheck(
         path=str(checkpoint.path),
         container=checkpoint.container,
@@ -86,6 +80,22 @@ def check(
         ),
         notes=checkpoint.notes,
     )
+
+
+def _facts(
+    blocks: Sequence[ReadLayer],
+    systems: Sequence[StateSpace],
+    account: Account,
+    owned: Mapping[Key, Mapping[str, Tensor]],
+    analyses: Mapping[str, LayerAnalysis],
+) -> Iterator[LayerFacts]:
+    """What the rules look at, for every chosen system in model order."""
+    identities = {id(system) for system in systems}
+    for block in blocks:
+        spoiled = _by_system([system for system in block.systems if id(system) in identities], _part(account, owned[key_of(block.tensors)]))
+        for system, tensors in spoiled:
+            analysis = analyses.get(system.name)
+            yield LayerFacts(system=system, tensors=block.tensors, trust=assess(system), spoiled=tensors, analysis=analysis)
 
 
 def _chosen(blocks: Sequence[ReadLayer], systems: Sequence[StateSpace], skipped: Iterable[Skipped], wanted: Sequence[str]) -> list[Key]:
