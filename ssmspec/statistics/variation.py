@@ -12,14 +12,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssmspec.statistics.quadrature import ORDER, TO_COEFFICIENTS, Panels, panels
+from ssmspec.statistics.quadrature import ORDER, TO_COEFFICIENTS, Panels, panels, pole_distances
 from ssmspec.systems.grid import FloatArray, theta_nodes
-from ssmspec.systems.statespace import ComplexArray, StateSpace, cayley_poles, discrete_poles, homogeneous_scale, mode_sizes
+from ssmspec.systems.statespace import (
+    ComplexArray,
+    StateSpace,
+    cayley_poles,
+    discrete_poles,
+    discrete_residues,
+    homogeneous_scale,
+    mode_sizes,
+)
 
 TOLERANCE = 1e-8  # fraction of a copy's variation, per panel and halving; the total error is far below the documented 1e-6
 MOST_HALVINGS = 30
 MOST_PIECES = 1 << 12  # limit of disagreeing pieces per copy (or its initial number): more are rounding noise, which halving never resolves
 NUMBERS_AT_ONCE = 1 << 21
+ROUNDED = 4.0  # spacings of theta: at most 1.6 in poles of widths from 1e-7 down to 1e-10
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(ORDER)
 
 
@@ -120,8 +129,21 @@ def _refine(diagonal: StateSpace, pieces: _Pieces, whole: FloatArray, halves: Fl
         halves = _integrate(diagonal, pieces.halves())
     value += np.bincount(pieces.copy, whole, copies)
     error += np.bincount(pieces.copy, whole, copies)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return Variation(value, np.where(value > 0, error / value, 0.0))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return Variation(value, np.where(value > 0, (error + _rounding(diagonal)) / value, 0.0))
+
+
+def _rounding(diagonal: StateSpace) -> FloatArray:
+    """What the rounding of theta leaves uncertain of V, (K,).
+
+    A resonance of width w moves the response by pi |g|/w. Its nodes are off by up to half a spacing of theta, which is what that part of V
+    is uncertain by, relative to w; ROUNDED is measured.
+    """
+    angle, width = pole_distances(diagonal)
+    travel = np.pi * mode_sizes(diagonal) * np.abs(discrete_residues(diagonal)) / width
+    if diagonal.sobolev is not None:
+        travel = travel * diagonal.sobolev.gain(angle, diagonal.step)
+    return np.asarray(np.where(travel > 0, travel * ROUNDED * np.spacing(angle) / width, 0.0).sum(axis=1))
 
 
 def _integrate(diagonal: StateSpace, pieces: _Pieces) -> FloatArray:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 from factories import Tensors, make
+from program import Type
 from safetensors.numpy import save_file
-from typing_commands import Type
 
 
 def layer(name: str, seed: float = 0) -> Tensors:

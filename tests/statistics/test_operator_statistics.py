@@ -68,6 +68,26 @@ def test_total_variation_of_one_resonance_is_half_a_circle_and_more() -> None:
     assert total_variation(system).value[0] == pytest.approx(np.pi * gain / width, rel=1e-4)
 
 
+@pytest.mark.parametrize("width", [1e-8, 3e-9, 1e-9, 4e-10, 1.4e-10, 5e-11, 1e-11])
+def test_total_variation_of_a_resonance_beside_the_circle_is_null_or_right(width: float) -> None:
+    """g/(1 - z e^{-i theta}) walks along a circle at the speed |g| r/|1 - z e^{-i theta}|^2, whose integral is elementary.
+
+    The conjugate pole adds a part of about the width, and the rounding of theta one of 1e-16 over the width.
+    """
+    angles = np.random.default_rng(3).uniform(0.02, 3.12, 24)
+    one = build([-width], [[1]], [[1]], step=1.0, discretization="euler")
+    poles = -width + 1j * angles[:, None]
+    parts = {name: np.repeat(getattr(one, name), 24, axis=0) for name in ("B", "C", "D", "step")}
+    system = replace(one, poles=poles, **parts)
+    found = STATISTICS["total_variation"].of(LayerSpectrum(system, FrequencyGrid.default(64), load_backend("reference"))).values
+    less = -np.expm1(-width)  # 1 - r
+    turns = [np.arctan((2 - less) / less * np.tan(part / 2)) for part in (angles, np.pi - angles)]
+    wanted = 2 * (1 - less) / (less * (2 - less)) * sum(turns)
+    known = np.isfinite(found)
+    np.testing.assert_allclose(found[known], wanted[known], rtol=1e-6)
+    assert known.all() if width >= 3e-9 else not known[angles > 2].any() if width <= 4e-10 else True
+
+
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**31), factor=st.floats(1.0001, 30))
 def test_variation_above_a_frequency_never_exceeds_its_bound(seed: int, factor: float) -> None:
