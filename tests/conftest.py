@@ -1,13 +1,13 @@
 import os
 import signal
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
-from typing_commands import Type, Typed
+from program import Type, ssmspec
 
 from ssmspec.backends import CauchySum, load_backend
 
@@ -53,17 +53,15 @@ def real_checkpoints() -> Callable[[str], Path]:
 
 
 @pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Type:
-    """Runs `ssmspec ...` in the folder of the test and in this process. A new process costs a second, and most commands need none."""
-    from ssmspec.cli import main
+def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files of pictures are written, and nothing is on them."""
+    from drawing import Figure, blank
 
+    monkeypatch.setattr(Figure, "savefig", blank)
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Type:
+    """Runs `ssmspec ...` in the test's own folder and in this process."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Typed:
-        monkeypatch.setattr(sys, "argv", ["ssmspec", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return Typed(int(stop.value.code or 0), *capsys.readouterr())
-
-    return run
+    return partial(ssmspec, cwd=Path())

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from locations import HANG
 
 import ssmspec
 from ssmspec.cli import app
@@ -63,7 +64,7 @@ def test_no_module_outgrows_one_reading() -> None:
 
 def loaded_by(code: str) -> set[str]:
     script = f"import sys\n{code}\nprint(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=HANG)
     return set(done.stdout.split("\n")[-2].split())
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from disk import disk_of
 from faults import Faults, faulty
-from locations import TESTS
+from locations import HANG, TESTS
 from outputs import INPUTS, OUTPUTS, X, carried_out, check, files, prepare, temporary
-from typing_commands import Type, Typed
+from program import Result, Type
 
 DAILY = ("analyze --csv", "impulse -o", "check --init", "retune --in-place", "retune folder")
 EVERY = [name if name in DAILY else pytest.param(name, marks=pytest.mark.nightly) for name in OUTPUTS]
@@ -39,7 +39,7 @@ def interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def assert_one_line(done: Typed, *words: str) -> None:
+def assert_one_line(done: Result, *words: str) -> None:
     assert done.code == 2, done
     assert done.err.count("\n") == 1, done.err
     for word in words:
@@ -76,7 +76,7 @@ def test_a_fault_at_any_operation_leaves_the_old_or_the_new(name: str, typed: Ty
 def kill_at_system_calls(folder: Path, kills: int, *names: str) -> dict[str, dict[str, int]]:
     script = str(TESTS / "support" / "kill_at_system_calls.py")
     done = subprocess.run(
-        [sys.executable, script, str(folder), str(kills), *names], capture_output=True, text=True, check=False, timeout=3000
+        [sys.executable, script, str(folder), str(kills), *names], capture_output=True, text=True, check=False, timeout=HANG
     )
     if "Operation not permitted" in done.stderr or "Function not implemented" in done.stderr:
         pytest.skip("this system does not let a process trace its children")

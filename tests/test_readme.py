@@ -1,11 +1,10 @@
 """The README is correct: its commands exist, and its blocks are what the program prints."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from program import ssmspec
 
 from ssmspec.cli import app
 from ssmspec.families import FAMILIES
@@ -20,16 +19,16 @@ def test_first_table_is_what_the_first_command_prints() -> None:
     command, table = re.search(r"ssmspec (analyze \S+)\n", README), re.search(r"```text\n(.*?)\n```", README, re.DOTALL)
     assert command is not None
     assert table is not None
-    done = subprocess.run([sys.executable, "-m", "ssmspec", *command[1].split()], capture_output=True, text=True, check=True, cwd=ROOT)
-    printed = [line.rstrip() for line in done.stdout.rstrip().splitlines()]
+    printed = [line.rstrip() for line in ssmspec(*command[1].split(), cwd=ROOT).out.rstrip().splitlines()]
     assert printed == table[1].splitlines()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_in_the_readme_and_has_help(command: str) -> None:
     assert f"`ssmspec {command} " in README or f"`ssmspec {command}`" in README
-    done = subprocess.run([sys.executable, "-m", "ssmspec", command, "--help"], capture_output=True, text=True, check=True)
-    assert len(done.stdout) > 200
+    done = ssmspec(command, "--help")
+    assert done.code == 0
+    assert len(done.out) > 200
 
 
 @pytest.mark.parametrize("family", FAMILIES)

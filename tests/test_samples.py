@@ -4,17 +4,21 @@ import json
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from locations import SAMPLES
 from matplotlib.image import imread
+from program import Type
 from safetensors.numpy import load_file
-from typing_commands import Type
+from safetensors.torch import load_file as load_tensors
+from small_runs import WAVES, problem_of
 
 from ssmspec.checkpoint import open_checkpoint
-from ssmspec.commands.analyze import analyze
+from ssmspec.commands.analyze import AnalysisOptions, analyze
+from ssmspec.families import ReadOptions
 
 FILES = {
     **dict.fromkeys(
@@ -33,7 +37,8 @@ FILES = {
 @pytest.mark.parametrize("name", FILES)
 def test_sample_is_read_as_its_family(name: str) -> None:
     family, layers = FILES[name]
-    found = analyze(SAMPLES / name)
+    options = AnalysisOptions(read=ReadOptions(assume={"s5_clip": "true"} if family == "s5" else {}))  # it was trained with clip_eigs
+    found = analyze(SAMPLES / name, options)
     assert [layer.family for layer in found.layers] == [family] * layers
     for layer in found.layers:
         assert layer.problem is None
@@ -59,24 +64,46 @@ def test_the_table_of_the_readme_has_the_bias_of_every_file() -> None:
         assert analyze(SAMPLES / name.strip("`")).layers[0].statistics["bias_slope"].median == pytest.approx(float(slope), abs=0.005)
 
 
+TONES = ("1", "8", "64", "512")
+LEARNED, SPREAD_OF_ERRORS, SPREAD_OF_SLOPES = 0.07, 0.05, 0.2
+"""A tone is learned whose error is below the first; runs from other seeds differ by less than the others, see docs/reproduction.md."""
+
+
+def errors_in(row: str) -> list[float]:
+    return [float(part) for part in row.split(", ")]
+
+
+@pytest.mark.parametrize(("name", "beta"), [("waves_biased.safetensors", 0.0), ("waves_tuned.safetensors", 1.0)])
+def test_the_table_of_the_readme_has_the_errors_of_every_trained_file(name: str, beta: float) -> None:
+    problem = problem_of("waves", replace(WAVES, beta=beta))
+    problem.model.load_state_dict(load_tensors(SAMPLES / name))
+    (errors,) = (row[3] for row in ROWS if row[0] == f"`{name}`")
+    assert problem.errors().tolist() == pytest.approx(errors_in(errors), abs=0.001)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("blank_pictures")
 def test_the_commands_in_the_readme_still_make_the_waves_samples(typed: Type, tmp_path: Path) -> None:
-    """Other code paths of torch on the same processor move the poles by 0.009 rad/unit, and the other parameters by 0.001."""
+    """Before training and without it they are the same files. Training amplifies rounding, so that its weights are those of a processor;
+    what another one must come to, as another seed does, is what the samples show: which tones are learned, and that the bias stays."""
     shutil.copy(SAMPLES / "waves_biased.safetensors", tmp_path)
     words: list[str] = []
-    for name, command, source, errors, _ in ROWS:
+    for name, command, source, errors, slope in ROWS:
         if command != "the same":
             words = shlex.split(command.strip("`"))[1:]
             assert typed(*words).code == 0
         made, trained = tmp_path / words[-1] / source.strip("`"), source == "`final.safetensors`"
         ours, stored = load_file(made), load_file(SAMPLES / name.strip("`"))
-        assert set(ours) == set(stored)
-        for tensor, values in stored.items():
-            allowed = (0.1 if tensor.endswith("A_imag") else 0.02) if trained else 1e-6
-            np.testing.assert_allclose(ours[tensor], values, rtol=1e-6, atol=allowed, err_msg=f"{name}: {tensor}")
-        if trained:
-            measures = json.loads((made.parent / "results.json").read_text())["measures"].values()
-            assert [each["value"] for each in measures] == pytest.approx([float(part) for part in errors.split(", ")], abs=0.005)
+        assert {tensor: values.shape for tensor, values in ours.items()} == {tensor: values.shape for tensor, values in stored.items()}
+        if not trained:
+            for tensor, values in stored.items():
+                np.testing.assert_allclose(ours[tensor], values, rtol=1e-6, atol=1e-6, err_msg=f"{name}: {tensor}")
+            continue
+        measures = json.loads((made.parent / "results.json").read_text())["measures"]
+        found, wanted = [measures[f"error_{tone}"]["value"] for tone in TONES], errors_in(errors)
+        assert [error < LEARNED for error in found] == [error < LEARNED for error in wanted]
+        assert found == pytest.approx(wanted, abs=SPREAD_OF_ERRORS)
+        assert analyze(made).layers[0].statistics["bias_slope"].median == pytest.approx(float(slope), abs=SPREAD_OF_SLOPES)
 
 
 @pytest.mark.slow

@@ -10,9 +10,11 @@ import tarfile
 import tomllib
 import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from locations import HANG
 
 import ssmspec
 
@@ -65,17 +67,17 @@ GONE = {
 DEPRECATED = {"utcnow", "utcfromtimestamp", "find_module", "load_module", "makeSuite", "findTestCases", "resetlocale"}
 
 
-def imported(tree: ast.AST) -> set[str]:
+def imported(nodes: Sequence[ast.AST]) -> set[str]:
     """The packages that a module imports."""
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level}
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
     return {name.partition(".")[0] for name in names}
 
 
-def used(tree: ast.AST) -> set[str]:
+def used(nodes: Sequence[ast.AST]) -> set[str]:
     """The attributes and named arguments that a module uses."""
-    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    return attributes | {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg}
+    attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    return attributes | {node.arg for node in nodes if isinstance(node, ast.keyword) and node.arg}
 
 
 def test_the_oldest_python_reads_every_file_and_nothing_is_used_that_later_ones_lack() -> None:
@@ -84,8 +86,8 @@ def test_the_oldest_python_reads_every_file_and_nothing_is_used_that_later_ones_
     for path in SOURCES:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # of escapes that become errors
-            tree = ast.parse(path.read_text(encoding="utf-8"), path.name, feature_version=oldest)
-        found[path.relative_to(ROOT).as_posix()] = (imported(tree) & GONE) | (used(tree) & DEPRECATED)
+            nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"), path.name, feature_version=oldest)))
+        found[path.relative_to(ROOT).as_posix()] = (imported(nodes) & GONE) | (used(nodes) & DEPRECATED)
     assert len(found) > 300
     assert {path: names for path, names in found.items() if names} == {}
 
@@ -145,15 +147,16 @@ def test_what_is_built_can_be_installed_and_runs(kind: str, built: tuple[Path, P
         "--no-deps",
         "--no-build-isolation",
         "--no-cache-dir",
+        "--no-compile",
         "--target",
         str(tmp_path),
         str(archive),
     ]
-    subprocess.run([sys.executable, "-m", "pip", *install], check=True, timeout=300)
+    subprocess.run([sys.executable, "-m", "pip", *install], check=True, timeout=HANG)
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); import ssmspec.__main__ as program; print(program.__file__); program.main()"
     sample = ROOT / "sample_checkpoints" / "s4d_trained.safetensors"
     command = [sys.executable, "-I", "-c", code, str(tmp_path), "analyze", str(sample)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, timeout=HANG)
     place, table = done.stdout.split("\n", 1)
     assert Path(place).is_relative_to(tmp_path)
     assert "s4_layers.0" in table

@@ -1,6 +1,7 @@
 """The input of the rules: one layer as a state space, with its stored tensors and its analysis."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from ssmspec.families import LayerTensors
@@ -18,12 +19,15 @@ class LayerFacts:
         system: its state space.
         tensors: its stored tensors by role, read on demand; two directions of a block share them.
         trust: which copies can be trusted.
+        spoiled: name -> how many of how many values are NaN or infinite, of the tensors of its block that hold some. Of the directions of
+            a block those that show it have them, and the first one where none does.
         analysis: its statistics; None if no threshold needs them.
     """
 
     system: StateSpace
     tensors: LayerTensors
     trust: Trust
+    spoiled: Mapping[str, str] = field(default_factory=dict)
     analysis: LayerAnalysis | None = None
 
     @cached_property

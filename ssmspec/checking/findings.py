@@ -45,7 +45,13 @@ class CheckedLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointCheck:
-    """One checkpoint: its layers in model order, and the findings in layer order, followed by those that concern no layer."""
+    """One checkpoint: its layers in model order, and the findings in layer order, followed by those that concern no layer.
+
+    Args:
+        tensors: all of the file.
+        looked_at: how many of them were looked at, value by value. unread: names of those under layers that were not.
+        notes: of the reader. shallow: whether only the tensors that analysis needs were read.
+    """
 
     path: str
     container: str
@@ -53,6 +59,15 @@ class CheckpointCheck:
     tensors: int
     layers: tuple[CheckedLayer, ...]
     findings: tuple[Finding, ...]
+    looked_at: int = 0
+    unread: tuple[str, ...] = ()
+    shallow: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def outside(self) -> int:
+        """Tensors outside SSM layers, which are not looked at."""
+        return self.tensors - self.looked_at - len(self.unread)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The built-in rules. To add one, write a function of `LayerFacts` that returns what is wrong or None, and add one line to BUILT_IN."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,8 @@ from ssmspec.checking.decay import unusual_decay
 from ssmspec.checking.duplicates import duplicated_modes
 from ssmspec.checking.facts import LayerFacts
 from ssmspec.checking.findings import Severity
+from ssmspec.checking.initialization import HARDLY, equal_dt_bias, lost_initialization, slow_decay
+from ssmspec.systems.statespace import StateSpace
 from ssmspec.systems.trust import GROWING, STEP_NOT_POSITIVE, UNDAMPED
 
 LONGEST_MEMORY = 1e6
@@ -17,7 +19,6 @@ of LRA have 16 384, so such a pole acts as a plain sum over its input. Moreover,
 stored z has hardly any accurate digits of its decay."""
 
 STEP_RANGE = (1e-6, 1.0)  # model time per sample; initializations draw from 1e-4..1e-1
-NUMBERS_AT_ONCE = 1 << 24  # largest tensor that is read to find out which tensors contain NaN
 
 SIGNIFICANT_BITS = {"bfloat16": 8, "float16": 11, "float8_e4m3fn": 4, "float8_e4m3fnuz": 4, "float8_e5m2": 3, "float8_e5m2fnuz": 3}
 POLE_ROLES = (
@@ -26,6 +27,9 @@ POLE_ROLES = (
     | {"pole", "pole_real", "pole_imag", "pole_abs", "pole_phase"}
 )
 """Roles in the templates of `ssmspec.families` that determine poles."""
+
+
+NOT_FINITE = "not-finite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +53,25 @@ class Rule:
 
 def not_finite(facts: LayerFacts) -> str | None:
     """NaN or infinite values, counted by quantity, with the tensors that hold them."""
-    system = facts.system
+    return spoiled_values(spoiled_quantities(facts.system), facts.spoiled)
+
+
+def spoiled_quantities(system: StateSpace) -> dict[str, str]:
+    """How many of how many values of a quantity are NaN or infinite, by its name."""
     arrays = {"the poles": system.poles, "step": system.step, "B": system.B, "C": system.C, "D": system.D, "P": system.P, "Q": system.Q}
     if system.sobolev is not None:
         arrays["beta"] = system.sobolev.beta
     bad = {label: (int((~np.isfinite(array)).sum()), array.size) for label, array in arrays.items() if array is not None}
-    parts = [f"{count} of {size} values of {label}" for label, (count, size) in bad.items() if count]
-    if not parts:
-        return None
-    guilty = _tensors_with_nan(facts)
-    return f"{', '.join(parts)} are NaN or infinite" + (f"; they are stored in {', '.join(guilty)}" if guilty else "")
+    return {label: f"{count} of {size}" for label, (count, size) in bad.items() if count}
 
 
-def _tensors_with_nan(facts: LayerFacts) -> list[str]:
-    names = []
-    for role, tensor in facts.tensors.tensors.items():
-        floats = tensor.dtype.startswith(("float", "bfloat", "complex"))
-        if floats and np.prod(tensor.shape, dtype=float) <= NUMBERS_AT_ONCE:
-            values = np.asarray(tensor.read()).astype(np.complex128 if tensor.dtype.startswith("complex") else np.float64)
-            if not np.isfinite(values).all():
-                names.append(facts.tensors.tensor_names[role])
-    return names
+def spoiled_values(quantities: Mapping[str, str], tensors: Mapping[str, str]) -> str | None:
+    """What is not finite, in one line: quantities of a layer, and tensors that are stored so."""
+    parts = [f"{count} values of {label}" for label, count in quantities.items()]
+    stored = [f"{name} ({count} values)" for name, count in tensors.items()]
+    if parts:
+        return f"{', '.join(parts)} are NaN or infinite" + (f"; they are stored in {', '.join(stored)}" if stored else "")
+    return f"NaN or infinite values are stored in {', '.join(stored)}" if stored else None
 
 
 def unstable_pole(facts: LayerFacts) -> str | None:
@@ -167,20 +169,10 @@ def low_precision_poles(facts: LayerFacts) -> str | None:
     return f"poles are stored with low precision: {', '.join(found)}; keep them in float32" if found else None
 
 
-def equal_dt_bias(facts: LayerFacts) -> str | None:
-    """A dt_bias whose values are all equal: its random initialization was lost, for example because all biases were set to a constant."""
-    if "dt_bias" not in facts.tensors:
-        return None
-    bias = facts.tensors.array("dt_bias").reshape(-1)
-    if bias.size < 2 or not (bias == bias[0]).all():
-        return None
-    return f"all {bias.size} values of {facts.tensors.tensor_names['dt_bias']} are {bias[0]:.6g}: its initialization seems to be lost"
-
-
 BUILT_IN: dict[str, Rule] = {
     rule.id: rule
     for rule in (
-        Rule("not-finite", "error", "NaN or infinite values in a layer", not_finite, needs_trust=False),
+        Rule(NOT_FINITE, "error", "NaN or infinite values in a layer, in any tensor under its name", not_finite, needs_trust=False),
         Rule("unstable-pole", "error", "a pole that does not decay: Re a >= 0, or |z| >= 1", unstable_pole, needs_trust=False),
         Rule("step-not-positive", "error", "a step that is zero or negative", step_not_positive, needs_trust=False),
         Rule("unread-layer", "error", "a layer whose tensors contradict its family, so it was skipped", None),
@@ -190,9 +182,17 @@ BUILT_IN: dict[str, Rule] = {
         Rule("duplicated-modes", "warning", "more than 1 in 1000 modes repeat a pole of their copy", duplicated_modes),
         Rule("step-range", "warning", f"a step outside {STEP_RANGE[0]:g}..{STEP_RANGE[1]:g}", step_range, needs_trust=False),
         Rule("low-precision-poles", "warning", "poles (A_log and the like) in bfloat16, float16 or 8 bits", low_precision_poles, False),
-        Rule("equal-dt-bias", "warning", "a dt_bias whose values are all equal", equal_dt_bias, needs_trust=False),
+        Rule("equal-dt-bias", "warning", "a dt_bias with one value for all, or steps within 1 %", equal_dt_bias, needs_trust=False),
+        Rule(
+            "lost-initialization",
+            "warning",
+            "selective layers: all steps together above the published 0.001..0.1, or A = 1 everywhere",
+            lost_initialization,
+            needs_trust=False,
+        ),
         Rule("unsaid-gate", "warning", "a decay gate that may have a lower bound, and no configuration that says so", unsaid_gate),
         Rule("unusual-decay", "warning", "the same Re a in all modes, far from every known initialization", unusual_decay),
+        Rule("slow-decay", "info", f"selective layers: an A below {HARDLY:g}, with which a state keeps nearly everything", slow_decay),
         Rule("undamped-pole", "info", "poles on the unit circle by design", undamped_pole, needs_trust=False),
         Rule("beyond-nyquist", "info", "poles with |Im a| step > pi (zoh, euler), which alias", beyond_nyquist),
     )

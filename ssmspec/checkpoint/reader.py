@@ -4,21 +4,33 @@ import codecs
 import json
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ssmspec.checkpoint.adapters import has_adapters, merged, refuse_alone, settings_in
+from ssmspec.checkpoint.derived import AnyTensor
 from ssmspec.checkpoint.formats.archive import Archive
 from ssmspec.checkpoint.formats.eqx import NPY, is_equinox, read_equinox
 from ssmspec.checkpoint.formats.flax_msgpack import read_flax
-from ssmspec.checkpoint.formats.folders import choose, is_index, read_config, read_index
+from ssmspec.checkpoint.formats.folders import adapter_config, choose, is_index, read_config, read_index
+from ssmspec.checkpoint.formats.foreign import refuse_file, refuse_names
 from ssmspec.checkpoint.formats.npz import read_npz
+from ssmspec.checkpoint.formats.rank_folders import alone, latest_step, ranks_in, read_ranks
 from ssmspec.checkpoint.formats.safetensors import read_safetensors
+from ssmspec.checkpoint.formats.torch_distributed import distributed_below, is_distributed, read_distributed
 from ssmspec.checkpoint.formats.torch_files import read_pickle, read_torch_legacy, read_torch_zip, root_pickle
-from ssmspec.checkpoint.naming import natural_key
+from ssmspec.checkpoint.naming import natural_key, without_inner_wrappers
+from ssmspec.checkpoint.quantized import dequantizable
+from ssmspec.checkpoint.tensor_parallel import GROUPS
 from ssmspec.checkpoint.tensors import Checkpoint, Contents, Stamp, problem, short
 from ssmspec.errors import CheckpointError
 
-KNOWN = "safetensors, torch (.pt, .pth, .ckpt, .bin), npz, flax msgpack, Equinox (.eqx), or a folder with such a file"
+KNOWN = (
+    "safetensors, torch (.pt, .pth, .ckpt, .bin), npz, flax msgpack, Equinox (.eqx), a folder with such a file, or one of"
+    " torch.distributed.checkpoint or of tensor-parallel ranks"
+)
+MAX_NESTED = 4  # folders of a run, a step, a model
 HEAD = 4096  # bytes read to recognize a container
 
 TORCH_MAGICS = (b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", b"L119547037146038801333356L")  # 0x1950a86a20f9469cfc6c pickled
@@ -67,15 +79,70 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
 
 
 def _open(given: Path) -> Checkpoint:
-    path, notes = choose(given) if given.is_dir() else (given, ())
-    if is_index(path):
+    path, notes = _place(given)
+    ranks = ranks_in(path) if path.is_dir() else []
+    assembled = bool(ranks) or path.is_dir()
+    if ranks:
+        contents, size = read_ranks(path, ranks, _read_file)
+    elif assembled:
+        contents, size = read_distributed(path, _read_file)
+    elif is_index(path):
         contents, size = read_index(path, _read_file)
     else:
         contents, size = _read_file(path)
-    config, more = read_config(path, given)
-    tensors = {name: contents.tensors[name] for name in sorted(contents.tensors, key=natural_key)}
-    notes = (*notes, *contents.notes, *more)
-    return Checkpoint(given, contents.container, size, tensors, {**contents.config, **config}, notes, contents.files)
+    refuse_names(given, contents.tensors)
+    told, more = read_config(path, given)
+    config = {**contents.config, **told}
+    partial = "" if assembled else alone(given, path, config)
+    if partial:
+        more = (*more, f"{partial}: every layer is a part of one; give the folder of all ranks")
+        config = {key: value for key, value in config.items() if key not in GROUPS}  # of the whole model
+    tensors, how = _as_in_the_model(contents, config, path)
+    in_order = {name: tensors[name] for name in sorted(tensors, key=natural_key)}
+    return Checkpoint(
+        path=given,
+        container=contents.container,
+        size=size,
+        tensors=in_order,
+        config=config,
+        notes=(*notes, *contents.notes, *more, *how),
+        files=contents.files,
+        assembled=assembled,
+        unjoined=contents.unjoined,
+        partial=partial,
+    )
+
+
+def _place(given: Path) -> tuple[Path, tuple[str, ...]]:
+    """The file to open, or the folder whose files make up one checkpoint, and notes.
+
+    Raises:
+        CheckpointError: a folder of a format that is not read, without weights, or with several checkpoints.
+    """
+    notes: tuple[str, ...] = ()
+    folder = given
+    while folder.is_dir() and len(notes) < MAX_NESTED:
+        if is_distributed(folder) or ranks_in(folder):
+            return folder, notes
+        inner = latest_step(folder) or distributed_below(folder)
+        if inner is None:
+            path, more = choose(folder)
+            return path, (*notes, *more)
+        notes = (*notes, f"the checkpoint in {inner.name}")
+        folder = inner
+    return folder, notes
+
+
+def _as_in_the_model(contents: Contents, config: Mapping[str, object], path: Path) -> tuple[dict[str, AnyTensor], tuple[str, ...]]:
+    """The tensors that the model has: quantized weights dequantized, adapters added, both where they are read; and notes on them."""
+    tensors = {new: contents.tensors[name] for new, name in without_inner_wrappers(contents.tensors).items()}
+    shown, notes = dequantizable(tensors, config, path)
+    if not has_adapters(shown):
+        return shown, notes
+    beside = adapter_config(path)
+    refuse_alone(shown, beside, path)
+    merged_in, more = merged(shown, settings_in(config, beside), path)
+    return merged_in, (*notes, *more)
 
 
 def _read_file(path: Path) -> tuple[Contents, int]:
@@ -112,6 +179,7 @@ def _read_plain(path: Path, head: bytes, size: int) -> Contents:
         return read_torch_legacy(path, size)
     if head.startswith(NPY) and is_equinox(path, head, size):
         return read_equinox(path, size)
+    refuse_file(path, head)
     for magic, text in FOREIGN:
         if head.startswith(magic):
             raise problem(path, text)

@@ -3,15 +3,19 @@
 import math
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssmspec.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from ssmspec.checkpoint.derived import AnyTensor
 
 Flag = Literal["big-endian", "conjugate", "negative"]
 
@@ -149,15 +153,8 @@ class StoredTensor:
         Raises:
             CheckpointError: the file was changed, truncated or removed since it was opened, or its bytes are damaged.
         """
-        try:
+        with reading(self):
             return self._read(rows)
-        except CheckpointError:
-            raise
-        except OSError as error:
-            raise problem(self.span.path, f"tensor '{short(self.name)}' cannot be read: {error.strerror or error}") from error
-        except Exception as error:  # any error of zlib, zipfile or numpy on damaged bytes becomes one line
-            text = f"tensor '{short(self.name)}' cannot be read ({type(error).__name__}: {error}): the file is damaged; fetch it again"
-            raise problem(self.span.path, text) from error
 
     def _read(self, rows: slice | None) -> NDArray[np.generic]:
         shape, first, step = self.shape, 0, 1
@@ -172,7 +169,7 @@ class StoredTensor:
             return np.empty(shape, dtype)
         strides = self.span.strides or c_strides(self.shape)
         start = first * strides[0] if shape else 0
-        values = _decode(self.span.fetch(start * itemsize, extent(shape, strides) * itemsize), dtype, self.span.flags)
+        values = decode(self.span.fetch(start * itemsize, extent(shape, strides) * itemsize), dtype, self.span.flags)
         if self.span.strides is None:
             array = values.reshape(shape)
             return array if step == 1 else array[::step].copy()
@@ -180,7 +177,26 @@ class StoredTensor:
         return (view if step == 1 else view[::step]).copy(order="C")
 
 
-def _decode(raw: NDArray[np.uint8], dtype: "np.dtype[np.generic]", flags: frozenset[Flag]) -> NDArray[np.generic]:
+@contextmanager
+def reading(tensor: StoredTensor) -> Iterator[None]:
+    """Turn every error of the block, which reads bytes of a tensor, into one line that names it.
+
+    Raises:
+        CheckpointError: always of this kind.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise problem(tensor.span.path, f"tensor '{short(tensor.name)}' cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # any error of zlib, zipfile or numpy on damaged bytes becomes one line
+        text = f"tensor '{short(tensor.name)}' cannot be read ({type(error).__name__}: {error}): the file is damaged; fetch it again"
+        raise problem(tensor.span.path, text) from error
+
+
+def decode(raw: NDArray[np.uint8], dtype: "np.dtype[np.generic]", flags: frozenset[Flag]) -> NDArray[np.generic]:
+    """The values that bytes hold."""
     if dtype == np.bool_:
         return np.not_equal(raw, 0)
     if "big-endian" in flags and dtype.itemsize > 1:
@@ -207,13 +223,14 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What the reader of a container found in one file. The names are final, but not their order."""
+    """What the reader of a container found. The names are final, but not their order. `unjoined`: see `Checkpoint`."""
 
     container: str
-    tensors: Mapping[str, StoredTensor]
+    tensors: Mapping[str, "AnyTensor"]
     config: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     files: Mapping[Path, Stamp] = field(default_factory=dict)
+    unjoined: tuple[str, ...] = ()
 
 
 class Described(Protocol):
@@ -232,18 +249,24 @@ class Checkpoint:
     Args:
         path: the path that was given: a file, an index or a folder.
         container: "safetensors", "torch zip", "torch legacy", "pickle", "npz", "flax msgpack", "equinox"; followed by " (sharded)" for
-            several files.
+            several files; "torch distributed"; followed by " (tensor-parallel ranks)" for the files of several ranks.
         size: bytes on disk, including all shards.
-        tensors: by dotted name, in natural order ("blocks.10" after "blocks.2").
+        tensors: by dotted name, in natural order ("blocks.10" after "blocks.2"); quantized and adapted weights are the weights they encode.
         config: config.json of the folder, or the file's own hyper_parameters, config or args; plain values only.
         notes: what was skipped or is unusual, in words.
         files: the files that hold the tensors, and their index, with their stamps at the time of opening.
+        assembled: tensors are assembled from pieces in several files, which are for reading only; `write_changed` makes a new file.
+        unjoined: names of tensors that were skipped because no rule says how their pieces are joined.
+        partial: which part of a model this is ("tensor-parallel rank 0 of 2"); "" for a whole model.
     """
 
     path: Path
     container: str
     size: int
-    tensors: Mapping[str, StoredTensor]
+    tensors: Mapping[str, "AnyTensor"]
     config: Mapping[str, object]
     notes: tuple[str, ...]
     files: Mapping[Path, Stamp] = field(default_factory=dict)
+    assembled: bool = False
+    unjoined: tuple[str, ...] = ()
+    partial: str = ""

@@ -37,6 +37,9 @@ def check(
     ] = None,
     output_format: Annotated[CheckFormat, typer.Option("--format", help="What to print.")] = CheckFormat.text,
     strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as failures.")] = False,
+    shallow: Annotated[
+        bool, typer.Option("--shallow", help="Read only the tensors that analysis needs, not every tensor of the layers.")
+    ] = False,
     layer: LayerNames = None,
     init: Annotated[bool, typer.Option("--init", help=f"Write a commented rules file; default name: {STARTER}.")] = False,
     force: Annotated[bool, typer.Option("--force", help="With --init: replace an existing file.")] = False,
@@ -63,7 +66,8 @@ def check(
         family=family,
         read=reading.options(),
     )
-    report, codes = _check_all(expand(checkpoints), RuleSet() if rules is None else load_rules(rules), options, strict=strict)
+    rule_set = RuleSet() if rules is None else load_rules(rules)
+    report, codes = _check_all(expand(checkpoints), rule_set, options, strict=strict, shallow=shallow)
     _print(report, output_format)
     if codes:
         raise typer.Exit(codes[0] if len(set(codes)) == 1 and not report.checks else 2)
@@ -71,7 +75,9 @@ def check(
         raise typer.Exit(1)
 
 
-def _check_all(paths: list[str], rules: "RuleSet", options: "AnalysisOptions", *, strict: bool) -> tuple["CheckReport", list[int]]:
+def _check_all(
+    paths: list[str], rules: "RuleSet", options: "AnalysisOptions", *, strict: bool, shallow: bool
+) -> tuple["CheckReport", list[int]]:
     """Check the files one by one. A file that cannot be read is reported, and the rest are done."""
     from ssmspec.checking.findings import CheckReport, Unread
     from ssmspec.commands.check import check as run
@@ -81,7 +87,7 @@ def _check_all(paths: list[str], rules: "RuleSet", options: "AnalysisOptions", *
     for path in paths:
         try:
             with LayerProgress(path) as progress:
-                checks.append(run(path, rules, options, progress=progress))
+                checks.append(run(path, rules, options, shallow=shallow, progress=progress))
         except SsmspecError as error:
             if len(paths) == 1:
                 raise

@@ -9,12 +9,15 @@ import numpy as np
 from ssmspec.backends import choose_backend, load_backend
 from ssmspec.checking.facts import LayerFacts
 from ssmspec.checking.findings import CheckedLayer, CheckpointCheck, Finding
+from ssmspec.checking.finite import Account, Key, Reads, account_for, key_of, owned_tensors
+from ssmspec.checking.rules import NOT_FINITE, spoiled_quantities, spoiled_values
 from ssmspec.checking.rules_file import RuleSet
 from ssmspec.checking.thresholds import Threshold, apply
 from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze_layer, pairs_of
 from ssmspec.errors import LayerError
-from ssmspec.families.layers import find_layers, read_layers, select_layers
+from ssmspec.families import Tensor
+from ssmspec.families.layers import ReadLayer, find_layers, read_layers, select_layers
 from ssmspec.statistics import LayerAnalysis, Skipped
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.statespace import StateSpace
@@ -22,7 +25,12 @@ from ssmspec.systems.trust import assess
 
 
 def check(
-    path: Path | str, rules: RuleSet | None = None, options: AnalysisOptions | None = None, *, progress: Progress | None = None
+    path: Path | str,
+    rules: RuleSet | None = None,
+    options: AnalysisOptions | None = None,
+    *,
+    shallow: bool = False,
+    progress: Progress | None = None,
 ) -> CheckpointCheck:
     """Apply rules to every SSM layer of a checkpoint.
 
@@ -30,7 +38,8 @@ def check(
         path: a checkpoint file or folder.
         rules: built-in rules and thresholds; all built-in rules and no threshold by default.
         options: as for `analyze`. Only the statistics that a threshold names are computed, for the layers that it names.
-        progress: called with (layer name, layers done, total number of layers).
+        shallow: read only what analysis needs. Otherwise every tensor under the name of a layer is read and must be finite.
+        progress: called with (layer name, work done, total work), in layers or bytes.
     Returns:
         CheckpointCheck. A layer whose numbers cannot be trusted is a finding, even if there is no other layer.
     Raises:
@@ -39,33 +48,89 @@ def check(
     """
     rules, options = rules or RuleSet(), options or AnalysisOptions()
     checkpoint = open_checkpoint(path)
-    detection = find_layers(checkpoint, options.family, options.read)
-    found, skipped = read_layers(checkpoint, detection, options.read)
-    tensors = {system.name: layer.tensors for layer in found for system in layer.systems}
-    everything = [system for layer in found for system in layer.systems]
-    systems = select_layers(everything, options.layers, checkpoint)
+    detection, reads = find_layers(checkpoint, options.family, options.read), Reads()
+    blocks, skipped = read_layers(checkpoint, reads.watch(detection) if shallow else detection, options.read)
+    everything = [system for block in blocks for system in block.systems]
+    systems = select_layers(everything, options.layers, checkpoint, skipped)
     thresholds, unmatched = _thresholds_by_layer(rules.thresholds, everything, checkpoint)
     limited = {name: {each.statistic for each in wanted} for name, wanted in thresholds.items() if wanted}
     analyses = _analyses([system for system in systems if system.name in limited], limited, options, progress)
+    owned = owned_tensors(detection.layers)
     layers, findings = [], []
-    for system in systems:
-        facts = LayerFacts(
-            system=system,
-            tensors=tensors[system.name],
-            trust=assess(system),
-            analysis=analyses.get(system.name),
-        )
-        layer, about_it = _check_layer(facts, rules, thresholds[system.name])
-        layers.append(layer)
-        findings += about_it
+    chosen = _chosen(blocks, systems, skipped, options.layers)
+    account = account_for(owned, {key: _to_look_at(owned[key], reads if shallow else None) for key in chosen}, progress)
+    identities = {id(system) for system in systems}
+    for block in blocks:
+        spoiled = _by_system([system for system in block.systems if id(system) in identities], _part(account, owned[key_of(block.tensors)]))
+        for system, tensors in spoiled:
+            facts = LayerFacts(
+                system=system, tensors=block.tensors, trust=assess(system), spoiled=tensors, analysis=analyses.get(system.name)
+            )
+            layer, found = _check_layer(facts, rules, thresholds[system.name])
+            layers.append(layer)
+            findings += found
     return CheckpointCheck(
         path=str(checkpoint.path),
         container=checkpoint.container,
         size=checkpoint.size,
         tensors=len(checkpoint.tensors),
+        looked_at=len(account.looked_at),
+        unread=account.unread,
+        shallow=shallow,
         layers=tuple(layers),
-        findings=(*findings, *_findings_about_skipped(skipped, rules, options.layers), *unmatched),
+        findings=(
+            *findings,
+            *_findings_elsewhere(account, owned, chosen, blocks, rules),
+            *_findings_about_skipped(skipped, rules, options.layers),
+            *unmatched,
+        ),
+        notes=checkpoint.notes,
     )
+
+
+def _chosen(blocks: Sequence[ReadLayer], systems: Sequence[StateSpace], skipped: Iterable[Skipped], wanted: Sequence[str]) -> list[Key]:
+    """The layers whose tensors are looked at: the chosen ones, their twins, and those that cannot be read."""
+    found, identities = [], {id(system) for system in systems}
+    for block in blocks:
+        if any(id(system) in identities for system in block.systems):
+            found += [key_of(layer) for layer in (block.tensors, *block.twins)]
+    return found + [(item.name, item.family or "") for item in skipped if item.kind == "unread" and _matches(item.name, wanted)]
+
+
+def _matches(name: str, wanted: Sequence[str]) -> bool:
+    return not wanted or any(name == pattern or fnmatchcase(name, pattern) for pattern in wanted)
+
+
+def _to_look_at(owned: Mapping[str, Tensor], reads: Reads | None) -> list[str]:
+    complete = None if reads is None else reads.complete()
+    return [name for name in owned if complete is None or name in complete]
+
+
+def _part(account: Account, owned: Mapping[str, Tensor]) -> dict[str, str]:
+    """The spoiled tensors of one layer."""
+    return {name: account.spoiled[name] for name in owned if name in account.spoiled}
+
+
+def _by_system(systems: Sequence[StateSpace], spoiled: Mapping[str, str]) -> list[tuple[StateSpace, Mapping[str, str]]]:
+    """The directions of a block, each with the spoiled tensors that it must tell: those that show them do, or else the first."""
+    showing = [system for system in systems if spoiled_quantities(system)] or systems[:1]
+    return [(system, spoiled if any(system is each for each in showing) else {}) for system in systems]
+
+
+def _findings_elsewhere(
+    account: Account, owned: Mapping[Key, Mapping[str, Tensor]], chosen: Sequence[Key], blocks: Sequence[ReadLayer], rules: RuleSet
+) -> list[Finding]:
+    """Spoiled tensors of layers that cannot be read; of twins those that their original does not have."""
+    rule = rules.find(NOT_FINITE)
+    twins = {key_of(twin): set(twin.tensor_names.values()) for block in blocks for twin in block.twins}
+    read = {key_of(block.tensors) for block in blocks}
+    found = []
+    for key in chosen if rule is not None else ():
+        spoiled = {tensor: count for tensor, count in _part(account, owned[key]).items() if tensor not in twins.get(key, ())}
+        message = None if key in read else spoiled_values({}, spoiled)
+        if rule is not None and message:
+            found.append(Finding(rule.id, rule.severity, key[0], message))
+    return found
 
 
 def _thresholds_by_layer(
@@ -130,7 +195,6 @@ def _findings_about_skipped(skipped: Iterable[Skipped], rules: RuleSet, wanted: 
     found = []
     for item in skipped:
         rule = rules.find("near-miss" if item.kind == "near miss" else "unread-layer")
-        selected = not wanted or any(item.name == pattern or fnmatchcase(item.name, pattern) for pattern in wanted)
-        if rule is not None and selected and item.kind != "shared":
+        if rule is not None and _matches(item.name, wanted) and item.kind != "shared":
             found.append(Finding(rule.id, rule.severity, item.name, item.reason))
     return found

@@ -1,15 +1,19 @@
 """From two checkpoints to what changed between them, and from many to a history; the counterpart of `analyze`."""
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ssmspec.backends import CauchySum, choose_backend, load_backend
-from ssmspec.checkpoint import natural_key, open_checkpoint, plain_name
+from ssmspec.checkpoint import common_name, natural_key, open_checkpoint, plain_name
 from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze, analyze_layer, pairs_of
 from ssmspec.errors import LayerError, SsmspecError, about
-from ssmspec.families.layers import find_layers, read_systems, select_layers
+from ssmspec.families import LayerTensors
+from ssmspec.families.layers import find_layers, read_layers, select_layers
+from ssmspec.families.tensor_changes import tensor_changes
 from ssmspec.statistics import CheckpointAnalysis, LayerSpectrum
 from ssmspec.statistics.changes import (
     CheckpointComparison,
@@ -45,8 +49,9 @@ def compare(
         SsmspecError: as `analyze` for either file. LayerError: no layer of one file has a partner in the other.
     """
     options = options or AnalysisOptions()
-    left, right = _systems(before, options), _systems(after, options)
-    return compare_systems((before, left), (after, right), options, by_order=by_order, progress=progress)
+    (left, old), (right, new) = _layers(before, options), _layers(after, options)
+    found = compare_systems((before, left), (after, right), options, by_order=by_order, progress=progress)
+    return replace(found, tensors=tensor_changes([(old[layer.name], new[layer.after.name]) for layer in found.layers]))
 
 
 def compare_systems(
@@ -87,15 +92,33 @@ def compare_systems(
     )
 
 
-def _systems(path: Path | str, options: AnalysisOptions) -> list[StateSpace]:
+def _layers(path: Path | str, options: AnalysisOptions) -> tuple[list[StateSpace], dict[str, LayerTensors]]:
+    """The chosen systems, and the stored tensors of every system by its name."""
     checkpoint = open_checkpoint(path)
-    systems, _ = read_systems(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
-    return select_layers(systems, options.layers, checkpoint)
+    layers, skipped = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
+    systems = [system for layer in layers for system in layer.systems]
+    tensors = {system.name: layer.tensors for layer in layers for system in layer.systems}
+    return select_layers(systems, options.layers, checkpoint, skipped), tensors
 
 
 def _pairs_by_name(left: Sequence[StateSpace], right: Sequence[StateSpace]) -> list[tuple[StateSpace, StateSpace]]:
-    by_name = {plain_name(system.name): system for system in right}
-    return [(system, by_name[plain_name(system.name)]) for system in left if plain_name(system.name) in by_name]
+    """Layers whose names agree; of the others those that agree without what wrappers put into them, then without `model.` and the like.
+
+    An averaged copy of the weights is compared with another one only.
+    """
+    partners: dict[str, StateSpace] = {}
+    for name_of in (str, plain_name, common_name):
+        taken = {system.name for system in partners.values()}
+        free = Counter(name_of(system.name) for system in left if system.name not in partners)
+        by_name: dict[object, list[StateSpace]] = {}
+        for system in right:
+            if system.name not in taken:
+                by_name.setdefault(name_of(system.name), []).append(system)
+        for system in left:
+            found = by_name.get(name_of(system.name), ())
+            if system.name not in partners and len(found) == 1 and free[name_of(system.name)] == 1:
+                partners[system.name] = found[0]
+    return [(system, partners[system.name]) for system in left if system.name in partners]
 
 
 def _differences_in_kind(pairs: Sequence[tuple[StateSpace, StateSpace]]) -> list[str]:

@@ -15,6 +15,7 @@ from ssmspec.checkpoint import Described, open_checkpoint
 from ssmspec.errors import LayerError, NoLayerError, about
 from ssmspec.families import Detection, Family, LayerTensors, ReadOptions, Tensor, detect, known_families
 from ssmspec.families.assumption import check_assumptions, with_assumptions
+from ssmspec.families.encoded import as_stored, said_of, watched
 from ssmspec.families.provenance import Attached, attached
 from ssmspec.statistics import Skipped
 from ssmspec.systems.statespace import StateSpace
@@ -114,6 +115,8 @@ def try_layers(
     options = replace(options, config=checkpoint.config)
     layers: dict[tuple[str, str], ReadLayer] = {}  # by name and family: two tables of a mapping may describe tensors under one prefix
     skipped = [Skipped(miss.prefix, miss.describe(), "near miss", miss.family) for miss in detection.near_misses]
+    partial = getattr(checkpoint, "partial", "")
+    part_of_model = (f"{partial} alone: a part of the model's layer",) if partial else ()
     for layer, original in zip(detection.layers, originals, strict=True):
         if original != layer.name:
             skipped.append(Skipped(layer.name, f"the same tensors as {original} (shared module)", "shared", layer.family))
@@ -123,7 +126,10 @@ def try_layers(
             continue
         try:
             with np.errstate(all="ignore"):  # overflow and values that are not finite are reported by `systems.trust`
-                systems = read_layer(families[layer.family], layer, options)
+                shown, encoded = watched(layer)
+                systems = read_layer(families[layer.family], shown, options)
+            said = (*part_of_model, *said_of(encoded))
+            systems = [replace(system, assumptions=(*system.assumptions, *said)) for system in systems] if said else systems
             layers[layer.name, layer.family] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
         except LayerError as error:  # only its text is kept: its traceback would keep this frame and its arrays in memory
             skipped.append(Skipped(layer.name, str(error), "unread", layer.family))
@@ -183,7 +189,7 @@ def layer_digest(layer: LayerTensors) -> str:
 def _digest(layer: LayerTensors) -> bytes:
     """A hash of all tensors of a layer. Tensors larger than DIGESTED bytes contribute only their first and last rows."""
     result = hashlib.blake2b()
-    for _, tensor in sorted(layer.tensors.items()):
+    for _, tensor in as_stored(layer):
         if not tensor.shape:
             continue
         rows = tensor.shape[0]
@@ -197,7 +203,7 @@ def _digest(layer: LayerTensors) -> bytes:
 def _fingerprint(layer: LayerTensors, *, matrices: bool) -> bytes:
     """Bytes that differ between distinct layers: shapes, and up to 64 first rows of every tensor (about FINGERPRINT bytes at most)."""
     parts = []
-    for role, tensor in sorted(layer.tensors.items()):
+    for role, tensor in as_stored(layer):
         parts.append(f"{layer.family} {role} {tensor.shape} {tensor.dtype} ".encode())
         if not tensor.shape:
             parts.append(np.ascontiguousarray(tensor.read()).tobytes())
@@ -207,9 +213,13 @@ def _fingerprint(layer: LayerTensors, *, matrices: bool) -> bytes:
     return b"".join(parts)
 
 
-def select_layers(systems: Sequence[StateSpace], wanted: Sequence[str], checkpoint: Source) -> list[StateSpace]:
+def select_layers(
+    systems: Sequence[StateSpace], wanted: Sequence[str], checkpoint: Source, skipped: Sequence[Skipped] = ()
+) -> list[StateSpace]:
     """Select layers by exact name, glob, index, or the name of a block with several directions; without a selection, all of them.
 
+    Args:
+        skipped: what else has a name in the file, to say why it cannot be selected.
     Raises:
         LayerError: an entry of the selection matches no layer.
     """
@@ -218,6 +228,10 @@ def select_layers(systems: Sequence[StateSpace], wanted: Sequence[str], checkpoi
     chosen: set[int] = set()
     for pattern in wanted:
         found = set(_matching(systems, pattern))
+        reasons = [f"{item.name}: {item.reason}" for item in skipped if item.name == pattern or fnmatchcase(item.name, pattern)]
+        if not found and reasons:
+            more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+            raise LayerError(f"{checkpoint.path}: --layer {pattern} matches no layer that is read, but {reasons[0]}{more}")
         if not found:
             names = ", ".join(system.name for system in systems[:8]) + (", ..." if len(systems) > 8 else "")
             raise LayerError(f"{checkpoint.path}: --layer {pattern} matches no layer; the {len(systems)} layers are {names}")
@@ -245,13 +259,13 @@ def block_of(system: str, names: Container[str]) -> str:
     return name
 
 
-def select_one(systems: Sequence[StateSpace], wanted: str, checkpoint: Source) -> StateSpace:
+def select_one(systems: Sequence[StateSpace], wanted: str, checkpoint: Source, skipped: Sequence[Skipped] = ()) -> StateSpace:
     """The one layer that a selection matches.
 
     Raises:
         LayerError: the selection matches no layer, or more than one.
     """
-    chosen = select_layers(systems, [wanted], checkpoint)
+    chosen = select_layers(systems, [wanted], checkpoint, skipped)
     if len(chosen) > 1:
         raise LayerError(f"--layer {wanted} matches {len(chosen)} layers: {', '.join(s.name for s in chosen[:8])}; choose one of them")
     return chosen[0]
@@ -264,8 +278,8 @@ def load_system(path: Path | str, layer: str, options: ReadOptions, family: str 
         SsmspecError: the same errors as `analyze`; also if no copy has a finite kernel. A kernel that grows is finite.
     """
     checkpoint = open_checkpoint(path)
-    systems, _ = read_systems(checkpoint, find_layers(checkpoint, family, options), options)
-    system = select_one(systems, layer, checkpoint)
+    systems, skipped = read_systems(checkpoint, find_layers(checkpoint, family, options), options)
+    system = select_one(systems, layer, checkpoint, skipped)
     trust = assess(system)
     if trust.problem and all(fault.kind not in (GROWING, UNDAMPED) for fault in trust.faults):
         raise LayerError(f"{checkpoint.path}: layer {system.name} cannot be used: {trust.problem}")

@@ -140,6 +140,7 @@ def input_digests(checkpoint: Checkpoint) -> dict[str, str]:
     """SHA-256 of the files of a checkpoint, by name."""
     digests = {}
     for path in checkpoint.files:
+        inside = checkpoint.path in path.parents  # files of several ranks have one name
         with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            digests[str(path.relative_to(checkpoint.path)) if inside else path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests

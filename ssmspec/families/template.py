@@ -96,7 +96,7 @@ class ReadOptions:
 
     Args:
         assume: values of what families declare as assumptions, by name.
-        length: kernel length for which a layer stores its output matrix.
+        length: kernel length for which a layer stores its output matrix. length_option: what messages call the option for it.
         operating_point: where selective layers are frozen.
         residues: for selective layers without given B and C: B = C = 1, or the rms over inputs (`ssmspec.families.selective.residues`).
         calibration: recorded delta, B and C of selective layers; an explicit operating point takes precedence.
@@ -106,6 +106,7 @@ class ReadOptions:
 
     assume: Mapping[str, str | float | bool] = field(default_factory=dict)
     length: int | None = None
+    length_option: str = "--length"
     operating_point: OperatingPoint | None = None
     residues: Residues = "unit"
     calibration: Calibration | None = None
@@ -113,6 +114,7 @@ class ReadOptions:
     mapping: tuple["Family", ...] = ()
 
 
+CODES = ("int8", "uint8", "int16", "uint16", "int32", "uint32")  # the numbers of a matrix in such a dtype are codes, not values
 MOST_VALUES = 1 << 24  # limit for a tensor that is read completely; a small compressed file can expand to more
 
 
@@ -141,16 +143,37 @@ class LayerTensors:
         return replace(self, tensors={**self.tensors, **held})
 
     def array(self, role: str) -> FloatArray:
-        """A real tensor in float64.
+        """A real tensor in float64. An infinite value, which no parameter has, becomes NaN: exp would make a number of minus infinity.
 
         Raises:
             LayerError: the values are not real numbers, or there are more of them than a layer can have.
         """
-        return np.asarray(self._whole(self._real(role), role).read(), dtype=np.float64)
+        values = np.asarray(self._whole(self._real(role), role).read(), dtype=np.float64)
+        return np.where(np.isinf(values), np.nan, values) if np.isinf(values).any() else values
+
+    def shape(self, role: str) -> tuple[int, ...]:
+        """The shape of a tensor.
+
+        Raises:
+            LayerError: nothing tells it: the tensor is stored in a form that cannot be read.
+        """
+        tensor = self.tensors[role]
+        return (tensor if all(size >= 0 for size in tensor.shape) else self._real(role)).shape
 
     def rows(self, role: str, start: int, stop: int) -> FloatArray:
-        """Rows start..stop-1 of a real tensor in float64; no other bytes of the tensor are read."""
-        return np.asarray(self._real(role).read(slice(start, stop)), dtype=np.float64)
+        """Rows start..stop-1 of a real tensor in float64; no other bytes of the tensor are read.
+
+        Raises:
+            LayerError: the values are not real numbers, or not finite.
+        """
+        values = np.asarray(self._real(role).read(slice(start, stop)), dtype=np.float64)
+        bad = int((~np.isfinite(values)).sum())
+        if bad:
+            raise LayerError(
+                f"layer {self.name}: {bad} of {values.size} values in rows {start}..{stop - 1} of {self.tensor_names[role]} are NaN or "
+                "infinite, and so are the residues that they would give"
+            )
+        return values
 
     def _whole(self, tensor: Tensor, role: str) -> Tensor:
         if math.prod(tensor.shape) > MOST_VALUES:
@@ -161,14 +184,20 @@ class LayerTensors:
 
     def _real(self, role: str) -> Tensor:
         tensor = self.tensors[role]
+        label = f"layer {self.name}: tensor {self.tensor_names[role]}"
+        if getattr(tensor, "refusal", ""):
+            raise LayerError(f"{label}: {getattr(tensor, 'refusal', '')}; give a checkpoint with plain values")
         if not tensor.dtype.startswith(("float", "bfloat", "int", "uint")):
-            raise LayerError(f"layer {self.name}: tensor {self.tensor_names[role]} has dtype {tensor.dtype}, expected real numbers")
+            raise LayerError(f"{label} has dtype {tensor.dtype}, expected real numbers")
+        if len(tensor.shape) > 1 and tensor.dtype in CODES:
+            raise LayerError(f"{label} has dtype {tensor.dtype}: codes of a quantization, whose scales are not known; give values")
         return tensor
 
     def complex_array(self, role: str) -> ComplexArray:
         """A complex tensor, or a real one with a trailing axis of (real, imaginary), in complex128."""
         if self.tensors[role].dtype.startswith("complex"):
-            return np.asarray(self._whole(self.tensors[role], role).read(), dtype=np.complex128)
+            values = np.asarray(self._whole(self.tensors[role], role).read(), dtype=np.complex128)
+            return np.where(np.isinf(values), np.nan, values) if np.isinf(values).any() else values
         pair = self.array(role)
         return as_complex(pair[..., 0], pair[..., 1])
 
@@ -198,6 +227,7 @@ class Family:
         when_named: layouts that are used only if the user names the family, because an incomplete layer of another family looks the same.
         hints: last words of a layer name that suggest this family.
         selective: the layer is linear only at an operating point.
+        initial_steps, initial_decays: ranges from which published code draws Delta and A = exp(A_log).
         match: glob of the prefixes that it may claim. A family with a glob is tried before those without, and must match a layer.
     """
 
@@ -215,6 +245,8 @@ class Family:
     when_named: tuple[Template, ...] = ()
     hints: tuple[str, ...] = ()
     selective: bool = False
+    initial_steps: tuple[float, float] | None = None
+    initial_decays: tuple[float, float] | None = None
     match: str | None = None
 
     def usual(self, assumption: str) -> str:
@@ -295,7 +327,8 @@ def _unify_one(symbols: list[str], tensor: Tensor, sizes: dict[str, int]) -> boo
             actual = actual[:-1]
     if len(symbols) != len(actual):
         return False
-    return all(_unify_size(symbol, size, sizes) for symbol, size in zip(symbols, actual, strict=True))
+    # a size below zero: nothing tells it
+    return all(size < 0 or _unify_size(symbol, size, sizes) for symbol, size in zip(symbols, actual, strict=True))
 
 
 def _unify_size(symbol: str, size: int, sizes: dict[str, int]) -> bool:

@@ -23,6 +23,7 @@ class Kind(Enum):
 
     table = (".csv", ".tsv", ".txt")
     arrays = (".npz",)
+    matlab = (".mat",)
     picture = (".png", ".svg", ".pdf")
     rules = (".toml",)
     provenance = (".ssmspec.json",)
@@ -56,6 +57,7 @@ def refuse_precious(target: Path, kind: Kind) -> None:
 _ARTICLES = {
     Kind.table: "a table",
     Kind.arrays: "a file of arrays",
+    Kind.matlab: "a MATLAB file of matrices",
     Kind.picture: "a picture",
     Kind.rules: "a rules file",
     Kind.provenance: "a sidecar",
@@ -139,10 +141,14 @@ def _replaceable(existing: Path, kind: Kind) -> bool:
         if kind is Kind.arrays:
             with zipfile.ZipFile(existing) as archive:
                 return {"name.npy", "family.npy"} <= set(archive.namelist())
+        if kind is Kind.matlab:
+            from scipy.io import whosmat  # rarely needed
+
+            return {"name", "family"} <= {name for name, *_ in whosmat(existing)}
         if kind is Kind.table:
             with existing.open("rb") as file:
                 return b"\0" not in file.read(4096)
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except Exception:  # whatever zipfile and SciPy raise for damaged files
         return False
     return True
 

@@ -45,14 +45,15 @@ def _vector(path: Path, axis: Axis) -> FloatArray:
 
 
 def write_arrays(target: Path, source: Path, arrays: dict[str, Any]) -> tuple[str, ...]:
-    """Write an .npz file whole or not at all, and never over the checkpoint that it came from.
+    """Write an .npz file, or a .mat file if the target is named so, whole or not at all, and never over the checkpoint it came from.
 
     Returns:
         A note for every array (K, O, I, ...) in which some copies have values that are not finite. The file has NaN in their place.
     Raises:
         SsmspecError: the target is the checkpoint or cannot be written, or no copy of an array has only finite values.
     """
-    refuse_precious(target, Kind.arrays)
+    kind = Kind.matlab if target.suffix.lower() == ".mat" else Kind.arrays
+    refuse_precious(target, kind)
     notes = []
     written = dict(arrays)
     for name, values in arrays.items():
@@ -68,6 +69,38 @@ def write_arrays(target: Path, source: Path, arrays: dict[str, Any]) -> tuple[st
         notes.append(f"{count} are not finite, in {which}; the file has NaN in their place")
     if exists(target) and exists(source) and target.samefile(source):
         raise SsmspecError(f"{target} is the checkpoint itself; choose another output file")
-    with whole_file(target, Kind.arrays) as file:
-        np.savez(file, **written)
+    with whole_file(target, kind) as file:
+        if kind is Kind.matlab:
+            from scipy.io import savemat  # rarely needed
+
+            savemat(file, written)
+        else:
+            np.savez(file, **written)
     return tuple(notes)
+
+
+def difference_text(path: Path, kernel: FloatArray, copies: int) -> str:
+    """How far a kernel in a .npy file is from that of a layer, in one line.
+
+    Args:
+        kernel: (K, O, I, L). The file holds the same shape up to L, with or without axes of size one.
+    Raises:
+        SsmspecError: the file cannot be read, or its shape does not fit.
+    """
+    other = read_numbers(path)
+    sizes = [size for size in kernel.shape[:-1] if size > 1]
+    if other.ndim == 0 or [size for size in other.shape[:-1] if size > 1] != sizes or not other.shape[-1]:
+        raise SsmspecError(f"{path} has shape {other.shape}; expected {kernel.shape}, with or without axes of size one, and any length")
+    length = min(kernel.shape[-1], other.shape[-1])
+    ours, theirs = kernel[..., :length], other.reshape(*kernel.shape[:-1], -1)[..., :length]
+    apart = np.abs(ours - theirs)
+    if not np.isfinite(apart).any():
+        raise SsmspecError(f"{path}: no value of it and of the kernel are both finite, so nothing can be compared")
+    copy, output, place, sample = (int(index) for index in np.unravel_index(int(np.nanargmax(apart)), apart.shape))
+    size = float(np.nanmax(np.abs(ours)))
+    relative = f", {apart[copy, output, place, sample] / size:.3g} of the largest value" if size else ""
+    where = f"copy {copy}, output {output}, input {place}, sample {sample}" if copies > 1 or len(sizes) else f"sample {sample}"
+    lost = int((~np.isfinite(apart)).sum())
+    return f"largest difference to {path}: {apart[copy, output, place, sample]:.3g}{relative}, at {where}; {length} samples compared" + (
+        f"; {lost} values are not finite and were not compared" if lost else ""
+    )

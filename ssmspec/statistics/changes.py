@@ -36,9 +36,24 @@ class LayerComparison:
         return self.before.name
 
 
+@dataclass(frozen=True, slots=True)
+class TensorChange:
+    """One stored tensor of a layer that both checkpoints have.
+
+    Args:
+        name, name_after: its full name before and after.
+        change: ||after - before||/||before|| (Frobenius), infinite where it was zero before; None with a reason.
+    """
+
+    name: str
+    name_after: str
+    change: float | None
+    reason: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointComparison:
-    """Two checkpoints: their common layers in model order, the layers that exist in only one of them, and a verdict."""
+    """Two checkpoints: their common layers in model order, the layers that exist in only one of them, their tensors, and a verdict."""
 
     before: str
     after: str
@@ -49,6 +64,7 @@ class CheckpointComparison:
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
     notes: tuple[str, ...]
+    tensors: tuple[TensorChange, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -91,6 +107,10 @@ def differences(before: LayerAnalysis, after: LayerAnalysis) -> dict[str, float 
 
 def verdict(layers: Sequence[LayerComparison]) -> str:
     """One line: did the frequency bias change more than training alone is known to change it? This is a comparison, not a diagnosis."""
+    unlike = next((layer for layer in layers if layer.before.copies != layer.after.copies), None)
+    if unlike is not None:
+        counts = f"{unlike.before.copies} copies before and {unlike.after.copies} after"
+        return f"none: {unlike.name} has {counts}, so the two are not versions of one layer"
     known = [(abs(change), layer) for layer in layers if (change := layer.change["bias_slope"]) is not None]
     if not known:
         return "no layer has a bias_slope in both checkpoints, so nothing can be said about the frequency bias"

@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+from locations import HANG
 from test_backends import EXTREMES, ROUNDINGS, conditioning, differences, double, extreme, problem, single
 
 from ssmspec.backends import load_backend
@@ -86,7 +87,7 @@ def answers() -> dict[str, object]:
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     # warnings are errors because the interpreter's sum leaves out what is not a number, where a GPU does not
     done = subprocess.run(
-        [sys.executable, "-W", "error::RuntimeWarning", __file__], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-W", "error::RuntimeWarning", __file__], env=environment, capture_output=True, text=True, timeout=HANG
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -8,14 +8,14 @@ import pickle
 import subprocess
 import sys
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
-from locations import SAMPLES
-from program import S4D, checkpoint, s4d_tensors, ssmspec
-from typing_commands import Type
+from locations import HANG, SAMPLES
+from program import S4D, Type, checkpoint, process, s4d_tensors, ssmspec
 
 from ssmspec.report.documents.document import schema
 from ssmspec.statistics import HEADLINES, STATISTICS, LayerSpectrum, Statistic, Values
@@ -161,7 +161,7 @@ def test_inspect_shows_layers_near_misses_and_the_rest(tmp_path: Path) -> None:
     result = ssmspec("inspect", checkpoint(tmp_path, tensors), "--json")
     document = json.loads(result.out)
     assert [layer["name"] for layer in document["layers"]] == ["layers.0"]
-    assert document["layers"][0]["tensors"]["layers.0.kernel.C"] == {"shape": [4, 3, 2], "dtype": "float32", "role": "C"}
+    assert document["layers"][0]["tensors"]["layers.0.kernel.C"] == {"shape": [4, 3, 2], "dtype": "float32", "role": "C", "read": True}
     assert document["near_misses"][0]["prefix"] == "layers.1"
     assert document["near_misses"][0]["missing"] == ["kernel.log_dt"]
     assert "head.weight" in [item["name"] for item in document["other"]]
@@ -275,7 +275,7 @@ BAD = {
     "truncated torch zip": lambda folder: _written(folder / "cut.pt", (SAMPLES / "s4_dplr_trained.pt").read_bytes()[:-300]),
     "truncated msgpack": lambda folder: _written(folder / "cut.msgpack", (SAMPLES / "s5_trained.msgpack").read_bytes()[:-300]),
     "pickle that would run code": lambda folder: _torch_zip(folder / "evil.pt", {"a": _Canary(folder / "canary")}),
-    "zip bomb": lambda folder: _bomb(folder / "bomb.npz"),
+    "zip bomb": lambda folder: _written(folder / "bomb.npz", _bomb()),
 }
 
 
@@ -295,14 +295,19 @@ def _pointing_outside(path: Path) -> Path:
     return _written(path, len(header).to_bytes(8, "little") + header + b"\0" * 16)
 
 
-def _bomb(path: Path) -> Path:
-    header = io.BytesIO()
+@cache
+def _bomb() -> bytes:
+    """An array of 1 GiB of zeros."""
+    header, archived = io.BytesIO(), io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 28,)})
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("nu_log.npy", "w", force_zip64=True) as file:
+    with (
+        zipfile.ZipFile(archived, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("nu_log.npy", "w", force_zip64=True) as file,
+    ):
         file.write(header.getvalue())
         for _ in range(1 << 10):
             file.write(b"\0" * (1 << 20))
-    return path
+    return archived.getvalue()
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -381,7 +386,7 @@ def test_a_choice_of_several_layers_is_refused_where_one_is_needed(tmp_path: Pat
 
 
 def test_debug_shows_the_traceback() -> None:
-    assert "Traceback" in ssmspec("--debug", "analyze", "nothing.pt").err
+    assert "Traceback" in process("--debug", "analyze", "nothing.pt").err
 
 
 def test_operating_point_sets_step_and_residues_of_mamba(tmp_path: Path) -> None:
@@ -398,12 +403,12 @@ def test_operating_point_sets_step_and_residues_of_mamba(tmp_path: Path) -> None
 
 def test_closed_stdout_is_no_error() -> None:
     command = f"'{sys.executable}' -m ssmspec families --json | head -1"
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, check=False, timeout=60)
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, check=False, timeout=HANG)
     assert b"Traceback" not in done.stderr
 
 
 def test_narrow_and_ascii_terminals_still_get_every_layer(tmp_path: Path) -> None:
-    result = ssmspec("analyze", S4D, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    result = process("analyze", S4D, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
     assert result.code == 0, result.err
     assert "s4_layers.1" in result.out
 

@@ -1,14 +1,13 @@
 """The commands on selective layers: residues, calibration files, memory in tokens."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
 from locations import SAMPLES
+from program import ssmspec
 
 from ssmspec.families import OperatingPoint, ReadOptions
 from ssmspec.families.layers import load_system
@@ -18,15 +17,10 @@ from ssmspec.systems.response import impulse_response
 MAMBA1, MAMBA2 = "mamba1_trained.safetensors", "mamba2_trained"
 
 
-def ssmspec(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "ssmspec", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=SAMPLES, timeout=120)
-
-
 def analyzed(*arguments: object) -> dict:
     done = ssmspec("analyze", *arguments, "--json")
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
+    assert done.code == 0, done.err
+    document = json.loads(done.out)
     jsonschema.validate(document, schema("analyze-1"))
     return document
 
@@ -57,14 +51,14 @@ def test_memory_counts_tokens_at_any_sample_rate(calibration: Path) -> None:
 
 
 def test_memory_is_a_line_under_the_table(calibration: Path) -> None:
-    text = ssmspec("analyze", MAMBA2, "--calibration", calibration).stdout
+    text = ssmspec("analyze", MAMBA2, "--calibration", calibration).out
     assert "memory of 8 heads or channels in 2 layers" in text
     assert "over 1k tokens in 50 %, over 4k tokens in 50 %, over 32k tokens in 0 %" in text
 
 
 def test_linear_layers_have_no_memory_line() -> None:
     assert [layer["memory"] for layer in analyzed("s4d_trained.safetensors")["layers"]] == [None, None]
-    assert "memory of" not in ssmspec("analyze", "s4d_trained.safetensors").stdout
+    assert "memory of" not in ssmspec("analyze", "s4d_trained.safetensors").out
 
 
 @pytest.mark.parametrize("name", [MAMBA1, MAMBA2])
@@ -79,8 +73,8 @@ def test_impulse_and_response_take_residues_and_calibration(tmp_path: Path, cali
     for command in (("impulse", "--length", "20"), ("response", "--points", "20")):
         target = tmp_path / f"{command[0]}.npz"
         done = ssmspec(command[0], MAMBA2, "--layer", "0", *command[1:], "--residues", "rms", "--calibration", calibration, "-o", target)
-        assert done.returncode == 0, done.stderr
-        assert "rms residues" in done.stderr
+        assert done.code == 0, done.err
+        assert "rms residues" in done.err
     system = load_system(SAMPLES / MAMBA2, "0", ReadOptions(residues="rms"))
     with np.load(calibration) as recorded, np.load(tmp_path / "impulse.npz") as file:
         delta = recorded[f"{system.name}/delta"].mean(axis=0)
@@ -99,9 +93,9 @@ def test_impulse_and_response_take_residues_and_calibration(tmp_path: Path, cali
 )
 def test_bad_options_are_explained(arguments: tuple[str, ...], words: str) -> None:
     done = ssmspec("analyze", MAMBA2, *arguments)
-    assert done.returncode == 2
-    assert words in " ".join(done.stderr.replace("│", " ").split())
-    assert "Traceback" not in done.stderr
+    assert done.code == 2
+    assert words in " ".join(done.err.replace("│", " ").split())
+    assert "Traceback" not in done.err
 
 
 def test_recorded_point_equals_the_same_point_given(tmp_path: Path) -> None:
@@ -109,10 +103,7 @@ def test_recorded_point_equals_the_same_point_given(tmp_path: Path) -> None:
     delta, B, C = rng.uniform(0.01, 0.1, 32), rng.normal(size=8), rng.normal(size=8)
     np.savez(tmp_path / "c.npz", delta=delta, B=B, C=C)
     assert (
-        ssmspec(
-            "impulse", MAMBA1, "--layer", "1", "--length", "9", "--calibration", tmp_path / "c.npz", "-o", tmp_path / "k.npz"
-        ).returncode
-        == 0
+        ssmspec("impulse", MAMBA1, "--layer", "1", "--length", "9", "--calibration", tmp_path / "c.npz", "-o", tmp_path / "k.npz").code == 0
     )
     system = load_system(SAMPLES / MAMBA1, "1", ReadOptions(operating_point=OperatingPoint(delta=delta, B=B, C=C)))
     with np.load(tmp_path / "k.npz") as file:

@@ -8,8 +8,8 @@ import jsonschema
 import numpy as np
 import pytest
 from locations import SAMPLES
+from program import Type
 from scipy.signal import lfilter
-from typing_commands import Type
 
 from ssmspec import load_system
 from ssmspec.families import ReadOptions

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands_in_turn import MARK
-from locations import SAMPLES, TESTS
+from locations import HANG, SAMPLES, TESTS
 
 from ssmspec.cli import app
 
@@ -71,10 +71,14 @@ WRITERS_ONLY = {"plot", "plot inits", "response", "impulse", "no such file"}  # 
 
 
 class InTurn:
-    """The commands in one process, as `commands_in_turn` runs them."""
+    """The commands in one process, as `commands_in_turn` runs them.
 
-    def __init__(self, folder: Path, work: Path, *more: str, pictures: bool = False, **environment: str) -> None:
-        self.codes = work / "codes"
+    Args:
+        leave: all of them again, where nobody reads what they print.
+    """
+
+    def __init__(self, folder: Path, work: Path, *, leave: bool = False, pictures: bool = False, **environment: str) -> None:
+        self.codes, self.errors = work / "codes", work / "errors"
         self.names, words = zip(*commands(folder, pictures=pictures).items(), strict=True)
         (work / "commands").write_bytes(b"\n\0\n".join(b"\0".join(map(os.fsencode, command)) for command in words))
         self.command = [
@@ -82,13 +86,14 @@ class InTurn:
             str(TESTS / "support" / "commands_in_turn.py"),
             str(work / "commands"),
             str(self.codes),
-            *more,
+            *([str(self.errors)] if leave else []),
         ]
         dropped = {"COLUMNS", "NO_COLOR", "LC_ALL", "PYTHONIOENCODING", "FORCE_COLOR"}
         self.environment = {key: value for key, value in os.environ.items() if key not in dropped} | TERMINAL | environment
 
-    def assert_codes(self, *allowed: int, refused: Collection[str] = ("no such file",)) -> None:
-        codes = dict(zip(self.names, map(int, self.codes.read_text().split()), strict=True))
+    def assert_codes(self, *allowed: int, refused: Collection[str] = ("no such file",), again: bool = False) -> None:
+        found, count = [int(code) for code in self.codes.read_text().split()], len(self.names)
+        codes = dict(zip(self.names, found[count:] if again else found[:count], strict=True))
         assert {name: code for name, code in codes.items() if code != 2 * (name in refused) and code not in allowed} == {}
 
     def parts(self, output: str) -> dict[str, str]:
@@ -107,7 +112,7 @@ def in_terminal(run: InTurn, columns: int) -> str:
                 received += part
         except OSError:  # what Linux answers when the last writer has closed
             pass
-        process.wait(timeout=900)
+        process.wait(timeout=HANG)
     os.close(master)
     return received.decode()
 
@@ -117,10 +122,17 @@ def test_every_command_is_among_them() -> None:
     assert names <= set(commands(Path()))
 
 
+@pytest.fixture(scope="module")
+def narrow(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[InTurn, str]:
+    """The commands in a terminal of 20 columns and without a reader, in one process, as loading what they need takes longer than they do;
+    and what the terminal was sent."""
+    run = InTurn(folder, tmp_path_factory.mktemp("narrow"), leave=True, NO_COLOR="1")
+    return run, in_terminal(run, 20)
+
+
 @pytest.mark.slow
-def test_a_terminal_of_20_columns_without_color_shows_everything(folder: Path, tmp_path: Path) -> None:
-    run = InTurn(folder, tmp_path, NO_COLOR="1")
-    output = in_terminal(run, 20)
+def test_a_terminal_of_20_columns_without_color_shows_everything(narrow: tuple[InTurn, str]) -> None:
+    run, output = narrow
     run.assert_codes()
     assert "Traceback" not in output
     assert not COLOR.search(output)
@@ -137,7 +149,7 @@ def test_a_terminal_of_20_columns_without_color_shows_everything(folder: Path, t
 @pytest.mark.slow
 def test_a_pipe_in_the_c_locale_gets_ascii_and_no_escapes(folder: Path, tmp_path: Path) -> None:
     run = InTurn(folder, tmp_path, pictures=True, **C_LOCALE)
-    done = subprocess.run(run.command, capture_output=True, env=run.environment, check=False, timeout=900)
+    done = subprocess.run(run.command, capture_output=True, env=run.environment, check=False, timeout=HANG)
     refused = {"no such file", "train"}  # the path of the data goes into a config, which is UTF-8
     run.assert_codes(refused=refused)
     out, err = done.stdout.decode("ascii"), done.stderr.decode("ascii")
@@ -152,8 +164,7 @@ def test_a_pipe_in_the_c_locale_gets_ascii_and_no_escapes(folder: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_a_reader_that_leaves_is_no_error_of_any_command(folder: Path, tmp_path: Path) -> None:
-    run = InTurn(folder, tmp_path, "leave")
-    done = subprocess.run(run.command, capture_output=True, text=True, env=run.environment, check=False, timeout=900)
-    run.assert_codes(141)
-    assert all(line.startswith("ssmspec: ") for line in done.stderr.splitlines()), done.stderr
+def test_a_reader_that_leaves_is_no_error_of_any_command(narrow: tuple[InTurn, str]) -> None:
+    run, _ = narrow
+    run.assert_codes(141, again=True)
+    assert all(line.startswith("ssmspec: ") for line in run.errors.read_text().splitlines()), run.errors.read_text()

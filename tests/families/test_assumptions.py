@@ -9,8 +9,8 @@ import jsonschema
 import numpy as np
 import pytest
 from factories import FACTORIES, make, stored
+from program import Type
 from safetensors.numpy import save_file
-from typing_commands import Type
 
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import FAMILIES, LayerTensors, ReadOptions, detect

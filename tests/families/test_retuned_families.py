@@ -114,13 +114,15 @@ Retune = Callable[..., Retuned]
 def retuned(tmp_path: Path) -> Retune:
     """Retunes an example by its name, through files; double: in float64, as .npz, since safetensors have no complex128."""
 
-    def run(name: str, *, double: bool = False, extra: Tensors | None = None, **recipe: object) -> Retuned:
+    def run(
+        name: str, *, double: bool = False, extra: Tensors | None = None, assume: Mapping[str, str] | None = None, **recipe: object
+    ) -> Retuned:
         example, suffix = make(name), ".npz" if double else ".safetensors"
         source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
         tensors = {key: np.array(in_float64(values) if double else values) for key, values in example.under(PREFIX).items()}
         tensors |= extra or {} | {"head.weight": np.arange(6, dtype=np.float32)}
         np.savez(source, **tensors) if double else save_file(tensors, source)
-        options = RetuneOptions(read=ReadOptions(length=example.length))
+        options = RetuneOptions(read=ReadOptions(length=example.length, assume=assume or {}))
         plan = plan_retune(source, Recipe(**recipe), options)
         found, _ = write_retuned(plan, target, command="test", replace_target=True)
         result = dict(np.load(target)) if double else load_file(target)
@@ -464,8 +466,8 @@ def test_a_start_that_would_be_taken_for_half_a_spectrum_is_refused(retuned: Ret
 
 
 def test_real_parts_that_the_code_of_a_family_clips_are_told(retuned: Retune) -> None:
-    """S5 clips real parts above -1e-4: half of 0.4..1.2 times 2e-4 lie there."""
-    found = retuned("s5-half", scaling=Scaling(alpha_real=1.3e-4))
+    """S5 with clip_eigs clips real parts above -1e-4: half of 0.4..1.2 times 2e-4 lie there."""
+    found = retuned("s5-half", assume={"s5_clip": "true"}, scaling=Scaling(alpha_real=1.3e-4))
     clipped = int((1.3e-4 * found.systems[0].poles.real > -1e-4).sum())
     assert 0 < clipped < found.systems[0].modes
     assert any(note.startswith(f"{clipped} of 6 poles of {PREFIX} cannot be stored as requested") for note in found.notes)

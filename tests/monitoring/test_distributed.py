@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from locations import HANG
 from nets import lines
 
 from ssmspec import AnalysisOptions, analyze
@@ -16,7 +17,7 @@ def test_only_the_first_of_two_processes_logs(tmp_path: Path) -> None:
     arguments = [str(tmp_path / "store"), str(tmp_path)]
     ranks = [subprocess.Popen([sys.executable, str(script), str(rank), *arguments], stderr=subprocess.PIPE, text=True) for rank in (0, 1)]
     for rank in ranks:
-        _, errors = rank.communicate(timeout=120)
+        _, errors = rank.communicate(timeout=HANG)
         assert rank.returncode == 0, errors
     assert (tmp_path / "rank0.txt").read_text(encoding="utf-8") == "[0, None, 2, None, 4]"
     assert (tmp_path / "rank1.txt").read_text(encoding="utf-8") == "[None, None, None, None, None]"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from locations import HANG
 from torch import nn
 
 from ssmspec.errors import BackendError
@@ -214,7 +215,7 @@ def test_compiling_with_inductor_gives_the_same_values() -> None:
 def _train(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=60)
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=HANG)
     )
     torch.manual_seed(0)
     layer = S4D(H, 8, beta=0.5, trainable_beta=True)

@@ -6,8 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from program import checkpoint, s4d_tensors
-from typing_commands import Type
+from program import Type, checkpoint, s4d_tensors
 
 from ssmspec.errors import LayerError
 from ssmspec.report.figures import FIGURES

@@ -1,8 +1,10 @@
-"""Runs commands of ssmspec one after the other in one process: `commands_in_turn.py COMMANDS CODES [leave]`.
+"""Runs commands of ssmspec one after the other in one process: `commands_in_turn.py COMMANDS CODES [ERRORS]`.
 
-COMMANDS holds one command per line, as bytes, with its arguments separated by NUL, so that the locale decodes the names. Before each of
-them MARK goes to standard output; afterwards its exit code goes to the file CODES. With `leave`, standard output is a pipe whose reader is
-gone.
+COMMANDS holds one command a line, its arguments separated by NUL, in bytes, so that names are what the locale makes of them. Before each of
+them MARK goes to standard output; afterwards its exit code goes to the file CODES.
+
+With ERRORS all of them are run twice, with blank pictures. The second time standard output is a pipe
+whose reader has gone, standard error is the file ERRORS, and the codes go on in CODES.
 """
 
 import os
@@ -16,7 +18,7 @@ MARK = "=== ssmspec"
 
 
 def pipe_without_reader() -> None:
-    """Make standard output a pipe without a reader."""
+    """Makes standard output one."""
     read, write = os.pipe()
     os.close(read)
     os.dup2(write, 1)
@@ -24,18 +26,33 @@ def pipe_without_reader() -> None:
 
 
 def main() -> None:
-    """Run the commands in the file."""
-    commands, codes, *leave = sys.argv[1:]
-    for line in Path(commands).read_bytes().split(b"\n\0\n"):
+    """Run what the file of commands says."""
+    commands, codes, *errors = sys.argv[1:]
+    lines = Path(commands).read_bytes().split(b"\n\0\n")
+    if errors:
+        from drawing import Figure, blank
+
+        Figure.savefig = blank  # type: ignore[method-assign]
+    for line in lines:
         sys.stdout.flush()
-        if leave:
+        os.write(1, f"{MARK}\n".encode())
+        carry_out(line, codes)
+    if errors:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with Path(errors[0]).open("wb") as file:
+            os.dup2(file.fileno(), 2)
+        for line in lines:
             pipe_without_reader()
-        else:
-            os.write(1, f"{MARK}\n".encode())
-        sys.argv = ["ssmspec", *map(os.fsdecode, line.split(b"\0"))]
-        code = run(app, debug=False)
-        with Path(codes).open("a") as file:
-            file.write(f"{code}\n")
+            carry_out(line, codes)
+
+
+def carry_out(line: bytes, codes: str) -> None:
+    """One of the commands."""
+    sys.argv = ["ssmspec", *map(os.fsdecode, line.split(b"\0"))]
+    code = run(app, debug=False)
+    with Path(codes).open("a") as file:
+        file.write(f"{code}\n")
 
 
 if __name__ == "__main__":

@@ -294,7 +294,7 @@ def kimi_delta_full(rng: np.random.Generator) -> Example:
     heads, width, m = 2, 3, 5
     tensors = {
         "forget_gate.A_log": f.single(np.log(rng.uniform(0.5, 2, heads))),
-        "forget_gate.dt_bias": f.single(rng.uniform(-4, -2, heads * width)),
+        "forget_gate.dt_bias": f.single(rng.uniform(-3, -1, heads * width)),
         "forget_gate.f_proj.weight": f.single(rng.standard_normal((heads * width, m))),
         "b_proj.weight": f.single(rng.standard_normal((heads, m))),
     }

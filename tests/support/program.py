@@ -1,25 +1,70 @@
-"""The program in a separate process, and small checkpoints for it."""
+"""The program, in this process or in a separate one, and small checkpoints for it."""
 
+import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
-from locations import SAMPLES
+from locations import HANG, SAMPLES
 from safetensors.numpy import save_file
+
+from ssmspec.cli import main
 
 S4D = SAMPLES / "s4d_trained.safetensors"
 
 
+@dataclass(frozen=True)
 class Result:
-    def __init__(self, done: "subprocess.CompletedProcess[bytes]") -> None:
-        self.code, self.out, self.err = done.returncode, done.stdout.decode(), done.stderr.decode()
+    """What a command leaves behind: exit code, stdout and stderr."""
+
+    code: int
+    out: str
+    err: str
 
 
-def ssmspec(*arguments: object, cwd: Path = SAMPLES, **environment: str) -> Result:
+Type = Callable[..., Result]
+"""What the fixture `typed` is."""
+
+
+class Captured(io.TextIOWrapper):
+    """A stream with a buffer below it, as a pipe has, that keeps everything."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), encoding="utf-8", newline="", write_through=True)
+
+    def text(self) -> str:
+        self.flush()
+        return self.buffer.getvalue().decode()
+
+
+def ssmspec(*arguments: object, cwd: Path = SAMPLES) -> Result:
+    """`ssmspec ...` in this process: another one costs seconds, and few tests are about it."""
+    code: object = 0
+    with (
+        chdir(cwd),
+        patch.object(sys, "argv", ["ssmspec", *map(str, arguments)]),
+        redirect_stdout(Captured()) as out,
+        redirect_stderr(Captured()) as err,
+    ):
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+    assert isinstance(code, int)
+    return Result(code, out.text(), err.text())
+
+
+def process(*arguments: object, cwd: Path = SAMPLES, **environment: str) -> Result:
+    """`ssmspec ...` as a process of its own, for what a process has: descriptors, an environment, an end."""
     command = [sys.executable, "-m", "ssmspec", *map(str, arguments)]
-    return Result(subprocess.run(command, capture_output=True, check=False, cwd=cwd, env=os.environ | environment, timeout=120))
+    done = subprocess.run(command, capture_output=True, check=False, cwd=cwd, env=os.environ | environment, timeout=HANG)
+    return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def s4d_tensors(*, layers: int = 1, H: int = 4, N: int = 3) -> dict[str, np.ndarray]:

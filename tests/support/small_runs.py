@@ -2,15 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from math import pi
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ssmspec.backends import load_backend
 from ssmspec.nn.kernel_dft import Diagonal
@@ -78,9 +77,8 @@ def bias_slope(problem: Any) -> float:
 
 
 def train_all(task: str, settings: Sequence[Any]) -> list[Trained]:
-    """Train many models, in two processes."""
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(train, [task] * len(settings), settings))
+    """Train many models."""
+    return [train(task, each) for each in settings]
 
 
 class Transforms(TorchDispatchMode):
@@ -94,6 +92,30 @@ class Transforms(TorchDispatchMode):
         if "_fft_" in str(func):
             self.seen[str(func).split(".")[1], tuple(args[0].shape)] += 1
         return func(*args, **(kwargs or {}))
+
+
+class Work(TorchDispatchMode):
+    """Counts the operators that are called while it is active, and the elements of what they return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = self.elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.calls += 1
+        self.elements += sum(tensor.numel() for tensor in tree_leaves(result) if isinstance(tensor, torch.Tensor))
+        return result
+
+
+def work_of_a_step(task: str, settings: Any) -> Work:
+    """Of one that is not the first."""
+    problem = problem_of(task, settings)
+    step = Stepper(problem, new_state(problem, settings), settings)
+    step()
+    with Work() as found:
+        step()
+    return found
 
 
 def transforms_of_a_step(task: str, settings: Any) -> dict[tuple[str, tuple[int, ...]], int]:

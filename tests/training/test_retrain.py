@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from locations import SAMPLES
+from program import Type
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from typing_commands import Type
 
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.families import ReadOptions

@@ -30,21 +30,29 @@ class Place:
 
 
 class _Bounded(io.RawIOBase):
-    """A file for zipfile with a size limit. zipfile reads the whole directory at once and creates an object of 1 kB per entry."""
+    """`size` bytes of a file from `start` on, as a file for zipfile, with a limit: zipfile reads the whole directory at once and creates an
+    object of 1 kB per entry."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._file, self._start, self._size, self._at = file, start, size, 0
 
     def read(self, size: int = -1) -> bytes:
         if size > MAX_DIRECTORY:
             raise zipfile.BadZipFile(f"a directory of {size} bytes, expected at most {MAX_DIRECTORY}")
-        return self._file.read(size)
+        left = max(0, self._size - self._at)
+        self._file.seek(self._start + self._at)
+        data = self._file.read(left if size < 0 else min(size, left))
+        self._at += len(data)
+        return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
+        self._at = offset + (0, self._at, self._size)[whence]
+        if self._at < 0:
+            raise OSError(f"a position {-self._at} bytes before the beginning")
+        return self._at
 
     def tell(self) -> int:
-        return self._file.tell()
+        return self._at
 
     def seekable(self) -> bool:
         return True
@@ -56,14 +64,16 @@ class _Bounded(io.RawIOBase):
 class Archive:
     """A zip file whose directory has been read.
 
+    Args:
+        path, file: the file, and the same opened. start, size: the bytes of it that are the archive.
     Raises:
         CheckpointError: the directory is not readable, or two members have the same name.
     """
 
-    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
-        self.path, self._file, self._size = path, file, size
+    def __init__(self, path: Path, file: BinaryIO, size: int, start: int = 0) -> None:
+        self.path, self._file, self._size, self._start = path, file, size, start
         try:
-            self._zip = zipfile.ZipFile(_Bounded(file))
+            self._zip = zipfile.ZipFile(_Bounded(file, start, size))
         except zipfile.BadZipFile as error:
             raise problem(path, f"truncated or damaged zip file ({error}); fetch it again") from error
         self._members = {info.filename: info for info in self._zip.infolist()}
@@ -81,10 +91,12 @@ class Archive:
         if info.compress_type == zipfile.ZIP_DEFLATED:
             if info.file_size > BOMB_SIZE and info.file_size > BOMB_RATIO * info.compress_size:
                 raise problem(self.path, f"{label} would grow from {info.compress_size} to {info.file_size} bytes (zip bomb); not read")
+            if self._start:
+                raise problem(self.path, f"{label} is compressed inside of a larger file; save the checkpoint again without compression")
             return Place(0, info.file_size, name)
         if info.compress_type != zipfile.ZIP_STORED:
             raise problem(self.path, f"{label} has compression method {info.compress_type}, expected stored or deflated; write it again")
-        self._file.seek(info.header_offset)
+        self._file.seek(self._start + info.header_offset)
         header = self._file.read(LOCAL_HEADER)
         if len(header) != LOCAL_HEADER or header[:4] != b"PK\x03\x04":
             raise problem(self.path, f"{label} has no header where the directory says: the file is damaged; fetch it again")
@@ -92,7 +104,7 @@ class Archive:
         offset = info.header_offset + LOCAL_HEADER + lengths
         if info.compress_size != info.file_size or offset + info.file_size > self._size:
             raise problem(self.path, f"{label} reaches beyond the end of the file: it is truncated or damaged; fetch it again")
-        return Place(offset, info.file_size, None)
+        return Place(self._start + offset, info.file_size, None)
 
     def read(self, name: str, limit: int) -> bytes:
         """The first bytes of a member, at most `limit`. CRCs of stored members are not checked, because torch can write files

@@ -6,13 +6,14 @@ numpy/_core/multiarray.py and numpy/_core/numeric.py (_reconstruct, scalar, _fro
 
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from ssmspec.checkpoint.formats.tree import Global, NumpyArray, Placeholder, StorageRef, TensorRef
+from ssmspec.checkpoint.formats.tree import Global, Key, NumpyArray, Placeholder, StorageRef, TensorRef
 from ssmspec.checkpoint.tensors import ITEMSIZE, MAX_DIMENSIONS, Flag
 
 Args = tuple[object, ...]
@@ -41,6 +42,8 @@ TORCH_DTYPES = {
     "torch.float": "float32",
     "torch.half": "float16",
 }
+MODULUS = sys.hash_info.modulus  # integers below are their own hash, all different; larger ones share hashes
+MAX_KEY = 1000  # characters of a key that is no text; bits of an integer
 STORAGE_NAME = re.compile(r"torch(?:\.\w+)*\.(\w+)Storage")
 ALIASES = {"__builtin__": "builtins", "copy_reg": "copyreg", "numpy.core": "numpy._core"}
 
@@ -130,12 +133,24 @@ def _dict(args: Args) -> object:
 
 
 def dict_key(key: object) -> object:
-    """A key that hashes in constant time; nested tuples (whose hash is exponential if they share parts) become opaque."""
-    if key is None or isinstance(key, str | int | float | complex | bytes | Placeholder | Global):
+    """A key that hashes in constant time and cannot be made to collide with others (30 000 collisions would take ten seconds).
+
+    Large integers, fractions and tuples become a `Key`; all other objects and long keys become opaque.
+    """
+    if key is None or isinstance(key, str | bytes | Placeholder | Global) or (isinstance(key, int) and abs(key) < MODULUS):
         return key
-    if isinstance(key, tuple) and len(key) <= 16 and all(isinstance(part, str | int | float) for part in key):
-        return key
+    if isinstance(key, tuple) and len(key) <= 16 and all(map(_is_short, key)):
+        return Key(repr(key), ".".join(map(str, key)))
+    if not isinstance(key, tuple) and _is_short(key):
+        return Key(repr(key), str(key))
     return Placeholder(f"{type(key).__name__} as a key")
+
+
+def _is_short(part: object) -> bool:
+    """Whether a key, or a part of one, is a text or a number that a few characters can say."""
+    if isinstance(part, int):
+        return part.bit_length() <= MAX_KEY
+    return isinstance(part, float | complex) or (isinstance(part, str) and len(part) <= MAX_KEY)
 
 
 def _list(args: Args) -> object:

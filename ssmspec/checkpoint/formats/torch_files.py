@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ssmspec.checkpoint.formats.archive import Archive
+from ssmspec.checkpoint.formats.foreign import refuse_rank_file
 from ssmspec.checkpoint.formats.tree import NumpyArray, StorageRef, TensorRef
 from ssmspec.checkpoint.formats.unpickler import MAX_PICKLE, BoundedReader, unpickle
 from ssmspec.checkpoint.naming import Named, name_tree
@@ -47,7 +48,8 @@ def read_torch_zip(path: Path, archive: Archive, pickle_name: str) -> Contents:
     if order not in (b"little", b"big"):
         raise problem(path, f"byte order is {order!r}, expected 'little' or 'big'; fetch the file again")
     with archive.stream(pickle_name, MAX_PICKLE) as (member, length):
-        root = _load(path, BoundedReader(member, length))
+        root = load_pickle(path, BoundedReader(member, length))
+    refuse_rank_file(path, root)
 
     def region(storage: StorageRef) -> Region:
         place = archive.place(f"{prefix}data/{storage.key}")
@@ -67,13 +69,14 @@ def read_torch_legacy(path: Path, size: int) -> Contents:
     """
     with path.open("rb") as file:
         reader = BoundedReader(file, size)
-        if (magic := _load(path, reader)) != MAGIC or (protocol := _load(path, reader)) != PROTOCOL:
+        if (magic := load_pickle(path, reader)) != MAGIC or (protocol := load_pickle(path, reader)) != PROTOCOL:
             text = "magic number" if magic != MAGIC else f"protocol {protocol}, expected {PROTOCOL}"
             raise problem(path, f"legacy torch file with unknown {text}; save it again with torch.save")
-        _load(path, reader)  # sys_info is ignored: storages are always little-endian
+        load_pickle(path, reader)  # sys_info is ignored: storages are always little-endian
         dtypes: dict[str, str] = {}
-        root = _load(path, reader, dtypes)
-        keys = _load(path, reader)
+        root = load_pickle(path, reader, dtypes)
+        refuse_rank_file(path, root)
+        keys = load_pickle(path, reader)
         regions, end = _legacy_regions(path, file, size, keys, dtypes)
 
     def region(storage: StorageRef) -> Region:
@@ -91,7 +94,7 @@ def read_pickle(path: Path, size: int) -> Contents:
     if size > MAX_PICKLE:
         raise problem(path, f"a bare pickle of {size} bytes, expected at most {MAX_PICKLE}; save the arrays with numpy.savez")
     with path.open("rb") as file:
-        root = _load(path, BoundedReader(file, size))
+        root = load_pickle(path, BoundedReader(file, size))
     named = name_tree(root, lambda text: problem(path, text))
     if not named.leaves and b"_load_from_bytes" in path.read_bytes():
         raise problem(path, "torch tensors inside a bare pickle, which only torch can decode; load it in torch and save it with torch.save")
@@ -102,7 +105,12 @@ def read_pickle(path: Path, size: int) -> Contents:
     return _contents(path, "pickle", named, region, ())
 
 
-def _load(path: Path, reader: BoundedReader, storages: dict[str, str] | None = None) -> object:
+def load_pickle(path: Path, reader: BoundedReader, storages: dict[str, str] | None = None) -> object:
+    """One pickle, as plain containers and placeholders.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
     try:
         return unpickle(reader, storages)
     except (CheckpointError, OSError, MemoryError):

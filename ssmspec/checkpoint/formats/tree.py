@@ -1,7 +1,7 @@
 """The objects that the inert unpickler builds: plain containers, tensors that know their storage, and placeholders for everything else."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssmspec.checkpoint.tensors import ITEMSIZE, Flag, Span, StoredTensor, extent
@@ -14,6 +14,17 @@ class Global:
     """A name that a pickle refers to. It is never imported."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of a dict that is no plain name: `text` is its part of a tensor's name.
+
+    It hashes as a text does, which no file can foresee: numbers and tuples of numbers can be chosen to collide all.
+    """
+
+    identity: str
+    text: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)

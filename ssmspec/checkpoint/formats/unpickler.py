@@ -18,6 +18,7 @@ MAX_PICKLE = 512 * 2**20  # bytes; the pickle of a checkpoint holds names and sh
 MAX_TEXT = 64 * 2**20  # bytes of one text, which may take four times as many in memory
 MAX_BUILT = 600 * 2**20  # bytes that the objects of a pickle may take, including copies of shared values by calls such as list
 MAX_OPERATIONS = 10_000_000  # a tensor needs about 30
+MAX_MEMO = 2**32  # the limit of LONG_BINPUT; PUT accepts any number, and large ones collide as keys
 CONTAINER_ITEM = 64  # bytes; a reference and its share of a container's table
 BUILT = {"REDUCE": 600, "NEWOBJ": 600, "NEWOBJ_EX": 600, "INST": 600, "OBJ": 600, "GLOBAL": 200, "STACK_GLOBAL": 200, "BINPERSID": 200}
 """Bytes that an opcode may build: a tensor or a placeholder, a name, a storage; USUAL for all others, such as an entry of the memo."""
@@ -205,6 +206,8 @@ def _get(machine: _Machine, index: object) -> None:
 
 
 def _put(machine: _Machine, index: object) -> None:
+    if not isinstance(index, int) or not 0 <= index < MAX_MEMO:
+        raise ValueError(f"an entry of the memo beyond {MAX_MEMO}")
     machine.memo[index] = machine.stack[-1]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssmspec.checkpoint.derived import DerivedTensor, NamedTensor, in_file
 from ssmspec.checkpoint.tensors import ITEMSIZE, Checkpoint, Span, StoredTensor, c_strides, numpy_dtype, problem, short
 
 Home = tuple[Path, str | None]  # a file, or a deflated member of one
@@ -75,7 +76,11 @@ def _find(checkpoint: Checkpoint, name: str) -> StoredTensor:
     if name not in checkpoint.tensors:
         near = get_close_matches(name, checkpoint.tensors, 3) or list(checkpoint.tensors)[:3]
         raise problem(checkpoint.path, f"no tensor is named '{short(name)}'; there are {', '.join(short(other) for other in near)}")
-    return checkpoint.tensors[name]
+    tensor = checkpoint.tensors[name]
+    if isinstance(tensor, StoredTensor):
+        return tensor
+    text = f"is {tensor.origin}" if isinstance(tensor, DerivedTensor) else "is stored in pieces"
+    raise problem(checkpoint.path, f"tensor '{short(name)}' {text}, and cannot be replaced there; give a checkpoint with plain tensors")
 
 
 def stored_bytes(tensor: StoredTensor, values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -84,7 +89,7 @@ def stored_bytes(tensor: StoredTensor, values: NDArray[Any]) -> NDArray[np.uint8
     Raises:
         CheckpointError: another shape, or values that the stored dtype cannot hold: overflow, fractions in integers, complex numbers.
     """
-    array: NDArray[Any] = _cast(tensor, np.asarray(values))
+    array: NDArray[Any] = cast_to_stored(tensor, values, tensor.span.path)
     if tensor.span.data is not None:
         text = f"tensor '{short(tensor.name)}' is a NumPy array inside a pickle, where it cannot be replaced; save it with numpy.savez"
         raise problem(tensor.span.path, text)
@@ -98,8 +103,14 @@ def stored_bytes(tensor: StoredTensor, values: NDArray[Any]) -> NDArray[np.uint8
     return raw
 
 
-def _cast(tensor: StoredTensor, array: NDArray[Any]) -> NDArray[Any]:
-    label, path, wanted = f"tensor '{short(tensor.name)}'", tensor.span.path, numpy_dtype(tensor.dtype)
+def cast_to_stored(tensor: NamedTensor, values: NDArray[Any], path: Path) -> NDArray[Any]:
+    """The values in the dtype of a tensor.
+
+    Raises:
+        CheckpointError: another shape, or values that the stored dtype cannot hold: overflow, fractions in integers, complex numbers.
+    """
+    array: NDArray[Any] = np.asarray(values)
+    label, wanted = f"tensor '{short(tensor.name)}'", numpy_dtype(tensor.dtype)
     if array.shape != tensor.shape:
         raise problem(path, f"{label} has shape {tensor.shape}, but its new values have {array.shape}; give values of the same shape")
     if array.dtype == wanted:
@@ -171,10 +182,13 @@ def _elements(image: NDArray[np.uint8], edit: _Edit, start: int) -> NDArray[np.v
 def _also_changed(checkpoint: Checkpoint, changed: Collection[str], patches: Mapping[Home, Sequence[Patch]]) -> Iterator[str]:
     """A note for every other tensor whose bytes a patch may change; the patches of a home are disjoint and sorted."""
     offsets = {home: [patch.offset for patch in group] for home, group in patches.items()}
-    for tensor in checkpoint.tensors.values():
+    own = {checkpoint.tensors[name].name for name in changed}
+    for name, tensor in in_file(list(checkpoint.tensors.values())):
+        if not isinstance(tensor, StoredTensor):
+            continue
         span, home = tensor.span, (tensor.span.path, tensor.span.member)
-        if tensor.name in changed or home not in patches or span.data is not None or span.chunks or not span.nbytes:
+        if name in own or home not in patches or span.data is not None or span.chunks or not span.nbytes:
             continue
         last = bisect_left(offsets[home], span.offset + span.nbytes) - 1
         if last >= 0 and patches[home][last].stop > span.offset:
-            yield f"'{tensor.name}' shares stored bytes with '{patches[home][last].name}': where they overlap, it changes too"
+            yield f"'{name}' shares stored bytes with '{patches[home][last].name}': where they overlap, it changes too"

@@ -36,7 +36,7 @@ def write_with_header(splice: Splice, size: int, added: Mapping[str, NDArray[Any
         OSError: for example, the disk is full.
     """
     header, base = read_header(splice.path, size)
-    merged = {**header.pop(METADATA, {}), **{_plain(key): _plain(value) for key, value in metadata.items()}}
+    merged = {**header.pop(METADATA, {}), **{plain_text(key): plain_text(value) for key, value in metadata.items()}}
     parts = [_old_part(name, entry, base) for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"])]
     for name, array in added.items():
         header[name] = {"dtype": _code(splice, name, array), "shape": list(array.shape)}
@@ -46,7 +46,7 @@ def write_with_header(splice: Splice, size: int, added: Mapping[str, NDArray[Any
     for part in parts:
         header[part.name]["data_offsets"] = [position, position + part.nbytes]
         position += part.nbytes
-    splice.append(_header_bytes({METADATA: merged, **header} if merged else header))
+    splice.append(header_bytes({METADATA: merged, **header} if merged else header))
     splice.skip(base)
     _append_parts(splice, parts)
 
@@ -67,7 +67,7 @@ def _append_parts(splice: Splice, parts: Sequence[_Part]) -> None:
     splice.through(stop)
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Text that can be encoded as UTF-8; file names sometimes cannot."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
@@ -84,7 +84,8 @@ def _little_endian(array: NDArray[Any]) -> bytes:
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _header_bytes(header: Mapping[str, Any]) -> bytes:
+def header_bytes(header: Mapping[str, Any]) -> bytes:
+    """The length of a header and the header, padded."""
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % ALIGNMENT)
     return len(text).to_bytes(8, "little") + text

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ssmspec.checkpoint.formats.folders import NO_WEIGHTS, SUFFIXES, is_index, load_json
 from ssmspec.checkpoint.tensors import Checkpoint, Stamp, problem, short
+from ssmspec.checkpoint.write.new_safetensors import find_new_file, write_new
 from ssmspec.checkpoint.write.patches import Patch, make_patches
 from ssmspec.checkpoint.write.safetensors_header import write_with_header
 from ssmspec.checkpoint.write.splice import Splice, unchanged
@@ -51,7 +52,7 @@ def write_changed(
     Even if the process is killed, the target is either unchanged or the complete new checkpoint. For a folder this holds if Linux can
     exchange two names atomically; elsewhere the old folder may remain as ".<name>.<8 characters>.previous", and the next call restores it.
     The input is not changed unless it is the target. A checkpoint that was opened as a folder, or through the index in it, is written as a
-    folder with all its other files.
+    folder with all its other files. One whose tensors are spread over several files is written as a new safetensors file.
 
     Args:
         checkpoint: as returned by `open_checkpoint`.
@@ -73,6 +74,8 @@ def write_changed(
             pass
     destination = find_destination(checkpoint, target, replace=replace, in_place=in_place)
     try:
+        if checkpoint.assembled:
+            return write_new(checkpoint, destination, changes, {name: np.asarray(array) for name, array in added.items()}, metadata)
         patches, notes = make_patches(checkpoint, changes)
         edits = _edits(checkpoint, patches, {name: np.asarray(array) for name, array in added.items()}, metadata)
         _write(checkpoint, source, destination, edits)
@@ -83,6 +86,8 @@ def write_changed(
 
 def find_destination(checkpoint: Checkpoint, target: Path | str, *, replace: bool, in_place: bool) -> Destination:
     """Where `write_changed` would write with these arguments; raises the same errors about the target, before any work is done."""
+    if checkpoint.assembled:
+        return find_new_file(checkpoint, Path(target), replace=replace, in_place=in_place)
     source = _source(checkpoint)
     given = source if Path(target) == checkpoint.path else Path(target)
     try:

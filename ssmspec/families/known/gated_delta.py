@@ -225,4 +225,5 @@ GATED_DELTA = Family(
     unused=UNUSED
     | dict.fromkeys(("allow_neg_eigval", "linear_allow_neg_eigval"), "it scales beta of the delta rule, which is not included"),
     selective=True,
+    initial_decays=(0.0, 16.0),
 )

@@ -113,4 +113,6 @@ HYDRA = Family(
     write=write,
     unused=UNUSED,
     selective=True,
+    initial_steps=(1e-3, 1e-1),
+    initial_decays=(1.0, 16.0),
 )

@@ -71,8 +71,10 @@ def _vector(values: FloatArray | None, heads: int, states: int, letter: str, lay
 
 
 def _contradiction(layer: LayerTensors, heads: int, states: int) -> str | None:
-    """In which way the projections do not fit each other, or None."""
+    """In which way the projections do not fit each other, or None, as where they are stored as codes without a shape."""
     rows, rank = layer.tensors["x_proj"].shape[-2], layer.tensors["dt_proj"].shape[-1]
+    if min(rows, rank) < 0:
+        return None
     channels = layer.tensors["A_log"].shape[-2]
     if rows != rank + 2 * states and not (rows == 2 * states and rank == channels):
         return f"x_proj has {rows} rows and dt_proj {rank} columns, which do not fit B and C of {states} states each"
@@ -82,7 +84,7 @@ def _contradiction(layer: LayerTensors, heads: int, states: int) -> str | None:
 
 def _moments(layer: LayerTensors, options: ReadOptions, heads: int, states: int) -> tuple[FloatArray, FloatArray | None]:
     """Second moments (heads, N, N) and mean (heads, N) of the residues for white input to x_proj: its last rows are B and C."""
-    rows = layer.tensors["x_proj"].shape[-2]
+    rows = layer.shape("x_proj")[-2]
     first = rows - 2 * states
     if len(layer.tensors["x_proj"].shape) == 2:
         both = layer.rows("x_proj", first, rows)[None]
@@ -156,6 +158,8 @@ MAMBA1 = Family(
     absent=tuple(name for letter in "bscd" for names in names_of_direction(letter).values() for name in names.split("|")),
     unused=UNUSED,
     selective=True,
+    initial_steps=(1e-3, 1e-1),
+    initial_decays=(1.0, 16.0),
 )
 
 ZAMBA = Family(
@@ -175,4 +179,6 @@ ZAMBA = Family(
     write=write,
     unused=UNUSED,
     selective=True,
+    initial_steps=(1e-3, 1e-1),
+    initial_decays=(1.0, 16.0),
 )

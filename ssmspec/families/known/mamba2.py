@@ -21,7 +21,7 @@ from ssmspec.families.selective.residues import gram, total
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.statespace import FloatArray, StateSpace
 
-GROUPS = ("mamba_n_groups", "mamba_ngroups", "n_groups", "ngroups")  # what configurations call the number of groups
+GROUPS = ("mamba_n_groups", "mamba_ngroups", "n_groups", "ngroups", "mamba_num_groups")  # what configurations call the number of groups
 ONE_GROUP = "one group of B and C is assumed; no config gives the number of groups"
 LIMITS = ("time_step_limit", "mamba_dt_limit", "dt_limit")
 FLOORS = ("time_step_min", "mamba_dt_min")
@@ -35,8 +35,8 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """
     with np.errstate(over="ignore"):
         poles = -np.exp(layer.array("A_log"))[:, None]
-    heads, (_, both, problem) = len(poles), _rows(layer)
-    known = groups_of(options.config)
+    heads, known = len(poles), groups_of(options.config)
+    known, (_, both, problem) = (known, _rows(layer)) if _needs_rows(layer, options) else (1, (0, 1, None))
     shapes = state_shapes(layer, known, heads, both)
     frozen = freeze(layer, options, copies=(heads,), states=shapes, limits=step_limits(layer, options))
     notes = (*told(problem), *_both_paths(layer, options))
@@ -50,6 +50,14 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     else:
         residues = group_residues(layer, frozen.B, frozen.C, heads)
     return [selective_system(layer, options, frozen, poles=poles, C=residues[:, None, None], notes=notes)]
+
+
+def _needs_rows(layer: LayerTensors, options: ReadOptions) -> bool:
+    """Whether the rows of in_proj must be known; where it is stored as codes without a shape, only if B or C are asked for."""
+    point = options.operating_point
+    given = point is not None and (point.B is not None or point.C is not None)
+    known = min(layer.tensors["in_proj"].shape) >= 0
+    return known or options.residues != "unit" or options.calibration is not None or given
 
 
 def state_shapes(layer: LayerTensors, known: int | None, heads: int, both: int) -> list[tuple[int, ...]]:
@@ -85,7 +93,7 @@ def group_residues(layer: LayerTensors, given_B: FloatArray | None, given_C: Flo
 
 def _rows(layer: LayerTensors) -> tuple[int, int, str | None]:
     """First row of B in in_proj, the number of rows that B has (groups x states), and what contradicts that, in words."""
-    rows, heads, channels = (layer.tensors[role].shape[0] for role in ("in_proj", "A_log", "conv"))
+    rows, heads, channels = (layer.shape(role)[0] for role in ("in_proj", "A_log", "conv"))
     inner = rows - channels - heads  # of x, and twice that of an MLP
     width = inner
     norm, out = size_beside(layer, "norm.weight", 0), size_beside(layer, "out_proj.weight", 1)
@@ -207,7 +215,7 @@ MAMBA2 = Family(
             "A_log": Slot("A_log", "h"),
             "dt_bias": Slot("dt_bias", "h"),
             "in_proj": Slot("in_proj.weight", "rows m"),
-            "conv": Slot("conv1d.weight", "ch 1 w"),
+            "conv": Slot("conv1d.weight|conv1d_weight", "ch 1 w"),
             "D": Slot("D", "h"),
         },
     ),
@@ -217,4 +225,6 @@ MAMBA2 = Family(
     assumptions=(CLAMP,),
     unused=UNUSED,
     selective=True,
+    initial_steps=(1e-3, 1e-1),
+    initial_decays=(1.0, 16.0),
 )

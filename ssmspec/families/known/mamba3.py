@@ -100,4 +100,5 @@ MAMBA3 = Family(
     write=write,
     absent=("A_log",),
     selective=True,
+    initial_steps=(1e-3, 1e-1),
 )

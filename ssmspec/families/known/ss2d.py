@@ -143,6 +143,8 @@ SS2D = Family(
     read=read,
     write=write,
     selective=True,
+    initial_steps=(1e-3, 1e-1),
+    initial_decays=(1.0, 16.0),
 )
 
 SS2D_M0 = Family(
@@ -160,4 +162,6 @@ SS2D_M0 = Family(
     read=read_m0,
     write=write_m0,
     selective=True,
+    initial_steps=(1e-3, 1e-1),
+    initial_decays=(1.0, 16.0),
 )

@@ -69,6 +69,8 @@ VIM = Family(
     read=read,
     write=write,
     selective=True,
+    initial_steps=(1e-3, 1e-1),
+    initial_decays=(1.0, 16.0),
 )
 
 VIM_V1 = Family(
@@ -80,6 +82,8 @@ VIM_V1 = Family(
     write=write,
     absent=tuple(name for letter in LETTERS for role, name in mamba1.names_of_direction(letter).items() if role != "A_log"),
     selective=True,
+    initial_steps=(1e-3, 1e-1),
+    initial_decays=(1.0, 16.0),
 )
 
 LOCAL_MAMBA = Family(
@@ -96,4 +100,6 @@ LOCAL_MAMBA = Family(
     read=read,
     write=write,
     selective=True,
+    initial_steps=(1e-3, 1e-1),
+    initial_decays=(1.0, 16.0),
 )

@@ -20,7 +20,7 @@ def size_beside(layer: LayerTensors, name: str, axis: int) -> int | None:
     tensor = layer.beside.get(name)
     if tensor is None or len(tensor.shape) <= axis or not tensor.dtype.startswith(("float", "bfloat")):
         return None
-    return tensor.shape[axis]
+    return tensor.shape[axis] if tensor.shape[axis] >= 0 else None
 
 
 def misfit(layer: LayerTensors, expected: Mapping[str, tuple[int, Sequence[int]]]) -> str | None:

@@ -43,7 +43,12 @@ def norm_gain(moments: FloatArray, weight: FloatArray | None) -> FloatArray:
 
 
 def factor(moments: FloatArray) -> FloatArray:
-    """V (groups, R, N) with V^T V = M for positive semidefinite M (groups, N, N); R is the largest rank among the groups."""
+    """V (groups, R, N) with V^T V = M for positive semidefinite M (groups, N, N); R is the largest rank among the groups.
+
+    NaN where a moment is not finite.
+    """
+    if not np.isfinite(moments).all():
+        return np.full_like(moments, np.nan)
     values, vectors = np.linalg.eigh(moments)
     small = values[:, -1:] * np.finfo(float).eps * values.shape[1]
     values = np.where(values > small, values, 0)

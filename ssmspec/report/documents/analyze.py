@@ -7,6 +7,7 @@ from math import isfinite
 
 import numpy as np
 
+from ssmspec.checkpoint import average_in
 from ssmspec.report.documents.document import Document, csv_text
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FrequencyGrid
@@ -44,6 +45,7 @@ def layer_document(layer: LayerAnalysis) -> Document:
         "name": layer.name,
         "index": layer.index,
         "family": layer.family,
+        "average": average_in(layer.name),
         "copies": layer.copies,
         "inputs": layer.inputs,
         "outputs": layer.outputs,

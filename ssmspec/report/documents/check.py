@@ -5,6 +5,7 @@ from dataclasses import asdict
 from xml.etree import ElementTree as ET
 
 from ssmspec.checking.findings import SEVERITIES, CheckedLayer, CheckpointCheck, CheckReport, Finding
+from ssmspec.checkpoint import average_in
 from ssmspec.errors import printable
 from ssmspec.report.documents.document import Document
 from ssmspec.version import __version__
@@ -32,8 +33,13 @@ def _checkpoint_document(check: CheckpointCheck, report: CheckReport) -> Documen
         "container": check.container,
         "bytes": check.size,
         "tensors": check.tensors,
-        "layers": [asdict(layer) for layer in check.layers],
+        "looked_at": check.looked_at,
+        "unread_tensors": list(check.unread),
+        "outside": check.outside,
+        "shallow": check.shallow,
+        "layers": [asdict(layer) | {"average": average_in(layer.name)} for layer in check.layers],
         "findings": [asdict(finding) | {"fails": report.fails(finding)} for finding in check.findings],
+        "notes": list(check.notes),
     }
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from math import isfinite
 
 from ssmspec.report.documents.document import Document, csv_text
 from ssmspec.statistics import CheckpointAnalysis
-from ssmspec.statistics.changes import CheckpointComparison, LayerComparison
+from ssmspec.statistics.changes import CheckpointComparison, LayerComparison, TensorChange
 from ssmspec.version import __version__
 
 COMPARE_COLUMNS = ("layer", "quantity", "kind", "before", "after", "change", "p5", "p95", "unit", "reason")
@@ -27,8 +28,16 @@ def comparison_document(comparison: CheckpointComparison) -> Document:
         "layers": [_layer_document(layer) for layer in comparison.layers],
         "only_before": list(comparison.only_before),
         "only_after": list(comparison.only_after),
+        "tensors": [_tensor_document(tensor) for tensor in comparison.tensors],
         "notes": list(comparison.notes),
     }
+
+
+def _tensor_document(tensor: TensorChange) -> Document:
+    """A change that is infinite is null with its reason, as JSON has no infinity."""
+    if tensor.change is None or isfinite(tensor.change):
+        return asdict(tensor)
+    return asdict(tensor) | {"change": None, "reason": "it was zero before"}
 
 
 def _layer_document(layer: LayerComparison) -> Document:

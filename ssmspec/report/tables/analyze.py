@@ -8,8 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ssmspec.checkpoint import average_in, count_of_layers, kind_of_average
 from ssmspec.report.tables.fitting import FittingTable
-from ssmspec.report.tables.parts import grouped, label_of, plain, readable_size, summary_text
+from ssmspec.report.tables.parts import MOST_LINES, count_of, folded, grouped, label_of, plain, readable_size, summary_text
 from ssmspec.statistics import HEADLINES, STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FloatArray
 
@@ -43,14 +44,16 @@ def analysis_table(analysis: CheckpointAnalysis, *, columns: Sequence[str] = HEA
 
 def _title(analysis: CheckpointAnalysis) -> str:
     skip = ", D included" if analysis.with_skip else ""
-    size = readable_size(analysis.size)
-    return f"{analysis.path}  ({analysis.container}, {size}, {analysis.tensors} tensors; backend {analysis.backend}{skip})"
+    size, tensors = readable_size(analysis.size), count_of(analysis.tensors, "tensor")
+    return f"{analysis.path}  ({analysis.container}, {size}, {tensors}; backend {analysis.backend}{skip})"
 
 
 def _row(layer: LayerAnalysis, columns: Sequence[str]) -> list[RenderableType]:
     shape = f"{layer.copies} x {layer.modes}" + (f" ({layer.inputs} in, {layer.outputs} out)" if layer.inputs * layer.outputs > 1 else "")
     step = "-" if layer.step_range is None else _span(*layer.step_range)
-    return [plain(layer.name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in columns)]
+    word = average_in(layer.name)
+    name = layer.name if word is None else f"{layer.name} ({kind_of_average(word)})"
+    return [plain(name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in columns)]
 
 
 def _span(low: float, high: float) -> str:
@@ -86,17 +89,21 @@ def sparkline(magnitude: FloatArray, bars: str) -> str:
 def _footnotes(analysis: CheckpointAnalysis, columns: Iterable[str]) -> list[RenderableType]:
     lines: list[str] = ["", "values are medians over the copies of a layer (5..95 % range); a single system has a value and no range"]
     lines += [f"{name}: {MEANING.get(name) or STATISTICS[name].formula}" for name in columns]
-    lines += _memory([layer for layer in analysis.layers if layer.memory is not None])
+    if any(average_in(layer.name) for layer in analysis.layers):
+        lines.append(f"averages of weights over training are counted apart: {count_of_layers(layer.name for layer in analysis.layers)}")
+    for word in dict.fromkeys(average_in(layer.name) for layer in analysis.layers):
+        lines += _memory([layer for layer in analysis.layers if layer.memory is not None and average_in(layer.name) == word], word)
     lines += grouped("assumed", [(text, layer.name) for layer in analysis.layers for text in layer.assumptions], len(analysis.layers))
-    lines += grouped("note", [(text, layer.name) for layer in analysis.layers for text in layer.notes], len(analysis.layers))
-    lines += [f"no numbers for {layer.name}: {layer.problem}" for layer in analysis.layers if layer.problem]
-    lines += grouped("skipped", [(item.reason, item.name) for item in analysis.skipped], None)
+    count = len(analysis.layers)
+    lines += grouped("note", [(text, layer.name) for layer in analysis.layers for text in layer.notes], count, most=2 * MOST_LINES)
+    lines += folded([f"no numbers for {layer.name}: {layer.problem}" for layer in analysis.layers if layer.problem])
+    lines += grouped("skipped", [(item.reason, item.name) for item in analysis.skipped], None, most=MOST_LINES)
     lines += [f"note: {note}" for note in analysis.notes]
     return [plain(line) for line in lines]
 
 
-def _memory(layers: Sequence[LayerAnalysis]) -> list[str]:
-    """The share of selective layers with a long memory, over all of their copies (heads or channels)."""
+def _memory(layers: Sequence[LayerAnalysis], average: str | None) -> list[str]:
+    """The share of selective layers with a long memory, over all of their copies (heads or channels); `average`: the averaged copy."""
     if not layers:
         return []
     copies = sum(layer.sound for layer in layers)
@@ -106,4 +113,5 @@ def _memory(layers: Sequence[LayerAnalysis]) -> list[str]:
             totals[tokens] = totals.get(tokens, 0) + share * layer.sound / copies
     shares = ", ".join(f"over {tokens // 1024}k tokens in {100 * share:.3g} %" for tokens, share in totals.items())
     where = f"{copies} heads or channels" + (f" in {len(layers)} layers" if len(layers) > 1 else "")
+    where += f" of {average}" if average else ""
     return [f"memory of {where}: half-life (slowest pole, at the operating point) {shares}"]

@@ -10,10 +10,11 @@ from rich.text import Text
 from ssmspec.report.tables.fitting import FittingTable
 from ssmspec.report.tables.parts import grouped, label_of, plain, summary_text
 from ssmspec.statistics import HEADLINES, STATISTICS, CheckpointAnalysis, Summary
-from ssmspec.statistics.changes import CheckpointComparison, LayerComparison
+from ssmspec.statistics.changes import CheckpointComparison, LayerComparison, TensorChange
 from ssmspec.statistics.distances import DISTANCES
 
 SHOWN_STATISTICS = (*HEADLINES, "alpha_hat")
+MOST_TENSORS = 5  # in the line of those that changed most
 SHOWN = ("pole_movement", "crossed_share", "log_spectral_distance", "spectrum_distance")
 
 
@@ -31,11 +32,24 @@ def comparison_table(comparison: CheckpointComparison) -> RenderableType:
         cells += [summary_text(layer.distances[name]) for name in SHOWN]
         table.add_row(plain(layer.name), *cells, _arrow(layer, "alpha_hat"))
     lines = [f"only in {path}: {', '.join(names)}" for path, names in _unmatched(comparison) if names]
+    lines += _tensor_lines(comparison.tensors)
     lines += [f"note: {note}" for note in comparison.notes]
     title = f"{comparison.before} -> {comparison.after}  (layers matched by {comparison.matched_by}; backend {comparison.backend})"
     verdict = plain(f"verdict: {comparison.verdict}", style="bold")
     medians = plain("medians over copies, before -> after; distances with their 5..95 % range over copies")
     return Group(plain(title, style="bold"), Text(), table, Text(), medians, *map(plain, lines), verdict)
+
+
+def _tensor_lines(tensors: Sequence[TensorChange]) -> list[str]:
+    """How many stored tensors changed, those that changed most, and those that were not compared."""
+    if not tensors:
+        return []
+    compared = [(tensor.change, tensor.name) for tensor in tensors if tensor.change is not None]
+    changed = sorted(((change, name) for change, name in compared if change), key=lambda pair: -pair[0])
+    most = "; most: " + ", ".join(f"{name} by {change:.2g}" for change, name in changed[:MOST_TENSORS]) if changed else ""
+    lines = [f"stored tensors: {len(changed)} of {len(compared)} changed (relative norm of the difference){most}"]
+    others = [f"{tensor.name} ({tensor.reason})" for tensor in tensors if tensor.change is None]
+    return lines + ([f"not compared: {', '.join(others[:3])}{f' and {len(others) - 3} more' if len(others) > 3 else ''}"] if others else [])
 
 
 def _unmatched(comparison: CheckpointComparison) -> tuple[tuple[str, tuple[str, ...]], ...]:

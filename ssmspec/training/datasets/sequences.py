@@ -102,7 +102,7 @@ def read_sequences(path: str, *, axes: str | None = None, flat: str | None = Non
         whole, _, assumed = in_order(raw.values, layout=axes, source=path, default=flat or raw.layout)
         found = Sequences(whole, None, np.full(len(whole), whole.shape[1]), path, notes=(*raw.notes, *assumed))
     if not found.values.size:
-        raise SsmspecError(f"{path}: an array of shape {found.values.shape} holds no values")
+        raise SsmspecError(f"{path}: an array of shape {found.values.shape} has no values")
     short = np.flatnonzero(found.lengths < SHORTEST)
     if short.size:
         raise SsmspecError(f"{path}: {found.name(short[0])} has {found.lengths[short[0]]} samples; expected at least {SHORTEST}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from locations import HANG
 
 from ssmspec.checkpoint import open_checkpoint
 
@@ -77,7 +78,7 @@ def place(tmp_path) -> Iterator[Path]:
 def test_five_gigabytes_are_changed_in_little_memory(place, write, metadata):
     source, target = write(place / "in"), place / "out"
     command = [sys.executable, "-c", SCRIPT, str(source), str(target), metadata]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < MEMORY
     tensors = open_checkpoint(target).tensors

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from disk import disk_of
+from locations import HANG
 
 from ssmspec.checkpoint import open_checkpoint, write_changed
 from ssmspec.checkpoint.write import splice
@@ -173,7 +174,7 @@ print(json.dumps({"moments": len(moments), "steps": steps, **seen}))
 )
 def test_a_process_killed_at_any_line_leaves_the_old_or_the_new_whole(tmp_path, scenario):
     """What is on the disk before each line is what a kill would leave; ten kills prove it. The next call cleans up after every one."""
-    done = subprocess.run([sys.executable, "-c", KILL, scenario, str(tmp_path)], capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run([sys.executable, "-c", KILL, scenario, str(tmp_path)], capture_output=True, text=True, check=False, timeout=HANG)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["moments"] >= (6 if "folder" in scenario else 4)
@@ -413,7 +414,9 @@ def test_two_processes_write_the_same_target_each_whole(tmp_path, kind):
     weights = target / "x.npz" if kind == "folder" else target
     writers = [subprocess.Popen([sys.executable, "-c", LOOP, str(source), str(target), value], stderr=subprocess.PIPE) for value in "12"]
     seen: set[float] = set()
-    while any(writer.poll() is None for writer in writers):
+    running = True
+    while running:  # the last look is at what both have left
+        running = any(writer.poll() is None for writer in writers)
         with np.load(weights) if weights.exists() and weights.stat().st_size else save(tmp_path / "none").open("rb") as found:
             values = found["a"] if hasattr(found, "files") else np.zeros(1000)
         assert len(set(values.tolist())) == 1

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from examples_layouts import mega_truths, nnx_truth
 from factories import Tensors, make, stored, wide
+from program import Type
 from safetensors.numpy import load_file, save_file
-from typing_commands import Type
 
 from ssmspec.backends.reference import cauchy_sum
 from ssmspec.errors import LayerError

@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from locations import SAMPLES
+from program import ssmspec
 from safetensors.numpy import save_file
 
 from ssmspec.checkpoint import open_checkpoint
@@ -665,12 +663,6 @@ def test_every_table_of_every_draft_names_layers_that_can_be_read(shapes: dict[s
 # --- the commands ---
 
 
-def ssmspec(*arguments: object, cwd: Path = SAMPLES) -> tuple[int, str, str]:
-    command = [sys.executable, "-m", "ssmspec", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=os.environ, timeout=120)
-    return done.returncode, done.stdout, done.stderr
-
-
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
     layout = renamed_s4d()
@@ -680,17 +672,17 @@ def own(tmp_path: Path) -> Path:
 
 
 def test_analyze_reads_mapped_layers_and_says_so(own: Path) -> None:
-    code, out, err = ssmspec("analyze", "own.safetensors", "--map", "own.toml", "--json", cwd=own)
-    assert (code, err) == (0, "")
-    layers = json.loads(out)["layers"]
+    done = ssmspec("analyze", "own.safetensors", "--map", "own.toml", "--json", cwd=own)
+    assert (done.code, done.err) == (0, "")
+    layers = json.loads(done.out)["layers"]
     assert [(layer["name"], layer["family"]) for layer in layers] == [("blocks.0.ssm", "mapped"), ("blocks.1.ssm", "mapped")]
     assert layers[0]["assumptions"] == ["as own.toml says: zoh, output 2 Re, B = 1"]
 
 
 def test_impulse_and_response_read_mapped_layers(own: Path) -> None:
     choice = ("own.safetensors", "--map", "own.toml", "--layer", "1")
-    assert ssmspec("impulse", *choice, "--length", "64", "-o", "k.npz", cwd=own)[0] == 0
-    assert ssmspec("response", *choice, "--family", "mapped", "-o", "H.npz", cwd=own)[0] == 0
+    assert ssmspec("impulse", *choice, "--length", "64", "-o", "k.npz", cwd=own).code == 0
+    assert ssmspec("response", *choice, "--family", "mapped", "-o", "H.npz", cwd=own).code == 0
     options = ReadOptions(mapping=load_mapping(own / "own.toml"))
     system = load_system(own / "own.safetensors", "1", options)
     with np.load(own / "k.npz") as impulse, np.load(own / "H.npz") as response:
@@ -699,31 +691,31 @@ def test_impulse_and_response_read_mapped_layers(own: Path) -> None:
 
 
 def test_inspect_shows_the_tensors_of_mapped_layers(own: Path) -> None:
-    code, out, _ = ssmspec("inspect", "own.safetensors", "--map", "own.toml", "--json", cwd=own)
-    assert code == 0
-    layer = json.loads(out)["layers"][0]
+    done = ssmspec("inspect", "own.safetensors", "--map", "own.toml", "--json", cwd=own)
+    assert done.code == 0
+    layer = json.loads(done.out)["layers"][0]
     assert layer["tensors"]["blocks.0.ssm.c.imag"]["role"] == "C.imag"
 
 
 @pytest.mark.parametrize("command", ["analyze", "inspect"])
 def test_mapping_that_names_no_layer_is_one_line(own: Path, command: str) -> None:
-    code, out, err = ssmspec(command, S4D, "--map", "own.toml", cwd=own)
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "own.toml: match 'blocks.*.ssm' matches no layer" in err
+    done = ssmspec(command, S4D, "--map", "own.toml", cwd=own)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "own.toml: match 'blocks.*.ssm' matches no layer" in done.err
 
 
 def test_suggested_map_is_printed_alone_and_can_be_used(own: Path) -> None:
-    code, out, err = ssmspec("inspect", "own.safetensors", "--suggest-map", cwd=own)
-    assert (code, err) == (0, "")
-    (own / "draft.toml").write_text(out)
-    code, out, _ = ssmspec("analyze", "own.safetensors", "--map", "draft.toml", "--json", cwd=own)
-    assert code == 0
-    assert [layer["name"] for layer in json.loads(out)["layers"]] == ["blocks.0.ssm", "blocks.1.ssm"]
+    done = ssmspec("inspect", "own.safetensors", "--suggest-map", cwd=own)
+    assert (done.code, done.err) == (0, "")
+    (own / "draft.toml").write_text(done.out)
+    done = ssmspec("analyze", "own.safetensors", "--map", "draft.toml", "--json", cwd=own)
+    assert done.code == 0
+    assert [layer["name"] for layer in json.loads(done.out)["layers"]] == ["blocks.0.ssm", "blocks.1.ssm"]
 
 
 def test_suggested_map_without_anything_to_suggest_exits_3(tmp_path: Path) -> None:
     save_file({f"h.{n}.attn.c_attn.weight": np.ones((4, 12), np.float32) for n in range(3)}, tmp_path / "gpt.safetensors")
     for path in (tmp_path / "gpt.safetensors", S4D):
-        code, out, err = ssmspec("inspect", path, "--suggest-map")
-        assert (code, out, err.count("\n")) == (3, "", 1)
-        assert "no tensors resemble an SSM layer" in err
+        done = ssmspec("inspect", path, "--suggest-map")
+        assert (done.code, done.out, done.err.count("\n")) == (3, "", 1)
+        assert "no tensors resemble an SSM layer" in done.err

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from program import Type
 from scipy.io import wavfile
-from typing_commands import Type
 
 X = np.random.default_rng(0).standard_normal((20, 24))
 LITTLE = ["--set", "d_model=4", "--set", "n_layers=1", "--set", "d_state=4", "--set", "batch=4", "--steps", 2]

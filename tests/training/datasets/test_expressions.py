@@ -86,7 +86,7 @@ def test_the_files_of_the_arena_are_parsed() -> None:
 
 @pytest.mark.parametrize("text", ["", "[MAX 1 2", "1 2", "]", "[MAX ]", "[MAX 1 ] ]"])
 def test_what_is_no_expression_is_refused(text: str) -> None:
-    with pytest.raises(SsmspecError, match="no expression"):
+    with pytest.raises(SsmspecError, match="is not an expression"):
         evaluate(parse(text))
 
 

@@ -121,7 +121,7 @@ def test_pathfinder_is_read_from_its_lists(tmp_path: Path, rng: np.random.Genera
     paths, labels = read_pathfinder(str(tmp_path), 32)
     assert labels.tolist() == [0, 1, 0]
     assert np.array_equal(read_gray(paths, 32), pictures)
-    with pytest.raises(SsmspecError, match="32 x 32 pixels, expected 128 x 128"):
+    with pytest.raises(SsmspecError, match="32 x 32 pixels; expected 128 x 128"):
         read_gray(paths, 128)
     paths[1].write_bytes(b"")
     with pytest.raises(SsmspecError, match=r"sample_1.png cannot be read as a picture"):

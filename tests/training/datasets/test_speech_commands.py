@@ -74,7 +74,7 @@ def overwrite(rate: int, values: np.ndarray) -> Callable[[Path], None]:
 
 SECOND = np.ones(16_000, np.int16)
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "truncated": (truncate, r"yes/b_nohash_0.wav: shorter than its header says; the file is truncated"),
+    "truncated": (truncate, r"yes/b_nohash_0.wav: shorter than its header says: the file is truncated"),
     "no sound": (lambda folder: (folder / "yes/b_nohash_0.wav").write_bytes(b"sound"), r"yes/b_nohash_0.wav: cannot be read as .wav"),
     "rate": (overwrite(8000, SECOND), r"yes/b_nohash_0.wav: 16000 samples, 8000 Hz, 1 channel, int16; expected 16000 Hz"),
     "channels": (overwrite(16_000, np.ones((16_000, 2), np.int16)), r"16000 Hz, 2 channels, int16; expected 16000 Hz, 1 channel, int16"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from locations import HANG
 from safetensors import safe_open
 from small_runs import DENOISE, TINY, problem_of
 
@@ -212,7 +213,7 @@ def test_runs_that_are_killed_fifty_times_end_as_if_they_had_not(tmp_path: Path)
         started(tmp_path / task, each, task=task)
     script = str(Path(__file__).with_name("kill_and_resume.py"))
     command = [sys.executable, script, "60", "50", str(tmp_path / "waves"), "10", str(tmp_path / "denoise")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "50 0\n10 0\n"
     for task in settings:

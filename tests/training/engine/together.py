@@ -23,7 +23,7 @@ from ssmspec.training.engine.run import run_together
 from ssmspec.training.engine.run_folder import read_config
 from ssmspec.training.engine.step import Stepper
 
-LONGEST = 60.0  # seconds of a job; then what is left of it is killed
+LONGEST = 600.0  # seconds of a job; then what is left of it is killed
 
 
 def main() -> None:

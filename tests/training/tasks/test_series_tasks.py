@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from program import Type
 from scipy.io import wavfile
 from torch.nn.utils import parameters_to_vector
-from typing_commands import Type
 
 from ssmspec.errors import SsmspecError
 from ssmspec.nn.optim import optimizer_groups
