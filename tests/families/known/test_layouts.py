@@ -426,6 +426,30 @@ def test_nan_in_one_direction_blanks_that_one_and_check_names_the_tensor(
     assert all(item["layer"].startswith(PREFIX + poisoned) and f"{PREFIX}.{tensor}" in item["message"] for item in found)
 
 
+def findings_of(rule: str, tensors: Tensors, typed: Type, directory: Path) -> set[str]:
+    """The layers, without the name of the block, for which the rule fires."""
+    save_file({f"{PREFIX}.{name}": values for name, values in tensors.items()}, directory / "x.safetensors")
+    checked = typed("check", "x.safetensors", "--format", "json")
+    found = json.loads(checked.out)["checkpoints"][0]["findings"]
+    return {item["layer"].removeprefix(PREFIX) for item in found if item["rule"] == rule}
+
+
+@pytest.mark.parametrize("name", ["hydra", "vmamba-m0"])
+def test_a_layer_as_its_code_initializes_it_has_not_lost_its_initialization(name: str, typed: Type, tmp_path: Path) -> None:
+    tensors = make(name).tensors
+    logarithms = "A_log" if name == "hydra" else "A_logs"
+    fresh = tensors | {logarithms: np.zeros_like(tensors[logarithms])}  # Hydra and SS2Dm0 start from A = 1
+    if name == "vmamba-m0":
+        fresh["dt_projs_bias"] = f.single(np.linspace(0, 0.1, 8).reshape(4, 2))
+    assert findings_of("lost-initialization", fresh, typed, tmp_path) == set()
+
+
+def test_a_direction_that_lost_its_initialization_is_named(typed: Type, tmp_path: Path) -> None:
+    tensors = make("vim").tensors
+    lost = tensors | {"A_b_log": np.zeros_like(tensors["A_b_log"])}
+    assert findings_of("lost-initialization", lost, typed, tmp_path) == {":backward"}
+
+
 @pytest.mark.parametrize("name", ["vim", "vmamba", "hydra"])
 def test_retune_changes_the_steps_of_every_direction_and_nothing_else(name: str, typed: Type, tmp_path: Path) -> None:
     before = write_file(name, tmp_path / "x.safetensors")
