@@ -300,24 +300,18 @@ def mega(rng: np.random.Generator, directions: int = 1, H: int = 5, n: int = 4) 
     return Example("mega-ema", tensors, mega_truths(tensors, directions))
 
 
-def mega_truths(tensors: Tensors, directions: int = 1) -> tuple[Recurrence, ...]:
-    """h = q h + p beta x, y = gamma sqrt(1/n) h; of the backward kernel k2 the code keeps k2[1:], that is C A (A^l B), one step late."""
-    alpha, delta, beta = (f.wide(tensors[name])[:, :, 0] for name in ("alpha", "delta", "beta"))
-    p = 1 / (1 + np.exp(-alpha))
-    q = 1 - p / (1 + np.exp(-delta))
-    B, C = (p * beta)[:, :, None].astype(complex), (f.wide(tensors["gamma"]) / np.sqrt(q.shape[1]))[:, None].astype(complex)
+def mega_truths(tensors: Tensors, directions: int = 1, weight: str = "delta") -> tuple[Recurrence, ...]:
+    """h = q h + p beta x, y = gamma sqrt(1/n) h, p = sigmoid(delta); the backward kernel k2 begins at the own token, as k1 does."""
+    logits = {name: f.wide(tensors[name])[:, :, 0] for name in ("alpha", "delta")}
+    sigmoids = {name: 1 / (1 + np.exp(-values)) for name, values in logits.items()}
+    q = 1 - sigmoids["alpha"] * sigmoids["delta"]
+    B = (sigmoids[weight] * f.wide(tensors["beta"])[:, :, 0])[:, :, None].astype(complex)
+    C = (f.wide(tensors["gamma"]) / np.sqrt(q.shape[1]))[:, None].astype(complex)
     skip = f.wide(tensors["omega"])[:, None, None]
-    H = len(skip)
-    forward = Recurrence(f.diagonal(q[:H]), B[:H], C[:H], skip, "" if directions == 1 else ":forward")
-    if directions == 1:
-        return (forward,)
-    # the same kernel without its sample at lag 0: a second state that takes that sample away
-    n = q.shape[1]
-    A = np.zeros((H, n + 1, n + 1), complex)
-    A[:, :n, :n] = f.diagonal(q[H:])
-    inputs = np.concatenate([B[H:], np.ones((H, 1, 1), complex)], axis=1)
-    outputs = np.concatenate([C[H:], -(C[H:] @ B[H:])], axis=2)
-    return forward, Recurrence(A, inputs, outputs, np.zeros_like(skip), ":backward")
+    labels = ("",) if directions == 1 else (":forward", ":backward")
+    parts = [slice(n * len(skip), (n + 1) * len(skip)) for n in range(directions)]
+    skips = (skip, np.zeros_like(skip))
+    return tuple(Recurrence(f.diagonal(q[rows]), B[rows], C[rows], D, label) for rows, D, label in zip(parts, skips, labels, strict=False))
 
 
 def mega_bidirectional(rng: np.random.Generator) -> Example:
@@ -327,8 +321,8 @@ def mega_bidirectional(rng: np.random.Generator) -> Example:
 def mega_of_transformers(rng: np.random.Generator) -> Example:
     """The names of models/mega, MegaMultiDimensionDampedEma."""
     names = {
-        "alpha": "damping_factor",
-        "delta": "decay_factor",
+        "delta": "damping_factor",
+        "alpha": "decay_factor",
         "beta": "ema_expansion_matrix",
         "gamma": "kernel_projection_matrix",
         "omega": "residual_weight",
@@ -338,10 +332,8 @@ def mega_of_transformers(rng: np.random.Generator) -> Example:
 
 
 def another_mega(system, rng: np.random.Generator):
-    """Other decays, and real weights; the input weight of the backward direction has a q in it."""
-    poles = system.poles**0.9
-    B = system.B * (poles / system.poles)[:, :, None] if system.delay else system.B
-    return replace(system, poles=poles, B=B, C=system.C * rng.uniform(0.5, 2, system.C.shape), D=0.7 * system.D)
+    """Other decays, and real weights."""
+    return replace(system, poles=system.poles**0.9, C=system.C * rng.uniform(0.5, 2, system.C.shape), D=0.7 * system.D)
 
 
 LAYOUTS: Mapping[str, Callable[[np.random.Generator], Example]] = {

@@ -113,6 +113,5 @@ HYDRA = Family(
     write=write,
     unused=UNUSED,
     selective=True,
-    initial_steps=(1e-3, 1e-1),
-    initial_decays=(1.0, 16.0),
+    initial_steps=(1e-3, 1e-1),  # no decays: its code starts from A = 1 in all heads
 )

@@ -1,16 +1,16 @@
 """Mega's damped exponential moving average: n real decays per channel, over time invariant.
 
-    h_t = q h_{t-1} + p beta x_t,   y_t = sqrt(1/n) gamma h_t + omega x_t,   p = sigmoid(alpha),   q = 1 - p sigmoid(delta)
+    h_t = q h_{t-1} + p beta x_t,   y_t = sqrt(1/n) gamma h_t + omega x_t,   q = 1 - sigmoid(delta) sigmoid(alpha)
 
-With twice as many rows as omega has channels the second half runs backward, with a kernel of lags 1, 2, .. alone, since the own token
-counts with the forward direction: delay 1. With `shift`, the default of the code, its sample at lag 0 is left out, so that at lag 1 the
-state has decayed once; without, lag 1 has the first sample. omega counts with the forward direction.
+p = sigmoid(delta) in the released code and in transformers, which calls delta damping_factor and alpha decay_factor; p = sigmoid(alpha) in
+the paper and in the branch flash. With twice as many rows as omega has channels the second half runs backward, from its own token on, or
+in that branch from the next one on (delay 1). omega counts with the forward direction.
 
-Changed decays are split between alpha and delta as they are: log p and log sigmoid(delta) keep their ratio, so that every 0 < q < 1 can be
-stored.
+Changed decays are split between delta and alpha as they are: the logarithms of both sigmoids keep their ratio, so that every 0 < q < 1 can
+be stored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,31 @@ from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.statespace import FloatArray, StateSpace
 
 UNTRUNCATED = "the kernel is not truncated (`truncation`, the code's default: none; no tensor tells)"
-SHIFT = Assumption(
-    name="mega_shift",
-    about="whether the backward kernel leaves out its own sample at lag 0 and keeps those after it (true), or begins with it at lag 1",
-    values=("true", "false"),
-    source="facebookresearch/mega, fairseq/modules/exponential_moving_average.py, MultiHeadEMA.shift",
+SOURCE = "facebookresearch/mega, fairseq/modules/exponential_moving_average.py, MultiHeadEMA"
+
+
+def _told(value: str) -> Callable[[LayerTensors, Mapping[str, object]], tuple[str, str] | None]:
+    def told(layer: LayerTensors, config: Mapping[str, object]) -> tuple[str, str] | None:
+        return (value, "the names are those of transformers") if layer.tensor_names["delta"].endswith("damping_factor") else None
+
+    return told
+
+
+WEIGHT = Assumption(
+    name="mega_weight",
+    about="whose sigmoid, besides beta, weighs the input: that of delta, or that of alpha",
+    values=("delta", "alpha"),
+    source=f"{SOURCE}._calc_coeffs: main (delta), branch flash (alpha, as in arXiv 2209.10655)",
+    told_by="the names damping_factor and decay_factor (transformers)",
+    told=_told("delta"),
+)
+BACKWARD = Assumption(
+    name="mega_backward",
+    about="where the backward kernel begins: at the own token (lag0), at the next one (lag1), or there without its first sample (skip)",
+    values=("lag0", "lag1", "skip"),
+    source=f"{SOURCE}.forward: main and branch lm (lag0), branch flash (lag1, or lag0 with shift=False), its commit 06f2d0e (skip)",
+    told_by="the names damping_factor and decay_factor (transformers)",
+    told=_told("lag0"),
     applies=lambda layer, options: layer.sizes["E"] != layer.sizes["H"],
 )
 
@@ -36,9 +56,9 @@ def _log_sigmoid(x: FloatArray) -> FloatArray:
     return -softplus(-x)
 
 
-def _logarithms(layer: LayerTensors) -> tuple[FloatArray, FloatArray]:
-    """log p and log sigmoid(delta), (rows, n)."""
-    return _log_sigmoid(layer.array("alpha")[:, :, 0]), _log_sigmoid(layer.array("delta")[:, :, 0])
+def _logarithms(layer: LayerTensors) -> dict[str, FloatArray]:
+    """The logarithms of both sigmoids, (rows, n), by role."""
+    return {role: _log_sigmoid(layer.array(role)[:, :, 0]) for role in ("delta", "alpha")}
 
 
 def _directions(layer: LayerTensors) -> list[tuple[str, slice]]:
@@ -50,21 +70,17 @@ def _directions(layer: LayerTensors) -> list[tuple[str, slice]]:
     raise LayerError(f"layer {layer.name}: {rows} moving averages for {channels} channels; expected as many, or twice as many")
 
 
-def _shifted(layer: LayerTensors, options: ReadOptions) -> bool:
-    return SHIFT.value(layer, options) == "true"
-
-
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """One copy per channel with n real poles; two systems where there are two directions."""
-    log_p, log_d = _logarithms(layer)
-    q = -np.expm1(log_p + log_d)
-    B = np.exp(log_p) * layer.array("beta")[:, :, 0]
+    logarithms, kind = _logarithms(layer), BACKWARD.value(layer, options)
+    q = -np.expm1(logarithms["delta"] + logarithms["alpha"])
+    B = np.exp(logarithms[str(WEIGHT.value(layer, options))]) * layer.array("beta")[:, :, 0]
     C = layer.array("gamma") * np.sqrt(1 / layer.sizes["n"]) / 2
     systems = []
     for label, rows in _directions(layer):
         backward = label == ":backward"
         skip = np.zeros(layer.sizes["H"]) if backward else layer.array("omega")
-        inputs = B[rows] * q[rows] if backward and _shifted(layer, options) else B[rows]
+        inputs = B[rows] * q[rows] if backward and kind == "skip" else B[rows]
         systems.append(
             StateSpace(
                 name=layer.name + label,
@@ -75,7 +91,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
                 D=skip[:, None, None],
                 step=np.ones((len(skip), 1)),
                 discretization="direct",
-                delay=int(backward),
+                delay=int(backward and kind != "lag0"),
                 assumptions=(UNTRUNCATED,),
             )
         )
@@ -88,19 +104,20 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     Raises:
         LayerError: poles that are not real numbers between 0 and 1, or complex residues.
     """
-    log_p, log_d = _logarithms(layer)
+    logarithms, weight = _logarithms(layer), str(WEIGHT.value(layer, options))
+    skipped = BACKWARD.value(layer, options) == "skip"
     q = np.concatenate([system.poles for system in systems])
-    shifted = _shifted(layer, options)
-    inputs = np.concatenate([system.B[:, :, 0] / system.poles if system.delay and shifted else system.B[:, :, 0] for system in systems])
+    inputs = np.concatenate([system.B[:, :, 0] / system.poles if system.delay and skipped else system.B[:, :, 0] for system in systems])
     outputs = 2 * np.concatenate([system.C[:, 0] for system in systems]) / np.sqrt(1 / layer.sizes["n"])
     if any(np.count_nonzero(part.imag) for part in (q, inputs, outputs)) or not ((q.real > 0) & (q.real < 1)).all():
         raise LayerError(f"layer {layer.name}: moving averages hold real decays between 0 and 1 and real weights only")
-    kept = q.real == -np.expm1(log_p + log_d)
-    split = np.log1p(-q.real) / (log_p + log_d)  # 1 - q = p sigmoid(delta)
-    found = {"alpha": log_p * split, "delta": log_d * split}
-    logits = {role: log - np.log(-np.expm1(log)) for role, log in found.items()}
-    stored = {role: np.where(kept, layer.array(role)[:, :, 0], logit)[:, :, None] for role, logit in logits.items()}
-    p = np.exp(np.where(kept, log_p, found["alpha"]))
+    product = logarithms["delta"] + logarithms["alpha"]
+    kept = q.real == -np.expm1(product)
+    found = {role: log * (np.log1p(-q.real) / product) for role, log in logarithms.items()}  # 1 - q is the product of both sigmoids
+    stored: dict[str, npt.NDArray[Any]] = {
+        role: np.where(kept, layer.array(role)[:, :, 0], log - np.log(-np.expm1(log)))[:, :, None] for role, log in found.items()
+    }
+    p = np.exp(np.where(kept, logarithms[weight], found[weight]))
     stored["beta"] = (inputs.real / p)[:, :, None]
     stored["gamma"] = outputs.real
     stored["omega"] = systems[0].D[:, 0, 0]
@@ -110,11 +127,11 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
 MEGA = Family(
     name="mega-ema",
     title="Mega, damped moving average",
-    source="facebookresearch/mega, fairseq/modules/exponential_moving_average.py, MultiHeadEMA; transformers, mega; arXiv 2209.10655",
+    source=f"{SOURCE}; transformers, models/mega; arXiv 2209.10655",
     templates=(
         {
-            "alpha": Slot("alpha|damping_factor", "E n 1"),
-            "delta": Slot("delta|decay_factor", "E n 1"),
+            "delta": Slot("delta|damping_factor", "E n 1"),
+            "alpha": Slot("alpha|decay_factor", "E n 1"),
             "beta": Slot("beta|ema_expansion_matrix", "E n 1"),
             "gamma": Slot("gamma|kernel_projection_matrix", "E n"),
             "omega": Slot("omega|residual_weight", "H"),
@@ -122,5 +139,5 @@ MEGA = Family(
     ),
     read=read,
     write=write,
-    assumptions=(SHIFT,),
+    assumptions=(WEIGHT, BACKWARD),
 )

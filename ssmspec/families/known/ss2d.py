@@ -148,7 +148,7 @@ SS2D = Family(
 )
 
 SS2D_M0 = Family(
-    name="vmamba-m0",
+    name="vmamba-m0",  # without initial ranges: its code starts from A = 1 and biases near 0
     title="VMamba (SS2D m0): Mamba-2 in several scans",
     source="MzeroMiko/VMamba, classification/models/vmamba.py, SS2Dm0",
     templates=(
@@ -162,6 +162,4 @@ SS2D_M0 = Family(
     read=read_m0,
     write=write_m0,
     selective=True,
-    initial_steps=(1e-3, 1e-1),
-    initial_decays=(1.0, 16.0),
 )

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from ssmspec.backends.reference import cauchy_sum
 from ssmspec.errors import LayerError
 from ssmspec.families import FAMILIES, LayerTensors, OperatingPoint, ReadOptions, detect, known_families
+from ssmspec.families.layers import read_layer
 from ssmspec.families.mapping.mapping_file import parse_mapping
 from ssmspec.families.selective.calibration import open_calibration
 from ssmspec.systems.response import impulse_response, squared_magnitude
@@ -210,19 +211,33 @@ def test_hydra_at_an_operating_point_has_a_residue_per_group() -> None:
         np.testing.assert_allclose(kernel[:, 1], 0.1 * np.repeat((B * C).sum(axis=1), 2), rtol=1e-12)
 
 
-def test_backward_moving_average_without_shift_begins_with_its_first_sample() -> None:
-    """MultiHeadEMA with shift=False pads the whole k2 behind the sequence, so that lag 1 has k2[0]."""
-    tensors = make("mega-bidirectional").tensors
-    _, backward = read(tensors, assume={"mega_shift": "false"})
-    halves = {key: values[5:] if len(values) == 10 else values for key, values in tensors.items()}
-    (truth,) = mega_truths(halves)
-    kernel = impulse_response(backward, 40)
-    assert not kernel[..., 0].any()
-    np.testing.assert_allclose(kernel[..., 1:], truth.impulse(39), rtol=1e-10, atol=1e-12)
-    layer = layer_of(tensors)
-    options = ReadOptions(assume={"mega_shift": "false"})
-    for role, values in FAMILIES["mega-ema"].write(layer, FAMILIES["mega-ema"].read(layer, options), options).items():
+@pytest.mark.parametrize("kind", ["skip", "lag1"])
+def test_backward_moving_average_of_later_code_begins_at_the_next_token(kind: str) -> None:
+    """MultiHeadEMA of the branch flash puts k2[0] at lag 1; its commit 06f2d0e keeps k2[1:] at the lags that it has (skip)."""
+    tensors, options = make("mega-bidirectional").tensors, ReadOptions(assume={"mega_backward": kind, "mega_weight": "alpha"})
+    layer, family = layer_of(tensors), FAMILIES["mega-ema"]
+    systems = family.read(layer, options)
+    for system, truth in zip(systems, mega_truths(tensors, 2, weight="alpha"), strict=True):
+        expected = truth.impulse(40)
+        if truth.label == ":backward":
+            expected = np.concatenate(
+                [np.zeros_like(expected[..., :1]), expected[..., 1:] if kind == "skip" else expected[..., :-1]], axis=-1
+            )
+        np.testing.assert_allclose(impulse_response(system, 40), expected, rtol=1e-10, atol=1e-12)
+    for role, values in family.write(layer, systems, options).items():
         np.testing.assert_array_equal(values.astype(np.float32), layer.tensors[role].read())
+    wanted = [replace(system, poles=system.poles**1.5, C=2 * system.C) for system in systems]
+    changed = layer.with_values(family.write(layer, wanted, options))
+    for system, expected in zip(family.read(changed, options), wanted, strict=True):
+        kernel = impulse_response(expected, 30)
+        np.testing.assert_allclose(impulse_response(system, 30), kernel, rtol=0, atol=1e-5 * np.abs(kernel).max())
+
+
+def test_names_of_transformers_tell_which_mega_it_is() -> None:
+    layer = layer_of(make("mega-of-transformers").tensors)
+    assert {(each.name, each.by) for each in read_layer(FAMILIES["mega-ema"], layer, ReadOptions())[0].assumed} == {("mega_weight", "file")}
+    unsaid = read_layer(FAMILIES["mega-ema"], layer_of(make("mega-bidirectional").tensors), ReadOptions())[0].assumed
+    assert {(each.name, each.by) for each in unsaid} == {("mega_weight", "default"), ("mega_backward", "default")}
 
 
 def test_moving_averages_for_half_as_many_channels_and_one_more_are_refused() -> None:
@@ -409,6 +424,30 @@ def test_nan_in_one_direction_blanks_that_one_and_check_names_the_tensor(
     found = [item for item in json.loads(checked.out)["checkpoints"][0]["findings"] if item["rule"] == "not-finite"]
     assert found
     assert all(item["layer"].startswith(PREFIX + poisoned) and f"{PREFIX}.{tensor}" in item["message"] for item in found)
+
+
+def findings_of(rule: str, tensors: Tensors, typed: Type, directory: Path) -> set[str]:
+    """The layers, without the name of the block, for which the rule fires."""
+    save_file({f"{PREFIX}.{name}": values for name, values in tensors.items()}, directory / "x.safetensors")
+    checked = typed("check", "x.safetensors", "--format", "json")
+    found = json.loads(checked.out)["checkpoints"][0]["findings"]
+    return {item["layer"].removeprefix(PREFIX) for item in found if item["rule"] == rule}
+
+
+@pytest.mark.parametrize("name", ["hydra", "vmamba-m0"])
+def test_a_layer_as_its_code_initializes_it_has_not_lost_its_initialization(name: str, typed: Type, tmp_path: Path) -> None:
+    tensors = make(name).tensors
+    logarithms = "A_log" if name == "hydra" else "A_logs"
+    fresh = tensors | {logarithms: np.zeros_like(tensors[logarithms])}  # Hydra and SS2Dm0 start from A = 1
+    if name == "vmamba-m0":
+        fresh["dt_projs_bias"] = f.single(np.linspace(0, 0.1, 8).reshape(4, 2))
+    assert findings_of("lost-initialization", fresh, typed, tmp_path) == set()
+
+
+def test_a_direction_that_lost_its_initialization_is_named(typed: Type, tmp_path: Path) -> None:
+    tensors = make("vim").tensors
+    lost = tensors | {"A_b_log": np.zeros_like(tensors["A_b_log"])}
+    assert findings_of("lost-initialization", lost, typed, tmp_path) == {":backward"}
 
 
 @pytest.mark.parametrize("name", ["vim", "vmamba", "hydra"])
