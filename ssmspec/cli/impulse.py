@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
@@ -16,6 +16,7 @@ from ssmspec.errors import SsmspecError, about
 class KernelReading(Reading):
     """`Reading` for a command whose --length is the length of the kernel that is written."""
 
+    LENGTH: ClassVar[str] = "--kernel-length"
     stored_length: Annotated[
         int | None, typer.Option("--kernel-length", min=1, help="Kernel length for which S4 layers store C, if the file does not state it.")
     ] = None

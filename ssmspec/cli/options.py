@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -109,6 +109,7 @@ def _parameters(group: type) -> list[inspect.Parameter]:
 class Reading:
     """What a file may not state, for commands that read checkpoints."""
 
+    LENGTH: ClassVar[str] = "--length"
     assume: Annotated[
         list[str] | None,
         typer.Option(
@@ -148,6 +149,7 @@ class Reading:
         return ReadOptions(
             assume=parse_assumptions(self.assume or ()),
             length=self.stored_length,
+            length_option=self.LENGTH,
             operating_point=None if self.operating_point is None else parse_operating_point(self.operating_point),
             residues=self.residues.value,
             calibration=None if self.calibration is None else open_calibration(self.calibration),

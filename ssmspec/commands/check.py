@@ -51,7 +51,7 @@ def check(
     detection, reads = find_layers(checkpoint, options.family, options.read), Reads()
     blocks, skipped = read_layers(checkpoint, reads.watch(detection) if shallow else detection, options.read)
     everything = [system for block in blocks for system in block.systems]
-    systems = select_layers(everything, options.layers, checkpoint)
+    systems = select_layers(everything, options.layers, checkpoint, skipped)
     thresholds, unmatched = _thresholds_by_layer(rules.thresholds, everything, checkpoint)
     limited = {name: {each.statistic for each in wanted} for name, wanted in thresholds.items() if wanted}
     analyses = _analyses([system for system in systems if system.name in limited], limited, options, progress)

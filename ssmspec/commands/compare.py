@@ -95,10 +95,10 @@ def compare_systems(
 def _layers(path: Path | str, options: AnalysisOptions) -> tuple[list[StateSpace], dict[str, LayerTensors]]:
     """The chosen systems, and the stored tensors of every system by its name."""
     checkpoint = open_checkpoint(path)
-    layers, _ = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
+    layers, skipped = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     systems = [system for layer in layers for system in layer.systems]
     tensors = {system.name: layer.tensors for layer in layers for system in layer.systems}
-    return select_layers(systems, options.layers, checkpoint), tensors
+    return select_layers(systems, options.layers, checkpoint, skipped), tensors
 
 
 def _pairs_by_name(left: Sequence[StateSpace], right: Sequence[StateSpace]) -> list[tuple[StateSpace, StateSpace]]:

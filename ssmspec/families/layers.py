@@ -213,9 +213,13 @@ def _fingerprint(layer: LayerTensors, *, matrices: bool) -> bytes:
     return b"".join(parts)
 
 
-def select_layers(systems: Sequence[StateSpace], wanted: Sequence[str], checkpoint: Source) -> list[StateSpace]:
+def select_layers(
+    systems: Sequence[StateSpace], wanted: Sequence[str], checkpoint: Source, skipped: Sequence[Skipped] = ()
+) -> list[StateSpace]:
     """Select layers by exact name, glob, index, or the name of a block with several directions; without a selection, all of them.
 
+    Args:
+        skipped: what else has a name in the file, to say why it cannot be selected.
     Raises:
         LayerError: an entry of the selection matches no layer.
     """
@@ -224,6 +228,10 @@ def select_layers(systems: Sequence[StateSpace], wanted: Sequence[str], checkpoi
     chosen: set[int] = set()
     for pattern in wanted:
         found = set(_matching(systems, pattern))
+        reasons = [f"{item.name}: {item.reason}" for item in skipped if item.name == pattern or fnmatchcase(item.name, pattern)]
+        if not found and reasons:
+            more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+            raise LayerError(f"{checkpoint.path}: --layer {pattern} matches no layer that is read, but {reasons[0]}{more}")
         if not found:
             names = ", ".join(system.name for system in systems[:8]) + (", ..." if len(systems) > 8 else "")
             raise LayerError(f"{checkpoint.path}: --layer {pattern} matches no layer; the {len(systems)} layers are {names}")
@@ -251,13 +259,13 @@ def block_of(system: str, names: Container[str]) -> str:
     return name
 
 
-def select_one(systems: Sequence[StateSpace], wanted: str, checkpoint: Source) -> StateSpace:
+def select_one(systems: Sequence[StateSpace], wanted: str, checkpoint: Source, skipped: Sequence[Skipped] = ()) -> StateSpace:
     """The one layer that a selection matches.
 
     Raises:
         LayerError: the selection matches no layer, or more than one.
     """
-    chosen = select_layers(systems, [wanted], checkpoint)
+    chosen = select_layers(systems, [wanted], checkpoint, skipped)
     if len(chosen) > 1:
         raise LayerError(f"--layer {wanted} matches {len(chosen)} layers: {', '.join(s.name for s in chosen[:8])}; choose one of them")
     return chosen[0]
@@ -270,8 +278,8 @@ def load_system(path: Path | str, layer: str, options: ReadOptions, family: str 
         SsmspecError: the same errors as `analyze`; also if no copy has a finite kernel. A kernel that grows is finite.
     """
     checkpoint = open_checkpoint(path)
-    systems, _ = read_systems(checkpoint, find_layers(checkpoint, family, options), options)
-    system = select_one(systems, layer, checkpoint)
+    systems, skipped = read_systems(checkpoint, find_layers(checkpoint, family, options), options)
+    system = select_one(systems, layer, checkpoint, skipped)
     trust = assess(system)
     if trust.problem and all(fault.kind not in (GROWING, UNDAMPED) for fault in trust.faults):
         raise LayerError(f"{checkpoint.path}: layer {system.name} cannot be used: {trust.problem}")

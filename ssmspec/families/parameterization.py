@@ -102,7 +102,12 @@ def logarithm_of_decay(system: StateSpace) -> FloatArray:
     return np.asarray(np.log(z))
 
 
-def stored_length(layer: LayerTensors, role: str) -> int:
+def missing_length(layer: LayerTensors, options: ReadOptions, what: str = "C is stored for a kernel length") -> LayerError:
+    """The error of a layer that cannot be read without a length that its file does not have."""
+    return LayerError(f"layer {layer.name}: {what} that the file does not store; give it with {options.length_option}")
+
+
+def stored_length(layer: LayerTensors, role: str, options: ReadOptions) -> int:
     """The kernel length stored in a tensor with a single value.
 
     Raises:
@@ -110,7 +115,8 @@ def stored_length(layer: LayerTensors, role: str) -> int:
     """
     value = float(layer.array(role).reshape(-1)[0])
     if not (np.isfinite(value) and value == int(value) and 0 <= value < 2**40):
-        raise LayerError(f"layer {layer.name}: {layer.tensor_names[role]} is {value:g}, expected a kernel length in samples; give --length")
+        text = f"{layer.tensor_names[role]} is {value:g}, expected a kernel length in samples; give {options.length_option}"
+        raise LayerError(f"layer {layer.name}: {text}")
     return int(value)
 
 

@@ -96,7 +96,7 @@ class ReadOptions:
 
     Args:
         assume: values of what families declare as assumptions, by name.
-        length: kernel length for which a layer stores its output matrix.
+        length: kernel length for which a layer stores its output matrix. length_option: what messages call the option for it.
         operating_point: where selective layers are frozen.
         residues: for selective layers without given B and C: B = C = 1, or the rms over inputs (`ssmspec.families.selective.residues`).
         calibration: recorded delta, B and C of selective layers; an explicit operating point takes precedence.
@@ -106,6 +106,7 @@ class ReadOptions:
 
     assume: Mapping[str, str | float | bool] = field(default_factory=dict)
     length: int | None = None
+    length_option: str = "--length"
     operating_point: OperatingPoint | None = None
     residues: Residues = "unit"
     calibration: Calibration | None = None

@@ -18,6 +18,7 @@ from ssmspec.report.figures import FIGURES, Draw, FigureKind, FrequencyAxis
 from ssmspec.report.figures.compare import comparison_figure
 from ssmspec.report.figures.inits import initializations_figure
 from ssmspec.report.figures.style import checked_format, safe_name, save, styled
+from ssmspec.report.tables.parts import folded
 from ssmspec.statistics import LayerSpectrum
 from ssmspec.systems.grid import DEFAULT_POINTS, FrequencyGrid
 from ssmspec.systems.statespace import StateSpace
@@ -200,7 +201,7 @@ def _usable_systems(path: Path, options: PlotOptions, *, growing: bool) -> tuple
     """
     checkpoint = open_checkpoint(path)
     found, skipped = read_systems(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
-    chosen = select_layers(found, options.layers, checkpoint)
+    chosen = select_layers(found, options.layers, checkpoint, skipped)
     systems, notes, reasons = [], [], []
     for system in chosen:
         trust = assess(system)
@@ -214,7 +215,8 @@ def _usable_systems(path: Path, options: PlotOptions, *, growing: bool) -> tuple
     if not systems:
         raise LayerError(f"{checkpoint.path}: {reasons[0].replace(':', ' cannot be used:', 1)}")
     if not options.layers:
-        notes += [f"skipped: {miss.name}: {miss.reason}" for miss in skipped]
+        lines = [f"{miss.name}: {miss.reason}" for miss in skipped]
+        notes += [f"skipped: {line}" for line in folded(lines, where="ssmspec analyze --json lists them all")]
     notes += [f"assumed: {text}" for text in dict.fromkeys(text for system in systems for text in system.assumptions)]
     return tuple(systems), tuple(notes)
 

@@ -74,9 +74,9 @@ def closed_energy(diagonal: StateSpace) -> ClosedEnergy:
 
 def quantile(up_to: Callable[[FloatArray], FloatArray], total: FloatArray, share: float) -> FloatArray:
     """The theta for which E(theta) = share E(pi), (K,) [rad/sample], by bisection of a function that increases with theta."""
-    low, high = np.zeros(len(total)), np.full(len(total), np.pi)
+    low, high = np.zeros(len(total)), np.where(np.isfinite(total), np.pi, np.nan)
     for _ in range(MOST_BISECTIONS):
-        if (high - low <= RESOLUTION * high).all():
+        if not (high - low > RESOLUTION * high).any():
             break
         middle = (low + high) / 2
         above = up_to(middle) >= share * total

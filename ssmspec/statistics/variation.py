@@ -107,6 +107,9 @@ def _refine(diagonal: StateSpace, pieces: _Pieces, whole: FloatArray, halves: Fl
         both = halves.reshape(-1, 2).sum(axis=1)
         difference = np.abs(both - whole)
         done = difference <= TOLERANCE * scale[pieces.copy] * np.minimum(1, np.sqrt((pieces.right - pieces.left) / np.pi))
+        done |= (
+            np.bincount(pieces.copy, ~np.isfinite(both), copies)[pieces.copy] > 0
+        )  # such a copy has no variation, however fine the pieces
         done |= 2 * np.bincount(pieces.copy[~done], minlength=copies)[pieces.copy] > most[pieces.copy]
         value += np.bincount(pieces.copy[done], both[done], copies)
         error += np.bincount(pieces.copy[done], difference[done], copies)

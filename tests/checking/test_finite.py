@@ -10,8 +10,8 @@ import pytest
 import torch
 from factories import Tensors, make
 from ml_dtypes import bfloat16, float8_e4m3fn
+from program import Type
 from safetensors.numpy import save_file
-from typing_commands import Type
 
 from ssmspec.checking.finite import owned_tensors
 from ssmspec.checkpoint import open_checkpoint

@@ -161,7 +161,7 @@ def test_inspect_shows_layers_near_misses_and_the_rest(tmp_path: Path) -> None:
     result = ssmspec("inspect", checkpoint(tmp_path, tensors), "--json")
     document = json.loads(result.out)
     assert [layer["name"] for layer in document["layers"]] == ["layers.0"]
-    assert document["layers"][0]["tensors"]["layers.0.kernel.C"] == {"shape": [4, 3, 2], "dtype": "float32", "role": "C"}
+    assert document["layers"][0]["tensors"]["layers.0.kernel.C"] == {"shape": [4, 3, 2], "dtype": "float32", "role": "C", "read": True}
     assert document["near_misses"][0]["prefix"] == "layers.1"
     assert document["near_misses"][0]["missing"] == ["kernel.log_dt"]
     assert "head.weight" in [item["name"] for item in document["other"]]

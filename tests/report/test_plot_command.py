@@ -333,7 +333,7 @@ def test_kernel_draws_spectra_that_come_closer_to_the_diagonal(file: str) -> Non
 def test_kernel_of_a_wide_layer_is_refused_with_the_reason() -> None:
     system = systems(LRU)[0]
     wide = replace(system, B=np.tile(system.B, (1, 1, 16)), D=np.tile(system.D, (1, 1, 16)))
-    with pytest.raises(LayerError, match=r"has 128 inputs or outputs; .* up to 64"):
+    with pytest.raises(LayerError, match=r"has 128 inputs or outputs; .* at most 64"):
         draw("kernel", spectrum(wide))
 
 

@@ -238,3 +238,10 @@ def test_a_file_whose_layers_cannot_be_read_shows_them_with_the_reason(typed: Ty
         ("layers.0", "unread", "dss"),
         ("layers.1", "unread", "dss"),
     ]
+
+
+def test_impulse_calls_the_stored_length_as_its_option_is_called(typed: Type, tmp_path: Path) -> None:
+    save_file({f"a.{name}": values for name, values in make("dss-softmax").tensors.items()}, tmp_path / "dss.safetensors")
+    result = typed("impulse", "dss.safetensors", "--layer", "0", "--length", "9", "-o", "k.npz")
+    assert (result.code, "give it with --kernel-length" in result.err) == (2, True)
+    assert typed("impulse", "dss.safetensors", "--layer", "0", "--length", "9", "--kernel-length", "12", "-o", "k.npz").code == 0

@@ -20,6 +20,7 @@ from ssmspec.errors import LayerError
 from ssmspec.families.parameterization import (
     fold,
     fold_rows,
+    missing_length,
     stored_output_matrix,
     true_output_matrix,
     unpaired_low_rank,
@@ -76,7 +77,7 @@ def _half_output(layer: LayerTensors) -> ComplexArray:
 
 def _length(layer: LayerTensors, options: ReadOptions) -> int:
     if options.length is None:
-        raise LayerError(f"layer {layer.name}: C is stored for a kernel length (l_max) that the file does not hold; give it with --length")
+        raise missing_length(layer, options)
     return options.length
 
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.known.s4_block import directions
-from ssmspec.families.parameterization import fold
+from ssmspec.families.parameterization import fold, missing_length
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
@@ -53,7 +53,7 @@ def _inverse(layer: LayerTensors, options: ReadOptions, Lambda: ComplexArray, lo
     if "Lambda" not in layer:
         return np.broadcast_to(Lambda.conj() / np.maximum(np.abs(Lambda) ** 2, EPSILON), log_z.shape)
     if options.length is None:
-        raise LayerError(f"layer {layer.name}: the softmax of DSS uses a kernel length that the file does not store; give it with --length")
+        raise missing_length(layer, options, "the softmax of DSS uses a kernel length")
     with np.errstate(over="ignore", invalid="ignore"):
         denominator = np.expm1(log_z * options.length) * Lambda
         return np.asarray(denominator.conj() / (np.abs(denominator) ** 2 + EPSILON))

@@ -156,7 +156,7 @@ def _direction(layer: LayerTensors, options: ReadOptions, channels: slice, label
 def _length(layer: LayerTensors, options: ReadOptions) -> int:
     if options.length is not None:
         return options.length
-    return stored_length(layer, "l_kernel") if "l_kernel" in layer else 0
+    return stored_length(layer, "l_kernel", options) if "l_kernel" in layer else 0
 
 
 def _undo_truncation(system: StateSpace, layer: LayerTensors, options: ReadOptions) -> StateSpace:

@@ -21,6 +21,7 @@ from ssmspec.families.parameterization import (
     Transform,
     fold,
     fold_rows,
+    missing_length,
     stored_length,
     stored_output_matrix,
     tile,
@@ -73,10 +74,10 @@ def _length(layer: LayerTensors, options: ReadOptions) -> int:
     if options.length is not None:
         return options.length
     if "L" in layer:
-        return stored_length(layer, "L")
+        return stored_length(layer, "L", options)
     if "omega" in layer:
         return 2 * (layer.sizes["nodes"] - 1)
-    raise LayerError(f"layer {layer.name}: C is stored for a kernel length that the file does not store; give it with --length")
+    raise missing_length(layer, options)
 
 
 def _directions(layer: LayerTensors) -> list[str]:

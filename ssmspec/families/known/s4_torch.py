@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.errors import LayerError
 from ssmspec.families.parameterization import (
     fold,
     fold_rows,
+    missing_length,
     stored_output_matrix,
     true_output_matrix,
     unpaired_low_rank,
@@ -38,7 +38,7 @@ def _length(layer: LayerTensors, options: ReadOptions) -> int:
         return options.length
     if "omega" in layer:
         return layer.sizes["L"]
-    raise LayerError(f"layer {layer.name}: Ct is stored for a kernel length that the file does not hold; give it with --length")
+    raise missing_length(layer, options, "Ct is stored for a kernel length")
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:

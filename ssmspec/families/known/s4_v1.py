@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import fold, fold_rows, stored_output_matrix, true_output_matrix, untile
+from ssmspec.families.parameterization import fold, fold_rows, missing_length, stored_output_matrix, true_output_matrix, untile
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.statespace import ComplexArray, StateSpace
 
@@ -45,7 +44,7 @@ def _length(layer: LayerTensors, options: ReadOptions) -> int:
         return options.length
     if "nodes" in layer:
         return 2 * (layer.sizes["nodes"] - 1) + _is_odd(layer)
-    raise LayerError(f"layer {layer.name}: C is stored for a kernel length that the file does not store; give it with --length")
+    raise missing_length(layer, options)
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:

@@ -23,11 +23,13 @@ MOST_NUMBERED = 8  # LocalMamba searches among as many
 
 
 def _directions(layer: LayerTensors) -> list[tuple[str, dict[str, str]]]:
-    """Name ends and roles of the directions; what one does not have of its own it shares with the first."""
-    labels = [role.removeprefix("A_log") for role in layer.tensors if role.startswith("A_log")]  # "", ".backward"; or ".0", ".1"
-    norms = {role: role for role in NORMS}
-    roles = [{role: role + label if role + label in layer else role for role in OWN} | norms for label in labels]
-    return [(":" + (label.removeprefix(".") or "forward"), each) for label, each in zip(labels, roles, strict=True)]
+    """Name ends and roles of the directions; one with an A alone shares the rest with the first."""
+    found = []
+    for label in (role.removeprefix("A_log") for role in layer.tensors if role.startswith("A_log")):  # "", ".backward"; or ".0", ".1"
+        own = OWN if f"dt_bias{label}" in layer else ("A_log",)
+        roles = {role: role + label if role in own else role for role in OWN}
+        found.append((":" + (label.removeprefix(".") or "forward"), roles | {role: role for role in NORMS}))
+    return found
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:

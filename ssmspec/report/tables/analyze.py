@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ssmspec.checkpoint import average_in, count_of_layers, kind_of_average
 from ssmspec.report.tables.fitting import FittingTable
-from ssmspec.report.tables.parts import grouped, label_of, plain, readable_size, summary_text
+from ssmspec.report.tables.parts import MOST_LINES, count_of, folded, grouped, label_of, plain, readable_size, summary_text
 from ssmspec.statistics import HEADLINES, STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FloatArray
 
@@ -44,8 +44,8 @@ def analysis_table(analysis: CheckpointAnalysis, *, columns: Sequence[str] = HEA
 
 def _title(analysis: CheckpointAnalysis) -> str:
     skip = ", D included" if analysis.with_skip else ""
-    size = readable_size(analysis.size)
-    return f"{analysis.path}  ({analysis.container}, {size}, {analysis.tensors} tensors; backend {analysis.backend}{skip})"
+    size, tensors = readable_size(analysis.size), count_of(analysis.tensors, "tensor")
+    return f"{analysis.path}  ({analysis.container}, {size}, {tensors}; backend {analysis.backend}{skip})"
 
 
 def _row(layer: LayerAnalysis, columns: Sequence[str]) -> list[RenderableType]:
@@ -94,9 +94,10 @@ def _footnotes(analysis: CheckpointAnalysis, columns: Iterable[str]) -> list[Ren
     for word in dict.fromkeys(average_in(layer.name) for layer in analysis.layers):
         lines += _memory([layer for layer in analysis.layers if layer.memory is not None and average_in(layer.name) == word], word)
     lines += grouped("assumed", [(text, layer.name) for layer in analysis.layers for text in layer.assumptions], len(analysis.layers))
-    lines += grouped("note", [(text, layer.name) for layer in analysis.layers for text in layer.notes], len(analysis.layers))
-    lines += [f"no numbers for {layer.name}: {layer.problem}" for layer in analysis.layers if layer.problem]
-    lines += grouped("skipped", [(item.reason, item.name) for item in analysis.skipped], None)
+    count = len(analysis.layers)
+    lines += grouped("note", [(text, layer.name) for layer in analysis.layers for text in layer.notes], count, most=2 * MOST_LINES)
+    lines += folded([f"no numbers for {layer.name}: {layer.problem}" for layer in analysis.layers if layer.problem])
+    lines += grouped("skipped", [(item.reason, item.name) for item in analysis.skipped], None, most=MOST_LINES)
     lines += [f"note: {note}" for note in analysis.notes]
     return [plain(line) for line in lines]
 

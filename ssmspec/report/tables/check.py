@@ -11,7 +11,7 @@ from rich.text import Text
 from ssmspec.checking.findings import SEVERITIES, CheckpointCheck, CheckReport
 from ssmspec.checkpoint import count_of_layers
 from ssmspec.errors import printable
-from ssmspec.report.tables.parts import MOST_ROWS, readable_size
+from ssmspec.report.tables.parts import MOST_ROWS, count_of, readable_size
 
 STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 ENDLESS = 1 << 20  # columns
@@ -31,8 +31,9 @@ def report_text(report: CheckReport) -> RenderableType:
 
 
 def _checkpoint_text(check: CheckpointCheck) -> Iterator[RenderableType]:
-    size, layers = readable_size(check.size), count_of_layers(layer.name for layer in check.layers)
-    yield Text(f"{printable(check.path)}  ({check.container}, {size}, {check.tensors} tensors; {layers})", style="bold")
+    size, tensors = readable_size(check.size), count_of(check.tensors, "tensor")
+    layers = count_of_layers(layer.name for layer in check.layers)
+    yield Text(f"{printable(check.path)}  ({check.container}, {size}, {tensors}; {layers})", style="bold")
     yield Text()
     if not check.findings:
         yield Text("no findings")
@@ -55,12 +56,12 @@ def _checkpoint_text(check: CheckpointCheck) -> Iterator[RenderableType]:
 
 def _coverage(check: CheckpointCheck) -> str:
     """Which tensors were looked at."""
-    outside = f"; {_count(check.outside, 'tensor')} outside SSM layers {'was' if check.outside == 1 else 'were'} not looked at"
+    outside = f"; {count_of(check.outside, 'tensor')} outside SSM layers {'was' if check.outside == 1 else 'were'} not looked at"
     total = check.looked_at + len(check.unread)
     if not check.unread:
-        return f"looked at every value of the {_count(total, 'tensor')} of SSM layers{outside if check.outside else ''}"
+        return f"looked at every value of the {count_of(total, 'tensor')} of SSM layers{outside if check.outside else ''}"
     why = "--shallow; " if check.shallow else ""
-    part = f"looked at {check.looked_at} of {_count(total, 'tensor')} of SSM layers ({why}--format json lists the others)"
+    part = f"looked at {check.looked_at} of {count_of(total, 'tensor')} of SSM layers ({why}--format json lists the others)"
     return f"{part}{outside if check.outside else ''}"
 
 
@@ -75,13 +76,9 @@ def _one_line(text: str) -> str:
 
 def summary_line(report: CheckReport) -> str:
     """N errors, M warnings and I infos in K layers, and whether the check passed."""
-    counts = ", ".join(_count(report.count(severity), severity) for severity in SEVERITIES)
+    counts = ", ".join(count_of(report.count(severity), severity) for severity in SEVERITIES)
     layers = count_of_layers(layer.name for check in report.checks for layer in check.layers)
     files = f" of {len(report.checks)} checkpoints" if len(report.checks) > 1 else ""
-    unread = f"; {_count(len(report.unread), 'file')} not read" if report.unread else ""
+    unread = f"; {count_of(len(report.unread), 'file')} not read" if report.unread else ""
     strict = " (strict: warnings fail)" if report.strict else ""
     return f"{counts} in {layers}{files}{unread}: {'passed' if report.passed else 'failed'}{strict}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -12,6 +12,7 @@ from ssmspec.errors import printable
 from ssmspec.report.tables.fitting import FittingTable
 from ssmspec.statistics import Summary
 
+MOST_LINES = 5  # of one kind below a table
 MOST_ROWS = 2000  # at most this many rows of a table are shown; their layout takes about a second
 
 
@@ -23,6 +24,11 @@ def plain(text: str, style: str = "") -> Text:
 def label_of(name: str, unit: str) -> str:
     """A heading with its unit on a second line, protected from rich markup."""
     return f"{name}\n[{unit}]".replace("[", r"\[") if unit else name
+
+
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where it is not 1."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def readable_size(size: float) -> str:
@@ -59,8 +65,12 @@ def plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
     return Group(plain(title, style="bold"), Text(), FittingTable(table), *more)
 
 
-def grouped(label: str, pairs: Iterable[tuple[str, str]], everything: int | None) -> list[str]:
-    """One line per text with the names that it applies to, or 'all layers' if it applies to all of them."""
+def grouped(label: str, pairs: Iterable[tuple[str, str]], everything: int | None, *, most: int | None = None) -> list[str]:
+    """One line per text with the names that it applies to, or 'all layers' if it applies to all of them.
+
+    Args:
+        everything: number of layers, or None where the names are no layers. most: number of lines before the rest is folded into one.
+    """
     names: dict[str, list[str]] = {}
     for text, name in pairs:
         names.setdefault(text, []).append(name)
@@ -69,4 +79,11 @@ def grouped(label: str, pairs: Iterable[tuple[str, str]], everything: int | None
         shown = ", ".join(holders[:3]) + (f" and {len(holders) - 3} more" if len(holders) > 3 else "")
         where = "all layers" if everything is not None and len(holders) == everything > 1 else shown
         lines.append(f"{label} ({where}): {text}")
-    return lines
+    return lines if most is None else folded(lines, most, label)
+
+
+def folded(lines: Sequence[str], most: int = MOST_LINES, label: str = "", where: str = "--json lists them all") -> list[str]:
+    """The lines, or of many the first ones, how many more there are, and where they are all listed."""
+    if len(lines) <= most + 1:
+        return list(lines)
+    return [*lines[:most], f"{label}{': ' if label else ''}and {len(lines) - most} more; {where}"]

@@ -210,5 +210,5 @@ def test_low_rank_part_of_the_annotated_s4_that_is_no_single_column_cannot_be_wr
     (system,) = family.read(layer, options)
     assert system.P is not None
     system.P[:, :, 1] *= 2
-    with pytest.raises(LayerError, match=r"must stay \[p, ip\]"):
+    with pytest.raises(LayerError, match=r"\[P, iP\] for one matrix P, and must stay so"):
         family.write(layer, [system], options)
