@@ -82,11 +82,6 @@ def settings_in(config: Mapping[str, object], beside: Mapping[str, object] | Non
     return Settings({})
 
 
-def has_adapters(names: Iterable[str]) -> bool:
-    """Whether any tensor is a part of a LoRA adapter."""
-    return any("lora_" in name and ANY_LORA.search(name) for name in names)
-
-
 def refuse_alone(tensors: Mapping[str, AnyTensor], settings: Mapping[str, Any] | None, path: Path) -> None:
     """Refuses a file that holds adapters and none of the weights that they change.
 

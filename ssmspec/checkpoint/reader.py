@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ssmspec.checkpoint.adapters import has_adapters, merged, refuse_alone, settings_in
 from ssmspec.checkpoint.derived import AnyTensor
 from ssmspec.checkpoint.formats.archive import Archive
 from ssmspec.checkpoint.formats.eqx import NPY, is_equinox, read_equinox
@@ -18,10 +17,10 @@ from ssmspec.checkpoint.formats.foreign import refuse_file, refuse_names
 from ssmspec.checkpoint.formats.npz import read_npz
 from ssmspec.checkpoint.formats.rank_folders import alone, latest_step, ranks_in, read_ranks
 from ssmspec.checkpoint.formats.safetensors import read_safetensors
+from ssmspec.checkpoint.formats.torch_distributed import NAME as DISTRIBUTED
 from ssmspec.checkpoint.formats.torch_distributed import distributed_below, is_distributed, read_distributed
 from ssmspec.checkpoint.formats.torch_files import read_pickle, read_torch_legacy, read_torch_zip, root_pickle
 from ssmspec.checkpoint.naming import natural_key, without_inner_wrappers
-from ssmspec.checkpoint.quantized import dequantizable
 from ssmspec.checkpoint.tensor_parallel import GROUPS
 from ssmspec.checkpoint.tensors import Checkpoint, Contents, Stamp, problem, short
 from ssmspec.errors import CheckpointError
@@ -30,6 +29,7 @@ KNOWN = (
     "safetensors, torch (.pt, .pth, .ckpt, .bin), npz, flax msgpack, Equinox (.eqx), a folder with such a file, or one of"
     " torch.distributed.checkpoint or of tensor-parallel ranks"
 )
+CODES = ("int", "uint", "float8")  # dtypes that quantized weights may have
 MAX_NESTED = 4  # folders of a run, a step, a model
 HEAD = 4096  # bytes read to recognize a container
 
@@ -47,6 +47,15 @@ FOREIGN = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it first"),
     (b"\x28\xb5\x2f\xfd", "zstd data: unpack it first"),
 )
+
+
+def is_folder_checkpoint(folder: Path) -> bool:
+    """Whether the files of a folder make up one checkpoint: of torch.distributed, or of tensor-parallel ranks.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    return is_distributed(folder) or bool(ranks_in(folder))
 
 
 def open_checkpoint(path: Path | str) -> Checkpoint:
@@ -120,9 +129,9 @@ def _place(given: Path) -> tuple[Path, tuple[str, ...]]:
         CheckpointError: a folder of a format that is not read, without weights, or with several checkpoints.
     """
     notes: tuple[str, ...] = ()
-    folder = given
+    folder = given.parent if given.name == DISTRIBUTED and given.is_file() else given
     while folder.is_dir() and len(notes) < MAX_NESTED:
-        if is_distributed(folder) or ranks_in(folder):
+        if is_folder_checkpoint(folder):
             return folder, notes
         inner = latest_step(folder) or distributed_below(folder)
         if inner is None:
@@ -136,13 +145,19 @@ def _place(given: Path) -> tuple[Path, tuple[str, ...]]:
 def _as_in_the_model(contents: Contents, config: Mapping[str, object], path: Path) -> tuple[dict[str, AnyTensor], tuple[str, ...]]:
     """The tensors that the model has: quantized weights dequantized, adapters added, both where they are read; and notes on them."""
     tensors = {new: contents.tensors[name] for new, name in without_inner_wrappers(contents.tensors).items()}
-    shown, notes = dequantizable(tensors, config, path)
-    if not has_adapters(shown):
-        return shown, notes
+    notes: tuple[str, ...] = ()
+    if any(tensor.dtype.startswith(CODES) or name.endswith(".absmax") for name, tensor in tensors.items()):
+        from ssmspec.checkpoint.quantized import dequantizable  # seldom needed
+
+        tensors, notes = dequantizable(tensors, config, path)
+    if not any("lora_" in name for name in tensors):
+        return tensors, notes
+    from ssmspec.checkpoint.adapters import merged, refuse_alone, settings_in  # likewise
+
     beside = adapter_config(path)
-    refuse_alone(shown, beside, path)
-    merged_in, more = merged(shown, settings_in(config, beside), path)
-    return merged_in, (*notes, *more)
+    refuse_alone(tensors, beside, path)
+    tensors, more = merged(tensors, settings_in(config, beside), path)
+    return tensors, (*notes, *more)
 
 
 def _read_file(path: Path) -> tuple[Contents, int]:
@@ -155,6 +170,8 @@ def _read(path: Path, status: os.stat_result) -> Contents:
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a socket, pipe or device"
         raise problem(path, f"{kind}, expected a regular file; give a checkpoint file")
     size = status.st_size
+    if path.suffix == ".distcp":
+        raise problem(path, "a part of a checkpoint of torch.distributed: give the folder that it is in")
     if not size:
         raise problem(path, "an empty file (0 bytes); fetch it again")
     with path.open("rb", buffering=0) as file:  # unbuffered: an archive is read at many places, a few bytes each

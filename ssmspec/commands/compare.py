@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ssmspec.backends import CauchySum, choose_backend, load_backend
-from ssmspec.checkpoint import common_name, natural_key, open_checkpoint, plain_name
+from ssmspec.checkpoint import common_name, is_folder_checkpoint, natural_key, open_checkpoint, plain_name
 from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze, analyze_layer, pairs_of
 from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.families import LayerTensors
@@ -204,14 +204,18 @@ def history(paths: Sequence[Path | str], options: AnalysisOptions | None = None)
 def checkpoints_in(folder: Path) -> list[Path]:
     """The checkpoint files of a folder in natural order of their names, with `initial` first and `final` last.
 
-    If the folder is one checkpoint of several shards, the folder itself is returned.
+    If the folder is one checkpoint of several files, the folder itself is returned. If it has no file but folders that are checkpoints (the
+    steps of a run), they are returned.
 
     Raises:
         SsmspecError: the folder has no checkpoint.
     """
     if any((folder / name).exists() for name in ("config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json")):
         return [folder]
+    if is_folder_checkpoint(folder):
+        return [folder]
     found = [path for path in folder.iterdir() if path.name.endswith(SUFFIXES) and path.is_file()]
+    found = found or [path for path in folder.iterdir() if path.is_dir() and is_folder_checkpoint(path)]
     if not found:
         raise SsmspecError(f"{folder} is a folder without checkpoints; expected files ending in {', '.join(SUFFIXES)}")
     return sorted(found, key=lambda path: (ENDS.get(path.stem, 1), natural_key(path.name)))

@@ -170,8 +170,16 @@ def test_adapters_alone_are_named_with_their_base(tmp_path, rng, refusal, given)
 def test_adapters_beside_a_model_are_said_not_to_be_applied(tmp_path, rng):
     save_file({"D": torch.ones(2)}, tmp_path / "model.safetensors")
     save_file({name: tensor for name, tensor in parts(rng).items() if "lora_" in name}, tmp_path / "adapter_model.safetensors")
-    (tmp_path / "adapter_config.json").write_text("{}")
-    assert "adapters beside model.safetensors are not applied (adapter_config.json)" in open_checkpoint(tmp_path).notes[0]
+    assert open_checkpoint(tmp_path).notes == ("adapter_model.safetensors is not applied to model.safetensors; merge it with peft",)
+
+
+def test_a_whole_folder_of_peft_is_its_model(tmp_path, rng):
+    tensors = parts(rng)
+    save(tmp_path, tensors, {"r": 3, "lora_alpha": 6})
+    (tmp_path / "x.safetensors").rename(tmp_path / "model.safetensors")
+    checkpoint = open_checkpoint(tmp_path)
+    assert np.allclose(checkpoint.tensors[f"{MODULE}.weight"].read(), merged(tensors, 2), rtol=1e-5, atol=1e-6)
+    assert len(checkpoint.notes) == 1
 
 
 def test_writing_keeps_names_and_parts_and_refuses_the_sum(tmp_path, rng):

@@ -174,6 +174,11 @@ def test_a_distributed_folder_is_analyzed_compared_and_retuned(typed: Type, tmp_
     assert all(np.array_equal(new[name].read(), tensor.read()) for name, tensor in other.items())
     digests = json.loads((tmp_path / "new.safetensors.ssmspec.json").read_text())["input"]["sha256"]
     assert sorted(digests) == [".metadata", "__0_0.distcp", "__1_0.distcp"]
+    for step in ("iter_0000002", "iter_0000010"):
+        distributed.save_pieces(tmp_path / "run" / step, whole, {})
+    history = json.loads(typed("compare", "run", "--json").out)
+    assert [Path(path).name for path in history["checkpoints"]] == ["iter_0000002", "iter_0000010"]
+    assert "pieces is one checkpoint; give two to compare" in typed("compare", "pieces").err
     document = json.loads(typed("compare", "pieces", "plain.safetensors", "--json").out)
     assert {layer["distances"]["pole_movement"]["median"] for layer in document["layers"]} == {0}
 

@@ -33,8 +33,8 @@ def choose(folder: Path) -> tuple[Path, tuple[str, ...]]:
     names = [entry.name for entry in folder.iterdir()]
     for name in PREFERRED:
         if name in names:
-            beside = (folder / ADAPTER_CONFIG).exists()
-            return folder / name, (f"adapters beside {name} are not applied ({ADAPTER_CONFIG}); merge them with peft",) if beside else ()
+            beside = next((other for other in sorted(names) if other.startswith("adapter_model.")), None)
+            return folder / name, (f"{beside} is not applied to {name}; merge it with peft",) if beside else ()
     refuse_folder(folder, below=not any(Path(name).suffix in SUFFIXES for name in names))
     rank_file = rank_file_in(names)
     if rank_file is not None:

@@ -79,6 +79,12 @@ def test_only_the_pieces_of_the_rows_that_are_asked_for_are_read(tmp_path, bytes
     assert np.array_equal(checkpoint.tensors["a"].read(slice(3000, 3004)), values)
 
 
+def test_a_file_of_the_folder_leads_to_it(tmp_path, refusal):
+    folder = distributed.save(tmp_path / "ckpt", {"model": WEIGHTS})
+    assert_holds(folder / ".metadata", WEIGHTS)
+    assert "a part of a checkpoint of torch.distributed: give the folder that it is in" in refusal(folder / "__0_0.distcp")
+
+
 def test_optimizer_state_and_settings_are_skipped_with_a_note(tmp_path):
     state = {"state": {0: {"exp_avg": torch.ones(8)}}, "param_groups": [{"lr": 0.1}]}
     folder = distributed.save(tmp_path / "ckpt", {"model": {"D": torch.ones(8)}, "optimizer": state, "epoch": 3})
