@@ -1,4 +1,4 @@
-"""What training did to the poles and to the bias in the runs of a sweep of `waves`, as the tables of reproduction.md.
+"""What training did to the poles and to the bias in the runs of a sweep of `waves`, in the form of the tables of reproduction.md.
 
 python docs/reproduction.py SWEEP...      # folders that `ssmspec train waves --sweep ... --out SWEEP` has written
 """
@@ -19,11 +19,11 @@ from ssmspec.statistics.variation import total_variation
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.training.engine.run_folder import FINAL, INITIAL, read_config
 
-MIDDLE = pi / 32  # rad/sample: of the default grid on a log axis
+MIDDLE = pi / 32  # rad/sample: the middle of the default grid on a log axis
 
 
 class Run:
-    """A finished run: its bank before and after."""
+    """A finished run: its bank before and after training."""
 
     def __init__(self, folder: Path) -> None:
         self.settings = read_config(folder).settings
@@ -41,11 +41,11 @@ class Run:
         return float(self.end.max())
 
     def outside(self) -> float:
-        """Share of the poles that left the range of |Im a| that all had before, in percent."""
+        """Share of the poles, in percent, that left the initial range of |Im a| of all poles."""
         return 100 * float(((self.end < self.start.min()) | (self.end > self.start.max())).mean())
 
     def crossed(self, direction: int) -> float:
-        """Share of the poles that went to a higher (1) or lower (-1) band, in percent; bands meet halfway between tones on a log axis."""
+        """Share of the poles, in percent, that moved to a higher (1) or lower (-1) band. Bands meet halfway between tones on a log axis."""
         edges = np.sqrt(np.multiply(self.settings.tones[:-1], self.settings.tones[1:]))
         return 100 * float((np.sign(np.digitize(self.end, edges) - np.digitize(self.start, edges)) == direction).mean())
 
@@ -79,7 +79,7 @@ COLUMNS: dict[str, Callable[[Run], float]] = {
 
 
 def table(folder: Path) -> str:
-    """A row per setting of the sweep in the folder."""
+    """One row per setting of the sweep in the folder."""
     groups: dict[tuple[float, float], list[Run]] = {}
     for place in sorted(folder.glob("alpha*")):
         run = Run(place)

@@ -20,7 +20,7 @@ SLOPE = "bias_slope"
 
 
 def runs_of(folder: Path) -> dict[float, list[dict[str, float]]]:
-    """By alpha, in order: the errors of every run, and bias_slope of its layer before and after."""
+    """For each alpha, in order: the errors of every run, and the bias_slope of its layer before and after."""
     found = defaultdict(list)
     for place in folder.glob("alpha*"):
         document = json.loads((place / RESULTS).read_text(encoding="utf-8"))

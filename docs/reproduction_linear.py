@@ -1,4 +1,4 @@
-"""A linear forecast to hold those of `ssmspec train forecast` against: least squares on the last samples, on the bundled series.
+"""A linear forecast as a reference for `ssmspec train forecast`: least squares on the last samples of the bundled series.
 
 python docs/reproduction_linear.py HORIZON ORDER...      # skill as the command defines it: over the last value, on the same samples
 """
@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ssmspec.training.datasets.membrane import SAMPLES, read_membrane
 
-HELD_OUT = SAMPLES // 5  # the last fifth, as the command holds out
+HELD_OUT = SAMPLES // 5  # the last fifth, which the command holds out as well
 
 
 def skill(horizon: int, order: int) -> float:

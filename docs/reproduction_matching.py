@@ -1,8 +1,8 @@
 """Spectrum matching against S4D-Lin over sizes of the training set: a table and a picture for reproduction.md.
 
-python docs/reproduction_matching.py FOLDER [--theta 0.8] [--seeds 3]      # draws data, runs ssmspec, and goes on where it was interrupted
+python docs/reproduction_matching.py FOLDER [--theta 0.8] [--seeds 3]      # draws data, runs ssmspec, resumes if interrupted
 
-Sequences of white noise go through a resonance at theta, and noise of half the deviation is added to what comes out: a layer has to learn
+Sequences of white noise pass a resonance at theta, and noise with half the deviation is added to the output. A layer has to learn
 one band. S4D-Lin of four modes and steps of at most 0.1 has poles up to 0.94 rad/sample.
 """
 
@@ -19,17 +19,17 @@ from ssmspec.report.figures.style import new_figure, save, styled
 from ssmspec.report.tables.train import spread
 from ssmspec.training.kinds.own_data import split
 
-SIZES = (4, 64, 1024)  # sequences to learn from
+SIZES = (4, 64, 1024)  # numbers of training sequences
 HELD_OUT = 256
 LENGTH = 256
 RADIUS = 0.98  # |z| of the resonance
-NOISE = 0.5  # of the deviation of the target
+NOISE = 0.5  # relative to the deviation of the target
 SETTINGS = ("--set", "pooling=none", "--set", "n_layers=1", "--set", "d_state=8", "--set", "axes=BLC")
 WAYS = ("s4d-lin", "matched")
 
 
 def draw(folder: Path, theta: float, size: int, seed: int) -> None:
-    """x.npy and y.npy of all sequences, and of those that are trained on, which alone are matched."""
+    """Write x.npy and y.npy of all sequences, and of the training sequences, which are the only ones to be matched."""
     rng = np.random.default_rng([seed, size])
     x = rng.standard_normal((size + HELD_OUT, LENGTH)).astype(np.float32)
     clean = lfilter([1.0], [1.0, -2 * RADIUS * np.cos(theta), RADIUS**2], x, axis=1)
@@ -40,12 +40,12 @@ def draw(folder: Path, theta: float, size: int, seed: int) -> None:
 
 
 def share(size: int) -> float:
-    """Of all sequences that are held out."""
+    """The share of all sequences that is held out."""
     return HELD_OUT / (size + HELD_OUT)
 
 
 def ssmspec(folder: Path, *arguments: str) -> None:
-    """One command in the folder."""
+    """Run one command in the folder."""
     done = subprocess.run([sys.executable, "-m", "ssmspec", *arguments], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{folder}: ssmspec {' '.join(arguments)}: {done.stderr}")
@@ -58,7 +58,7 @@ def explained(folder: Path) -> float:
 
 
 def both(folder: Path, theta: float, size: int, seed: int) -> tuple[float, float]:
-    """Explained by the model that began with S4D-Lin, and by the same one after matching; both from the same tensors otherwise."""
+    """The share explained by a model that starts from S4D-Lin, and by the same model after matching. All other tensors are equal."""
     place = folder / f"{size}-{seed}"
     if not (place / "matched/results.json").exists():
         place.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Writers of the containers that the sample checkpoints come in. Equal tensors give equal bytes."""
+"""Writers for the containers of the sample checkpoints. Equal tensors give equal bytes."""
 
 import argparse
 from pathlib import Path
@@ -34,7 +34,7 @@ def single_precision(tree: Any) -> Any:
 
 
 def write_torch(path: Path, state: dict[str, Tensor], optimizer: torch.optim.Optimizer, *, epoch: int, config: argparse.Namespace) -> None:
-    """A torch zip archive as training scripts write it; the Namespace makes `weights_only` loading refuse it."""
+    """A torch zip archive like those of training scripts. Its Namespace makes `weights_only` loading refuse it."""
     torch.save({"model": state, "epoch": epoch, "optimizer": single_precision(optimizer.state_dict()), "config": config}, path)
 
 

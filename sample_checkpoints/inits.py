@@ -72,7 +72,7 @@ def complex_normal(*shape: int) -> Tensor:
 
 
 def lecun_normal(shape: tuple[int, ...], fan_in: int) -> Tensor:
-    """Normal numbers of variance 1/fan_in (flax's `lecun_normal` also truncates them; that is left out)."""
+    """Normal numbers of variance 1/fan_in. Unlike flax's `lecun_normal`, they are not truncated."""
     return torch.randn(shape) / math.sqrt(fan_in)
 
 

@@ -23,7 +23,7 @@ STEPS_PER_EPOCH = 50
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How to build a model and to train it.
+    """How to build a model and how to train it.
 
     Attributes:
         build: makes the untrained model from torch's global generator.
@@ -40,11 +40,11 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained model with what its file holds besides the weights.
+    """A trained model, and what its file holds besides the weights.
 
     Attributes:
-        model: after training, in the precision of the training.
-        optimizer: in its final state.
+        model: the model after training, in the precision of the training.
+        optimizer: the optimizer in its final state.
         initial: the float32 state dict before training.
         recipe: as used.
         loss_before: on the held-out batches, before training.
@@ -127,9 +127,9 @@ def train_family(name: str, *, seed: int = 0, steps: int | None = None, threads:
 
     Args:
         name: key of `FAMILIES`.
-        seed: of the initial values and of the batches.
+        seed: seed of the initial values and of the batches.
         steps: in place of the recipe's number of steps.
-        threads: of torch; the committed files used one.
+        threads: threads of torch; the committed files used one.
     """
     family = FAMILIES[name]
     recipe = family.recipe if steps is None else replace(family.recipe, steps=steps)

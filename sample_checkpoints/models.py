@@ -115,7 +115,7 @@ class SSMKernelDPLR(nn.Module):
             self.C.copy_(self.truncated_output(length))
 
     def per_head(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Step (H, 1) and, of every head, a, B and P (H, N), complex."""
+        """Step (H, 1), and complex a, B and P (H, N) of every head."""
         heads, copies = self.inv_dt.shape[0], self.A_real.shape[0]
         poles = torch.complex(-torch.exp(self.A_real), -self.A_imag)
         stored = (poles, torch.view_as_complex(self.B)[0], torch.view_as_complex(self.P)[0])
@@ -208,7 +208,7 @@ class S4Model(nn.Module):
 
 
 class LRU(nn.Module):
-    """Linear recurrent unit: x_t = z x_{t-1} + exp(gamma_log) (B u_t), y_t = Re(C x_t) + D u_t; x_t sees u_t.
+    """Linear recurrent unit: x_t = z x_{t-1} + exp(gamma_log) (B u_t), y_t = Re(C x_t) + D u_t, where x_t includes u_t.
 
         z = exp(-exp(nu_log) + i exp(theta_log)),   shapes: B (N, H), C (H, N), D (H,)
 

@@ -76,7 +76,7 @@ def waves(batch: int, generator: torch.Generator) -> Batch:
 
 
 def quantized_waves(batch: int, generator: torch.Generator) -> Batch:
-    """The same waves, each window of `TOKENS` samples starting anywhere: levels (batch, TOKENS) and the levels that follow them."""
+    """The same waves, each window of `TOKENS` samples starting anywhere: levels (batch, TOKENS), and the levels that follow them."""
     amplitudes = torch.rand(batch, len(FREQUENCIES), generator=generator)
     start = torch.randint(SAMPLES, (batch, 1), generator=generator)
     time = 2 * math.pi / SAMPLES * (start + torch.arange(TOKENS + 1))
@@ -122,7 +122,7 @@ def train(model: nn.Module, task: Task, *, recipe: Recipe, seed: int) -> torch.o
         model: built inside the same `reproducible` block.
         task: where batches and loss come from.
         recipe: steps and rates.
-        seed: of the batches.
+        seed: seed of the batches.
     Returns:
         The optimizer in its final state.
     """

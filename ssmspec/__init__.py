@@ -1,6 +1,6 @@
 """Spectral analysis of trained state space models: what every layer does to every frequency.
 
-The public names are imported when they are first used, so that `import ssmspec` costs nothing.
+The public names are imported when they are first used, so `import ssmspec` takes almost no time.
 """
 
 from importlib import import_module

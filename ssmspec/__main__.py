@@ -7,7 +7,7 @@ from ssmspec.errors import INTERRUPTED
 
 
 def main() -> None:
-    """The command `ssmspec`; Ctrl-C ends it with one line even while it is still being loaded."""
+    """The command `ssmspec`. Ctrl-C ends it with one line, even while it is still being loaded."""
     try:
         from ssmspec.cli import main as run
 
@@ -22,10 +22,10 @@ def main() -> None:
 
 
 def _leave(code: int) -> None:
-    """Ends the process with this code and no other.
+    """End the process with exactly this exit code.
 
-    CPython remembers a Ctrl-C that came while a string was executed, as a dataclass is when it is made, and at its regular end kills
-    itself with SIGINT although the exception was caught (Python/pythonrun.c, `unhandled_keyboard_interrupt`).
+    CPython remembers a Ctrl-C that arrives while it executes a string, as it does to create a dataclass. At its regular end, it then
+    kills itself with SIGINT although the exception was caught (Python/pythonrun.c, `unhandled_keyboard_interrupt`).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for stream in (sys.stdout, sys.stderr):

@@ -13,7 +13,7 @@ from ssmspec.backends import CauchySum, load_backend
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The default run draws the same examples every time, so that it fails by what was changed only; other runs draw more and new ones."""
+    """Let the default run draw the same examples every time, so that only a change can make it fail. Other runs draw more and new ones."""
     settings.register_profile("same examples", derandomize=True, database=None, max_examples=40)
     settings.register_profile("new examples", derandomize=False, print_blob=True, max_examples=1000)
     settings.load_profile("same examples" if config.option.markexpr == "not nightly" else "new examples")
@@ -21,7 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _signals() -> None:
-    """As a terminal has them: a shell that runs this in the background ignores some, and so does a command that was interrupted."""
+    """Handle signals as in a terminal. A shell that runs this in the background ignores some, and so does an interrupted command."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

@@ -1,4 +1,4 @@
-"""The shape of the package: who imports whom, what is loaded when, what is documented."""
+"""The structure of the package: which module imports which, what is loaded when, and what is documented."""
 
 import ast
 import inspect

@@ -17,7 +17,7 @@ NO_HOME = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "XDG_CONFIG_HOME"
 
 
 def at_once(count: int, **environment: str | None) -> set[tuple[int, bytes, bytes]]:
-    """Different results (exit code, stdout, stderr) of so many processes that compile, cache and analyze at the same time."""
+    """The distinct results (exit code, stdout, stderr) of this many processes that compile, cache and analyze at the same time."""
     merged = {key: value for key, value in {**os.environ, **environment}.items() if value is not None}
     command = [sys.executable, "-m", "ssmspec", "analyze", str(S4D), "--backend", "cpu", "--json"]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=merged) for _ in range(count)]
@@ -47,7 +47,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 def test_processes_on_one_file_agree_to_the_byte(cache: str, tmp_path: Path) -> None:
     shared = cache == "shared and empty"
     assert_all_agree(at_once(4 if shared else 2, **CACHES[cache](tmp_path)))
-    if shared:  # what they compiled the next one loads, and writes nothing
+    if shared:  # the next process loads what they compiled, and writes nothing
         before = contents(tmp_path)
         assert before
         assert_all_agree(at_once(1, **CACHES[cache](tmp_path)))

@@ -1,4 +1,4 @@
-"""Whatever goes wrong while a command writes: the old file or the new one is there, whole; the input stays; the next run cleans up."""
+"""Whatever fails while a command writes, the complete old or new file is there, the input is kept, and the next run cleans up."""
 
 import errno
 import json
@@ -48,7 +48,7 @@ def assert_one_line(done: Result, *words: str) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_a_fault_at_any_operation_leaves_the_old_or_the_new(name: str, typed: Type, tmp_path: Path) -> None:
-    """Every operation fails once, in one of three ways, and the next run is as if nothing had been."""
+    """Every operation fails once, in one of three ways, and the next run is as if nothing had failed."""
     output, folder = OUTPUTS[name], tmp_path
     prepare(folder, output)
     before = files(folder)
@@ -181,7 +181,7 @@ for _ in range(6):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TWICE)
 def test_two_processes_that_write_the_same_target_leave_one_of_both(name: str, typed: Type, tmp_path: Path) -> None:
-    """Whoever looks sees the old file or that of one process; both end well, and nothing is left."""
+    """A reader always sees the old file or the file of one process. Both processes succeed, and nothing temporary is left."""
     output = OUTPUTS[name]
     prepare(tmp_path, output)
     before = files(tmp_path)

@@ -1,4 +1,4 @@
-"""The README is true: its commands exist, its blocks are what the program prints."""
+"""The README is correct: its commands exist, and its blocks are what the program prints."""
 
 import re
 from pathlib import Path

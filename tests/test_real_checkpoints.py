@@ -1,4 +1,4 @@
-"""The truth: kernels that the models' own code computed in float64 from trained checkpoints of public repositories."""
+"""Ground truth: kernels that the original code of the models computed in float64 from public trained checkpoints."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ def _pairs(folder: str, file: str, layers: str, **more: object) -> list[Case]:
     return [Case(f"{folder}/{file}", layers.format(n), f"{folder}/reference_layer{n}.npz", ReadOptions(), **more) for n in (0, 3)]
 
 
-PRE_UPDATE = ReadOptions(lru_convention="pre-update")
+PRE_UPDATE = ReadOptions(assume={"lru_convention": "pre-update"})
 CASES = [
     *_pairs("s4d-cifar-cnstanlee", "cnstanlee_s4_cifar10.pth", "s4_layers.{}"),
     *_pairs("s4-dplr-v4-ppg", "ppg100HZ_ckpt.pth", "s4_layers.{}.layer"),
@@ -45,7 +45,7 @@ CASES = [
             "s5-flax-cifar-choi/checkpoint_25",
             "encoder.layers_0.seq",
             f"s5-flax-cifar-choi/reference_layer0_{rule}.npz",
-            ReadOptions(discretization=rule),
+            ReadOptions(assume={"discretization": rule}),
             with_skip=True,
         )
         for rule in ("zoh", "bilinear")
@@ -92,7 +92,9 @@ def closed_form(case: Case, z: np.ndarray, reference: dict[str, np.ndarray]) -> 
         )
         return 0.5 * (pairs[0] + pairs[1]) + get("D")[..., None]
     if case.checkpoint.startswith("s5"):
-        return _diagonal(get("A"), get("dt"), get("B"), get("C"), z, case.options.discretization) + np.diag(get("D"))[..., None]
+        return (
+            _diagonal(get("A"), get("dt"), get("B"), get("C"), z, str(case.options.assume["discretization"])) + np.diag(get("D"))[..., None]
+        )
     if case.checkpoint.startswith("s4d"):
         rows = [
             _diagonal(a, dt, np.ones((len(a), 1)), c[None], z, "zoh")[0, 0] for a, dt, c in zip(get("A"), get("dt"), get("C"), strict=True)

@@ -1,4 +1,4 @@
-"""What must not go wrong whatever is asked for: nothing is lost, nothing hangs, every failure is one line and an exit code."""
+"""What must hold for every request: nothing is lost, nothing hangs, and every failure is one line and an exit code."""
 
 import json
 import os
@@ -16,9 +16,9 @@ from locations import HANG, SAMPLES
 from program import S4D, Result, checkpoint, process, s4d_tensors, ssmspec
 
 from ssmspec.cli.terminal import run
-from ssmspec.errors import SsmspecError
+from ssmspec.errors import SsmspecError, printable
 from ssmspec.files.reading import read_numbers
-from ssmspec.files.writing import Kind, printable, whole_file
+from ssmspec.files.writing import Kind, whole_file
 from ssmspec.report.arrays import frequency_grid
 from ssmspec.report.figures.style import safe_name, safe_names
 
@@ -171,7 +171,7 @@ def test_paths_that_cannot_be_looked_up_do_not_stop_the_others(monkeypatch: pyte
 
 @pytest.mark.parametrize("layer", ["²", "9" * 5000, "٣"])
 def test_odd_digits_name_no_layer(layer: str) -> None:
-    assert_refused(ssmspec("analyze", S4D, "--layer", layer), "names no layer")
+    assert_refused(ssmspec("analyze", S4D, "--layer", layer), "matches no layer")
 
 
 def renamed(names: list[str]) -> dict[str, np.ndarray]:
@@ -292,7 +292,7 @@ def test_sample_rates_that_leave_the_range_of_numbers_are_refused(rate: str) -> 
     for arguments in (("analyze", S4D, "--json"), ("plot", "heatmap", S4D, "-o", "/dev/null.png")):
         result = ssmspec(*arguments, "--sample-rate", rate)
         assert result.code == 2
-        assert "no sample rate" in result.err
+        assert "not a valid sample rate" in result.err
 
 
 def _fifo(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where every public name lives. `ssmspec` imports it from there when it is first used."""
+"""The module that holds each public name. `ssmspec` imports a name from its module when it is first used."""
 
 HOMES: dict[str, str] = {
     "AnalysisOptions": "commands.analyze",

@@ -2,18 +2,19 @@
 
     S_km(x, y) = sum_n [ r_kmn/(i y - sigma_kn x) + conj(r_kmn)/(i y - conj(sigma_kn) x) ]
 
-Every engine is one module with one function of one signature:
+Every engine is a module with a function of this signature:
 
     cauchy_sum(residues (K, M, N), poles (K, N), x (1|K, F), y (1|K, F)) -> (K, M, F)
 
-and its vector-Jacobian product, which takes a cotangent (K, M, F) besides and returns the gradients of residues and poles,
+and its vector-Jacobian product, which also takes a cotangent (K, M, F) and returns the gradients of residues and poles,
 
     cauchy_vjp(residues, poles, x, y, cotangent) -> (K, M, N), (K, N)
 
-complex in, complex out, in the precision of the poles; x and y real and finite. M sums share the poles of their copy.
-`reference` says what is meant; the others must equal it, up to 8 times what rounding every pole and node once does to the sum: in float64
-and in float32, which loses what `precision` says on a resonance. An engine that not every machine can run has a third function,
-obstacle() -> str | None, which says what is missing. `autograd` makes one differentiable operator of PyTorch out of `cpu` and `gpu`.
+Input and output are complex, in the precision of the poles; x and y are real and finite. M sums share the poles of their copy.
+`reference` is the specification. The other engines must agree with it to within 8 times the effect of rounding every pole and node once,
+both in float64 and in float32 (`precision` explains how much float32 loses at a resonance). An engine that cannot run on every machine has
+a third function, obstacle() -> str | None, which returns what is missing. `autograd` combines `cpu` and `gpu` into one differentiable
+PyTorch operator.
 """
 
 from collections.abc import Callable
@@ -33,12 +34,12 @@ BACKENDS: dict[str, str] = {
     "gpu": "ssmspec.backends.gpu",
 }
 
-# Pole-node pairs above which compiling (2..5 s the first time) and threads pay off against NumPy (about 5e7 pairs a second).
+# Number of pole-node pairs above which compiling (2..5 s the first time) and threads pay off against NumPy (about 5e7 pairs per second).
 COMPILE_WORTHWHILE = 1.5e8
 
 
 def load_backend(name: str) -> CauchySum:
-    """The Cauchy sum of a named engine; raises as `load_engine` does."""
+    """The Cauchy sum of a named engine; raises the same errors as `load_engine`."""
     found: CauchySum = load_engine(name).cauchy_sum
     return found
 
@@ -47,7 +48,7 @@ def load_engine(name: str) -> ModuleType:
     """The module of a named engine.
 
     Raises:
-        BackendError: no engine of that name, or one that cannot run here: a package is missing, or for `gpu` a CUDA device.
+        BackendError: there is no engine of that name, or it cannot run here because a package (for `gpu`, a CUDA device) is missing.
     """
     if name not in BACKENDS:
         raise BackendError(f"backend {name!r} is unknown; choose one of {', '.join(BACKENDS)}")
@@ -66,5 +67,5 @@ def _refusal(name: str, reason: str) -> str:
 
 
 def choose_backend(pairs: float) -> str:
-    """The engine that finishes `pairs` pole-node pairs first, start-up included."""
+    """The engine that finishes `pairs` pole-node pairs first, including its start-up time."""
     return "cpu" if pairs > COMPILE_WORTHWHILE else "reference"

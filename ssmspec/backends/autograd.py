@@ -1,6 +1,6 @@
-"""The homogeneous Cauchy sum as an operator of PyTorch: compiled engines forward and backward, the CPU's or the GPU's by device.
+"""The homogeneous Cauchy sum as a PyTorch operator: the compiled engine of the device (CPU or GPU), forward and backward.
 
-Registered operators, not torch.autograd.Function alone, so that torch.compile takes them into its graph as one opaque step.
+These are registered operators, not just torch.autograd.Function, so torch.compile includes them in its graph as one opaque step.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from ssmspec.errors import BackendError
 _COMPLEX = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 _NARROW = {torch.complex128: torch.complex64, torch.float64: torch.float32}
 
-# On a GPU the operators wait for the numbers by which a precision is chosen, which a CUDA graph cannot hold.
+# On a GPU the operators wait for the numbers that decide the precision, which is not possible inside a CUDA graph.
 _TAGS: Any = {"tags": (torch.Tag.cudagraph_unsafe,)} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
 
 
@@ -25,16 +25,16 @@ def cauchy_sum(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor, *, single:
     Args:
         residues: (K, M, N) complex64 or complex128.
         poles: (K, N), of the same type and on the same device.
-        x, y: (1, F) or (K, F), of the real type that belongs to it; constants.
-        single: complex128 arguments, rounded here where float32 will do; where a pole is too close to a node for that they are not.
+        x, y: (1, F) or (K, F), of the corresponding real type; constants.
+        single: the arguments are complex128 and are rounded here if float32 is sufficient; not if a pole is too close to a node.
     Returns:
         (K, M, F) of the same type; complex64 if `single`.
     Raises:
-        BackendError: other types, shapes that do not agree, nodes that require a gradient; a second derivative; an engine that is missing.
+        BackendError: other types, shapes that do not match, nodes that require a gradient, a second derivative, or a missing engine.
     """
     _check(residues, poles, x, y)
     if single and residues.dtype != torch.complex128:
-        raise BackendError(f"residues are {residues.dtype}; expected torch.complex128, which single=True may round")
+        raise BackendError(f"residues are {residues.dtype}; expected torch.complex128, which single=True can round")
     result: Tensor = _sum(residues, poles, x, y, single)
     return result
 
@@ -44,12 +44,12 @@ def _check(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor) -> None:
         raise BackendError(f"residues are {residues.dtype} and poles {poles.dtype}; expected both complex64 or both complex128")
     real = _COMPLEX[residues.dtype]
     if x.dtype != real or y.dtype != real:
-        raise BackendError(f"nodes are {x.dtype} and {y.dtype}; expected {real}, as the residues are {residues.dtype}")
+        raise BackendError(f"nodes are {x.dtype} and {y.dtype}; expected {real}, because the residues are {residues.dtype}")
     shapes = [tuple(part.shape) for part in (residues, poles, x, y)]
     if [len(shape) for shape in shapes] != [3, 2, 2, 2] or poles.shape != (residues.shape[0], residues.shape[2]):
         raise BackendError(f"shapes {shapes}; expected residues (K, M, N), poles (K, N), x and y (1, F) or (K, F)")
     if x.shape != y.shape or x.shape[0] not in (1, poles.shape[0]):
-        raise BackendError(f"nodes have shapes {shapes[2]} and {shapes[3]}; expected (1, F) or ({poles.shape[0]}, F), twice the same")
+        raise BackendError(f"nodes have shapes {shapes[2]} and {shapes[3]}; expected (1, F) or ({poles.shape[0]}, F), the same for both")
     if x.requires_grad or y.requires_grad:
         raise BackendError("the nodes of a Cauchy sum are constants; detach x and y")
 
@@ -92,7 +92,7 @@ def _(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor, cotangent: Tensor, 
 
 
 def _rounded(single: bool, *parts: Tensor) -> list[Tensor]:
-    """Residues, poles, x and y in float32 where that is asked for and keeps poles and nodes apart, as they are otherwise."""
+    """Residues, poles, x and y in float32 if that is requested and keeps poles and nodes apart; otherwise unchanged."""
     poles = parts[1].detach()
     narrow = single and poles.numel() > 0 and precision.resolved(poles)
     return [part.to(_NARROW[part.dtype]) for part in parts] if narrow else list(parts)
@@ -112,7 +112,7 @@ def _backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor, None, None, 
 
 
 def _refuse(ctx: Any, *cotangents: Tensor) -> None:
-    raise BackendError("a second derivative of the Cauchy sum was asked for, and there is none; call backward without create_graph=True")
+    raise BackendError("a second derivative of the Cauchy sum is not supported; call backward without create_graph=True")
 
 
 _sum.register_autograd(_backward, setup_context=_remember)

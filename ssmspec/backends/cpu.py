@@ -1,12 +1,12 @@
-"""The homogeneous Cauchy sum compiled by Numba, and its vector-Jacobian product: real arithmetic, one division for a conjugate pair.
+"""The homogeneous Cauchy sum compiled by Numba, and its vector-Jacobian product: real arithmetic, one division per conjugate pair.
 
-With sigma = s + i t and r = (q + i q')/2 the pair is a fraction with a real denominator,
+With sigma = s + i t and r = (q + i q')/2 a pair is a fraction with a real denominator,
 
     (i q y + p x) / (m - 2 i s x y) = [ x (p m - 2 q s y^2) + i y (q m + 2 p s x^2) ] / d,
     m = (t x - y)(t x + y) + s^2 x^2,   d = m^2 + 4 s^2 x^2 y^2,   p = -2 Re(r conj(sigma))
 
-where m is formed from factors, so that it stays accurate beside a pole, and the residues of a sum are scaled to 1 by a power of two. d is
-a fourth power: what would leave the range of float32 is computed in float64, and what would leave that of float64 by `reference`.
+m is computed as a product, so that it stays accurate near a pole, and the residues of a sum are scaled to 1 by a power of two. d is a
+fourth power: if it would leave the range of float32, float64 is used; if it would leave the range of float64, `reference` is used.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,8 @@ from ssmspec.backends.threads import split
 ComplexArray = npt.NDArray[np.complexfloating]
 RealArray = npt.NDArray[np.floating]
 
-BLOCK = 512  # frequencies worked on at once: a dozen rows of float64 fit the first-level cache
-MANY = 100_000  # pole-node pairs, about 50 microseconds, above which a second thread is worth waking
+BLOCK = 512  # frequencies processed at once: a dozen rows of float64 fit in the first-level cache
+MANY = 100_000  # pole-node pairs (about 50 microseconds) above which a second thread pays off
 
 
 def cauchy_sum(residues: ComplexArray, poles: ComplexArray, x: RealArray, y: RealArray) -> ComplexArray:
@@ -85,7 +85,7 @@ def cauchy_vjp(
 
 
 def _precision(residues: ComplexArray, poles: ComplexArray, x: RealArray, y: RealArray) -> np.dtype[Any] | None:
-    """The float to compute in, not below the arguments' own; None if float64 is not enough."""
+    """The float type to compute in, at least as wide as that of the arguments; None if float64 is not enough."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         bounds = precision.extremes(poles.astype(complex), x, y)
     return precision.narrowest(bounds, np.result_type(residues, poles) == np.complex64)
@@ -102,7 +102,7 @@ def _in_type(values: ComplexArray, kind: np.dtype[Any]) -> ComplexArray:
 
 @np.errstate(invalid="ignore")  # residues that are inf
 def _coefficients(residues: ComplexArray, poles: ComplexArray, kind: np.dtype[Any]) -> tuple[RealArray, RealArray]:
-    """(K, N, 3 + 4 M): t, s^2, 4 s^2, then p, q, -2 q s, 2 p s of every sum, and (K, M), the scale of its residues; formed in float64."""
+    """(K, N, 3 + 4 M): t, s^2, 4 s^2, then p, q, -2 q s, 2 p s of every sum, and (K, M), the scale of its residues; computed in float64."""
     poles, residues = poles.astype(complex), residues.astype(complex)
     largest = np.maximum(abs(residues.real), abs(residues.imag)).max(axis=2)
     scale = np.exp2(np.frexp(largest)[1] - 1.0)
@@ -115,18 +115,18 @@ def _coefficients(residues: ComplexArray, poles: ComplexArray, kind: np.dtype[An
 
 
 def _compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """The function compiled on its first call; kept on disk for later processes where that works."""
+    """The function, compiled on its first call; cached on disk for later processes if possible."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "arcp", "reassoc", "nsz"}}
     try:
         compiled: Callable[..., None] = njit(cache=True, **options)(function)
-    except (RuntimeError, OSError):  # numba finds no writable folder: read-only installation and no home
+    except (RuntimeError, OSError):  # numba finds no writable folder (read-only installation and no home folder)
         compiled = njit(**options)(function)
 
     def call(*arguments: object) -> None:
         nonlocal compiled
         try:
             compiled(*arguments)
-        except Exception:  # a full disk, or a damaged file in the folder, for which unpickling raises anything; arguments are not at fault
+        except Exception:  # full disk or damaged cache file, for which unpickling can raise anything; not caused by the arguments
             compiled = njit(**options)(function)
             compiled(*arguments)
 
@@ -135,7 +135,7 @@ def _compiled(function: Callable[..., None]) -> Callable[..., None]:
 
 @_compiled
 def _single_sums(first, last, coefficients, scale, x, y, one, result):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Blocks first..last of one sum per copy; two poles a pass, so that the running totals are loaded and stored half as often."""
+    """Blocks first..last of one sum per copy; two poles per pass, so that the running totals are loaded and stored half as often."""
     N, F = coefficients.shape[1], x.shape[1]
     parts = (F + BLOCK - 1) // BLOCK
     xx, yy, both = np.empty(BLOCK, x.dtype), np.empty(BLOCK, x.dtype), np.empty(BLOCK, x.dtype)
@@ -233,7 +233,7 @@ def _adjoint_sums(first, last, poles, x, y, one, seeds, sums):  # type: ignore[n
                     c, e = -sx * d1, upper * d1  # psi = c + i e
                     r0 += g * (a + c) + h * (b + e)
                     r1 += h * (a - c) + g * (e - b)
-                    a2, ab, c2, ce = a * a - b * b, (a + a) * b, c * c - e * e, (c + c) * e  # a literal 2 would make float32 wide
+                    a2, ab, c2, ce = a * a - b * b, (a + a) * b, c * c - e * e, (c + c) * e  # a literal 2 would widen float32
                     gx, hx = g * xs[f], h * xs[f]
                     p0 += gx * (a2 + c2) + hx * (ab + ce)
                     p1 += hx * (a2 - c2) + gx * (ce - ab)

@@ -1,14 +1,14 @@
 """The homogeneous Cauchy sum and its vector-Jacobian product as Triton kernels: the real arithmetic of `cpu`, on a CUDA device.
 
-Triton has no complex type, so complex numbers travel as pairs of reals. No kernel uses atomics and none is tuned at run time: equal
-arguments give equal bits on one kind of GPU.
+Triton has no complex type, so complex numbers are passed as pairs of reals. No kernel uses atomics and none is tuned at run time, so equal
+arguments give bit-identical results on the same kind of GPU.
 
 Precision and range are those of `cpu`. Before a launch the host waits for five numbers, the extremes of poles and nodes that decide between
-float32, float64 and `reference` on the CPU; nothing else in `tensor_sum` and `tensor_vjp` waits, but this keeps them out of CUDA graphs,
-which the operators in `autograd` tell the compiler.
+float32, float64 and `reference` on the CPU. Nothing else in `tensor_sum` and `tensor_vjp` waits, but because of this they cannot be part of
+CUDA graphs; the operators in `autograd` tell the compiler so.
 
-With TRITON_INTERPRET=1 in the environment before the import everything stays on the CPU, where Triton interprets the kernels. That is for
-tests: it is some thousand times slower than `cpu`.
+If TRITON_INTERPRET=1 is set in the environment before the import, everything stays on the CPU, where Triton interprets the kernels. This is
+meant for tests: it is several thousand times slower than `cpu`.
 """
 
 import os
@@ -28,18 +28,18 @@ RealArray = npt.NDArray[np.floating]
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
-# A program works on a tile of at most SUMS x FREQUENCIES forward and of POLES x NODES backward. With 128 threads that is 16 values and two
-# running totals a thread, or 4 values and four totals: registers hold them in float64 too. A pole that is read serves 512 frequencies and
-# a division 4 sums (as many as DPLR of rank 1 has); backward, a node that is read serves 4 poles.
+# A program processes a tile of at most SUMS x FREQUENCIES forward and of POLES x NODES backward. With 128 threads that is 16 values and two
+# running totals per thread, or 4 values and four totals, which fit in registers even in float64. Each pole that is read is used for 512
+# frequencies, and each division for 4 sums (as many as DPLR of rank 1 has); backward, each node that is read is used for 4 poles.
 FREQUENCIES, SUMS = 512, 4
 NODES, POLES = 128, 4
-# Fused multiply-add is asked for because Triton's own default changes with its version.
+# Fused multiply-add is requested explicitly because Triton's default depends on its version.
 LAUNCH = {"num_warps": 4, "enable_fp_fusion": True}
 
 
 def obstacle() -> str | None:
-    """Why the engine cannot run here; None if it can."""
-    return None if INTERPRETED or torch.cuda.is_available() else "torch sees no CUDA device, and TRITON_INTERPRET=1 is not set"
+    """Why the engine cannot run here, or None if it can."""
+    return None if INTERPRETED or torch.cuda.is_available() else "torch finds no CUDA device, and TRITON_INTERPRET=1 is not set"
 
 
 def cauchy_sum(residues: ComplexArray, poles: ComplexArray, x: RealArray, y: RealArray) -> ComplexArray:
@@ -123,7 +123,7 @@ def tensor_vjp(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor, cotangent:
 
 
 def _tensors(*arrays: npt.NDArray[Any]) -> list[Tensor]:
-    """Copies on the device, residues and poles of one type."""
+    """Copies on the device; residues and poles get the same type."""
     kind = np.result_type(arrays[0], arrays[1])
     arrays = (*(array.astype(kind) for array in arrays[:2]), *arrays[2:])
     return [torch.from_numpy(np.array(array, order="C")).to("cpu" if INTERPRETED else "cuda") for array in arrays]
@@ -134,7 +134,7 @@ def _doubles(*tensors: Tensor) -> list[npt.NDArray[Any]]:
 
 
 def _plain(tensor: Tensor, kind: torch.dtype) -> Tensor:
-    """Contiguous and without the bits by which views are conjugate or negative: its memory is what it says."""
+    """The tensor in contiguous memory, without the lazy conjugate and negative bits of views."""
     return tensor.detach().to(kind).resolve_conj().resolve_neg().contiguous()
 
 
@@ -149,7 +149,7 @@ def _precision(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor) -> torch.d
 
 
 def _coefficients(residues: Tensor, poles: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """(K, N, 3): t, s^2, 4 s^2; (K, M, N, 4): p, q, -2 q s, 2 p s; (K, M): the scale of the residues; formed in float64."""
+    """(K, N, 3): t, s^2, 4 s^2; (K, M, N, 4): p, q, -2 q s, 2 p s; (K, M): the scale of the residues; computed in float64."""
     r, sigma = _pairs(residues, torch.float64), _pairs(poles, torch.float64)
     scale = torch.exp2(torch.frexp(r.abs().amax((2, 3))).exponent - 1.0)
     r = r / scale[:, :, None, None]

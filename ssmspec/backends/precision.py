@@ -1,12 +1,12 @@
-"""Which float may be computed in: how much a resonance costs, and the range test that the compiled engines share.
+"""Choice of the float type: the precision lost at a resonance, and the range test shared by the compiled engines.
 
-A sum is as accurate as its arguments let it be: rounding each of them once moves phi = 1/(i y - sigma x) by |phi| (|y| + |sigma x|) of
-itself, and the engines stay within a few times that (8 in the tests). On a resonance it is 2 eps |sigma|/|Re sigma|: in float32 four
-digits are left of a pole whose imaginary part is a thousand times its real part, and none of one without damping.
+The accuracy of a sum is limited by that of its arguments: rounding each of them once changes phi = 1/(i y - sigma x) by a relative amount
+eps |phi| (|y| + |sigma x|), and the engines stay within a few times that (8 in the tests). At a resonance it is 2 eps |sigma|/|Re sigma|.
+In float32, four digits remain for a pole whose imaginary part is a thousand times its real part, and none for an undamped pole.
 
-The compiled engines divide by a fourth power of their arguments. They scale the residues of a sum to 1 beforehand, so that only poles and
-nodes decide. With |sigma| x and y the two sizes that a denominator is made of, the largest is about max(|sigma| x, y)^4, and the smallest,
-in the middle of a resonance, 4 (s x y)^2, where x y is max(x, y)^2 min(|sigma|, 1/|sigma|).
+The compiled engines divide by a fourth power of their arguments. They first scale the residues of a sum to 1, so that only poles and nodes
+determine the range. A denominator is made of |sigma| x and y: its largest value is about max(|sigma| x, y)^4, and its smallest value, in
+the middle of a resonance, is 4 (s x y)^2, where x y is max(x, y)^2 min(|sigma|, 1/|sigma|).
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-SHARPEST = 1024.0  # |sigma|/|Re sigma| up to which float32 will do: 2e-4 on the resonance
-MODERATE = 2.0**40  # |sigma| and 1/|Re sigma| up to which squares of phi, as in gradients, stay far inside float32
+SHARPEST = 1024.0  # |sigma|/|Re sigma| up to which float32 is sufficient: a relative error of 2e-4 at the resonance
+MODERATE = 2.0**40  # |sigma| and 1/|Re sigma| up to which squares of phi, as in gradients, stay well within the range of float32
 
 
 def resolved(poles: Any) -> bool:
-    """Whether float32 keeps nodes and these poles well apart; False where one is NaN.
+    """Whether float32 resolves the distance between nodes and these poles; False if a pole is NaN.
 
     Args:
         poles: (K, N) complex128, not empty, of NumPy or PyTorch.
@@ -29,9 +29,9 @@ def resolved(poles: Any) -> bool:
 
 
 def extremes(poles: Any, x: Any, y: Any) -> list[Any]:
-    """What `narrowest` judges by, each a scalar of the arguments' own library; NaN where an argument holds one.
+    """The quantities that `narrowest` uses, each a scalar of the arguments' own library; NaN if an argument contains NaN.
 
-    Written with what NumPy arrays and tensors of PyTorch have in common, so that the GPU looks at its own arguments.
+    Uses only operations that NumPy arrays and PyTorch tensors have in common, so that the GPU can examine its own arguments.
 
     Args:
         poles: (K, N) complex128, not empty.
@@ -45,11 +45,11 @@ def extremes(poles: Any, x: Any, y: Any) -> list[Any]:
 
 
 def narrowest(bounds: Sequence[float], single: bool) -> np.dtype[Any] | None:
-    """The narrowest of float32 (if `single`) and float64 in which no intermediate overflows or vanishes; None if there is none.
+    """The narrowest of float32 (if `single`) and float64 in which no intermediate value overflows or underflows; None if there is none.
 
     Args:
         bounds: the numbers that `extremes` returns.
-        single: the arguments are complex64, so that float32 may do.
+        single: whether the arguments are complex64, so that float32 may be sufficient.
     """
     largest, abscissa, ordinate, damping, node = map(float, bounds)
     for kind in map(np.dtype, ("f4", "f8") if single else ("f8",)):

@@ -1,4 +1,4 @@
-"""The homogeneous Cauchy sum and its vector-Jacobian product in NumPy: the specification that every other engine must equal."""
+"""The homogeneous Cauchy sum and its vector-Jacobian product in NumPy: the specification that every other engine must match."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,7 +6,7 @@ import numpy.typing as npt
 ComplexArray = npt.NDArray[np.complexfloating]
 RealArray = npt.NDArray[np.floating]
 
-CHUNK = 1 << 15  # pole-node pairs held at once: half a megabyte of complex128 stays in the second-level cache
+CHUNK = 1 << 15  # pole-node pairs in memory at once: half a megabyte of complex128 stays in the second-level cache
 
 
 def cauchy_sum(residues: ComplexArray, poles: ComplexArray, x: RealArray, y: RealArray) -> ComplexArray:
@@ -17,8 +17,8 @@ def cauchy_sum(residues: ComplexArray, poles: ComplexArray, x: RealArray, y: Rea
         poles: (K, N) complex, sigma.
         x, y: (1, F) or (K, F) real.
     Returns:
-        (K, M, F) complex; inf or nan exactly on a pole.
-    Source: theory of the package: the discrete and the continuous response are this one sum.
+        (K, M, F) complex; inf or nan exactly at a pole.
+    Source: theory of the package: the discrete and the continuous response are both this sum.
     """
     K, M, N = residues.shape
     F = x.shape[1]
@@ -36,7 +36,7 @@ def cauchy_sum(residues: ComplexArray, poles: ComplexArray, x: RealArray, y: Rea
 def cauchy_vjp(
     residues: ComplexArray, poles: ComplexArray, x: RealArray, y: RealArray, cotangent: ComplexArray
 ) -> tuple[ComplexArray, ComplexArray]:
-    """Gradients of Re sum(conj(cotangent) S), S the Cauchy sum, with respect to residues and poles.
+    """Gradients of Re sum(conj(cotangent) S) with respect to residues and poles, where S is the Cauchy sum.
 
         grad r     = sum_f [ g conj(phi) + conj(g) psi ],   phi = 1/(i y - sigma x),  psi = 1/(i y - conj(sigma) x)
         grad sigma = sum_m conj(r) sum_f x [ g conj(phi)^2 + conj(g) psi^2 ]
@@ -48,7 +48,7 @@ def cauchy_vjp(
         cotangent: (K, M, F) complex, g.
     Returns:
         (K, M, N) and (K, N) complex: d/d Re + i d/d Im, the convention of torch for real losses.
-    Source: derivative of `cauchy_sum`, by hand.
+    Source: derivative of `cauchy_sum`, derived by hand.
     """
     kind = np.result_type(residues, poles)
     gradient, moved = np.empty(residues.shape, kind), np.empty(poles.shape, kind)
@@ -65,19 +65,19 @@ def cauchy_vjp(
 
 
 def _rows(nodes: RealArray, copies: slice) -> RealArray:
-    """Nodes of some copies; one row serves all of them."""
+    """Nodes of some copies; a single row applies to all of them."""
     return nodes if len(nodes) == 1 else nodes[copies]
 
 
 def _block(residues: ComplexArray, poles: ComplexArray, x: RealArray, y: RealArray) -> ComplexArray:
-    # einsum, not matmul: products this thin make the threads of a BLAS wait for each other
+    # einsum, not matmul: for such thin products the threads of a BLAS would wait for each other
     upper = np.einsum("kmn,knf->kmf", residues, _reciprocal(poles, x, y))
     lower = np.einsum("kmn,knf->kmf", residues.conj(), _reciprocal(poles.conj(), x, y))
     return np.asarray(upper + lower)
 
 
 def _reciprocal(poles: ComplexArray, x: RealArray, y: RealArray) -> ComplexArray:
-    """1/(i y - sigma x), (K, N, F); formed from real planes, which is several times faster than 1j * y - sigma * x."""
+    """1/(i y - sigma x), (K, N, F), assembled from real and imaginary parts, which is several times faster than 1j * y - sigma * x."""
     denominator = np.empty((*poles.shape, x.shape[1]), poles.dtype)
     denominator.real = -poles.real[:, :, None] * x[:, None, :]
     denominator.imag = y[:, None, :] - poles.imag[:, :, None] * x[:, None, :]

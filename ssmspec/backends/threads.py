@@ -1,4 +1,4 @@
-"""Threads for compiled code that releases the interpreter lock: a pool of one per core, made when first needed."""
+"""Threads for compiled code that releases the interpreter lock: a pool with one thread per core, created on first use."""
 
 import os
 from collections.abc import Callable
@@ -8,14 +8,14 @@ _pool: ThreadPoolExecutor | None = None
 
 
 def thread_count() -> int:
-    """Threads to use: the cores this process may run on, or fewer if OMP_NUM_THREADS says so, as torchrun does for its workers."""
+    """Number of threads: the cores this process may use, or fewer if OMP_NUM_THREADS is set (torchrun sets it for its workers)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return min(cores, int(wanted)) if wanted.isdigit() and int(wanted) > 0 else cores
 
 
 def split(function: Callable[..., None], tasks: int, worthwhile: bool, *arguments: object) -> None:
-    """Calls function(first, last, *arguments) so that the ranges cover 0..tasks; in several threads where that is worthwhile."""
+    """Calls function(first, last, *arguments) so that the ranges cover 0..tasks; in several threads if that is worthwhile."""
     workers = min(thread_count(), tasks) if worthwhile else 1
     if workers < 2:
         function(0, tasks, *arguments)
@@ -41,4 +41,4 @@ def _forget() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)  # threads do not survive a fork, and a pool without threads would wait for ever
+    os.register_at_fork(after_in_child=_forget)  # threads do not survive a fork, and a pool without threads would wait forever

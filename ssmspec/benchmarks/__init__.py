@@ -1,4 +1,4 @@
-"""How fast ssmspec is beside other ways to the same numbers: every benchmark times pairs (ours, peer, ours, peer, ...) in one process.
+"""How fast ssmspec is compared with other ways to compute the same numbers: benchmarks time pairs (ours, peer, ours, peer, ...).
 
-`catalogue` lists the benchmarks, `contest` says what one is, `pairs` does the timing. Importing this package loads nothing else.
+`catalogue` lists the benchmarks, `contest` defines what a benchmark is, `pairs` does the timing. Importing this package loads nothing else.
 """

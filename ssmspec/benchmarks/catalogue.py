@@ -1,4 +1,4 @@
-"""All benchmarks by name, and a run of some of them."""
+"""All benchmarks by name, and how to run some of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """One run: what was measured, what was left out and why (by name), on what, when (UTC, ISO 8601)."""
+    """One run: what was measured, what was skipped and why (by name), on which hardware, and when (UTC, ISO 8601)."""
 
     results: tuple[Result, ...]
     scaling: tuple[Scaling, ...]
@@ -69,28 +69,28 @@ class BenchReport:
 
 
 def choose(patterns: Sequence[str], *, full: bool) -> list[str]:
-    """Names of the default run, of the full run, or of those that a glob matches.
+    """Names of the benchmarks in the default run, in the full run, or matched by a glob.
 
     Raises:
-        SsmspecError: a pattern matches none; the text lists them.
+        SsmspecError: a pattern matches no benchmark; the message lists all of them.
     """
     everything = [*BENCHMARKS, *SCALINGS]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in everything):
-            raise SsmspecError(f"no benchmark is called {pattern}; choose from {', '.join(everything)}")
+            raise SsmspecError(f"no benchmark matches {pattern}; choose from {', '.join(everything)}")
     if patterns:
         return [name for name in everything if any(fnmatchcase(name, pattern) for pattern in patterns)]
     return everything if full else [name for name, entry in BENCHMARKS.items() if not entry.full]
 
 
 def run_benchmarks(names: Sequence[str], *, rounds: int, at: sizes.Sizes | None = None, progress: Progress | None = None) -> BenchReport:
-    """Run benchmarks one after the other.
+    """Run benchmarks one after another.
 
     Args:
         names: keys of BENCHMARKS or SCALINGS.
-        rounds: interleaved pairs, or timings of each size of a scaling run.
-        at: sizes, by default the usual ones.
-        progress: called with (name, done, in all).
+        rounds: number of interleaved pairs, or of timings for each size of a scaling run.
+        at: sizes; None means the usual ones.
+        progress: called with (name, number done, total number).
     Raises:
         SsmspecError: the two sides of a benchmark disagree.
     """

@@ -19,11 +19,11 @@ from ssmspec.benchmarks.sizes import Sizes
 
 Precision = Literal["float64", "float32"]
 
-# of single precision at poles up to 30 pi with damping 1/2: |s| eps/damping is 1e-5, and every engine has that much
+# tolerance in single precision for poles up to 30 pi with damping 1/2: |s| eps/damping is 1e-5, which is the error of every engine
 SINGLE = 1e-4
 DOUBLE = 1e-9
-TEMPORARIES = 256 * 2**20  # bytes: denominator and quotient of one chunk, which live at once
-SMALL_CHUNKS = (1, 2, 4, 8, 16, 32)  # copies, among which the fastest is taken
+TEMPORARIES = 256 * 2**20  # bytes: denominator and quotient of one chunk, which exist at the same time
+SMALL_CHUNKS = (1, 2, 4, 8, 16, 32)  # numbers of copies, of which the fastest is used
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class CauchyProblem:
 
 
 def cauchy_problem(K: int, N: int, F: int, precision: Precision) -> CauchyProblem:
-    """Poles scattered about S4D-Lin, a_n = -1/2 + i pi n, normal residues, omega log-spaced beyond the last pole; always the same."""
+    """Poles scattered around S4D-Lin, a_n = -1/2 + i pi n, normal residues, omega log-spaced past the last pole; always the same."""
     rng = np.random.default_rng(2410)
     real, imag = -0.5 * rng.uniform(0.5, 2, (K, N)), np.pi * np.arange(N) * rng.uniform(0.9, 1.1, (K, N))
     residues = rng.normal(size=(K, 1, N)) + 1j * rng.normal(size=(K, 1, N))
@@ -56,7 +56,7 @@ def cauchy_problem(K: int, N: int, F: int, precision: Precision) -> CauchyProble
 
 
 def broadcast_sum(residues: Tensor, poles: Tensor, s: Tensor, chunk: int) -> Tensor:
-    """The same sum as training code writes it, over both halves of the spectrum, `chunk` copies at a time.
+    """The same sum as usually written in training code, over both halves of the spectrum, `chunk` copies at a time.
 
     Args:
         residues, poles: (K, N) complex.
@@ -73,9 +73,9 @@ def broadcast_sum(residues: Tensor, poles: Tensor, s: Tensor, chunk: int) -> Ten
 
 @contextmanager
 def versus_torch(sizes: Sizes, *, precision: Precision, small_chunks: bool) -> Iterator[Contest]:
-    """Ours in one precision against torch in complex64, with temporaries of 256 MiB or with the chunk that is fastest here.
+    """Ours in the given precision against torch in complex64, with temporaries of 256 MiB or with the chunk size that is fastest here.
 
-    Blocks of more than 32 MiB are returned to the system after every use (glibc), and fresh pages cost torch more than the arithmetic.
+    glibc returns blocks of more than 32 MiB to the system after every use, and new pages cost torch more than the arithmetic.
     """
     problem, single = (cauchy_problem(sizes.K, sizes.N, sizes.F, kind) for kind in (precision, "float32"))
     c, a = torch.from_numpy(single.residues[:, 0]), torch.from_numpy(single.poles)
@@ -102,7 +102,7 @@ def _fastest(peer: Callable[[int], object], copies: int) -> int:
 
 @contextmanager
 def torch_threads() -> Iterator[None]:
-    """As many threads for torch as our engines take."""
+    """Give torch as many threads as our engines use."""
     before = torch.get_num_threads()
     torch.set_num_threads(thread_count())
     try:
@@ -113,10 +113,10 @@ def torch_threads() -> Iterator[None]:
 
 @contextmanager
 def versus_control(sizes: Sizes, *, modal: bool) -> Iterator[Contest]:
-    """Ours in float64 against python-control, which takes the channels one by one; a few are timed and stand for all.
+    """Ours in float64 against python-control, which evaluates one channel at a time; a few channels are timed and extrapolated to all.
 
-    `modal` adds N TransferFunction of second order, otherwise a channel is one StateSpace of order 2 N. The single TransferFunction of
-    order 2 N has lost every digit: its polynomials are that ill-conditioned.
+    With `modal`, a channel is the sum of N TransferFunction objects of second order, otherwise one StateSpace of order 2 N. A single
+    TransferFunction of order 2 N would lose every digit, because its polynomials are so ill-conditioned.
     """
     try:
         control = import_module("control")

@@ -25,7 +25,7 @@ COMPILERS = ("c++", "g++", "clang++")
 
 @contextmanager
 def versus_cpp(sizes: Sizes, *, precision: Precision) -> Iterator[Contest]:
-    """Both sides in one precision, both with all cores; the compiler is $CXX or one of `COMPILERS`."""
+    """Both sides in the same precision and with all cores; the compiler is $CXX or one of `COMPILERS`."""
     problem = cauchy_problem(sizes.K, sizes.N, sizes.F, precision)
     with tempfile.TemporaryDirectory(prefix="ssmspec-bench-", ignore_cleanup_errors=True) as folder:
         compiler, library = _build(Path(folder))
@@ -52,13 +52,13 @@ def _call(function: Any, problem: CauchyProblem) -> npt.NDArray[Any]:
 
 
 def _build(folder: Path) -> tuple[str, ctypes.CDLL]:
-    """Name of the compiler, and the library.
+    """Name of the compiler, and the compiled library.
 
-    Linking is a step of its own without -ffast-math: with it, gcc adds code that makes the whole process flush subnormal numbers to zero.
+    Linking is a separate step without -ffast-math, because with it gcc adds code that makes the whole process flush subnormals to zero.
     """
     compiler = next((found for name in (os.environ.get("CXX"), *COMPILERS) if name and (found := shutil.which(name))), None)
     if compiler is None:
-        raise PeerMissing(f"no C++ compiler is here (looked for $CXX, {', '.join(COMPILERS)})")
+        raise PeerMissing(f"no C++ compiler was found (looked for $CXX, {', '.join(COMPILERS)})")
     library, unlinked = folder / "cauchy.so", folder / "cauchy.o"
     with as_file(files("ssmspec.benchmarks") / "cauchy.cpp") as source:
         _run(compiler, *FLAGS, "-fPIC", "-pthread", "-c", str(source), "-o", str(unlinked))

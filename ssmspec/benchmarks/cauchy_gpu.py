@@ -1,4 +1,4 @@
-"""The Cauchy sum of the engine `gpu`, float32, against torch's broadcast expression there and the CUDA extension of state-spaces/s4."""
+"""The Cauchy sum of the engine `gpu`, float32, against torch's broadcast expression on the GPU and state-spaces/s4's CUDA extension."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ LANES = {(7, 0): 64, (7, 5): 64, (8, 0): 64}  # float32 lanes of one multiproces
 
 @contextmanager
 def versus_torch(sizes: Sizes, *, device: str = "cuda") -> Iterator[Contest]:
-    """All copies at once on both sides; every call waits until the GPU is done."""
+    """All copies at once on both sides; every call waits until the GPU has finished."""
     c, a, x, y = _tensors(sizes, device)
     s = torch.complex(torch.zeros_like(y[0]), y[0])
     yield _contest(sizes, (c, a, x, y), lambda: broadcast_sum(c[:, 0], a, s, len(a)))
@@ -43,7 +43,7 @@ def versus_extension(sizes: Sizes, *, device: str = "cuda") -> Iterator[Contest]
 
 def _tensors(sizes: Sizes, device: str) -> tuple[Tensor, ...]:
     if device == "cuda" and not torch.cuda.is_available():
-        raise PeerMissing("no GPU is at hand (torch.cuda.is_available() is false)")
+        raise PeerMissing("no GPU is available (torch.cuda.is_available() is false)")
     problem = cauchy_problem(sizes.K, sizes.N, sizes.F, "float32")
     return tuple(torch.from_numpy(part).to(device) for part in (problem.residues, problem.poles, problem.x, problem.y))
 
@@ -73,7 +73,7 @@ def _finished(result: Tensor) -> Tensor:
 
 
 def limit_facts(sizes: Sizes, timing: Timing) -> Facts:
-    """Peak rates of this GPU from its properties, and the part of the limit that ours reaches."""
+    """Peak rates of this GPU from its properties, and the fraction of the limit that ours reaches."""
     properties = torch.cuda.get_device_properties()
     clock = 1e3 * import_module("triton").runtime.driver.active.utils.get_device_properties(torch.cuda.current_device())["sm_clock_rate"]
     lanes = LANES.get((properties.major, properties.minor), 128)
@@ -84,5 +84,5 @@ def limit_facts(sizes: Sizes, timing: Timing) -> Facts:
 
 
 def shortest_seconds(sizes: Sizes, flops: float, reciprocals: float) -> float:
-    """The arithmetic limit: K N F pairs of 15 flops and one reciprocal each, on units that work side by side."""
+    """The arithmetic limit: K N F pairs of 15 flops and one reciprocal each, on units that work in parallel."""
     return sizes.K * sizes.N * sizes.F * max(FLOPS / flops, 1 / reciprocals)

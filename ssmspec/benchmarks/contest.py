@@ -1,4 +1,4 @@
-"""One benchmark: two ways to the same numbers, which are compared before either is timed."""
+"""One benchmark: two ways to compute the same numbers. The results are compared before either is timed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,8 +16,8 @@ Arrays = Sequence[npt.NDArray[Any]]
 Facts = Mapping[str, float | int | str]
 
 
-class PeerMissing(Exception):  # noqa: N818  (a benchmark that is left out, no error)
-    """The peer, or the device, is not on this machine; the text says which."""
+class PeerMissing(Exception):  # noqa: N818  (a skipped benchmark, not an error)
+    """The peer or the device is not available on this machine; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,12 @@ class Contest:
 
     Args:
         ours, peer: do the work once.
-        values: the numbers of both sides, as arrays in the same order; the peer's may be the first rows only.
-        tolerance: largest difference allowed, relative to the largest magnitude of the peer's array.
+        values: the numbers of both sides, as arrays in the same order; the peer may return only the first rows.
+        tolerance: largest allowed difference, relative to the largest magnitude in the peer's array.
         size: dimensions by their letters.
-        peer_share: the part of the work that `peer` does; its time is divided by it.
-        facts: what else the result should say.
-        observe: more of that, once the timing is known.
+        peer_share: the fraction of the work that `peer` does; its time is divided by it.
+        facts: additional facts for the result.
+        observe: returns further facts once the timing is known.
     """
 
     ours: Callable[[], object]
@@ -52,8 +52,8 @@ class Benchmark:
         name: unique; "A_vs_B".
         measures: what both sides compute.
         peer: what ours is compared with.
-        prepare: makes the contest for given sizes, and cleans up after it; raises PeerMissing.
-        full: only part of the full run.
+        prepare: creates the contest for given sizes, and cleans up afterwards; raises PeerMissing.
+        full: whether it is only part of the full run.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Benchmark:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one benchmark found; ratio = time of the peer over ours, above 1 ours is faster."""
+    """The result of one benchmark. ratio is the time of the peer divided by ours; above 1, ours is faster."""
 
     name: str
     measures: str
@@ -85,7 +85,7 @@ def measure(benchmark: Benchmark, sizes: Sizes, *, rounds: int) -> Result:
     """Compare the values of both sides, then time them in pairs.
 
     Raises:
-        SsmspecError: the values differ by more than the tolerance. PeerMissing: the peer is not installed.
+        SsmspecError: the values differ by more than the tolerance. PeerMissing: the peer is not available.
     """
     with benchmark.prepare(sizes) as contest:
         difference = require_agreement(benchmark.name, *contest.values(), contest.tolerance)
@@ -111,13 +111,13 @@ def require_agreement(name: str, ours: Arrays, peer: Arrays, tolerance: float) -
     """The largest difference max|ours - peer|/max|peer| over all arrays.
 
     Raises:
-        SsmspecError: it is above the tolerance, or not a number.
+        SsmspecError: the difference is above the tolerance, or not a number.
     """
     differences = [_difference(mine[: len(other)], other) for mine, other in zip(ours, peer, strict=True)]
     worst = float(np.max(differences))
     if not worst <= tolerance:
         raise SsmspecError(
-            f"{name}: the two sides differ by {worst:.3g} of the largest value, and at most {tolerance:.3g} is allowed; nothing was timed"
+            f"{name}: the two sides differ by {worst:.3g} of the largest value, but at most {tolerance:.3g} is allowed; nothing was timed"
         )
     return worst
 

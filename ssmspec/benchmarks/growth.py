@@ -1,4 +1,4 @@
-"""How cost grows with N, F, K (Cauchy sum) and L (training step of S4D): seconds at a row of sizes, and the exponent that fits them."""
+"""How cost grows with N, F, K (Cauchy sum) and L (training step of S4D): seconds at a series of sizes, and the fitted exponent."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,12 +19,12 @@ class Scaling:
     """Seconds over one dimension.
 
     Args:
-        name: "scaling_" and the dimension.
+        name: "scaling_" followed by the dimension.
         measures: what is timed.
         dimension: "N", "F", "K" or "L"; `values` are its sizes.
         fixed: the other dimensions.
-        seconds: by side, median seconds per call at every value.
-        exponents: by side, p of the least-squares fit seconds ~ value^p.
+        seconds: median seconds per call at every value, by side.
+        exponents: p of the least-squares fit seconds ~ value^p, by side.
     """
 
     name: str
@@ -61,7 +61,7 @@ def measure_scaling(name: str, sizes: Sizes, *, rounds: int) -> Scaling:
 
 
 def exponent(values: Sequence[int], seconds: Sequence[float]) -> float:
-    """p of the least-squares line log seconds = p log value + constant."""
+    """The slope p of the least-squares line log seconds = p log value + constant."""
     return float(np.polyfit(np.log(values), np.log(seconds), 1)[0])
 
 

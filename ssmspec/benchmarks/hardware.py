@@ -1,4 +1,4 @@
-"""What the numbers were taken on."""
+"""The hardware and software on which the numbers were measured."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -11,7 +11,7 @@ PACKAGES = ("torch", "numpy", "numba", "control", "triton")
 
 
 def hardware() -> dict[str, str | int | None]:
-    """Processor, threads in use, system, GPU if there is one, and the versions of what was timed; None: not installed."""
+    """Processor, threads in use, system, GPU if there is one, and the versions of the timed packages; None means not installed."""
     return {
         "cpu": cpu_model(),
         "threads": thread_count(),
@@ -24,7 +24,7 @@ def hardware() -> dict[str, str | int | None]:
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name as the system gives it."""
+    """The processor's name as reported by the system."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Timing two callables in interleaved pairs, so that a slow phase of a shared machine hits both sides of a ratio."""
+"""Time two callables in interleaved pairs, so that a slow phase of a shared machine affects both sides of a ratio."""
 
 import math
 import time
@@ -22,7 +22,7 @@ class Timing:
 
     @property
     def ratio(self) -> float:
-        """Median over the pairs of peer/ours: above 1, ours is faster."""
+        """Median of peer/ours over the pairs; above 1, ours is faster."""
         return float(np.median(self._ratios()))
 
     @property
@@ -38,7 +38,7 @@ class Timing:
 
     @property
     def peer_seconds(self) -> float:
-        """Median seconds per call of the peer, the whole work included where it was extrapolated."""
+        """Median seconds per call of the peer; extrapolated to the whole work if the peer did only a part of it."""
         return float(np.median(self.peer))
 
     def _ratios(self) -> list[float]:
@@ -48,11 +48,11 @@ class Timing:
 def time_pairs(
     ours: Callable[[], object], peer: Callable[[], object], *, rounds: int, peer_share: float = 1.0, clock: Clock = time.perf_counter
 ) -> Timing:
-    """Time `rounds` pairs, ours first; before them one call of each side tells how often it must be repeated to last `SHORTEST`.
+    """Time `rounds` pairs, ours first. Before that, one call of each side determines how often it must be repeated to last `SHORTEST`.
 
     Args:
-        peer_share: the part of the work that the peer does; its seconds are divided by it.
-        clock: seconds, monotonic.
+        peer_share: the fraction of the work that the peer does; its seconds are divided by it.
+        clock: a monotonic clock in seconds.
     """
     sides = [(side, _calls(side, clock)) for side in (ours, peer)]
     pairs = [[_seconds(side, calls, clock) for side, calls in sides] for _ in range(rounds)]
@@ -60,7 +60,7 @@ def time_pairs(
 
 
 def median_seconds(side: Callable[[], object], *, rounds: int, clock: Clock = time.perf_counter) -> float:
-    """Median seconds per call, over `rounds` timings after one call that is not counted."""
+    """Median seconds per call over `rounds` timings, after one call that is not counted."""
     calls = _calls(side, clock)
     return float(np.median([_seconds(side, calls, clock) for _ in range(rounds)]))
 

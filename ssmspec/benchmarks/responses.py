@@ -1,6 +1,6 @@
-"""|H| of every layer of a minimal S4D checkpoint by NumPy broadcasting: what one writes without ssmspec.
+"""|H| of every layer of a minimal S4D checkpoint by NumPy broadcasting: the code that one would write without ssmspec.
 
-It is a process of its own in the benchmark (`python -m ssmspec.benchmarks.responses FILE`), so it imports only what it needs.
+The benchmark runs it as a separate process (`python -m ssmspec.benchmarks.responses FILE`), so it imports only what it needs.
 """
 
 import sys
@@ -23,7 +23,7 @@ def grid() -> npt.NDArray[np.float64]:
 
 
 def layers_of(path: str) -> Iterator[tuple[npt.NDArray[np.complex128], npt.NDArray[np.complex128]]]:
-    """Discrete poles and residues (H, N) of every layer in model order, by the zero-order hold."""
+    """Discrete poles and residues (H, N) of every layer in model order, with zero-order hold."""
     tensors = load_file(path)
     count = sum(name.endswith(".kernel.log_dt") for name in tensors)
     for layer in range(count):

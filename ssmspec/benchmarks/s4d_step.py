@@ -1,4 +1,4 @@
-"""Forward and backward pass of `ssmspec.nn.S4D` against the layer as it is usually written, with a Vandermonde matrix."""
+"""Forward and backward pass of `ssmspec.nn.S4D` against the usual implementation of the layer with a Vandermonde matrix."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,13 +13,13 @@ from ssmspec.benchmarks.pairs import time_pairs
 from ssmspec.benchmarks.sizes import Sizes, StepSize
 from ssmspec.nn import S4D
 
-SINGLE = 1e-3  # float32: gradients sum B L terms of either sign, and powers exp(l a Delta) are rounded at |l a Delta| up to L
+SINGLE = 1e-3  # tolerance in float32: gradients sum B L terms of both signs, and exp(l a Delta) is rounded at |l a Delta| up to L
 
 Step = Callable[[], list[Tensor]]
 
 
 class VandermondeKernel(nn.Module):
-    """k[l] = 2 Re sum_n C_n (exp(a_n Delta) - 1)/a_n exp(l a_n Delta), by a matrix of H x N x L exponentials."""
+    """k[l] = 2 Re sum_n C_n (exp(a_n Delta) - 1)/a_n exp(l a_n Delta), with a matrix of H x N x L exponentials."""
 
     def __init__(self, H: int, N: int) -> None:
         super().__init__()
@@ -59,10 +59,10 @@ class VandermondeS4D(nn.Module):
 
 @contextmanager
 def versus_naive(sizes: Sizes, *, which: str) -> Iterator[Contest]:
-    """Both layers with the same parameters, input and cotangent, in float32; compared are the output and all gradients.
+    """Both layers with the same parameters, input and cotangent, in float32; the output and all gradients are compared.
 
     Args:
-        which: the name of a StepSize in `sizes`.
+        which: name of a StepSize in `sizes`.
     """
     size: StepSize = getattr(sizes, which)
     ours, naive = layers(size)
@@ -107,8 +107,8 @@ def _input_and_cotangent(size: StepSize) -> tuple[Tensor, Tensor]:
 
 
 def kernel_shares(ours: S4D, naive: VandermondeS4D, size: StepSize, rounds: int) -> Facts:
-    """What part of either step is the kernel, forward and backward, in pairs (step, kernel): ours up to its spectrum, the naive one up to
-    its samples."""
+    """The fraction of each step that is spent on the kernel, forward and backward, timed in pairs (step, kernel). Our kernel is timed up to
+    its spectrum, the naive one up to its samples."""
     kernels = {"ours": _kernel_step(ours, lambda: ours.spectrum(size.L)[0]), "naive": _kernel_step(naive, lambda: naive.kernel(size.L))}
     steps = {"ours": training_step(ours, size), "naive": training_step(naive, size)}
     return {f"kernel_share_{side}": time_pairs(steps[side], kernels[side], rounds=rounds).ratio for side in steps}

@@ -25,14 +25,14 @@ class CheckpointSize:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """All sizes of a run; a test gives smaller ones.
+    """All sizes of a run; tests use smaller ones.
 
     Args:
-        K, N, F: of the Cauchy sum.
-        channels: how many of its copies python-control evaluates; its time is extrapolated to all.
-        step, step_long, step_n64: training steps; the long one has few features, so that the naive layer fits into memory.
-        checkpoint: what `analyze` reads.
-        sweep: values of every dimension in the scaling runs; the others stay at K, N, F and `sweep_step`.
+        K, N, F: sizes of the Cauchy sum.
+        channels: number of copies that python-control evaluates; its time is extrapolated to all.
+        step, step_long, step_n64: training steps; the long one has few features, so that the naive layer fits in memory.
+        checkpoint: size of the file that `analyze` reads.
+        sweep: values of every dimension in the scaling runs; the other dimensions stay at K, N, F and `sweep_step`.
     """
 
     K: int = 256

@@ -1,4 +1,4 @@
-"""`ssmspec analyze`, the whole process, against the same |H| by NumPy broadcasting (a process, too) and by python-control."""
+"""`ssmspec analyze` as a complete process, against the same |H| by NumPy broadcasting (also a process) and by python-control."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ from ssmspec.systems.statespace import StateSpace
 
 @contextmanager
 def versus_numpy(sizes: Sizes) -> Iterator[Contest]:
-    """Two processes on the same file. Ours computes every statistic and prints JSON; the peer computes |H| on the same grid and ends."""
+    """Two processes on the same file. Ours computes every statistic and prints JSON; the peer only computes |H| on the same grid."""
     with _checkpoint(sizes.checkpoint) as path:
         yield Contest(
             ours=_process("ssmspec", "analyze", path, "--json"),
@@ -47,7 +47,7 @@ def versus_numpy(sizes: Sizes) -> Iterator[Contest]:
 
 @contextmanager
 def responses_versus_numpy(sizes: Sizes) -> Iterator[Contest]:
-    """|H| of all layers alone, from the file, both sides in this process."""
+    """Only |H| of all layers, from the file, with both sides in this process."""
     with _checkpoint(sizes.checkpoint) as path:
         yield Contest(
             ours=lambda: _our_magnitudes(path),
@@ -61,7 +61,7 @@ def responses_versus_numpy(sizes: Sizes) -> Iterator[Contest]:
 
 @contextmanager
 def versus_control(sizes: Sizes) -> Iterator[Contest]:
-    """Our whole process against python-control's time for the responses alone, channel by channel; a few stand for all."""
+    """Our complete process against python-control's time for only the responses, one channel at a time, extrapolated from a few."""
     try:
         control = import_module("control")
     except ImportError:
@@ -87,7 +87,7 @@ def versus_control(sizes: Sizes) -> Iterator[Contest]:
 
 @contextmanager
 def _checkpoint(size: CheckpointSize) -> Iterator[str]:
-    """A file of minimal S4D layers at their usual initialization, A scattered a little."""
+    """A file of minimal S4D layers with their usual initialization and slightly scattered A."""
     rng = np.random.default_rng(2410)
     tensors: dict[str, npt.NDArray[Any]] = {}
     H, N = size.H, size.N
@@ -133,7 +133,7 @@ def _our_magnitudes(path: str) -> list[npt.NDArray[Any]]:
 
 
 def _cauchy_share(path: str, timing: Timing) -> Facts:
-    """The part of our process that is not spent in the Cauchy sum, which an analysis in this process measures."""
+    """The fraction of our process that is not spent in the Cauchy sum, measured by an analysis in this process."""
     systems, grid, spent = _systems(path), FrequencyGrid.default(responses.POINTS), 0.0
     engine = load_backend(_backend(systems))
 

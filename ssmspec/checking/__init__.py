@@ -1,1 +1,1 @@
-"""Rules for checkpoints: what is always wrong, what is suspicious, and limits that the user sets on statistics."""
+"""Rules for checkpoints: what is always wrong, what is suspicious, and user-defined limits on statistics."""

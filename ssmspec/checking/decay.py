@@ -1,4 +1,4 @@
-"""The rule about decays: trained layers seldom have one decay for all modes, and then it is that of their initialization."""
+"""The rule about decays: a trained layer rarely has the same decay in all modes; if it does, the decay comes from its initialization."""
 
 from dataclasses import dataclass
 
@@ -6,17 +6,17 @@ import numpy as np
 
 from ssmspec.checking.facts import LayerFacts
 
-FAR = 2.0  # factor below or above every known value
-CONSTANT = 1e-6  # relative spread, a few roundings of float32
+FAR = 2.0  # a decay is unusual if it differs from every known value by more than this factor
+CONSTANT = 1e-6  # relative spread up to which decays count as equal; a few roundings of float32
 
 
 @dataclass(frozen=True, slots=True)
 class KnownDecay:
-    """Decays with which layers start: -Re a [1/model time], or -log|z| [1/sample] of discrete poles.
+    """Initial decays of layers: -Re a [1/model time], or -log|z| [1/sample] for discrete poles.
 
     Args:
-        what: initialization. low, high: smallest and largest decay.
-        discrete: of stored discrete poles. real: of real poles only.
+        what: name of the initialization. low, high: smallest and largest decay.
+        discrete: for layers that store discrete poles. real: for real poles only.
     """
 
     what: str
@@ -35,8 +35,8 @@ KNOWN: tuple[KnownDecay, ...] = (
 
 
 def unusual_decay(facts: LayerFacts) -> str | None:
-    """One decay for all modes, more than the factor FAR away from every known one; for S4 that of the diagonal part."""
-    system = facts.system
+    """The same decay in all modes, more than a factor FAR from every known one. For S4, the decay of the diagonal part is used."""
+    system = facts.sound
     discrete, real = system.discretization == "direct", not system.poles.imag.any()
     with np.errstate(divide="ignore"):
         decay = -np.log(np.abs(system.poles)) if discrete else -system.poles.real

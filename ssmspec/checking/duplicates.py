@@ -1,4 +1,4 @@
-"""The rule about modes that repeat a pole of their copy: they add a residue, and no new frequency or memory."""
+"""The rule about modes that repeat a pole of their copy: they add a residue, but no new frequency or memory."""
 
 from itertools import product
 
@@ -8,16 +8,16 @@ from ssmspec.checking.facts import LayerFacts
 from ssmspec.systems.statespace import ComplexArray, FloatArray
 
 TOLERANCE = 1e-6  # relative distance of two poles; float32 rounds each to 6e-8
-TOLERATED = 1e-3  # share of modes: in layers with 1e5 real poles a few pairs meet by chance
-MIRRORED = 0.9  # share of complex modes with a twin from which both halves of conjugate pairs seem to be stored
+TOLERATED = 1e-3  # share of modes: in layers with 1e5 real poles a few pairs coincide by chance
+MIRRORED = 0.9  # if at least this share of complex modes has a twin, both halves of conjugate pairs seem to be stored
 PAIRS_AT_ONCE = 1 << 22
 
 
 def duplicated_modes(facts: LayerFacts) -> str | None:
-    """More than TOLERATED modes whose pole is that of another mode of their copy.
+    """More than the share TOLERATED of modes have the same pole as another mode of their copy.
 
-    A file that stores both halves of conjugate pairs (S5 without conj_sym, LinOSS, annotated S4) has every complex pole twice after
-    folding; there only the third one counts.
+    In a file that stores both halves of conjugate pairs (S5 without conj_sym, LinOSS, annotated S4), every complex pole appears twice after
+    folding; there, only a third occurrence counts.
     """
     twins = _twins(_logarithms(facts))
     members = twins + 1.0
@@ -30,22 +30,23 @@ def duplicated_modes(facts: LayerFacts) -> str | None:
         return None
     copy = int(surplus.argmax())
     pole = facts.poles[copy, int(members[copy].argmax())]
-    return f"{count} of {twins.size} modes repeat a pole of their copy; copy {copy} has {pole:.4g} {int(members[copy].max())} times"
+    where = f"copy {facts.copy(copy)} has {pole:.4g} {int(members[copy].max())} times"
+    return f"{count} of {twins.size} modes repeat a pole of their copy; {where}"
 
 
 def _logarithms(facts: LayerFacts) -> ComplexArray:
-    """Poles of the s-plane, (K, N), log z where discrete ones are stored; NaN for the padding of diagonal forms."""
+    """Poles in the s-plane, (K, N), or log z if discrete poles are stored; NaN for the padding of diagonal forms."""
     poles = facts.poles
     if facts.modal.discretization == "direct":
         with np.errstate(divide="ignore"):
             poles = np.log(poles)
-    if facts.system.rank:
+    if facts.sound.rank:
         poles = np.where((facts.modal.B == 0).all(axis=2), np.nan, poles)
     return np.asarray(poles, dtype=np.complex128)
 
 
 def _twins(poles: ComplexArray) -> FloatArray:
-    """How many other modes of its copy have the pole of a mode, (K, N)."""
+    """For each mode, the number of other modes of its copy with the same pole, (K, N)."""
     K, N = poles.shape
     twins = np.empty((K, N))
     copies, modes = max(1, PAIRS_AT_ONCE // (N * N)), max(1, PAIRS_AT_ONCE // N)

@@ -1,4 +1,4 @@
-"""What a check of checkpoints found: plain data, ready for text, JSON and JUnit."""
+"""The results of a check, as plain data ready for text, JSON and JUnit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that a rule says about a layer.
+    """What a rule found in a layer.
 
     Args:
         rule: id of the rule.
-        severity: how bad it is; only errors fail, and warnings where the check is strict.
-        layer: name of the layer; of a threshold without a layer its glob; of a skipped layer its prefix.
+        severity: how serious it is. Only errors make the check fail, and warnings if the check is strict.
+        layer: name of the layer; the glob of a threshold that matches no layer; the prefix of a skipped layer.
         message: what was found, in one line, with the numbers.
     """
 
@@ -27,13 +27,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class CheckedLayer:
-    """A layer and the rules that it went through.
+    """A layer and the rules that were applied to it.
 
     Args:
         name, family: as in an analysis.
-        problem: why no number of the layer can be trusted, or None.
+        problem: why the values of the layer cannot be trusted, or None.
         applied: ids of the rules that were applied.
-        left_out: ids of the rules that need numbers that can be trusted, where the layer has none.
+        left_out: ids of the rules that were skipped because the values of the layer cannot be trusted.
     """
 
     name: str
@@ -45,7 +45,13 @@ class CheckedLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointCheck:
-    """One checkpoint: its layers in model order, and the findings in the order of the layers, those about no layer last."""
+    """One checkpoint: its layers in model order, and the findings in layer order, followed by those that concern no layer.
+
+    Args:
+        tensors: all of the file.
+        looked_at: how many of them were looked at, value by value. unread: names of those under layers that were not.
+        notes: of the reader. shallow: whether only the tensors that analysis needs were read.
+    """
 
     path: str
     container: str
@@ -53,11 +59,20 @@ class CheckpointCheck:
     tensors: int
     layers: tuple[CheckedLayer, ...]
     findings: tuple[Finding, ...]
+    looked_at: int = 0
+    unread: tuple[str, ...] = ()
+    shallow: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def outside(self) -> int:
+        """Tensors outside SSM layers, which are not looked at."""
+        return self.tensors - self.looked_at - len(self.unread)
 
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A file that could not be checked, and why."""
+    """A file that could not be read, and why."""
 
     path: str
     reason: str
@@ -68,9 +83,9 @@ class CheckReport:
     """All checkpoints of one call.
 
     Args:
-        checks: those that could be read. unread: those that could not.
-        strict: warnings fail, too.
-        rules_file: where rules and thresholds come from beside the built-in ones.
+        checks: checkpoints that could be read. unread: those that could not.
+        strict: warnings make the check fail, too.
+        rules_file: the file with thresholds and changes to the built-in rules, or None.
     """
 
     checks: Sequence[CheckpointCheck]
@@ -84,9 +99,9 @@ class CheckReport:
 
     @property
     def passed(self) -> bool:
-        """Everything was read, and nothing was found that fails."""
+        """True if every file was read and no finding makes the check fail."""
         return not self.unread and not any(self.fails(finding) for check in self.checks for finding in check.findings)
 
     def count(self, severity: Severity) -> int:
-        """Findings of one severity in all checkpoints."""
+        """Number of findings of one severity in all checkpoints."""
         return sum(finding.severity == severity for check in self.checks for finding in check.findings)

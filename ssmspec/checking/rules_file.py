@@ -1,4 +1,4 @@
-"""The text form of rules: a TOML file that turns built-in rules off, changes their severity, and sets limits on statistics.
+"""The text form of rules: a TOML file that disables built-in rules, changes their severity, and sets limits on statistics.
 
 [rules]
 disable = ["beyond-nyquist"]
@@ -10,11 +10,11 @@ step-range = "error"           # error, warning or info
 statistic = "bias_slope"       # any statistic of `ssmspec analyze --json`
 layer = "*"                    # exact name, glob, or index
 aggregate = "median"           # over the copies of a layer
-min = -2.5                     # one of min and max may be missing
+min = -2.5                     # min or max may be missing, but not both
 max = 0.0
 severity = "error"
 allow_null = false             # true: layers and copies without a value pass
-id = "bias"                    # what findings call it
+id = "bias"                    # its name in findings
 """
 
 import math
@@ -36,10 +36,10 @@ KEYS = ("statistic", "layer", "aggregate", "min", "max", "severity", "allow_null
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """The rules of a check: built-in ones that are on, with their severities, and thresholds.
+    """The rules of a check: the enabled built-in rules with their severities, and thresholds.
 
     Args:
-        source: the file that they come from; None for the built-in rules as they are.
+        source: the file that they come from; None for the unchanged built-in rules.
     """
 
     rules: tuple[Rule, ...] = tuple(BUILT_IN.values())
@@ -47,24 +47,24 @@ class RuleSet:
     source: str | None = None
 
     def find(self, id: str) -> Rule | None:
-        """A built-in rule by its id; None where it is off."""
+        """A built-in rule by its id; None if it is disabled."""
         return next((rule for rule in self.rules if rule.id == id), None)
 
 
 def load_rules(path: Path | str) -> RuleSet:
-    """The rules of a file.
+    """Read the rules from a file.
 
     Raises:
-        SsmspecError: a file that cannot be read, is no TOML, or says something that has no meaning; one line with its name.
+        SsmspecError: the file cannot be read, is not valid TOML, or has invalid content; one line that names the file.
     """
     return _rule_set(read_toml(Path(path), "; 'ssmspec check --init' writes a rules file to start from"), str(path))
 
 
 def parse_rules(text: str, source: str) -> RuleSet:
-    """The same from the text of such a file; `source` names it in messages.
+    """The same from the text of such a file; messages refer to it as `source`.
 
     Raises:
-        SsmspecError: as `load_rules`.
+        SsmspecError: the same errors as `load_rules`.
     """
     return _rule_set(parse_toml(text, source), source)
 
@@ -117,14 +117,14 @@ def _thresholds(tables: object, source: str) -> tuple[Threshold, ...]:
 
 def _own_id(id: object, taken: set[str], where: str) -> None:
     if not isinstance(id, str) or not id.strip() or not id.isprintable():
-        raise SsmspecError(f"{where}: id is {shown(id)}, expected a text of one line")
+        raise SsmspecError(f"{where}: id is {shown(id)}, expected a string of one line")
     if id in taken:
-        raise SsmspecError(f"{where}: id {shown(id)} is taken by {'a built-in rule' if id in BUILT_IN else 'another threshold'}")
+        raise SsmspecError(f"{where}: id {shown(id)} is already used by {'a built-in rule' if id in BUILT_IN else 'another threshold'}")
     taken.add(id)
 
 
 def _new_id(threshold: Threshold, taken: set[str]) -> str:
-    """statistic-aggregate, numbered where there are several."""
+    """statistic-aggregate, with a number if several thresholds have the same."""
     stem = f"{threshold.statistic}-{threshold.aggregate}"
     id = next(name for name in (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3))) if name not in taken)
     taken.add(id)
@@ -132,18 +132,18 @@ def _new_id(threshold: Threshold, taken: set[str]) -> str:
 
 
 def _threshold(table: Mapping[str, Any], where: str) -> Threshold:
-    """One [[threshold]] table; `where` starts every message about it. The id is empty where the table has none."""
+    """One [[threshold]] table; `where` starts every message about it. The id is empty if the table has none."""
     known_keys(table, KEYS, where)
     if "statistic" not in table:
         raise SsmspecError(f"{where}: statistic is missing; choose one of {', '.join(STATISTICS)}")
     if not {"min", "max"} & set(table):
-        raise SsmspecError(f"{where}: has neither min nor max; give one of them, or both")
+        raise SsmspecError(f"{where}: has neither min nor max; give at least one of them")
     low, high = (_number(table[key], f"{where}: {key}") if key in table else None for key in ("min", "max"))
     if low is not None and high is not None and low > high:
-        raise SsmspecError(f"{where}: min {low:g} is above max {high:g}, so that no value passes")
+        raise SsmspecError(f"{where}: min {low:g} is above max {high:g}, so no value can pass")
     layer = table.get("layer", "*")
     if not isinstance(layer, str) or not layer:
-        raise SsmspecError(f"{where}: layer is {shown(layer)}, expected a layer's name, glob or index as a text, such as '*'")
+        raise SsmspecError(f"{where}: layer is {shown(layer)}, expected a layer name, glob or index as a string, such as '*'")
     allow_null = table.get("allow_null", False)
     if not isinstance(allow_null, bool):
         raise SsmspecError(f"{where}: allow_null is {shown(allow_null)}, expected true or false")
@@ -168,7 +168,7 @@ def _number(value: object, where: str) -> float:
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # an integer beyond float64
+    except OverflowError:  # an integer too large for float64
         return False
 
 

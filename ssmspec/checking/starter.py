@@ -1,4 +1,4 @@
-"""The rules file to start from: every key with what it means, and nothing switched on that the built-in rules do not do anyway."""
+"""The template for a rules file: it explains every key, and leaves the behavior of the built-in rules unchanged."""
 
 from collections.abc import Iterator
 
@@ -16,10 +16,10 @@ def starter_text() -> str:
 def _lines() -> Iterator[str]:
     width = max(map(len, BUILT_IN))
     yield "# Rules for: ssmspec check CHECKPOINT --rules THIS_FILE"
-    yield "# Errors make the check fail (exit code 1), warnings do so with --strict, infos never."
+    yield "# Errors make the check fail (exit code 1); warnings do so only with --strict, infos never."
     yield ""
     yield "[rules]"
-    yield "# Built-in rules that are not to be applied. All of them, with their severities:"
+    yield "# Built-in rules to disable. All built-in rules with their severities:"
     for rule in BUILT_IN.values():
         yield f"#   {rule.id:<{width}}  {rule.severity:<7}  {rule.description}"
     yield "disable = []"
@@ -29,16 +29,16 @@ def _lines() -> Iterator[str]:
     yield '# step-range = "error"'
     yield '# beyond-nyquist = "warning"'
     yield ""
-    yield "# Limits on statistics, as many [[threshold]] tables as you like."
-    yield "#   statistic   in the unit of 'ssmspec analyze --json':"
+    yield "# Limits on statistics: any number of [[threshold]] tables."
+    yield "#   statistic   one of these, in the unit of 'ssmspec analyze --json':"
     yield from (f"#               {name}{f' [{statistic.unit}]' if statistic.unit else ''}" for name, statistic in STATISTICS.items())
     yield '#   layer       exact name, glob, or index of layers; default "*". A threshold that matches no layer is an error.'
-    yield f"#   aggregate   {', '.join(AGGREGATES)}: the number over the copies of a layer that must lie within min..max; default median."
-    yield f"#               {', '.join(COUNTS)}: a finding when any copy, or when every copy lies outside min..max."
-    yield "#   min, max    the limits, themselves allowed; one of them may be missing."
+    yield f"#   aggregate   {', '.join(AGGREGATES)}: this value over the copies of a layer must lie within min..max; default median."
+    yield f"#               {', '.join(COUNTS)}: a finding if any copy, or if every copy, lies outside min..max."
+    yield "#   min, max    the limits (inclusive); one of them may be missing."
     yield f'#   severity    {", ".join(SEVERITIES)}; default "error".'
     yield "#   allow_null  true: layers and copies without a value pass; default false: they are an error."
-    yield "#   id          what findings call it; default: statistic-aggregate."
+    yield "#   id          its name in findings; default: statistic-aggregate."
     yield ""
     yield "# [[threshold]]"
     yield '# id = "learns-high-frequencies"'

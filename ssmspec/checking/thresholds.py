@@ -1,4 +1,4 @@
-"""Limits on a statistic: which layers, which aggregate over the copies, which range."""
+"""Limits on a statistic: the layers concerned, the aggregate over the copies, and the allowed range."""
 
 import math
 from collections.abc import Callable
@@ -17,10 +17,10 @@ AGGREGATES: dict[str, Callable[[FloatArray], float]] = {
     "min": lambda values: float(values.min()),
     "max": lambda values: float(values.max()),
 }
-"""One number from the copies that have a value; that number must lie within the limits."""
+"""Aggregates that give one number from the copies that have a value; this number must lie within the limits."""
 
 COUNTS: dict[str, Callable[[np.ndarray], bool]] = {"any": lambda outside: bool(outside.any()), "all": lambda outside: bool(outside.all())}
-"""A finding when any copy, or when all copies lie outside."""
+"""Aggregates that give a finding if any copy, or if every copy, lies outside the limits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +28,13 @@ class Threshold:
     """One [[threshold]] of a rules file.
 
     Args:
-        id: what findings call it.
+        id: its name in findings.
         statistic: a key of STATISTICS, in the unit given there.
-        layer: which layers, as for --layer: exact name, glob, or index.
+        layer: the layers concerned, as for --layer: exact name, glob, or index.
         aggregate: a key of AGGREGATES or COUNTS.
-        low, high: the limits, both allowed values; infinite where there is none.
-        severity: of a value outside.
-        allow_null: copies without a value are left out, instead of being an error.
+        low, high: the inclusive limits; infinite if there is none.
+        severity: severity of a value outside the limits.
+        allow_null: whether copies without a value are ignored instead of being an error.
     """
 
     id: str
@@ -55,15 +55,17 @@ class Threshold:
 
 
 def apply(threshold: Threshold, layer: LayerAnalysis) -> Finding | None:
-    """What one threshold says about the statistics of one layer."""
+    """Apply one threshold to the statistics of one layer; None if it passes."""
     values = layer.values.get(threshold.statistic, np.empty(0))
     values = values[np.isfinite(values)]
     if not threshold.allow_null:
         summary = layer.statistics[threshold.statistic]
         if summary.median is None:
             return Finding(threshold.id, "error", layer.name, f"{threshold.statistic} has no value ({summary.reason})")
-        if threshold.statistic in layer.gaps:
-            return Finding(threshold.id, "error", layer.name, f"{layer.gaps[threshold.statistic]}, which allow_null = true accepts")
+        missing = [layer.gaps[threshold.statistic]] if threshold.statistic in layer.gaps else []
+        missing += [f"{threshold.statistic} has no value where {fault.text}" for fault in layer.faults]
+        if missing:
+            return Finding(threshold.id, "error", layer.name, f"{'; '.join(missing)}; set allow_null = true to accept this")
     message = _outside(threshold, values) if values.size else None
     return None if message is None else Finding(threshold.id, threshold.severity, layer.name, message)
 
@@ -77,7 +79,7 @@ def _outside(threshold: Threshold, values: FloatArray) -> str | None:
         if not COUNTS[threshold.aggregate](outside):
             return None
         worst = values[excess.argmax()]
-        return f"{threshold.statistic} of {int(outside.sum())} of {values.size} copies is not {wanted}; the farthest is {worst:.6g}"
+        return f"{threshold.statistic} of {int(outside.sum())} of {values.size} copies is not {wanted}; the worst value is {worst:.6g}"
     value = AGGREGATES[threshold.aggregate](values)
     if threshold.low <= value <= threshold.high:
         return None

@@ -1,8 +1,21 @@
-"""Bytes <-> named arrays: reads and changes checkpoints of every usual container without torch and without running anything in them."""
+"""Bytes <-> named arrays: read and change checkpoints in all common containers, without torch and without executing anything in them."""
 
-from ssmspec.checkpoint.naming import natural_key, plain_name
+from ssmspec.checkpoint.naming import average_in, common_name, count_of_layers, kind_of_average, natural_key, plain_name
 from ssmspec.checkpoint.reader import open_checkpoint
 from ssmspec.checkpoint.tensors import Checkpoint, Described, Span, StoredTensor
 from ssmspec.checkpoint.write.write_changed import write_changed
 
-__all__ = ["Checkpoint", "Described", "Span", "StoredTensor", "natural_key", "open_checkpoint", "plain_name", "write_changed"]
+__all__ = [
+    "Checkpoint",
+    "Described",
+    "Span",
+    "StoredTensor",
+    "average_in",
+    "common_name",
+    "count_of_layers",
+    "kind_of_average",
+    "natural_key",
+    "open_checkpoint",
+    "plain_name",
+    "write_changed",
+]

@@ -1,24 +1,36 @@
-"""open_checkpoint: what a file is, by its content, and which reader takes it; folders and shards are in folders.py."""
+"""open_checkpoint: recognizes a file by its content and calls the reader of its container; folders and shards are in folders.py."""
 
 import codecs
 import json
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ssmspec.checkpoint.adapters import has_adapters, merged, refuse_alone, settings_in
+from ssmspec.checkpoint.derived import AnyTensor
 from ssmspec.checkpoint.formats.archive import Archive
 from ssmspec.checkpoint.formats.eqx import NPY, is_equinox, read_equinox
 from ssmspec.checkpoint.formats.flax_msgpack import read_flax
-from ssmspec.checkpoint.formats.folders import choose, is_index, read_config, read_index
+from ssmspec.checkpoint.formats.folders import adapter_config, choose, is_index, read_config, read_index
+from ssmspec.checkpoint.formats.foreign import refuse_file, refuse_names
 from ssmspec.checkpoint.formats.npz import read_npz
+from ssmspec.checkpoint.formats.rank_folders import alone, latest_step, ranks_in, read_ranks
 from ssmspec.checkpoint.formats.safetensors import read_safetensors
+from ssmspec.checkpoint.formats.torch_distributed import distributed_below, is_distributed, read_distributed
 from ssmspec.checkpoint.formats.torch_files import read_pickle, read_torch_legacy, read_torch_zip, root_pickle
-from ssmspec.checkpoint.naming import natural_key
+from ssmspec.checkpoint.naming import natural_key, without_inner_wrappers
+from ssmspec.checkpoint.quantized import dequantizable
+from ssmspec.checkpoint.tensor_parallel import GROUPS
 from ssmspec.checkpoint.tensors import Checkpoint, Contents, Stamp, problem, short
 from ssmspec.errors import CheckpointError
 
-KNOWN = "safetensors, torch (.pt, .pth, .ckpt, .bin), npz, flax msgpack, Equinox (.eqx), or a folder with such a file"
+KNOWN = (
+    "safetensors, torch (.pt, .pth, .ckpt, .bin), npz, flax msgpack, Equinox (.eqx), a folder with such a file, or one of"
+    " torch.distributed.checkpoint or of tensor-parallel ranks"
+)
+MAX_NESTED = 4  # folders of a run, a step, a model
 HEAD = 4096  # bytes read to recognize a container
 
 TORCH_MAGICS = (b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", b"L119547037146038801333356L")  # 0x1950a86a20f9469cfc6c pickled
@@ -26,9 +38,9 @@ TAR_MEMBERS = (b"pickle", b"tensors", b"storages", b"sys_info")  # torch before 
 
 FOREIGN = (
     (b"version https://git-lfs", "a git-lfs pointer, not the weights: run 'git lfs pull' or download the file itself"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, .h5), which is not read: convert it to safetensors or npz"),
-    (b"GGUF", "a GGUF file (quantized for llama.cpp), which is not read: give the original safetensors or torch weights"),
-    (NPY, "bare .npy data: arrays without names; save them with numpy.savez, under the names of the tensors"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, .h5), which is not supported: convert it to safetensors or npz"),
+    (b"GGUF", "a GGUF file (quantized for llama.cpp), which is not supported: give the original safetensors or torch weights"),
+    (NPY, "bare .npy data, an array without a name: save it with numpy.savez, under the name of the tensor"),
     (b"\x1f\x8b", "gzip data: unpack it first"),
     (b"BZh", "bzip2 data: unpack it first"),
     (b"\xfd7zXZ\x00", "xz data: unpack it first"),
@@ -38,14 +50,14 @@ FOREIGN = (
 
 
 def open_checkpoint(path: Path | str) -> Checkpoint:
-    """Opens a checkpoint: reads headers, pickles and directories, no tensor bytes; runs nothing that the file contains.
+    """Opens a checkpoint: reads headers, pickles and directories, but no tensor bytes. Nothing in the file is executed.
 
     Args:
         path: a file of any known container, a "*.index.json" of shards, or a folder that holds one checkpoint.
     Returns:
-        the named tensors, to be read one by one; container, configuration and notes.
+        the named tensors, which can be read one by one; container, configuration and notes.
     Raises:
-        CheckpointError: missing, unreadable, damaged, of no known container, ambiguous, or without any tensor; always one line.
+        CheckpointError: the file is missing, unreadable, damaged, of an unknown container, ambiguous, or has no tensors; always one line.
     """
     given = Path(path)
     try:
@@ -56,26 +68,81 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
         raise problem(error.filename or given, "no such file or folder; check the path") from error
     except OSError as error:
         raise problem(given, f"cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # bad bytes must never end in a traceback, whatever a decoder raises for them
+    except Exception as error:  # damaged files must never cause a traceback, whatever a decoder raises
         raise problem(
             given, f"damaged or not what it claims to be ({type(error).__name__}: {short(str(error))}); fetch it again"
         ) from error
     if not checkpoint.tensors:
         seen = f" ({'; '.join(checkpoint.notes)})" if checkpoint.notes else ""
-        raise problem(given, f"a readable {checkpoint.container} file without any tensor{seen}; give the file that holds the weights")
+        raise problem(given, f"a readable {checkpoint.container} file without tensors{seen}; give the file that holds the weights")
     return checkpoint
 
 
 def _open(given: Path) -> Checkpoint:
-    path, notes = choose(given) if given.is_dir() else (given, ())
-    if is_index(path):
+    path, notes = _place(given)
+    ranks = ranks_in(path) if path.is_dir() else []
+    assembled = bool(ranks) or path.is_dir()
+    if ranks:
+        contents, size = read_ranks(path, ranks, _read_file)
+    elif assembled:
+        contents, size = read_distributed(path, _read_file)
+    elif is_index(path):
         contents, size = read_index(path, _read_file)
     else:
         contents, size = _read_file(path)
-    config, more = read_config(path, given)
-    tensors = {name: contents.tensors[name] for name in sorted(contents.tensors, key=natural_key)}
-    notes = (*notes, *contents.notes, *more)
-    return Checkpoint(given, contents.container, size, tensors, {**contents.config, **config}, notes, contents.files)
+    refuse_names(given, contents.tensors)
+    told, more = read_config(path, given)
+    config = {**contents.config, **told}
+    partial = "" if assembled else alone(given, path, config)
+    if partial:
+        more = (*more, f"{partial}: every layer is a part of one; give the folder of all ranks")
+        config = {key: value for key, value in config.items() if key not in GROUPS}  # of the whole model
+    tensors, how = _as_in_the_model(contents, config, path)
+    in_order = {name: tensors[name] for name in sorted(tensors, key=natural_key)}
+    return Checkpoint(
+        path=given,
+        container=contents.container,
+        size=size,
+        tensors=in_order,
+        config=config,
+        notes=(*notes, *contents.notes, *more, *how),
+        files=contents.files,
+        assembled=assembled,
+        unjoined=contents.unjoined,
+        partial=partial,
+    )
+
+
+def _place(given: Path) -> tuple[Path, tuple[str, ...]]:
+    """The file to open, or the folder whose files make up one checkpoint, and notes.
+
+    Raises:
+        CheckpointError: a folder of a format that is not read, without weights, or with several checkpoints.
+    """
+    notes: tuple[str, ...] = ()
+    folder = given
+    while folder.is_dir() and len(notes) < MAX_NESTED:
+        if is_distributed(folder) or ranks_in(folder):
+            return folder, notes
+        inner = latest_step(folder) or distributed_below(folder)
+        if inner is None:
+            path, more = choose(folder)
+            return path, (*notes, *more)
+        notes = (*notes, f"the checkpoint in {inner.name}")
+        folder = inner
+    return folder, notes
+
+
+def _as_in_the_model(contents: Contents, config: Mapping[str, object], path: Path) -> tuple[dict[str, AnyTensor], tuple[str, ...]]:
+    """The tensors that the model has: quantized weights dequantized, adapters added, both where they are read; and notes on them."""
+    tensors = {new: contents.tensors[name] for new, name in without_inner_wrappers(contents.tensors).items()}
+    shown, notes = dequantizable(tensors, config, path)
+    if not has_adapters(shown):
+        return shown, notes
+    beside = adapter_config(path)
+    refuse_alone(shown, beside, path)
+    merged_in, more = merged(shown, settings_in(config, beside), path)
+    return merged_in, (*notes, *more)
 
 
 def _read_file(path: Path) -> tuple[Contents, int]:
@@ -90,7 +157,7 @@ def _read(path: Path, status: os.stat_result) -> Contents:
     size = status.st_size
     if not size:
         raise problem(path, "an empty file (0 bytes); fetch it again")
-    with path.open("rb", buffering=0) as file:  # unbuffered: an archive is read in many small places
+    with path.open("rb", buffering=0) as file:  # unbuffered: an archive is read at many places, a few bytes each
         head = file.read(HEAD)
         if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
             return _read_zip(path, Archive(path, file, size))
@@ -112,6 +179,7 @@ def _read_plain(path: Path, head: bytes, size: int) -> Contents:
         return read_torch_legacy(path, size)
     if head.startswith(NPY) and is_equinox(path, head, size):
         return read_equinox(path, size)
+    refuse_file(path, head)
     for magic, text in FOREIGN:
         if head.startswith(magic):
             raise problem(path, text)
@@ -120,7 +188,7 @@ def _read_plain(path: Path, head: bytes, size: int) -> Contents:
     if head[257:262] == b"ustar":
         old = any(head[start : start + 100].rstrip(b"\0") in TAR_MEMBERS for start in range(0, HEAD, 512))
         raise problem(
-            path, "torch's oldest (tar) format: load it with torch 1.x and torch.save it again" if old else "a tar archive: unpack it"
+            path, "torch's oldest (tar) format: load it with torch 1.x and save it with torch.save" if old else "a tar archive: unpack it"
         )
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return read_pickle(path, size)
@@ -133,7 +201,7 @@ def _read_plain(path: Path, head: bytes, size: int) -> Contents:
 
 def _describe(path: Path, head: bytes) -> str:
     if path.suffix == ".onnx":
-        return f"an ONNX graph, which is not read; give the weights it was exported from: {KNOWN}"
+        return f"an ONNX graph, which is not supported; give the weights it was exported from: {KNOWN}"
     if head.lstrip()[:1] == b"<":
         return f"an HTML or XML page, probably a failed download; expected {KNOWN}"
     if _is_json(head):
@@ -141,12 +209,12 @@ def _describe(path: Path, head: bytes) -> str:
     if _is_text(head):
         first_line = head.partition(b"\n")[0]
         return f"a text file ('{short(first_line.decode('utf-8', 'replace'), 40)}'); expected {KNOWN}"
-    return f"no known container (starts with {head[:8].hex(' ')}); expected {KNOWN}"
+    return f"an unknown container (starts with {head[:8].hex(' ')}); expected {KNOWN}"
 
 
 def _is_text(head: bytes) -> bool:
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)  # incremental: the last character may be cut
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # incremental, because the last character may be incomplete
     except UnicodeDecodeError:
         return False
     return all(byte >= 0x20 or byte in b"\t\r\n" for byte in head)

@@ -1,17 +1,21 @@
-"""What a checkpoint consists of: named tensors that know where their bytes are, and read them only when asked."""
+"""The parts of a checkpoint: named tensors that know where their bytes are and read them only on request."""
 
 import math
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssmspec.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from ssmspec.checkpoint.derived import AnyTensor
 
 Flag = Literal["big-endian", "conjugate", "negative"]
 
@@ -23,17 +27,17 @@ ITEMSIZE = {
 }
 """Bytes per element of every dtype that can be read; the names are those of numpy and ml_dtypes."""
 
-MAX_DIMENSIONS = 32  # numpy 1.26 allows no more
+MAX_DIMENSIONS = 32  # the limit of numpy 1.26
 
 
 def problem(path: Path | str, text: str) -> CheckpointError:
-    """The one-line error about a file; characters that a terminal would obey (newline, escape) become spaces."""
+    """The one-line error about a file; control characters (newline, escape) become spaces."""
     line = f"{path}: {short(text, 700)}"
     return CheckpointError("".join(c if c.isprintable() else " " for c in line))
 
 
 def short(text: str, limit: int = 120) -> str:
-    """The text, cut to a length that fits a message."""
+    """The text, shortened to a length that fits in a message."""
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
@@ -53,7 +57,7 @@ def c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def extent(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
-    """Elements from the first to the last one of a strided array, both included; 0 for an empty one."""
+    """Number of elements from the first to the last one of a strided array, both included; 0 for an empty array."""
     return 0 if 0 in shape else 1 + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
 
 
@@ -63,13 +67,13 @@ class Span:
 
     Args:
         path: the file.
-        offset: byte of the first element: in the file, or in the inflated `member`, or in `data`.
+        offset: position of the first element: in the file, in the inflated `member`, or in `data`.
         nbytes: bytes from the first to the last element, both included.
-        strides: in elements; None: contiguous in C order.
-        flags: what the bytes need before they are the values: "big-endian", "conjugate", "negative" (lazy bits of torch).
-        member: name of the deflated zip member that holds the bytes; None: they are plain bytes of the file.
-        data: the bytes themselves, where the container was decoded in memory.
-        chunks: (file offset, bytes) of the pieces, for a tensor stored in several; together `nbytes`.
+        strides: in elements; None means contiguous in C order.
+        flags: conversions from bytes to values: "big-endian", "conjugate", "negative" (lazy bits of torch).
+        member: name of the deflated zip member that holds the bytes; None if they are plain bytes of the file.
+        data: the bytes themselves, if the container was decoded in memory.
+        chunks: (file offset, bytes) of each piece, for a tensor stored in several pieces; `nbytes` in total.
     """
 
     path: Path
@@ -83,11 +87,11 @@ class Span:
 
     @property
     def patchable(self) -> bool:
-        """Whether writing the values' own bytes at `offset` of the file changes the tensor and nothing else."""
+        """Whether writing the bytes of new values at `offset` of the file changes this tensor and nothing else."""
         return self.strides is None and not self.flags and self.member is None and self.data is None and not self.chunks
 
     def fetch(self, start: int, count: int) -> NDArray[np.uint8]:
-        """`count` bytes from byte `start` of the span on; reads no others, except before them in a deflated member."""
+        """`count` bytes of the span, beginning at byte `start`. No other bytes are read, except earlier ones of a deflated member."""
         out = np.empty(count, np.uint8)
         view = out.data
         if self.data is not None:
@@ -101,7 +105,7 @@ class Span:
         return out
 
     def _fetch_from_file(self, start: int, view: memoryview) -> None:
-        # No mmap: a file truncated meanwhile must give an error, not SIGBUS.
+        # No mmap: a file that is truncated meanwhile must give an error, not SIGBUS.
         with self.path.open("rb", buffering=0) as file:
             for offset, nbytes in self.chunks or ((self.offset, self.nbytes),):
                 first, last = max(start, 0), min(start + len(view), nbytes)
@@ -127,7 +131,7 @@ def _fill(path: Path, data: bytes, view: memoryview) -> None:
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """One tensor of a checkpoint: a dotted name, what it is, and where its bytes are."""
+    """One tensor of a checkpoint: its dotted name, its dtype and shape, and where its bytes are."""
 
     name: str
     shape: tuple[int, ...]
@@ -136,34 +140,27 @@ class StoredTensor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the values (not of the span, which may be wider or narrower when strided)."""
+        """Bytes of the values (not of the span, which may be larger or smaller for strided tensors)."""
         return math.prod(self.shape) * ITEMSIZE[self.dtype]
 
     def read(self, rows: slice | None = None) -> NDArray[np.generic]:
-        """The values in their stored dtype, as an array of its own.
+        """The values in their stored dtype, as a new array.
 
         Args:
-            rows: slice of axis 0; only the bytes of these rows are read (a deflated member is inflated up to them).
+            rows: slice of axis 0; only the bytes of these rows are read (a deflated member is inflated up to their end).
         Returns:
             array of `shape` (axis 0 sliced), C order; bfloat16 and float8 as ml_dtypes dtypes.
         Raises:
-            CheckpointError: the file was changed, cut or removed since it was opened, or its bytes are damaged.
+            CheckpointError: the file was changed, truncated or removed since it was opened, or its bytes are damaged.
         """
-        try:
+        with reading(self):
             return self._read(rows)
-        except CheckpointError:
-            raise
-        except OSError as error:
-            raise problem(self.span.path, f"tensor '{short(self.name)}' cannot be read: {error.strerror or error}") from error
-        except Exception as error:  # whatever damaged bytes provoke in zlib, zipfile or numpy is one line to the user
-            text = f"tensor '{short(self.name)}' cannot be read ({type(error).__name__}: {error}): the file is damaged; fetch it again"
-            raise problem(self.span.path, text) from error
 
     def _read(self, rows: slice | None) -> NDArray[np.generic]:
         shape, first, step = self.shape, 0, 1
         if rows is not None:
             if not shape:
-                raise problem(self.span.path, f"tensor '{short(self.name)}' is 0-dimensional and has no rows; read it whole")
+                raise problem(self.span.path, f"tensor '{short(self.name)}' is 0-dimensional and has no rows; read it without a slice")
             picked = range(*rows.indices(shape[0]))
             first, step = (min(picked[0], picked[-1]), picked.step) if picked else (0, 1)
             shape = (abs(picked[-1] - picked[0]) + 1 if picked else 0, *shape[1:])
@@ -172,7 +169,7 @@ class StoredTensor:
             return np.empty(shape, dtype)
         strides = self.span.strides or c_strides(self.shape)
         start = first * strides[0] if shape else 0
-        values = _decode(self.span.fetch(start * itemsize, extent(shape, strides) * itemsize), dtype, self.span.flags)
+        values = decode(self.span.fetch(start * itemsize, extent(shape, strides) * itemsize), dtype, self.span.flags)
         if self.span.strides is None:
             array = values.reshape(shape)
             return array if step == 1 else array[::step].copy()
@@ -180,7 +177,26 @@ class StoredTensor:
         return (view if step == 1 else view[::step]).copy(order="C")
 
 
-def _decode(raw: NDArray[np.uint8], dtype: "np.dtype[np.generic]", flags: frozenset[Flag]) -> NDArray[np.generic]:
+@contextmanager
+def reading(tensor: StoredTensor) -> Iterator[None]:
+    """Turn every error of the block, which reads bytes of a tensor, into one line that names it.
+
+    Raises:
+        CheckpointError: always of this kind.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise problem(tensor.span.path, f"tensor '{short(tensor.name)}' cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # any error of zlib, zipfile or numpy on damaged bytes becomes one line
+        text = f"tensor '{short(tensor.name)}' cannot be read ({type(error).__name__}: {error}): the file is damaged; fetch it again"
+        raise problem(tensor.span.path, text) from error
+
+
+def decode(raw: NDArray[np.uint8], dtype: "np.dtype[np.generic]", flags: frozenset[Flag]) -> NDArray[np.generic]:
+    """The values that bytes hold."""
     if dtype == np.bool_:
         return np.not_equal(raw, 0)
     if "big-endian" in flags and dtype.itemsize > 1:
@@ -194,30 +210,31 @@ def _decode(raw: NDArray[np.uint8], dtype: "np.dtype[np.generic]", flags: frozen
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What tells that a file was changed: its size [bytes] and the time of its last change [ns]."""
+    """Used to detect that a file was changed: its size [bytes] and modification time [ns]."""
 
     size: int
     modified: int
 
     @classmethod
     def of(cls, status: os.stat_result) -> "Stamp":
-        """The stamp of a file that was looked at."""
+        """The stamp of a file, from its status."""
         return cls(status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What the reader of one container found in one file; names are final, their order is not."""
+    """What the reader of a container found. The names are final, but not their order. `unjoined`: see `Checkpoint`."""
 
     container: str
-    tensors: Mapping[str, StoredTensor]
+    tensors: Mapping[str, "AnyTensor"]
     config: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     files: Mapping[Path, Stamp] = field(default_factory=dict)
+    unjoined: tuple[str, ...] = ()
 
 
 class Described(Protocol):
-    """What every source of named tensors says of itself: what messages call it, and its configuration."""
+    """The common description of every source of named tensors: its name in messages, and its configuration."""
 
     @property
     def path(self) -> Path | str: ...
@@ -230,20 +247,26 @@ class Checkpoint:
     """An opened checkpoint: everything but the tensor bytes.
 
     Args:
-        path: what was given: a file, an index or a folder.
-        container: "safetensors", "torch zip", "torch legacy", "pickle", "npz", "flax msgpack", "equinox"; " (sharded)" behind it for
-            several files.
-        size: bytes on disk, all shards.
-        tensors: by dotted name, in natural order ("blocks.10" after "blocks.2").
-        config: config.json of the folder, or what the file itself says under hyper_parameters, config, args; plain values only.
-        notes: what was left out or is odd, in plain words.
-        files: the files that hold the tensors, and their index, as they were when they were opened.
+        path: the path that was given: a file, an index or a folder.
+        container: "safetensors", "torch zip", "torch legacy", "pickle", "npz", "flax msgpack", "equinox"; followed by " (sharded)" for
+            several files; "torch distributed"; followed by " (tensor-parallel ranks)" for the files of several ranks.
+        size: bytes on disk, including all shards.
+        tensors: by dotted name, in natural order ("blocks.10" after "blocks.2"); quantized and adapted weights are the weights they encode.
+        config: config.json of the folder, or the file's own hyper_parameters, config or args; plain values only.
+        notes: what was skipped or is unusual, in words.
+        files: the files that hold the tensors, and their index, with their stamps at the time of opening.
+        assembled: tensors are assembled from pieces in several files, which are for reading only; `write_changed` makes a new file.
+        unjoined: names of tensors that were skipped because no rule says how their pieces are joined.
+        partial: which part of a model this is ("tensor-parallel rank 0 of 2"); "" for a whole model.
     """
 
     path: Path
     container: str
     size: int
-    tensors: Mapping[str, StoredTensor]
+    tensors: Mapping[str, "AnyTensor"]
     config: Mapping[str, object]
     notes: tuple[str, ...]
     files: Mapping[Path, Stamp] = field(default_factory=dict)
+    assembled: bool = False
+    unjoined: tuple[str, ...] = ()
+    partial: str = ""

@@ -5,6 +5,7 @@ from ssmspec.cli import (  # noqa: F401  (importing a command registers it)
     bench,
     check,
     compare,
+    export,
     families,
     impulse,
     inspect,

@@ -2,7 +2,7 @@
 
 import tempfile
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,8 +18,10 @@ from ssmspec.cli.options import (
     Points,
     Reading,
     SampleRate,
+    StatisticNames,
     WithSkip,
     check_sample_rate,
+    chosen_statistics,
     expand,
     takes,
 )
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from ssmspec.statistics import CheckpointAnalysis
 
 
-KEPT = 1 << 20  # characters of a document that wait in memory
+KEPT = 1 << 20  # characters of a document that are held in memory before it goes to a temporary file
 
 
 @app.command()
@@ -39,11 +41,12 @@ KEPT = 1 << 20  # characters of a document that wait in memory
 def analyze(
     checkpoints: Annotated[list[str], typer.Argument(metavar="CKPT...", help="Checkpoint files, folders or globs.", show_default=False)],
     as_json: AsJson = False,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write all statistics to this file.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write the statistics to this CSV file.")] = None,
     copies: Annotated[
-        Path | None, typer.Option("--copies", help="Write the statistics of every single copy to this file (rad/sample, samples).")
+        Path | None, typer.Option("--copies", help="Write the statistics of each copy to this CSV file (rad/sample, samples).")
     ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Write PNG pictures into this folder.")] = None,
+    statistics: StatisticNames = None,
     layer: LayerNames = None,
     sample_rate: SampleRate = None,
     points: Points = 1024,
@@ -59,6 +62,7 @@ def analyze(
     """
     from ssmspec.commands.analyze import AnalysisOptions
     from ssmspec.files.writing import Kind, refuse_precious
+    from ssmspec.statistics import HEADLINES
 
     check_sample_rate(sample_rate)
     for table in (csv, copies):
@@ -71,9 +75,13 @@ def analyze(
         backend=backend,
         points=points,
         with_skip=with_skip,
+        statistics=chosen_statistics(statistics, None if as_json or csv or copies else HEADLINES),
     )
     paths = expand(checkpoints)
-    with _Results(as_json=as_json, several=len(paths) > 1, csv=csv, copies=copies, plot=plot, sample_rate=sample_rate) as results:
+    shown = HEADLINES if statistics is None else tuple(options.chosen)
+    with _Results(
+        as_json=as_json, shown=shown, several=len(paths) > 1, csv=csv, copies=copies, plot=plot, sample_rate=sample_rate
+    ) as results:
         codes = _analyze_all(paths, options, results.take)
         results.write()
     if codes:
@@ -81,7 +89,10 @@ def analyze(
 
 
 def _analyze_all(paths: list[str], options: "AnalysisOptions", take: Callable[["CheckpointAnalysis"], None]) -> list[int]:
-    """Analyze one file after the other, and keep none; a broken one is reported and the rest are done. Returns their exit codes."""
+    """Analyze the files one by one and keep no result. A file that fails is reported, and the rest are done. Returns the exit codes.
+
+    A file without a usable layer is shown before it is reported.
+    """
     from ssmspec.commands.analyze import analyze as run
     from ssmspec.report.progress import LayerProgress
 
@@ -97,21 +108,32 @@ def _analyze_all(paths: list[str], options: "AnalysisOptions", take: Callable[["
             codes.append(error.exit_code)
             continue
         take(analysis)
+        if analysis.problem:
+            message(" ".join(f"{path}: {analysis.problem}".split()))
+            codes.append(SsmspecError.exit_code)
     return codes
 
 
 class _Results:
-    """What becomes of analyses: tables and pictures at once; documents wait for the last one, in files of their own if they grow.
+    """What is made of analyses. Tables and pictures are written at once. Documents wait for the last analysis, in temporary files if large.
 
     Args:
-        several: more than one checkpoint was named, so JSON is an array.
-        csv, copies: tables to write. plot: folder for pictures. as_json, sample_rate: as the options.
+        shown: statistics that are columns of the table. several: more than one checkpoint was named, so JSON is an array.
+        csv, copies: tables to write. plot: folder for pictures. as_json, sample_rate: the options of the same name.
     """
 
     def __init__(
-        self, *, as_json: bool, several: bool, csv: Path | None, copies: Path | None, plot: Path | None, sample_rate: float | None
+        self,
+        *,
+        as_json: bool,
+        shown: Sequence[str],
+        several: bool,
+        csv: Path | None,
+        copies: Path | None,
+        plot: Path | None,
+        sample_rate: float | None,
     ) -> None:
-        self.as_json, self.several, self.plot, self.sample_rate = as_json, several, plot, sample_rate
+        self.as_json, self.shown, self.several, self.plot, self.sample_rate = as_json, shown, several, plot, sample_rate
         self.tables = {kind: path for kind, path in (("csv", csv), ("copies", copies)) if path is not None}
         self.open_files = ExitStack()
         waiting = (*self.tables, "json") if as_json else self.tables
@@ -127,7 +149,7 @@ class _Results:
         self.open_files.close()
 
     def take(self, analysis: "CheckpointAnalysis") -> None:
-        """One analysis more."""
+        """Add one analysis."""
         from ssmspec.report.documents.analyze import analysis_document, copies_csv, to_csv
         from ssmspec.report.documents.document import to_json
 
@@ -137,7 +159,7 @@ class _Results:
             before = ("[\n" if not self.count else ",\n") if self.several else ""
             self.waiting["json"].write(before + (textwrap.indent(text, "  ") if self.several else text))
         else:
-            _show(physical)
+            _show(physical, self.shown)
         if "csv" in self.tables:
             self.waiting["csv"].write(to_csv(physical, header=not self.count))
         if "copies" in self.tables:
@@ -147,7 +169,7 @@ class _Results:
         self.count += 1
 
     def write(self) -> None:
-        """The documents, if there is anything to write; and what was written where."""
+        """Write the documents if there are any analyses, and report which files were written."""
         from ssmspec.files.writing import Kind, whole_file
 
         if not self.count:
@@ -179,17 +201,17 @@ def _physical(analysis: "CheckpointAnalysis", sample_rate: float | None) -> "Che
     return analysis if sample_rate is None else in_physical_units(analysis, sample_rate)
 
 
-def _show(analysis: "CheckpointAnalysis") -> None:
+def _show(analysis: "CheckpointAnalysis", columns: Sequence[str]) -> None:
     from ssmspec.report.tables.analyze import analysis_table
     from ssmspec.report.tables.parts import console
 
     output = console()
-    output.print(analysis_table(analysis, unicode=output.encoding.lower().startswith("utf")), highlight=False)
+    output.print(analysis_table(analysis, columns=columns, unicode=output.encoding.lower().startswith("utf")), highlight=False)
     output.print()
 
 
 def _write_pictures(folder: Path, analysis: "CheckpointAnalysis", stems: set[str], sample_rate: float | None) -> list[Path]:
-    """Draws all pictures of an analysis, under a name that none of the stems takes; returns their paths."""
+    """Draw all pictures of an analysis, under a stem that is not among `stems` and is added to them. Returns the paths."""
     from ssmspec.report.figures.analyze import plot_analysis, safe_names
 
     path = Path(analysis.path)

@@ -1,4 +1,4 @@
-"""The Typer app, and the options that stand before every command."""
+"""The Typer app, and the options that come before every command."""
 
 import sys
 from typing import Annotated
@@ -19,7 +19,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the app; errors of the package become one line on stderr and an exit code."""
+    """Run the app. An error of the package becomes one line on stderr and an exit code."""
     sys.exit(run(app, debug="--debug" in sys.argv[1:]))
 
 

@@ -13,14 +13,14 @@ from ssmspec.cli.terminal import echo
 def bench(
     as_json: AsJson = False,
     only: Annotated[list[str] | None, typer.Option("--only", help="Only these benchmarks: exact name or glob. May be repeated.")] = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Interleaved pairs (ours, peer) per benchmark.")] = 5,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Interleaved pairs of runs (ours, peer) per benchmark.")] = 5,
     full: Annotated[
-        bool, typer.Option("--full", help="Also long sequences, whole analyses, and how cost grows with every size: minutes.")
+        bool, typer.Option("--full", help="Add long sequences, whole analyses, and how cost grows with each size. Takes minutes.")
     ] = False,
 ) -> None:
-    """Time ssmspec on this machine beside torch, python-control, C++ and a naive S4D layer.
+    """Time ssmspec on this machine against torch, python-control, C++ and a naive S4D layer.
 
-    A ratio is the time of the peer over ours. Both sides must give the same numbers before either is timed.
+    A ratio is the time of the peer divided by ours. Both sides must give the same numbers before either is timed.
     """
     from ssmspec.benchmarks.catalogue import choose, run_benchmarks
     from ssmspec.report.documents.bench import bench_document

@@ -30,21 +30,26 @@ class CheckFormat(StrEnum):
 def check(
     checkpoints: Annotated[
         list[str] | None,
-        typer.Argument(metavar="CKPT...", help="Checkpoint files, folders or globs; with --init the file to write.", show_default=False),
+        typer.Argument(metavar="CKPT...", help="Checkpoint files, folders or globs; with --init, the file to write.", show_default=False),
     ] = None,
-    rules: Annotated[Path | None, typer.Option("--rules", help="TOML file: rules off, severities, thresholds.", show_default=False)] = None,
+    rules: Annotated[
+        Path | None, typer.Option("--rules", help="TOML file that turns rules off, and sets severities and thresholds.", show_default=False)
+    ] = None,
     output_format: Annotated[CheckFormat, typer.Option("--format", help="What to print.")] = CheckFormat.text,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as failures.")] = False,
+    shallow: Annotated[
+        bool, typer.Option("--shallow", help="Read only the tensors that analysis needs, not every tensor of the layers.")
+    ] = False,
     layer: LayerNames = None,
-    init: Annotated[bool, typer.Option("--init", help=f"Write a commented rules file, {STARTER} unless a name is given.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="With --init: replace a file that exists.")] = False,
+    init: Annotated[bool, typer.Option("--init", help=f"Write a commented rules file; default name: {STARTER}.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="With --init: replace an existing file.")] = False,
     family: FamilyName = None,
     *,
     reading: Reading,
 ) -> None:
-    """Apply rules to every layer; exit code 1 if one fails.
+    """Apply rules to every layer; the exit code is 1 if a rule fails.
 
-    Built-in rules find what is always wrong or suspicious; a rules file adds limits on any statistic. 'ssmspec check --init' writes one.
+    Built-in rules find what is always wrong or suspicious. A rules file adds limits on any statistic; 'ssmspec check --init' writes one.
     """
     from ssmspec.checking.rules_file import RuleSet, load_rules
     from ssmspec.commands.analyze import AnalysisOptions
@@ -53,7 +58,7 @@ def check(
         _write_starter(checkpoints or [STARTER], force=force)
         return
     if force:
-        raise typer.BadParameter("it belongs to --init", param_hint="--force")
+        raise typer.BadParameter("it needs --init; give it too, or leave --force out", param_hint="--force")
     if not checkpoints:
         raise typer.BadParameter("give at least one checkpoint, or --init", param_hint="CKPT...")
     options = AnalysisOptions(
@@ -61,7 +66,8 @@ def check(
         family=family,
         read=reading.options(),
     )
-    report, codes = _check_all(expand(checkpoints), RuleSet() if rules is None else load_rules(rules), options, strict=strict)
+    rule_set = RuleSet() if rules is None else load_rules(rules)
+    report, codes = _check_all(expand(checkpoints), rule_set, options, strict=strict, shallow=shallow)
     _print(report, output_format)
     if codes:
         raise typer.Exit(codes[0] if len(set(codes)) == 1 and not report.checks else 2)
@@ -69,8 +75,10 @@ def check(
         raise typer.Exit(1)
 
 
-def _check_all(paths: list[str], rules: "RuleSet", options: "AnalysisOptions", *, strict: bool) -> tuple["CheckReport", list[int]]:
-    """Check one file after the other; one that cannot be read is reported and the rest are done."""
+def _check_all(
+    paths: list[str], rules: "RuleSet", options: "AnalysisOptions", *, strict: bool, shallow: bool
+) -> tuple["CheckReport", list[int]]:
+    """Check the files one by one. A file that cannot be read is reported, and the rest are done."""
     from ssmspec.checking.findings import CheckReport, Unread
     from ssmspec.commands.check import check as run
     from ssmspec.report.progress import LayerProgress
@@ -79,7 +87,7 @@ def _check_all(paths: list[str], rules: "RuleSet", options: "AnalysisOptions", *
     for path in paths:
         try:
             with LayerProgress(path) as progress:
-                checks.append(run(path, rules, options, progress=progress))
+                checks.append(run(path, rules, options, shallow=shallow, progress=progress))
         except SsmspecError as error:
             if len(paths) == 1:
                 raise
@@ -109,10 +117,10 @@ def _write_starter(names: list[str], *, force: bool) -> None:
     from ssmspec.files.writing import Kind, whole_file
 
     if len(names) > 1:
-        raise SsmspecError(f"--init writes one file, and {len(names)} were named: {', '.join(names[:4])}")
+        raise SsmspecError(f"--init writes one file, but {len(names)} were given: {', '.join(names[:4])}; give one")
     path = Path(names[0])
     if path.suffix != ".toml":
-        raise SsmspecError(f"--init writes a rules file, and {path} is no name for one; give a name that ends in .toml")
+        raise SsmspecError(f"--init writes a rules file, and {path} is not a valid name for one; give a name that ends in .toml")
     if path.exists() and not force:
         raise SsmspecError(f"{path} exists; give another name, or --force to replace it")
     with whole_file(path, Kind.rules) as file:

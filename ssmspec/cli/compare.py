@@ -1,6 +1,7 @@
 """The command `compare`: two checkpoints side by side, or the history of many."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,16 +22,18 @@ if TYPE_CHECKING:
 def compare(
     checkpoints: Annotated[
         list[Path],
-        typer.Argument(metavar="BEFORE AFTER", help="Two checkpoints; or more, or a folder of them, for a history.", show_default=False),
+        typer.Argument(
+            metavar="BEFORE AFTER", help="Two checkpoints to compare; or more, or a folder of them, for a history.", show_default=False
+        ),
     ],
     as_json: AsJson = False,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write everything to this file.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write all results to this CSV file.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Write PNG pictures into this folder.")] = None,
     by_order: Annotated[bool, typer.Option("--by-order", help="Pair layers by their order instead of their names.")] = False,
     fail_above: Annotated[
         list[str] | None,
         typer.Option(
-            "--fail-above", help="METRIC=VALUE: exit 1 if a distance, or the size of a statistic's change, exceeds it in any layer."
+            "--fail-above", help="METRIC=VALUE: exit 1 if a distance, or the absolute change of a statistic, exceeds VALUE in any layer."
         ),
     ] = None,
     layer: LayerNames = None,
@@ -42,10 +45,12 @@ def compare(
 ) -> None:
     """Show what changed between two checkpoints, or over the checkpoints of a run.
 
-    Layers are matched by name. The verdict compares the change of the frequency bias with what training alone is known to do.
+    Layers are matched by name. The verdict compares the change of the frequency bias with the change that training alone usually causes.
     """
     from ssmspec.commands.analyze import AnalysisOptions
     from ssmspec.files.writing import Kind, refuse_precious
+    from ssmspec.report.tables.compare import SHOWN_STATISTICS
+    from ssmspec.statistics import HEADLINES, STATISTICS
 
     if csv is not None:
         refuse_precious(csv, Kind.table)
@@ -58,12 +63,17 @@ def compare(
     )
     limits = _limits(fail_above or ())
     paths = _steps(checkpoints)
+    everything = as_json or csv is not None
     if len(paths) == 2 and len(checkpoints) != 1:
+        if not everything:
+            options = replace(
+                options, statistics=tuple(dict.fromkeys((*SHOWN_STATISTICS, *(name for name in limits if name in STATISTICS))))
+            )
         _compare_two(paths, options, by_order, as_json, csv, plot, limits)
         return
     if limits or by_order:
-        raise SsmspecError("--fail-above and --by-order belong to two checkpoints; a history takes neither")
-    _history(paths, options, as_json, csv, plot)
+        raise SsmspecError("--fail-above and --by-order apply to two checkpoints; leave them out for a history")
+    _history(paths, options if everything else replace(options, statistics=HEADLINES), as_json, csv, plot)
 
 
 def _steps(checkpoints: Sequence[Path]) -> list[Path]:
@@ -127,7 +137,7 @@ def _compare_two(
 
 
 def _excesses(found: "CheckpointComparison", limits: dict[str, float]) -> list[str]:
-    """A line per layer and metric above its limit; a metric without a value cannot show that it is below, so it counts too."""
+    """One line per layer and metric above its limit. A metric without a value counts too, since it cannot be shown to be below."""
     lines = []
     for layer in found.layers:
         for metric, limit in limits.items():

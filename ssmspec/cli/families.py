@@ -1,29 +1,33 @@
 """The command `families`."""
 
+from typing import Annotated
+
+import typer
+
 from ssmspec.cli.app import app
 from ssmspec.cli.options import AsJson
 from ssmspec.cli.terminal import echo
+from ssmspec.errors import SsmspecError
 
 
 @app.command()
-def families(as_json: AsJson = False) -> None:
-    """List the supported checkpoint families with their tensors and sources."""
+def families(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show only this family, with all details.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the supported checkpoint families with their tensors, assumptions and sources."""
     from ssmspec.families import FAMILIES
     from ssmspec.report.documents.document import to_json
-    from ssmspec.report.tables.parts import console, plain_table
+    from ssmspec.report.documents.families import families_document
+    from ssmspec.report.tables.families import families_table, family_text
+    from ssmspec.report.tables.parts import console
 
-    listed = [
-        {
-            "name": family.name,
-            "title": family.title,
-            "selective": family.selective,
-            "tensors": [{slot.names: slot.shape for slot in template.values() if not slot.optional} for template in family.templates],
-            "source": family.source,
-        }
-        for family in FAMILIES.values()
-    ]
+    if name is not None and name not in FAMILIES:
+        raise SsmspecError(f"family {name!r} is unknown; choose one of {', '.join(FAMILIES)}")
+    chosen = list(FAMILIES.values()) if name is None else [FAMILIES[name]]
     if as_json:
-        echo(to_json({"schema": "ssmspec.families/1", "families": listed}))
-        return
-    rows = [(f.name, f.title, ", ".join(s.names for s in f.templates[0].values() if not s.optional), f.source) for f in FAMILIES.values()]
-    console().print(plain_table(f"{len(rows)} families", ("family", "what it is", "tensors", "source"), rows), highlight=False)
+        echo(to_json(families_document(chosen)))
+    else:
+        console().print(families_table(chosen) if name is None else family_text(chosen[0]), highlight=False)

@@ -1,22 +1,24 @@
 """The command `impulse`: the convolution kernel of one layer."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, ClassVar
 
 import typer
 
 from ssmspec.cli.app import app
-from ssmspec.cli.options import ArrayFile, CheckpointPath, FamilyName, LayerName, Reading, takes
-from ssmspec.cli.terminal import tell_written
-from ssmspec.errors import about
+from ssmspec.cli.options import CheckpointPath, FamilyName, LayerName, Reading, takes
+from ssmspec.cli.terminal import echo, tell_written
+from ssmspec.errors import SsmspecError, about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelReading(Reading):
-    """`Reading` where --length is the length of the kernel that is written."""
+    """`Reading` for a command whose --length is the length of the kernel that is written."""
 
+    LENGTH: ClassVar[str] = "--kernel-length"
     stored_length: Annotated[
-        int | None, typer.Option("--kernel-length", min=1, help="Kernel length for which S4 layers store C, where the file does not say.")
+        int | None, typer.Option("--kernel-length", min=1, help="Kernel length for which S4 layers store C, if the file does not state it.")
     ] = None
 
 
@@ -25,23 +27,37 @@ class KernelReading(Reading):
 def impulse(
     checkpoint: CheckpointPath,
     layer: LayerName,
-    length: Annotated[int, typer.Option("--length", min=1, help="Samples of the kernel.", show_default=False)],
-    output: ArrayFile,
+    length: Annotated[int, typer.Option("--length", min=1, help="Length of the kernel [samples].", show_default=False)],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write (.npz).", show_default=False)] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", help="A kernel of your own (.npy): print the largest difference to it.", show_default=False),
+    ] = None,
     family: FamilyName = None,
     *,
     reading: KernelReading,
 ) -> None:
-    """Write the convolution kernel of one layer, without D and without a beta weight.
+    """Write the convolution kernel of one layer, without D and without a beta weight. Copies with growing poles have a kernel, too.
 
-    Arrays: kernel (copies, outputs, inputs, length), D (copies, outputs, inputs), name, family.
+    Arrays: kernel (copies, outputs, inputs, length), D (copies, outputs, inputs), name, family. A kernel to compare with has this shape, or
+    leaves out axes of size one; it may be shorter or longer than --length, and what both have is compared.
     """
     from ssmspec.families.layers import load_system
-    from ssmspec.report.arrays import write_arrays
+    from ssmspec.report.arrays import difference_text, write_arrays
     from ssmspec.systems.response import impulse_response
+    from ssmspec.systems.trust import GROWING, assess
 
+    if output is None and against is None:
+        raise SsmspecError("nothing to do with the kernel; write it with -o, or compare it with --against")
     system = load_system(checkpoint, layer, reading.options(), family)
     with about(checkpoint):
         kernel = impulse_response(system, length)
-    write_arrays(output, checkpoint, {"kernel": kernel, "D": system.D, "name": system.name, "family": system.family})
-    beta = ("the beta weight is not in the kernel: it has zero phase, so it belongs to the response alone",) if system.sobolev else ()
-    tell_written(output, system.assumptions + beta)
+    if against is not None:
+        echo(difference_text(against, kernel, system.copies))
+    if output is None:
+        return
+    notes = write_arrays(output, checkpoint, {"kernel": kernel, "D": system.D, "name": system.name, "family": system.family})
+    beta = ("the kernel excludes the beta weight, which has zero phase and so applies to the response only",) if system.sobolev else ()
+    growth = "; the kernel of such a copy grows with its length"
+    faults = (fault.text + growth * (fault.kind == GROWING) for fault in assess(system).faults)
+    tell_written(output, system.assumptions + beta, (*faults, *notes))

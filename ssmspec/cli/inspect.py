@@ -15,10 +15,10 @@ def inspect(
     as_json: AsJson = False,
     map_file: MapFile = None,
     suggest_map: Annotated[
-        bool, typer.Option("--suggest-map", help="Print the draft of a mapping for --map, guessed from names, shapes and values.")
+        bool, typer.Option("--suggest-map", help="Print a draft of a mapping file for --map, guessed from names, shapes and values.")
     ] = False,
 ) -> None:
-    """Show what is in a checkpoint: SSM layers with the evidence, near misses, and everything else."""
+    """Show what is in a checkpoint: SSM layers with the evidence for them, near misses, and all other tensors."""
     from ssmspec.commands.inspect import inspect_checkpoint, suggest_mapping
     from ssmspec.families import ReadOptions
     from ssmspec.families.mapping.mapping_file import load_mapping

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how groups of options reach a command as one object."""
+"""Options that several commands share, and how a command receives a group of options as one object."""
 
 import dataclasses
 import functools
@@ -8,26 +8,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
+
+from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
     from ssmspec.families import ReadOptions
 
-SAMPLE_RATES = (1e-100, 1e100)  # beyond them physical units leave the range of numbers
-
-
-class DiscretizationName(StrEnum):
-    zoh = "zoh"
-    bilinear = "bilinear"
-    euler = "euler"
-    direct = "direct"
-
-
-class LruConvention(StrEnum):
-    inclusive = "inclusive"
-    pre_update = "pre-update"
+SAMPLE_RATES = (1e-100, 1e100)  # outside this range, values in physical units would overflow or underflow
 
 
 class BetaConvention(StrEnum):
@@ -49,42 +39,47 @@ class PrecisionName(StrEnum):
     bf16 = "bf16"
 
 
-class LinossScheme(StrEnum):
-    im = "im"
-    imex = "imex"
-
-
 CheckpointPath = Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint file or folder.", show_default=False)]
-FamilyName = Annotated[str | None, typer.Option("--family", help="Read as this family only; 'ssmspec families' lists them.")]
+FamilyName = Annotated[str | None, typer.Option("--family", help="Read the file as this family only; 'ssmspec families' lists them.")]
 MapFile = Annotated[
     Path | None,
-    typer.Option("--map", help="A TOML file that says how the tensors of an unknown layout are to be read.", show_default=False),
+    typer.Option("--map", help="TOML file that says how to read the tensors of an unknown layout.", show_default=False),
 ]
 Backend = Annotated[
-    str | None, typer.Option("--backend", help="Engine: reference, cpu or gpu. Default: reference or cpu, by the size of the work.")
+    str | None,
+    typer.Option("--backend", help="Engine: reference, cpu or gpu. Default: reference or cpu, depending on the size of the work."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 LayerNames = Annotated[list[str] | None, typer.Option("--layer", help="Only these layers: exact name, glob, or index. May be repeated.")]
-Points = Annotated[int, typer.Option("--points", min=16, help="Points of the log-spaced grid of theta.")]
+Points = Annotated[int, typer.Option("--points", min=16, help="Number of points of the log-spaced theta grid.")]
 Layout = Annotated[
-    str | None, typer.Option("--layout", help="Axes of the data: B sequences, L samples, C channels, such as BLC.", show_default=False)
+    str | None, typer.Option("--layout", help="Axes of the data, such as BLC: B sequences, L samples, C channels.", show_default=False)
 ]
 Segment = Annotated[
-    int | None, typer.Option("--segment", min=16, help="Samples of a segment of the spectral estimate; default: by the length of the data.")
+    int | None,
+    typer.Option("--segment", min=16, help="Samples per segment of the spectral estimate; default: from the length of the data."),
 ]
-SampleRate = Annotated[float | None, typer.Option("--sample-rate", help="Samples per second: frequencies in Hz, times in s.")]
+StatisticNames = Annotated[
+    str | None,
+    typer.Option(
+        "--statistics",
+        help="all, or names separated by commas. Default: the two of the table; all for --json, --csv and --copies.",
+        show_default=False,
+    ),
+]
+SampleRate = Annotated[float | None, typer.Option("--sample-rate", help="Samples per second; gives frequencies in Hz and times in s.")]
 LayerName = Annotated[str, typer.Option("--layer", help="Exact name, glob, or index of one layer.", show_default=False)]
 ArrayFile = Annotated[Path, typer.Option("-o", "--output", help="File to write (.npz).", show_default=False)]
 WithSkip = Annotated[bool, typer.Option("--with-skip", help="Include the skip connection D.")]
 
 
 def takes(**groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the fields of dataclasses as options; it gets one instance of each class, under the name given here.
+    """Turn the fields of dataclasses into options of a command, which receives one instance of each class under the name given here.
 
     Args:
-        groups: dataclasses whose fields are annotated with `typer.Option`, and have defaults.
+        groups: dataclasses whose fields have defaults and are annotated with `typer.Option`.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -97,7 +92,7 @@ def takes(**groups: type) -> Callable[[Callable[..., None]], Callable[..., None]
             made = {name: group(**{field: values.pop(field) for field in fields[name]}) for name, group in groups.items()}
             function(**values, **made)
 
-        command.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]  # what Typer makes options from
+        command.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]  # what Typer reads to make options
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *added)}
         return command
 
@@ -112,48 +107,49 @@ def _parameters(group: type) -> list[inspect.Parameter]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What a file does not say, for commands that read checkpoints."""
+    """What a file may not state, for commands that read checkpoints."""
 
-    discretization: Annotated[
-        DiscretizationName | None, typer.Option("--discretization", help="Where the file does not say how the layer is discretized.")
-    ] = None
-    lru_convention: Annotated[
-        LruConvention | None, typer.Option("--lru-convention", help="Whether the output of an LRU sees the input of its own step.")
-    ] = None
-    linoss_scheme: Annotated[
-        LinossScheme | None, typer.Option("--linoss-scheme", help="Which scheme a LinOSS layer was trained with, im or imex.")
+    LENGTH: ClassVar[str] = "--length"
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--assume",
+            metavar="NAME=VALUE",
+            help="Value that a file does not state; 'ssmspec families NAME' lists the assumptions of a family. May be repeated.",
+            show_default=False,
+        ),
     ] = None
     operating_point: Annotated[
         str | None,
-        typer.Option("--operating-point", help="Selective layers: delta=V,B=V,C=V with numbers or .npy files; default: the bias point."),
+        typer.Option("--operating-point", help="Selective layers: delta=V,B=V,C=V, each V a number or .npy file; default: the bias point."),
     ] = None
     residues: Annotated[
-        ResidueName, typer.Option("--residues", help="Selective layers without given B and C: B = C = 1, or the rms over white input.")
+        ResidueName, typer.Option("--residues", help="Selective layers, if B and C are not given: B = C = 1, or their rms for white input.")
     ] = ResidueName.unit
     calibration: Annotated[
-        Path | None, typer.Option("--calibration", help="Selective layers: recorded '<layer>/delta', '<layer>/B', '<layer>/C' (.npz).")
+        Path | None, typer.Option("--calibration", help="Selective layers: .npz of recorded '<layer>/delta', '<layer>/B', '<layer>/C'.")
     ] = None
     map_file: MapFile = None
     stored_length: Annotated[
-        int | None, typer.Option("--length", min=1, help="Kernel length for which S4 layers store C, where the file does not say.")
+        int | None, typer.Option("--length", min=1, help="Kernel length for which S4 layers store C, if the file does not state it.")
     ] = None
 
     def options(self) -> "ReadOptions":
-        """The same for the readers of families; files that are named are opened.
+        """These options in the form that the readers of families take. Files that they name are opened.
 
         Raises:
-            SsmspecError: an operating point, a calibration or a mapping that cannot be read.
+            SsmspecError: an assumption is not NAME=VALUE, or an operating point, a calibration or a mapping cannot be read.
         """
         from ssmspec.families import ReadOptions
+        from ssmspec.families.assumption import parse_assumptions
         from ssmspec.families.mapping.mapping_file import load_mapping
         from ssmspec.families.selective.calibration import open_calibration
         from ssmspec.families.selective.operating_point import parse_operating_point
 
         return ReadOptions(
-            discretization=None if self.discretization is None else self.discretization.value,
-            lru_convention=None if self.lru_convention is None else self.lru_convention.value,
-            linoss_scheme=None if self.linoss_scheme is None else self.linoss_scheme.value,
+            assume=parse_assumptions(self.assume or ()),
             length=self.stored_length,
+            length_option=self.LENGTH,
             operating_point=None if self.operating_point is None else parse_operating_point(self.operating_point),
             residues=self.residues.value,
             calibration=None if self.calibration is None else open_calibration(self.calibration),
@@ -162,17 +158,36 @@ class Reading:
 
 
 def check_sample_rate(sample_rate: float | None) -> None:
-    """Refuse what is no number of samples per second."""
+    """Refuse a sample rate that is not a positive number of samples per second."""
     low, high = SAMPLE_RATES
     if sample_rate is not None and not low <= sample_rate <= high:
         raise typer.BadParameter(
-            f"{sample_rate} is no sample rate; give samples per second, a positive number between {low:g} and {high:g}",
+            f"{sample_rate} is not a valid sample rate; give samples per second, a positive number between {low:g} and {high:g}",
             param_hint="--sample-rate",
         )
 
 
+def chosen_statistics(text: str | None, default: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The names after --statistics; None stands for all.
+
+    Args:
+        default: what is taken without the option.
+    Raises:
+        SsmspecError: a name that no statistic has.
+    """
+    from ssmspec.statistics import STATISTICS
+
+    if text is None or text.strip() == "all":
+        return default if text is None else None
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in STATISTICS:
+            raise SsmspecError(f"--statistics {text}: {name!r} is not a statistic; choose all, or some of {', '.join(STATISTICS)}")
+    return names
+
+
 def expand(patterns: Iterable[str]) -> list[str]:
-    """Paths as given; what is no path but a glob becomes the paths that it matches."""
+    """Paths as given. A glob that is not itself a path is replaced by the paths that it matches."""
     from ssmspec.files.reading import exists
 
     paths: list[str] = []

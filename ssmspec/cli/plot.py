@@ -34,7 +34,7 @@ def _list_figures(wanted: bool) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
-    """What is drawn, over which frequencies, and where it is written."""
+    """What is drawn, over which frequencies, and to which file."""
 
     layer: LayerNames = None
     output: Annotated[
@@ -42,26 +42,26 @@ class Drawing:
         typer.Option(
             "-o",
             "--output",
-            help="File to write: .png, .svg or .pdf. Default: CKPT.FIGURE.png here, with the layer if one was chosen.",
+            help="File to write: .png, .svg or .pdf. Default: CKPT.FIGURE.png in the current folder, with the layer's name if chosen.",
             show_default=False,
         ),
     ] = None
     axis: Annotated[
         PlotAxis | None,
-        typer.Option("--axis", help="theta [rad/sample] (default), cycles [per sample], or omega [rad/model time], continuous."),
+        typer.Option("--axis", help="theta [rad/sample] (default), cycles [per sample], or continuous omega [rad/model time]."),
     ] = None
-    sample_rate: Annotated[float | None, typer.Option("--sample-rate", help="Samples per second: frequencies in Hz.")] = None
-    points: Annotated[int, typer.Option("--points", min=16, help="Points of the log-spaced grid.")] = 1024
+    sample_rate: Annotated[float | None, typer.Option("--sample-rate", help="Samples per second; gives frequencies in Hz.")] = None
+    points: Annotated[int, typer.Option("--points", min=16, help="Number of points of the log-spaced grid.")] = 1024
     with_skip: WithSkip = False
-    alpha: Annotated[float, typer.Option("--alpha", help="Of the figure inits: factor on Im of the poles.")] = 1.0
+    alpha: Annotated[float, typer.Option("--alpha", help="For the figure inits: factor on Im of the poles.")] = 1.0
     list_figures: Annotated[
-        bool, typer.Option("--list", callback=_list_figures, is_eager=True, help="List the figures with a line each.")
+        bool, typer.Option("--list", callback=_list_figures, is_eager=True, help="List the figures, one line each.")
     ] = False
     backend: Backend = None
     family: FamilyName = None
 
     def options(self, reading: Reading) -> "PlotOptions":
-        """The same for `ssmspec.report.plot`."""
+        """These options in the form that `ssmspec.report.plot` takes."""
         from ssmspec.report.plot import PlotOptions
 
         return PlotOptions(
@@ -79,10 +79,10 @@ class Drawing:
 @app.command()
 @takes(drawing=Drawing, reading=Reading)
 def plot(
-    figure: Annotated[str, typer.Argument(metavar="FIGURE", help="Which figure; --list names them.", show_default=False)],
+    figure: Annotated[str, typer.Argument(metavar="FIGURE", help="Name of a figure; --list shows all.", show_default=False)],
     checkpoints: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="CKPT", help="Checkpoint file or folder; the figure compare takes two, inits none.", show_default=False),
+        typer.Argument(metavar="CKPT", help="Checkpoint file or folder; compare takes two, inits takes none.", show_default=False),
     ] = None,
     *,
     drawing: Drawing,
@@ -90,7 +90,7 @@ def plot(
 ) -> None:
     """Draw one figure of a checkpoint as PNG, SVG or PDF.
 
-    Response, energy, sensitivity, hankel and kernel show one layer; heatmap, poles and bias show all, or those of --layer.
+    Response, energy, sensitivity, hankel and kernel show one layer. Heatmap, poles and bias show all layers, or those given by --layer.
     """
     check_sample_rate(drawing.sample_rate)
     from ssmspec.report.plot import plot as draw
@@ -102,7 +102,7 @@ def plot(
     wanted = {"compare": 2, "inits": 0}.get(figure, 1)
     if len(checkpoints) != wanted:
         count = f"{wanted or 'no'} checkpoint{'' if wanted == 1 else 's'}"
-        raise SsmspecError(f"the figure {figure} takes {count}, and {len(checkpoints)} were given")
+        raise SsmspecError(f"the figure {figure} takes {count}, but the number given is {len(checkpoints)}")
     if figure == "inits":
         message(f"wrote {plot_initializations(drawing.output, options=options, alpha=drawing.alpha)}")
         return

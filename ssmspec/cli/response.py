@@ -23,16 +23,20 @@ def response(
     checkpoint: CheckpointPath,
     layer: LayerName,
     output: ArrayFile,
-    points: Annotated[int, typer.Option("--points", min=2, help="Points of a log-spaced grid.")] = 1024,
-    theta: Annotated[Path | None, typer.Option("--theta", help="Frequencies instead: a .npy vector, on the axis of --axis.")] = None,
-    axis: Annotated[AxisName, typer.Option("--axis", help="theta [rad/sample], or omega [rad per model time].")] = AxisName.theta,
+    points: Annotated[int, typer.Option("--points", min=2, help="Number of points of the log-spaced grid.")] = 1024,
+    theta: Annotated[
+        Path | None, typer.Option("--theta", help="Use these frequencies instead: a .npy vector in the unit of --axis.")
+    ] = None,
+    axis: Annotated[
+        AxisName, typer.Option("--axis", help="Frequency axis: theta [rad/sample], or omega [rad/model time].")
+    ] = AxisName.theta,
     no_beta: Annotated[bool, typer.Option("--no-beta", help="Leave out the beta weight that the layer stores.")] = False,
     backend: Backend = None,
     family: FamilyName = None,
     *,
     reading: Reading,
 ) -> None:
-    """Write the complex frequency response of one layer, with D.
+    """Write the complex frequency response of one layer, including D.
 
     Arrays: theta or omega (F,), H (copies, outputs, inputs, F), D (copies, outputs, inputs), name, family.
     """
@@ -40,6 +44,7 @@ def response(
     from ssmspec.families.layers import load_system
     from ssmspec.report.arrays import frequency_grid, write_arrays
     from ssmspec.systems.response import frequency_response
+    from ssmspec.systems.trust import GROWING, assess
 
     system = load_system(checkpoint, layer, reading.options(), family)
     grid = frequency_grid(system.step, axis.value, points, theta)
@@ -47,7 +52,9 @@ def response(
     engine = load_backend(backend or choose_backend(pairs))
     with about(checkpoint):
         result = frequency_response(system, grid, engine, with_beta=not no_beta)
-    write_arrays(
+    notes = write_arrays(
         output, checkpoint, {axis.value: grid.values, "H": result.total, "D": system.D, "name": system.name, "family": system.family}
     )
-    tell_written(output, system.assumptions)
+    unstable = "; the response is the transfer function on the axis, not the spectrum of the kernel, which grows"
+    faults = (fault.text + unstable * (fault.kind == GROWING) for fault in assess(system).faults)
+    tell_written(output, system.assumptions, (*faults, *notes))

@@ -39,9 +39,10 @@ def retune(
 ) -> None:
     """Change alpha, beta, the step or the initialization of trained layers, and write the file back in its own format.
 
-    Tensors that the change does not touch stay as they are, byte for byte. The input is never changed without --in-place.
+    Tensors that the change does not touch stay the same, byte for byte. The input is never changed without --in-place.
     """
-    from ssmspec.commands.retune import RetuneOptions, check_target, default_target, only_checkpoint, plan_retune
+    from ssmspec.commands.retune import RetuneOptions, default_target, only_checkpoint, plan_retune
+    from ssmspec.commands.retune_writing import check_target
 
     writing.check()
     _refuse_idle(change, weight, start, match, retraining)
@@ -64,10 +65,10 @@ def retune(
 
 
 def _refuse_idle(change: Change, weight: Weight, start: Start, match: Match, retraining: Retraining) -> None:
-    """Refuse options that do nothing without another one.
+    """Refuse options that have no effect without another option.
 
     Raises:
-        SsmspecError: naming them, and the one that is missing.
+        SsmspecError: the message names these options, and the one that is missing.
     """
     _require(weight.beta, "--beta", weight, "bake", "beta_convention", "theta_ref", "sequence_length")
     _require(weight.bake, "--bake", weight, "max_bake_error")
@@ -76,14 +77,16 @@ def _refuse_idle(change: Change, weight: Weight, start: Start, match: Match, ret
     _require(match.match_spectrum, "--match-spectrum", match, "layout", "segment")
     _require(retraining.retrain, "--retrain", retraining, "data", "steps", "lr", "setting", "preset", "out", "resume")
     if match.target is not None and (match.match_spectrum is None) == (retraining.retrain is None):
-        raise SsmspecError("--target belongs to --match-spectrum or to --retrain; give one of them, the other in a command of its own")
+        raise SsmspecError(
+            "--target needs either --match-spectrum or --retrain; give exactly one of them, and the other in a separate command"
+        )
 
 
 def _require(owner: object, name: str, group: object, *fields: str) -> None:
     given = [field for field in fields if getattr(group, field) is not None and getattr(group, field) is not False]
     idle = ["--set" if field == "setting" else f"--{field.replace('_', '-')}" for field in given]
     if idle and (owner is None or owner is False):
-        raise SsmspecError(f"{', '.join(idle)} belong{'s' * (len(idle) == 1)} to {name}; give it too, or leave {', '.join(idle)} out")
+        raise SsmspecError(f"{', '.join(idle)} need{'s' * (len(idle) == 1)} {name}; give it too, or leave {', '.join(idle)} out")
 
 
 def _recipe(change: Change, weight: Weight, start: Start, match: Match, retraining: Retraining, backend: str | None) -> "Recipe":
@@ -106,21 +109,22 @@ def _recipe(change: Change, weight: Weight, start: Start, match: Match, retraini
 def _carry_out(plan: "RetunePlan", target: Path | None, writing: Writing) -> None:
     from ssmspec.commands.analyze import AnalysisOptions
     from ssmspec.commands.compare import compare_systems
-    from ssmspec.commands.retune import check_target, write_retuned
+    from ssmspec.commands.retune_writing import check_target, write_retuned
     from ssmspec.report.documents.document import to_json
     from ssmspec.report.documents.retune import retune_document
     from ssmspec.report.progress import LayerProgress
+    from ssmspec.report.tables.compare import SHOWN_STATISTICS
     from ssmspec.report.tables.parts import console
     from ssmspec.report.tables.retune import retune_text
 
     if target is not None:
         check_target(plan, target, replace_target=writing.force, in_place=writing.in_place)
-    # compared first: who interrupts a long comparison, or sees it fail, has the files as they were
+    # compare first: if a long comparison fails or is interrupted, no file has changed yet
     with LayerProgress("compare") as progress:
         found = compare_systems(
             (plan.checkpoint.path, [layer.before for layer in plan.layers]),
             (target or "not written", [layer.after for layer in plan.layers]),
-            AnalysisOptions(backend=writing.backend),
+            AnalysisOptions(backend=writing.backend, statistics=None if writing.as_json else SHOWN_STATISTICS),
             progress=progress,
         )
     if target is not None:

@@ -1,4 +1,4 @@
-"""The options of the command `retune`, in groups that know what they mean."""
+"""The options of the command `retune`, in groups. Each group turns itself into its part of the request."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +22,15 @@ STARTS = ("s4d-lin", "s4d-inv", "s4d-legs", "s4d-real", "fout", "random", "s5-hi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What the poles are multiplied with, and the diagonal form that this may need."""
+    """Factors on the poles and the step, and the diagonal form that they may need."""
 
     alpha: Annotated[float | None, typer.Option("--alpha", help="Factor on Im of every pole.", show_default=False)] = None
     alpha_real: Annotated[float, typer.Option("--alpha-real", help="Factor on Re of every pole.")] = 1.0
-    step_scale: Annotated[float, typer.Option("--step-scale", help="Factor on the step Delta; also for real poles.")] = 1.0
-    preserve_gain: Annotated[bool, typer.Option("--preserve-gain", help="Change C so that every |g_n| stays.")] = False
-    diagonalize: Annotated[bool, typer.Option("--diagonalize", help="Turn low-rank layers into diagonal ones first.")] = False
+    step_scale: Annotated[float, typer.Option("--step-scale", help="Factor on the step Delta; also works for real poles.")] = 1.0
+    preserve_gain: Annotated[bool, typer.Option("--preserve-gain", help="Change C so that every |g_n| stays the same.")] = False
+    diagonalize: Annotated[bool, typer.Option("--diagonalize", help="Convert low-rank layers to diagonal ones first.")] = False
     max_diagonalize_error: Annotated[
-        float | None, typer.Option("--max-diagonalize-error", min=0, help="Largest median error accepted; default: 0.05.")
+        float | None, typer.Option("--max-diagonalize-error", min=0, help="Largest accepted median error; default: 0.05.")
     ] = None
 
 
@@ -41,21 +41,23 @@ class Weight:
     beta: Annotated[float | None, typer.Option("--beta", help="Exponent of a Sobolev weight.", show_default=False)] = None
     beta_convention: Annotated[
         BetaConvention | None,
-        typer.Option("--beta-convention", help="Default: lra where the layer stores beta, else that of the file, or paper."),
+        typer.Option(
+            "--beta-convention", help="Convention of the weight; default: lra if the layer stores beta, else that of the file, else paper."
+        ),
     ] = None
-    theta_ref: Annotated[float | None, typer.Option("--theta-ref", help="Knee of angular and causal [rad/sample].", show_default=False)] = (
-        None
-    )
+    theta_ref: Annotated[
+        float | None, typer.Option("--theta-ref", help="Knee of the conventions angular and causal [rad/sample].", show_default=False)
+    ] = None
     sequence_length: Annotated[
-        int | None, typer.Option("--sequence-length", min=1, help="L of denoising and waves [samples].", show_default=False)
+        int | None, typer.Option("--sequence-length", min=1, help="L of the conventions denoising and waves [samples].", show_default=False)
     ] = None
-    bake: Annotated[bool, typer.Option("--bake", help="Refit C so that code without beta has the weighted response.")] = False
+    bake: Annotated[bool, typer.Option("--bake", help="Refit C so that code that ignores beta gives the weighted response.")] = False
     max_bake_error: Annotated[
-        float | None, typer.Option("--max-bake-error", min=0, help="Largest median error accepted; default: 0.2.")
+        float | None, typer.Option("--max-bake-error", min=0, help="Largest accepted median error; default: 0.2.")
     ] = None
 
     def weighting(self) -> "Weighting | None":
-        """The same for a recipe; None without beta."""
+        """These options as part of a recipe; None without --beta."""
         from ssmspec.tuning.recipe import Weighting
 
         if self.beta is None:
@@ -74,17 +76,17 @@ class Weight:
 class Start:
     """A new initialization."""
 
-    reinit: Annotated[str | None, typer.Option("--reinit", help=f"Start anew: {', '.join(STARTS)}; 'ssmspec plot inits' draws them.")] = (
+    reinit: Annotated[str | None, typer.Option("--reinit", help=f"Reinitialize: {', '.join(STARTS)}; 'ssmspec plot inits' draws them.")] = (
         None
     )
-    init_b: Annotated[str | None, typer.Option("--init-b", help="Draw of B with --reinit; default: the family's own.")] = None
-    init_c: Annotated[str | None, typer.Option("--init-c", help="Draw of C with --reinit; default: the family's own.")] = None
+    init_b: Annotated[str | None, typer.Option("--init-b", help="How --reinit draws B; default: as the family does.")] = None
+    init_c: Annotated[str | None, typer.Option("--init-c", help="How --reinit draws C; default: as the family does.")] = None
     step_min: Annotated[float | None, typer.Option("--step-min", help="Smallest Delta drawn by --reinit; default: 0.001.")] = None
     step_max: Annotated[float | None, typer.Option("--step-max", help="Largest Delta drawn by --reinit; default: 0.1.")] = None
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of every random draw.")] = 0
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of every random draw.")] = 0
 
     def reinitialization(self, alpha: float | None) -> "Reinitialization | None":
-        """The same for a recipe, whose alpha it takes over; None without --reinit."""
+        """These options as part of a recipe, including its alpha; None without --reinit."""
         from ssmspec.tuning.poles.reinitialization import Reinitialization
 
         if self.reinit is None:
@@ -96,26 +98,28 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """A spectrum that the layers are fitted to."""
+    """The spectrum that layers are fitted to."""
 
     match_spectrum: Annotated[
         str | None,
         typer.Option(
-            "--match-spectrum", metavar="DATA", help="Fit |H|^2 to the spectrum of these signals; first layer unless --layer all."
+            "--match-spectrum",
+            metavar="DATA",
+            help="Fit |H|^2 of the first layer, or of those of --layer, to the spectrum of these signals.",
         ),
     ] = None
     target: Annotated[
         str | None,
-        typer.Option("--target", help="With --match-spectrum: match the cross-spectrum with these. With --retrain: see train."),
+        typer.Option("--target", help="With --match-spectrum: match the cross-spectrum with these signals. With --retrain: as in train."),
     ] = None
     segment: Segment = None
     layout: Layout = None
 
     def matching(self, seed: int, backend: str | None) -> "Matching | None":
-        """The same for a recipe, with the spectrum of the data; None without --match-spectrum.
+        """These options as part of a recipe, with the spectrum of the data; None without --match-spectrum.
 
         Raises:
-            SsmspecError: data that cannot be read, or are too short.
+            SsmspecError: the data cannot be read, or are too short.
         """
         from ssmspec.tuning.recipe import Matching
         from ssmspec.tuning.spectra.estimate import cross_spectrum, power_spectrum
@@ -138,9 +142,9 @@ class Retraining:
     retrain: Annotated[
         str | None, typer.Option("--retrain", metavar="TASK", help="Then train: waves, denoise, regress, classify or forecast.")
     ] = None
-    data: Annotated[str | None, typer.Option("--data", help="With --retrain: see train.", show_default=False)] = None
+    data: Annotated[str | None, typer.Option("--data", help="With --retrain: as in train.", show_default=False)] = None
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="With --retrain: optimizer steps.", show_default=False)] = None
-    lr: Annotated[float | None, typer.Option("--lr", help="With --retrain: see train.", show_default=False)] = None
+    lr: Annotated[float | None, typer.Option("--lr", help="With --retrain: as in train.", show_default=False)] = None
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="With --retrain: a setting, in TOML. May be repeated.")
     ] = None
@@ -148,14 +152,15 @@ class Retraining:
         str | None, typer.Option("--preset", help="With --retrain; default: the settings in the checkpoint, or small.", show_default=False)
     ] = None
     device: Annotated[str, typer.Option("--device", help="With --retrain: cpu, cuda, cuda:1, ...")] = "cpu"
-    threads: Annotated[int, typer.Option("--threads", min=1, help="With --retrain: of torch.")] = 1
+    threads: Annotated[int, typer.Option("--threads", min=1, help="With --retrain: threads of torch.")] = 1
     out: Annotated[
-        Path | None, typer.Option("--out", help="With --retrain: folder of the run; default: <stem>-TASK here.", show_default=False)
+        Path | None,
+        typer.Option("--out", help="With --retrain: folder of the run; default: <stem>-TASK in the current folder.", show_default=False),
     ] = None
-    resume: Annotated[bool, typer.Option("--resume", help="With --retrain: go on with the run in the folder.")] = False
+    resume: Annotated[bool, typer.Option("--resume", help="With --retrain: continue the run in the folder.")] = False
 
     def training(self, checkpoint: Path, seed: int, target: str | None) -> Training | None:
-        """The same as one request; None without --retrain."""
+        """These options as one request; None without --retrain."""
         if self.retrain is None:
             return None
         named = {"seed": seed, "steps": self.steps, "lr": self.lr}
@@ -173,17 +178,17 @@ class Writing:
         Path | None, typer.Option("--output", "-o", help="Where to write; default: <stem>.retuned<suffix>.", show_default=False)
     ] = None
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; write no checkpoint.")] = False
-    force: Annotated[bool, typer.Option("--force", help="Replace another file.")] = False
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file other than the input.")] = False
     in_place: Annotated[bool, typer.Option("--in-place", help="Replace the input.")] = False
     as_json: AsJson = False
-    plot: Annotated[Path | None, typer.Option("--plot", help="Write a PNG of before and after per layer into this folder.")] = None
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write one PNG per layer, before and after, into this folder.")] = None
     backend: Backend = None
 
     def check(self) -> None:
-        """What can be found out before anything is read or written.
+        """Check what can be checked before anything is read or written.
 
         Raises:
-            SsmspecError: an engine that is missing, a folder that cannot be made, two targets.
+            SsmspecError: an engine is missing, a folder cannot be made, or two targets are given.
         """
         from ssmspec.backends import load_backend
 

@@ -1,4 +1,4 @@
-"""Training within the command `retune`: the run folder, and the plan that comes out of it."""
+"""Training within the command `retune`: the run folder, and the plan that training produces."""
 
 import shlex
 import sys
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What was asked for: the task, its preset or None, settings by name, torch's device and threads, and the folder of the run."""
+    """What was requested: the task, its preset or None, settings by name, torch's device and threads, and the folder of the run."""
 
     task: str
     preset: str | None
@@ -28,23 +28,23 @@ class Training:
 
 
 def check_folder(folder: Path, files: Iterable[Path]) -> None:
-    """Refuse a run folder that holds what is read or written, which a new run would clear away.
+    """Refuse a run folder that contains a file to be read or written, because a new run would delete the file.
 
     Raises:
-        SsmspecError: the first such file.
+        SsmspecError: the message names the first such file.
     """
     for path in files:
         if folder.resolve() in (path.resolve(), *path.resolve().parents):
-            raise SsmspecError(f"{path} lies in {folder}, the folder of the run; name another folder with --out")
+            raise SsmspecError(f"{path} is in {folder}, the folder of the run; choose another folder with --out")
 
 
 def train_plan(plan: "RetunePlan", asked: Training, *, resume: bool, force: bool) -> "RetunePlan":
-    """Trains the retuned model in a run folder; the plan with what that made of the checkpoint's tensors.
+    """Train the retuned model in a run folder. Returns the plan with the trained values of the checkpoint's tensors.
 
     Args:
-        resume: go on with the run in the folder. force: replace it.
+        resume: continue the run in the folder. force: replace it.
     Raises:
-        SsmspecError: as `plan_start` and `run`; the folder holds another run.
+        SsmspecError: as `plan_start` and `run`, or the folder holds another run.
     """
     from ssmspec.files.reading import characters
     from ssmspec.training.engine.processes import processes
@@ -53,9 +53,9 @@ def train_plan(plan: "RetunePlan", asked: Training, *, resume: bool, force: bool
     from ssmspec.training.retrain import begin, plan_start, trained_plan
 
     if processes() > 1:
-        raise SsmspecError("--retrain is the work of one process; start it without torchrun")
+        raise SsmspecError("--retrain runs in one process; start it without torchrun")
     if resume and force:
-        raise SsmspecError("--resume goes on with a run and --force replaces it; give one of them")
+        raise SsmspecError("--resume continues a run and --force replaces it; give one of them")
     start = plan_start(plan, asked.task, asked.preset, asked.given)
     config = RunConfig(
         task=asked.task,

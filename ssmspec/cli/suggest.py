@@ -1,4 +1,4 @@
-"""The command `suggest`: numbers to start from, from the data that a layer will see."""
+"""The command `suggest`: starting values for the data that a layer will see."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,8 +7,8 @@ import typer
 
 from ssmspec.cli.app import app
 from ssmspec.cli.options import AsJson, BetaConvention, FamilyName, LayerNames, Layout, Reading, Segment, takes
-from ssmspec.cli.terminal import echo
-from ssmspec.errors import SsmspecError
+from ssmspec.cli.terminal import echo, message
+from ssmspec.errors import LayerError, SsmspecError
 
 if TYPE_CHECKING:
     from ssmspec.tuning.spectra.suggest import StartingLayer
@@ -19,18 +19,22 @@ if TYPE_CHECKING:
 def suggest(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Signals: .npy, .npz, .wav or .csv; FILE:NAME picks an array or a column.")],
     checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", help="Suggest for this checkpoint's layer; default: a new S4D-Lin layer.")
+        Path | None, typer.Option("--checkpoint", help="Suggest values for a layer of this checkpoint; default: a new S4D-Lin layer.")
     ] = None,
     layer: LayerNames = None,
-    modes: Annotated[int, typer.Option("--modes", min=1, help="Stored modes of the new layer.")] = 32,
+    modes: Annotated[int, typer.Option("--modes", min=1, help="Number of stored modes of the new layer.")] = 32,
     step_min: Annotated[float, typer.Option("--step-min", help="Smallest Delta of the new layer.")] = 1e-3,
     step_max: Annotated[float, typer.Option("--step-max", help="Largest Delta of the new layer.")] = 1e-1,
     memory: Annotated[
-        float | None, typer.Option("--memory", help="Samples that the slowest mode shall have; default: correlation time of the data.")
+        float | None, typer.Option("--memory", help="Memory of the slowest mode [samples]; default: correlation time of the data.")
     ] = None,
-    beta_convention: Annotated[BetaConvention, typer.Option("--beta-convention", help="Of the beta weight.")] = BetaConvention.lra,
-    theta_ref: Annotated[float | None, typer.Option("--theta-ref", help="Knee of angular and causal [rad/sample].")] = None,
-    sequence_length: Annotated[int | None, typer.Option("--sequence-length", min=1, help="L of denoising and waves [samples].")] = None,
+    beta_convention: Annotated[
+        BetaConvention, typer.Option("--beta-convention", help="Convention of the beta weight.")
+    ] = BetaConvention.lra,
+    theta_ref: Annotated[float | None, typer.Option("--theta-ref", help="Knee of the conventions angular and causal [rad/sample].")] = None,
+    sequence_length: Annotated[
+        int | None, typer.Option("--sequence-length", min=1, help="L of the conventions denoising and waves [samples].")
+    ] = None,
     segment: Segment = None,
     layout: Layout = None,
     as_json: AsJson = False,
@@ -38,7 +42,7 @@ def suggest(
     *,
     reading: Reading,
 ) -> None:
-    """Suggest beta, the range of alpha and the step for data, each with its source and its uncertainty."""
+    """Suggest beta, a range of alpha and the step for given data, each with its source and uncertainty."""
     from ssmspec.report.documents.document import to_json
     from ssmspec.report.documents.suggest import suggestion_document
     from ssmspec.report.tables.parts import console
@@ -49,9 +53,9 @@ def suggest(
     from ssmspec.tuning.spectra.suggest import suggest as run
 
     if checkpoint is None and layer:
-        raise SsmspecError("--layer belongs to --checkpoint; give it too, or leave --layer out")
+        raise SsmspecError("--layer needs --checkpoint; give it too, or leave --layer out")
     if theta_ref is not None and beta_convention.value not in ("angular", "causal"):
-        raise SsmspecError(f"--theta-ref has no meaning for the convention {beta_convention.value}; leave it out")
+        raise SsmspecError(f"--theta-ref does not apply to the convention {beta_convention.value}; leave it out")
     settings = SuggestSettings(beta_convention.value, theta_ref, sequence_length, memory)
     start = StartingLayer.s4d_lin(modes, (step_min, step_max)) if checkpoint is None else _stored(checkpoint, layer, reading, family)
     found = run(power_spectrum(read_signals(data, layout=layout), segment=segment), start, settings)
@@ -63,8 +67,15 @@ def suggest(
 
 def _stored(checkpoint: Path, layer: list[str] | None, reading: Reading, family: str | None) -> "StartingLayer":
     from ssmspec.families.layers import load_system
+    from ssmspec.systems.trust import assess
     from ssmspec.tuning.spectra.suggest import StartingLayer
 
     if layer and len(layer) > 1:
-        raise SsmspecError(f"suggestions are for one layer, and --layer was given {len(layer)} times; choose one")
-    return StartingLayer.of(load_system(checkpoint, layer[0] if layer else "0", reading.options(), family))
+        raise SsmspecError(f"suggestions are for one layer, but --layer was given {len(layer)} times; choose one")
+    system = load_system(checkpoint, layer[0] if layer else "0", reading.options(), family)
+    trust = assess(system)
+    if trust.problem:
+        raise LayerError(f"{checkpoint}: layer {system.name} cannot be used: {trust.problem}")
+    for text in trust.gaps:
+        message(f"note: layer {system.name}: {text}; the suggestion is for the other copies")
+    return StartingLayer.of(trust.pick(system))

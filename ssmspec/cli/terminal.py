@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, one line for an error, and streams that survive what they are given."""
+"""How a command ends: exit codes, one line per error, and output streams that accept any text."""
 
 import codecs
 import logging
@@ -12,43 +12,44 @@ from typing import Any
 
 import typer
 
-from ssmspec.errors import INTERRUPTED, SsmspecError
-from ssmspec.files.writing import printable
+from ssmspec.errors import INTERRUPTED, SsmspecError, printable
 
 BAD_INPUT = 2
-CLOSED = 141  # what a shell reports for a program whose reader went away
+CLOSED = 141  # what a shell reports for a program whose reader closed the pipe
 
 
 def message(text: str) -> None:
-    """A line on stderr, where there is one."""
+    """Write a line to stderr, if it is open."""
     with suppress(OSError):
         sys.stderr.write(f"ssmspec: {printable(text)}\n")
         sys.stderr.flush()
 
 
 def tell_pictures(written: Sequence[Path]) -> None:
-    """A line on stderr about pictures, or that there is none."""
+    """Report on stderr which pictures were written, or that there are none."""
     if not written:
-        message("no picture: no layer has numbers to draw")
+        message("no picture was written: no layer has values that can be drawn")
     else:
         message(f"wrote {written[0]}" if len(written) == 1 else f"wrote {len(written)} pictures: {written[0]}, ...")
 
 
-def tell_written(output: Path, assumptions: Iterable[str]) -> None:
-    """What was assumed, a line each, and which file was written."""
+def tell_written(output: Path, assumptions: Iterable[str], notes: Iterable[str] = ()) -> None:
+    """Report what was assumed and the notes on the numbers, one line each, and which file was written."""
     for assumption in assumptions:
         message(f"assumed: {assumption}")
+    for note in notes:
+        message(f"note: {note}")
     message(f"wrote {output}")
 
 
 def echo(text: str, end: str = "\n") -> None:
-    """A document on stdout, in the encoding that it has."""
+    """Write a document to stdout, in the encoding of stdout."""
     sys.stdout.write(text + end)
     sys.stdout.flush()
 
 
 def run(app: Callable[..., Any], *, debug: bool) -> int:
-    """Run a Typer app and return its exit code; every expected failure is one line on stderr."""
+    """Run a Typer app and return its exit code. Every expected failure is one line on stderr."""
     _prepare_streams()
     try:
         code = _run(app, debug=debug)
@@ -72,7 +73,7 @@ def run(app: Callable[..., Any], *, debug: bool) -> int:
 def _run(app: Callable[..., Any], *, debug: bool) -> int:
     try:
         code = app(standalone_mode=False)
-        if code == INTERRUPTED:  # so Typer reports a Ctrl-C
+        if code == INTERRUPTED:  # how Typer reports Ctrl-C
             raise KeyboardInterrupt
     except SsmspecError as error:
         if debug:
@@ -85,13 +86,13 @@ def _run(app: Callable[..., Any], *, debug: bool) -> int:
     except typer.Abort as stop:
         raise KeyboardInterrupt from stop
     except SystemExit as stop:
-        if isinstance(stop.__context__, BrokenPipeError):  # rich and click end the program themselves
+        if isinstance(stop.__context__, BrokenPipeError):  # rich and click exit by themselves
             return CLOSED
         raise
     except Exception as error:
         if not hasattr(error, "show") or not hasattr(error, "exit_code"):
             raise
-        error.show()  # a wrong command line; click knows how to say it
+        error.show()  # a wrong command line, which click explains itself
         return int(error.exit_code)
     return code if isinstance(code, int) else 0
 
@@ -102,9 +103,9 @@ def _failed(text: str, code: int) -> int:
 
 
 def _prepare_streams() -> None:
-    """Streams that are closed swallow what is written; characters that an encoding lacks become JSON escapes."""
+    """Let closed streams discard what is written, and let characters that an encoding lacks become JSON escapes."""
     codecs.register_error("ssmspec-escape", _escape)
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it has paragraphs to say about a home that cannot be written to
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it prints paragraphs about a home folder that is read-only
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -121,7 +122,7 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 
 
 def _drop_output() -> None:
-    """What is still buffered has no reader, or no place."""
+    """Discard buffered output, which has no reader or cannot be stored."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

@@ -18,41 +18,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """Settings of the task that differ from its preset."""
+    """Settings of the task that override its preset."""
 
     data: Annotated[
         str | None,
-        typer.Option("--data", help="Sequences: .npy, .npz, .csv, or a folder of .wav, by label in subfolders or not.", show_default=False),
+        typer.Option(
+            "--data", help="Sequences: .npy, .npz, .csv, or a folder of .wav files, in subfolders by label or not.", show_default=False
+        ),
     ] = None
     target: Annotated[
-        str | None, typer.Option("--target", help="What to learn of every sequence: .npy, .npz:NAME or .csv.", show_default=False)
+        str | None, typer.Option("--target", help="What to learn for each sequence: .npy, .npz:NAME or .csv.", show_default=False)
     ] = None
     alpha: Annotated[
         str | None, typer.Option("--alpha", help="Factor on Im of the initial poles: 10, or 10*pi, pi/3.", show_default=False)
     ] = None
     beta: Annotated[float | None, typer.Option("--beta", help="Exponent of a Sobolev weight.", show_default=False)] = None
     beta_convention: Annotated[
-        BetaConvention | None, typer.Option("--beta-convention", help="Which weight; default: that of the preset.", show_default=False)
+        BetaConvention | None,
+        typer.Option("--beta-convention", help="Convention of the weight; default: as in the preset.", show_default=False),
     ] = None
-    theta_ref: Annotated[float | None, typer.Option("--theta-ref", help="Knee of angular and causal [rad/sample].", show_default=False)] = (
-        None
-    )
+    theta_ref: Annotated[
+        float | None, typer.Option("--theta-ref", help="Knee of the conventions angular and causal [rad/sample].", show_default=False)
+    ] = None
     init: Annotated[
         str | None,
-        typer.Option("--init", help="Initial poles: own (of the task), s4d-lin, s4d-inv, ...; default: own.", show_default=False),
+        typer.Option("--init", help="Initial poles: own (those of the task), s4d-lin, s4d-inv, ...; default: own.", show_default=False),
     ] = None
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of every random draw; default: 0.", show_default=False)] = None
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of every random draw; default: 0.", show_default=False)] = None
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimizer steps.", show_default=False)] = None
-    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate of what has no other.", show_default=False)] = None
+    lr: Annotated[
+        float | None, typer.Option("--lr", help="Learning rate of parameters without a rate of their own.", show_default=False)
+    ] = None
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any setting of config.toml, in TOML. May be repeated.")
     ] = None
 
     def given(self) -> dict[str, Any]:
-        """These settings by name, where given.
+        """The settings that were given, by name.
 
         Raises:
-            SsmspecError: a number or an assignment that cannot be read.
+            SsmspecError: a number or an assignment cannot be read.
         """
         from ssmspec.training.engine.sweep import parse_number
 
@@ -72,40 +77,47 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """How the task is run, and where."""
+    """How and where the task is run."""
 
-    preset: Annotated[str, typer.Option("--preset", help="small (seconds), paper (the published settings), or, with --data, large.")] = (
-        "small"
-    )
+    preset: Annotated[
+        str, typer.Option("--preset", help="small (takes seconds), paper (the published settings), or large (only with --data).")
+    ] = "small"
     device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...; with torchrun cuda or cpu. Default: cpu.", show_default=False)
+        str | None, typer.Option("--device", help="cpu, cuda, cuda:1, ...; with torchrun, cuda or cpu. Default: cpu.", show_default=False)
     ] = None
     accumulate: Annotated[
-        int | None, typer.Option("--accumulate", min=1, help="Do every batch in so many parts, to save memory.", show_default=False)
+        int | None, typer.Option("--accumulate", min=1, help="Process each batch in this many parts, to save memory.", show_default=False)
     ] = None
     precision: Annotated[
         PrecisionName | None,
-        typer.Option("--precision", help="Of matrix products; kernels stay float32. Default: float32.", show_default=False),
+        typer.Option("--precision", help="Precision of matrix products; kernels stay float32. Default: float32.", show_default=False),
     ] = None
     threads: Annotated[
         int | None,
-        typer.Option("--threads", min=1, help="Of torch; default: 1, the fastest for small, and all for others.", show_default=False),
+        typer.Option(
+            "--threads", min=1, help="Threads of torch; default: 1 for the preset small (fastest), all for others.", show_default=False
+        ),
     ] = None
     closed_form: Annotated[bool, typer.Option("--closed-form", help="denoise: solve the least squares instead of training.")] = False
     sweep: Annotated[
         str | None,
         typer.Option(
-            "--sweep", help='Many runs: "alpha=0.1,1,10 beta=-1,0,1", or published, the settings of the paper.', show_default=False
+            "--sweep", help='Do many runs: "alpha=0.1,1,10 beta=-1,0,1", or published (the settings of the paper).', show_default=False
         ),
     ] = None
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs per setting of a sweep.")] = 1
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default: TASK-alphaA-betaB-seedS here.")] = None
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run; default: TASK-alphaA-betaB-seedS in the current folder.")
+    ] = None
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False
     force: Annotated[bool, typer.Option("--force", help="Replace the run in the folder.")] = False
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", help="Write no pictures and no README.md; measure the model at the end only.")
+    ] = False
     as_json: AsJson = False
 
     def given(self) -> dict[str, Any]:
-        """What of this a resumed run has to agree with, where given."""
+        """Those of these options that were given and that a resumed run has to agree with."""
         named = {"device": self.device, "threads": self.threads, "accumulate": self.accumulate, "precision": self.precision}
         return {name: value for name, value in named.items() if value is not None}
 
@@ -122,22 +134,22 @@ def train(
 ) -> None:
     """Train a small model with a chosen frequency bias, and measure the bias before, during and after.
 
-    The run folder has config.toml, metrics.jsonl, checkpoints that the other commands read, pictures and a README.md.
+    The run folder has config.toml, metrics.jsonl, checkpoints that the other commands can read, pictures and a README.md.
     """
     from ssmspec.training.engine.processes import processes
     from ssmspec.training.engine.run_folder import find_task
 
     if running.resume and running.force:
-        raise SsmspecError("--resume goes on with a run and --force replaces it; give one of them")
+        raise SsmspecError("--resume continues a run and --force replaces it; give one of them")
     kind = find_task(task)
     given = chosen.given()
     config = _config(kind, given, running)
     if running.closed_form and kind.solve is None:
         raise SsmspecError(f"{task} has no closed form; leave --closed-form out")
     if processes() > 1 and (running.closed_form or running.sweep is not None):
-        raise SsmspecError(f"{'--closed-form' if running.closed_form else '--sweep'} is the work of one process; start it without torchrun")
+        raise SsmspecError(f"{'--closed-form' if running.closed_form else '--sweep'} runs in one process; start it without torchrun")
     if running.sweep is None and running.seeds > 1:
-        raise SsmspecError("--seeds belongs to --sweep; give --seed for one run")
+        raise SsmspecError("--seeds needs --sweep; give --seed for one run")
     folder = running.out or _default_folder(config, running)
     if running.sweep is not None:
         _sweep(config, folder, running.sweep, running)
@@ -174,12 +186,12 @@ def _default_folder(config: "RunConfig", running: Running) -> Path:
 
 
 def files(data: str | None, target: str | None) -> dict[str, Any]:
-    """Settings that name files, by their absolute paths, so that a run can be resumed from anywhere."""
+    """Settings that name files, as absolute paths, so that a run can be resumed from any folder."""
     return {name: str(Path(path).absolute()) for name, path in (("data", data), ("target", target)) if path is not None}
 
 
 def assignments(texts: "list[str] | tuple[str, ...]") -> dict[str, Any]:
-    """NAME=VALUE in TOML; a value that is no TOML is text."""
+    """Settings from NAME=VALUE in TOML. A value that is not valid TOML is taken as text."""
     import tomllib
 
     found: dict[str, Any] = {}
@@ -209,7 +221,7 @@ def _run(config: "RunConfig", folder: Path, given: dict[str, Any], running: Runn
         write_config(folder, config)
         return config
 
-    finished = run_together(prepare, folder, note=message)
+    finished = run_together(prepare, folder, pictures=not running.no_pictures, note=message)
     if finished is None:
         return
     if running.as_json:
@@ -220,25 +232,29 @@ def _run(config: "RunConfig", folder: Path, given: dict[str, Any], running: Runn
 
 
 def resumed(config: "RunConfig", folder: Path, given: dict[str, Any]) -> "RunConfig":
-    """The config of the folder, which options may repeat but not contradict."""
+    """The config of the folder. Options may repeat it but not contradict it."""
     from ssmspec.training.engine.run_folder import read_config
 
     found = read_config(folder)
     if found.task != config.task:
-        raise SsmspecError(f"{folder} holds a run of the task {found.task}, not {config.task}; name another folder with --out")
+        raise SsmspecError(f"{folder} holds a run of the task {found.task}, not {config.task}; choose another folder with --out")
     for name in given:
         before, now = (getattr(each if hasattr(each, name) else each.settings, name) for each in (found, config))
         if before != now:
-            raise SsmspecError(f"{folder} holds a run with {name} {before}, not {now}; leave it out, or name another folder with --out")
+            raise SsmspecError(
+                f"{folder} holds a run with {name} {before}, not {now}; leave the option out, or choose another folder with --out"
+            )
     if config.start and found.start.get("sha256") != config.start["sha256"]:
-        raise SsmspecError(f"{folder} holds a run that began with other tensors; repeat its options, or name another folder with --out")
+        raise SsmspecError(
+            f"{folder} holds a run that began with different tensors; repeat its options, or choose another folder with --out"
+        )
     if found.environment != config.environment:
         changes = [
             f"{key} {found.environment.get(key)} -> {value}"
             for key, value in config.environment.items()
             if found.environment.get(key) != value
         ]
-        message(f"the run was started under other conditions and may differ in its last bits: {', '.join(changes)}")
+        message(f"the run was started in another environment, so its results may differ in their last bits: {', '.join(changes)}")
     return found
 
 
@@ -251,7 +267,7 @@ def _sweep(config: "RunConfig", folder: Path, text: str, running: Running) -> No
 
     pairs = parse_sweep(text, config.kind.published.get(config.preset, ()), config.settings)
     open_sweep(folder, config, text, running.seeds, resume=running.resume, force=running.force)
-    rows = run_sweep(folder, config, pairs, running.seeds, message)
+    rows = run_sweep(folder, config, pairs, running.seeds, message, pictures=not running.no_pictures)
     if running.as_json:
         echo(to_json(sweep_document(sweep_title(config), config.command, rows)))
     else:

@@ -1,1 +1,1 @@
-"""One module per verb, named like the verb: from files to a result, without printing. `analyze.py` is the one to read first."""
+"""One module per verb, named like the verb. Each goes from files to a result and prints nothing. Start reading with `analyze.py`."""

@@ -1,4 +1,4 @@
-"""From a checkpoint file to the statistics of its layers: the path through the whole package, in reading order."""
+"""From a checkpoint file to the statistics of its layers. `analyze` follows the path through the whole package in reading order."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
@@ -8,10 +8,11 @@ import numpy as np
 
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.checkpoint import open_checkpoint
-from ssmspec.errors import LayerError, about
+from ssmspec.errors import about
 from ssmspec.families import ReadOptions
-from ssmspec.families.layers import find_layers, read_systems, select_layers
+from ssmspec.families.layers import find_layers, readable_layers, select_layers
 from ssmspec.statistics import (
+    HEADLINES,
     STATISTICS,
     CheckpointAnalysis,
     Curve,
@@ -23,22 +24,24 @@ from ssmspec.statistics import (
     unavailable,
 )
 from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
-from ssmspec.systems.statespace import StateSpace, padded_modes, untrustworthy
+from ssmspec.systems.statespace import ComplexArray, StateSpace, modal_form, padded_modes
+from ssmspec.systems.trust import NOT_FINITE, Trust, assess
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisOptions:
-    """What the user may choose.
+    """What the user can choose.
 
     Args:
-        layers: exact names, globs or indices of layers; empty means all.
-        family: read with this family only.
-        read: what a file may not say (discretization, LRU convention, length, operating point, mapping).
-        backend: name of an engine; None lets the size of the work decide.
-        points: F of the log-spaced grid.
-        with_skip: include D.
+        layers: exact names, globs or indices of layers; empty selects all.
+        family: read the file as this family only.
+        read: what a file may not state (assumptions, length, operating point, mapping).
+        backend: name of an engine; None chooses one by the size of the work.
+        points: F, the number of points of the log-spaced grid.
+        with_skip: include D in the response.
+        statistics: names of the statistics to compute; None computes all.
     """
 
     layers: tuple[str, ...] = ()
@@ -47,38 +50,45 @@ class AnalysisOptions:
     backend: str | None = None
     points: int = DEFAULT_POINTS
     with_skip: bool = False
+    statistics: tuple[str, ...] | None = None
+
+    @property
+    def chosen(self) -> Collection[str]:
+        """The names of the statistics to compute."""
+        return STATISTICS if self.statistics is None else self.statistics
 
 
 def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progress: Progress | None = None) -> CheckpointAnalysis:
-    """Read a checkpoint and compute every statistic of every SSM layer.
+    """Read a checkpoint and compute the statistics of every SSM layer.
 
     Args:
         path: a checkpoint file or folder.
         options: see `AnalysisOptions`.
-        progress: called with (layer name, layers done, layers in all).
+        progress: called with (layer name, layers done, total number of layers).
     Returns:
-        CheckpointAnalysis; layers in model order, null statistics with a reason where numbers cannot be trusted.
+        CheckpointAnalysis with layers in model order. Where numbers cannot be trusted, even in all layers, statistics are null and carry a
+            reason.
     Raises:
-        CheckpointError: the file cannot be read. NoLayerError: it holds no SSM layer. LayerError: no layer is usable, or none is selected.
+        CheckpointError: the file cannot be read. NoLayerError: it holds no SSM layer. LayerError: none is selected.
         BackendError: the named engine cannot run.
     """
     options = options or AnalysisOptions()
     checkpoint = open_checkpoint(path)
     grid = FrequencyGrid.default(options.points)
     detection = find_layers(checkpoint, options.family, options.read)
-    systems, skipped = read_systems(checkpoint, detection, options.read)
-    places = {id(system): place for place, system in enumerate(systems)}
-    systems = select_layers(systems, options.layers, checkpoint)
-    backend = options.backend or choose_backend(sum(pairs_of(system, options.points) for system in systems))
+    readable, skipped = readable_layers(checkpoint, detection, options.read)
+    everything = [system for layer in readable for system in layer.systems]
+    places = {id(system): place for place, system in enumerate(everything)}
+    systems = select_layers(everything, options.layers, checkpoint, skipped) if everything else []
+    backend = options.backend or choose_backend(sum(pairs_of(system, options.points, options.chosen) for system in systems))
     engine = load_backend(backend)
     layers = []
     with about(checkpoint.path):
         for done, system in enumerate(systems):
             if progress:
                 progress(system.name, done, len(systems))
-            layers.append(replace(analyze_layer(system, grid, engine, with_skip=options.with_skip), index=places[id(system)]))
-    if all(layer.problem for layer in layers):
-        raise LayerError(f"{checkpoint.path}: no layer is usable; {layers[0].name}: {layers[0].problem}")
+            found = analyze_layer(system, grid, engine, with_skip=options.with_skip, chosen=options.chosen)
+            layers.append(replace(found, index=places[id(system)]))
     return CheckpointAnalysis(
         path=str(checkpoint.path),
         container=checkpoint.container,
@@ -90,6 +100,7 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         layers=tuple(layers),
         skipped=tuple(skipped),
         notes=checkpoint.notes,
+        statistics=tuple(options.chosen),
     )
 
 
@@ -100,31 +111,22 @@ def analyze_layer(
     *,
     with_skip: bool = False,
     spectrum: LayerSpectrum | None = None,
+    trust: Trust | None = None,
     chosen: Collection[str] = STATISTICS,
 ) -> LayerAnalysis:
-    """Statistics of one layer, with its curve of |H| and its poles.
+    """Statistics of the sound copies of one layer, with the curve of |H| over them, and the poles of all copies.
 
     Args:
-        spectrum: that of the same system, where there is one.
-        chosen: names of `STATISTICS`, all by default. The estimated error of energies is there only where all are: it costs a quadrature.
+        spectrum: the spectrum of the sound copies, if the caller already has it. trust: which copies are sound, likewise.
+        chosen: names of `STATISTICS`; all by default. The estimated error of energies needs a quadrature, so it is given only with all.
     """
-    problem = untrustworthy(system)
-    notes: tuple[str, ...] = ()
-    values: dict[str, FloatArray] = {}
-    gaps: dict[str, str] = {}
-    curve, poles, memory = None, system.poles, None
-    energy_error = None
-    if problem:
-        statistics = {name: unavailable(STATISTICS[name].unit, problem) for name in chosen}
+    trust = trust or assess(system)
+    measured, sound = _Measured(), system if trust.problem else trust.pick(system)
+    if trust.problem:
+        measured.statistics = {name: unavailable(STATISTICS[name].unit, trust.problem) for name in chosen}
     else:
-        spectrum = spectrum or LayerSpectrum(system, grid, engine, with_skip=with_skip)
-        with np.errstate(all="ignore"):  # what overflows becomes null with a reason
-            statistics, values, gaps = _statistics(spectrum, chosen)
-            curve, notes = _curve(spectrum), (*_observations(spectrum), *gaps.values())
-            memory = memory_shares(spectrum) if system.operating_point else None
-        if len(chosen) == len(STATISTICS):
-            energy_error = _largest(spectrum.band.relative_error[np.isfinite(spectrum.band.total)])
-        poles = np.where(padded_modes(system, spectrum.modal), np.nan, spectrum.modal.poles)
+        spectrum = spectrum or LayerSpectrum(sound, grid, engine, with_skip=with_skip)
+        measured = _measure(spectrum, trust, chosen)
     direct = system.discretization == "direct"
     return LayerAnalysis(
         name=system.name,
@@ -136,22 +138,66 @@ def analyze_layer(
         rank=system.rank,
         discretization=system.discretization,
         delay=system.delay,
-        step_range=None if direct else _finite_range(system.step),
+        step_range=None if direct else _finite_range(sound.step),
         operating_point=system.operating_point,
-        beta_range=None if system.sobolev is None else _finite_range(system.sobolev.beta),
-        beta_convention=None if system.sobolev is None else system.sobolev.convention,
+        beta_range=None if sound.sobolev is None else _finite_range(sound.sobolev.beta),
+        beta_convention=None if sound.sobolev is None else sound.sobolev.convention,
         assumptions=system.assumptions,
-        notes=notes,
-        problem=problem,
-        statistics=statistics,
-        curve=curve,
-        poles=poles,
+        assumed=system.assumed,
+        notes=measured.notes,
+        problem=trust.problem,
+        statistics=measured.statistics,
+        curve=measured.curve,
+        poles=_poles(system, trust, spectrum),
         continuous_poles=not direct,
-        energy_error=energy_error,
-        memory=memory,
+        energy_error=measured.energy_error,
+        memory=measured.memory,
+        values=measured.values,
+        gaps=measured.gaps,
+        faults=trust.faults,
+    )
+
+
+@dataclass(slots=True)
+class _Measured:
+    """What an analysis says about the sound copies of a layer; empty by default."""
+
+    statistics: dict[str, Summary] = field(default_factory=dict)
+    values: dict[str, FloatArray] = field(default_factory=dict)
+    gaps: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    curve: Curve | None = None
+    memory: dict[int, float] | None = None
+    energy_error: float | None = None
+
+
+@np.errstate(all="ignore")  # a value that overflows becomes null with a reason
+def _measure(spectrum: LayerSpectrum, trust: Trust, chosen: Collection[str]) -> _Measured:
+    statistics, values, gaps = _statistics(spectrum, trust, chosen)
+    left_out = (f"{text}; these copies are skipped in all statistics" for text in trust.gaps)
+    band = spectrum.band if len(chosen) == len(STATISTICS) else None
+    return _Measured(
+        statistics=statistics,
         values=values,
         gaps=gaps,
+        notes=(*left_out, *_observations(spectrum, trust), *gaps.values()),
+        curve=_curve(spectrum, trust),
+        memory=memory_shares(spectrum) if spectrum.system.operating_point else None,
+        energy_error=None if band is None else _largest(band.relative_error[np.isfinite(band.total)]),
     )
+
+
+def _poles(system: StateSpace, trust: Trust, spectrum: LayerSpectrum | None) -> ComplexArray:
+    """The poles of every copy, sound or not, (K, M): eigenvalues where there is a low-rank part, and NaN where a copy has fewer."""
+    if not system.rank:
+        return system.poles
+    parts = [] if spectrum is None else [(trust.sound, spectrum.system, spectrum.modal)]
+    others = [fault.copies for fault in trust.faults if fault.kind != NOT_FINITE]
+    parts += [(copies, part, modal_form(part)[0]) for copies in others for part in (system.pick(copies),)]
+    result = np.full((system.copies, max([1, *(modal.modes for _, _, modal in parts)])), np.nan + 0j)
+    for copies, part, modal in parts:
+        result[copies, : modal.modes] = np.where(padded_modes(part, modal), np.nan, modal.poles)
+    return result
 
 
 def _finite_range(values: np.ndarray) -> tuple[float, float] | None:
@@ -164,41 +210,51 @@ def _largest(values: FloatArray) -> float | None:
     return float(finite.max()) if finite.size else None
 
 
-def _statistics(spectrum: LayerSpectrum, chosen: Collection[str]) -> tuple[dict[str, Summary], dict[str, FloatArray], dict[str, str]]:
-    """Summaries and values (K,) by name, and a line for every statistic that only some copies have."""
+def _statistics(
+    spectrum: LayerSpectrum, trust: Trust, chosen: Collection[str]
+) -> tuple[dict[str, Summary], dict[str, FloatArray], dict[str, str]]:
+    """Summaries and values (K,) by name, and a note for every statistic that some of the sound copies lack."""
     summaries, everything, gaps = {}, {}, {}
     alive = spectrum.unit_magnitude.max(axis=1) != 0
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for name in chosen:
-            statistic = STATISTICS[name]
-            values = statistic.of(spectrum)
-            summaries[name], everything[name] = summarize(values, statistic.unit), values.values
-            missing = int((~np.isfinite(values.values) & alive).sum())
-            if 0 < missing < len(alive) and not values.by_definition:
-                gaps[name] = f"{name} has no value for {missing} of {len(alive)} copies ({values.reason}); they are left out of it"
+    for name in chosen:
+        statistic = STATISTICS[name]
+        values = statistic.of(spectrum)
+        missing = int((~np.isfinite(values.values) & alive).sum())
+        if 0 < missing < len(alive) and not values.by_definition:
+            gaps[name] = f"{name} has no value for {missing} of {_sound(trust)} ({values.reason}), which are skipped"
+        everything[name] = trust.scatter(values.values)
+        summaries[name] = summarize(replace(values, values=everything[name]), statistic.unit)
     return summaries, everything, gaps
 
 
-def _curve(spectrum: LayerSpectrum) -> Curve:
+def _sound(trust: Trust) -> str:
+    return f"{len(trust.sound)} {'sound ' if trust.faults else ''}copies"
+
+
+def _curve(spectrum: LayerSpectrum, trust: Trust) -> Curve:
     magnitude = spectrum.magnitude
     alive = magnitude[(magnitude > 0).any(axis=1)]
-    if len(magnitude) == 1 or not len(alive):
+    if trust.copies == 1 or not len(alive):
         return Curve(magnitude[0], None, None)
     p5, median, p95 = np.percentile(alive, [5, 50, 95], axis=0)
     return Curve(median, p5, p95)
 
 
-def _observations(spectrum: LayerSpectrum) -> tuple[str, ...]:
+def _observations(spectrum: LayerSpectrum, trust: Trust) -> tuple[str, ...]:
     notes = []
     dead = int((spectrum.unit_magnitude.max(axis=1) == 0).sum())
     if dead:
-        notes.append(f"{dead} of {spectrum.system.copies} copies have no response (zero residues) and are left out of medians and ranges")
+        notes.append(f"{dead} of {_sound(trust)} have no response (zero residues) and are skipped in medians and ranges")
     if spectrum.system.rank:
         notes.append(f"eigenvectors of diag - P Q^* have condition numbers up to {spectrum.condition.max():.3g}")
     return tuple(notes)
 
 
-def pairs_of(system: StateSpace, points: int) -> float:
-    """Pole-node pairs that the statistics of a layer take: two passes over the grid and about 200 quadrature nodes per pole."""
+def pairs_of(system: StateSpace, points: int, chosen: Collection[str] = STATISTICS) -> float:
+    """Number of pole-node pairs for the statistics of a layer: two passes over the grid, and about 200 quadrature nodes per pole.
+
+    The headlines are sums over the grid and need no quadrature.
+    """
     sums = min((system.outputs + system.rank) * (system.inputs + system.rank), 4 * system.modes)
-    return float(system.copies) * system.modes * sums * (2 * points + 200 * system.modes * (2 if system.rank else 1))
+    nodes = 0 if set(chosen) <= set(HEADLINES) else 200 * system.modes * (2 if system.rank else 1)
+    return float(system.copies) * system.modes * sums * (2 * points + nodes)

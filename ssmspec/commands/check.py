@@ -1,6 +1,6 @@
-"""From a checkpoint file to what its rules find: twin of `analysis`."""
+"""From a checkpoint file to the findings of the rules; the counterpart of `analyze`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -9,66 +9,134 @@ import numpy as np
 from ssmspec.backends import choose_backend, load_backend
 from ssmspec.checking.facts import LayerFacts
 from ssmspec.checking.findings import CheckedLayer, CheckpointCheck, Finding
+from ssmspec.checking.finite import Account, Key, Reads, account_for, key_of, owned_tensors
+from ssmspec.checking.rules import NOT_FINITE, spoiled_quantities, spoiled_values
 from ssmspec.checking.rules_file import RuleSet
 from ssmspec.checking.thresholds import Threshold, apply
 from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze_layer, pairs_of
 from ssmspec.errors import LayerError
-from ssmspec.families import Detection, LayerTensors
-from ssmspec.families.layers import SHARED, find_layers, read_systems, select_layers
+from ssmspec.families import Tensor
+from ssmspec.families.layers import ReadLayer, find_layers, read_layers, select_layers
 from ssmspec.statistics import LayerAnalysis, Skipped
 from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.statespace import StateSpace, untrustworthy
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import assess
 
 
 def check(
-    path: Path | str, rules: RuleSet | None = None, options: AnalysisOptions | None = None, *, progress: Progress | None = None
+    path: Path | str,
+    rules: RuleSet | None = None,
+    options: AnalysisOptions | None = None,
+    *,
+    shallow: bool = False,
+    progress: Progress | None = None,
 ) -> CheckpointCheck:
     """Apply rules to every SSM layer of a checkpoint.
 
     Args:
         path: a checkpoint file or folder.
         rules: built-in rules and thresholds; all built-in rules and no threshold by default.
-        options: as for `analyze`. Statistics are computed only for layers that a threshold names.
-        progress: called with (layer name, layers done, layers in all).
+        options: as for `analyze`. Only the statistics that a threshold names are computed, for the layers that it names.
+        shallow: read only what analysis needs. Otherwise every tensor under the name of a layer is read and must be finite.
+        progress: called with (layer name, work done, total work), in layers or bytes.
     Returns:
-        CheckpointCheck; layers whose numbers cannot be trusted are findings, even if there is no other layer.
+        CheckpointCheck. A layer whose numbers cannot be trusted is a finding, even if there is no other layer.
     Raises:
         CheckpointError: the file cannot be read. NoLayerError: it holds no SSM layer.
         LayerError: no layer can be read, or none is selected. BackendError: the named engine cannot run.
     """
     rules, options = rules or RuleSet(), options or AnalysisOptions()
     checkpoint = open_checkpoint(path)
-    detection = find_layers(checkpoint, options.family, options.read)
-    everything, skipped = read_systems(checkpoint, detection, options.read)
-    systems = select_layers(everything, options.layers, checkpoint)
+    detection, reads = find_layers(checkpoint, options.family, options.read), Reads()
+    blocks, skipped = read_layers(checkpoint, reads.watch(detection) if shallow else detection, options.read)
+    everything = [system for block in blocks for system in block.systems]
+    systems = select_layers(everything, options.layers, checkpoint, skipped)
     thresholds, unmatched = _thresholds_by_layer(rules.thresholds, everything, checkpoint)
-    analyses = _analyses([system for system in systems if thresholds[system.name]], options, progress)
+    limited = {name: {each.statistic for each in wanted} for name, wanted in thresholds.items() if wanted}
+    analyses = _analyses([system for system in systems if system.name in limited], limited, options, progress)
+    owned = owned_tensors(detection.layers)
     layers, findings = [], []
-    for system in systems:
-        facts = LayerFacts(
-            system=system,
-            tensors=_tensors_of(system, detection),
-            problem=untrustworthy(system),
-            analysis=analyses.get(system.name),
-        )
-        layer, found = _check_layer(facts, rules, thresholds[system.name])
-        layers.append(layer)
-        findings += found
+    chosen = _chosen(blocks, systems, skipped, options.layers)
+    account = account_for(owned, {key: _to_look_at(owned[key], reads if shallow else None) for key in chosen}, progress)
+    identities = {id(system) for system in systems}
+    for block in blocks:
+        spoiled = _by_system([system for system in block.systems if id(system) in identities], _part(account, owned[key_of(block.tensors)]))
+        for system, tensors in spoiled:
+            facts = LayerFacts(
+                system=system, tensors=block.tensors, trust=assess(system), spoiled=tensors, analysis=analyses.get(system.name)
+            )
+            layer, found = _check_layer(facts, rules, thresholds[system.name])
+            layers.append(layer)
+            findings += found
     return CheckpointCheck(
         path=str(checkpoint.path),
         container=checkpoint.container,
         size=checkpoint.size,
         tensors=len(checkpoint.tensors),
+        looked_at=len(account.looked_at),
+        unread=account.unread,
+        shallow=shallow,
         layers=tuple(layers),
-        findings=(*findings, *_findings_about_skipped(skipped, detection, rules, options.layers), *unmatched),
+        findings=(
+            *findings,
+            *_findings_elsewhere(account, owned, chosen, blocks, rules),
+            *_findings_about_skipped(skipped, rules, options.layers),
+            *unmatched,
+        ),
+        notes=checkpoint.notes,
     )
+
+
+def _chosen(blocks: Sequence[ReadLayer], systems: Sequence[StateSpace], skipped: Iterable[Skipped], wanted: Sequence[str]) -> list[Key]:
+    """The layers whose tensors are looked at: the chosen ones, their twins, and those that cannot be read."""
+    found, identities = [], {id(system) for system in systems}
+    for block in blocks:
+        if any(id(system) in identities for system in block.systems):
+            found += [key_of(layer) for layer in (block.tensors, *block.twins)]
+    return found + [(item.name, item.family or "") for item in skipped if item.kind == "unread" and _matches(item.name, wanted)]
+
+
+def _matches(name: str, wanted: Sequence[str]) -> bool:
+    return not wanted or any(name == pattern or fnmatchcase(name, pattern) for pattern in wanted)
+
+
+def _to_look_at(owned: Mapping[str, Tensor], reads: Reads | None) -> list[str]:
+    complete = None if reads is None else reads.complete()
+    return [name for name in owned if complete is None or name in complete]
+
+
+def _part(account: Account, owned: Mapping[str, Tensor]) -> dict[str, str]:
+    """The spoiled tensors of one layer."""
+    return {name: account.spoiled[name] for name in owned if name in account.spoiled}
+
+
+def _by_system(systems: Sequence[StateSpace], spoiled: Mapping[str, str]) -> list[tuple[StateSpace, Mapping[str, str]]]:
+    """The directions of a block, each with the spoiled tensors that it must tell: those that show them do, or else the first."""
+    showing = [system for system in systems if spoiled_quantities(system)] or systems[:1]
+    return [(system, spoiled if any(system is each for each in showing) else {}) for system in systems]
+
+
+def _findings_elsewhere(
+    account: Account, owned: Mapping[Key, Mapping[str, Tensor]], chosen: Sequence[Key], blocks: Sequence[ReadLayer], rules: RuleSet
+) -> list[Finding]:
+    """Spoiled tensors of layers that cannot be read; of twins those that their original does not have."""
+    rule = rules.find(NOT_FINITE)
+    twins = {key_of(twin): set(twin.tensor_names.values()) for block in blocks for twin in block.twins}
+    read = {key_of(block.tensors) for block in blocks}
+    found = []
+    for key in chosen if rule is not None else ():
+        spoiled = {tensor: count for tensor, count in _part(account, owned[key]).items() if tensor not in twins.get(key, ())}
+        message = None if key in read else spoiled_values({}, spoiled)
+        if rule is not None and message:
+            found.append(Finding(rule.id, rule.severity, key[0], message))
+    return found
 
 
 def _thresholds_by_layer(
     thresholds: Iterable[Threshold], systems: Sequence[StateSpace], checkpoint: Checkpoint
 ) -> tuple[dict[str, list[Threshold]], list[Finding]]:
-    """The thresholds of every layer by its name, and a finding for each that names no layer of the file."""
+    """The thresholds that apply to each layer, by layer name, and a finding for each threshold that matches no layer of the file."""
     by_layer: dict[str, list[Threshold]] = {system.name: [] for system in systems}
     unmatched = []
     for threshold in thresholds:
@@ -84,32 +152,28 @@ def _thresholds_by_layer(
     return by_layer, unmatched
 
 
-def _analyses(systems: Sequence[StateSpace], options: AnalysisOptions, progress: Progress | None) -> dict[str, LayerAnalysis]:
-    """Statistics of layers by name."""
+def _analyses(
+    systems: Sequence[StateSpace], wanted: Mapping[str, Collection[str]], options: AnalysisOptions, progress: Progress | None
+) -> dict[str, LayerAnalysis]:
+    """The wanted statistics of the layers, by layer name."""
     if not systems:
         return {}
-    backend = options.backend or choose_backend(sum(pairs_of(system, options.points) for system in systems))
+    backend = options.backend or choose_backend(sum(pairs_of(system, options.points, wanted[system.name]) for system in systems))
     engine, grid = load_backend(backend), FrequencyGrid.default(options.points)
     found = {}
     for done, system in enumerate(systems):
         if progress:
             progress(system.name, done, len(systems))
-        found[system.name] = analyze_layer(system, grid, engine, with_skip=options.with_skip)
+        found[system.name] = analyze_layer(system, grid, engine, with_skip=options.with_skip, chosen=wanted[system.name])
     return found
 
 
-def _tensors_of(system: StateSpace, detection: Detection) -> LayerTensors:
-    """The stored tensors of a layer, which several directions of a block (name:direction) share."""
-    by_name: Mapping[str, LayerTensors] = {layer.name: layer for layer in detection.layers}
-    return by_name[system.name] if system.name in by_name else by_name[system.name.rsplit(":", 1)[0]]
-
-
 def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Threshold]) -> tuple[CheckedLayer, list[Finding]]:
-    name, applied, left_out, findings = facts.system.name, [], [], []
+    name, problem, applied, left_out, findings = facts.system.name, facts.trust.problem, [], [], []
     for rule in rules.rules:
         if rule.function is None:
             continue
-        if rule.needs_trust and facts.problem:
+        if rule.needs_trust and problem:
             left_out.append(rule.id)
             continue
         applied.append(rule.id)
@@ -123,16 +187,14 @@ def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Thresho
         found = apply(threshold, facts.analysis)
         if found:
             findings.append(found)
-    return CheckedLayer(name, facts.system.family, facts.problem, tuple(applied), tuple(left_out)), findings
+    return CheckedLayer(name, facts.system.family, problem, tuple(applied), tuple(left_out)), findings
 
 
-def _findings_about_skipped(skipped: Iterable[Skipped], detection: Detection, rules: RuleSet, wanted: Sequence[str]) -> list[Finding]:
-    """Near misses and layers that contradict their family; a module that occurs twice is neither."""
-    near = {miss.prefix for miss in detection.near_misses}
+def _findings_about_skipped(skipped: Iterable[Skipped], rules: RuleSet, wanted: Sequence[str]) -> list[Finding]:
+    """Findings for near misses and for layers that contradict their family. A module that occurs twice is neither."""
     found = []
     for item in skipped:
-        rule = rules.find("near-miss" if item.name in near else "unread-layer")
-        selected = not wanted or any(item.name == pattern or fnmatchcase(item.name, pattern) for pattern in wanted)
-        if rule is not None and selected and not item.reason.endswith(SHARED):
+        rule = rules.find("near-miss" if item.kind == "near miss" else "unread-layer")
+        if rule is not None and _matches(item.name, wanted) and item.kind != "shared":
             found.append(Finding(rule.id, rule.severity, item.name, item.reason))
     return found

@@ -1,19 +1,33 @@
-"""From two checkpoints to what changed between them, and from many to a history: twin of `analysis`."""
+"""From two checkpoints to what changed between them, and from many to a history; the counterpart of `analyze`."""
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from ssmspec.backends import CauchySum, choose_backend, load_backend
-from ssmspec.checkpoint import natural_key, open_checkpoint, plain_name
+from ssmspec.checkpoint import common_name, natural_key, open_checkpoint, plain_name
 from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze, analyze_layer, pairs_of
 from ssmspec.errors import LayerError, SsmspecError, about
-from ssmspec.families.layers import find_layers, read_systems, select_layers
+from ssmspec.families import LayerTensors
+from ssmspec.families.layers import find_layers, read_layers, select_layers
+from ssmspec.families.tensor_changes import tensor_changes
 from ssmspec.statistics import CheckpointAnalysis, LayerSpectrum
-from ssmspec.statistics.changes import CheckpointComparison, LayerComparison, differences, distances_between
+from ssmspec.statistics.changes import (
+    CheckpointComparison,
+    LayerComparison,
+    differences,
+    distances_between,
+    no_distances,
+    shapes_differ,
+)
 from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.statespace import StateSpace, untrustworthy
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import Trust, assess
 
-ENDS = {"initial": 0, "final": 2}  # names of a training run that stand before and after its steps
+ENDS = {"initial": 0, "final": 2}  # names in a training run that sort before and after its numbered steps
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".msgpack", ".eqx")
 
 
@@ -28,15 +42,16 @@ def compare(
     """What changed from one checkpoint to another.
 
     Args:
-        before, after: checkpoints, as for `analyze`; options hold for both.
+        before, after: checkpoints, as for `analyze`. The options apply to both; their statistics must include bias_slope, for the verdict.
         by_order: pair layers by their order instead of their names.
-        progress: called with (layer name, pairs done, pairs in all).
+        progress: called with (layer name, pairs done, total number of pairs).
     Raises:
-        SsmspecError: as `analyze` for either file; LayerError when no layer of one has a partner in the other.
+        SsmspecError: as `analyze` for either file. LayerError: no layer of one file has a partner in the other.
     """
     options = options or AnalysisOptions()
-    left, right = _systems(before, options), _systems(after, options)
-    return compare_systems((before, left), (after, right), options, by_order=by_order, progress=progress)
+    (left, old), (right, new) = _layers(before, options), _layers(after, options)
+    found = compare_systems((before, left), (after, right), options, by_order=by_order, progress=progress)
+    return replace(found, tensors=tensor_changes([(old[layer.name], new[layer.after.name]) for layer in found.layers]))
 
 
 def compare_systems(
@@ -47,22 +62,22 @@ def compare_systems(
     by_order: bool = False,
     progress: Progress | None = None,
 ) -> CheckpointComparison:
-    """What changed between two versions of some layers, each with the name of where they come from; otherwise as `compare`."""
+    """What changed between two versions of some layers. Each version comes with the name of its source; otherwise as `compare`."""
     (before_path, left), (after_path, right) = before, after
     pairs = list(zip(left, right, strict=False)) if by_order else _pairs_by_name(left, right)
     if not pairs:
         names = [", ".join(system.name for system in systems[:3]) for systems in (left, right)]
         raise LayerError(
-            f"{before_path} and {after_path} share no layer name ({names[0]}; {names[1]}); --by-order pairs layers by their order"
+            f"{before_path} and {after_path} share no layer name ({names[0]}; {names[1]}); use --by-order to pair layers by their order"
         )
-    backend = options.backend or choose_backend(sum(pairs_of(system, options.points) for pair in pairs for system in pair))
+    backend = options.backend or choose_backend(sum(pairs_of(system, options.points, options.chosen) for pair in pairs for system in pair))
     engine, grid = load_backend(backend), FrequencyGrid.default(options.points)
     layers = []
     with about(f"{before_path} and {after_path}"):
         for done, (a, b) in enumerate(pairs):
             if progress:
                 progress(a.name, done, len(pairs))
-            layers.append(_compare_layers(a, b, grid, engine, with_skip=options.with_skip))
+            layers.append(_compare_layers(a, b, grid, engine, options))
     matched = ({a.name for a, _ in pairs}, {b.name for _, b in pairs})
     return CheckpointComparison(
         before=str(before_path),
@@ -73,19 +88,37 @@ def compare_systems(
         layers=tuple(layers),
         only_before=tuple(system.name for system in left if system.name not in matched[0]),
         only_after=tuple(system.name for system in right if system.name not in matched[1]),
-        notes=tuple(_differences_in_kind(pairs)),
+        notes=(*_differences_in_kind(pairs), *_faults(layers)),
     )
 
 
-def _systems(path: Path | str, options: AnalysisOptions) -> list[StateSpace]:
+def _layers(path: Path | str, options: AnalysisOptions) -> tuple[list[StateSpace], dict[str, LayerTensors]]:
+    """The chosen systems, and the stored tensors of every system by its name."""
     checkpoint = open_checkpoint(path)
-    systems, _ = read_systems(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
-    return select_layers(systems, options.layers, checkpoint)
+    layers, skipped = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
+    systems = [system for layer in layers for system in layer.systems]
+    tensors = {system.name: layer.tensors for layer in layers for system in layer.systems}
+    return select_layers(systems, options.layers, checkpoint, skipped), tensors
 
 
 def _pairs_by_name(left: Sequence[StateSpace], right: Sequence[StateSpace]) -> list[tuple[StateSpace, StateSpace]]:
-    by_name = {plain_name(system.name): system for system in right}
-    return [(system, by_name[plain_name(system.name)]) for system in left if plain_name(system.name) in by_name]
+    """Layers whose names agree; of the others those that agree without what wrappers put into them, then without `model.` and the like.
+
+    An averaged copy of the weights is compared with another one only.
+    """
+    partners: dict[str, StateSpace] = {}
+    for name_of in (str, plain_name, common_name):
+        taken = {system.name for system in partners.values()}
+        free = Counter(name_of(system.name) for system in left if system.name not in partners)
+        by_name: dict[object, list[StateSpace]] = {}
+        for system in right:
+            if system.name not in taken:
+                by_name.setdefault(name_of(system.name), []).append(system)
+        for system in left:
+            found = by_name.get(name_of(system.name), ())
+            if system.name not in partners and len(found) == 1 and free[name_of(system.name)] == 1:
+                partners[system.name] = found[0]
+    return [(system, partners[system.name]) for system in left if system.name in partners]
 
 
 def _differences_in_kind(pairs: Sequence[tuple[StateSpace, StateSpace]]) -> list[str]:
@@ -94,7 +127,7 @@ def _differences_in_kind(pairs: Sequence[tuple[StateSpace, StateSpace]]) -> list
         if a.family != b.family:
             notes.append(f"{a.name} is {a.family} before and {b.family} after")
         if (a.copies, a.modes) != (b.copies, b.modes):
-            notes.append(f"{a.name} has {a.copies} x {a.modes} before and {b.copies} x {b.modes} after")
+            notes.append(f"{a.name} has {a.copies} x {a.modes} copies x modes before and {b.copies} x {b.modes} after")
     assumed: dict[str, list[str]] = {}
     for a, b in pairs:
         for text in dict.fromkeys((*a.assumptions, *b.assumptions)):
@@ -106,41 +139,79 @@ def _all_or_some(names: Sequence[str], everything: int) -> str:
     return f"all {everything} layers" if len(names) == everything > 1 else ", ".join(names)
 
 
-def _compare_layers(a: StateSpace, b: StateSpace, grid: FrequencyGrid, engine: CauchySum, *, with_skip: bool) -> LayerComparison:
-    problems = [f"{when}: {problem}" for when, system in (("before", a), ("after", b)) if (problem := untrustworthy(system))]
-    spectra = [None if untrustworthy(s) else LayerSpectrum(s, grid, engine, with_skip=with_skip) for s in (a, b)]
+def _compare_layers(a: StateSpace, b: StateSpace, grid: FrequencyGrid, engine: CauchySum, options: AnalysisOptions) -> LayerComparison:
+    """Each version with its own sound copies, and the distances of the copies that are sound in both."""
+    systems, trusts = (a, b), (assess(a), assess(b))
+
+    def spectrum(system: StateSpace) -> LayerSpectrum:
+        return LayerSpectrum(system, grid, engine, with_skip=options.with_skip)
+
+    spectra = [None if t.problem else spectrum(t.pick(s)) for s, t in zip(systems, trusts, strict=True)]
     before, after = (
-        analyze_layer(s, grid, engine, with_skip=with_skip, spectrum=spectrum) for s, spectrum in zip((a, b), spectra, strict=True)
+        analyze_layer(s, grid, engine, with_skip=options.with_skip, spectrum=own, trust=t, chosen=options.chosen)
+        for s, own, t in zip(systems, spectra, trusts, strict=True)
     )
-    return LayerComparison(before, after, differences(before, after), distances_between(spectra[0], spectra[1], "; ".join(problems)))
+    common = np.intersect1d(trusts[0].sound, trusts[1].sound)
+    problem = shapes_differ(a, b) or _no_common_copy(trusts, common)
+    if problem:
+        distances = no_distances(problem)
+    else:
+        pair = [
+            own if own is not None and len(t.sound) == len(common) else spectrum(s.pick(common))
+            for s, own, t in zip(systems, spectra, trusts, strict=True)
+        ]
+        distances = distances_between(pair[0], pair[1])
+    return LayerComparison(before, after, differences(before, after), distances)
+
+
+def _no_common_copy(trusts: tuple[Trust, Trust], common: np.ndarray) -> str | None:
+    if common.size:
+        return None
+    found = {when: trust.problem or "; ".join(trust.gaps) for when, trust in zip(("before", "after"), trusts, strict=True)}
+    return "; ".join(f"{when}: {text}" for when, text in found.items() if text)
+
+
+def _faults(layers: Sequence[LayerComparison]) -> list[str]:
+    """What is wrong with some copies of a layer, in either version."""
+    return [
+        f"{version.name} {when}: {fault.text}"
+        for layer in layers
+        for when, version in (("before", layer.before), ("after", layer.after))
+        for fault in version.faults
+        if not version.problem
+    ]
 
 
 def history(paths: Sequence[Path | str], options: AnalysisOptions | None = None) -> list[CheckpointAnalysis]:
     """Analyses of the checkpoints of a run, in the order given.
 
     Raises:
-        SsmspecError: a checkpoint that cannot be analyzed, or one whose layers are not those of the first.
+        SsmspecError: a checkpoint cannot be analyzed, or its layers differ from those of the first.
     """
     analyses = [analyze(path, options) for path in paths]
+    for analysis in analyses:
+        if not analysis.layers:
+            raise LayerError(f"{analysis.path}: {analysis.problem}")
     names = [[plain_name(layer.name) for layer in analysis.layers] for analysis in analyses]
     for path, found in zip(paths, names, strict=True):
         if found != names[0]:
             raise SsmspecError(
-                f"{path} has other layers than {paths[0]} ({len(found)} and {len(names[0])}); a history needs the same model"
+                f"{path} and {paths[0]} have different layers ({len(found)} and {len(names[0])}); a history needs the same model"
             )
     return analyses
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoint files of a folder in natural order of their names, `initial` first and `final` last; the folder itself where it is one
-    checkpoint of several shards.
+    """The checkpoint files of a folder in natural order of their names, with `initial` first and `final` last.
+
+    If the folder is one checkpoint of several shards, the folder itself is returned.
 
     Raises:
-        SsmspecError: none.
+        SsmspecError: the folder has no checkpoint.
     """
     if any((folder / name).exists() for name in ("config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json")):
         return [folder]
     found = [path for path in folder.iterdir() if path.name.endswith(SUFFIXES) and path.is_file()]
     if not found:
-        raise SsmspecError(f"{folder}: a folder without checkpoints; expected files ending in {', '.join(SUFFIXES)}")
+        raise SsmspecError(f"{folder} is a folder without checkpoints; expected files ending in {', '.join(SUFFIXES)}")
     return sorted(found, key=lambda path: (ENDS.get(path.stem, 1), natural_key(path.name)))

@@ -1,6 +1,5 @@
-"""From a checkpoint to one with another frequency bias: the pipeline of `ssmspec retune`, twin of `analysis`."""
+"""From a checkpoint to one with a different frequency bias: the pipeline of `ssmspec retune`, and the counterpart of `analyze`."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -11,31 +10,23 @@ import numpy as np
 
 from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.checkpoint.formats.folders import is_index
-from ssmspec.checkpoint.write.write_changed import find_destination, write_changed
-from ssmspec.commands.compare import SUFFIXES
 from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.families import ReadOptions, known_families
-from ssmspec.families.layers import SHARED, ReadLayer, find_layers, layer_digest, read_layers, select_layers
+from ssmspec.families.layers import ReadLayer, find_layers, read_layers, select_layers
 from ssmspec.families.provenance import (
-    KEY,
-    TRAINED,
-    input_digests,
-    metadata_entry,
-    sidecar_path,
     trained_entry,
-    weight_entry,
     written_by_ssmspec,
 )
 from ssmspec.families.rewrite import changed_values, systems_as_stored
-from ssmspec.files.writing import Kind, refuse_precious, whole_file
 from ssmspec.systems.sobolev import Sobolev
-from ssmspec.systems.statespace import StateSpace, beyond_nyquist, untrustworthy
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import GROWING, Trust, assess
 from ssmspec.tuning.poles.reinitialization import Place
+from ssmspec.tuning.poles.scaling import aliasing
 from ssmspec.tuning.recipe import Recipe, apply
 from ssmspec.tuning.spectra.matching import Match
-from ssmspec.version import __version__
 
-SLOT = "freqbias-block"  # the family whose own code reads a beta
+SLOT = "freqbias-block"  # the family whose original code reads beta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +34,7 @@ class RetuneOptions:
     """Which layers are changed, and how they are read.
 
     Args:
-        layers: exact names, globs or indices; empty: all. family, read: as for `analyze`.
+        layers: exact names, globs or indices; empty selects all. family, read: as for `analyze`.
     """
 
     layers: tuple[str, ...] = ()
@@ -53,7 +44,7 @@ class RetuneOptions:
 
 @dataclass(frozen=True, slots=True)
 class LayerRetune:
-    """What happened to one layer: its system before and after, notes, and figures of the single steps by name."""
+    """What happened to one layer: its system before and after, notes, and the figures of each step by name."""
 
     before: StateSpace
     after: StateSpace
@@ -67,9 +58,10 @@ class RetunePlan:
     """A retuned checkpoint before it is written.
 
     Args:
-        layers: those that change. changes, added: full arrays by tensor name.
-        weights: beta weights that no tensor holds, by layer name; also those of layers that do not change.
-        notes: layers that are left as they are, and why. trained: what `ssmspec train` says of the model in the file's metadata, or None.
+        layers: the layers that change. changes, added: full arrays by tensor name.
+        weights: beta weights that no tensor holds, by layer name, including those of layers that do not change.
+        notes: which layers are left unchanged, and why.
+        trained: what `ssmspec train` recorded about the model in the file's metadata, or None.
     """
 
     checkpoint: Checkpoint
@@ -84,23 +76,23 @@ class RetunePlan:
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether every layer is as it was, because a fit was declined or there was nothing to convert."""
+        """Whether every layer is unchanged, because a fit was declined or there was nothing to convert."""
         return not (self.changes or self.added) and all(layer.before.sobolev is layer.after.sobolev for layer in self.layers)
 
 
 def plan_retune(path: Path | str, recipe: Recipe, options: RetuneOptions | None = None) -> RetunePlan:
-    """Read a checkpoint and compute its retuned layers; nothing is written.
+    """Read a checkpoint and compute its retuned layers. Nothing is written.
 
     Raises:
-        SsmspecError: as `analyze`; LayerError for a layer that cannot be changed as asked, with what can be done instead.
+        SsmspecError: as `analyze`. LayerError: a layer cannot be changed as requested; the message says what can be done instead.
     """
     options = options or RetuneOptions()
     checkpoint = open_checkpoint(path)
     layers, skipped = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     chosen = _chosen(layers, options, checkpoint)
-    left = tuple(f"{item.name} is left as it is: {item.reason}" for item in skipped if not item.reason.endswith(SHARED))
+    left = tuple(f"{item.name} is left unchanged: {item.reason}" for item in skipped if item.kind != "shared")
     plan = RetunePlan(checkpoint, recipe, options, (), {}, {}, _weights_beside(layers), left, trained=trained_entry(checkpoint))
-    with about(checkpoint.path), np.errstate(all="ignore"):  # what overflows is refused, or said of the layer
+    with about(checkpoint.path), np.errstate(all="ignore"):  # an overflow is refused, or reported for the layer
         for number, layer in enumerate(layers, start=1):
             if layer.tensors.name in chosen:
                 plan = _with_layer(plan, layer, Place(number, len(layers), layer.tensors.sizes.get("S")))
@@ -110,7 +102,7 @@ def plan_retune(path: Path | str, recipe: Recipe, options: RetuneOptions | None 
 
 
 def _chosen(layers: Sequence[ReadLayer], options: RetuneOptions, checkpoint: Checkpoint) -> set[str]:
-    """Names of the layers that were chosen, by a name of their own or of a twin."""
+    """Names of the layers that were chosen by their own name or by the name of a twin."""
     systems = [system for layer in layers for system in layer.systems]
     twins = {pattern: _with_twin(layers, pattern) for pattern in options.layers}
     patterns = [pattern for pattern in options.layers if not twins[pattern]]
@@ -120,7 +112,10 @@ def _chosen(layers: Sequence[ReadLayer], options: RetuneOptions, checkpoint: Che
 
 
 def _with_twin(layers: Sequence[ReadLayer], pattern: str) -> set[str]:
-    """Names of the layers that a pattern names, where it names a twin of at least one: a copy under a name that no system has."""
+    """Names of the layers that a pattern matches if it matches a twin of at least one layer; otherwise empty.
+
+    A twin is a copy of a layer under a name that no system has.
+    """
     named = [layer for layer in layers if any(pattern == twin.name or fnmatchcase(twin.name, pattern) for twin in layer.twins)]
     others = [layer for layer in layers if named and fnmatchcase(layer.tensors.name, pattern)]
     return {layer.tensors.name for layer in (*named, *others)}
@@ -132,20 +127,20 @@ def _weights_beside(layers: Iterable[ReadLayer]) -> dict[str, Sobolev]:
 
 
 def _with_layer(plan: RetunePlan, layer: ReadLayer, place: Place) -> RetunePlan:
-    """The plan with one more layer; one that cannot be trusted is left as it is, unless it was asked for by name."""
-    problem = next((text for system in layer.systems if (text := untrustworthy(system))), None)
-    if plan.recipe.start is not None:
-        problem = None  # a new start is what helps it
+    """The plan with one more layer. A layer that cannot be trusted is left unchanged, or is an error if it was requested by name."""
+    trusts = [assess(system) for system in layer.systems]
+    problem = _cannot_be_changed(plan.recipe, trusts)
     if problem and plan.options.layers:
         raise LayerError(f"{plan.checkpoint.path}: layer {layer.tensors.name} cannot be retuned: {problem}")
     if problem:
-        return replace(plan, notes=(*plan.notes, f"{layer.tensors.name} is left as it is: {problem}"))
+        return replace(plan, notes=(*plan.notes, f"{layer.tensors.name} is left unchanged: {problem}"))
     tensors = layer.tensors
     slot = tensors.family == SLOT
     tuned = apply(plan.recipe, layer.systems, place, features=tensors.sizes.get("H", layer.systems[0].copies), slot=slot)
     changes, stored, notes = _changed_tensors(plan, layer, tuned.systems)
-    aliasing, figures = _aliasing(layer.systems[0], stored[0])
-    notes = [*tuned.notes, *aliasing, *notes, *_twin_notes(layer)]
+    aliases, figures = aliasing(layer.systems, stored)
+    growing = [] if plan.recipe.start else [f"{text}; they change with the others" for trust in trusts for text in trust.gaps]
+    notes = [*tuned.notes, *dict.fromkeys(growing), *aliases, *notes, *_twin_notes(layer)]
     entries = [
         LayerRetune(before, after, tuple(notes), tuned.figures | figures, tuned.match)
         for before, after in zip(layer.systems, stored, strict=True)
@@ -159,14 +154,15 @@ def _with_layer(plan: RetunePlan, layer: ReadLayer, place: Place) -> RetunePlan:
     )
 
 
-def _aliasing(before: StateSpace, after: StateSpace) -> tuple[list[str], dict[str, float]]:
-    """How many modes are beyond Nyquist before and after; nothing where no mode can be, or where poles and step are as they were."""
-    counts = [None if beyond is None else int(beyond.sum()) for beyond in (beyond_nyquist(before), beyond_nyquist(after))]
-    moved = not (np.array_equal(before.poles, after.poles) and np.array_equal(before.step, after.step))
-    if None in counts or not moved or not (before.poles.imag.any() or after.poles.imag.any()):
-        return [], {}
-    figures = {"beyond_nyquist_before": float(counts[0] or 0), "beyond_nyquist_after": float(counts[1] or 0)}
-    return [f"modes beyond Nyquist, which alias: {counts[0]} -> {counts[1]} of {after.poles.size}"], figures
+def _cannot_be_changed(recipe: Recipe, trusts: Sequence[Trust]) -> str | None:
+    """Why a layer cannot take the recipe, or None. Factors and weights are defined for growing poles, too; everything else is not."""
+    faults = [fault for trust in trusts for fault in trust.faults]
+    if recipe.start is not None:
+        return None  # a new initialization repairs it
+    fitted = recipe.matching or recipe.diagonalize or (recipe.weighting and recipe.weighting.bake)
+    if not fitted and all(trust.sound.size for trust in trusts) and all(fault.kind == GROWING for fault in faults):
+        return None
+    return "; ".join(dict.fromkeys(fault.text for fault in faults)) or None
 
 
 def _twin_notes(layer: ReadLayer) -> list[str]:
@@ -176,20 +172,27 @@ def _twin_notes(layer: ReadLayer) -> list[str]:
 def _changed_tensors(
     plan: RetunePlan, layer: ReadLayer, tuned: Sequence[StateSpace]
 ) -> tuple[dict[str, np.ndarray], list[StateSpace], list[str]]:
-    """New tensors by name, those of the twins too; the systems that they hold after rounding, and notes on what they cannot hold."""
+    """New tensors by name, including those of twins, the systems that they hold after rounding, and notes on what they cannot hold."""
     family = known_families(plan.options.read)[layer.tensors.family]
     read = replace(plan.options.read, config=plan.checkpoint.config)
     values = changed_values(family, layer.tensors, layer.systems, tuned, read, anew=plan.recipe.start is not None)
     stored, notes = systems_as_stored(family, layer.tensors, values, tuned, read)
-    problem = next((text for system in stored if (text := untrustworthy(system) or _beyond_float32(system))), None)
+    before = [None if plan.recipe.start else system for system in layer.systems]
+    problem = next((text for pair in zip(before, stored, strict=True) if (text := _new_fault(*pair) or _beyond_float32(pair[1]))), None)
     if problem:
-        raise LayerError(f"{plan.checkpoint.path}: layer {layer.tensors.name} would become unusable: {problem}; take smaller changes")
+        raise LayerError(f"{plan.checkpoint.path}: layer {layer.tensors.name} would become unusable: {problem}; make smaller changes")
     names = [tensors.tensor_names for tensors in (layer.tensors, *layer.twins)]
     return {each[role]: array for each in names for role, array in values.items()}, stored, notes
 
 
+def _new_fault(before: StateSpace | None, after: StateSpace) -> str | None:
+    """The fault of copies of a changed layer that were sound before, or None."""
+    known = set() if before is None else set(range(before.copies)) - set(assess(before).sound.tolist())
+    return next((fault.text for fault in assess(after).faults if not known.issuperset(fault.copies.tolist())), None)
+
+
 def _beyond_float32(system: StateSpace) -> str | None:
-    """Models compute exp of what is stored in float32, whatever logarithms would hold."""
+    """The problem of a system that exceeds float32, or None. A stored logarithm can hold more, but models compute its exp in float32."""
     limits = np.finfo(np.float32)
     for what, values in (
         ("poles", np.abs(system.poles)),
@@ -197,12 +200,12 @@ def _beyond_float32(system: StateSpace) -> str | None:
         ("poles times steps", np.abs(system.poles * system.step)),
     ):
         if not ((values < limits.max / 4) & ((values > 4 * limits.tiny) | (values == 0))).all():
-            return f"its {what} go from {values.min():.3g} to {values.max():.3g}, beyond float32"
+            return f"its {what} range from {values.min():.3g} to {values.max():.3g}, beyond float32"
     return None
 
 
 def _weights(weights: Mapping[str, Sobolev], tuned: Sequence[StateSpace], *, slot: bool) -> dict[str, Sobolev]:
-    """The weights beside the tensors, with those of one layer renewed."""
+    """The weights stored beside the tensors, with those of one layer replaced."""
     names = {system.name for system in tuned}
     others = {name: weight for name, weight in weights.items() if name not in names}
     own = {system.name: system.sobolev for system in tuned if not slot and system.sobolev is not None and system.sobolev.beta.any()}
@@ -210,7 +213,7 @@ def _weights(weights: Mapping[str, Sobolev], tuned: Sequence[StateSpace], *, slo
 
 
 def _slot_tensors(layer: ReadLayer, tuned: Sequence[StateSpace]) -> dict[str, Any]:
-    """The tensors of beta, by name, for a block and its twins that have none yet; none for a beta of zero, which is what they stand for."""
+    """The beta tensors, by name, for a block and its twins that have none yet. A beta of zero needs none: no tensor means zero."""
     weight = tuned[0].sobolev
     if "s" in layer.tensors or weight is None or not weight.beta.any():
         return {}
@@ -220,7 +223,7 @@ def _slot_tensors(layer: ReadLayer, tuned: Sequence[StateSpace]) -> dict[str, An
 
 
 def _beta_tensors(layer: ReadLayer, tuned: Sequence[StateSpace], plan: RetunePlan) -> dict[str, np.ndarray]:
-    """The tensors of a changed beta that `ssmspec.nn` stores beside those of the family, by name; metadata hold it too."""
+    """The tensors of a changed beta that `ssmspec.nn` stores beside those of the family, by name. The metadata hold beta as well."""
     found = {}
     for name in (f"{tensors.name}.beta" for tensors in (layer.tensors, *layer.twins)):
         tensor, weight = plan.checkpoint.tensors.get(name), tuned[0].sobolev
@@ -231,7 +234,7 @@ def _beta_tensors(layer: ReadLayer, tuned: Sequence[StateSpace], plan: RetunePla
 
 
 def default_target(path: Path) -> Path:
-    """`<stem>.retuned<suffix>` beside the input; for a folder, or the index of shards in it, the folder's name with `.retuned`."""
+    """`<stem>.retuned<suffix>` beside the input. For a folder, or the index of shards in a folder, the folder's name with `.retuned`."""
     folder = path if path.is_dir() else path.parent if is_index(path) else None
     if folder is None:
         return path.with_name(f"{path.stem}.retuned{path.suffix}")
@@ -240,14 +243,14 @@ def default_target(path: Path) -> Path:
 
 
 def only_checkpoint(folder: Path, options: RetuneOptions | None = None) -> Path:
-    """The only checkpoint with SSM layers in a folder that ssmspec did not write itself.
+    """The only checkpoint with SSM layers in a folder, not counting those that ssmspec wrote itself.
 
     Args:
         options: family and mapping, as for `plan_retune`.
     Raises:
-        SsmspecError: none, or several; the text lists them.
+        SsmspecError: there is none, or there are several; the message lists them.
     """
-    # by content: checkpoints of flax and others have no suffix, or one of their own
+    # by content, because checkpoints of flax and others have no suffix or an uncommon one
     names = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     opened = {path: checkpoint for path in names if (checkpoint := _with_layers(path, options or RetuneOptions())) is not None}
     ours = [path for path, checkpoint in opened.items() if written_by_ssmspec(path, checkpoint)]
@@ -257,7 +260,7 @@ def only_checkpoint(folder: Path, options: RetuneOptions | None = None) -> Path:
         return found[0]
     listed = f": {_listed(found)}" if found else f" (it wrote {_listed(ours)})" if ours else ""
     raise SsmspecError(
-        f"no checkpoint was named, and the current folder has {len(found) or 'none'} that ssmspec did not write itself{listed}; name one"
+        f"no checkpoint was given, and the current folder has {len(found) or 'none'} that ssmspec did not write itself{listed}; give one"
     )
 
 
@@ -268,68 +271,6 @@ def _listed(paths: Sequence[Path]) -> str:
 def _with_layers(path: Path, options: RetuneOptions) -> Checkpoint | None:
     try:
         checkpoint = open_checkpoint(path)
-        return checkpoint if find_layers(checkpoint, options.family, options.read).layers else None
+        return checkpoint if find_layers(checkpoint, options.family, replace(options.read, assume={})).layers else None
     except SsmspecError:
         return None
-
-
-def write_retuned(
-    plan: RetunePlan, target: Path, *, command: str, replace_target: bool = False, in_place: bool = False
-) -> tuple[list[StateSpace], tuple[str, ...]]:
-    """Write the retuned checkpoint in the container of its input, and its sidecar.
-
-    Args:
-        command: what the user typed, for the sidecar.
-        replace_target: another file at the target may be replaced. in_place: the target is the input.
-    Returns:
-        The changed layers as they are read back, and what else the writing touched or left, in words.
-    Raises:
-        SsmspecError: the target exists, cannot be written, or has the suffix of another container; the input changed meanwhile. The
-            target is then as it was.
-    """
-    check_target(plan, target, replace_target=replace_target, in_place=in_place)
-    document = _provenance(plan, command) | {"input": {"name": plan.checkpoint.path.name, "sha256": input_digests(plan.checkpoint)}}
-    weights = {name: weight_entry(weight) for name, weight in plan.weights.items()}
-    entry = {"version": __version__, "sobolev": weights} | ({} if plan.trained is None else {TRAINED: plan.trained})
-    metadata = {KEY: json.dumps(entry)} if weights or plan.trained or metadata_entry(plan.checkpoint) else {}
-    notes = write_changed(
-        plan.checkpoint, target, plan.changes, added=plan.added, metadata=metadata, replace=replace_target, in_place=in_place
-    )
-    written = open_checkpoint(target)
-    layers, _ = read_layers(written, find_layers(written, plan.options.family, plan.options.read), plan.options.read)
-    for layer in layers:
-        for system in layer.systems:
-            if system.name in weights:
-                weights[system.name]["digest"] = layer_digest(layer.tensors)
-    with whole_file(sidecar_path(target), Kind.provenance) as file:
-        file.write(json.dumps(document | {"sobolev": weights}, indent=2).encode())
-    layers, _ = read_layers(written, find_layers(written, plan.options.family, plan.options.read), plan.options.read)
-    names = {layer.after.name for layer in plan.layers}
-    return [system for layer in layers for system in layer.systems if system.name in names], notes
-
-
-def check_target(plan: RetunePlan, target: Path, *, replace_target: bool = False, in_place: bool = False) -> None:
-    """Refuse a target that `write_retuned` would refuse, before any work is done; arguments and errors as there."""
-    _check_suffix(plan.checkpoint, target)
-    refuse_precious(sidecar_path(target), Kind.provenance)
-    find_destination(plan.checkpoint, target, replace=replace_target, in_place=in_place)
-
-
-def _check_suffix(checkpoint: Checkpoint, target: Path) -> None:
-    """Refuse names that promise another container than the one that is written, that of the input."""
-    given = checkpoint.path.suffix.lower()
-    for suffix in (".safetensors", ".npz", ".eqx", ".msgpack"):
-        if (target.suffix.lower() == suffix) != (given == suffix) and checkpoint.path.is_file() and target.suffix.lower() in SUFFIXES:
-            raise SsmspecError(
-                f"cannot write {target}: the result is {checkpoint.container}, as {checkpoint.path.name} is; end its name in {given!r}"
-            )
-
-
-def _provenance(plan: RetunePlan, command: str) -> dict[str, Any]:
-    return {
-        "schema": "ssmspec.provenance/1",
-        "version": __version__,
-        "command": command,
-        "recipe": plan.recipe.document(),
-        "layers": [{"name": layer.after.name, "notes": list(layer.notes), "figures": dict(layer.figures)} for layer in plan.layers],
-    }

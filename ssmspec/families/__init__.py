@@ -1,4 +1,4 @@
-"""Checkpoint families: which tensors a layer has, and the state space they mean. The known ones are in `known/`."""
+"""Checkpoint families: which tensors a layer consists of, and which state space they define. The built-in families are in `known/`."""
 
 from ssmspec.families.detection import Detection, NearMiss, detect
 from ssmspec.families.known import FAMILIES
@@ -6,7 +6,7 @@ from ssmspec.families.template import Family, LayerTensors, OperatingPoint, Read
 
 
 def known_families(options: ReadOptions) -> dict[str, Family]:
-    """Families by name: those of the user's mapping file, then the built-in ones."""
+    """All families by name: those of the user's mapping file first, then the built-in ones."""
     return {family.name: family for family in options.mapping} | FAMILIES
 
 

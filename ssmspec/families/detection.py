@@ -1,4 +1,4 @@
-"""Which layers a set of tensors holds, and what came near."""
+"""Detect the SSM layers in a set of tensors, and report prefixes that almost match a family."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -9,12 +9,12 @@ from fnmatch import fnmatchcase
 from ssmspec.errors import LayerError
 from ssmspec.families.template import Family, Fit, LayerTensors, Template, Tensor, candidate_prefixes, fit, join
 
-NEAR = 0.5  # share of a template's required tensors from which an incomplete prefix is worth telling
+NEAR = 0.5  # an incomplete prefix is reported if it has at least this share of a template's required tensors
 
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """Tensors under one prefix that look like a layer and are none that can be read."""
+    """Tensors under one prefix that look like a layer but cannot be read as one."""
 
     prefix: str
     family: str
@@ -23,11 +23,11 @@ class NearMiss:
     unexpected: tuple[str, ...]
 
     def describe(self) -> str:
-        """One line: what it resembles and what speaks against it."""
+        """One line: the family it resembles and why it does not match."""
         return f"nearest family {self.family}: {self.reasons()}"
 
     def reasons(self) -> str:
-        """What speaks against it."""
+        """Why it does not match: missing, misshapen and unexpected tensors."""
         parts = []
         if self.missing:
             parts.append("missing " + ", ".join(self.missing))
@@ -47,18 +47,19 @@ class Detection:
 
 
 def detect(tensors: Mapping[str, Tensor], families: Iterable[Family]) -> Detection:
-    """Match every template of every family to the tensor names and shapes; nothing is read, and the order of the tensors is kept.
+    """Match every template of every family against the tensor names and shapes. No values are read, and the tensor order is kept.
 
-    Families of a mapping file go first, then templates with longer name ends, because they explain more of a name; a tensor belongs to
-    the first layer that claims it.
+    Families of a mapping file are tried first, then templates with longer name suffixes, because they explain more of a name. A tensor
+    belongs to the first layer that claims it.
 
     Raises:
-        LayerError: a family of a mapping file that finds no layer.
+        LayerError: a family of a mapping file matches no layer.
     """
     families = tuple(families)
     by_last_word: dict[str, list[str]] = defaultdict(list)
     for name in tensors:
         by_last_word[name.rsplit(".", 1)[-1]].append(name)
+    names_below = _NamesBelow(tensors)
     claimed: set[str] = set()
     layers: list[LayerTensors] = []
     attempts: list[tuple[Family, Template, Fit]] = []
@@ -72,7 +73,7 @@ def detect(tensors: Mapping[str, Tensor], families: Iterable[Family]) -> Detecti
                 continue
             if found.complete:
                 claimed |= set(found.names.values())
-                layers.append(_layer(family, found, tensors))
+                layers.append(_layer(family, found, tensors, names_below))
             else:
                 attempts.append((family, template, found))
     for family in families:
@@ -80,21 +81,23 @@ def detect(tensors: Mapping[str, Tensor], families: Iterable[Family]) -> Detecti
             raise LayerError(_without_layer(family, tensors, by_last_word))
     position = {name: index for index, name in enumerate(tensors)}
     layers.sort(key=lambda layer: min(position[name] for name in layer.tensor_names.values()))
-    return Detection(tuple(layers), _near_misses(attempts, claimed, tensors, families))
+    return Detection(tuple(layers), _near_misses(attempts, claimed, names_below, tensors, families))
 
 
-def _layer(family: Family, found: Fit, tensors: Mapping[str, Tensor]) -> LayerTensors:
+def _layer(family: Family, found: Fit, tensors: Mapping[str, Tensor], names_below: "_NamesBelow") -> LayerTensors:
+    start, used = join(found.prefix, ""), set(found.names.values())
     return LayerTensors(
         name=found.prefix or "root",
         family=family.name,
         tensors={role: tensors[name] for role, name in found.names.items()},
         tensor_names=found.names,
         sizes=found.sizes,
+        beside={name[len(start) :]: tensors[name] for name in names_below.of(start) if name not in used},
     )
 
 
 def _distance(found: Fit) -> tuple[int, int, int]:
-    """What is wrong in all, then what is missing, then what is there: among equals, a tensor of another shape is nearer than none."""
+    """Sort key: number of problems, then of missing tensors, then of tensors found. A tensor of the wrong shape is nearer than none."""
     return len(found.missing) + len(found.wrong), len(found.missing), -len(found.names)
 
 
@@ -104,13 +107,13 @@ def _rank(pair: tuple[Family, Template]) -> tuple[bool, int]:
 
 
 def _depth(template: Template) -> int:
-    """Words in the longest name end of a template."""
+    """Number of words in the longest name suffix of a template."""
     return max(suffix.count(".") for slot in template.values() for suffix in slot.suffixes())
 
 
 def _without_layer(family: Family, tensors: Mapping[str, Tensor], by_last_word: Mapping[str, list[str]]) -> str:
-    """Why a family of a mapping file finds no layer: what speaks against the nearest prefix, or where its names are instead."""
-    start = f"{family.source}: match {family.match!r} names no layer"
+    """Why a family of a mapping file matches no layer: what is wrong at the nearest prefix, or where its tensor names do occur."""
+    start = f"{family.source}: match {family.match!r} matches no layer"
     (template,) = family.templates
     prefixes = candidate_prefixes(template, by_last_word)
     fits = [fit(family, template, prefix, tensors) for prefix in prefixes if fnmatchcase(prefix, family.match or "")]
@@ -119,17 +122,20 @@ def _without_layer(family: Family, tensors: Mapping[str, Tensor], by_last_word: 
         if best.complete:
             return f"{start}: the tensors of {best.prefix or 'the root'} belong to an earlier [[layer]]"
         unexpected = _unexpected(template, best.prefix, _NamesBelow(tensors))
-        return f"{start}; nearest is {best.prefix or 'the root'}: " + NearMiss("", "", best.missing, best.wrong, unexpected).reasons()
+        return f"{start}; the nearest is {best.prefix or 'the root'}: " + NearMiss("", "", best.missing, best.wrong, unexpected).reasons()
     if prefixes:
-        return f"{start}: its tensors are under {_shortened(tuple(repr(prefix) for prefix in prefixes))}"
-    return f"{start}: no tensor is called {' or '.join(slot.names for slot in template.values())}"
+        return f"{start}; its tensors are under {_shortened(tuple(repr(prefix) for prefix in prefixes))}"
+    return f"{start}: no tensor is named {' or '.join(slot.names for slot in template.values())}"
 
 
 def _near_misses(
-    attempts: list[tuple[Family, Template, Fit]], claimed: set[str], tensors: Mapping[str, Tensor], families: tuple[Family, ...]
+    attempts: list[tuple[Family, Template, Fit]],
+    claimed: set[str],
+    names_below: "_NamesBelow",
+    tensors: Mapping[str, Tensor],
+    families: tuple[Family, ...],
 ) -> tuple[NearMiss, ...]:
-    """The best attempt under every prefix that no layer touches, then prefixes whose name alone promises a family."""
-    names_below = _NamesBelow(tensors)
+    """The best attempt under every prefix that no layer uses, then prefixes whose name alone suggests a family."""
     best: dict[str, NearMiss] = {}
     told: set[str] = set()
     for family, template, found in sorted(attempts, key=lambda attempt: _distance(attempt[2])):
@@ -150,7 +156,7 @@ def _near_misses(
 
 
 class _NamesBelow:
-    """Which tensors have names with a given start; looked up, as there may be 100 000 tensors and as many starts."""
+    """Finds the tensors whose names begin with a given string, by bisection: there may be 100 000 tensors and as many prefixes."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._position = {name: index for index, name in enumerate(tensors)}

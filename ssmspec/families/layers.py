@@ -1,8 +1,8 @@
-"""The SSM layers of an open checkpoint: which there are, each distinct one as a state space, and those that the user chose."""
+"""The SSM layers of an open checkpoint: find them, read each distinct one as a state space, and select those the user asked for."""
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -14,34 +14,39 @@ import numpy as np
 from ssmspec.checkpoint import Described, open_checkpoint
 from ssmspec.errors import LayerError, NoLayerError, about
 from ssmspec.families import Detection, Family, LayerTensors, ReadOptions, Tensor, detect, known_families
+from ssmspec.families.assumption import check_assumptions, with_assumptions
+from ssmspec.families.encoded import as_stored, said_of, watched
 from ssmspec.families.provenance import Attached, attached
 from ssmspec.statistics import Skipped
-from ssmspec.systems.statespace import StateSpace, untrustworthy
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import GROWING, UNDAMPED, assess
 
-SHARED = "(shared module)"  # how the reason ends for which a layer is skipped that is a copy of another
-FINGERPRINT = 1 << 14  # bytes of a tensor that are compared to tell layers apart
-DIGESTED = 1 << 26  # bytes of a tensor that are all compared before two layers are called one
+FINGERPRINT = 1 << 14  # bytes of each tensor that are compared first, to tell layers apart
+DIGESTED = 1 << 26  # tensors up to this many bytes are compared completely before two layers are treated as one
 
 
 class Source(Described, Protocol):
-    """Tensors by name in the order of layers: an open checkpoint, or a model in memory."""
+    """Tensors by name, in layer order: an open checkpoint or a model in memory."""
 
     @property
     def tensors(self) -> Mapping[str, Tensor]: ...
 
 
 def find_layers(checkpoint: Source, family: str | None = None, options: ReadOptions | None = None) -> Detection:
-    """SSM layers of a checkpoint by tensor names and shapes.
+    """Find the SSM layers of a checkpoint by tensor names and shapes.
 
     Raises:
-        LayerError: an unknown family name, or a mapping that names no layer. NoLayerError: no layer; the text says what was seen and
-            which family comes nearest.
+        LayerError: an unknown family name, a mapping that matches no layer, or an assumption on which no layer depends.
+        NoLayerError: there is no SSM layer; the message says what was found instead and which family comes nearest.
     """
-    families = known_families(options or ReadOptions())
+    options = replace(options or ReadOptions(), config=checkpoint.config)
+    families = known_families(options)
     if family is not None and family not in families:
         raise LayerError(f"family {family!r} is unknown; choose one of {', '.join(families)}")
     try:
         detection = detect(checkpoint.tensors, families.values() if family is None else [_named(families[family])])
+        if detection.layers:
+            check_assumptions(detection.layers, families, options)
     except LayerError as error:
         raise LayerError(f"{checkpoint.path}: {error}") from error
     if detection.layers:
@@ -61,7 +66,7 @@ def find_layers(checkpoint: Source, family: str | None = None, options: ReadOpti
 
 @dataclass(frozen=True, slots=True)
 class ReadLayer:
-    """One layer: its tensors, its state spaces (one, or one for each direction), and later layers that hold the same values."""
+    """One layer: its tensors, its state spaces (one, or one per direction), and later layers that hold the same values."""
 
     tensors: LayerTensors
     systems: tuple[StateSpace, ...]
@@ -73,75 +78,94 @@ def _named(family: Family) -> Family:
 
 
 def read_systems(checkpoint: Source, detection: Detection, options: ReadOptions) -> tuple[list[StateSpace], list[Skipped]]:
-    """The state spaces of all layers in model order, each distinct one once, and what was left out.
+    """The state spaces of all layers in model order, each distinct layer once, and what was skipped.
 
     Raises:
-        LayerError: every layer contradicts its family; otherwise such a layer is among the skipped.
+        LayerError: every layer contradicts its family. If only some do, they are returned among the skipped.
     """
     layers, skipped = read_layers(checkpoint, detection, options)
     return [system for layer in layers for system in layer.systems], skipped
 
 
 def read_layers(checkpoint: Source, detection: Detection, options: ReadOptions) -> tuple[list[ReadLayer], list[Skipped]]:
-    """The layers of a checkpoint in model order, each distinct one once, and what was left out; raises as `read_systems`."""
-    with about(checkpoint.path):  # too little memory
-        layers, skipped, problems = try_layers(checkpoint, detection, options, attached(checkpoint), _originals(detection.layers))
+    """The layers of a checkpoint in model order, each distinct one once, and what was skipped. Raises the same as `read_systems`."""
+    layers, skipped = readable_layers(checkpoint, detection, options)
+    problems = [item.reason for item in skipped if item.kind == "unread"]
     if problems and not layers:
         raise LayerError(f"{checkpoint.path}: {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
     return layers, skipped
 
 
+def readable_layers(checkpoint: Source, detection: Detection, options: ReadOptions) -> tuple[list[ReadLayer], list[Skipped]]:
+    """Like `read_layers`, but not an error if no layer can be read."""
+    with about(checkpoint.path):  # names the file if memory runs out
+        return try_layers(checkpoint, detection, options, attached(checkpoint), _originals(detection.layers))
+
+
 def try_layers(
     checkpoint: Source, detection: Detection, options: ReadOptions, weights: Attached, originals: Sequence[str]
-) -> tuple[list[ReadLayer], list[Skipped], list[str]]:
-    """As `read_layers`, but layers that contradict their family are only told, even if all do.
+) -> tuple[list[ReadLayer], list[Skipped]]:
+    """Like `readable_layers`, for any source of tensors.
 
     Args:
-        weights: of beta, beside the tensors.
-        originals: for every layer the name of the first one that is the same, mostly its own.
+        weights: beta weights stored beside the tensors.
+        originals: for every layer, the name of the first layer with the same tensors (usually its own name).
     """
     families = known_families(options)
     options = replace(options, config=checkpoint.config)
-    layers: dict[str, ReadLayer] = {}
-    skipped = [Skipped(miss.prefix, miss.describe()) for miss in detection.near_misses]
-    problems: list[str] = []  # not the errors: their tracebacks would hold this frame, and what was read, in memory
+    layers: dict[tuple[str, str], ReadLayer] = {}  # by name and family: two tables of a mapping may describe tensors under one prefix
+    skipped = [Skipped(miss.prefix, miss.describe(), "near miss", miss.family) for miss in detection.near_misses]
+    partial = getattr(checkpoint, "partial", "")
+    part_of_model = (f"{partial} alone: a part of the model's layer",) if partial else ()
     for layer, original in zip(detection.layers, originals, strict=True):
         if original != layer.name:
-            skipped.append(Skipped(layer.name, f"the same tensors as {original} {SHARED}"))
-            if original in layers:
-                layers[original] = replace(layers[original], twins=(*layers[original].twins, layer))
+            skipped.append(Skipped(layer.name, f"the same tensors as {original} (shared module)", "shared", layer.family))
+            first = layers.get((original, layer.family))
+            if first is not None:
+                layers[original, layer.family] = replace(first, twins=(*first.twins, layer))
             continue
         try:
-            with np.errstate(all="ignore"):  # what overflows or is not finite is for `untrustworthy` to say
-                systems = families[layer.family].read(layer, options)
-            layers[layer.name] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
-        except LayerError as error:
-            problems.append(str(error))
-            skipped.append(Skipped(layer.name, str(error)))
-    return list(layers.values()), skipped, problems
+            with np.errstate(all="ignore"):  # overflow and values that are not finite are reported by `systems.trust`
+                shown, encoded = watched(layer)
+                systems = read_layer(families[layer.family], shown, options)
+            said = (*part_of_model, *said_of(encoded))
+            systems = [replace(system, assumptions=(*system.assumptions, *said)) for system in systems] if said else systems
+            layers[layer.name, layer.family] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
+        except LayerError as error:  # only its text is kept: its traceback would keep this frame and its arrays in memory
+            skipped.append(Skipped(layer.name, str(error), "unread", layer.family))
+    return list(layers.values()), skipped
+
+
+def read_layer(family: Family, layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
+    """The state spaces of one layer, with what was assumed for them.
+
+    Raises:
+        LayerError: tensors that contradict the family.
+    """
+    return with_assumptions(family, layer, options, family.read(layer, options))
 
 
 def _weighted(system: StateSpace, layer: LayerTensors, weights: Attached) -> StateSpace:
-    """The system with the beta weight that the checkpoint has beside its tensors, and a line that says so."""
+    """The system with the beta weight that the checkpoint stores beside its tensors, and an assumption that says so."""
     if weights.problem:
         return replace(system, assumptions=(*system.assumptions, weights.problem))
     entry = weights.weights.get(system.name)
+    digest = (entry or {}).get("digest", weights.digests.get(system.name))
+    if digest is not None and digest != layer_digest(layer):
+        text = f"{weights.place} describes another version of this layer: so its beta and everything else in it are ignored"
+        return replace(system, assumptions=(*system.assumptions, text))
     if entry is None:
         return system
-    if "digest" in entry and entry["digest"] != layer_digest(layer):
-        return replace(
-            system, assumptions=(*system.assumptions, f"{weights.place} describes another version of this layer: its beta is left out")
-        )
     if system.sobolev is not None:
-        return replace(system, assumptions=(*system.assumptions, f"beta is the layer's own; that in {weights.place} is left out"))
-    text = f"beta is from {weights.place}; the code that this file comes from does not apply it"
+        return replace(system, assumptions=(*system.assumptions, f"beta is the layer's own; the one in {weights.place} is ignored"))
+    text = f"beta comes from {weights.place}; the model's own code does not apply it"
     return replace(system, sobolev=weights.weight(system.name, system.copies), assumptions=(*system.assumptions, text))
 
 
 def _originals(layers: Sequence[LayerTensors]) -> list[str]:
-    """For every layer the name of the first one with the same tensors, mostly its own.
+    """For every layer, the name of the first layer with the same tensors (usually its own name).
 
-    Matrices may be gigabytes in all, so they are looked at only where all vectors agree, and read whole only where their beginnings agree.
+    Matrices may take gigabytes in total, so they are compared only if all vectors agree, and read completely only if their first rows do.
     """
     originals = [layer.name for layer in layers]
     groups = [list(range(len(layers)))]
@@ -158,14 +182,14 @@ def _originals(layers: Sequence[LayerTensors]) -> list[str]:
 
 
 def layer_digest(layer: LayerTensors) -> str:
-    """A digest of the values of a layer's tensors, in hexadecimal digits."""
+    """A hexadecimal digest of the values of a layer's tensors."""
     return _digest(layer).hex()
 
 
 def _digest(layer: LayerTensors) -> bytes:
-    """A hash of every byte of every tensor of a layer; of tensors above DIGESTED bytes, of their first and last rows."""
+    """A hash of all tensors of a layer. Tensors larger than DIGESTED bytes contribute only their first and last rows."""
     result = hashlib.blake2b()
-    for _, tensor in sorted(layer.tensors.items()):
+    for _, tensor in as_stored(layer):
         if not tensor.shape:
             continue
         rows = tensor.shape[0]
@@ -177,9 +201,9 @@ def _digest(layer: LayerTensors) -> bytes:
 
 
 def _fingerprint(layer: LayerTensors, *, matrices: bool) -> bytes:
-    """Bytes that differ between distinct layers: shapes, and the first 64 rows of every tensor but not much more than FINGERPRINT bytes."""
+    """Bytes that differ between distinct layers: shapes, and up to 64 first rows of every tensor (about FINGERPRINT bytes at most)."""
     parts = []
-    for role, tensor in sorted(layer.tensors.items()):
+    for role, tensor in as_stored(layer):
         parts.append(f"{layer.family} {role} {tensor.shape} {tensor.dtype} ".encode())
         if not tensor.shape:
             parts.append(np.ascontiguousarray(tensor.read()).tobytes())
@@ -189,20 +213,28 @@ def _fingerprint(layer: LayerTensors, *, matrices: bool) -> bytes:
     return b"".join(parts)
 
 
-def select_layers(systems: Sequence[StateSpace], wanted: Sequence[str], checkpoint: Source) -> list[StateSpace]:
-    """Layers by exact name, glob, index, or the name of a block with several directions; all of them without a choice.
+def select_layers(
+    systems: Sequence[StateSpace], wanted: Sequence[str], checkpoint: Source, skipped: Sequence[Skipped] = ()
+) -> list[StateSpace]:
+    """Select layers by exact name, glob, index, or the name of a block with several directions; without a selection, all of them.
 
+    Args:
+        skipped: what else has a name in the file, to say why it cannot be selected.
     Raises:
-        LayerError: a choice that names no layer.
+        LayerError: an entry of the selection matches no layer.
     """
     if not wanted:
         return list(systems)
     chosen: set[int] = set()
     for pattern in wanted:
         found = set(_matching(systems, pattern))
+        reasons = [f"{item.name}: {item.reason}" for item in skipped if item.name == pattern or fnmatchcase(item.name, pattern)]
+        if not found and reasons:
+            more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+            raise LayerError(f"{checkpoint.path}: --layer {pattern} matches no layer that is read, but {reasons[0]}{more}")
         if not found:
             names = ", ".join(system.name for system in systems[:8]) + (", ..." if len(systems) > 8 else "")
-            raise LayerError(f"{checkpoint.path}: --layer {pattern} names no layer; there are {len(systems)}: {names}")
+            raise LayerError(f"{checkpoint.path}: --layer {pattern} matches no layer; the {len(systems)} layers are {names}")
         chosen |= found
     return [systems[index] for index in sorted(chosen)]
 
@@ -215,32 +247,40 @@ def _matching(systems: Sequence[StateSpace], pattern: str) -> Iterator[int]:
         yield int(pattern)
     else:
         for index, system in enumerate(systems):
-            if fnmatchcase(system.name, pattern) or system.name.rsplit(":", 1)[0] == pattern:
+            if fnmatchcase(system.name, pattern) or system.name.startswith(f"{pattern}:"):
                 yield index
 
 
-def select_one(systems: Sequence[StateSpace], wanted: str, checkpoint: Source) -> StateSpace:
-    """The one layer that a choice names.
+def block_of(system: str, names: Container[str]) -> str:
+    """The one of these names that the layer of a system has: the system's own, or what stands before `:direction`."""
+    name = system
+    while name not in names and ":" in name:
+        name = name.rpartition(":")[0]
+    return name
+
+
+def select_one(systems: Sequence[StateSpace], wanted: str, checkpoint: Source, skipped: Sequence[Skipped] = ()) -> StateSpace:
+    """The one layer that a selection matches.
 
     Raises:
-        LayerError: none, or several.
+        LayerError: the selection matches no layer, or more than one.
     """
-    chosen = select_layers(systems, [wanted], checkpoint)
+    chosen = select_layers(systems, [wanted], checkpoint, skipped)
     if len(chosen) > 1:
-        raise LayerError(f"--layer {wanted} names {len(chosen)} layers: {', '.join(s.name for s in chosen[:8])}; choose one of them")
+        raise LayerError(f"--layer {wanted} matches {len(chosen)} layers: {', '.join(s.name for s in chosen[:8])}; choose one of them")
     return chosen[0]
 
 
 def load_system(path: Path | str, layer: str, options: ReadOptions, family: str | None = None) -> StateSpace:
-    """One layer of a checkpoint as a state space.
+    """Read one layer of a checkpoint as a state space, with all of its copies. `systems.trust.assess` tells which of them are sound.
 
     Raises:
-        SsmspecError: as `analyze`; also a layer whose numbers cannot be trusted.
+        SsmspecError: the same errors as `analyze`; also if no copy has a finite kernel. A kernel that grows is finite.
     """
     checkpoint = open_checkpoint(path)
-    systems, _ = read_systems(checkpoint, find_layers(checkpoint, family, options), options)
-    system = select_one(systems, layer, checkpoint)
-    problem = untrustworthy(system)
-    if problem:
-        raise LayerError(f"{checkpoint.path}: layer {system.name} cannot be used: {problem}")
+    systems, skipped = read_systems(checkpoint, find_layers(checkpoint, family, options), options)
+    system = select_one(systems, layer, checkpoint, skipped)
+    trust = assess(system)
+    if trust.problem and all(fault.kind not in (GROWING, UNDAMPED) for fault in trust.faults):
+        raise LayerError(f"{checkpoint.path}: layer {system.name} cannot be used: {trust.problem}")
     return system

@@ -1,13 +1,14 @@
-"""What ssmspec says about a file that it wrote: a sidecar `<file>.ssmspec.json`, and for safetensors an entry of the file's metadata.
+"""What ssmspec records about a file that it wrote: a sidecar `<file>.ssmspec.json` and, for safetensors, an entry in the file's metadata.
 
-Both may hold beta weights of layers whose family has no place for one. Analysis and the layers of `ssmspec.nn` honor them; the code that
-the file comes from does not know them. A sidecar names the content of every layer that it speaks of, so that it is not believed about a
+Both may hold beta weights for layers whose family cannot store one. The analysis and the layers of `ssmspec.nn` apply them; the code that
+the checkpoint comes from does not know them. A sidecar stores a digest of every layer that it describes, so that it is not applied to a
 file that was trained further under the same name.
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +20,32 @@ from ssmspec.errors import LayerError
 from ssmspec.systems.sobolev import Sobolev
 
 KEY = "ssmspec"  # in the metadata of safetensors
-TRAINED = "trained"  # in the entry of that name: what `ssmspec train` says of the model
+TRAINED = "trained"  # key inside that entry: what `ssmspec train` records about the model
 SUFFIX = ".ssmspec.json"
 MOST_BYTES = 1 << 24  # of a sidecar
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """Beta weights that a checkpoint has beside its tensors, by the name of the layer, and where they were found.
+    """Beta weights that a checkpoint stores beside its tensors, by layer name, and where they were found.
 
     Args:
         weights: layer name -> beta, convention, theta_ref, length and, from a sidecar, the digest of the layer's tensors.
-        place: in words; empty without weights.
-        problem: why a sidecar that is there was not used, or None.
+        place: where they were found, in words; empty if there are no weights.
+        problem: why an existing sidecar was not used, or None.
+        digests: layer name -> digest of the layer's tensors that a sidecar was written for.
     """
 
     weights: Mapping[str, Mapping[str, Any]]
     place: str = ""
     problem: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def weight(self, layer: str, copies: int) -> Sobolev:
-        """The weight of a layer that has one.
+        """The weight of a layer; the layer must have one.
 
         Raises:
-            LayerError: an entry that is no weight.
+            LayerError: the entry is not a valid weight.
         """
         entry = self.weights[layer]
         try:
@@ -57,7 +60,7 @@ class Attached:
 
 
 def weight_entry(weight: Sobolev) -> dict[str, Any]:
-    """A weight as a sidecar and metadata hold it; one number where all copies have the same beta."""
+    """A weight in the form that sidecars and metadata store; beta is one number if all copies have the same beta."""
     beta = weight.beta
     entry: dict[str, Any] = {"beta": float(beta[0]) if (beta == beta[0]).all() else beta.tolist(), "convention": weight.convention}
     if weight.theta_ref is not None:
@@ -68,14 +71,13 @@ def weight_entry(weight: Sobolev) -> dict[str, Any]:
 
 
 def sidecar_path(checkpoint: Path) -> Path:
-    """Where the sidecar of a checkpoint is; beside a folder, too."""
-    if checkpoint.name in ("", ".."):  # "." and ".." have no name of their own
-        checkpoint = checkpoint.resolve()
-    return checkpoint.with_name(checkpoint.name + SUFFIX)
+    """Where the sidecar of a checkpoint is: beside the file or folder itself, not beside a symbolic link to it."""
+    real = Path(os.path.realpath(checkpoint))
+    return real.with_name(real.name + SUFFIX)
 
 
 def read_sidecar(checkpoint: Path) -> dict[str, Any] | None:
-    """What the sidecar says, or None where there is none that can be read."""
+    """The content of the sidecar, or None if there is no readable one."""
     path = sidecar_path(checkpoint)
     try:
         if not path.is_file() or path.stat().st_size > MOST_BYTES:
@@ -87,7 +89,7 @@ def read_sidecar(checkpoint: Path) -> dict[str, Any] | None:
 
 
 def attached(checkpoint: Described) -> Attached:
-    """The weights that belong to a checkpoint: those in the file's own metadata, or else those of its sidecar."""
+    """The beta weights of a checkpoint: those in the file's own metadata, or else those in its sidecar."""
     own = metadata_entry(checkpoint)
     if own is not None:
         return Attached(_weights(own), "the file's metadata")
@@ -96,12 +98,12 @@ def attached(checkpoint: Described) -> Attached:
         found = read_sidecar(path)
         if found is None:
             return Attached({}, problem=f"{sidecar_path(path).name} cannot be read and was ignored")
-        return Attached(_weights(found), sidecar_path(path).name)
+        return Attached(_weights(found), sidecar_path(path).name, digests=_digests(found))
     return Attached({})
 
 
 def written_by_ssmspec(checkpoint: Path, opened: Checkpoint | None = None) -> bool:
-    """Whether ssmspec wrote the file itself, by its sidecar or its metadata."""
+    """Whether ssmspec itself wrote the file, according to its sidecar or metadata."""
     return sidecar_path(checkpoint).exists() or (opened is not None and metadata_entry(opened) is not None)
 
 
@@ -117,7 +119,7 @@ def metadata_entry(checkpoint: Described) -> dict[str, Any] | None:
 
 
 def trained_entry(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """What `ssmspec train` wrote into the metadata about the model, or None."""
+    """What `ssmspec train` wrote about the model into the metadata, or None."""
     found = (metadata_entry(checkpoint) or {}).get(TRAINED)
     return found if isinstance(found, dict) else None
 
@@ -127,10 +129,18 @@ def _weights(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: entry for name, entry in weights.items() if isinstance(entry, dict)} if isinstance(weights, dict) else {}
 
 
+def _digests(document: Mapping[str, Any]) -> dict[str, str]:
+    layers = document.get("layers")
+    entries = [entry for entry in layers if isinstance(entry, dict)] if isinstance(layers, list) else []
+    found = {entry.get("name"): entry.get("digest") for entry in entries}
+    return {name: digest for name, digest in found.items() if isinstance(name, str) and isinstance(digest, str)}
+
+
 def input_digests(checkpoint: Checkpoint) -> dict[str, str]:
     """SHA-256 of the files of a checkpoint, by name."""
     digests = {}
     for path in checkpoint.files:
+        inside = checkpoint.path in path.parents  # files of several ranks have one name
         with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            digests[str(path.relative_to(checkpoint.path)) if inside else path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests

@@ -1,4 +1,4 @@
-"""From tuned systems back to stored tensors: only values that the tuning changed differ from what the file holds."""
+"""Convert tuned systems back to stored tensors. Values that the tuning did not change stay exactly as the file holds them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,8 +11,8 @@ from ssmspec.errors import LayerError
 from ssmspec.families.template import Family, LayerTensors, ReadOptions
 from ssmspec.systems.statespace import FloatArray, StateSpace
 
-SAME = 1e-9  # relative: a polar form (LRU) gives a modulus back with the rounding of a logarithm near zero
-LOST = 0.01  # relative; coarser than the rounding of any float32 layer, finer than what a clamp takes away
+SAME = 1e-9  # relative tolerance; a polar form (LRU) reproduces a modulus only to the rounding of a logarithm near zero
+LOST = 0.01  # relative tolerance; above the rounding of any float32 layer, below what a clamp removes
 EPSILON = {
     **dict.fromkeys(("float64", "complex128"), 2.0**-52),
     **dict.fromkeys(("float32", "complex64"), 2.0**-23),
@@ -32,14 +32,14 @@ def changed_values(
 ) -> dict[str, npt.NDArray[Any]]:
     """New values of the stored tensors that must change, by role, in float64 or complex128.
 
-    What `write` gives for both versions is compared, not with the stored values, from which recomputing differs by rounding; an element
-    for which both agree to SAME keeps its stored value exactly.
+    The results of `write` for both versions are compared with each other, not with the stored values, because recomputing a stored value
+    rounds it. An element for which both results agree to SAME keeps its stored value exactly.
 
     Args:
-        before, after: the directions of the layer as read, and tuned.
-        anew: the tuned ones are a new start, so that parameters that no system shows start anew with them.
+        before, after: the directions of the layer as read, and as tuned.
+        anew: the tuned systems are a new initialization, so parameters that do not appear in a system are initialized again, too.
     Raises:
-        LayerError: values that the family's parameters cannot hold.
+        LayerError: the family's parameters cannot hold these values.
     """
     with np.errstate(all="ignore"):
         renewed = family.anew(layer, after) if anew and family.anew is not None else layer
@@ -62,12 +62,12 @@ def changed_values(
 def systems_as_stored(
     family: Family, layer: LayerTensors, values: Mapping[str, npt.NDArray[Any]], asked: Sequence[StateSpace], options: ReadOptions
 ) -> tuple[list[StateSpace], list[str]]:
-    """The systems that a reader will find with new values of some tensors, weights as asked, and notes on what it will find otherwise.
+    """The systems that will be read back once the new values are stored, with the requested weights, and notes on what will differ.
 
     Args:
-        values: from `changed_values`. asked: the tuned systems that they are made from.
+        values: from `changed_values`. asked: the tuned systems that the values were computed from.
     Raises:
-        LayerError: something that was asked for is in no tensor, or the file would be taken for something else.
+        LayerError: no tensor can store a requested change, or the file would be read as something else.
     """
     with np.errstate(all="ignore"):
         found = family.read(layer.with_values(values), options)
@@ -78,16 +78,16 @@ def systems_as_stored(
             count = int((errors > limit).sum())
             if count == errors.size or (count and what == "residues"):
                 raise LayerError(
-                    f"layer {wanted.name} ({wanted.family}): the {what} asked for cannot be stored; its tensors would be read as others "
-                    "(a fixed operating point, a limit of the model's code, or a layout that such values contradict)"
+                    f"layer {wanted.name} ({wanted.family}): the requested {what} cannot be stored; the reader would find other values "
+                    "(because of a fixed operating point, a limit in the model's code, or a layout that does not allow such values)"
                 )
             if count:
-                notes.append(f"{count} of {errors.size} {what} of {wanted.name} cannot be stored as asked: the model's code limits them")
+                notes.append(f"{count} of {errors.size} {what} of {wanted.name} cannot be stored as requested: the code limits them")
     return [replace(system, sobolev=wanted.sobolev) for system, wanted in zip(found, asked, strict=True)], notes
 
 
 def _deviations(found: StateSpace, wanted: StateSpace) -> dict[str, FloatArray]:
-    """Relative deviations by what deviates; residues, as far as they are stored, without their phases and relative to the largest."""
+    """Relative deviations by quantity. Residues are compared only where stored, by magnitude, and relative to the largest."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         exponents = [
             np.log(np.abs(s.poles)) + 1j * np.abs(np.angle(s.poles)) if s.discretization == "direct" else s.poles for s in (found, wanted)
@@ -95,7 +95,7 @@ def _deviations(found: StateSpace, wanted: StateSpace) -> dict[str, FloatArray]:
         deviations = {
             "poles": np.maximum(
                 np.abs(exponents[0] - exponents[1]) / np.abs(exponents[1]),
-                np.abs(exponents[0].real / exponents[1].real - 1),  # the decay of a fast oscillation is small beside its frequency
+                np.abs(exponents[0].real / exponents[1].real - 1),  # the decay of a fast oscillation is small compared with its frequency
             ),
             "steps": np.abs(found.step - wanted.step) / wanted.step,
         }

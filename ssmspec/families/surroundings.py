@@ -1,7 +1,4 @@
-"""What the tensors around SSM layers belong to, by the words of their names: a label for people, on which nothing else depends."""
-
-import re
-from collections.abc import Set as AbstractSet
+"""Labels for the tensors around SSM layers, guessed from the words in their names. They are for display only; no code depends on them."""
 
 ATTENTION = {"attn", "self_attn", "self_attention", "attention", "q_proj", "k_proj", "v_proj", "o_proj", "qkv", "qkv_proj", "mha", "wqkv"}
 MLP = {"mlp", "shared_mlp", "feed_forward", "ffn", "moe", "block_sparse_moe", "experts", "shared_experts", "router", "gate_proj", "up_proj"}
@@ -9,12 +6,8 @@ MLP |= {"down_proj", "gate_up_proj", "fc1", "fc2"}
 EMBEDDING = {"embed", "embed_tokens", "embedding", "embeddings", "word_embeddings", "wte", "wpe", "lm_head"}
 
 
-def kind_of(name: str, layers: AbstractSet[str]) -> str:
-    """The kind of a tensor that is not part of an SSM layer's template.
-
-    Args:
-        name: of the tensor. layers: names of the SSM layers; what stands below one and is nothing else belongs to it.
-    """
+def kind_of(name: str) -> str:
+    """What a tensor outside SSM layers seems to belong to, by its name."""
     words = name.split(".")[:-1] or [name]
     if any("norm" in word for word in words):
         return "normalization"
@@ -23,9 +16,4 @@ def kind_of(name: str, layers: AbstractSet[str]) -> str:
     for kind, known in (("embedding or head", EMBEDDING), ("attention", ATTENTION), ("MLP", MLP)):
         if known & set(words):
             return kind
-    if "linear_attn" in words:
-        return "linear attention"
-    if not layers:
-        return "other"
-    above = (name[: match.start()] for match in re.finditer(r"\.", name))
-    return "rest of an SSM layer" if any(layer in layers for layer in above) else "other"
+    return "linear attention" if "linear_attn" in words else "other"

@@ -1,8 +1,8 @@
-"""What a family is: tensor-name templates, a reader and its inverse; and how names and shapes are matched to it.
+"""The definition of a family (tensor-name templates, a reader and its inverse), and how names and shapes are matched against it.
 
-Names are matched by their end; what stands before is the layer's name. A shape is a list of symbols that must agree within a layer
-("H N" and "H"), numbers, multiples ("2N"), alternatives ("H 1|H N"), and "~" for complex values: a trailing axis of 2, or a complex
-dtype.
+Names are matched by their suffix; the part before it is the layer's name. A shape is a list of symbols that must agree within a layer
+("H N" and "H"), numbers, multiples ("2N"), products ("K*H", in which all factors but one are known from earlier slots), alternatives
+("H 1|H N"), and "~" for complex values: a trailing axis of 2, or a complex dtype.
 """
 
 import math
@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.systems.statespace import ComplexArray, Discretization, FloatArray, StateSpace
+from ssmspec.families.assumption import Assumption
+from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
 
 class Tensor(Protocol):
-    """The little that families need of a stored tensor."""
+    """The interface that families need from a stored tensor."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -45,14 +46,27 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One tensor of a template: the ends its name may have, its shape, and whether a layer can be read without it."""
+    """One tensor of a template.
+
+    Args:
+        names: the possible suffixes of its name. shape: see the module docstring.
+        optional: whether a layer can be read without it.
+        group: slots that a layer has together or not at all, such as those of a second direction. A slot that is also optional may be
+            missing even if the others are there.
+    """
 
     names: str
     shape: str
     optional: bool = False
+    group: str | None = None
 
     def suffixes(self) -> list[str]:
         return self.names.split("|")
+
+    @property
+    def required(self) -> bool:
+        """Whether every layer of the template has it."""
+        return not self.optional and self.group is None
 
 
 Template = Mapping[str, Slot]
@@ -60,7 +74,7 @@ Template = Mapping[str, Slot]
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """Where a selective layer is frozen: Delta per channel or head, B and C per state; None keeps the default."""
+    """Where a selective layer is frozen: Delta per channel or head, B and C per state. None keeps the default."""
 
     delta: FloatArray | None = None
     B: FloatArray | None = None
@@ -68,7 +82,7 @@ class OperatingPoint:
 
 
 class Calibration(Protocol):
-    """Recorded statistics of selective layers, see `ssmspec.families.selective.calibration`."""
+    """Recorded statistics of selective layers; see `ssmspec.families.selective.calibration`."""
 
     def record(self, layer: str, key: str) -> FloatArray | None: ...
 
@@ -78,19 +92,21 @@ Residues = Literal["unit", "rms"]
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """What the user says about things that a file may not hold; None lets the family assume and say so.
+    """What the user specifies about facts that a file may not contain. With None, the family assumes a default and says so.
 
     Args:
-        residues: of selective layers without given B and C: B = C = 1, or the rms over inputs (`ssmspec.families.selective.residues`).
-        calibration: recorded delta, B and C of selective layers; an operating point given beside it goes first.
-        config: configuration of the checkpoint, for what tensors cannot tell (limits of the step, groups, a norm without weights).
-        mapping: families of a mapping file, which go before the built-in ones.
+        assume: values of what families declare as assumptions, by name.
+        length: kernel length for which a layer stores its output matrix. length_option: what messages call the option for it.
+        operating_point: where selective layers are frozen.
+        residues: for selective layers without given B and C: B = C = 1, or the rms over inputs (`ssmspec.families.selective.residues`).
+        calibration: recorded delta, B and C of selective layers; an explicit operating point takes precedence.
+        config: configuration of the checkpoint, for facts that no tensor holds (limits of the step, groups, a norm without weights).
+        mapping: families of a mapping file, which take precedence over the built-in ones.
     """
 
-    discretization: Discretization | None = None
-    lru_convention: str | None = None
-    linoss_scheme: str | None = None
+    assume: Mapping[str, str | float | bool] = field(default_factory=dict)
     length: int | None = None
+    length_option: str = "--length"
     operating_point: OperatingPoint | None = None
     residues: Residues = "unit"
     calibration: Calibration | None = None
@@ -98,39 +114,66 @@ class ReadOptions:
     mapping: tuple["Family", ...] = ()
 
 
-MOST_VALUES = 1 << 24  # of a tensor that is read whole; a few repeated bytes of a file can stand for more
+CODES = ("int8", "uint8", "int16", "uint16", "int32", "uint32")  # the numbers of a matrix in such a dtype are codes, not values
+MOST_VALUES = 1 << 24  # limit for a tensor that is read completely; a small compressed file can expand to more
 
 
 @dataclass(frozen=True, slots=True)
 class LayerTensors:
-    """The tensors of one layer by their role in the template, and the values of the template's symbols."""
+    """The tensors of one layer, by their role in the template, and the sizes that the template's symbols stand for.
+
+    Args:
+        beside: other tensors under the layer's prefix, by the suffix of their names; readers use only their shapes.
+    """
 
     name: str
     family: str
     tensors: Mapping[str, Tensor]
     tensor_names: Mapping[str, str]
     sizes: Mapping[str, int]
+    beside: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __contains__(self, role: object) -> bool:
         return role in self.tensors
 
     def with_values(self, values: Mapping[str, npt.NDArray[Any]]) -> "LayerTensors":
-        """The layer with other values of some tensors, by role, rounded as the file holds them."""
+        """The layer with new values of some tensors, by role, rounded to the dtype in the file."""
         with np.errstate(all="ignore"):
             held = {role: Held(array.astype(self.tensors[role].read().dtype), self.tensors[role].dtype) for role, array in values.items()}
         return replace(self, tensors={**self.tensors, **held})
 
     def array(self, role: str) -> FloatArray:
-        """A real tensor in float64.
+        """A real tensor in float64. An infinite value, which no parameter has, becomes NaN: exp would make a number of minus infinity.
 
         Raises:
-            LayerError: values that are not real numbers, or more than a layer can have.
+            LayerError: the values are not real numbers, or there are more of them than a layer can have.
         """
-        return np.asarray(self._whole(self._real(role), role).read(), dtype=np.float64)
+        values = np.asarray(self._whole(self._real(role), role).read(), dtype=np.float64)
+        return np.where(np.isinf(values), np.nan, values) if np.isinf(values).any() else values
+
+    def shape(self, role: str) -> tuple[int, ...]:
+        """The shape of a tensor.
+
+        Raises:
+            LayerError: nothing tells it: the tensor is stored in a form that cannot be read.
+        """
+        tensor = self.tensors[role]
+        return (tensor if all(size >= 0 for size in tensor.shape) else self._real(role)).shape
 
     def rows(self, role: str, start: int, stop: int) -> FloatArray:
-        """Rows start..stop-1 of a real tensor in float64; no other bytes of it are read."""
-        return np.asarray(self._real(role).read(slice(start, stop)), dtype=np.float64)
+        """Rows start..stop-1 of a real tensor in float64; no other bytes of the tensor are read.
+
+        Raises:
+            LayerError: the values are not real numbers, or not finite.
+        """
+        values = np.asarray(self._real(role).read(slice(start, stop)), dtype=np.float64)
+        bad = int((~np.isfinite(values)).sum())
+        if bad:
+            raise LayerError(
+                f"layer {self.name}: {bad} of {values.size} values in rows {start}..{stop - 1} of {self.tensor_names[role]} are NaN or "
+                "infinite, and so are the residues that they would give"
+            )
+        return values
 
     def _whole(self, tensor: Tensor, role: str) -> Tensor:
         if math.prod(tensor.shape) > MOST_VALUES:
@@ -141,19 +184,25 @@ class LayerTensors:
 
     def _real(self, role: str) -> Tensor:
         tensor = self.tensors[role]
+        label = f"layer {self.name}: tensor {self.tensor_names[role]}"
+        if getattr(tensor, "refusal", ""):
+            raise LayerError(f"{label}: {getattr(tensor, 'refusal', '')}; give a checkpoint with plain values")
         if not tensor.dtype.startswith(("float", "bfloat", "int", "uint")):
-            raise LayerError(f"layer {self.name}: tensor {self.tensor_names[role]} has dtype {tensor.dtype}, expected real numbers")
+            raise LayerError(f"{label} has dtype {tensor.dtype}, expected real numbers")
+        if len(tensor.shape) > 1 and tensor.dtype in CODES:
+            raise LayerError(f"{label} has dtype {tensor.dtype}: codes of a quantization, whose scales are not known; give values")
         return tensor
 
     def complex_array(self, role: str) -> ComplexArray:
-        """A tensor that holds complex values as such or as a trailing axis of (real, imaginary), in complex128."""
+        """A complex tensor, or a real one with a trailing axis of (real, imaginary), in complex128."""
         if self.tensors[role].dtype.startswith("complex"):
-            return np.asarray(self._whole(self.tensors[role], role).read(), dtype=np.complex128)
+            values = np.asarray(self._whole(self.tensors[role], role).read(), dtype=np.complex128)
+            return np.where(np.isinf(values), np.nan, values) if np.isinf(values).any() else values
         pair = self.array(role)
         return as_complex(pair[..., 0], pair[..., 1])
 
     def as_stored(self, role: str, values: ComplexArray) -> npt.NDArray[Any]:
-        """Complex values in the layout that the stored tensor has; the inverse of `complex_array`."""
+        """Complex values in the layout of the stored tensor; the inverse of `complex_array`."""
         if self.tensors[role].dtype.startswith("complex"):
             return values
         return np.stack([values.real, values.imag], axis=-1)
@@ -165,18 +214,21 @@ class Family:
 
     Args:
         name: short key, printed in tables.
-        title: what it is called in words.
+        title: name in words.
         source: repository and path, or paper, from which names and formulas were taken.
-        templates: alternative layouts, the preferred first; the roles are the reader's own words.
+        templates: alternative layouts, the preferred one first; the keys (roles) are names that the reader uses.
         read: tensors -> one StateSpace, or several (two directions of one block).
         write: the inverse: the values that every stored tensor must have for the given systems, by role, in float64 or complex128.
-        anew: the layer with those parameters that its state spaces do not show set to what they are in a start with these systems.
-        absent: name ends whose presence under the same prefix means that this is another family.
+        assumptions: what its tensors do not state and a user can.
+        unused: keys of a configuration that the code of the family uses and its reader does not, each with the reason.
+        anew: returns the layer with the parameters that do not appear in its state spaces initialized to fit the given systems.
+        absent: name suffixes whose presence under the same prefix means that this is another family.
         not_under: last words that a prefix must not have, because another template of the family ends with them.
-        when_named: layouts that only count where the user names the family, because they are also what is left of another one.
-        hints: last words of a layer name that make people expect this family.
+        when_named: layouts that are used only if the user names the family, because an incomplete layer of another family looks the same.
+        hints: last words of a layer name that suggest this family.
         selective: the layer is linear only at an operating point.
-        match: glob of the prefixes that it may claim; such a family goes before those without, and must find a layer.
+        initial_steps, initial_decays: ranges from which published code draws Delta and A = exp(A_log).
+        match: glob of the prefixes that it may claim. A family with a glob is tried before those without, and must match a layer.
     """
 
     name: str
@@ -185,13 +237,21 @@ class Family:
     templates: tuple[Template, ...]
     read: Callable[[LayerTensors, ReadOptions], list[StateSpace]]
     write: Callable[[LayerTensors, Sequence[StateSpace], ReadOptions], dict[str, npt.NDArray[Any]]]
+    assumptions: tuple[Assumption, ...] = ()
+    unused: Mapping[str, str] = field(default_factory=dict)
     anew: Callable[[LayerTensors, Sequence[StateSpace]], LayerTensors] | None = None
     absent: tuple[str, ...] = ()
     not_under: tuple[str, ...] = ()
     when_named: tuple[Template, ...] = ()
     hints: tuple[str, ...] = ()
     selective: bool = False
+    initial_steps: tuple[float, float] | None = None
+    initial_decays: tuple[float, float] | None = None
     match: str | None = None
+
+    def usual(self, assumption: str) -> str:
+        """The default of one of its assumptions."""
+        return next(each.usual for each in self.assumptions if each.name == assumption)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,27 +271,29 @@ class Fit:
 
 
 def as_complex(real: FloatArray, imag: FloatArray) -> ComplexArray:
-    """real + i imag without arithmetic, so that an infinite part does not make the other one NaN."""
+    """real + i imag, assembled without arithmetic so that an infinite part does not turn the other one into NaN."""
     result = np.empty(np.broadcast_shapes(real.shape, imag.shape), np.complex128)
     result.real, result.imag = real, imag
     return result
 
 
 def join(prefix: str, suffix: str) -> str:
-    """The name of a tensor under a prefix; the prefix of a file's root is empty."""
+    """The full name of a tensor under a prefix; at the root of the file the prefix is empty."""
     return f"{prefix}.{suffix}" if prefix else suffix
 
 
 def fit(family: Family, template: Template, prefix: str, tensors: Mapping[str, Tensor]) -> Fit:
-    """Look up every slot of a template under a prefix and unify the shapes."""
+    """Look up every slot of a template under a prefix and check that the shapes agree."""
     names: dict[str, str] = {}
     sizes: dict[str, int] = {}
     missing: list[str] = []
     wrong: list[str] = []
+    present = {role: join(prefix, s) for role, slot in template.items() for s in reversed(slot.suffixes()) if join(prefix, s) in tensors}
+    groups = {None, *(template[role].group for role in present)}
     for role, slot in template.items():
-        name = next((join(prefix, s) for s in slot.suffixes() if join(prefix, s) in tensors), None)
+        name = present.get(role)
         if name is None:
-            if not slot.optional:
+            if not slot.optional and slot.group in groups:
                 missing.append(slot.names)
             continue
         tensor = tensors[name]
@@ -265,18 +327,28 @@ def _unify_one(symbols: list[str], tensor: Tensor, sizes: dict[str, int]) -> boo
             actual = actual[:-1]
     if len(symbols) != len(actual):
         return False
-    for symbol, size in zip(symbols, actual, strict=True):
-        letter = symbol.lstrip("0123456789")
-        factor = int(symbol.removesuffix(letter) or 1)
-        wanted = factor * sizes.setdefault(letter, size // factor) if letter else factor
-        if wanted != size or size == 0:
-            return False
-    return True
+    # a size below zero: nothing tells it
+    return all(size < 0 or _unify_size(symbol, size, sizes) for symbol, size in zip(symbols, actual, strict=True))
+
+
+def _unify_size(symbol: str, size: int, sizes: dict[str, int]) -> bool:
+    """One axis: a number times symbols, of which at most one may be unknown so far."""
+    product, unknown = 1, ""
+    for part in symbol.split("*"):
+        letter = part.lstrip("0123456789")
+        product *= int(part.removesuffix(letter) or 1) * sizes.get(letter, 1)
+        if letter and letter not in sizes:
+            if unknown:
+                return False
+            unknown = letter
+    if unknown:
+        product *= sizes.setdefault(unknown, size // product)
+    return product == size != 0
 
 
 def candidate_prefixes(template: Template, by_last_word: Mapping[str, Sequence[str]], share: float = 0.0) -> list[str]:
-    """Everything that stands before the name end of a required tensor, each once; with `share` only that of so many required ones."""
-    slots = [slot for slot in template.values() if not slot.optional]
+    """Every prefix that precedes the suffix of a required tensor, each once; only prefixes with at least `share` of the required ones."""
+    slots = [slot for slot in template.values() if slot.required]
     present: Counter[str] = Counter()
     for slot in slots:
         below: dict[str, None] = {}

@@ -1,1 +1,1 @@
-"""Files that users name: written whole or not at all, and small ones read without running anything in them."""
+"""Files named by the user: atomic writing (complete or not at all), and reading small files without executing anything in them."""

@@ -1,6 +1,6 @@
-"""Whole files or none: everything that ssmspec writes goes to a temporary file beside its target, then takes its place.
+"""Atomic writing: everything that ssmspec writes first goes to a temporary file beside the target, which then replaces the target.
 
-A file that is there already is replaced only by its own kind, so that a slip of the hand never costs a checkpoint.
+An existing file is replaced only by a file of the same kind, so that a typing mistake never overwrites a checkpoint.
 """
 
 import io
@@ -19,10 +19,11 @@ from ssmspec.files.replacing import new_file
 
 
 class Kind(Enum):
-    """What is written, and the suffixes of the files that it may replace."""
+    """The kind of file being written, and the suffixes of the files that it may replace."""
 
     table = (".csv", ".tsv", ".txt")
     arrays = (".npz",)
+    matlab = (".mat",)
     picture = (".png", ".svg", ".pdf")
     rules = (".toml",)
     provenance = (".ssmspec.json",)
@@ -30,20 +31,22 @@ class Kind(Enum):
 
 
 def refuse_precious(target: Path, kind: Kind) -> None:
-    """Refuse to write where something else would be lost; devices, pipes and empty files have nothing to lose.
+    """Refuse to overwrite a file of another kind. Devices, pipes and empty files contain nothing that could be lost.
 
     Raises:
-        SsmspecError: the target is a folder, "-", a file of another kind, a block device, or a name that cannot be looked up.
+        SsmspecError: the target is a folder, "-", a file of another kind, a block device, or a name that cannot be looked up; for a
+            sidecar, whose name nobody chose, a device or a pipe, too.
     """
     if str(target) == "-":
-        raise SsmspecError("cannot write '-': it is no file name; give one, or /dev/stdout")
+        raise SsmspecError("cannot write '-': it is not a file name; give a file name or /dev/stdout")
     status = look_up(target)
-    if status is None or is_stream(status):
+    if status is None or (is_stream(status) and kind is not Kind.provenance):
         return
     if stat.S_ISDIR(status.st_mode):
         raise SsmspecError(f"cannot write {target}: it is a folder; name a file")
     if not stat.S_ISREG(status.st_mode):
-        raise SsmspecError(f"cannot write {target}: it is a device; name a file")
+        text = "it is a device or a pipe; remove it first" if kind is Kind.provenance else "it is a device; name a file"
+        raise SsmspecError(f"cannot write {target}: {text}")
     if status.st_size and not _replaceable(Path(os.path.realpath(target)), kind):
         raise SsmspecError(
             f"cannot write {target}: it exists and is not {_ARTICLES[kind]} ({', '.join(kind.value)}) as ssmspec writes it; "
@@ -54,6 +57,7 @@ def refuse_precious(target: Path, kind: Kind) -> None:
 _ARTICLES = {
     Kind.table: "a table",
     Kind.arrays: "a file of arrays",
+    Kind.matlab: "a MATLAB file of matrices",
     Kind.picture: "a picture",
     Kind.rules: "a rules file",
     Kind.provenance: "a sidecar",
@@ -63,12 +67,12 @@ _ARTICLES = {
 
 @contextmanager
 def whole_file(target: Path, kind: Kind) -> Iterator[IO[bytes]]:
-    """A binary file that becomes `target` when the block ends well, and leaves nothing behind when it does not.
+    """A binary file that becomes `target` if the block ends without an error, and leaves nothing behind otherwise.
 
-    Devices and pipes are written to, in one piece; they are never replaced.
+    Devices and pipes are written to directly, all at once; they are never replaced.
 
     Raises:
-        SsmspecError: as `refuse_precious`; the folder does not exist or cannot be written, or the disk is full.
+        SsmspecError: the same errors as `refuse_precious`; also if the folder does not exist or is not writable, or the disk is full.
     """
     refuse_precious(target, kind)
     status = look_up(target)
@@ -82,16 +86,11 @@ def whole_file(target: Path, kind: Kind) -> Iterator[IO[bytes]]:
         yield file
 
 
-def printable(text: str) -> str:
-    """The text with escapes for characters that a terminal would obey or cannot show, which names in a file may hold."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
 def look_up(target: Path) -> os.stat_result | None:
-    """The status of what a path leads to; None if there is nothing.
+    """The status of the file that a path points to; None if there is none.
 
     Raises:
-        SsmspecError: a name that cannot be looked up.
+        SsmspecError: the name cannot be looked up.
     """
     try:
         return target.stat()
@@ -106,7 +105,7 @@ def _shortened(target: Path) -> str:
 
 
 def is_stream(status: os.stat_result) -> bool:
-    """Character devices, pipes and sockets, and standard output whatever it is connected to."""
+    """Whether this is a character device, pipe or socket, or standard output (whatever it is connected to)."""
     if stat.S_ISCHR(status.st_mode) or stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode):
         return True
     return _is_standard_output(status)
@@ -135,23 +134,27 @@ def _write_through(target: Path, status: os.stat_result, content: bytes) -> None
 
 
 def _replaceable(existing: Path, kind: Kind) -> bool:
-    """Whether a file is of the kind, by its suffix, and where weights may have that suffix by its content."""
+    """Whether a file is of the given kind, judged by its suffix, and also by its content if weights may have that suffix."""
     if not existing.name.lower().endswith(kind.value):
         return False
     try:
         if kind is Kind.arrays:
             with zipfile.ZipFile(existing) as archive:
                 return {"name.npy", "family.npy"} <= set(archive.namelist())
+        if kind is Kind.matlab:
+            from scipy.io import whosmat  # rarely needed
+
+            return {"name", "family"} <= {name for name, *_ in whosmat(existing)}
         if kind is Kind.table:
             with existing.open("rb") as file:
                 return b"\0" not in file.read(4096)
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except Exception:  # whatever zipfile and SciPy raise for damaged files
         return False
     return True
 
 
 def _usual_mode(target: Path) -> int:
-    """The mode of the file that is replaced, else what the umask leaves of 0666."""
+    """The mode of the replaced file, or else 0666 reduced by the umask."""
     if target.exists():
         return target.stat().st_mode & 0o777
     mask = os.umask(0)

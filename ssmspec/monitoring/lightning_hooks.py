@@ -1,4 +1,4 @@
-"""What the callbacks for both names of Lightning have in common; each adds its package's base class."""
+"""What the callbacks for both package names of Lightning have in common. Each callback adds the base class of its package."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,10 +8,10 @@ from ssmspec.monitoring.monitor import SpectralMonitor
 
 
 class LightningHooks:
-    """Watches the module that a Trainer fits; steps are the optimizer's, `trainer.global_step`.
+    """Monitors the module that a Trainer fits. Steps are those of the optimizer, `trainer.global_step`.
 
     Args:
-        log, options: as for `SpectralMonitor`, which is made when the fit starts and is `monitor` from then on.
+        log, options: as for `SpectralMonitor`. The monitor is created when the fit starts and is the attribute `monitor` from then on.
     """
 
     def __init__(self, log: Target | Sequence[Target] = (), **options: Any) -> None:
@@ -20,7 +20,7 @@ class LightningHooks:
         self._log, self._options = log, options
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Finds the layers and measures them before the first step.
+        """Find the layers and measure them before the first step.
 
         Raises:
             SsmspecError: as `SpectralMonitor`.
@@ -29,11 +29,11 @@ class LightningHooks:
         self.monitor(trainer.global_step)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *arguments: Any) -> None:
-        """Measures if it is time."""
+        """Measure if a measurement is due."""
         if self.monitor is not None:
             self.monitor(trainer.global_step)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Measures the last step."""
+        """Measure the last step."""
         if self.monitor is not None:
             self.monitor.finish(trainer.global_step)

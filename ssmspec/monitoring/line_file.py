@@ -1,4 +1,4 @@
-"""A log of lines with pictures beside it: append-only while a run goes on, cut where a resumed run goes on, set aside for a new one."""
+"""A log of lines with pictures beside it. A run appends to it, a resumed run first cuts it back, and a new run first sets it aside."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,16 +15,16 @@ TextOf = Callable[[Measurement, Timing | None, Mapping[str, str] | None], str]
 
 
 class LineFile:
-    """A text file that grows by whole lines, each of which belongs to a step.
+    """A text file that grows by complete lines, each of which belongs to a step.
 
     Args:
-        path: the file; its folder is made if missing. Pictures go to the folder `<stem>.pictures` beside it.
-        kind: what it is, so that nothing else is cut.
-        text_of: a measurement as whole lines. step_of: the step of one, None for what is none.
-        header: first line, or empty.
+        path: the file. Its folder is created if missing. Pictures go to the folder `<stem>.pictures` beside it.
+        kind: the kind of file, so that no other kind is ever cut.
+        text_of: turns a measurement into complete lines. step_of: the step of a line, or None if it is not a line of this log.
+        header: the first line, or empty.
 
     Raises:
-        SsmspecError: there is another file of that name, or the folder cannot be made.
+        SsmspecError: a file of another kind has that name, or the folder cannot be created.
     """
 
     def __init__(self, path: Path, kind: Kind, *, text_of: TextOf, step_of: Callable[[str], int | None], header: str = "") -> None:
@@ -37,14 +37,14 @@ class LineFile:
         except OSError as error:
             raise SsmspecError(f"cannot write {path}: {error.strerror or error}") from error
         if whole and not self._ours(whole[0]):
-            raise SsmspecError(f"{path} exists and is no log of this kind; name another file")
+            raise SsmspecError(f"{path} exists and is not a log of this kind; name another file")
 
     def begin(self, step: int) -> None:
-        """Makes room for a run whose first step is `step`.
+        """Prepare the file for a run whose first step is `step`.
 
-        Lines of that step and later ones, which will be measured again, are dropped, and so is a line that a killed writer left unfinished.
-        Where nothing would be left, or `step` is 0 or 1, the run is another one: the old file and its pictures are renamed, to
-        `<stem>.1<suffix>` or the next number that is free.
+        Lines of that step and of later steps are dropped, because these steps will be measured again. A line that a killed writer left
+        unfinished is dropped, too. If nothing would remain, or if `step` is 0 or 1, this is a different run: the old file and its
+        pictures are then renamed to `<stem>.1<suffix>`, or to the next free number.
         """
         whole, torn = self._lines()
         steps = [self._step_of(line) for line in whole]
@@ -56,7 +56,7 @@ class LineFile:
                 file.write("".join(f"{line}\n" for line in [self._header, *kept] if line).encode())
 
     def write(self, measurement: Measurement, timing: Timing | None, pictures: Mapping[str, str] | None) -> None:
-        """Adds a measurement in one piece; what cannot be written whole is not written at all.
+        """Append a measurement completely or not at all.
 
         Raises:
             OSError: the disk is full, or the file cannot be written.
@@ -73,7 +73,7 @@ class LineFile:
                 raise
 
     def picture(self, step: int, layer: str, part: str, image: npt.NDArray[np.uint8]) -> str:
-        """Writes the picture of a layer as a PNG; returns its path, relative to the folder of the log."""
+        """Write the picture of a layer as a PNG. Returns its path relative to the folder of the log."""
         from ssmspec.report.figures.live_layer import write_png
 
         folder = self._pictures(self.path.stem)
@@ -81,13 +81,13 @@ class LineFile:
         return write_png(image, folder / f"{part}.{step:08d}.png").relative_to(self.path.parent).as_posix()
 
     def close(self) -> None:
-        """Nothing is open between two measurements."""
+        """Do nothing: no file stays open between two measurements."""
 
     def _ours(self, line: str) -> bool:
         return line == self._header if self._header else self._step_of(line) is not None
 
     def _lines(self) -> tuple[list[str], str]:
-        """The lines that are whole, and what stands behind the last of them."""
+        """The complete lines, and whatever follows the last of them."""
         if not self.path.exists():
             return [], ""
         *whole, torn = self.path.read_bytes().decode(errors="replace").split("\n")

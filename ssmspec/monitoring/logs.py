@@ -1,4 +1,4 @@
-"""Where measurements go: a log by the name of its file or folder."""
+"""Where measurements go. The name of a file or folder selects the kind of log."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,16 +16,16 @@ from ssmspec.statistics import Measurement
 
 
 class Log(Protocol):
-    """What takes the measurements of a run; used by one process only."""
+    """What receives the measurements of a run. Only one process uses it."""
 
     def begin(self, step: int) -> None:
-        """Called once, before anything else, with the first step that the monitor sees; later calls of a resumed run have larger ones."""
+        """Called once, before anything else, with the first step that the monitor sees. A resumed run starts at a larger step."""
 
     def picture(self, step: int, layer: str, part: str, image: npt.NDArray[np.uint8]) -> str | None:
-        """Takes the picture of a layer, (height, width, 3); returns its file, if it is one. `part` names the layer in files."""
+        """Receive the picture of a layer, (height, width, 3). Returns its file name, if it is a file. `part` is the layer in file names."""
 
     def write(self, measurement: Measurement, timing: Timing | None, pictures: Mapping[str, str] | None) -> None:
-        """Takes a measurement."""
+        """Receive a measurement."""
 
     def close(self) -> None:
         """Called after the last measurement."""
@@ -35,10 +35,10 @@ Target = Path | str | Any
 
 
 def open_logs(targets: Target | Sequence[Target]) -> list[Log]:
-    """The logs that a user names: paths ending in .jsonl or .csv, folders for TensorBoard, or SummaryWriters; one or several.
+    """The logs for one or several targets: paths ending in .jsonl or .csv, folders for TensorBoard, or SummaryWriters.
 
     Raises:
-        SsmspecError: a name that is none of these, a file that is something else, or a missing package.
+        SsmspecError: a target is none of these, an existing file is something else, or a package is missing.
     """
     return [open_log(target) for target in (targets if isinstance(targets, list | tuple) else [targets])]
 
@@ -48,7 +48,7 @@ def open_log(target: Target) -> Log:
     if hasattr(target, "add_scalar"):
         return TensorBoardLog(target)
     if not isinstance(target, str | Path):
-        raise SsmspecError(f"a log is a path or a SummaryWriter; {type(target).__name__} was given")
+        raise SsmspecError(f"a log must be a path or a SummaryWriter, not {type(target).__name__}")
     path = Path(target)
     if path.suffix == ".jsonl":
         return LineFile(path, Kind.lines, text_of=monitor_line, step_of=step_of_line)
@@ -56,6 +56,6 @@ def open_log(target: Target) -> Log:
         return LineFile(path, Kind.table, text_of=monitor_rows, step_of=step_of_row, header=COLUMNS_LINE)
     if path.suffix and not path.is_dir():
         raise SsmspecError(
-            f"{path} is no log: end its name in .jsonl or .csv, or name a folder for TensorBoard (one that exists, or has no dot)"
+            f"{path} is not a valid log: end its name in .jsonl or .csv, or give a folder for TensorBoard (one that exists or has no dot)"
         )
     return TensorBoardLog(path)

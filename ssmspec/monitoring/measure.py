@@ -1,4 +1,4 @@
-"""The layers of a live model, and what statistics say of them at one step: `ssmspec.commands.analyze` without a file."""
+"""The layers of a live model and their statistics at one step: like `ssmspec.commands.analyze`, but without a file."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.commands.analyze import AnalysisOptions, analyze_layer, pairs_of
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import Detection
-from ssmspec.families.layers import ReadLayer, find_layers, select_layers, try_layers
+from ssmspec.families.layers import ReadLayer, block_of, find_layers, select_layers, try_layers
 from ssmspec.families.provenance import Attached
 from ssmspec.files.reading import one_line
 from ssmspec.nn.live import LiveModel
@@ -19,9 +19,10 @@ from ssmspec.statistics import STATISTICS, LayerAnalysis, Measurement, Skipped, 
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.sobolev import Sobolev
 from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import assess
 
-MEASUREMENTS = 20  # in a run, at least: an engine that must be compiled first pays off where it does for so many
-REHEARSAL = 16  # points of the grid on which everything is done once, so that nothing is imported or compiled in a timed measurement
+MEASUREMENTS = 20  # least number assumed per run, when deciding whether compiling an engine pays off
+REHEARSAL = 16  # points of a small grid for a first pass, so that no timed measurement imports or compiles anything
 
 Weights = Callable[[], Mapping[str, Sobolev]]
 OWN_BETA = "beta is that of the module"
@@ -29,23 +30,23 @@ OWN_BETA = "beta is that of the module"
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """A layer as it was found: its first copy, and what is said of it where it has no numbers."""
+    """A layer as it was found: its first copy, and the analysis that is reported when it has no usable numbers."""
 
     sample: StateSpace
     blank: LayerAnalysis
 
 
 class Probe:
-    """The layers of a model that were chosen, found once, and read and measured as often as wanted.
+    """The chosen layers of a model. They are found once, and can then be read and measured any number of times.
 
     Args:
         model: see `LiveModel`.
         options: as for `analyze`.
         statistics: names of `STATISTICS`.
-        weights: beta of layers whose tensors do not hold it, by name; those of `ssmspec.nn.S4D` are known.
+        weights: beta of layers whose tensors do not hold it, by name. The beta of `ssmspec.nn.S4D` is known.
 
     Raises:
-        SsmspecError: as `analyze`, but for layers with numbers that cannot be trusted; LayerError also for sharded models.
+        SsmspecError: as `analyze`, except that a layer whose numbers cannot be trusted is no error. LayerError: also for sharded models.
     """
 
     def __init__(self, model: nn.Module, options: AnalysisOptions, statistics: Sequence[str], weights: Weights | None) -> None:
@@ -57,9 +58,9 @@ class Probe:
         with self.source.snapshot():
             self._detection = find_layers(self.source, options.family, options.read)
             self._originals = self.source.originals(self._detection.layers)
-            found, self.skipped, problems = self._read()
+            found, self.skipped = self._read()
         if not found:
-            raise LayerError(f"{self.source.path}: {problems[0]}")
+            raise LayerError(f"{self.source.path}: {next(item.reason for item in self.skipped if item.kind == 'unread')}")
         systems = [system for layer in found for system in layer.systems]
         chosen = select_layers(systems, options.layers, self.source)
         self.backend = options.backend or choose_backend(MEASUREMENTS * sum(pairs_of(system, options.points) for system in chosen))
@@ -68,29 +69,30 @@ class Probe:
         self._detection, self._originals = Detection(tuple(kept), ()), [layer.name for layer in kept]
 
     def _layer(self, system: StateSpace, index: int) -> _Layer:
-        arrays = {name: getattr(system, name)[:1].copy() for name in ("poles", "B", "C", "D", "step")}
-        sample = replace(system.copy_slice(0, 1), **arrays)  # a view would keep the whole layer in memory
+        first = int(next(iter(assess(system).sound), 0))
+        arrays = {name: getattr(system, name)[first : first + 1].copy() for name in ("poles", "B", "C", "D", "step")}
+        sample = replace(system.copy_slice(first, first + 1), **arrays)  # a view would keep the whole layer in memory
         nothing = replace(sample, poles=np.full_like(sample.poles, np.nan))
         blank = analyze_layer(nothing, self.grid, load_backend("reference"), chosen=self.statistics)
-        return _Layer(sample, replace(blank, index=index, copies=system.copies))
+        return _Layer(sample, replace(blank, index=index, copies=system.copies, faults=()))
 
     def rehearse(self) -> list[LayerAnalysis]:
-        """Everything once, for one copy of every layer and few points, so that imports and compilation are done."""
+        """Do everything once, for one copy of every layer and few points, so that imports and compilation are done."""
         engine, grid = load_backend(self.backend), FrequencyGrid.default(REHEARSAL)
         return [self._analyze(layer, layer.sample, grid, engine) for layer in self.layers]
 
     def settle(self) -> None:
-        """Waits for work that devices have not done yet, so that it is not taken for time of measuring."""
+        """Wait for pending work of the devices, so that it does not count as time spent on measuring."""
         accelerator = torch.accelerator.current_accelerator()
         for device in {parameter.device for parameter in self.source.model.parameters()}:
             if accelerator is not None and device.type == accelerator.type:
                 torch.accelerator.synchronize(device)
 
     def measure(self, step: int) -> Measurement:
-        """The statistics of every layer as it is now; a layer without trustworthy numbers has none, and the reason."""
+        """The statistics of every layer as it is now, over its sound copies. A layer without sound copies has a reason instead."""
         engine = load_backend(self.backend)
         with self.source.snapshot():
-            found, skipped, _ = self._read()
+            found, skipped = self._read()
         systems = {system.name: system for layer in found for system in layer.systems}
         reasons = {item.name: item.reason for item in skipped}
         layers = []
@@ -99,7 +101,7 @@ class Probe:
             if name in systems:
                 layers.append(self._analyze(layer, systems[name], self.grid, engine))
             else:
-                layers.append(_withheld(layer.blank, reasons.get(name) or reasons.get(name.rsplit(":", 1)[0]) or "the layer is gone"))
+                layers.append(_withheld(layer.blank, reasons.get(block_of(name, reasons), "the layer no longer exists")))
         return Measurement(
             step=step,
             backend=self.backend,
@@ -109,17 +111,17 @@ class Probe:
             skipped=tuple(self.skipped),
         )
 
-    def _read(self) -> tuple[list[ReadLayer], list[Skipped], list[str]]:
-        """The layers as they are now; what was left out, and why, where it contradicts its family."""
-        found, skipped, problems = try_layers(self.source, self._detection, self.options.read, Attached({}), self._originals)
+    def _read(self) -> tuple[list[ReadLayer], list[Skipped]]:
+        """The layers as they are now, and what was skipped."""
+        found, skipped = try_layers(self.source, self._detection, self.options.read, Attached({}), self._originals)
         weights = {**self.source.weights(self.options.read.length), **(self._weights() if self._weights else {})}
         weighted = [replace(layer, systems=tuple(_weighted(system, weights) for system in layer.systems)) for layer in found]
-        return weighted, skipped, problems
+        return weighted, skipped
 
     def _analyze(self, layer: _Layer, system: StateSpace, grid: FrequencyGrid, engine: CauchySum) -> LayerAnalysis:
         try:
             found = analyze_layer(system, grid, engine, with_skip=self.options.with_skip, chosen=self.statistics)
-        except Exception as error:  # whatever the numbers of a run that diverges provoke, the run goes on
+        except Exception as error:  # whatever error the numbers of a diverging run cause, the run must continue
             return _withheld(layer.blank, one_line(f"{type(error).__name__}: {error}", 200))
         return replace(found, index=layer.blank.index)
 
@@ -135,10 +137,10 @@ def _withheld(layer: LayerAnalysis, reason: str) -> LayerAnalysis:
 
 
 def check_statistics(names: Sequence[str]) -> None:
-    """Refuse names of no statistic.
+    """Refuse names that are not statistics.
 
     Raises:
-        SsmspecError: the first of them.
+        SsmspecError: the message names the first of them.
     """
     for name in names:
         if name not in STATISTICS:

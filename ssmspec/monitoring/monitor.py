@@ -1,4 +1,4 @@
-"""SpectralMonitor: a callable that a training loop calls after every step, which measures and logs now and then."""
+"""SpectralMonitor: a callable that a training loop calls after every step, and that measures and logs at some of them."""
 
 import logging
 import operator
@@ -28,9 +28,9 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """What monitoring cost: measurements, seconds spent on all but the first, those of training meanwhile, and those of setting up.
+    """The cost of monitoring: number of measurements, seconds for all but the first, seconds of training meanwhile, seconds of setup.
 
-    The first measurement, before which modules are imported and an engine may be compiled, is part of setting up.
+    The first measurement counts as setup, because modules are imported and an engine may be compiled for it.
     """
 
     measurements: int
@@ -40,12 +40,12 @@ class Overhead:
 
     @property
     def share(self) -> float:
-        """Seconds spent on measurements over those of training."""
+        """Seconds spent on measurements divided by seconds of training."""
         return self.seconds / self.training_seconds if self.training_seconds > 0 else 0.0
 
     def __str__(self) -> str:
         return (
-            f"{self.measurements} measurements: {self.setup_seconds:.2g} s to set up and for the first, then {self.seconds:.3g} s, "
+            f"{self.measurements} measurements: {self.setup_seconds:.2g} s for setup and the first one, then {self.seconds:.3g} s, "
             f"{100 * self.share:.2g} % of {self.training_seconds:.3g} s of training"
         )
 
@@ -59,27 +59,28 @@ class SpectralMonitor:
             ...
             monitor(step)
 
-    Layers are found by the names of the state dict's tensors, as `ssmspec analyze` finds them in a checkpoint of the model; the numbers
-    are those of `ssmspec analyze --backend` with the engine that the log names, bit for bit. Calls never touch gradients, generators or
-    modes. Under torch.distributed only rank 0 measures, without any communication, so that models must not be sharded.
+    Layers are found by the names of the tensors in the state dict, as `ssmspec analyze` finds them in a checkpoint of the model. The
+    numbers equal those of `ssmspec analyze --backend` with the engine that the log names, bit for bit. Calls never touch gradients,
+    generators or modes. Under torch.distributed, only rank 0 measures, and it does not communicate, so models must not be sharded.
 
     Args:
-        model: any torch module. `module.` of DistributedDataParallel and `_orig_mod.` of torch.compile are left out of names.
+        model: any torch module. `module.` of DistributedDataParallel and `_orig_mod.` of torch.compile are removed from names.
         log: a file ending in .jsonl (schema ssmspec.monitor/1) or .csv, a folder for TensorBoard, a SummaryWriter, or several of these.
-            Where a file is there already and the first step seen continues it, its lines of that step and later ones are cut; where
-            it does not, the file is renamed to `<stem>.1<suffix>`. Without a log, calls only return what they measured.
-        every: steps between measurements, which are made after multiples of it.
-        statistics: names of `ssmspec.STATISTICS`; the default ones are cheap, those of energies and peaks cost many times as much.
+            If a file already exists and the first step seen continues it, its lines of that step and later steps are cut. If the step
+            does not continue it, the file is renamed to `<stem>.1<suffix>`. Without a log, calls only return what they measured.
+        every: measure after steps that are multiples of this number.
+        statistics: names of `ssmspec.STATISTICS`. The default ones are cheap; those of energies and peaks cost many times as much.
         images: measurements between pictures of |H| (PNG beside a file, images in TensorBoard) and, in JSONL, curves; 0 for none.
-        budget: share of the time of training that measuring may take after the first time, half of it for pictures. A measurement beyond
-            it waits for a later multiple of `every`. None never waits, so that the same run gives the same log, byte for byte.
-        options: layers, family, engine, grid, D and what tensors cannot tell (mapping, operating point), as for `ssmspec.analyze`.
-        weights: called for beta of layers whose tensors do not hold it, by name; `ssmspec.nn.S4D` needs none.
-        strict: raise what goes wrong in a call. By default the training goes on: a layer without trustworthy numbers is null with the
-            reason, and everything else (a full disk) is a warning of the logger `ssmspec.monitoring`.
+        budget: share of training time that measuring may take after the first time, half of it for pictures. A measurement that would
+            exceed it waits for a later multiple of `every`. With None it never waits, so the same run gives the same log, byte for byte.
+        options: layers, family, engine, grid, D and what tensors cannot state (mapping, operating point), as for `ssmspec.analyze`.
+        weights: function that returns the beta of layers whose tensors do not hold it, by name. `ssmspec.nn.S4D` needs none.
+        strict: raise errors of a call. By default, training continues: a layer without trustworthy numbers is null with the reason, and
+            any other error (such as a full disk) becomes a warning of the logger `ssmspec.monitoring`.
 
     Raises:
-        SsmspecError: no SSM layer, with what came near; an unknown statistic; a log that cannot be; sharded parameters.
+        SsmspecError: there is no SSM layer (the message lists near misses), a statistic is unknown, a log cannot be opened, or parameters
+            are sharded.
     """
 
     def __init__(
@@ -107,20 +108,20 @@ class SpectralMonitor:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of the layers that are watched."""
+        """Names of the layers that are monitored."""
         return tuple(layer.sample.name for layer in self._probe.layers)
 
     @property
     def overhead(self) -> Overhead:
-        """What was spent so far."""
+        """The cost of monitoring so far."""
         pace = self._pace
         return Overhead(self._measurements, pace.spent, 0.0 if pace.first is None else pace.training, pace.setup)
 
     def __call__(self, step: SupportsIndex) -> Measurement | None:
-        """Measures if it is time; to be called after every step.
+        """Measure if a measurement is due. Call this after every step.
 
         Args:
-            step: steps done; it grows from call to call, and one that was measured is not measured again.
+            step: steps done. It must grow from call to call; a step that was measured is not measured again.
         Returns:
             What was measured and logged, or None.
         """
@@ -128,7 +129,7 @@ class SpectralMonitor:
         return self._measure(done) if self._pace.due(done) else None
 
     def finish(self, step: SupportsIndex) -> Measurement | None:
-        """Measures the last step whatever the pace, unless that was done, and closes the logs."""
+        """Measure the last step regardless of the pace, unless it was measured already, and close the logs."""
         found = self._measure(self._seen(step))
         for log in self._logs:
             self._guarded(log.close)
@@ -159,7 +160,7 @@ class SpectralMonitor:
         return found
 
     def _set_up(self) -> None:
-        """What is done once, before the first measurement: logs are opened, modules imported, an engine compiled."""
+        """Do what is done once, before the first measurement: open logs, import modules, compile an engine."""
         with self._pace.set_up():
             for log in self._logs:
                 self._guarded(log.begin, self._pace.first or 0)
@@ -177,7 +178,7 @@ class SpectralMonitor:
             self._guarded(log.write, measurement, timing, drawn[place] if drawn else None)
 
     def _draw(self, measurement: Measurement) -> list[dict[str, str]]:
-        """Draws the layers that have a curve; returns for every log the files that it made, by layer."""
+        """Draw the layers that have a curve. Returns for every log the files that it wrote, by layer."""
         from ssmspec.report.figures.live_layer import monitor_picture
         from ssmspec.report.figures.style import safe_names
 
@@ -194,18 +195,18 @@ class SpectralMonitor:
         return places
 
     def _guarded(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
-        """The result of a call, or None and a warning where it fails, unless strict."""
+        """The result of a call. If the call fails, the result is None with a warning, unless the monitor is strict."""
         try:
             return function(*args, **kwargs)
-        except Exception as error:  # whatever goes wrong in watching a run must not end the run
+        except Exception as error:  # no error of monitoring may end the run
             if self.strict:
                 raise
-            _logger.warning("step %s is not logged as it should be: %s: %s", self._last, type(error).__name__, error)
+            _logger.warning("step %s could not be logged completely: %s: %s", self._last, type(error).__name__, error)
             return None
 
 
 def _rehearse_drawing(layers: Sequence[LayerAnalysis]) -> None:
-    """Draws one layer for nothing, since fonts are looked up the first time."""
+    """Draw one layer and discard it, because the first drawing has to look up fonts."""
     from ssmspec.report.figures.live_layer import monitor_picture
 
     for layer in layers[:1]:
@@ -214,12 +215,12 @@ def _rehearse_drawing(layers: Sequence[LayerAnalysis]) -> None:
 
 
 def is_first_rank() -> bool:
-    """Whether this process is the one that writes; the only one without torch.distributed."""
+    """Whether this process is the one that writes. Without torch.distributed it always is."""
     return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
 
 
 def _check_pace(every: int, images: int, budget: float | None) -> None:
     if every < 1 or images < 0:
-        raise SsmspecError(f"every is {every} and images {images}; expected at least 1 step, and 0 or more measurements")
+        raise SsmspecError(f"every is {every} and images is {images}; every must be at least 1 step, and images at least 0 measurements")
     if budget is not None and not 0 < budget < np.inf:
-        raise SsmspecError(f"budget is {budget}, expected a positive share of the training time such as 0.02, or None")
+        raise SsmspecError(f"budget is {budget}; it must be a positive share of the training time, such as 0.02, or None")

@@ -1,4 +1,4 @@
-"""When to measure: every N steps, and seldom enough that the time spent stays within a share of the time of training."""
+"""When to measure: every N steps, but rarely enough that the time spent stays within a share of the training time."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,24 +10,24 @@ Clock = Callable[[], float]
 
 @dataclass(slots=True)
 class Account:
-    """Seconds spent on one kind of work, which may take `share` of the seconds of training; None for as much as it needs."""
+    """Seconds spent on one kind of work, which may take `share` of the seconds of training. None means no limit."""
 
     share: float | None
     spent: float = 0.0
     last: float = 0.0
 
     def affords(self, training: float) -> bool:
-        """Whether once more, at the last cost, stays within the share."""
+        """Whether one more, at the cost of the last one, stays within the share."""
         return self.share is None or self.spent + self.last <= self.share * training
 
     def book(self, seconds: float, *, free: bool) -> None:
-        """The cost of one measurement; a free one only says what the next will cost."""
+        """Record the cost of one measurement. A free one only predicts the cost of the next."""
         self.spent, self.last = self.spent + seconds * (not free), seconds
 
 
 @dataclass(slots=True)
 class Lap:
-    """One measurement, of whose seconds some are for drawing."""
+    """The time of one measurement, part of which is spent on drawing."""
 
     clock: Clock
     start: float
@@ -35,12 +35,12 @@ class Lap:
 
     @property
     def seconds(self) -> float:
-        """Since its start."""
+        """Seconds since the start of the measurement."""
         return self.clock() - self.start
 
     @contextmanager
     def draw(self) -> Iterator[None]:
-        """The block within which pictures are drawn and written."""
+        """A block that draws and writes pictures."""
         start = self.clock()
         try:
             yield
@@ -50,17 +50,17 @@ class Lap:
 
 @dataclass(slots=True)
 class Pace:
-    """The measured steps of a run.
+    """Decides which steps of a run are measured.
 
-    A step is measured if it is a multiple of `every` and the seconds spent so far plus those that the last measurement took are within
-    the budget; so the interval grows by itself. Pictures have half of the budget for themselves, or they would starve the numbers. The
-    first measurement, which says what one costs, is part of setting up: it is made at once, and the budget is for those that follow.
+    A step is measured if it is a multiple of `every`, and if the seconds spent so far plus those of the last measurement are within the
+    budget. The interval therefore grows by itself. Half of the budget is reserved for pictures, which would otherwise leave no time for
+    the numbers. The first measurement shows what one costs and counts as setup: it is made at once, and the budget is for later ones.
 
     Args:
-        every: steps between measurements, at least.
-        images: measurements between pictures, at least; 0 for none.
-        budget: share of the seconds of training that measuring may take; None measures at every multiple of `every` whatever it costs.
-        clock: seconds, monotonic.
+        every: least number of steps between measurements.
+        images: least number of measurements between pictures; 0 for none.
+        budget: share of training time that measuring may take; None measures at every multiple of `every` at any cost.
+        clock: a monotonic clock in seconds.
     """
 
     every: int
@@ -80,7 +80,7 @@ class Pace:
         self.statistics, self.drawing = Account(half if self.images else self.budget), Account(half)
 
     def start(self, step: int) -> None:
-        """The first step that was seen, of a new run or of a resumed one, whose pictures then go on as if it had not stopped."""
+        """Note the first step of a new or resumed run. The pictures of a resumed run continue as if it had never stopped."""
         self.first, self._started = step, self.clock()
         self._block = None if step <= self.every or not self.images else self._block_of(step - 1)
 
@@ -91,16 +91,16 @@ class Pace:
 
     @property
     def training(self) -> float:
-        """Seconds since the start that were not spent on measuring; they stand still during a measurement."""
+        """Seconds since the start that were not spent on measuring. They do not advance during a measurement."""
         now = self.clock() if self._lap is None else self._lap.start
         return now - self._started - self.spent
 
     def due(self, step: int) -> bool:
-        """Whether to measure after so many steps."""
+        """Whether to measure after this many steps."""
         return step % self.every == 0 and self.statistics.affords(self.training)
 
     def draws(self, step: int) -> bool:
-        """Whether the measurement after so many steps comes with pictures."""
+        """Whether the measurement after this many steps includes pictures."""
         if not self.images or self._block_of(step) == self._block or not self.drawing.affords(self.training):
             return False
         self._block = self._block_of(step)
@@ -111,7 +111,7 @@ class Pace:
 
     @contextmanager
     def set_up(self) -> Iterator[None]:
-        """A block that counts neither as training nor as measuring, but as `setup`: what is done once per run."""
+        """A block for work done once per run, which counts as `setup` and neither as training nor as measuring."""
         start = self.clock()
         try:
             yield
@@ -124,7 +124,7 @@ class Pace:
 
     @contextmanager
     def measure(self, *, free: bool = False) -> Iterator[Lap]:
-        """One measurement, booked when the block ends; a free one as part of setting up."""
+        """A block for one measurement, whose time is recorded at its end. A free one counts as setup."""
         self._lap = lap = Lap(self.clock, self.clock())
         try:
             yield lap

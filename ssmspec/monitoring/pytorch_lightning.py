@@ -1,4 +1,4 @@
-"""SpectralMonitor as a callback of Lightning, for `import pytorch_lightning`; its classes are not those of `lightning`."""
+"""SpectralMonitor as a callback of Lightning, for `import pytorch_lightning`, whose classes are not those of `lightning`."""
 
 from pytorch_lightning import Callback
 
@@ -6,4 +6,4 @@ from ssmspec.monitoring.lightning_hooks import LightningHooks
 
 
 class LightningMonitor(LightningHooks, Callback):
-    """`Trainer(callbacks=[LightningMonitor("bias.jsonl", every=100)])`; arguments as for `LightningHooks`."""
+    """Use as `Trainer(callbacks=[LightningMonitor("bias.jsonl", every=100)])`. The arguments are those of `LightningHooks`."""

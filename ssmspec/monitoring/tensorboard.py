@@ -1,4 +1,4 @@
-"""A log for TensorBoard: scalars per statistic and layer, pictures of |H|, and the reasons where there is no number."""
+"""A log for TensorBoard: scalars per statistic and layer, pictures of |H|, and reasons for missing numbers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,20 +11,20 @@ from ssmspec.errors import SsmspecError
 from ssmspec.report.documents.monitoring import Timing
 from ssmspec.statistics import Measurement
 
-SUFFIX = ".ssmspec"  # of event files
+SUFFIX = ".ssmspec"  # suffix of the event files
 
 
 class TensorBoardLog:
-    """Writes through a SummaryWriter, the user's own or one for a folder.
+    """Writes through a SummaryWriter, which is the user's own or made for a folder.
 
     Tags are `<statistic>/<layer>`, with `<statistic>.p5/` and `.p95/` for the range over copies; `response/<layer>` for pictures;
     `problem/<layer>` for reasons, written when they change; `monitor/seconds` and `monitor/share`.
 
     Args:
-        target: a folder, or an object with the methods of `torch.utils.tensorboard.SummaryWriter`, which is not closed here.
+        target: a folder, or an object with the methods of `torch.utils.tensorboard.SummaryWriter`, which the caller has to close.
 
     Raises:
-        SsmspecError: a folder, and the package tensorboard is missing.
+        SsmspecError: the target is a folder, and the package tensorboard is missing.
     """
 
     def __init__(self, target: Path | Any) -> None:
@@ -35,36 +35,37 @@ class TensorBoardLog:
             _summary_writer()
 
     def begin(self, step: int) -> None:
-        """Opens the folder. What an earlier run wrote there of `step` and later ones is hidden by TensorBoard, not removed.
+        """Open the folder. TensorBoard hides, but does not remove, what an earlier run wrote there for `step` and later steps.
 
-        That would hide what others wrote there, too, so where there are event files of others nothing is hidden.
+        This would also hide what other programs wrote there, so nothing is hidden if the folder has event files of others.
         """
         if self._folder and self._writer is None:
             own = all(path.name.endswith(SUFFIX) for path in self._folder.glob("*tfevents*"))
             self._writer = _summary_writer()(str(self._folder), purge_step=step if own else None, filename_suffix=SUFFIX)
 
     def picture(self, step: int, layer: str, part: str, image: npt.NDArray[np.uint8]) -> None:
-        """Adds the picture of a layer."""
+        """Add the picture of a layer."""
         self._writer.add_image(f"response/{layer}", image, step, dataformats="HWC")
 
     def write(self, measurement: Measurement, timing: Timing | None, pictures: Mapping[str, str] | None) -> None:
-        """Adds the numbers that there are, and reasons that are new."""
+        """Add the numbers that exist, and the reasons that are new."""
         step = measurement.step
         for layer in measurement.layers:
             for name, value in layer.statistics.items():
                 for tag, number in ((name, value.median), (f"{name}.p5", value.p5), (f"{name}.p95", value.p95)):
                     if number is not None:
                         self._writer.add_scalar(f"{tag}/{layer.name}", number, step)
-            if layer.problem != self._problems.get(layer.name):
-                self._writer.add_text(f"problem/{layer.name}", layer.problem or "none any more", step)
-                self._problems[layer.name] = layer.problem
+            problem = layer.problem or "; ".join(fault.text for fault in layer.faults) or None
+            if problem != self._problems.get(layer.name):
+                self._writer.add_text(f"problem/{layer.name}", problem or "resolved", step)
+                self._problems[layer.name] = problem
         if timing is not None:
             self._writer.add_scalar("monitor/seconds", timing.seconds, step)
             self._writer.add_scalar("monitor/share", timing.share, step)
         self._writer.flush()
 
     def close(self) -> None:
-        """Closes a writer that was opened here."""
+        """Close the writer if it was opened here."""
         if self._folder and self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -75,6 +76,6 @@ def _summary_writer() -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise SsmspecError(
-            "logging to a folder needs TensorBoard, which is missing: install ssmspec[tensorboard], or log to a .jsonl or .csv file"
+            "logging to a folder needs TensorBoard, which is not installed; install ssmspec[tensorboard], or log to a .jsonl or .csv file"
         ) from error
     return SummaryWriter

@@ -10,10 +10,12 @@ from ssmspec.monitoring.monitor import SpectralMonitor
 
 
 class TransformersMonitor(TrainerCallback):
-    """`Trainer(..., callbacks=[TransformersMonitor("bias.jsonl", every=100)])`; steps are those of the optimizer, `state.global_step`.
+    """Use as `Trainer(..., callbacks=[TransformersMonitor("bias.jsonl", every=100)])`.
+
+    Steps are those of the optimizer, `state.global_step`.
 
     Args:
-        log, options: as for `SpectralMonitor`, which is made when the training begins and is `monitor` from then on.
+        log, options: as for `SpectralMonitor`. The monitor is created when training starts and is the attribute `monitor` from then on.
     """
 
     def __init__(self, log: Target | Sequence[Target] = (), **options: Any) -> None:
@@ -21,7 +23,7 @@ class TransformersMonitor(TrainerCallback):
         self._log, self._options = log, options
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Finds the layers and measures them before the first step.
+        """Find the layers and measure them before the first step.
 
         Raises:
             SsmspecError: as `SpectralMonitor`.
@@ -30,11 +32,11 @@ class TransformersMonitor(TrainerCallback):
         self.monitor(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Measures if it is time."""
+        """Measure if a measurement is due."""
         if self.monitor is not None:
             self.monitor(state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Measures the last step."""
+        """Measure the last step."""
         if self.monitor is not None:
             self.monitor.finish(state.global_step)

@@ -1,4 +1,4 @@
-"""Differentiable state space layers for PyTorch, with the two mechanisms that tune their frequency bias, alpha and beta."""
+"""Differentiable state space layers for PyTorch, with the two mechanisms that tune their frequency bias: alpha and beta."""
 
 from ssmspec.nn.conv_s5 import ConvS5
 from ssmspec.nn.optim import optimizer_groups

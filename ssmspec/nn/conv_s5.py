@@ -1,9 +1,9 @@
-"""ConvS5: a diagonal state space model whose inputs, states and outputs are pictures, over frames in parallel.
+"""ConvS5: a diagonal state space model whose inputs, states and outputs are images, parallel over frames.
 
     x_t = z x_{t-1} + (z - 1)/a (B * u_t),   y_t = 2 Re(C * x_t),   z = exp(a Delta)
 
-* convolves over space, with zeros around a picture. The poles a are those of the S5 family, one per channel of the state and the same at
-every pixel, so every pixel of a channel meets the same kernel in time, (z - 1)/a z^l, which is applied to all frames at once by an FFT.
+* convolves over space, with zeros around an image. The poles a are those of the S5 family, one per channel of the state and the same at
+every pixel. Every pixel of a channel therefore has the same kernel in time, (z - 1)/a z^l, which an FFT applies to all frames at once.
 
 Source: arXiv 2310.19694; NVlabs/ConvSSM, src/models/convS5/diagonal_ssm.py, `ConvS5SSM`, whose names and shapes the state dict has.
 """
@@ -28,23 +28,23 @@ CLIP = -1e-4  # the largest real part of a pole: `clip_eigs`
 
 
 class ConvS5(nn.Module):
-    """The linear part of a ConvS5 layer, with alpha on the initial poles and beta, a Sobolev weight over time on the response.
+    """The linear part of a ConvS5 layer, with alpha for the initial poles and beta, a Sobolev weight over time on the response.
 
-    Parameters Lambda_re, Lambda_im (P,), log_step (P, 1), B (P, U k k, 2), C (k, k, P, U, 2), float32. Of every conjugate pair the half
-    with Im <= 0 is stored, as in the original. Other than there, B and C are normal and not truncated normal, of the same variances.
+    Parameters Lambda_re, Lambda_im (P,), log_step (P, 1), B (P, U k k, 2), C (k, k, P, U, 2), float32. The half of every conjugate pair
+    with Im <= 0 is stored, as in the original. Unlike there, B and C are normal instead of truncated normal, with the same variances.
 
     Args:
-        d_model: U, channels of the pictures. d_state: 2P, even; P channels of the state are stored. blocks: J, of HiPPO-N, a divisor of P.
+        d_model: U, channels of the images. d_state: 2P, even; P channels of the state are stored. blocks: J of HiPPO-N, a divisor of P.
         kernel_size: k, odd, of B and C [pixels].
         alpha: factor on the imaginary parts of the initial poles.
-        beta: Sobolev exponent, fixed. theta_ref: its knee [rad/frame], where beta is not zero. The convention is "causal" (see
-            `ssmspec.nn.weighting`): under all others a frame would depend on later ones.
+        beta: Sobolev exponent, fixed. theta_ref: its knee [rad/frame], needed if beta is not zero. The convention is "causal" (see
+            `ssmspec.nn.weighting`), because with all others a frame would depend on later ones.
         step_min, step_max: initial Delta is log-uniform between them, one per channel of the state [model time per frame].
-        poles: (P,) complex initial poles, Re < 0 [1/model time]; HiPPO-N in J blocks by default. alpha acts on the default only.
-        lr: learning rate of poles and steps, which do not decay; None is that of the others. Zero makes buffers.
+        poles: (P,) complex initial poles, Re < 0 [1/model time]; HiPPO-N in J blocks by default. alpha scales only the default.
+        lr: learning rate of poles and steps, which have no weight decay; None means that of the other parameters. Zero makes them buffers.
 
     Raises:
-        LayerError: a size or number that is out of range. SsmspecError: blocks that do not divide P.
+        LayerError: a size or number is out of range. SsmspecError: blocks does not divide P.
     Source: arXiv 2310.19694, section 3; arXiv 2410.02035, section 4 (alpha and beta).
     """
 
@@ -72,7 +72,7 @@ class ConvS5(nn.Module):
         super().__init__()
         if d_model < 1 or d_state < 2 or d_state % 2 or kernel_size < 1 or not kernel_size % 2:
             sizes = f"d_model {d_model}, d_state {d_state} and kernel_size {kernel_size}"
-            raise LayerError(f"{sizes} make no ConvS5 layer; expected at least 1, an even number, and an odd one")
+            raise LayerError(f"{sizes} are not valid; expected at least 1, an even number, and an odd number")
         if not 0 < step_min <= step_max < math.inf:
             raise LayerError(f"step_min and step_max are {step_min} and {step_max}; expected positive finite values, the smaller one first")
         modes = d_state // 2
@@ -89,18 +89,19 @@ class ConvS5(nn.Module):
         register(self, "Lambda_re", torch.from_numpy(first.real).float(), lr=lr)
         register(self, "Lambda_im", torch.from_numpy(first.imag).float(), lr=lr)
         register(self, "log_step", log_step, lr=lr)
+        self.register_buffer("clip_eigs", torch.tensor(True))  # says in files what `_modes` does
         for name, matrix in (("B", B), ("C", C)):
             register(self, name, torch.view_as_real(matrix.contiguous()).float(), lr=None, weight_decay=None)
 
     def forward(self, u: Tensor) -> Tensor:
-        """Pictures for pictures; a frame depends on itself and those before.
+        """Images in, images out; a frame depends only on itself and earlier frames.
 
         Args:
             u: (B, L, U, height, width), real, of the type of the parameters.
         Returns:
-            As u.
+            The same shape as u.
         Raises:
-            LayerError: another shape.
+            LayerError: u has another shape.
         """
         self._check(u, 5)
         batch, length, _, height, width = u.shape
@@ -112,7 +113,7 @@ class ConvS5(nn.Module):
         return self._read(states.reshape(batch * length, len(kernel), height, width)).reshape(u.shape)
 
     def kernel(self, length: int) -> Tensor:
-        """What a channel of the state makes of one of its inputs B * u, with the weight of beta: (P, length) complex128."""
+        """The response of each channel of the state to one of its inputs B * u, with the weight of beta: (P, length) complex128."""
         log_z, gain = self._modes()
         kernel = gain[:, None] * torch.exp(log_z[:, None] * torch.arange(length, dtype=torch.float64, device=gain.device))
         if self.weight is None:
@@ -124,7 +125,7 @@ class ConvS5(nn.Module):
         return torch.complex(filtered[0], filtered[1])
 
     def default_state(self, batch: int, height: int, width: int) -> Tensor:
-        """A state at rest for `step`, (batch, P, height, width) complex."""
+        """The initial (zero) state for `step`, (batch, P, height, width) complex."""
         shape = (batch, len(self.Lambda_re), height, width)
         return torch.zeros(shape, dtype=COMPLEX[self.B.dtype], device=self.B.device)
 
@@ -134,13 +135,13 @@ class ConvS5(nn.Module):
         Args:
             u: (B, U, height, width). state: from `default_state` or an earlier step.
         Returns:
-            y, as u, and the next state.
+            y, with the shape of u, and the next state.
         Raises:
-            LayerError: another shape, or a beta that is not zero, which no recurrence has.
+            LayerError: another shape, or a nonzero beta, for which no recurrence exists.
         """
         self._check(u, 4)
         if self.weight is not None:
-            raise LayerError(f"step needs beta 0, and it is {self.weight.beta[0]:g}: the weight of beta is no recurrence; use forward")
+            raise LayerError(f"step needs beta 0, but it is {self.weight.beta[0]:g}, which has no recurrence; use forward instead")
         log_z, gain = (part.to(state.dtype)[:, None, None] for part in self._modes())
         state = torch.exp(log_z) * state + gain * self._driven(u)
         return self._read(state), state
@@ -167,7 +168,7 @@ class ConvS5(nn.Module):
         channels = self.C.shape[3]
         if u.ndim != axes or u.shape[-3] != channels:
             wanted = "(B, L, U, height, width)" if axes == 5 else "(B, U, height, width)"
-            raise LayerError(f"input of shape {tuple(u.shape)}; expected {wanted} with U = {channels}")
+            raise LayerError(f"the input has shape {tuple(u.shape)}, expected {wanted} with U = {channels}")
 
 
 def _poles(modes: int, blocks: int, alpha: float, poles: npt.ArrayLike | None) -> ComplexArray:
@@ -177,5 +178,5 @@ def _poles(modes: int, blocks: int, alpha: float, poles: npt.ArrayLike | None) -
         return initial_poles("s5-hippo", sizes, alpha=alpha, rng=np.random.default_rng(0)).exponents[0].conj()
     given = np.asarray(poles, complex)
     if given.shape != (modes,) or not np.isfinite(given).all() or (given.real >= 0).any():
-        raise LayerError(f"poles of shape {given.shape}; expected ({modes},), finite, with Re < 0")
+        raise LayerError(f"poles have shape {given.shape}, expected ({modes},), with finite values and Re < 0")
     return np.where(given.imag > 0, given.conj(), given)

@@ -1,7 +1,7 @@
-"""Convolution with kernels that are given in the frequency domain, forward and backward by one-sided real FFTs only.
+"""Convolution with kernels given in the frequency domain, forward and backward using only one-sided real FFTs.
 
-PyTorch's own gradient of a one-sided FFT goes through full-size complex FFTs, and whole batches of spectra fall out of every cache; here
-rows are worked on in blocks. A registered operator, so that torch.compile takes it into its graph as one opaque step.
+PyTorch's own gradient of a one-sided FFT uses full-size complex FFTs, and complete batches of spectra do not fit in any cache. Here rows
+are processed in blocks. The operator is registered, so torch.compile includes it in its graph as one opaque step.
 """
 
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ssmspec.errors import BackendError
 
-BLOCK = 2**17  # padded samples that a thread works on at once on a CPU: 0.5 MB of float32, a spectrum as large, within a second-level cache
+BLOCK = 2**17  # padded samples per CPU thread at once: 0.5 MB of float32 and an equally large spectrum fit in a second-level cache
 
 
 def fft_convolution(u: Tensor, spectrum: Tensor, n: int) -> Tensor:
     """y = irfft(rfft(u, n) spectrum, n)[..., :L], differentiable in u and spectrum.
 
-    Where the kernel behind the spectrum and u are together at most n + 1 samples long this is their linear convolution.
+    If the kernel of the spectrum and u together have at most n + 1 samples, this is their linear convolution.
 
     Args:
         u: (B, H, L) float32 or float64.
@@ -26,7 +26,7 @@ def fft_convolution(u: Tensor, spectrum: Tensor, n: int) -> Tensor:
     Returns:
         (B, ch, H, L), of the type of u.
     Raises:
-        BackendError: types or shapes that do not agree; a second derivative.
+        BackendError: types or shapes do not match; a second derivative is requested.
     """
     if (u.dtype, spectrum.dtype) not in ((torch.float32, torch.complex64), (torch.float64, torch.complex128)):
         raise BackendError(f"u is {u.dtype} and the spectrum {spectrum.dtype}; expected float32 and complex64, or float64 and complex128")
@@ -54,7 +54,7 @@ def _(u: Tensor, spectrum: Tensor, n: int) -> Tensor:
 
 @torch.library.custom_op("ssmspec::fft_convolution_vjp", mutates_args=())
 def _vjp(u: Tensor, spectrum: Tensor, n: int, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-    """The spectrum of u is formed anew: that costs a fifth of the FFTs and saves twice the memory of u from forward to backward."""
+    """The spectrum of u is computed again: this costs a fifth of the FFTs and saves twice the memory of u between forward and backward."""
     u_gradient, gradient = u.new_empty(u.shape), spectrum.new_zeros(spectrum.shape)
     conjugate = spectrum.conj_physical()
     for b, h in _blocks(u, spectrum, n):
@@ -76,7 +76,7 @@ def _(u: Tensor, spectrum: Tensor, n: int, cotangent: Tensor) -> tuple[Tensor, T
 
 
 def _blocks(u: Tensor, spectrum: Tensor, n: int) -> Iterator[tuple[slice, slice]]:
-    """Ranges of the batch and of H that hold about BLOCK padded samples per thread; everything at once on other devices than a CPU."""
+    """Ranges of the batch and of H with about BLOCK padded samples per thread; on devices other than a CPU, everything at once."""
     B, H, _ = u.shape
     rows = max(1, BLOCK * torch.get_num_threads() // (n * spectrum.shape[0])) if u.device.type == "cpu" else B * H
     size = min(B, rows)
@@ -100,7 +100,7 @@ def _backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor, None]:
 
 
 def _refuse(ctx: Any, *cotangents: Tensor) -> None:
-    raise BackendError("a second derivative of the convolution was asked for, and there is none; call backward without create_graph=True")
+    raise BackendError("a second derivative of the convolution is not supported; call backward without create_graph=True")
 
 
 _convolve.register_autograd(_backward, setup_context=_remember)

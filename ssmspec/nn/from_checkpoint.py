@@ -1,4 +1,4 @@
-"""A trained layer of a checkpoint as a live `ssmspec.nn.S4D`, with the beta weight that its file, or the sidecar of the file, carries."""
+"""Load a trained layer of a checkpoint as a live `ssmspec.nn.S4D`, with the beta weight stored in its file or in the file's sidecar."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ import torch
 
 from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.errors import LayerError
-from ssmspec.families import ReadOptions
+from ssmspec.families import FAMILIES, ReadOptions
 from ssmspec.families.layers import ReadLayer, find_layers, read_layers, select_layers
 from ssmspec.families.provenance import trained_entry
 from ssmspec.nn import S4D, SequenceModel
@@ -25,15 +25,15 @@ State = Mapping[str, torch.Tensor]
 
 
 def load_module(path: Path | str, layer: str | int = "0", options: ReadOptions | None = None, *, family: str | None = None) -> S4D:
-    """One S4D layer of a checkpoint as a torch module: the function of the code that trained it, times the beta weight if there is one.
+    """Load one S4D layer of a checkpoint as a torch module: the function of the code that trained it, and the beta weight if there is one.
 
     Args:
-        path: a checkpoint. layer: exact name or index of a layer; a direction stands for its whole block.
+        path: a checkpoint. layer: exact name or index of a layer; a direction stands for its complete block.
         options, family: as for `load_system`.
     Returns:
-        The module in float32, or float64 where the file is; an output map that is not in the file is that of a new layer.
+        The module in float32, or in float64 if the file is; if the file has no output map, it is newly initialized.
     Raises:
-        SsmspecError: as `load_system`; LayerError for a family without such a module, or a file that lacks some of its tensors.
+        SsmspecError: the same errors as `load_system`; LayerError if the family has no such module, or the file lacks some of its tensors.
     """
     options = options or ReadOptions()
     checkpoint = open_checkpoint(path)
@@ -41,7 +41,7 @@ def load_module(path: Path | str, layer: str | int = "0", options: ReadOptions |
     chosen = select_layers([system for found in layers for system in found.systems], [str(layer)], checkpoint)
     wanted = chosen[0]
     if len({system.name.rsplit(":", 1)[0] for system in chosen}) > 1:
-        raise LayerError(f"{layer} names {len(chosen)} layers: {', '.join(system.name for system in chosen[:8])}; choose one of them")
+        raise LayerError(f"{layer} matches {len(chosen)} layers: {', '.join(system.name for system in chosen[:8])}; choose one of them")
     found = next(found for found in layers if any(system is wanted for system in found.systems))
     if found.tensors.family not in LAYOUTS:
         raise LayerError(no_module(wanted.name, found.tensors.family))
@@ -54,7 +54,7 @@ def load_module(path: Path | str, layer: str | int = "0", options: ReadOptions |
 
 
 def tensor_names(found: ReadLayer, checkpoint: Checkpoint) -> dict[str, str]:
-    """Names in the checkpoint of the tensors of a layer by those in its module; a block keeps its output map beside the inner `layer`."""
+    """Tensor names in the module -> tensor names in the checkpoint; a block has its output map beside the inner `layer`."""
     own, inner = found.tensors.name, "" if found.tensors.family == "s4d" else "layer."
     outer = own if not inner else own.removesuffix("layer").removesuffix(".")
     names: dict[str, str] = {}
@@ -71,8 +71,10 @@ class Stack:
     """Layers of a checkpoint as the blocks of one `ssmspec.nn.SequenceModel`.
 
     Args:
-        options: of the model, as far as tensors tell. names: in the checkpoint, of tensors by those in the model; a beta may be missing.
-        layers: by their names in the model. whole: encoder, norms and decoder are there too, under the names of the model.
+        options: options of the model, as far as the tensors determine them.
+        names: tensor names in the model -> tensor names in the checkpoint; a beta may be missing.
+        layers: layers by their names in the model.
+        whole: whether encoder, norms and decoder are present, too, under the names of the model.
     """
 
     options: Mapping[str, Any]
@@ -81,10 +83,10 @@ class Stack:
     whole: bool
 
     def state(self, checkpoint: Checkpoint, changes: Mapping[str, npt.NDArray[Any]], weights: Mapping[str, Sobolev]) -> State:
-        """The tensors of the model that the checkpoint has, by their names in the model, and beta where a layer has a weight beside them.
+        """The tensors of the model that the checkpoint has, by their names in the model, and beta of layers with a separate weight.
 
         Args:
-            changes: values by name in the checkpoint, that take the place of stored ones. weights: by name of the layer.
+            changes: values by name in the checkpoint, which replace stored ones. weights: beta weights by layer name.
         """
         stored = {name: place for name, place in self.names.items() if place in changes or place in checkpoint.tensors}
         tensors = {name: as_tensor(_values(checkpoint, place, changes)) for name, place in stored.items()}
@@ -99,10 +101,10 @@ class Stack:
 
 
 def stack(layers: Sequence[ReadLayer], checkpoint: Checkpoint) -> Stack:
-    """One model of these layers, in their order.
+    """One model of these layers, in this order.
 
     Raises:
-        LayerError: a family without a module, layers of different sizes or conventions, or a layer that lacks tensors.
+        LayerError: a family has no module, layers have different sizes or conventions, or a layer lacks tensors.
     """
     for found in layers:
         if found.tensors.family not in LAYOUTS:
@@ -126,22 +128,23 @@ def stack(layers: Sequence[ReadLayer], checkpoint: Checkpoint) -> Stack:
 
 
 def load_sequence_model(path: Path | str, options: ReadOptions | None = None) -> tuple[SequenceModel, Mapping[str, Any]]:
-    """The model of a checkpoint with the names of `ssmspec.nn.SequenceModel`, with its beta, and what ssmspec wrote about it.
+    """Load the model of a checkpoint with the names of `ssmspec.nn.SequenceModel`, with its beta, and what ssmspec recorded about it.
 
     Args:
-        path: a checkpoint, for example of `ssmspec train regress`, or of the example of state-spaces/s4, for which what no tensor tells is
-            as there: norms behind the blocks, mean over time. options: as for `load_system`.
+        path: a checkpoint, for example from `ssmspec train regress`, or from the example of state-spaces/s4. For the latter, options that
+            no tensor determines are as in that example: norms after the blocks, mean over time.
+        options: as for `load_system`.
     Returns:
-        The model, ready to answer; and its task, how its inputs and outputs are normalized, its classes, or nothing.
+        The model, ready for inference; and its task, the normalization of its inputs and outputs and its classes, or an empty mapping.
     Raises:
-        SsmspecError: as `load_system`; LayerError for layers that are not all of one such model.
+        SsmspecError: the same errors as `load_system`; LayerError if the layers do not all belong to one such model.
     """
     options = options or ReadOptions()
     checkpoint = open_checkpoint(path)
     layers, _ = read_layers(checkpoint, find_layers(checkpoint, None, options), options)
     found = stack(layers, checkpoint)
     if not found.whole:
-        raise LayerError(f"{path}: its layers do not stand between encoder, norms and decoder as in SequenceModel; load_module reads one")
+        raise LayerError(f"{path}: its layers are not between encoder, norms and decoder as in SequenceModel; load_module reads one layer")
     beside = [system for layer in layers for system in layer.systems if layer.tensors.family != "freqbias-block"]
     state = found.state(checkpoint, {}, {system.name: system.sobolev for system in beside if system.sobolev is not None})
     about = trained_entry(checkpoint) or {}
@@ -158,26 +161,26 @@ def _values(checkpoint: Checkpoint, name: str, changes: Mapping[str, npt.NDArray
 
 
 def _agreed(layers: Sequence[ReadLayer], every: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The options that all layers have alike."""
+    """The options that all layers have in common."""
     common: dict[str, tuple[str, Any]] = {}
     for found, options in zip(layers, every, strict=True):
         for name, value in options.items():
             first, other = common.setdefault(name, (found.tensors.name, value))
             if value != other:
                 raise LayerError(
-                    f"layer {first} has {name} {other} and {found.tensors.name} {value}; one model needs the same; "
-                    "choose layers that agree with --layer"
+                    f"layer {first} has {name} {other}, but {found.tensors.name} has {value}; layers of one model must agree; "
+                    "choose layers that do with --layer"
                 )
     return {name: value for name, (_, value) in common.items()}
 
 
 def no_module(name: str, family: str) -> str:
-    """Why a layer of a family outside LAYOUTS cannot become a module."""
-    return f"layer {name} ({family}) has no module; families that have one: {', '.join(LAYOUTS)}"
+    """Why a layer of a family not in LAYOUTS cannot become a module."""
+    return f"layer {name} ({family}) cannot become a module; supported families: {', '.join(LAYOUTS)}"
 
 
 def _prefix(layers: Sequence[ReadLayer], checkpoint: Checkpoint) -> str | None:
-    """What stands before the names of a `SequenceModel` in the checkpoint; None where the layers are not all of one."""
+    """The prefix of the names of a `SequenceModel` in the checkpoint; None if the layers do not all belong to one."""
     prefixes = set()
     for number, found in enumerate(layers):
         match = re.fullmatch(rf"(.*?)s4_layers\.{number}(\.layer)?", found.tensors.name)
@@ -188,25 +191,33 @@ def _prefix(layers: Sequence[ReadLayer], checkpoint: Checkpoint) -> str | None:
 
 
 def _complete(found: ReadLayer, checkpoint: Checkpoint, module: S4D) -> dict[str, str]:
-    """`tensor_names` of those that the module has; an output map may be missing, and so may a beta, which may stand elsewhere."""
+    """`tensor_names` restricted to the module. The output map may be missing, and so may a beta, which can be stored elsewhere."""
     given = tensor_names(found, checkpoint)
     for name, tensor in module.state_dict().items():
         shape = tuple(checkpoint.tensors[given[name]].shape) if name in given else None
         if shape is None and not name.startswith("output_linear.") and name.rpartition(".")[2] not in ("beta", "s"):
             raise LayerError(f"layer {found.tensors.name}: the file lacks {name}, which its module needs")
         if shape not in (None, tuple(tensor.shape)):
-            raise LayerError(f"{given[name]} has shape {shape}, and the module of {found.tensors.name} needs {tuple(tensor.shape)}")
+            raise LayerError(f"{given[name]} has shape {shape}, but the module of {found.tensors.name} needs {tuple(tensor.shape)}")
     return {name: place for name, place in given.items() if name in module.state_dict()}
 
 
 def as_tensor(values: npt.NDArray[Any]) -> torch.Tensor:
-    """Stored values in float64 where they are, else in float32."""
+    """Stored values, in float64 if they are stored so, otherwise in float32."""
     return torch.from_numpy(np.array(values.astype(np.float64 if values.dtype == np.float64 else np.float32)))
 
 
 def layer_options(found: ReadLayer) -> dict[str, Any]:
-    """The options of `ssmspec.nn.S4D` that a layer of one of the LAYOUTS has the tensors of."""
+    """The options of `ssmspec.nn.S4D` that match the tensors of a layer of one of the LAYOUTS.
+
+    Raises:
+        LayerError: the layer was read under an assumption that the module does not share.
+    """
     tensors, system = found.tensors, found.systems[0]
+    for each in system.assumed:
+        usual = FAMILIES[tensors.family].usual(each.name)
+        if each.name != "discretization" and each.value != usual:
+            raise LayerError(f"layer {tensors.name}: {each.name}={each.value}, and ssmspec.nn.S4D has {usual} and nothing else")
     layout = LAYOUTS[tensors.family]
     options: dict[str, Any] = {"d_model": tensors.sizes["H"], "layout": layout, "discretization": system.discretization}
     options["d_state"] = tensors.sizes["N"] * (1 if layout == "freqbias-block" else 2)

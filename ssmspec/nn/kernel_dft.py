@@ -1,16 +1,17 @@
-"""The kernel of a diagonal layer straight in the frequency domain, from the homogeneous Cauchy sum.
+"""The kernel of a diagonal layer, computed directly in the frequency domain with the homogeneous Cauchy sum.
 
     k[l] = 2 Re sum_n g_n z_n^l, 0 <= l < L;     its DFT of length 2L at theta_j = pi j/L is
 
       sum_n g_n (1 - (-1)^j z_n^L)/(1 - z_n e^{-i theta_j}) + conj-pair
     = e^{i theta_j/2} sum_n [ (1 -+ z_n^L) g_n/(1 + z_n)/(i y - sigma_n x) + conj-pair ]
 
-with (x, y) = (cos, sin) theta_j/2 and sigma = (z - 1)/(z + 1). Even and odd j need one sum each over half of the nodes. No exponentials
-of size H x N x L, and no cancellation between the infinite kernel and its tail, because 1 - z^L is formed per pole, in float64.
+with (x, y) = (cos, sin) theta_j/2 and sigma = (z - 1)/(z + 1). Even and odd j need one sum each, over half of the nodes. There are no
+exponentials of size H x N x L, and the infinite kernel does not cancel with its tail, because 1 - z^L is computed per pole, in float64.
 
-What does cancel is a mode on a node: 1 - z^L and the denominator vanish together where it decays little within L samples. So nodes and
-poles are rounded to float32 only where that costs less than four digits (`ssmspec.backends.precision`). With kappa = |a|/|Re a| a spectrum
-in float64 is good to eps kappa, its gradient at worst to eps kappa^2/(L |a| Delta), both relative to the largest that the mode gives.
+Cancellation does occur for a mode at a node: 1 - z^L and the denominator vanish together if the mode decays little within L samples. Nodes
+and poles are therefore rounded to float32 only if that costs less than four digits (`ssmspec.backends.precision`). With
+kappa = |a|/|Re a|, a spectrum in float64 is accurate to eps kappa, and its gradient in the worst case to eps kappa^2/(L |a| Delta), both
+relative to the largest value of the mode.
 """
 
 import math
@@ -22,16 +23,16 @@ from torch import Tensor
 from ssmspec.backends.autograd import cauchy_sum
 
 COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}  # dtype.to_complex(), which torch.compile cannot trace
-SMALL = 1e-2  # |x| where tanh(x)/x changes from its series, cut at 0.009 x^10, to the quotient, whose gradient has 1e-12 there
-# |Re sigma/sigma| that a mode is given at least. In float32 that is a quarter of what rounding the pole does to its kernel; in float64 four
-# digits are left of a mode on a node, though none of its gradient
+SMALL = 1e-2  # |x| at which tanh(x)/x changes from its series (error 0.009 x^10) to the quotient, whose gradient is then good to 1e-12
+# Smallest |Re sigma/sigma| of a mode. In float32 this is a quarter of the effect of rounding the pole on its kernel. In float64, four
+# digits remain for a mode at a node, but none for its gradient.
 UNDAMPED = {torch.float32: 2.0**-26, torch.float64: 2.0**-38}
 GONE = -1 + 2.0**-53  # stands for sigma = -1, z = 0, which has no logarithm
-SERIES = (62 / 2835, -17 / 315, 2 / 15, -1 / 3, 1.0)  # tanh(x)/x in powers of x^2, the highest first
+SERIES = (62 / 2835, -17 / 315, 2 / 15, -1 / 3, 1.0)  # tanh(x)/x in powers of x^2, highest first
 
 
 class Diagonal(NamedTuple):
-    """H diagonal single-input systems with ch outputs each, upper half of real systems, in float64 whatever the layer's precision.
+    """H diagonal single-input systems with ch outputs each, the upper half of real systems, in float64 whatever the layer's precision is.
 
     poles (H, N) complex128 [1/model time], any sign of Im; residues C B (ch, H, N) complex128; step (H, 1) or (H, N) float64
     [model time per sample]; discretization "zoh" or "bilinear".
@@ -44,7 +45,7 @@ class Diagonal(NamedTuple):
 
 
 class Discrete(NamedTuple):
-    """What the sampled system needs of every mode, (H, N) complex128.
+    """The quantities of every mode that determine the sampled system, (H, N) complex128.
 
     sigma = (z - 1)/(z + 1), gain = g/((1 + z) r) [model time], log_z = log z, or log(-z) of the modes that are `turned` (bool or None).
     """
@@ -61,7 +62,7 @@ class Discrete(NamedTuple):
         return z if self.turned is None else torch.where(self.turned, -z, z)
 
     def remainders(self, length: int) -> tuple[Tensor, Tensor]:
-        """1 - z^length and 1 + z^length, neither of which cancels."""
+        """1 - z^length and 1 + z^length, both computed without cancellation."""
         grown = torch.expm1(length * self.log_z)
         less, more = -grown, 2 + grown
         if self.turned is None or length % 2 == 0:
@@ -70,17 +71,17 @@ class Discrete(NamedTuple):
 
 
 def discretize(system: Diagonal, precision: torch.dtype) -> Discrete:
-    """Sampled modes for a sum in float32 or float64; accurate and differentiable at a = 0, where |a| Delta is large, and where z = 0.
+    """Sampled modes for a sum in float32 or float64; accurate and differentiable also at a = 0, for large |a| Delta, and at z = 0.
 
         zoh       sigma = tanh(a Delta/2), gain = sigma/a, log z = a Delta
         bilinear  sigma = a Delta/2,       gain = Delta/2, log z = 2 artanh(sigma), log(-z) = 2 artanh(1/sigma)
 
-    On a mode without damping that lies on a node the sum is 0/0, so none has less damping than UNDAMPED says.
+    For an undamped mode at a node the sum is 0/0, so every mode has at least the damping UNDAMPED.
 
     Source: arXiv 2206.11893, section 3.2 (the two rules); arXiv 2111.00396, appendix C.3 (the Cauchy form).
     """
     half = system.poles * (system.step / 2)
-    turn = half.imag if system.discretization == "bilinear" else torch.sin(2 * half.imag) / 2  # Im sigma over that which damps sigma
+    turn = half.imag if system.discretization == "bilinear" else torch.sin(2 * half.imag) / 2  # Im sigma over its damping factor
     half = half - (half.real + UNDAMPED[precision] * turn.abs()).clamp(min=0).detach()
     if system.discretization == "bilinear":
         turned = half.abs() > 1
@@ -92,7 +93,7 @@ def discretize(system: Diagonal, precision: torch.dtype) -> Discrete:
 
 
 def _tanh_quotient(x: Tensor, tanh_x: Tensor) -> Tensor:
-    """tanh(x)/x, (H, N). Each branch gets arguments of its own region, so that no NaN passes from the other into the gradient."""
+    """tanh(x)/x, (H, N). Each branch gets arguments from its own region only, so that no NaN enters the gradient from the other one."""
     small = x.abs() < SMALL
     inside = torch.where(small, x, torch.zeros_like(x)) ** 2
     series = torch.zeros_like(x)
@@ -107,13 +108,13 @@ def kernel_spectrum(system: Diagonal, length: int, n: int, precision: torch.dtyp
 
     Args:
         system: H systems with ch outputs. length: samples of the kernel, at least 1. n: FFT length in samples, at least `length`.
-        precision: torch.float32 or torch.float64, of the Cauchy sum; the work per mode is float64 always.
+        precision: torch.float32 or torch.float64, for the Cauchy sum; the work per mode is always in float64.
     Returns:
         (ch, H, n//2 + 1) complex64 or complex128, dimensionless.
     Raises:
-        BackendError: no engine for the device; a second derivative.
+        BackendError: there is no engine for the device, or a second derivative is requested.
     """
-    if n not in (length, 2 * length):  # fewer pole-node pairs than the sum at the nodes of n, and one sum in place of two that cancel
+    if n not in (length, 2 * length):  # fewer pole-node pairs than the sum at the nodes of n, and one sum instead of two that cancel
         kernel = torch.fft.irfft(kernel_spectrum(system, length, 2 * length, precision), 2 * length)
         return torch.fft.rfft(kernel[..., :length], n)
     modes = discretize(system, precision)
@@ -129,7 +130,7 @@ def kernel_spectrum(system: Diagonal, length: int, n: int, precision: torch.dtyp
 
 
 def low_rank_spectrum(system: Diagonal, inputs: Tensor, low_rank: Tensor, length: int, precision: torch.dtype) -> Tensor:
-    """DFT of the truncated kernel of H systems A = diag(a) - P P^* under the bilinear rule, whose outputs are C~ = C (I - Abar^length).
+    """DFT of the truncated kernel of H bilinear systems A = diag(a) - P P^* whose outputs are C~ = C (I - Abar^length).
 
         k^ = s_CB - h s_CP s_PB/(1 + h s_PP),   h = e^{-i theta/2} cos(theta/2),   s_XY = sum_n Delta X_n Y_n/(...) + conj-pair
 
@@ -150,7 +151,7 @@ def low_rank_spectrum(system: Diagonal, inputs: Tensor, low_rank: Tensor, length
 
 
 def _nodes(first: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin of theta_j/2 = pi j/(2 length), j = first, first + 2, .. <= length, (1, F) float64; to the last digit at Nyquist too."""
+    """cos and sin of theta_j/2 = pi j/(2 length), j = first, first + 2, .. <= length, (1, F) float64; exact at Nyquist."""
     j = torch.arange(first, length + 1, 2, dtype=torch.float64, device=device)[None]
     return torch.sin((length - j) * (math.pi / (2 * length))), torch.sin(j * (math.pi / (2 * length)))
 

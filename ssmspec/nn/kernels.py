@@ -1,8 +1,8 @@
-"""The parameters of a diagonal system, stored as published code stores them: the modules called `kernel` in a layer.
+"""The parameters of a diagonal system in the form of published code: the modules named `kernel` in a layer.
 
     minimal          a = -exp(log_A_real) + i A_imag    step = exp(log_dt)    B = 1
     s4-diag          a = -exp(A_real) - i A_imag        step = exp(inv_dt)    B stored, shared by tied copies
-    freqbias-block   as s4-diag with B = 1
+    freqbias-block   like s4-diag, with B = 1
 
 Source: state-spaces/s4, models/s4/s4d.py, `S4DKernel`, and models/s4/s4.py, `SSMKernelDiag`; AnnanYu/FreqBiasSSM,
 src/models/sequence/modules/s4block.py, `SSMKernelDiag`.
@@ -23,7 +23,7 @@ class MinimalKernel(nn.Module):
 
     C: Tensor
     log_dt: Tensor
-    log_A_real: Tensor  # noqa: N815 - the name in files
+    log_A_real: Tensor  # noqa: N815 - its name in files
     A_imag: Tensor
 
     def __init__(self, settings: Settings, poles: Tensor) -> None:
@@ -67,7 +67,7 @@ class BlockKernel(nn.Module):
         register(self, "A_imag", poles.imag.float(), lr=settings.rate("A"))
 
     def system(self) -> Diagonal:
-        """The H systems with ch channels, in float64, differentiable; tied copies serve the channels in turn."""
+        """The H systems with ch channels, in float64, differentiable; tied copies are assigned to the channels in turn."""
         tile = self.C.shape[1] // self.A_real.shape[0]
         poles = torch.complex(-torch.exp(self.A_real.double()), -self.A_imag.double()).repeat(tile, 1)
         residues = _complex(self.C)

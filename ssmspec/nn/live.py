@@ -1,4 +1,4 @@
-"""A torch model in memory as a source of named tensors, which layers are found in and read from as from an open checkpoint."""
+"""A torch model in memory as a source of named tensors, in which layers are found and read as in an open checkpoint."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,16 +22,16 @@ ADVICE = "analyze checkpoints of this run instead"
 
 
 class LiveModel:
-    """The tensors of a model's state dict, by their plain names (`plain_name`) in natural order, as in a checkpoint of it.
+    """The tensors of a model's state dict, by their plain names (`plain_name`) in natural order, as in a checkpoint of the model.
 
-    Nothing is copied but the values of tensors that are read, and no gradient, mode or generator is touched.
+    Only the values of tensors that are read are copied. Gradients, training mode and random generators are not changed.
 
     Args:
-        model: any module, wrapped or not; of its `state_dict` only dense tensors are seen.
-        config: for what tensors cannot tell; by default that of the model, if it is one of transformers.
+        model: any module, wrapped or not; only the dense tensors of its `state_dict` are used.
+        config: configuration for facts that no tensor holds; by default that of the model, if it is a transformers model.
 
     Raises:
-        LayerError: its parameters are sharded over processes, so that no process holds its tensors.
+        LayerError: its parameters are sharded over processes, so that no process holds complete tensors.
     """
 
     def __init__(self, model: nn.Module, config: Mapping[str, object]) -> None:
@@ -47,7 +47,7 @@ class LiveModel:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """The block within which tensors can be read; the model keeps its own references, which training may replace."""
+        """A context in which tensors can be read; the model keeps its own references, which training may replace."""
         with torch.no_grad():
             found = {self._name(name): value for name, value in self.model.state_dict().items() if readable(value)}
             self._values = {name: found[name] for name in sorted(found, key=natural_key)}
@@ -57,29 +57,29 @@ class LiveModel:
                 self._values = {}
 
     def _name(self, stored: str) -> str:
-        """The plain name, unless two tensors of the model would have the same."""
+        """The plain name, unless two tensors of the model would get the same name."""
         return plain_name(stored) if self._plain else stored
 
     def value(self, name: str) -> torch.Tensor:
-        """A tensor as it is now.
+        """The present value of a tensor.
 
         Raises:
-            LayerError: the model has none of that name any more.
+            LayerError: the model no longer has a tensor of that name.
         """
         if name not in self._values:
-            raise LayerError(f"the model has no tensor {name} any more")
+            raise LayerError(f"the model no longer has a tensor {name}")
         return self._values[name]
 
     def originals(self, layers: Sequence[LayerTensors]) -> list[str]:
-        """For every layer the name of the first one that is the same module: whose tensors are in the same memory."""
+        """For every layer, the name of the first layer that is the same module, that is, whose tensors share its memory."""
         places: dict[tuple[int, ...], str] = {}
         return [places.setdefault(tuple(self.value(name).data_ptr() for name in _names(layer)), layer.name) for layer in layers]
 
     def weights(self, length: int | None) -> dict[str, Sobolev]:
-        """The beta weights of `ssmspec.nn.S4D` layers, which their family has no tensor for, by the name of the layer.
+        """The beta weights of `ssmspec.nn.S4D` layers for which their family has no tensor, by layer name.
 
         Raises:
-            LayerError: a convention that needs the length of the inputs [samples], without one.
+            LayerError: a convention needs the length of the inputs [samples], but none is given.
         """
         found: dict[str, Sobolev] = {}
         for name, module in self.model.named_modules():
@@ -92,7 +92,7 @@ class LiveModel:
 
 
 class LiveTensor:
-    """One tensor of a live model: what it was at first, and its values within a snapshot."""
+    """One tensor of a live model: its original shape and dtype, and its values within a snapshot."""
 
     def __init__(self, model: LiveModel, name: str, value: torch.Tensor) -> None:
         self.name = name
@@ -101,19 +101,19 @@ class LiveTensor:
         self._model = model
 
     def read(self, rows: slice | None = None) -> npt.NDArray[Any]:
-        """The values in their own dtype, or some rows of them, as an array of its own.
+        """The values in their own dtype, or some rows of them, as a new array.
 
         Raises:
-            LayerError: the tensor is gone, or has another shape than at first.
+            LayerError: the tensor no longer exists, or its shape has changed.
         """
         value = self._model.value(self.name)
         if tuple(value.shape) != self.shape:
-            raise LayerError(f"tensor {self.name} has shape {tuple(value.shape)} now, and had {self.shape}")
+            raise LayerError(f"tensor {self.name} now has shape {tuple(value.shape)}, but had {self.shape}")
         return as_array(value if rows is None else value[rows])
 
 
 def as_array(tensor: torch.Tensor) -> npt.NDArray[Any]:
-    """A copy of the values for NumPy, bit for bit; bfloat16 and float8 as ml_dtypes."""
+    """A bit-exact copy of the values for NumPy; bfloat16 and float8 become ml_dtypes types."""
     own = tensor.detach().to("cpu", copy=True).resolve_conj().resolve_neg().contiguous()
     name = str(tensor.dtype).removeprefix("torch.")
     if name.startswith(("bfloat", "float8")):
@@ -130,7 +130,7 @@ def readable(value: object) -> bool:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The user's own module within DistributedDataParallel and torch.compile."""
+    """The user's own module inside DistributedDataParallel and torch.compile."""
     inner: nn.Module | None = model
     while isinstance(inner, nn.Module):
         model, inner = inner, inner._modules.get("_orig_mod") or _distributed(inner)
@@ -142,24 +142,24 @@ def _distributed(model: nn.Module) -> nn.Module | None:
 
 
 def own_config(model: nn.Module) -> Mapping[str, object]:
-    """What a model of transformers would write into its config.json."""
+    """The configuration that a transformers model would write to its config.json."""
     config: Any = getattr(unwrapped(model), "config", None)
     found = config.to_dict() if callable(getattr(config, "to_dict", None)) else {}
     return found if isinstance(found, dict) else {}
 
 
 def refuse_sharded(model: nn.Module) -> None:
-    """Refuse models whose tensors no process holds whole: reading them is a collective, and one process alone would wait for ever.
+    """Refuse models with tensors that no process holds completely: reading them is a collective operation, and one process would hang.
 
     Raises:
         LayerError: FullyShardedDataParallel, or DTensor parameters.
     """
     for name, module in model.named_modules():
         if type(module).__name__ == "FullyShardedDataParallel":
-            raise LayerError(f"{name or 'the model'} is sharded (FullyShardedDataParallel), and no process holds its tensors: {ADVICE}")
+            raise LayerError(f"{name or 'the model'} is sharded (FullyShardedDataParallel), so no process holds complete tensors; {ADVICE}")
     for name, parameter in model.named_parameters():
         if hasattr(parameter, "device_mesh"):
-            raise LayerError(f"parameter {name} is a DTensor, and no process holds all of it: {ADVICE}")
+            raise LayerError(f"parameter {name} is a DTensor, so no process holds all of it; {ADVICE}")
 
 
 def _names(layer: LayerTensors) -> list[str]:

@@ -18,12 +18,12 @@ class Mamba(nn.Module):
         Delta, B, C = x_proj(u);   Delta <- softplus(dt_proj Delta + bias)
         h_l = exp(a Delta_l) h_{l-1} + Delta_l B_l u_l;   y_l = C_l h_l + D u_l
 
-    with N real poles a = -exp(A_log) per channel, from -1 to -N. The names of its tensors are those of the family `mamba-1`.
+    with N real poles a = -exp(A_log) per channel, initially -1 to -N. Its tensors have the names of the family `mamba-1`.
 
     Args:
-        d_model: H. d_state: N. expand: channels of the state space model are expand * H. d_conv: taps of the convolution.
+        d_model: H. d_state: N. expand: the state space model has expand * H channels. d_conv: taps of the convolution.
         step_min, step_max: range of Delta at initialization, log-uniform, at least 1e-4.
-        skip: whether there is D, which begins with ones.
+        skip: whether there is a D, initialized with ones.
     Source: arXiv 2312.00752, section 3.4; state-spaces/mamba, mamba_ssm/modules/mamba_simple.py.
     """
 
@@ -68,7 +68,7 @@ class Mamba(nn.Module):
         return result
 
     def _select(self, u: Tensor) -> Tensor:
-        """The selective state space model, (B, L, W) to (B, L, W); in float32 at least."""
+        """The selective state space model, (B, L, W) to (B, L, W); at least in float32."""
         with torch.autocast(u.device.type, enabled=False):
             u = u.to(self.A_log.dtype)
             low, B, C = self.x_proj(u).split([self.dt_proj.in_features, self.d_state, self.d_state], dim=-1)

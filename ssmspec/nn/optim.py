@@ -1,4 +1,4 @@
-"""Parameters with their own learning rate and weight decay, as the field marks them: an attribute `_optim` on the parameter."""
+"""Parameters with their own learning rate and weight decay, marked in the usual way: by an attribute `_optim` of the parameter."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 
 def register(module: nn.Module, name: str, tensor: Tensor, *, lr: float | None, weight_decay: float | None = 0.0) -> None:
-    """Gives the module a parameter with `_optim`, or a buffer if its learning rate is zero.
+    """Adds a parameter with `_optim` to the module, or a buffer if its learning rate is zero.
 
     Args:
-        module: gets it. name: of the parameter. tensor: its first value.
-        lr: its learning rate; None is that of the other parameters. weight_decay: its weight decay; None likewise.
+        module: the module. name: name of the parameter. tensor: its initial value.
+        lr: its learning rate; None means that of the other parameters. weight_decay: its weight decay; None likewise.
     Source: state-spaces/s4, models/s4/s4.py, `Kernel.register`.
     """
     if lr == 0:
@@ -34,13 +34,13 @@ def marks(module: nn.Module) -> dict[str, dict[str, float]]:
 
 
 def optimizer_groups(module: nn.Module, *, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
-    """Parameter groups for an optimizer of torch.optim: one per set of options that parameters carry in `_optim`, the plain one first.
+    """Parameter groups for an optimizer of torch.optim: one per distinct set of options in `_optim`, the group without options first.
 
     Args:
-        module: any module; every parameter that requires a gradient comes once, in the module's order.
-        lr, weight_decay: where a parameter does not say otherwise.
+        module: any module; every parameter that requires a gradient appears once, in the module's order.
+        lr, weight_decay: defaults for parameters that do not specify their own.
     Returns:
-        Dicts with params, lr, weight_decay and what else `_optim` holds.
+        Dicts with params, lr, weight_decay and any other entries of `_optim`.
     Source: state-spaces/s4, example.py, `setup_optimizer`.
     """
     plain: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}

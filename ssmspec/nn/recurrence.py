@@ -1,4 +1,4 @@
-"""A linear recurrence whose factors differ from step to step, in blocks: of L steps in a row only 2 sqrt L are left."""
+"""A linear recurrence with factors that vary over time, computed in blocks: only 2 sqrt L of L steps are sequential."""
 
 import math
 from typing import Any
@@ -11,7 +11,8 @@ def linear_recurrence(factors: Tensor, inputs: Tensor) -> Tensor:
     """h_l = factors_l h_{l-1} + inputs_l with h_{-1} = 0; differentiable once.
 
     Args:
-        factors, inputs: (L, M) real, of the same type. No magnitude of a factor should exceed 1 by much: products of sqrt L are formed.
+        factors, inputs: (L, M) real, of the same type. The magnitude of factors should not exceed 1 by much, because products of sqrt L of
+            them are computed.
     Returns:
         (L, M).
     """
@@ -20,7 +21,7 @@ def linear_recurrence(factors: Tensor, inputs: Tensor) -> Tensor:
 
 
 class _Recurrence(torch.autograd.Function):
-    """The cotangents of h obey the same recurrence from the end: g_l = G_l + factors_{l+1} g_{l+1}."""
+    """The cotangents of h obey the same recurrence backward in time: g_l = G_l + factors_{l+1} g_{l+1}."""
 
     @staticmethod
     def forward(ctx: Any, factors: Tensor, inputs: Tensor) -> Tensor:
@@ -39,7 +40,7 @@ class _Recurrence(torch.autograd.Function):
 
 
 def _states(factors: Tensor, inputs: Tensor) -> Tensor:
-    """Blocks of about sqrt L steps, all at once, from zero; then the blocks one after another."""
+    """Blocks of about sqrt L steps are computed in parallel from zero, then connected one after another."""
     length, width = inputs.shape
     size = max(1, math.isqrt(length))
     blocks = -(-length // size)

@@ -1,4 +1,4 @@
-"""The S4D layer: a diagonal state space model per channel, a GELU and a gated linear map, in the layouts of three published codes."""
+"""The S4D layer: one diagonal state space model per channel, a GELU and a gated linear map, in the layouts of three published codes."""
 
 import math
 from collections.abc import Mapping
@@ -22,39 +22,39 @@ from ssmspec.systems.statespace import ComplexArray, StateSpace
 
 
 class S4D(nn.Module):
-    """S4D with both frequency-bias mechanisms: alpha, on the initial poles, and beta, a Sobolev weight on the response.
+    """S4D with both frequency-bias mechanisms: alpha, for the initial poles, and beta, a Sobolev weight on the response.
 
         y = GLU(W dropout(GELU(G_beta u + D u)) + b),   G_beta(theta) = weight(theta)^beta sum_n g_n/(1 - z_n e^{-i theta}) + conj-pair
 
-    Names and shapes of the state dict are those of the layout's original, so files pass both ways with strict=True as long as no beta is
-    added; and so is the function of the parameters.
+    Names and shapes of the state dict, and the function of the parameters, are those of the layout's original. As long as no beta is added,
+    files can be exchanged in both directions with strict=True.
 
     Args:
-        d_model: H, channels. d_state: state size, twice the stored modes N; for freqbias-block, whose code counts stored modes, N.
+        d_model: H, channels. d_state: state size, twice the stored modes N; for freqbias-block, whose code counts stored modes, N itself.
         layout: "minimal" (state-spaces/s4, models/s4/s4d.py), "s4-diag" (its S4Block with mode="diag", models/s4/s4.py), or
             "freqbias-block" (AnnanYu/FreqBiasSSM, src/models/sequence/modules/s4block.py).
         alpha: factor on the imaginary parts of the initial poles.
-        beta: first value of the Sobolev exponent; None for no weight (freqbias-block always has one, then 0).
-        trainable_beta: whether beta is a parameter, or a buffer; by default only in freqbias-block. Stored as `beta` (H,) in minimal,
-            `layer.beta` (channels, H) in s4-diag, `layer.s` (1, H) in freqbias-block.
-        beta_convention: which weight; see `ssmspec.nn.weighting`. All but "causal" let the output depend on later inputs.
+        beta: initial value of the Sobolev exponent; None for no weight (freqbias-block always has one, which is 0 then).
+        trainable_beta: whether beta is a parameter rather than a buffer; by default only in freqbias-block. It is stored as `beta` (H,) in
+            minimal, `layer.beta` (channels, H) in s4-diag, `layer.s` (1, H) in freqbias-block.
+        beta_convention: the kind of weight; see `ssmspec.nn.weighting`. With all but "causal" the output depends on later inputs.
         theta_ref: knee of "angular" and "causal" [rad/sample].
         discretization: "zoh" or "bilinear".
-        bidirectional: a second set of C for the reversed input, one sample behind as in the original; not in minimal.
-        channels: outputs per channel; s4-diag only.
+        bidirectional: a second set of C for the reversed input, delayed by one sample as in the original; not in minimal.
+        channels: outputs per channel; only in s4-diag.
         n_ssm: S, independent sets of poles (and B), which the channels use in turn; H by default; not in minimal.
         l_max: longest kernel in samples; None for the length of the input.
         step_min, step_max: initial Delta is log-uniform between them [model time per sample]. tie_step: one Delta per channel; False for
             one per mode, not in minimal.
-        dropout: probability. tie_dropout: drop channels for all times at once; by default as the original, only in minimal.
+        dropout: probability. tie_dropout: drop channels for all times at once; the default follows the original (only in minimal).
         transposed: input and output are (B, H, L); (B, L, H) if False.
-        lr: learning rate of the system's parameters, or a dict with any of dt, A, B, C; None is that of the others. Zero makes buffers.
-            A number moves dt and A, and in s4-diag B and C too, as the originals do. None of them decays, except C.
+        lr: learning rate of the system's parameters, or a dict with any of dt, A, B, C; None means that of the other parameters. Zero makes
+            buffers. A number applies to dt and A, in s4-diag also to B and C, as in the originals. Only C has weight decay.
         lr_beta: the same for beta.
-        poles: (S, N) complex initial poles, Re < 0 [1/model time]; S4D-Lin by default. alpha acts on them too.
+        poles: (S, N) complex initial poles, Re < 0 [1/model time]; S4D-Lin by default. alpha scales them, too.
 
     Raises:
-        LayerError: an option that is unknown, out of range, or contradicts another.
+        LayerError: an option is unknown, out of range, or contradicts another.
     Source: arXiv 2206.11893 (S4D), arXiv 2410.02035 (alpha and beta).
     """
 
@@ -127,14 +127,14 @@ class S4D(nn.Module):
         _mark_again(self)  # copy.deepcopy of a parameter drops its attributes
 
     def forward(self, u: Tensor) -> tuple[Tensor, None]:
-        """The layer's output and None, the state that its originals return there.
+        """The layer's output, and None in place of the state that the originals return.
 
         Args:
-            u: (B, H, L), or (B, L, H) if not transposed; real, no wider than the layer's parameters.
+            u: (B, H, L), or (B, L, H) if not transposed; real, not wider than the layer's parameters.
         Returns:
-            As u, in the parameters' type (under autocast, in what its matrix products give).
+            The shape of u, in the parameters' type (under autocast, in the type of its matrix products).
         Raises:
-            LayerError: another shape or type. BackendError: no engine for the device; a second derivative.
+            LayerError: another shape or type. BackendError: there is no engine for the device, or a second derivative is requested.
         """
         u = u if self.transposed else u.transpose(-1, -2)
         self._check(u, 3)
@@ -144,7 +144,7 @@ class S4D(nn.Module):
         return (y if self.transposed else y.transpose(-1, -2)), None
 
     def spectrum(self, length: int) -> tuple[Tensor, int]:
-        """What inputs of `length` samples are multiplied with: the weighted response of the truncated kernels, plus D.
+        """The factor applied to inputs of `length` samples: the weighted response of the truncated kernels, plus D.
 
         Returns:
             (channels, H, n//2 + 1) complex at theta_k = 2 pi k/n, and n [samples].
@@ -169,12 +169,12 @@ class S4D(nn.Module):
         return torch.fft.irfft(spectrum, 2 * length)[..., :length]
 
     def default_state(self, batch: int) -> Tensor:
-        """A state at rest for `step`, (batch, H, N) complex."""
+        """The initial (zero) state for `step`, (batch, H, N) complex."""
         settings, D = self.settings, self._core.D
         return torch.zeros(batch, settings.d_model, settings.modes, dtype=COMPLEX[self._precision], device=D.device)
 
     def step(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """One sample of `forward` as a recurrence, without dropout; equal to it for as many samples as the kernel is long.
+        """One sample of `forward` as a recurrence, without dropout. Both agree for as many samples as the kernel has.
 
             s <- z s + g/r u,    y = GLU(W GELU(2 Re sum_n r_n s_n + D u) + b)
 
@@ -183,7 +183,7 @@ class S4D(nn.Module):
         Returns:
             y (B, H) and the next state.
         Raises:
-            LayerError: another shape or type; a bidirectional layer, or one with a beta that is not zero, which no recurrence has.
+            LayerError: another shape or type; a bidirectional layer or a nonzero beta, for which no recurrence exists.
         """
         self._check(u, 2)
         self._check_causal()
@@ -197,12 +197,12 @@ class S4D(nn.Module):
         return self._mix(nn.functional.gelu(y.flatten(1))[..., None])[..., 0], state
 
     def state_spaces(self, name: str = "layer", *, length: int | None = None) -> list[StateSpace]:
-        """The layer as the systems that `ssmspec.families` reads from its checkpoint, for analysis: one, or one per direction.
+        """The layer as the systems that `ssmspec.families` would read from its checkpoint, for analysis: one, or one per direction.
 
         Args:
-            name: of the layer. length: of its inputs [samples], which the weights "denoising" and "waves" depend on.
+            name: name of the layer. length: length of its inputs [samples], on which the weights "denoising" and "waves" depend.
         Raises:
-            LayerError: the length is needed and missing.
+            LayerError: the length is needed but missing.
         """
         return state_spaces(self.settings, self._core.kernel.system(), self._core.D, self.sobolev(length), name)
 
@@ -210,7 +210,7 @@ class S4D(nn.Module):
         """The weight of the layer's channels times H copies, or None without a beta; `length` as for `state_spaces`.
 
         Raises:
-            LayerError: the length is needed and missing.
+            LayerError: the length is needed but missing.
         """
         if self._beta is None:
             return None
@@ -220,7 +220,7 @@ class S4D(nn.Module):
         return self._mix(self.dropout(nn.functional.gelu(y)))
 
     def _mix(self, y: Tensor) -> Tensor:
-        """GLU of the linear map, (B, channels H, L) -> (B, H, L), without turning the axes round, whichever way the weight is stored."""
+        """GLU of the linear map, (B, channels H, L) -> (B, H, L), without transposing, whichever way the weight is stored."""
         linear: Any = self.output_linear[0]
         y = y.to(self._core.D.dtype)
         if not _bare(self.output_linear):
@@ -235,7 +235,7 @@ class S4D(nn.Module):
             wanted = f"(B, {H})" if dimensions == 2 else f"(B, {H}, L)" if self.transposed else f"(B, L, {H})"
             raise LayerError(f"the input has shape {shape}, expected {wanted} with L at least 1")
         if not u.is_floating_point() or (u.dtype == torch.float64 and self._precision == torch.float32):
-            raise LayerError(f"the input is {u.dtype} and the layer {self._core.D.dtype}; convert one of them")
+            raise LayerError(f"the input is {u.dtype}, but the layer is {self._core.D.dtype}; convert one of them")
 
     def _check_causal(self) -> None:
         if self.settings.bidirectional:
@@ -247,7 +247,7 @@ class S4D(nn.Module):
         wanted = (batch, self.settings.d_model, self.settings.modes)
         if state.shape != wanted or not state.is_complex():
             shape = tuple(state.shape)
-            raise LayerError(f"the state is {state.dtype} of shape {shape}, expected a complex one of {wanted}, as default_state makes it")
+            raise LayerError(f"the state is {state.dtype} of shape {shape}, expected a complex one of {wanted}, as from default_state")
 
     @property
     def _precision(self) -> torch.dtype:
@@ -268,7 +268,7 @@ class S4D(nn.Module):
 
 
 def _fill(core: Any, settings: Settings, poles: Tensor) -> None:
-    """D, kernel and beta, with the names and in the order of the originals: optimizers count parameters."""
+    """Adds D, kernel and beta, with the names and in the order of the originals, because optimizers number parameters."""
     minimal = settings.layout == "minimal"
     shape = (settings.d_model,) if minimal else (settings.channels, settings.d_model)
     core.D = nn.Parameter(torch.randn(shape))
@@ -281,7 +281,7 @@ def _fill(core: Any, settings: Settings, poles: Tensor) -> None:
 
 
 def _initial_poles(settings: Settings, given: npt.ArrayLike | None) -> Tensor:
-    """(S, N) complex128, the given ones or S4D-Lin, with their imaginary parts times alpha."""
+    """(S, N) complex128: the given poles or S4D-Lin, with imaginary parts scaled by alpha."""
     shape = (settings.copies, settings.modes)
     poles = linear_poles(*shape) if given is None else torch.tensor(_checked(np.array(given, dtype=complex), shape))
     return torch.complex(poles.real, settings.alpha * poles.imag)
@@ -289,14 +289,14 @@ def _initial_poles(settings: Settings, given: npt.ArrayLike | None) -> Tensor:
 
 def _checked(poles: ComplexArray, shape: tuple[int, int]) -> ComplexArray:
     if poles.shape != shape:
-        raise LayerError(f"poles have shape {poles.shape}, expected {shape}, independent copies by stored modes")
+        raise LayerError(f"poles have shape {poles.shape}, expected {shape} (independent copies, stored modes)")
     if not (np.isfinite(poles) & (poles.real < 0)).all():
         raise LayerError("poles must be finite with a negative real part")
     return poles
 
 
 def _bare(sequence: nn.Sequential) -> bool:
-    """Whether the modules are as they were made: adapters and quantization replace them, pruning and others hook into them."""
+    """Whether the modules are unmodified: adapters and quantization replace them, and pruning and others add hooks."""
     return all(
         type(part) in (nn.Sequential, nn.Linear, nn.Conv1d, nn.GLU)
         and not (part._forward_pre_hooks or part._forward_hooks or part._backward_pre_hooks or part._backward_hooks)

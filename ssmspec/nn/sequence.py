@@ -1,6 +1,6 @@
-"""A model of sequences: an encoder, residual blocks each around one `ssmspec.nn.S4D`, a decoder.
+"""A sequence model: an encoder, residual blocks that each contain one `ssmspec.nn.S4D`, and a decoder.
 
-With `layer` the S4D, per block and with x of shape (B, H, L):
+Each block, with its S4D called `layer` and x of shape (B, H, L), computes:
 
     prenorm   x <- x + dropout(layer(norm(x)))
     postnorm  x <- norm(x + dropout(layer(x)))
@@ -25,7 +25,7 @@ Pooling = Literal["mean", "last"]
 
 
 class LayerOptions(TypedDict, total=False):
-    """The options that every `ssmspec.nn.S4D` of a `SequenceModel` gets; documented there."""
+    """The options of every `ssmspec.nn.S4D` in a `SequenceModel`; documented there."""
 
     d_state: int
     layout: Layout
@@ -51,10 +51,10 @@ class LayerOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """What stands around the S4D layers of a `SequenceModel`, where the fields are documented.
+    """The parts of a `SequenceModel` around its S4D layers; the fields are documented there.
 
     Raises:
-        LayerError: an option that is unknown, out of range, or contradicts another.
+        LayerError: an option is unknown, out of range, or contradicts another.
     """
 
     d_input: int | None
@@ -81,22 +81,22 @@ class Frame:
 
 
 class SequenceModel(nn.Module):
-    """Sequences to one output each, or to an output per sample, through residual blocks around S4D layers.
+    """Maps sequences to one output each, or to one output per sample, through residual blocks around S4D layers.
 
-    Names in the state dict are those of state-spaces/s4, example.py: `encoder`, `s4_layers.{i}`, `norms.{i}`, `decoder`; with layout
-    minimal, norm "layer" and no beta its files pass both ways with strict=True.
+    Names in the state dict are those of state-spaces/s4, example.py: `encoder`, `s4_layers.{i}`, `norms.{i}`, `decoder`. With layout
+    minimal, norm "layer" and no beta, files can be exchanged in both directions with strict=True.
 
     Args:
-        d_input: features of a sample, for a linear encoder; or vocabulary: symbols, for an embedding.
-        d_output: outputs. d_model: H, channels of the blocks. n_layers: blocks.
-        norm: "layer" over the channels of a sample, or "batch". prenorm: normalize what enters the S4D, not what leaves the block.
-        final_norm: one more norm, `norm`, before pooling, as the published prenorm backbone has it and example.py has not.
-        pooling: "mean" over the samples, "last" sample, or None for an output per sample.
-        **layer: options of every `ssmspec.nn.S4D`. Its dropout acts on the output of the block too, tied if the layer's is. poles may
-            be (n_layers, S, N), those of every layer.
+        d_input: features of a sample, for a linear encoder; or vocabulary: number of symbols, for an embedding.
+        d_output: outputs. d_model: H, channels of the blocks. n_layers: number of blocks.
+        norm: "layer" over the channels of a sample, or "batch". prenorm: normalize the input of the S4D instead of the output of the block.
+        final_norm: one more norm, `norm`, before pooling, as in the published prenorm backbone (but not in example.py).
+        pooling: "mean" over the samples, "last" sample, or None for one output per sample.
+        **layer: options of every `ssmspec.nn.S4D`. Its dropout is also applied to the output of the block, tied if the layer's is. poles
+            may be (n_layers, S, N), with separate poles for every layer.
 
     Raises:
-        LayerError: an option that is unknown, out of range, or contradicts another.
+        LayerError: an option is unknown, out of range, or contradicts another.
     Source: state-spaces/s4, example.py and src/models/sequence/backbones; arXiv 2206.11893.
     """
 
@@ -139,7 +139,7 @@ class SequenceModel(nn.Module):
 
         Args:
             x: (B, L, d_input) real, or (B, L) integers below the vocabulary.
-            lengths: (B,) integers in 1..L, samples of each sequence before its padding, which pooling then leaves out; None if all are L.
+            lengths: (B,) integers in 1..L, samples of each sequence before its padding, which pooling ignores; None if all are L.
         Returns:
             (B, d_output), or (B, L, d_output) without pooling.
         Raises:
@@ -149,7 +149,7 @@ class SequenceModel(nn.Module):
         return y
 
     def features(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """What the decoder works on, (B, H), or (B, L, H) without pooling; arguments and errors as for `forward`."""
+        """The input of the decoder, (B, H), or (B, L, H) without pooling; arguments and errors as for `forward`."""
         self._check(x, lengths)
         x = self.encoder(x).transpose(1, 2)
         for layer, norm, dropout in zip(self.s4_layers, self.norms, self.dropouts, strict=True):
@@ -160,7 +160,7 @@ class SequenceModel(nn.Module):
         return self._pooled(x, lengths)
 
     def _normalized(self, norm: nn.Module, x: Tensor) -> Tensor:
-        """(B, H, L) to the same."""
+        """(B, H, L) to the same shape."""
         y: Tensor = norm(x) if self.frame.norm == "batch" else norm(x.transpose(1, 2)).transpose(1, 2)
         return y
 
@@ -188,12 +188,12 @@ class SequenceModel(nn.Module):
 
 
 def _per_layer(options: LayerOptions, n_layers: int) -> list[LayerOptions]:
-    """The options of every layer: the same but for poles that differ."""
+    """The options of every layer; they differ only in the poles, if at all."""
     poles = options.get("poles")
     if poles is None or np.ndim(poles) < 3:
         return [options] * n_layers
     if len(np.asarray(poles)) != n_layers:
-        raise LayerError(f"poles have shape {np.shape(poles)}, expected ({n_layers}, S, N), those of every layer")
+        raise LayerError(f"poles have shape {np.shape(poles)}, expected ({n_layers}, S, N), one set per layer")
     return [{**options, "poles": each} for each in np.asarray(poles)]
 
 
@@ -202,7 +202,7 @@ def _norm(kind: Norm, d_model: int) -> nn.Module:
 
 
 def _dropout(layer: Any) -> nn.Module:
-    """Of the block's output, as its S4D drops."""
+    """Dropout for the block's output, of the same kind as in its S4D."""
     if not layer.settings.dropout:
         return nn.Identity()
     return (nn.Dropout1d if layer.settings.ties_dropout else nn.Dropout)(layer.settings.dropout)

@@ -1,4 +1,4 @@
-"""A live layer as `ssmspec.systems.statespace.StateSpace`, equal to what the family reader makes of its state dict."""
+"""A live layer as `ssmspec.systems.statespace.StateSpace`, equal to what the family's reader returns for its state dict."""
 
 import numpy as np
 from torch import Tensor
@@ -12,11 +12,11 @@ _FAMILIES = {"minimal": "s4d"}  # the other layouts are named as their families
 
 
 def state_spaces(settings: Settings, system: Diagonal, D: Tensor, weight: Sobolev | None, name: str) -> list[StateSpace]:
-    """One StateSpace per direction, its copies in the order of channels and then of H.
+    """One StateSpace per direction, with copies ordered by channels, then by H.
 
     Args:
-        settings: of the layer. system: its kernel. D: (channels, H) or (H,). weight: of its channels times H copies, or None.
-        name: of the layer.
+        settings: settings of the layer. system: its kernel. D: (channels, H) or (H,). weight: for its channels times H copies, or None.
+        name: name of the layer.
     """
     if not settings.bidirectional:
         return [_direction(settings, system, as_array(D), weight, name)]

@@ -1,7 +1,7 @@
-"""A model of pictures over time around ConvS5 layers: an encoder and a decoder for every frame alone, and layers that connect frames.
+"""A video model with ConvS5 layers: an encoder and a decoder that process each frame separately, and layers that connect frames.
 
 Source: NVlabs/ConvSSM: src/models/sequence_models/noVQ/convS5.py, src/models/base.py (encoder, decoder), src/models/convS5/layers.py, and
-the block "resnet" behind ConvS5, as described in src/models/convLSTM/conv_ops.py.
+the block "resnet" after ConvS5, as described in src/models/convLSTM/conv_ops.py.
 """
 
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from torch import Tensor, nn
 from ssmspec.errors import LayerError
 from ssmspec.nn.conv_s5 import ConvS5
 
-ENCODER_SCALE = 0.1  # of what a block of encoder and decoder adds to its input
+ENCODER_SCALE = 0.1  # scale of the branch that a block of encoder or decoder adds to its input
 
 
 class VideoModel(nn.Module):
-    """Frames for frames: (B, L, C, height, width) to the same shape. A frame depends on itself and those before.
+    """Frames in, frames out: (B, L, C, height, width) to the same shape. A frame depends only on itself and earlier frames.
 
     Args:
-        channels: C, colors. depths: channels of the encoder at full size, at half of it, and so on; the decoder has them reversed.
-        d_model: U, of the layers. n_layers: how many. groups: of the group norms, a divisor of all these numbers of channels.
-        bounded: whether the output goes through a tanh, as in the original, for values in -1..1.
-        ssm: options of `ssmspec.nn.ConvS5` but for d_model; `poles` (layers, P) has those of every layer.
+        channels: C, colors. depths: channels of the encoder at full size, at half size, and so on; the decoder has them in reverse order.
+        d_model: U of the layers. n_layers: number of layers. groups: of the group norms, a divisor of all these numbers of channels.
+        bounded: whether the output passes through a tanh, as in the original, for values in -1..1.
+        ssm: options of `ssmspec.nn.ConvS5` except d_model; `poles` may be (layers, P), one row per layer.
 
     Raises:
-        LayerError: sizes that contradict each other, or options that ConvS5 refuses.
+        LayerError: sizes contradict each other, or ConvS5 refuses an option.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class VideoModel(nn.Module):
         """See the class.
 
         Raises:
-            LayerError: frames that are no such tensor, or whose sides the encoder cannot halve.
+            LayerError: frames have another shape, or the encoder cannot halve their height or width.
         """
         if frames.ndim != 5 or any(side % self.reduction for side in frames.shape[-2:]):
             raise LayerError(
-                f"frames of shape {tuple(frames.shape)}; expected (B, L, C, height, width), both sides multiples of {self.reduction}"
+                f"frames have shape {tuple(frames.shape)}; expected (B, L, C, height, width), both sides multiples of {self.reduction}"
             )
         u = self.encoder(frames.flatten(0, 1))
         u = u.reshape(*frames.shape[:2], *u.shape[1:])
@@ -69,7 +69,7 @@ class VideoModel(nn.Module):
 
 
 class VideoLayer(nn.Module):
-    """u + block(ConvS5(u)), then a norm; the block works on every frame alone. `ssm`: options of `ssmspec.nn.ConvS5`."""
+    """u + block(ConvS5(u)), then a norm; the block processes each frame separately. `ssm`: options of `ssmspec.nn.ConvS5`."""
 
     def __init__(self, d_model: int, groups: int, **ssm: Any) -> None:
         super().__init__()
@@ -85,10 +85,10 @@ class VideoLayer(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + scale conv(f(norm(conv(f(norm(x)))))), of frames (F, C, height, width); x goes through a 1 x 1 convolution where C changes.
+    """x + scale conv(f(norm(conv(f(norm(x)))))) for frames (F, C, height, width); x passes through a 1 x 1 convolution if C changes.
 
     Args:
-        inputs, outputs: channels before and after. groups: of both norms. activation: f. scale: of the branch.
+        inputs, outputs: channels before and after. groups: groups of both norms. activation: f. scale: scale of the branch.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The Sobolev weights of `ssmspec.systems.sobolev` inside a layer: differentiable, and on the FFT that each convention works on.
+"""The Sobolev weights of `ssmspec.systems.sobolev` inside a layer: differentiable, and on the FFT length that each convention uses.
 
     convention   weight at theta_k = 2 pi k/n                        FFT length n
     lra          (1 + k/n)^beta                                      L_kernel + L
@@ -6,10 +6,10 @@
     angular      (1 + theta/theta_ref)^beta                          L_kernel + L
     denoising    [w(k) + w(k-1)]/2, w(k) = (1 + k/1e4)^beta          2L     w(0) at DC, w(L-1) at Nyquist
     waves        [w(k) + w(L-k)]/2, w as above                       L      w(0) at DC; circular, without zero padding
-    causal       [(1 - rho e^{-i theta})/(1 - rho)]^beta             2L     rho = exp(-2 asinh(theta_ref/2)); as taps, cut at L
+    causal       [(1 - rho e^{-i theta})/(1 - rho)]^beta             2L     rho = exp(-2 asinh(theta_ref/2)); as taps, truncated at L
 
-All but `causal` are real and even in theta, so the output depends on later inputs too. `denoising` and `waves` multiply both sides of a
-full FFT with a ramp and take the real part, which does to a real signal what the table says.
+All but `causal` are real and even in theta, so the output also depends on later inputs. `denoising` and `waves` multiply both sides of a
+full FFT by a ramp and take the real part, which for a real signal is equivalent to the weight in the table.
 
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from ssmspec.systems.sobolev import RAMP, Convention
 
 WITH_REFERENCE = ("angular", "causal")
-FORGOTTEN = 60.0  # nats that rho^l falls before taps are dropped: 1e-26, which leaves 1e-16 for the growth l^(-beta-1) of beta >= -3
+FORGOTTEN = 60.0  # taps are dropped when rho^l has decayed by so many nats (1e-26), which allows for a growth l^(-beta-1) with beta >= -3
 
 
 class Weighting(NamedTuple):
@@ -33,7 +33,7 @@ class Weighting(NamedTuple):
 
 
 def fft_length(weighting: Weighting | None, kernel_length: int, length: int) -> int:
-    """Samples of the FFT in which inputs of `length` samples meet a kernel of `kernel_length`: n of the module docstring."""
+    """Length of the FFT for inputs of `length` samples and a kernel of `kernel_length` samples: n of the module docstring."""
     convention = weighting.convention if weighting else None
     if convention == "waves":
         return length
@@ -45,7 +45,7 @@ def weighted(spectrum: Tensor, beta: Tensor, step: Tensor, weighting: Weighting,
 
     Args:
         spectrum: (ch, H, n//2 + 1) complex64 or complex128. beta: (ch, H), dimensionless.
-        step: (H, 1) [model time per sample]. n: as `fft_length` says.
+        step: (H, 1) [model time per sample]. n: from `fft_length`.
     Returns:
         (ch, H, n//2 + 1), of the spectrum's type.
     """
@@ -62,7 +62,7 @@ def zero_phase_weight(beta: Tensor, step: Tensor, weighting: Weighting, n: int) 
 
 
 def _log_ramps(step: Tensor, weighting: Weighting, n: int) -> list[Tensor]:
-    """Logarithms of the one or two ramps whose powers of beta the weight is the mean of; (F,) or (H, F) float64."""
+    """Logarithms of the one or two ramps; the weight is the mean of their beta-th powers; (F,) or (H, F) float64."""
     k = torch.arange(n // 2 + 1, dtype=torch.float64, device=step.device)
     if weighting.convention == "denoising":
         return [torch.log1p(k.clamp(max=n // 2 - 1) / RAMP), torch.log1p((k - 1).clamp(min=0) / RAMP)]
@@ -75,13 +75,13 @@ def _log_ramps(step: Tensor, weighting: Weighting, n: int) -> list[Tensor]:
 
 
 def _convolved(spectrum: Tensor, taps: Tensor, n: int) -> Tensor:
-    """The kernel convolved with the taps and cut at n/2 samples, in time: neither wraps around, so nothing leaks to before time zero."""
+    """The kernel convolved with the taps and truncated at n/2 samples, in the time domain; nothing wraps around to before time zero."""
     product = spectrum * torch.fft.rfft(taps.to(spectrum.real.dtype), n)
     return torch.fft.rfft(torch.fft.irfft(product, n)[..., : n // 2], n)
 
 
 def causal_taps(beta: Tensor, theta_ref: float, length: int) -> Tensor:
-    """h_0 = (1 - rho)^-beta, h_l = h_{l-1} rho (l - 1 - beta)/l: (ch, H, T) float64, at most `length` taps, fewer where rho^l forgets them.
+    """h_0 = (1 - rho)^-beta, h_l = h_{l-1} rho (l - 1 - beta)/l: (ch, H, T) float64, at most `length` taps, fewer if rho^l vanishes before.
 
     Args:
         beta: (ch, H). theta_ref: knee [rad/sample]. length: samples.

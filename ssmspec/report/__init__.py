@@ -1,1 +1,1 @@
-"""Results as text, JSON, CSV and pictures. Only `plots` and `figures` import matplotlib."""
+"""Results as text, JSON, CSV and pictures. Only `plot.py` and `figures/` import matplotlib."""

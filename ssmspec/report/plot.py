@@ -1,9 +1,11 @@
-"""From a checkpoint file to one picture: the twin of `analysis` for `ssmspec plot`."""
+"""From a checkpoint file to one picture: the pipeline of `ssmspec plot`, and the counterpart of `commands/analyze.py`."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.checkpoint import open_checkpoint
@@ -16,9 +18,11 @@ from ssmspec.report.figures import FIGURES, Draw, FigureKind, FrequencyAxis
 from ssmspec.report.figures.compare import comparison_figure
 from ssmspec.report.figures.inits import initializations_figure
 from ssmspec.report.figures.style import checked_format, safe_name, save, styled
+from ssmspec.report.tables.parts import folded
 from ssmspec.statistics import LayerSpectrum
 from ssmspec.systems.grid import DEFAULT_POINTS, FrequencyGrid
-from ssmspec.systems.statespace import StateSpace, untrustworthy
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import GROWING, UNDAMPED, Trust, assess
 
 Axis = Literal["theta", "cycles", "omega"]
 Progress = Callable[[str, int, int], None]
@@ -26,16 +30,16 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlotOptions:
-    """What the user may choose.
+    """What the user can choose.
 
     Args:
-        layers: exact names, globs or indices of layers; empty means all.
-        family: read with this family only.
-        read: what a file may not say.
-        backend: name of an engine; None lets the size of the work decide.
-        points: F of the log-spaced grid.
-        with_skip: include D.
-        axis: of frequencies; None is theta, or hertz with a sample rate.
+        layers: exact names, globs or indices of layers; empty selects all.
+        family: read the file as this family only.
+        read: what a file may not state.
+        backend: name of an engine; None chooses one by the size of the work.
+        points: F, the number of points of the log-spaced grid.
+        with_skip: include D in the response.
+        axis: the frequency axis; None means theta, or hertz if there is a sample rate.
         sample_rate: samples per second.
     """
 
@@ -51,7 +55,7 @@ class PlotOptions:
 
 @dataclass(frozen=True, slots=True)
 class SpectraInTurn:
-    """The spectra of layers, each made when its turn comes, so that only one layer's curves are in memory."""
+    """The spectra of layers, each computed when it is drawn, so that only one layer's curves are in memory."""
 
     systems: tuple[StateSpace, ...]
     grid: FrequencyGrid
@@ -80,14 +84,14 @@ def plot(
     Args:
         name: key of `FIGURES`.
         path: a checkpoint file or folder.
-        output: .png, .svg or .pdf; without it `<stem>.<name>.png`, or `<stem>.<name>.<layer>.png`, in the current folder.
+        output: a .png, .svg or .pdf file; by default `<stem>.<name>.png` or `<stem>.<name>.<layer>.png` in the current folder.
         options: see `PlotOptions`.
-        progress: called with (layer name, layers done, layers in all).
+        progress: called with (layer name, layers done, total number of layers).
     Returns:
-        The file that was written, and what was assumed or left out, a line each.
+        The file that was written, and a line for each thing that was assumed or skipped.
     Raises:
-        SsmspecError: an unknown figure or format; an axis or an option that has no meaning for the figure; several layers for a figure of
-            one; a layer that cannot be used; and whatever reading raises, as `analysis.analyze`.
+        SsmspecError: the figure or format is unknown; an axis or option does not apply to the figure; several layers are selected for a
+            figure of one layer; a layer cannot be used; or the file cannot be read, as in `analyze`.
     """
     options = options or PlotOptions()
     draw = _drawing(name, options)
@@ -95,14 +99,14 @@ def plot(
     axis = _frequency_axis(kind, options)
     if output is not None:
         checked_format(output)
-    systems, notes = _usable_systems(path, options)
+    systems, notes = _usable_systems(path, options, growing=kind.growing)
     if kind.layers == "one" and len(systems) > 1:
         names = ", ".join(system.name for system in systems[:8]) + (", ..." if len(systems) > 8 else "")
-        raise LayerError(f"the figure {name} shows one layer, and there are {len(systems)}; choose with --layer one of {names}")
+        raise LayerError(f"the figure {name} shows one layer, but there are {len(systems)}; choose one with --layer: {names}")
     chosen = f".{safe_name(systems[0].name)}" if kind.layers == "one" and options.layers else ""
     output = output or Path(f"{path.resolve().stem or path.name}.{name}{chosen}.png")
     if output.exists() and path.exists() and output.samefile(path):
-        raise SsmspecError(f"{output} is the checkpoint itself; name another output file")
+        raise SsmspecError(f"{output} is the checkpoint itself; choose another output file")
     pairs = sum(2.0 * s.copies * s.modes * min(s.inputs * s.outputs, 4 * s.modes) * options.points for s in systems)
     engine = load_backend(options.backend or choose_backend(pairs))
     spectra = SpectraInTurn(systems, FrequencyGrid.default(options.points), engine, options.with_skip, progress)
@@ -116,23 +120,23 @@ def plot_pair(before: Path, after: Path, output: Path | None = None, *, options:
 
     Args:
         before, after: checkpoints.
-        output: as for `plot`; without it `<before>-<after>.compare.<layer>.png`.
-        options: the layer, and how files are read.
+        output: as for `plot`; by default `<before>-<after>.compare.<layer>.png`.
+        options: which layer to draw, and how to read the files.
     Raises:
-        SsmspecError: as `plot`; more than one layer in common and none chosen.
+        SsmspecError: as `plot`, or the checkpoints have several layers in common and none is chosen.
     """
     options = options or PlotOptions()
     if output is not None:
         checked_format(output)
     if options.axis or options.sample_rate is not None or options.with_skip:
-        raise SsmspecError("the figure compare is over theta [rad/sample], without D; leave out --axis, --sample-rate, --with-skip")
+        raise SsmspecError("the figure compare always shows theta [rad/sample], without D; leave out --axis, --sample-rate, --with-skip")
     chosen = AnalysisOptions(
         layers=options.layers, family=options.family, read=options.read, backend=options.backend, points=options.points
     )
     found = compare(before, after, chosen)
     if len(found.layers) > 1:
         names = ", ".join(layer.name for layer in found.layers[:8]) + (", ..." if len(found.layers) > 8 else "")
-        raise LayerError(f"the figure compare shows one layer, and there are {len(found.layers)}; choose with --layer one of {names}")
+        raise LayerError(f"the figure compare shows one layer, but there are {len(found.layers)}; choose one with --layer: {names}")
     layer = found.layers[0]
     if layer.before.problem or layer.after.problem:
         raise LayerError(f"layer {layer.name} cannot be drawn: {layer.before.problem or layer.after.problem}")
@@ -143,7 +147,7 @@ def plot_pair(before: Path, after: Path, output: Path | None = None, *, options:
 
 
 def plot_initializations(output: Path | None = None, *, options: PlotOptions | None = None, alpha: float = 1.0) -> Path:
-    """Draw the figure `inits` into a file, without it `inits.png` in the current folder; raises as `plot`."""
+    """Draw the figure `inits` into a file, by default `inits.png` in the current folder. Raises as `plot`."""
     options = options or PlotOptions()
     if options.with_skip or options.layers:
         raise SsmspecError("the figure inits shows no layer; leave out --layer and --with-skip")
@@ -159,18 +163,18 @@ def _drawing(name: str, options: PlotOptions) -> Draw:
     if name not in FIGURES:
         raise SsmspecError(f"figure {name!r} is unknown; choose one of {', '.join(drawn)}")
     if name not in drawn:
-        takes = "two checkpoints" if name == "compare" else "none"
-        raise SsmspecError(f"the figure {name} takes {takes}; of one checkpoint, choose {', '.join(drawn)}")
+        takes = "two checkpoints" if name == "compare" else "no checkpoint"
+        raise SsmspecError(f"the figure {name} takes {takes}; for one checkpoint, choose one of {', '.join(drawn)}")
     if options.with_skip and not FIGURES[name].skip:
         raise SsmspecError(f"the figure {name} does not depend on D; leave out --with-skip")
     return drawn[name]
 
 
 def _frequency_axis(kind: FigureKind, options: PlotOptions) -> FrequencyAxis:
-    """The axis that the options name.
+    """The frequency axis that the options select.
 
     Raises:
-        SsmspecError: they contradict each other, or it has no meaning for the figure.
+        SsmspecError: the options contradict each other, or the axis does not apply to the figure.
     """
     if not kind.axes and (options.axis is not None or options.sample_rate is not None):
         given = "--axis" if options.axis is not None else "--sample-rate"
@@ -180,25 +184,44 @@ def _frequency_axis(kind: FigureKind, options: PlotOptions) -> FrequencyAxis:
     if options.axis is not None and options.axis not in kind.axes:
         able = ", ".join(name for name, other in FIGURES.items() if options.axis in other.axes)
         raise SsmspecError(
-            f"--axis {options.axis} has no meaning for the figure {kind.name}, which describes the sampled system; it is drawn for {able}"
+            f"--axis {options.axis} does not apply to the figure {kind.name}, which describes the sampled system; use it with {able}"
         )
     if options.sample_rate is not None:
         return FrequencyAxis("hertz", options.sample_rate)
     return FrequencyAxis(options.axis or "theta")
 
 
-def _usable_systems(path: Path, options: PlotOptions) -> tuple[tuple[StateSpace, ...], tuple[str, ...]]:
-    """The chosen layers that can be drawn, and in words what was assumed or left out."""
+def _usable_systems(path: Path, options: PlotOptions, *, growing: bool) -> tuple[tuple[StateSpace, ...], tuple[str, ...]]:
+    """The copies of the chosen layers that can be drawn, and notes on what was assumed or skipped.
+
+    Args:
+        growing: whether copies with growing or undamped poles are drawn.
+    Raises:
+        LayerError: no copy can be drawn.
+    """
     checkpoint = open_checkpoint(path)
     found, skipped = read_systems(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
-    chosen = select_layers(found, options.layers, checkpoint)
-    problems = {system.name: problem for system in chosen if (problem := untrustworthy(system))}
-    systems = tuple(system for system in chosen if system.name not in problems)
+    chosen = select_layers(found, options.layers, checkpoint, skipped)
+    systems, notes, reasons = [], [], []
+    for system in chosen:
+        trust = assess(system)
+        copies = _drawable(trust, growing=growing)
+        if copies.size:
+            systems.append(system if copies.size == system.copies else system.pick(copies))
+        else:
+            reasons.append(f"layer {system.name}: {trust.problem}")
+        drawn = {fault.kind: bool(np.isin(fault.copies, copies).all()) for fault in trust.faults}
+        notes += [f"{'note' if drawn[fault.kind] else 'skipped'}: layer {system.name}: {fault.text}" for fault in trust.faults]
     if not systems:
-        first = chosen[0].name
-        raise LayerError(f"{checkpoint.path}: layer {first} cannot be used: {problems[first]}")
-    notes = [f"left out: layer {name}: {problem}" for name, problem in problems.items()]
+        raise LayerError(f"{checkpoint.path}: {reasons[0].replace(':', ' cannot be used:', 1)}")
     if not options.layers:
-        notes += [f"left out: {miss.name}: {miss.reason}" for miss in skipped]
+        lines = [f"{miss.name}: {miss.reason}" for miss in skipped]
+        notes += [f"skipped: {line}" for line in folded(lines, where="ssmspec analyze --json lists them all")]
     notes += [f"assumed: {text}" for text in dict.fromkeys(text for system in systems for text in system.assumptions)]
-    return systems, tuple(notes)
+    return tuple(systems), tuple(notes)
+
+
+def _drawable(trust: Trust, *, growing: bool) -> np.ndarray:
+    """Indices of the sound copies, and of those with growing or undamped poles if requested."""
+    others = [fault.copies for fault in trust.faults if growing and fault.kind in (GROWING, UNDAMPED)]
+    return np.sort(np.concatenate([trust.sound, *others]))

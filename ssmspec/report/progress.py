@@ -1,11 +1,11 @@
-"""A progress bar on stderr that shows up only when the work takes long enough to make one wonder."""
+"""A progress bar on stderr that appears only when the work takes longer than a second."""
 
 import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ssmspec.files.writing import printable
+from ssmspec.errors import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -14,7 +14,7 @@ PATIENCE = 1.0  # seconds
 
 
 class LayerProgress:
-    """Context manager and callback (layer name, layers done, layers in all); silent when stderr is not a terminal."""
+    """Context manager and callback (layer name, work done, total work). It is silent if stderr is not a terminal."""
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -35,7 +35,7 @@ class LayerProgress:
             self.bar = Progress(console=Console(stderr=True), transient=True)
             self.bar.start()
             self.bar.add_task(escape(printable(self.title)), total=total)
-        self.bar.update(self.bar.task_ids[0], completed=done, description=escape(printable(name)))
+        self.bar.update(self.bar.task_ids[0], completed=done, total=total, description=escape(printable(name)))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.bar is not None:

@@ -1,4 +1,4 @@
-"""The progress bar of a training run: steps, loss, time of a step and time left; silent when stderr is not a terminal."""
+"""The progress bar of a training run: steps, loss, time per step and time left. It is silent if stderr is not a terminal."""
 
 import sys
 import time
@@ -6,16 +6,16 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ssmspec.files.writing import printable
+from ssmspec.errors import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-PERIOD = 0.1  # seconds between two looks at the terminal
+PERIOD = 0.1  # seconds between two updates of the terminal
 
 
 class TrainingProgress:
-    """Context manager and callback (steps done, loss, mean seconds of a step)."""
+    """Context manager and callback (steps done, loss, mean seconds per step)."""
 
     def __init__(self, title: str, done: int, total: int) -> None:
         self.title, self.first, self.total = title, done, total

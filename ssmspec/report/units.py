@@ -8,7 +8,7 @@ from ssmspec.statistics import CheckpointAnalysis, LayerAnalysis, Summary
 
 
 def in_physical_units(analysis: CheckpointAnalysis, sample_rate: float) -> CheckpointAnalysis:
-    """The same analysis with rad/sample turned into Hz and samples into seconds, in every statistic.
+    """The same analysis with rad/sample converted to Hz and samples converted to seconds, in every statistic.
 
     Args:
         sample_rate: samples per second [Hz].

@@ -1,4 +1,4 @@
-"""Statistics of a layer. A new one is a function of `LayerSpectrum` and one line here; table, JSON, CSV and comparisons follow."""
+"""Statistics of a layer. To add one, write a function of `LayerSpectrum` and add one line here; all outputs and comparisons include it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,14 +33,14 @@ class Statistic:
 
     Args:
         name: key in table, JSON and CSV.
-        unit: of the value; "" for a pure number.
+        unit: unit of the value; "" for a pure number.
         axis: what it is measured on: theta, omega, time in samples, or the modes of the state.
-        formula: the definition in a line; H is the dynamic part, E(theta_c) its energy up to theta_c.
-        source: paper and section, or where the definition is customary.
-        function: the definition itself.
-        headline: shown in the table.
-        absolute: its error is absolute, since it may be zero; otherwise relative (`rounding.ERROR`).
-        judged_by: what must stay as it is when the layer changes in its last digits; nothing named: the value itself.
+        formula: the definition in one line; H is the dynamic part, E(theta_c) its energy up to theta_c.
+        source: paper and section, or the field where the definition is customary.
+        function: computes the statistic.
+        headline: whether it is shown in the table.
+        absolute: whether its error is judged as an absolute error, because it may be zero; otherwise relative (`rounding.ERROR`).
+        judged_by: quantities that must not change when the layer changes in its last digits; if empty, the value itself.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Statistic:
     judged_by: tuple[Callable[[LayerSpectrum], Values], ...] = ()
 
     def of(self, spectrum: LayerSpectrum) -> Values:
-        """The values of all copies; NaN, too, where rounding alone decides them."""
+        """The values of all copies; NaN also where the value is determined by rounding alone."""
         values = self.function(spectrum)
         copies, others = spectrum.shaken
         if not others or not np.isfinite(values.values[copies]).any():
@@ -140,7 +140,11 @@ STATISTICS: dict[str, Statistic] = {
     )
 }
 
+HEADLINES = tuple(name for name, statistic in STATISTICS.items() if statistic.headline)
+"""The statistics that tables show."""
+
 __all__ = [
+    "HEADLINES",
     "STATISTICS",
     "CheckpointAnalysis",
     "Curve",

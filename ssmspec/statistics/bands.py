@@ -1,4 +1,4 @@
-"""Where the energy of the response lies, and its peak."""
+"""Statistics of where the energy of the response lies, and of its peak."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from ssmspec.statistics.values import DEAD, Values
 from ssmspec.statistics.variation import variation_bound
 from ssmspec.systems.grid import FloatArray
 
-TOO_SHARP_FOR_PEAK = "no response within double precision, or poles too close to the unit circle to tell theta apart"
+TOO_SHARP_FOR_PEAK = "no response within double precision, or poles too close to the unit circle to resolve theta"
 TOO_SHARP = "the layer has no response, or it is too sharp to integrate to a relative error of 1e-9"
 
 
@@ -23,7 +23,7 @@ def centroid(spectrum: LayerSpectrum) -> Values:
 
 
 def rolloff_95(spectrum: LayerSpectrum) -> Values:
-    """theta with E(theta) = 0.95 E(pi)."""
+    """The theta for which E(theta) = 0.95 E(pi)."""
     return Values(np.where(spectrum.band.total > 0, spectrum.band.rolloff, np.nan), TOO_SHARP)
 
 
@@ -34,7 +34,7 @@ def peak_gain(spectrum: LayerSpectrum) -> Values:
 
 
 def peak_frequency(spectrum: LayerSpectrum) -> Values:
-    """theta of the H-infinity norm."""
+    """The theta at which the H-infinity norm is attained."""
     return Values(np.where(_has_peak(spectrum), spectrum.band.peak.theta, np.nan), TOO_SHARP_FOR_PEAK)
 
 
@@ -44,19 +44,19 @@ def _has_peak(spectrum: LayerSpectrum) -> np.ndarray:
 
 
 def variation(spectrum: LayerSpectrum) -> Values:
-    """V_0^pi(H) = int_0^pi |dH/d theta| d theta of the dynamic part; a delay, which only turns H, is not counted."""
+    """V_0^pi(H) = int_0^pi |dH/d theta| d theta of the dynamic part; a delay, which only changes the phase of H, is not counted."""
     value = spectrum.restored(spectrum.band.variation)
     return Values(np.where(value > 0, value, np.nan), TOO_SHARP)
 
 
 def variation_beyond_nyquist(spectrum: LayerSpectrum) -> Values:
-    """Upper bound of V_B^inf(G) with B = pi/step: what the continuous layer could still do above the Nyquist frequency."""
+    """Upper bound of V_B^inf(G) with B = pi/step: how much the continuous response can vary above the Nyquist frequency."""
     modal = spectrum.modal
     nothing = np.full(modal.copies, np.nan)
     if modal.discretization == "direct":
         return Values(nothing, "no continuous poles")
     if modal.step.shape[1] != 1:
-        return Values(nothing, "one step per mode, so there is no one Nyquist frequency in model time")
+        return Values(nothing, "one step per mode, so there is no single Nyquist frequency in model time")
     usable = spectrum.condition <= CONDITION_LIMIT
     bound = spectrum.restored(variation_bound(modal, np.pi / modal.step[:, 0]))
     return Values(np.where(usable & (bound > 0), bound, np.nan), "a pole beyond the Nyquist frequency", by_definition=True)
@@ -75,7 +75,7 @@ def hankel_order(spectrum: LayerSpectrum) -> Values:
 def _of_hankel(spectrum: LayerSpectrum, values: FloatArray) -> Values:
     large = spectrum.system.modes > MOST_MODES
     return Values(
-        np.where(spectrum.unit_hankel[:, 0] > 0, values, np.nan), f"more than {MOST_MODES} modes take too long" if large else DEAD
+        np.where(spectrum.unit_hankel[:, 0] > 0, values, np.nan), f"more than {MOST_MODES} modes would take too long" if large else DEAD
     )
 
 

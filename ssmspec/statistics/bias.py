@@ -1,4 +1,4 @@
-"""The two headlines: which frequencies training can move, and which the layer passes."""
+"""The two headline statistics: which frequencies training can change, and which frequencies the layer passes."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def bias_slope(spectrum: LayerSpectrum) -> Values:
 
 
 def center_frequency(spectrum: LayerSpectrum) -> Values:
-    """theta below which half of |H| lies, summed over the log-spaced grid; interpolated on the logarithm between grid points."""
+    """The theta below which half of |H| lies, summed over the log-spaced grid; interpolated in log theta between grid points."""
     magnitude = spectrum.unit_magnitude
     cumulative = np.cumsum(magnitude, axis=1)
     target = cumulative[:, -1:] / 2
@@ -37,7 +37,7 @@ def spectral_slope(spectrum: LayerSpectrum) -> Values:
 
 
 def _log_slope(theta: FloatArray, values: FloatArray) -> FloatArray:
-    """Slopes (K,) of log values (K, F) over log theta; NaN where a value is zero or not finite."""
+    """Slopes (K,) of log values (K, F) over log theta; NaN if a value is zero or not finite."""
     centered = np.log(theta) - np.log(theta).mean()
     with np.errstate(divide="ignore", invalid="ignore"):
         slopes = (np.log(values) @ centered) / (centered @ centered)

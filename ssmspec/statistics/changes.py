@@ -1,4 +1,4 @@
-"""What lies between two versions of a model: statistics before and after, distances, and a verdict on the frequency bias."""
+"""Compare two versions of a model: statistics before and after, distances, and a verdict on the frequency bias."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from ssmspec.statistics.results import LayerAnalysis
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.statistics.values import Summary, summarize, unavailable
 from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.statespace import StateSpace
 
 TRAINING_CHANGE = 0.15
 """Largest change of a layer's median bias_slope by training alone in 75 reference models [decades/decade]."""
@@ -21,8 +22,8 @@ class LayerComparison:
 
     Args:
         before, after: its analyses.
-        change: after minus before of the median of every statistic; None where either has none.
-        distances: by name, summarized over copies.
+        change: the median of every statistic after, minus the median before; None if either is missing.
+        distances: distances by name, summarized over copies.
     """
 
     before: LayerAnalysis
@@ -35,9 +36,24 @@ class LayerComparison:
         return self.before.name
 
 
+@dataclass(frozen=True, slots=True)
+class TensorChange:
+    """One stored tensor of a layer that both checkpoints have.
+
+    Args:
+        name, name_after: its full name before and after.
+        change: ||after - before||/||before|| (Frobenius), infinite where it was zero before; None with a reason.
+    """
+
+    name: str
+    name_after: str
+    change: float | None
+    reason: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointComparison:
-    """Two checkpoints: their common layers in model order, the layers that only one of them has, and a verdict."""
+    """Two checkpoints: their common layers in model order, the layers that exist in only one of them, their tensors, and a verdict."""
 
     before: str
     after: str
@@ -48,21 +64,28 @@ class CheckpointComparison:
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
     notes: tuple[str, ...]
+    tensors: tuple[TensorChange, ...] = ()
 
     @property
     def verdict(self) -> str:
         return verdict(self.layers)
 
 
-def distances_between(before: LayerSpectrum | None, after: LayerSpectrum | None, reason: str) -> dict[str, Summary]:
-    """Every distance of a layer; None for a version whose numbers cannot be trusted, for the given reason."""
-    if before is None or after is None:
-        return {name: unavailable(distance.unit, reason) for name, distance in DISTANCES.items()}
+def shapes_differ(a: StateSpace, b: StateSpace) -> str | None:
+    """Why two versions of a layer have no distances, or None: they differ in copies, inputs or outputs."""
+    if (a.copies, a.inputs, a.outputs) == (b.copies, b.inputs, b.outputs):
+        return None
+    return f"the shapes differ: {a.copies} x {a.modes} before, {b.copies} x {b.modes} after"
+
+
+def no_distances(reason: str) -> dict[str, Summary]:
+    """Every distance without a value, for the given reason."""
+    return {name: unavailable(distance.unit, reason) for name, distance in DISTANCES.items()}
+
+
+def distances_between(before: LayerSpectrum, after: LayerSpectrum) -> dict[str, Summary]:
+    """Every distance of a layer, for copies that can be trusted in both versions."""
     a, b = before.system, after.system
-    shapes = [(s.copies, s.inputs, s.outputs, s.modes) for s in (a, b)]
-    if shapes[0][:3] != shapes[1][:3]:
-        text = "the shapes differ: {} x {} before, {} x {} after".format(*(shapes[i][j] for i in (0, 1) for j in (0, 3)))
-        return {name: unavailable(distance.unit, text) for name, distance in DISTANCES.items()}
     found = {}
     for name, distance in DISTANCES.items():
         if distance.needs_equal_modes and a.modes != b.modes:
@@ -83,7 +106,11 @@ def differences(before: LayerAnalysis, after: LayerAnalysis) -> dict[str, float 
 
 
 def verdict(layers: Sequence[LayerComparison]) -> str:
-    """One line: did the frequency bias change more than training alone is known to change it? A comparison, not a diagnosis."""
+    """One line: did the frequency bias change more than training alone is known to change it? This is a comparison, not a diagnosis."""
+    unlike = next((layer for layer in layers if layer.before.copies != layer.after.copies), None)
+    if unlike is not None:
+        counts = f"{unlike.before.copies} copies before and {unlike.after.copies} after"
+        return f"none: {unlike.name} has {counts}, so the two are not versions of one layer"
     known = [(abs(change), layer) for layer in layers if (change := layer.change["bias_slope"]) is not None]
     if not known:
         return "no layer has a bias_slope in both checkpoints, so nothing can be said about the frequency bias"
@@ -92,7 +119,7 @@ def verdict(layers: Sequence[LayerComparison]) -> str:
     moved = f"bias_slope of {layer.name} went from {start:.3g} to {end:.3g}"
     reference = f"training alone changed it by less than {TRAINING_CHANGE} in 75 reference models"
     if size < TRAINING_CHANGE:
-        return f"the frequency bias is as it was: {moved}, the largest change; {reference}"
+        return f"the frequency bias is unchanged: {moved}, the largest change; {reference}"
     direction = "high" if (layer.change["bias_slope"] or 0) > 0 else "low"
     count = sum(change >= TRAINING_CHANGE for change, _ in known)
     return f"the frequency bias changed in {count} of {len(known)} layers: {moved}, toward {direction} frequencies; {reference}"

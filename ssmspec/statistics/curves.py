@@ -1,4 +1,4 @@
-"""What pictures draw over frequency, or over an order: one curve per copy, from the same spectrum as the statistics."""
+"""Curves for figures, over frequency or over an index: one per copy, from the same spectrum as the statistics."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,14 +16,14 @@ from ssmspec.systems.response import CHUNK, frequency_response
 from ssmspec.systems.statespace import ComplexArray, StateSpace
 
 LENGTHS = (64, 256, 1024)  # samples of the kernels whose spectra are compared with |H|^2
-LARGEST_MATRIX = 1024  # rows or columns of T: a singular value decomposition of about a second
-SHORTEST_KERNEL = 16  # samples; below it a kernel spectrum says nothing about a limit
-MOST_COPIES = 8  # of a bank whose kernel spectra are pooled
-UNIFORM_POINTS = 4096  # theta at which the distribution of |H|^2 is taken
+LARGEST_MATRIX = 1024  # rows or columns of T; its singular value decomposition takes about a second
+SHORTEST_KERNEL = 16  # samples; the spectrum of a shorter kernel says nothing about the limit
+MOST_COPIES = 8  # largest number of copies of a bank whose kernel spectra are pooled
+UNIFORM_POINTS = 4096  # number of theta values at which the distribution of |H|^2 is sampled
 
 
 def over_copies(values: FloatArray) -> Curve:
-    """Median and 5..95 % band of (K, F) over the copies without NaN; a single system has no band."""
+    """Median and 5..95 % band of values (K, F) over the copies without NaN; a single system has no band."""
     usable = values[~np.isnan(values).any(axis=1)]
     if len(values) == 1:
         return Curve(usable[0], None, None)
@@ -32,7 +32,7 @@ def over_copies(values: FloatArray) -> Curve:
 
 
 def magnitude_on(spectrum: LayerSpectrum, grid: FrequencyGrid) -> FloatArray:
-    """|H| on theta or |G| on omega, Frobenius norm for several inputs or outputs, (K, F)."""
+    """|H| over theta or |G| over omega, (K, F); Frobenius norm for several inputs or outputs."""
     if grid is spectrum.grid:
         return spectrum.magnitude
     system, parts = spectrum.system, []
@@ -47,8 +47,8 @@ def magnitude_on(spectrum: LayerSpectrum, grid: FrequencyGrid) -> FloatArray:
 def phase_on(spectrum: LayerSpectrum, grid: FrequencyGrid) -> FloatArray:
     """Phase of H or G of layers with one input and one output, (K, F) [rad]; NaN for a copy without response.
 
-    Counted from the phase at frequency zero, which is 0 or pi, and unwrapped along the grid, so that copies whose outputs differ in sign
-    can be compared. Where the phase turns by more than pi between two points of the grid, the turn is taken to be the shorter way.
+    The phase is relative to that at frequency zero, which is 0 or pi, and unwrapped along the grid, so that copies whose outputs differ in
+    sign can be compared. If the phase turns by more than pi between two grid points, the shorter way is assumed.
     """
     from_zero = FrequencyGrid(np.concatenate([[0.0], grid.values]), grid.axis)
     blocks = _responses(spectrum.system, from_zero, spectrum.cauchy_sum, with_skip=spectrum.with_skip)
@@ -58,7 +58,7 @@ def phase_on(spectrum: LayerSpectrum, grid: FrequencyGrid) -> FloatArray:
 
 
 def _responses(system: StateSpace, grid: FrequencyGrid, engine: CauchySum, *, with_skip: bool) -> Iterator[ComplexArray]:
-    """The response of some copies at a time, (k, O, I, F)."""
+    """The response, for a few copies at a time, (k, O, I, F)."""
     count = max(1, CHUNK // (grid.values.size * (system.outputs + system.rank) * (system.inputs + system.rank)))
     for start in range(0, system.copies, count):
         part = frequency_response(system.copy_slice(start, min(start + count, system.copies)), grid, engine)
@@ -66,7 +66,7 @@ def _responses(system: StateSpace, grid: FrequencyGrid, engine: CauchySum, *, wi
 
 
 def cumulative_energy(spectrum: LayerSpectrum, theta: FloatArray) -> FloatArray:
-    """E(theta)/E(pi) at theta (F,) [rad/sample], (K, F); NaN for a copy that is dead or too sharp to integrate.
+    """E(theta)/E(pi) at theta (F,) [rad/sample], (K, F); NaN for a copy that has no response or is too sharp to integrate.
 
     Raises:
         LayerError: no copy has a value.
@@ -79,7 +79,7 @@ def cumulative_energy(spectrum: LayerSpectrum, theta: FloatArray) -> FloatArray:
 
 
 def trusted_sensitivity(spectrum: LayerSpectrum) -> FloatArray:
-    """K(theta) on the grid, (K, F); NaN for a copy that is dead or whose residues cannot be trusted.
+    """K(theta) on the grid, (K, F); NaN for a copy that has no response or whose residues cannot be trusted.
 
     Raises:
         LayerError: no copy has a value.
@@ -88,7 +88,7 @@ def trusted_sensitivity(spectrum: LayerSpectrum) -> FloatArray:
 
 
 def normalized_hankel(spectrum: LayerSpectrum) -> FloatArray:
-    """Hankel singular values over the largest of their copy, (K, 2N) in falling order; NaN as in `trusted_sensitivity`.
+    """Hankel singular values divided by the largest of their copy, (K, 2N), in descending order; NaN as in `trusted_sensitivity`.
 
     Raises:
         LayerError: no copy has a value.
@@ -108,7 +108,7 @@ def _trusted(spectrum: LayerSpectrum, values: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class KernelQuantiles:
-    """Eigenvalues of T^T T for kernels of one length, and the quantiles of |H|^2 that they approach, each (Q,) in rising order."""
+    """Eigenvalues of T^T T for kernels of one length, and the quantiles of |H|^2 that they approach, each (Q,) in ascending order."""
 
     length: int
     eigenvalues: FloatArray
@@ -116,20 +116,20 @@ class KernelQuantiles:
 
 
 def kernel_quantiles(spectrum: LayerSpectrum, lengths: Sequence[int] = LENGTHS) -> tuple[list[KernelQuantiles], int]:
-    """Spectra of the kernels of a layer beside their limit in distribution, without D and beta; and how many copies were pooled.
+    """Kernel spectra of a layer with their limit in distribution, without D and beta; and the number of copies that were pooled.
 
-    A bank is one block-diagonal system, whose spectrum is that of all copies together; of a large one, `MOST_COPIES` are taken, spread
-    evenly over the order of their energy. Several inputs and outputs have the squared singular values of H in place of |H|^2, and
-    lengths are cut so that T stays within `LARGEST_MATRIX`.
+    A bank is treated as one block-diagonal system, whose spectrum is that of all copies together. From a large bank, `MOST_COPIES` copies
+    are taken, evenly spaced in order of energy. For several inputs and outputs, the squared singular values of H replace |H|^2. Lengths are
+    limited so that T stays within `LARGEST_MATRIX`.
 
     Raises:
-        LayerError: so many inputs or outputs that T would be too large, or no response at all.
+        LayerError: T would be too large because of too many inputs or outputs, or the layer has no response.
     """
     system = replace(spectrum.system, sobolev=None)
     wide = max(system.inputs, system.outputs)
     if wide * SHORTEST_KERNEL > LARGEST_MATRIX:
         most = LARGEST_MATRIX // SHORTEST_KERNEL
-        raise LayerError(f"layer {system.name} has {wide} inputs or outputs; the matrices of its kernel are drawn up to {most}")
+        raise LayerError(f"layer {system.name} has {wide} inputs or outputs; kernel spectra can be drawn for at most {most}")
     cut = max(1, max(lengths) * wide // LARGEST_MATRIX)
     theta = (np.arange(UNIFORM_POINTS) + 0.5) * np.pi / UNIFORM_POINTS
     copies = _spread(spectrum.magnitude)
@@ -146,7 +146,7 @@ def kernel_quantiles(spectrum: LayerSpectrum, lengths: Sequence[int] = LENGTHS) 
 
 
 def _spread(magnitude: FloatArray) -> list[int]:
-    """Copies with a response, at most `MOST_COPIES`, from evenly spaced places in the order of their mean square."""
+    """At most `MOST_COPIES` copies with a response, evenly spaced in the order of their mean square."""
     energy = (magnitude**2).mean(axis=1)
     alive = [int(k) for k in np.argsort(energy, kind="stable") if energy[k] > 0]
     if len(alive) <= MOST_COPIES:
@@ -156,7 +156,7 @@ def _spread(magnitude: FloatArray) -> list[int]:
 
 
 def _squared_singular_values(copy: StateSpace, theta: FloatArray, engine: CauchySum) -> FloatArray:
-    """Of H at every theta, all in one vector; |H|^2 for one input and one output."""
+    """Squared singular values of H at all theta, in one vector; |H|^2 for one input and one output."""
     H = np.moveaxis(frequency_response(copy, FrequencyGrid(theta, "theta"), engine).dynamic[0], -1, 0)
     return np.asarray(np.linalg.svd(H, compute_uv=False).ravel() ** 2, dtype=np.float64)
 
@@ -167,7 +167,7 @@ class CurveStatistic:
 
     Args:
         name, unit, axis, formula, source: as for `Statistic`.
-        function: spectrum -> (K, ...) values, over the grid of the spectrum where the axis is theta.
+        function: spectrum -> (K, ...) values; if the axis is theta, on the grid of the spectrum.
     """
 
     name: str

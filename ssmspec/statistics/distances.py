@@ -1,4 +1,4 @@
-"""How far two versions of a layer are apart: poles that moved, responses that changed. A new distance is a function and a line here."""
+"""Distances between two versions of a layer: moved poles, changed responses. To add one, write a function and add one line here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from ssmspec.statistics.values import Values
 from ssmspec.systems.statespace import ComplexArray, padded_modes
 
 BAND_EDGE = np.pi / 4  # rad/sample: the corner of low_frequency_share
-# theta of the Wasserstein distance: energies there are exact, between them the shares are taken as linear
+# theta grid of the Wasserstein distance: energies are exact on it, and shares are interpolated linearly in between
 FINE_GRID = np.union1d(np.linspace(0, np.pi, 256), np.geomspace(1e-4, np.pi, 128))
 
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """A number per copy that says how far `after` is from `before`.
+    """A number per copy that measures how far `after` is from `before`.
 
     Args:
         name, unit, formula, source: as for `Statistic`.
@@ -35,7 +35,7 @@ class Distance:
     needs_equal_modes: bool = False
 
     def of(self, before: LayerSpectrum, after: LayerSpectrum) -> Values:
-        """The values of all copies; NaN, too, where rounding alone decides them (`rounding`), which is judged absolutely."""
+        """The values of all copies; NaN also where rounding alone determines them (see `rounding`), judged by absolute error."""
         values = self.function(before, after)
         copies = np.union1d(before.shaken[0], after.shaken[0])
         if not len(copies):
@@ -50,37 +50,37 @@ def pole_movement(before: LayerSpectrum, after: LayerSpectrum) -> Values:
 
 
 def relative_pole_movement(before: LayerSpectrum, after: LayerSpectrum) -> Values:
-    """Median pole movement over the median distance between neighboring poles before."""
+    """Median pole movement, divided by the median distance between neighboring poles before."""
     moved = pole_movement(before, after).values
     spacing = np.array([_spacing(start) for start, _ in _matched(before, after)])
     with np.errstate(divide="ignore", invalid="ignore"):
-        return Values(np.where(spacing > 0, moved / spacing, np.nan), "one mode, or all poles in one place: there is no spacing")
+        return Values(np.where(spacing > 0, moved / spacing, np.nan), "there is no pole spacing: only one mode, or all poles coincide")
 
 
 def crossed_share(before: LayerSpectrum, after: LayerSpectrum) -> Values:
-    """Share of the poles whose frequency crossed pi/4 rad/sample, in either direction."""
+    """Share of poles whose frequency crossed pi/4 rad/sample, in either direction."""
     crossed = [(np.abs(a.imag) < BAND_EDGE) != (np.abs(b.imag) < BAND_EDGE) for a, b in _matched(before, after)]
     return Values(np.array([each.mean() if len(each) else np.nan for each in crossed]))
 
 
 def log_spectral_distance(before: LayerSpectrum, after: LayerSpectrum) -> Values:
-    """Root mean square over the log grid of 20 log10(|H_after|/|H_before|)."""
+    """Root mean square of 20 log10(|H_after|/|H_before|) over the log grid."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = 20 * np.log10(after.unit_magnitude / before.unit_magnitude)
     ratio += 20 * np.log10(2) * (after.exponents - before.exponents)[:, None]
-    return Values(np.sqrt((ratio**2).mean(axis=1)), "a response is zero somewhere")
+    return Values(np.sqrt((ratio**2).mean(axis=1)), "a response is zero at some frequency")
 
 
 def spectrum_distance(before: LayerSpectrum, after: LayerSpectrum) -> Values:
     """Wasserstein-1 distance of the normalized |H|^2 over [0, pi]: integral of the difference of their cumulative shares."""
     difference = np.abs(after.energy_shares(FINE_GRID) - before.energy_shares(FINE_GRID))
-    return Values(((difference[:, 1:] + difference[:, :-1]) / 2) @ np.diff(FINE_GRID), "no response, or an energy not known to 1e-9")
+    return Values(((difference[:, 1:] + difference[:, :-1]) / 2) @ np.diff(FINE_GRID), "no response, or its energy is not known to 1e-9")
 
 
 def _matched(before: LayerSpectrum, after: LayerSpectrum) -> list[tuple[ComplexArray, ComplexArray]]:
-    """For every copy log z before and after, pole by pole: decay per sample and frequency in rad/sample, both without cancellation.
+    """For every copy, log z before and after, pole by pole: decay per sample and frequency in rad/sample, both free of cancellation.
 
-    Poles are matched by index where the files store them, upper half to upper half. Eigenvalues of low-rank layers have no order: all
+    Poles that the files store are matched by index, upper half to upper half. Eigenvalues of low-rank layers have no natural order, so all
     2N are matched by the assignment that moves them least.
     """
     starts, ends = _log_poles(before), _log_poles(after)
@@ -99,7 +99,7 @@ def _log_poles(spectrum: LayerSpectrum) -> ComplexArray:
 
 
 def _completed(spectrum: LayerSpectrum, upper: ComplexArray) -> list[ComplexArray]:
-    """All 2N poles of every copy: pairs twice; real poles of a low-rank layer once, as its eigenvalues are, and padding never."""
+    """All 2N poles of every copy: both poles of each pair; real poles of a low-rank layer only once; no padding."""
     modal = spectrum.modal
     if not spectrum.system.rank:
         return [np.concatenate([row, row.conj()]) for row in upper]
@@ -108,7 +108,7 @@ def _completed(spectrum: LayerSpectrum, upper: ComplexArray) -> list[ComplexArra
 
 
 def _spacing(poles: ComplexArray) -> float:
-    """Median distance to the nearest other pole of a copy; 0 for a single one."""
+    """Median distance to the nearest other pole of a copy; 0 if there is only one pole."""
     if len(poles) < 2:
         return 0.0
     distance = np.abs(poles[:, None] - poles)

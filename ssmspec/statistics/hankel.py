@@ -1,12 +1,12 @@
-"""Hankel singular values: how much of the past each direction of the state carries into the future, and how many directions count.
+"""Hankel singular values: how much of the past each direction of the state carries into the future, and how many directions matter.
 
     P_mn = b_m conj(b_n)/(1 - z_m conj(z_n)),   Q_mn = conj(c_m) c_n/(1 - conj(z_m) z_n)       over the completed set
-    singular values of L_P^* L_Q with P = L_P L_P^*, Q = L_Q L_Q^*; factors keep values that the eigenvalues of P Q lose
+    singular values of L_P^* L_Q with P = L_P L_P^*, Q = L_Q L_Q^*; the factors retain small values that the eigenvalues of P Q lose
 
-b and c are those of k[l] = c z^l b, the state as the layer updates it. With z = (1 + sigma)/(1 - sigma) the denominator is
+b and c are those of k[l] = c z^l b, for the state as the layer updates it. With z = (1 + sigma)/(1 - sigma) the denominator is
 -2 (sigma_m + conj(sigma_n))/((1 - sigma_m)(1 - conj(sigma_n))), which does not cancel near the unit circle.
 
-A low-rank layer does without its eigenvectors, which may be ill-conditioned: with A of the continuous system, E = 1 - Delta A/2,
+For a low-rank layer the eigenvectors may be ill-conditioned and are not used. With A of the continuous system and E = 1 - Delta A/2,
 
     A P + P A^T = -Delta B B^T,   A^T R + R A = -C^T C/Delta,   Q = E^T R E          singular values of L_R^T E L_P
 
@@ -18,16 +18,16 @@ import numpy as np
 from ssmspec.systems.grid import FloatArray
 from ssmspec.systems.statespace import ComplexArray, StateSpace, cayley_poles, common_step, homogeneous_scale, real_realization
 
-COUNTED = 0.01  # of the largest Hankel singular value: the directions above it make the effective order
+COUNTED = 0.01  # directions above this fraction of the largest Hankel singular value count toward the effective order
 PAIRS_AT_ONCE = 1 << 21
-MOST_MODES = 1024  # of one copy: about twenty seconds, and cost grows with the cube
+MOST_MODES = 1024  # limit for one copy: about twenty seconds, with a cost that grows with the cube
 
 
 def hankel_singular_values(system: StateSpace) -> FloatArray:
-    """(K, 2N) in falling order, dynamic part without beta weight; NaN for copies whose Gramians overflow, or with too many modes.
+    """Values (K, 2N) in descending order, for the dynamic part without beta weight; NaN if Gramians overflow or there are too many modes.
 
     Args:
-        system: K copies. Values below about 1e-8 of the largest are rounding.
+        system: K copies. Values below about 1e-8 of the largest are rounding errors.
     """
     if system.modes > MOST_MODES:
         return np.full((system.copies, 2 * system.modes), np.nan)
@@ -38,8 +38,8 @@ def hankel_singular_values(system: StateSpace) -> FloatArray:
 
 
 def _coupled_values(system: StateSpace) -> FloatArray:
-    """Of low-rank systems, by dense Lyapunov equations in real arithmetic; copies with equal matrices share the Schur form."""
-    from scipy.linalg import schur  # not at the top: analysis of diagonal systems starts without it
+    """Values of low-rank systems, from dense Lyapunov equations in real arithmetic; copies with equal matrices share the Schur form."""
+    from scipy.linalg import schur  # imported here because analysis of diagonal systems does not need it
 
     A, B, C = real_realization(system)
     step = common_step(system)
@@ -67,7 +67,7 @@ def _lyapunov(form: FloatArray, right: FloatArray, transposed: str) -> FloatArra
 def _values(diagonal: StateSpace) -> FloatArray:
     sigma = cayley_poles(diagonal)
     gain = homogeneous_scale(diagonal, sigma) * 2 / (1 - sigma)
-    # the gain is shared between both sides, so that neither Gramian overflows alone
+    # the gain is split between both sides, so that neither Gramian overflows on its own
     scale = np.sqrt(gain) * (1 - sigma) / np.sqrt(2)
     reach = _gramian(diagonal.B * scale[:, :, None], sigma)
     observe = _gramian((diagonal.C * scale[:, None, :]).conj().transpose(0, 2, 1), sigma.conj())
@@ -87,12 +87,12 @@ def _gramian(vectors: ComplexArray, sigma: ComplexArray) -> FloatArray:
 
 
 def _factor(gramian: FloatArray) -> FloatArray:
-    """L with L L^T = gramian, a positive semidefinite matrix that rounding may have made slightly indefinite."""
+    """L such that L L^T = gramian, for a positive semidefinite matrix that rounding may have made slightly indefinite."""
     values, vectors = np.linalg.eigh(gramian)
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0))[..., None, :])
 
 
 def effective_order(values: FloatArray) -> FloatArray:
-    """How many Hankel singular values (K, 2N) exceed 1 % of the largest of their copy, (K,); NaN for a dead copy."""
+    """Number of Hankel singular values (K, 2N) above 1 % of the largest of their copy, (K,); NaN for a copy without a response."""
     largest = values[:, :1]
     return np.where(largest[:, 0] > 0, (values > COUNTED * largest).sum(axis=1), np.nan)

@@ -1,7 +1,7 @@
-"""The spectrum of the SSM-induced kernel T^T T, T the L x L lower-triangular Toeplitz matrix of the impulse response.
+"""The spectrum of the SSM-induced kernel T^T T, where T is the L x L lower-triangular Toeplitz matrix of the impulse response.
 
-Its eigenvalues say which directions of an input of length L a linear readout of the layer can learn fast. As L grows they approach, in
-distribution, the values of |H|^2 over [0, pi] (Szego); single ones need not.
+Its eigenvalues show which directions of an input of length L a linear readout of the layer can learn fast. As L grows, their distribution
+approaches that of |H|^2 over [0, pi] (Szego); individual eigenvalues need not converge.
 
 Source: arXiv 2509.20789 (Aligning Inductive Bias), section 3; Grenander & Szego, Toeplitz Forms and Their Applications (1958).
 """
@@ -17,7 +17,7 @@ LENGTH = 256
 
 
 def kernel_spectrum(system: StateSpace, length: int = LENGTH) -> FloatArray:
-    """Eigenvalues of T^T T in falling order, (K, L min(O, I)) [(output/input)^2]; several inputs and outputs make T a block matrix.
+    """Eigenvalues of T^T T in descending order, (K, L min(O, I)) [(output/input)^2]; with several inputs and outputs T is a block matrix.
 
     Args:
         system: K copies; the kernel is taken without D and without beta weight.

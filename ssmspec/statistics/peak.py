@@ -1,4 +1,4 @@
-"""Peak gain, the H-infinity norm on the unit circle, and where it is."""
+"""Peak gain (the H-infinity norm on the unit circle) and its frequency."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,28 +12,28 @@ from ssmspec.systems.statespace import ComplexArray, StateSpace
 
 CANDIDATES = 3  # local maxima refined per copy
 GOLDEN = (np.sqrt(5) - 1) / 2
-REFINEMENTS = 30  # golden sections: the bracket shrinks by 5e-7, the error of a smooth maximum by its square
-STRIDES = 4, 16  # of 16 nodes per panel, every fourth, or for large systems one, on which singular values are searched
+REFINEMENTS = 30  # golden-section steps: the bracket shrinks to 5e-7 of its width, the error of a smooth maximum to the square of that
+STRIDES = 4, 16  # singular values are searched at every fourth of the 16 nodes per panel, or for large systems at only one
 MOST_SEARCHED = 4096
 POWER_ITERATIONS = 12
-NEAR_BEST = 0.9  # of the squared gain: lower bounds from which the exact value is computed
+NEAR_BEST = 0.9  # the exact value is computed where the lower bound reaches this fraction of the best squared gain
 MOST_EXACT = 48
-BLOCK = 1024  # frequencies whose mode gains are formed at once
+BLOCK = 1024  # number of frequencies whose mode gains are computed at once
 
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """gain (K,): largest singular value of H over theta, |H| for one input and output; theta (K,) [rad/sample]."""
+    """gain (K,): largest singular value of H over theta (|H| for one input and output); theta (K,): where it occurs [rad/sample]."""
 
     gain: FloatArray
     theta: FloatArray
 
 
 def find_peak(system: StateSpace, nodes: FloatArray, squared: FloatArray, cauchy_sum: CauchySum, *, with_skip: bool) -> Peak:
-    """Search nodes that resolve every pole, then refine the highest local maxima.
+    """Search the nodes, which resolve every pole, then refine the highest local maxima.
 
     Args:
-        system: K copies; with several inputs and outputs in modal form.
+        system: K copies; in modal form if there are several inputs or outputs.
         nodes: (K, F) theta of the quadrature panels, increasing [rad/sample].
         squared: (K, F) squared Frobenius norms there.
         cauchy_sum: the engine.
@@ -63,7 +63,7 @@ def find_peak(system: StateSpace, nodes: FloatArray, squared: FloatArray, cauchy
 
 
 def _golden_section(function: Callable[[FloatArray], FloatArray], low: FloatArray, high: FloatArray) -> FloatArray:
-    """Where a function has its maximum in each of the brackets (K, C), one evaluation a step."""
+    """The position of the maximum of a function in each of the brackets (K, C), with one evaluation per step."""
     left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
     at_left, at_right = function(left), function(right)
     for _ in range(REFINEMENTS):
@@ -98,8 +98,8 @@ def _brackets(theta: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatA
 def _squared_singular_values(system: StateSpace, theta: FloatArray, with_skip: bool) -> FloatArray:
     """Squared largest singular values (K, F) of diagonal systems, exact where they may be the largest.
 
-    A few power iterations, which never form the matrix, give lower bounds everywhere; the singular values are computed where these come
-    near the best one. Elsewhere the bound stands.
+    A few power iterations, which never form the matrix, give lower bounds everywhere. Where a bound comes close to the best one, the exact
+    singular value is computed; elsewhere the bound is returned.
     """
     compact = system if with_skip else _compressed(system)
     result = np.empty_like(theta)
@@ -123,7 +123,7 @@ def _completed(part: StateSpace) -> tuple[ComplexArray, ComplexArray]:
 
 
 def _mode_gains(part: StateSpace, theta: FloatArray) -> ComplexArray:
-    """phi (F, 2N) with H = U diag(phi) V, beta weight included."""
+    """phi (F, 2N) such that H = U diag(phi) V, including the beta weight."""
     phi = completed_response(part, *theta_nodes(theta[None]))[0]
     return phi if part.sobolev is None else phi * part.sobolev.weight(theta[None], part.step)[0][:, None]
 
@@ -142,7 +142,7 @@ def _power_iterations(part: StateSpace, phi: ComplexArray, D: FloatArray | None)
 
 
 def _compressed(system: StateSpace) -> StateSpace:
-    """The same singular values with at most 2N inputs and outputs: C and B are replaced by their coordinates in the space they span."""
+    """A system with the same singular values and at most 2N inputs and outputs: C and B in coordinates of the space they span."""
     C, B = system.C, system.B
     if system.outputs > 2 * system.modes:
         basis = np.linalg.qr(np.concatenate([C.real, C.imag], axis=2))[0]

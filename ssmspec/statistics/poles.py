@@ -1,4 +1,4 @@
-"""Where the poles are: memory, aliasing, and how far they are from the S4D-Lin initialization."""
+"""Statistics of the poles: memory, aliasing, and distance from the S4D-Lin initialization."""
 
 import numpy as np
 
@@ -9,11 +9,11 @@ from ssmspec.systems.statespace import beyond_nyquist, padded_modes
 
 MEMORY_TOKENS = (1024, 4096, 32768)
 
-SHARPEST_STORED = 1e-9  # rad/sample: below it the decay of a stored z has fewer than six digits
+SHARPEST_STORED = 1e-9  # rad/sample; below this the decay of a stored z has fewer than six digits
 
 
 def aliased_share(spectrum: LayerSpectrum) -> Values:
-    """Share of poles with |Im a| Delta > pi, which turn up at another frequency."""
+    """Share of poles with |Im a| Delta > pi, which alias to another frequency."""
     system = spectrum.system
     beyond = beyond_nyquist(system)
     if beyond is None:
@@ -25,12 +25,12 @@ def aliased_share(spectrum: LayerSpectrum) -> Values:
 def time_constant(spectrum: LayerSpectrum) -> Values:
     """-1/log|z| of the slowest pole: 1/(|Re a| Delta) for zoh and euler."""
     decay = pole_distances(spectrum.modal)[1].min(axis=1)
-    # a stored z is rounded to 1e-16, and so is its distance to the unit circle
+    # a stored z is rounded to 1e-16, and so is its distance from the unit circle
     smallest = SHARPEST_STORED if spectrum.system.discretization == "direct" else 0.0
     with np.errstate(divide="ignore", over="ignore"):
         constant = 1 / decay
     usable = np.isfinite(constant) & (decay > smallest)
-    return Values(np.where(usable, constant, np.nan), "the slowest pole is closer to the unit circle than double precision tells")
+    return Values(np.where(usable, constant, np.nan), "the slowest pole is closer to the unit circle than double precision can resolve")
 
 
 def half_life(spectrum: LayerSpectrum) -> Values:
@@ -40,18 +40,18 @@ def half_life(spectrum: LayerSpectrum) -> Values:
 
 
 def memory_shares(spectrum: LayerSpectrum) -> dict[int, float]:
-    """Share of all copies whose half-life is longer than 1024, 4096, 32768 samples; one too long for double precision counts as longer."""
+    """Share of copies with a half-life above 1024, 4096 and 32768 samples. One too long for double precision counts as longer."""
     lives = half_life(spectrum).values
     return {tokens: float((np.isnan(lives) | (lives > tokens)).mean()) for tokens in MEMORY_TOKENS}
 
 
 def alpha_hat(spectrum: LayerSpectrum) -> Values:
-    """Least-squares factor alpha of sorted Im a_n = alpha pi n, n = 0..N-1."""
+    """Least-squares factor alpha in Im a_n = alpha pi n, n = 0..N-1, with Im a_n sorted."""
     return _fit_linear_poles(spectrum)[0]
 
 
 def alpha_residual(spectrum: LayerSpectrum) -> Values:
-    """What that fit leaves: |Im a - alpha pi n| / |Im a|."""
+    """Relative residual of that fit: |Im a - alpha pi n| / |Im a|."""
     return _fit_linear_poles(spectrum)[1]
 
 
@@ -60,12 +60,12 @@ def _fit_linear_poles(spectrum: LayerSpectrum) -> tuple[Values, Values]:
     nothing = np.full(copies, np.nan)
     if system.discretization == "direct":
         return (Values(nothing, "no continuous poles"),) * 2
-    # rows that modal_form padded must not be counted as poles
+    # rows padded by modal_form must not be counted as poles
     imag = np.sort(np.where(padded_modes(system, spectrum.modal), -1, np.abs(spectrum.modal.poles.imag)), axis=1)[:, -system.modes :]
     if not imag.any():
         return (Values(nothing, "all poles are real"),) * 2
     if system.modes == 1:
-        return (Values(nothing, "one mode is no sequence: n = 0 alone fits any alpha"),) * 2
+        return (Values(nothing, "there is only one mode: n = 0 alone fits any alpha"),) * 2
     lin = np.pi * np.arange(system.modes)
     alpha = imag @ lin / (lin @ lin)
     size = np.linalg.norm(imag, axis=1)

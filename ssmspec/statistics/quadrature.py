@@ -1,9 +1,9 @@
-"""Integrals of |H|^2 over theta by quadrature that knows the poles.
+"""Integrals of |H|^2 over theta by quadrature adapted to the poles.
 
-|H|^2 is analytic between its poles theta_n + i w_n, z_n = exp(-w_n + i theta_n). From 0 upward every panel is half as long as the distance
-from its left end to the nearest pole, so the nearest singularity always lies outside a Bernstein ellipse of parameter 5.8 and 16
-Gauss-Legendre points leave little of the integrand and far less of its integral; what is left is estimated from the last Legendre
-coefficients.
+|H|^2 is analytic except at its poles theta_n + i w_n, z_n = exp(-w_n + i theta_n). From 0 upward, every panel is half as long as the
+distance from its left end to the nearest pole. The nearest singularity therefore always lies outside a Bernstein ellipse of parameter 5.8.
+With 16 Gauss-Legendre points the error of the integrand is small, and that of its integral far smaller; it is estimated from the last
+Legendre coefficients.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from ssmspec.systems.grid import FloatArray
 from ssmspec.systems.statespace import StateSpace, log_poles
 
 ORDER = 16
-FRACTION = 0.5  # of the distance to the nearest pole
+FRACTION = 0.5  # panel length as a fraction of the distance to the nearest pole
 MAX_PANELS = 200_000
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(ORDER)
 # values at the nodes -> Legendre coefficients, exact for polynomials of degree < ORDER
@@ -22,25 +22,25 @@ TO_COEFFICIENTS = (np.polynomial.legendre.legvander(_NODES, ORDER - 1) * _WEIGHT
 
 
 def pole_distances(diagonal: StateSpace) -> tuple[FloatArray, FloatArray]:
-    """theta_n in [0, pi] and w_n > 0 of every stored pole, each (K, N) [rad/sample], of a diagonal system."""
+    """theta_n in [0, pi] and w_n > 0 of every stored pole of a diagonal system, each (K, N) [rad/sample]."""
     logarithm = log_poles(diagonal)
     return np.abs(logarithm.imag), -logarithm.real
 
 
 @dataclass(frozen=True, slots=True)
 class Panels:
-    """Edges of the panels of every copy, (K, P + 1), from 0 to pi; copies that need fewer are padded with panels of no length."""
+    """Edges of the panels of every copy, (K, P + 1), from 0 to pi; copies that need fewer are padded with panels of zero length."""
 
     edges: FloatArray
 
     def nodes(self) -> FloatArray:
-        """(K, P * ORDER) abscissas [rad/sample]."""
+        """Abscissas (K, P * ORDER) [rad/sample]."""
         left, right = self.edges[:, :-1, None], self.edges[:, 1:, None]
         points = (left + right) / 2 + (right - left) / 2 * _NODES
         return np.clip(points, left, right).reshape(len(self.edges), -1)
 
     def weights(self) -> FloatArray:
-        """(K, P * ORDER) weights: the integral over [0, pi] is the sum of weight times value at `nodes()`."""
+        """Weights (K, P * ORDER): the integral over [0, pi] is the sum of weight times value at `nodes()`."""
         half = (self.edges[:, 1:, None] - self.edges[:, :-1, None]) / 2
         return np.asarray(half * _WEIGHTS).reshape(len(self.edges), -1)
 
@@ -50,7 +50,7 @@ class Panels:
 
 
 def panels(diagonal: StateSpace) -> Panels | None:
-    """Panels over [0, pi] for the poles of a diagonal system, and the knee and corners of its beta weight; None beyond MAX_PANELS."""
+    """Panels over [0, pi] for the poles of a diagonal system and the knee and corners of its beta weight; None above MAX_PANELS."""
     angle, decay = pole_distances(diagonal)
     knee = None if diagonal.sobolev is None else diagonal.sobolev.knee(diagonal.step)
     knots = () if diagonal.sobolev is None else diagonal.sobolev.knots
@@ -94,8 +94,8 @@ class Integral:
     def relative_error(self) -> FloatArray:
         """Estimate of the relative error of E(theta), (K,), from the last two Legendre coefficients of every panel.
 
-        Inside one panel the series is cut off, and what is cut integrates to at most its size over 2 ORDER - 1; over whole panels the rule
-        is exact to twice the degree, so the coefficients that it misses are the tail squared.
+        Inside one panel the series is truncated, and the integral of the truncated part is at most its size divided by 2 ORDER - 1. Over
+        whole panels the rule is exact up to twice the degree, so the coefficients that it misses are of the order of the tail squared.
         """
         tail = np.abs(self.coefficients[:, :, -2:]).sum(axis=2)
         size = np.abs(self.coefficients).max(axis=2)

@@ -1,11 +1,13 @@
-"""What an analysis of a checkpoint found: plain data, ready for tables, JSON, CSV and pictures."""
+"""The results of an analysis, as plain data ready for tables, JSON, CSV and figures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ssmspec.statistics.values import Summary
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
-from ssmspec.systems.statespace import ComplexArray
+from ssmspec.systems.statespace import Assumed, ComplexArray
+from ssmspec.systems.trust import UNDAMPED, Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +21,19 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerAnalysis:
-    """One layer: what it is, what was assumed, its statistics by name, and what pictures need.
+    """One layer: what it is, what was assumed, its statistics by name, and the data that figures need.
 
     Args:
-        index: place among all layers of the checkpoint, which `--layer` takes.
+        index: index among all layers of the checkpoint, as accepted by `--layer`.
+        assumptions: in words. assumed: those of them that a user can set.
         step_range: smallest and largest Delta [model time per sample]; None for layers that store discrete poles.
-        memory: of selective layers, the share of copies whose half-life is longer than so many samples (tokens).
-        energy_error: largest estimate over copies of the relative error of energies in use; None where there is no usable copy.
-        problem: why no number of this layer can be trusted; then every statistic is null and curve is None.
-        poles: (K, N) upper half, of the s-plane where continuous_poles, else of the z-plane.
-        values: (K,) of every statistic, NaN where a copy has none, in the unit of `STATISTICS`; empty where there is a problem.
-        gaps: of statistics that only some copies have, a line that says how many lack it and why; among the notes, too.
+        memory: for selective layers, number of samples (tokens) -> share of sound copies with a longer half-life.
+        energy_error: largest estimate, over copies, of the relative error of the energies used; None if there is no usable copy.
+        problem: why the values of this layer cannot be trusted, or None. With a problem, every statistic is null and curve is None.
+        faults: why some copies cannot be trusted. They are skipped in everything but poles; the notes say so if other copies are sound.
+        poles: (K, N) upper half, in the s-plane if continuous_poles is true, otherwise in the z-plane; NaN where a copy has no pole.
+        values: (K,) values of every statistic, NaN if a copy has none, in the unit of `STATISTICS`; empty if there is a problem.
+        gaps: for statistics that only some sound copies have, a line that says how many lack it and why; it is also among the notes.
     """
 
     name: str
@@ -53,23 +57,42 @@ class LayerAnalysis:
     poles: ComplexArray
     continuous_poles: bool
     index: int = 0
+    assumed: tuple[Assumed, ...] = ()
     energy_error: float | None = None
     memory: Mapping[int, float] | None = None
     values: Mapping[str, FloatArray] = field(default_factory=dict)
     gaps: Mapping[str, str] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def undamped(self) -> bool:
+        """Whether the problem is no defect: the poles are on the unit circle by design."""
+        return self.problem is not None and all(fault.kind == UNDAMPED for fault in self.faults)
+
+    @property
+    def sound(self) -> int:
+        """Copies whose numbers can be trusted."""
+        return 0 if self.problem else self.copies - sum(len(fault.copies) for fault in self.faults)
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Something in the file that was not analyzed."""
+    """Something in the file that was not analyzed.
+
+    Args:
+        kind: a near miss of a family, a copy of a layer under another name, or a layer that cannot be read.
+        family: that it belongs to or comes near.
+    """
 
     name: str
     reason: str
+    kind: Literal["near miss", "shared", "unread"] = "unread"
+    family: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointAnalysis:
-    """One checkpoint: where it was, its layers in model order, what was skipped and what the reader had to say."""
+    """One checkpoint: its path, its layers in model order, what was skipped, the notes of the reader, and the statistics computed."""
 
     path: str
     container: str
@@ -81,11 +104,21 @@ class CheckpointAnalysis:
     layers: tuple[LayerAnalysis, ...]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
+    statistics: tuple[str, ...]
+
+    @property
+    def problem(self) -> str | None:
+        """Why no layer is usable, by the first of them; None where one is, or is undamped by design."""
+        if any(layer.problem is None or layer.undamped for layer in self.layers):
+            return None
+        reasons = [f"{layer.name}: {layer.problem}" for layer in self.layers]
+        reasons += [item.reason for item in self.skipped if item.kind == "unread"]
+        return f"no layer is usable; {reasons[0]}" + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """The layers of a model that is being trained, as they were after `step` steps; otherwise as `CheckpointAnalysis`."""
+    """The layers of a model in training after `step` steps; otherwise like `CheckpointAnalysis`."""
 
     step: int
     backend: str

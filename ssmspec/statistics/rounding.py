@@ -1,8 +1,8 @@
-"""Whether a number of a layer survives rounding.
+"""Check whether the value of a statistic survives rounding.
 
-A value is computed again with every number of the layer moved by a few units in its last place. What moves by more than `ERROR` was never
-known to that: terms that cancel, poles that nearly coincide, resonances narrower than the digits of their frequency. Only copies that a
-cheap bound gives reason to suspect are computed again.
+A value is computed again with every number of the layer perturbed by a few units in its last place. If the value changes by more than
+`ERROR`, it was never known to that accuracy: terms cancel, poles nearly coincide, or a resonance is narrower than the precision of its
+frequency. Only copies that are suspicious according to a cheap bound are computed again.
 """
 
 from collections.abc import Sequence
@@ -16,17 +16,18 @@ from ssmspec.statistics.values import Values
 from ssmspec.systems.grid import FloatArray
 from ssmspec.systems.statespace import ComplexArray, StateSpace, cayley_poles, homogeneous_scale, log_poles, mode_sizes
 
-ERROR = 1e-6  # of every value that is given: relative, of slopes, shares left and distances absolute
-MOVED = 16 * np.finfo(float).eps  # several times what the computation itself loses
+ERROR = 1e-6  # error of every reported value: relative; for slopes, residual shares and distances absolute
+MOVED = 16 * np.finfo(float).eps  # several times the rounding error of the computation itself
 ROUNDS = 2
 UNSTEADY = "it changes by more than 1e-6 when the numbers of the layer change in their last digits (cancellation, or poles too sharp)"
 
 
 def moved(system: StateSpace, seed: int) -> StateSpace:
-    """The system with every number changed by one half to one `MOVED`; each mode in its own way, all copies in the same.
+    """The system with every number changed by between 0.5 and 1 times `MOVED`, differently for each mode but equally for all copies.
 
-    Residues are changed relative to their size, whatever their phase. Poles keep the digits of their decay, since the computation does;
-    their frequency is changed relative to itself and to the decay, so that a nearly real pole does not cancel its conjugate exactly.
+    Residues are changed relative to their magnitude, whatever their phase. The decay of a pole keeps its relative accuracy, as it does in
+    the computation. The frequency is changed relative to itself and to the decay, so that a nearly real pole does not cancel its conjugate
+    exactly.
     """
     rng = np.random.default_rng(seed)
 
@@ -44,13 +45,13 @@ def moved(system: StateSpace, seed: int) -> StateSpace:
 
 
 def steady(values: FloatArray, others: Sequence[FloatArray], *, absolute: bool) -> npt.NDArray[np.bool_]:
-    """Which of the values (K,) all of the others (K,) repeat to `ERROR`."""
+    """Which of the values (K,) agree with all of the others (K,) to within `ERROR`."""
     scale = np.maximum(np.abs(values), 1.0 if absolute else 0.0)
     return np.asarray(np.logical_and.reduce([np.abs(other - values) <= ERROR * scale for other in others]))
 
 
 def without(values: Values, copies: npt.NDArray[np.intp], known: npt.NDArray[np.bool_]) -> Values:
-    """The values with NaN for those of the copies that had one and are not known, and with the reason if there are any."""
+    """The values, with NaN for those of the given copies that are not known, and with the reason if there are any."""
     lost = np.isfinite(values.values[copies]) & ~known
     if not lost.any():
         return values
@@ -59,16 +60,16 @@ def without(values: Values, copies: npt.NDArray[np.intp], known: npt.NDArray[np.
     return replace(values, values=kept, reason=UNSTEADY)
 
 
-@np.errstate(all="ignore")  # silent copies, and what is out of range: suspected
+@np.errstate(all="ignore")  # copies without a response and values out of range count as suspects
 def suspects(modal: StateSpace, condition: FloatArray, magnitudes: Sequence[FloatArray]) -> npt.NDArray[np.bool_]:
-    """Copies (K,) that may have lost digits, by a bound that costs one pass over the modes.
+    """Copies (K,) that may have lost digits, according to a bound that costs one pass over the modes.
 
-    Every mode adds at most 2 |g|/|Re sigma| to the response, and moves it by up to |Im a|/|Re a| times that when its frequency changes; of
-    Hankel singular values, which come from squares, the square counts.
+    Every mode adds at most 2 |g|/|Re sigma| to the response, and changes it by up to |Im a|/|Re a| times that when its frequency changes.
+    For Hankel singular values, which come from squares, the square counts.
 
     Args:
-        modal: the normalized system in modal form. condition: (K,) of its eigenvectors.
-        magnitudes: each (K, F), |H| of the normalized system without beta weight, and with D where that counts.
+        modal: the normalized system in modal form. condition: (K,) condition numbers of its eigenvectors.
+        magnitudes: each (K, F), |H| of the normalized system without beta weight, and with D if D is included.
     """
     sigma = cayley_poles(modal)
     terms = 2 * mode_sizes(modal) * np.abs(homogeneous_scale(modal, sigma)) / np.abs(sigma.real)

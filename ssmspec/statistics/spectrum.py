@@ -1,4 +1,4 @@
-"""One layer on the grid of the statistics: what several statistics need, computed once and on demand."""
+"""One layer on the grid of the statistics: quantities shared by several statistics, computed once and on demand."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,17 +19,17 @@ from ssmspec.systems.grid import FloatArray, FrequencyGrid, theta_nodes
 from ssmspec.systems.response import discrete_response, squared_magnitude
 from ssmspec.systems.statespace import ComplexArray, StateSpace, cayley_poles, discrete_poles, homogeneous_scale, modal_form, mode_sizes
 
-CONDITION_LIMIT = 1e8  # of eigenvectors; beyond it residues of a low-rank system have no digits to trust
+CONDITION_LIMIT = 1e8  # of the eigenvectors; above it, residues of a low-rank system have no reliable digits
 ILL_CONDITIONED = "the state matrix has no usable eigenvectors (condition number {worst:.1e}, limit 1e8), so there are no residues"
-SHARPEST = 5e-13  # rad/sample between a pole and the unit circle: theta, known to 4e-16, then places a peak to 1e-6; panels stop there, too
+SHARPEST = 5e-13  # rad/sample from pole to unit circle: theta, known to 4e-16, locates a peak to 1e-6; panels stop at the same limit
 VARIATION_TOLERANCE = 1e-6  # relative error above which a total variation is null
-MOST_VALUES = 1 << 25  # of |H| of one layer: every model of today has a twentieth, and a few repeated bytes of a file can stand for more
-NUMBERS_AT_ONCE = 1 << 21  # numbers per array where pairs of modes or quadrature nodes are formed
+MOST_VALUES = 1 << 25  # values of |H| of one layer: current models need a twentieth, but a small compressed file can expand to more
+NUMBERS_AT_ONCE = 1 << 21  # numbers per array of mode pairs or quadrature nodes
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """What one pass over the quadrature nodes yields for the normalized system, each (K,); NaN where the error is above the tolerance."""
+    """Results of one pass over the quadrature nodes for the normalized system, each (K,); NaN if the error is above the tolerance."""
 
     total: FloatArray
     low: FloatArray
@@ -44,12 +44,12 @@ class LayerSpectrum:
     """A trustworthy layer, a grid and an engine.
 
     Args:
-        system: poles decay and all values are finite (`statespace.untrustworthy` is None).
-        grid: theta [rad/sample], the F points on which slopes and medians are taken.
+        system: its poles decay and all values are finite (`systems.trust.untrustworthy` is None).
+        grid: theta [rad/sample], the F points at which slopes and medians are computed.
         cauchy_sum: the engine.
         with_skip: include D in magnitude, energies and peak.
         corner: theta_c of the low-frequency share [rad/sample].
-        exact: whether the numbers of the system are its own; else they have been moved to see what that does.
+        exact: whether the values of the system are the original ones; otherwise they were perturbed to test the effect of rounding.
     """
 
     def __init__(
@@ -75,16 +75,16 @@ class LayerSpectrum:
 
     @property
     def unit(self) -> StateSpace:
-        """The system with its largest response near 1: what everything below is computed from."""
+        """The system scaled so that its largest response is near 1; everything below is computed from it."""
         return self._normalized[0]
 
     @property
     def exponents(self) -> Exponents:
-        """(K,) by how many powers of two the response of the layer is larger than that of `unit`."""
+        """(K,) powers of two by which the response of the layer is larger than that of `unit`."""
         return self._normalized[1]
 
     def restored(self, values: FloatArray) -> FloatArray:
-        """Gains (K, ...) of `unit` as those of the layer; NaN where they leave the range of double precision."""
+        """Convert gains (K, ...) of `unit` to those of the layer; NaN where they leave the range of double precision."""
         return restored(values, self.exponents)
 
     @cached_property
@@ -92,7 +92,7 @@ class LayerSpectrum:
         """|H| of `unit` on the grid (Frobenius norm for several inputs or outputs), beta weight applied, (K, F).
 
         Raises:
-            LayerError: more than MOST_VALUES of them.
+            LayerError: there would be more than MOST_VALUES values.
         """
         copies, points = self.system.copies, self.grid.values.size
         if copies * points > MOST_VALUES:
@@ -105,7 +105,7 @@ class LayerSpectrum:
 
     @cached_property
     def magnitude(self) -> FloatArray:
-        """|H| of the layer on the grid, (K, F); NaN for a copy where rounding decides it."""
+        """|H| of the layer on the grid, (K, F); NaN for a copy whose values are determined by rounding."""
         copies, others = self.shaken
         known, found = np.ones(self.system.copies, bool), self.unit_magnitude[copies]
         for other in others:
@@ -115,7 +115,7 @@ class LayerSpectrum:
 
     @cached_property
     def shaken(self) -> "tuple[np.ndarray, tuple[LayerSpectrum, ...]]":
-        """Copies that may have lost digits, and the spectra of these with all numbers moved in their last digits (`rounding`)."""
+        """Copies that may have lost digits, and their spectra with all numbers perturbed in their last digits (see `rounding`)."""
         if not self.exact:
             return np.zeros(0, int), ()
         gain = 1.0 if self.system.sobolev is None else self.system.sobolev.gain(self.grid.values[None, :], self.system.step)
@@ -126,13 +126,13 @@ class LayerSpectrum:
         return copies, tuple(self.moved(copies, seed) for seed in range(ROUNDS)) if len(copies) else ()
 
     def moved(self, copies: np.ndarray, seed: int) -> "LayerSpectrum":
-        """The spectrum of some copies with all numbers moved in their last digits."""
+        """The spectrum of some copies with all numbers perturbed in their last digits."""
         system = moved(self.system.pick(copies), seed)
         return LayerSpectrum(system, self.grid, self.cauchy_sum, with_skip=self.with_skip, corner=self.corner, exact=False)
 
     @cached_property
     def sharp(self) -> np.ndarray:
-        """Copies (K,) with a pole so close to the unit circle that theta beside it has too few digits."""
+        """Copies (K,) with a pole so close to the unit circle that theta has too few digits to resolve it."""
         return np.asarray((pole_distances(self.modal)[1] < SHARPEST).any(axis=1))
 
     @cached_property
@@ -141,7 +141,7 @@ class LayerSpectrum:
 
     @property
     def modal(self) -> StateSpace:
-        """The diagonal form; its poles are the system's poles."""
+        """The diagonal form, which has the same poles as the system."""
         return self._modal[0]
 
     @property
@@ -156,9 +156,9 @@ class LayerSpectrum:
 
     @cached_property
     def unit_sensitivity(self) -> FloatArray:
-        """Of `unit`, K(theta) = sum over the completed set of |g_n| |z_n| w(theta)/|1 - z_n e^{-i theta}|^2 on the grid, (K, F).
+        """K(theta) = sum over the completed set of |g_n| |z_n| w(theta)/|1 - z_n e^{-i theta}|^2 of `unit` on the grid, (K, F).
 
-        As 1/|i y - sigma x|^2 = -Re[1/(i y - sigma x)]/(Re sigma x), this is the Cauchy sum once more.
+        Because 1/|i y - sigma x|^2 = -Re[1/(i y - sigma x)]/(Re sigma x), this is again a Cauchy sum.
         """
         modal = self.modal
         sigma = cayley_poles(modal)
@@ -179,12 +179,12 @@ class LayerSpectrum:
 
     @cached_property
     def unit_hankel(self) -> FloatArray:
-        """Hankel singular values of `unit` in falling order, (K, 2N)."""
+        """Hankel singular values of `unit` in descending order, (K, 2N)."""
         return hankel_singular_values(self.unit)
 
     @cached_property
     def hankel(self) -> FloatArray:
-        """Hankel singular values of the layer in falling order, (K, 2N)."""
+        """Hankel singular values of the layer in descending order, (K, 2N)."""
         return self.restored(self.unit_hankel)
 
     @cached_property
@@ -209,7 +209,7 @@ class LayerSpectrum:
         integral = Integral(cut.edges, cut.coefficients(values))
         corner = np.full(stop - start, self.corner)
         total, low, error = integral.total(), integral.up_to(corner), integral.relative_error()
-        sharp = self.sharp[start:stop]  # no node comes near enough to such a pole to see it
+        sharp = self.sharp[start:stop]  # no node comes close enough to such a pole to resolve it
         error, variation = np.where(sharp, np.inf, error), replace(variation, value=np.where(sharp, np.nan, variation.value))
         with np.errstate(divide="ignore", invalid="ignore"):
             centroid = np.where(error <= TOLERANCE, integral.first_moment() / total, np.nan)
@@ -234,7 +234,7 @@ class LayerSpectrum:
         )
 
     def _band_without_panels(self, system: StateSpace) -> Band:
-        """Poles too sharp or too many for quadrature: what the closed form knows, and nothing else."""
+        """For poles that are too sharp or too many for quadrature: only the results of the closed form."""
         nothing, whole = np.full(system.copies, np.nan), np.full(system.copies, np.pi)
         closed = self._closed(system)
         if closed is None:
@@ -246,7 +246,7 @@ class LayerSpectrum:
         return Band(total, low, nothing, quantile(closed.up_to, total, 0.95) + 0 * total, nothing, error, Peak(nothing, nothing))
 
     def _sampled(self, system: StateSpace, modal: StateSpace, cut: Panels, nodes: FloatArray) -> tuple[FloatArray, Variation]:
-        """|H|^2 at the nodes (K, F) and the total variation; one input and one output give both from the same samples of H."""
+        """|H|^2 at the nodes (K, F) and the total variation; with one input and one output, both come from the same samples of H."""
         if system.outputs * system.inputs > 1:
             return squared_magnitude(system, nodes, self.cauchy_sum, with_skip=self.with_skip), total_variation(modal)
         prompt = replace(system, delay=0)
@@ -259,7 +259,7 @@ class LayerSpectrum:
         return H.real**2 + H.imag**2, variation
 
     def energy_shares(self, theta: FloatArray) -> FloatArray:
-        """E(theta)/E(pi) of every copy at theta (F,) in [0, pi], (K, F); NaN where the energy is not known to the tolerance."""
+        """E(theta)/E(pi) of every copy at theta (F,) in [0, pi], (K, F); NaN if the energy is not known to within the tolerance."""
         parts = [self._shares_of(start, stop, theta) for start, stop in self._cuts()]
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.concatenate(parts) / self.band.total[:, None]
@@ -279,14 +279,14 @@ class LayerSpectrum:
         return np.stack([energy(np.full(stop - start, at)) for at in theta], axis=1)
 
     def _cuts(self) -> list[tuple[int, int]]:
-        """Ranges of copies whose pairs of modes and quadrature nodes fit in memory together."""
+        """Ranges of copies small enough that their mode pairs and quadrature nodes fit in memory."""
         modes, copies = self.modal.modes, self.system.copies
-        nodes = 600 + 200 * modes * bool(self.modal.poles.imag.any())  # about 200 per resonance, a few hundred for decays alone
+        nodes = 600 + 200 * modes * bool(self.modal.poles.imag.any())  # about 200 per resonance, and a few hundred for decays
         count = max(1, NUMBERS_AT_ONCE // max(4 * modes * modes, nodes))
         return [(start, min(start + count, copies)) for start in range(0, copies, count)]
 
     def _closed(self, system: StateSpace) -> ClosedEnergy | None:
-        """The closed form holds for diagonal systems without beta and without D."""
+        """The closed form, or None; it exists only for diagonal systems without beta and without D."""
         if system.rank or system.sobolev is not None or self.with_skip:
             return None
         return closed_energy(system)
@@ -295,5 +295,5 @@ class LayerSpectrum:
 def _preferring(
     closed: Callable[[FloatArray], FloatArray], usable: np.ndarray, other: Callable[[FloatArray], FloatArray]
 ) -> Callable[[FloatArray], FloatArray]:
-    """The closed form of the copies that can use it (K,), the other way for the rest; the other is not called where none needs it."""
+    """Use the closed form for the copies marked usable (K,), and the other function for the rest; it is called only if needed."""
     return closed if usable.all() else lambda theta: np.where(usable, closed(theta), other(theta))

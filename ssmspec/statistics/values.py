@@ -1,4 +1,4 @@
-"""The value of one statistic for every copy, and how a layer summarizes it."""
+"""The values of one statistic for every copy, and their summary for a layer."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ DEAD = "no response within double precision (zero residues, underflow, overflow 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """(K,) values, NaN where there is none, and why.
+    """Values (K,), NaN where there is none, and the reason.
 
     Args:
-        by_definition: copies without a value are none that failed; the definition leaves them out.
+        by_definition: copies without a value did not fail; the definition excludes them.
     """
 
     values: FloatArray
@@ -24,9 +24,9 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Median and 5..95 % range over the copies that have a value; a single system has a value and no range.
+    """Median and 5..95 % range over the copies that have a value; a single system has a value but no range.
 
-    Everything is finite, or None with a reason.
+    All numbers are finite, or None with a reason.
     """
 
     median: float | None
@@ -37,7 +37,7 @@ class Summary:
 
 
 def summarize(values: Values, unit: str) -> Summary:
-    """Quantiles by linear interpolation over the copies whose value is finite."""
+    """Quantiles over the copies with a finite value, by linear interpolation."""
     finite = values.values[np.isfinite(values.values)]
     if not finite.size:
         return Summary(None, None, None, unit, values.reason)
@@ -48,5 +48,5 @@ def summarize(values: Values, unit: str) -> Summary:
 
 
 def unavailable(unit: str, reason: str) -> Summary:
-    """No value, because of something that holds for the whole layer."""
+    """A summary without a value, for a reason that applies to the whole layer."""
     return Summary(None, None, None, unit, reason)

@@ -1,11 +1,11 @@
-"""Total variation of the response: how far the complex value H travels over a band, and how little is left beyond a frequency.
+"""Total variation of the response: how far the complex value H travels over a band, and a bound on how far it travels above a frequency.
 
     V_a^b(H) = int_a^b |dH/d theta| d theta,   d/d theta 1/(1 - u) = -i u/(1 - u)^2,   u = z e^{-i theta}
 
-|dH/d theta| has kinks where the derivative comes near zero, which no set of poles foretells; so the panels of `quadrature` are halved
-where 16 points on a panel and on its halves disagree.
+|dH/d theta| has kinks where the derivative comes close to zero, and the poles do not predict these places. The panels of `quadrature` are
+therefore halved where 16 points on a panel and on its halves disagree.
 
-Source: arXiv 2410.02035 (Tuning Frequency Bias of SSMs), section 3: the variation of G over a band is what a loss there can move.
+Source: arXiv 2410.02035 (Tuning Frequency Bias of SSMs), section 3: the variation of G over a band limits what a loss there can change.
 """
 
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from ssmspec.statistics.quadrature import ORDER, TO_COEFFICIENTS, Panels, panels
 from ssmspec.systems.grid import FloatArray, theta_nodes
 from ssmspec.systems.statespace import ComplexArray, StateSpace, cayley_poles, discrete_poles, homogeneous_scale, mode_sizes
 
-TOLERANCE = 1e-8  # of a copy's variation, per panel and halving; what remains is far below the 1e-6 that is promised
+TOLERANCE = 1e-8  # fraction of a copy's variation, per panel and halving; the total error is far below the documented 1e-6
 MOST_HALVINGS = 30
-MOST_PIECES = 1 << 12  # of a copy that still disagree, or all that it began with: more are rounding noise, and halving it would never end
+MOST_PIECES = 1 << 12  # limit of disagreeing pieces per copy (or its initial number): more are rounding noise, which halving never resolves
 NUMBERS_AT_ONCE = 1 << 21
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(ORDER)
 
@@ -35,7 +35,7 @@ _HALF_SLOPES = _slope_matrix(np.concatenate([(_NODES - 1) / 2, (_NODES + 1) / 2]
 
 @dataclass(frozen=True, slots=True)
 class Variation:
-    """V over a band, (K,), in units of |H|; and an estimate of its relative error, (K,)."""
+    """V over a band, (K,), in units of |H|, and an estimate of its relative error, (K,)."""
 
     value: FloatArray
     relative_error: FloatArray
@@ -43,7 +43,7 @@ class Variation:
 
 @dataclass(frozen=True, slots=True)
 class _Pieces:
-    """Panels of all copies in one list: which copy, and from where to where."""
+    """Panels of all copies in one list: index of the copy, left end, right end."""
 
     copy: np.ndarray
     left: FloatArray
@@ -62,13 +62,13 @@ def _interleave(first: FloatArray, second: FloatArray) -> FloatArray:
 
 
 def total_variation(diagonal: StateSpace, low: float = 0.0, high: float = np.pi) -> Variation:
-    """V_low^high of the dynamic part of every copy, beta weight included; Frobenius norm of the derivative for several inputs or outputs.
+    """V_low^high of the dynamic part of every copy, with beta weight; for several inputs or outputs, of the derivative's Frobenius norm.
 
     Args:
         diagonal: a system in modal form (`statespace.modal_form`).
         low, high: theta [rad/sample], 0 <= low < high <= pi.
     Returns:
-        Variation; NaN where the poles are too sharp to resolve.
+        Variation; NaN if the poles are too sharp to resolve.
     """
     cut = panels(diagonal)
     if cut is None:
@@ -81,12 +81,12 @@ def total_variation(diagonal: StateSpace, low: float = 0.0, high: float = np.pi)
 
 
 def variation_from_samples(diagonal: StateSpace, cut: Panels, response: ComplexArray) -> Variation:
-    """V_0^pi of copies with one input and one output from their response at the nodes of the panels, which is a polynomial on each.
+    """V_0^pi of copies with one input and one output, from the response at the nodes of the panels (a polynomial on each panel).
 
     Args:
-        diagonal: the same system in modal form; only panels near a zero of the derivative are computed anew from it.
+        diagonal: the same system in modal form, used only to recompute panels near a zero of the derivative.
         cut: panels for its poles.
-        response: (K, P * ORDER) dynamic part at `cut.nodes()`, beta weight included, a delay not.
+        response: (K, P * ORDER) dynamic part at `cut.nodes()`, with beta weight, without delay.
     """
     samples = response.reshape(diagonal.copies, -1, ORDER)
     copy, panel = np.nonzero(np.diff(cut.edges, axis=1) > 0)
@@ -98,7 +98,7 @@ def variation_from_samples(diagonal: StateSpace, cut: Panels, response: ComplexA
 
 
 def _refine(diagonal: StateSpace, pieces: _Pieces, whole: FloatArray, halves: FloatArray) -> Variation:
-    """Halve until whole and halves of every piece agree."""
+    """Halve pieces until the integral over each piece agrees with the sum over its halves."""
     copies = diagonal.copies
     scale = np.maximum(np.bincount(pieces.copy, whole, copies), np.finfo(float).tiny)
     most = np.maximum(np.bincount(pieces.copy, minlength=copies), MOST_PIECES)
@@ -107,6 +107,9 @@ def _refine(diagonal: StateSpace, pieces: _Pieces, whole: FloatArray, halves: Fl
         both = halves.reshape(-1, 2).sum(axis=1)
         difference = np.abs(both - whole)
         done = difference <= TOLERANCE * scale[pieces.copy] * np.minimum(1, np.sqrt((pieces.right - pieces.left) / np.pi))
+        done |= (
+            np.bincount(pieces.copy, ~np.isfinite(both), copies)[pieces.copy] > 0
+        )  # such a copy has no variation, however fine the pieces
         done |= 2 * np.bincount(pieces.copy[~done], minlength=copies)[pieces.copy] > most[pieces.copy]
         value += np.bincount(pieces.copy[done], both[done], copies)
         error += np.bincount(pieces.copy[done], difference[done], copies)
@@ -138,8 +141,8 @@ def _integrate_block(diagonal: StateSpace, pieces: _Pieces) -> FloatArray:
 
 
 def _speed(diagonal: StateSpace, copy: np.ndarray, theta: FloatArray) -> FloatArray:
-    """|dH/d theta| at theta (P, ORDER) of the copies `copy` (P,); a delay of one sample, which only turns H, is not counted."""
-    if diagonal.copies == 1:  # one row serves all pieces; pair matrices need not be repeated
+    """|dH/d theta| at theta (P, ORDER) of the copies `copy` (P,); a delay of one sample, which only rotates H, is ignored."""
+    if diagonal.copies == 1:  # one row for all pieces, so that pair matrices are not repeated
         copy = np.zeros(1, int)
     part = _Modes.of(diagonal, copy)
     x, y = theta_nodes(theta)
@@ -164,7 +167,7 @@ def _speed(diagonal: StateSpace, copy: np.ndarray, theta: FloatArray) -> FloatAr
 
 @dataclass(frozen=True, slots=True)
 class _Modes:
-    """The completed set of some copies (P, 2N): poles, 1/(1 + z), and what turns C B into the discrete residue."""
+    """The completed set of some copies (P, 2N): poles, 1/(1 + z), and the factor from C B to the discrete residue."""
 
     sigma: ComplexArray
     z: ComplexArray
@@ -185,7 +188,7 @@ class _Modes:
 
 
 def variation_bound(diagonal: StateSpace, band: FloatArray) -> FloatArray:
-    """An upper bound of the variation of the continuous G above a frequency, V_band^inf(G), (K,).
+    """An upper bound on the variation of the continuous G above a frequency, V_band^inf(G), (K,).
 
         sum over the completed set of (|c|/|x|) (pi/2 - arctan((band - y)/|x|)),   a = x + i y,  |c| = |C_n| |B_n|
 

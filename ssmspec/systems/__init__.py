@@ -1,1 +1,1 @@
-"""One state space model and what it does: poles and residues, frequency grids, Sobolev weights, responses. No file and no family."""
+"""State space models and their behavior: poles and residues, frequency grids, Sobolev weights, responses. No files and no families."""

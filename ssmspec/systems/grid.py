@@ -1,4 +1,4 @@
-"""Frequencies and the axis they are on."""
+"""Frequencies and their axis."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +13,7 @@ Axis = Literal["theta", "omega"]
 
 DEFAULT_POINTS = 1024
 MOST_POINTS = 1_000_000
-LOWEST_THETA = np.pi / 1024  # rad/sample: the low end of the grid on which statistics are defined
+LOWEST_THETA = np.pi / 1024  # rad/sample; the low end of the grid on which statistics are defined
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class FrequencyGrid:
         if self.values.ndim != 1 or self.values.size == 0:
             raise SsmspecError(f"frequencies have shape {self.values.shape}; expected a vector with at least one value")
         if not np.isfinite(self.values).all():
-            raise SsmspecError("frequencies hold NaN or infinite values; expected finite ones")
+            raise SsmspecError("frequencies contain NaN or infinite values; expected finite ones")
         if self.axis == "theta" and np.abs(self.values).max() > np.pi:
-            raise SsmspecError(f"theta goes to {np.abs(self.values).max():.6g} rad/sample; expected at most pi (Nyquist)")
+            raise SsmspecError(f"theta reaches {np.abs(self.values).max():.6g} rad/sample; expected at most pi (Nyquist)")
 
     @classmethod
     def default(cls, points: int = DEFAULT_POINTS) -> "FrequencyGrid":
@@ -55,13 +55,13 @@ class FrequencyGrid:
 
 
 def check_points(points: int) -> None:
-    """Refuse grids that are too small to be one, or too large to be kept.
+    """Refuse grids that are too small to be useful or too large for memory.
 
     Raises:
         SsmspecError: fewer than 2 points, or more than MOST_POINTS.
     """
     if not 2 <= points <= MOST_POINTS:
-        raise SsmspecError(f"a grid of {points} points was asked for; expected at least 2 and at most {MOST_POINTS}")
+        raise SsmspecError(f"a grid of {points} points was requested; expected at least 2 and at most {MOST_POINTS}")
 
 
 def theta_nodes(theta: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -1,4 +1,4 @@
-"""Frequency and impulse response of a state space: everything is the homogeneous Cauchy sum or powers of the discrete poles."""
+"""Frequency and impulse response of a state space, computed with the homogeneous Cauchy sum or powers of the discrete poles."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from ssmspec.systems.statespace import (
     log_poles,
 )
 
-# Complex numbers held at once where a result would otherwise be materialized whole: 64 MB.
+# Complex numbers in memory at once where the complete result would be too large: 64 MB.
 CHUNK = 1 << 22
 
 
-MOST_BYTES = 4 * 2**30  # of one result
+MOST_BYTES = 4 * 2**30  # limit for one result
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class FrequencyResponse:
         return self.dynamic + self.skip[..., None]
 
 
-@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what leaves the range of numbers is inf or NaN
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # overflow gives inf or NaN
 def frequency_response(system: StateSpace, grid: FrequencyGrid, cauchy_sum: CauchySum, *, with_beta: bool = True) -> FrequencyResponse:
     """Response of every copy on a grid.
 
@@ -56,15 +56,15 @@ def frequency_response(system: StateSpace, grid: FrequencyGrid, cauchy_sum: Cauc
         G(i omega) = sum_n [ r_n/(i omega - a_n) + conj-pair ] + D                              (axis omega)
 
     Args:
-        system: K copies with N stored modes, I inputs and O outputs; a low-rank part is taken in by the Woodbury identity.
+        system: K copies with N stored modes, I inputs and O outputs; a low-rank part is included by the Woodbury identity.
         grid: F frequencies, theta [rad/sample] or omega [rad per model time].
         cauchy_sum: the engine, see `ssmspec.backends`.
         with_beta: apply the layer's own Sobolev weight to the dynamic part.
     Returns:
         FrequencyResponse with (K, O, I, F) complex128.
     Raises:
-        LayerError: omega for a layer that only exists in discrete time, a low-rank part with another rule than bilinear, or a result of
-            more than MOST_BYTES.
+        LayerError: omega for a layer that exists only in discrete time, a low-rank part with a discretization other than bilinear, or a
+            result of more than MOST_BYTES.
     Source: Gu et al. 2022 (S4, arXiv 2111.00396), section 3.2 and appendix C.3; Yu et al. 2025 (arXiv 2410.02035), section 4.
     """
     _check_size(system, grid.values.size, 16, "frequencies")
@@ -108,13 +108,13 @@ def discrete_response(system: StateSpace, x: FloatArray, y: FloatArray, cauchy_s
 def _require_bilinear(system: StateSpace) -> None:
     if system.discretization != "bilinear":
         raise LayerError(
-            f"layer {system.name}: a low-rank state matrix is discretized bilinearly; {system.discretization!r} cannot be applied"
+            f"layer {system.name}: a low-rank state matrix must be discretized bilinearly; {system.discretization!r} cannot be applied"
         )
 
 
 def _continuous(system: StateSpace, x: FloatArray, y: FloatArray, cauchy_sum: CauchySum) -> ComplexArray:
     if system.discretization == "direct":
-        raise LayerError(f"layer {system.name} ({system.family}) exists in discrete time only; use the axis theta")
+        raise LayerError(f"layer {system.name} ({system.family}) exists only in discrete time; use the axis theta")
     if system.rank:
         return _woodbury(system, system.poles, x, y, x[:, None, :], cauchy_sum)
     return _sums(system.C, system.B, system.poles, x, y, cauchy_sum)
@@ -144,13 +144,13 @@ def _woodbury(
 
 
 def squared_magnitude(system: StateSpace, theta: FloatArray, cauchy_sum: CauchySum, *, with_skip: bool = False) -> FloatArray:
-    """Squared Frobenius norm of the response, beta weight applied, (K, F): |H|^2 for one input and one output.
+    """Squared Frobenius norm of the response, including the beta weight, (K, F); |H|^2 for one input and one output.
 
     Args:
         system: as in `frequency_response`.
         theta: (1, F) or (K, F) [rad/sample] in [0, pi].
         cauchy_sum: the engine.
-        with_skip: add D before the norm is taken.
+        with_skip: add D before computing the norm.
     """
     result = np.empty((system.copies, theta.shape[1]))
     for copies, columns in _blocks(system, theta):
@@ -161,7 +161,7 @@ def squared_magnitude(system: StateSpace, theta: FloatArray, cauchy_sum: CauchyS
 
 
 def _blocks(system: StateSpace, theta: FloatArray) -> Iterator[tuple[slice, slice]]:
-    """Cuts of (K, F) whose responses fit the memory budget."""
+    """Blocks of (K, F) whose responses fit the memory budget."""
     width = min(theta.shape[1], max(64, CHUNK // max(1, 4 * system.modes)))
     sums = 4 * system.modes if _uses_gram(system) else (system.outputs + system.rank) * (system.inputs + system.rank)
     per_copy = width * max(1, sums)
@@ -172,7 +172,7 @@ def _blocks(system: StateSpace, theta: FloatArray) -> Iterator[tuple[slice, slic
 
 
 def _uses_gram(system: StateSpace) -> bool:
-    """Whether the pair sum over 2N modes is less work than O I sums over N modes."""
+    """Whether the pair sum over 2N modes takes less work than O I sums over N modes."""
     return not system.rank and system.outputs * system.inputs > 4 * system.modes
 
 
@@ -189,7 +189,7 @@ def _squared_block(system: StateSpace, theta: FloatArray, cauchy_sum: CauchySum,
 
 
 def completed_response(system: StateSpace, x: FloatArray, y: FloatArray) -> ComplexArray:
-    """phi (K, F, 2N) with H = [C, conj C] diag(phi) [B; conj B]: the response of every single mode of a diagonal system."""
+    """phi (K, F, 2N) such that H = [C, conj C] diag(phi) [B; conj B]: the response of every mode of a diagonal system."""
     sigma = cayley_poles(system)
     scale = homogeneous_scale(system, sigma)
     both = np.concatenate([sigma, sigma.conj()], axis=1)[:, None, :]
@@ -202,7 +202,7 @@ def completed_response(system: StateSpace, x: FloatArray, y: FloatArray) -> Comp
 def _gram_block(system: StateSpace, x: FloatArray, y: FloatArray, weight: FloatArray, with_skip: bool) -> FloatArray:
     """||C phi B + D||^2 through the pair matrix of modes, which never forms the O x I response.
 
-    Where the pair sum cancels to less than 1e-6 of its terms (relative error above about 1e-10), that frequency is computed in full.
+    A frequency at which the pair sum cancels to less than 1e-6 of its terms (relative error above about 1e-10) is computed in full.
     """
     phi = completed_response(system, x, y) * weight[:, :, None]
     U = np.concatenate([system.C, system.C.conj()], axis=2)
@@ -227,15 +227,15 @@ def impulse_response(system: StateSpace, length: int) -> FloatArray:
         k[l] = 2 Re sum_n g_n z_n^(l - delay),  l >= delay
 
     Args:
-        system: K copies; a low-rank part is stepped densely.
+        system: K copies; with a low-rank part, the dense state matrix is used.
         length: L samples, at least 1.
     Returns:
         (K, O, I, L) float64; sample 0 is the effect of an input on the output of the same time step.
     Raises:
-        LayerError: a length below 1, or a kernel of more than MOST_BYTES.
+        LayerError: the length is below 1, or the kernel would take more than MOST_BYTES.
     """
     if length < 1:
-        raise LayerError(f"a kernel of length {length} was asked for; expected at least 1")
+        raise LayerError(f"a kernel of length {length} was requested; expected at least 1")
     _check_size(system, length, 8, "samples")
     kernel = np.zeros((system.copies, system.outputs, system.inputs, length))
     steps = length - system.delay
@@ -246,7 +246,7 @@ def impulse_response(system: StateSpace, length: int) -> FloatArray:
 
 
 def _modal_powers(system: StateSpace, length: int) -> FloatArray:
-    """2 Re sum_n C_n B_n g_n z_n^l in blocks l = j + J b, so that 2 sqrt(L) powers per mode are computed instead of L."""
+    """2 Re sum_n C_n B_n g_n z_n^l in blocks l = j + J b, which need only 2 sqrt(L) powers per mode instead of L."""
     block = int(np.ceil(np.sqrt(length)))
     inner = _powers(system, np.arange(block))
     result = np.empty((system.copies, system.outputs, system.inputs, length))
@@ -263,7 +263,7 @@ def _modal_powers(system: StateSpace, length: int) -> FloatArray:
 
 
 def _powers(system: StateSpace, exponents: npt.NDArray[np.integer]) -> ComplexArray:
-    """z^l (K, N, len) without losing digits of the argument: exp(l log z) where the exponent is known."""
+    """z^l (K, N, len) without loss of accuracy in the angle: exp(l log z) if the exponent is known."""
     if system.discretization in ("zoh", "euler"):
         return np.exp(log_poles(system)[:, :, None] * exponents)
     return discrete_poles(system)[:, :, None] ** exponents

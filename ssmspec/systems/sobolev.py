@@ -1,4 +1,4 @@
-"""The Sobolev weight of a layer (beta), in every convention that code or papers use.
+"""The Sobolev weight of a layer (beta), in all conventions used by published code and papers.
 
 | convention  | weight W(theta) |
 | `lra`       | (1 + theta/(2 pi))^beta |
@@ -11,7 +11,8 @@
 Sources: arXiv 2410.02035, section 4.2, with s in rad per model time (`paper`); AnnanYu/FreqBiasSSM: the trainable `s` of
 src/models/sequence/modules/s4block.py (`lra`), denoising.py (two-sided FFT of length 2L, mirrored), models/s4/s4d.py as waves.py uses it
 (circular FFT of length L, not mirrored). `causal` is ours: minimum phase, and |W| is the Bessel potential of the norm of H^beta.
-All but `causal` have zero phase: what they weigh depends on later inputs. Harmless in both directions, a leak in one.
+All others have zero phase, so the weighted output depends on later inputs. This is harmless in a bidirectional layer, but a leak in a
+causal one.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ FloatArray = npt.NDArray[np.float64]
 
 Convention = Literal["lra", "paper", "angular", "denoising", "waves", "causal"]
 CONVENTIONS: tuple[Convention, ...] = ("lra", "paper", "angular", "denoising", "waves", "causal")
-RAMP = 1e4  # bins after which the ramps of the published scripts have doubled
+RAMP = 1e4  # number of bins after which the ramps of the published scripts have doubled
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,10 @@ class Sobolev:
         beta: (K,) exponent of every copy, dimensionless.
         convention: see the table of the module.
         theta_ref: knee [rad/sample] of "angular" and "causal"; otherwise None.
-        length: L [samples] of "denoising" and "waves", whose ramps count bins of an FFT; otherwise None.
+        length: L [samples] for "denoising" and "waves", whose ramps count bins of an FFT; otherwise None.
 
     Raises:
-        LayerError: an unknown convention, or one whose theta_ref or length is missing or not positive.
+        LayerError: the convention is unknown, or the theta_ref or length that it needs is missing or not positive.
     """
 
     beta: FloatArray
@@ -56,26 +57,26 @@ class Sobolev:
             (("denoising", "waves"), self.length, "the length of the sequences in samples"),
         ):
             if self.convention in needs and (value is None or not 0 < value < np.inf):
-                raise LayerError(f"the beta convention {self.convention!r} needs {text}, a positive number; {value} was given")
+                raise LayerError(f"the beta convention {self.convention!r} needs {text}, a positive number, but got {value}")
 
     @property
     def causal(self) -> bool:
-        """Whether the weighted response depends on no later input."""
+        """Whether the weighted response does not depend on later inputs."""
         return self.convention == "causal" or not self.beta.any()
 
     def knee(self, step: FloatArray) -> FloatArray:
-        """Where the weight turns from flat to a power of theta, of every copy, (K, 1) [rad/sample]."""
+        """The frequency of every copy at which the weight changes from flat to a power of theta, (K, 1) [rad/sample]."""
         if self.convention == "paper":
             if step.shape[-1] != 1:
                 raise LayerError(
-                    "the beta convention 'paper' needs one step per copy, and this layer has one per mode; use 'angular' or 'lra'"
+                    "the beta convention 'paper' needs one step per copy, but this layer has one per mode; use 'angular' or 'lra'"
                 )
             return np.broadcast_to(step, (len(self.beta), 1))
         return np.full((len(self.beta), 1), 2 * np.pi if self.convention == "lra" else self.theta_ref or RAMP / self._bins_per_radian)
 
     @property
     def knots(self) -> tuple[float, ...]:
-        """Where within 0..pi the weight has a corner [rad/sample]: where one of the ramps of "denoising" starts, and the other stops."""
+        """Corners of the weight within 0..pi [rad/sample]: where one ramp of "denoising" starts, and where the other one stops."""
         if self.convention != "denoising" or self.length is None or self.length < 2:
             return ()
         return np.pi / self.length, np.pi - np.pi / self.length
@@ -85,7 +86,7 @@ class Sobolev:
         return (self.length or 1) / (np.pi if self.convention == "denoising" else 2 * np.pi)
 
     def weight(self, theta: FloatArray, step: FloatArray) -> npt.NDArray[Any]:
-        """W at theta (1|K, F) [rad/sample] for copies with the given step; (K, F), real but for "causal"."""
+        """W at theta (1|K, F) [rad/sample] for copies with the given step; (K, F), real except for "causal"."""
         theta, beta = np.abs(theta), self.beta[:, None]
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             return self._weight(theta, beta, step)
@@ -100,11 +101,11 @@ class Sobolev:
         return np.asarray((1 + theta / self.knee(step)) ** beta)
 
     def gain(self, theta: FloatArray, step: FloatArray) -> FloatArray:
-        """|W|, as `weight`."""
+        """|W|, with the same arguments as `weight`."""
         return np.abs(self.weight(theta, step))
 
     def log_slope(self, theta: FloatArray, step: FloatArray) -> npt.NDArray[Any]:
-        """W'/W at theta > 0 (1|K, F) [1/(rad/sample)]; (K, F), real but for "causal"."""
+        """W'/W at theta > 0 (1|K, F) [1/(rad/sample)]; (K, F), real except for "causal"."""
         beta = self.beta[:, None]
         if self.convention == "causal":
             turned = self._rho * np.exp(-1j * theta)
@@ -125,14 +126,14 @@ class Sobolev:
         return float(np.exp(-2 * np.arcsinh((self.theta_ref or 1) / 2)))
 
     def _ramps(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """The two bins whose ramps a published script averages at theta."""
+        """The two bins at theta whose ramps a published script averages."""
         bins, length = theta * self._bins_per_radian, self.length or 1
         if self.convention == "denoising":
             return np.minimum(bins, length - 1), np.maximum(bins - 1, 0)
         return bins, length - bins
 
     def _directions(self, theta: FloatArray) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Bins that each of the two ramps goes on per bin of theta: those of `_ramps` stand still at one end each."""
+        """Slope of each of the two ramps, in bins per bin of theta; each ramp of `_ramps` is constant at one end."""
         bins, length = theta * self._bins_per_radian, self.length or 1
         if self.convention == "denoising":
             return bins < length - 1, bins > 1

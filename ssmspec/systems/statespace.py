@@ -1,14 +1,14 @@
-"""The canonical object of the package: K independent copies of one real linear system, stored as its upper half.
+"""The canonical object of the package: K independent copies of a real linear system, stored as its upper half.
 
-Symbols, the same everywhere in ssmspec:
+These symbols mean the same everywhere in ssmspec:
 
     K copies   N stored modes per copy   I inputs   O outputs   R rank of the low-rank part   F frequencies   L samples
 
-The impulse response of one copy is real, so half of its conjugate-paired modes suffice:
+The impulse response of a copy is real, so half of its conjugate-paired modes are sufficient:
 
     k(t) = 2 Re sum_n r_n exp(a_n t),   r_n = C_n B_n,   Re a_n < 0,   Im a_n >= 0
 
-A real pole is stored once with half of its residue. No code after the readers multiplies by two or conjugates.
+A real pole is stored once, with half of its residue. Only the readers resolve factors of two and conjugation; no later code does.
 """
 
 from dataclasses import dataclass, field, replace
@@ -24,13 +24,27 @@ FloatArray = npt.NDArray[np.float64]
 ComplexArray = npt.NDArray[np.complex128]
 
 Discretization = Literal["zoh", "bilinear", "euler", "direct"]
-MOST_MODES, MOST_POLES = 1 << 13, 1 << 22  # of a copy, of all copies: no model has a tenth, and statistics would take many gigabytes
+MOST_MODES, MOST_POLES = 1 << 13, 1 << 22  # per copy, per layer: real models have under a tenth; statistics would take many gigabytes
 DISCRETIZATIONS: tuple[Discretization, ...] = ("zoh", "bilinear", "euler", "direct")
+
+
+@dataclass(frozen=True, slots=True)
+class Assumed:
+    """One thing that the tensors of a layer do not say, as it was taken.
+
+    Args:
+        name, value: as typed after `--assume`.
+        by: who said so: the user, the file (its configuration or another tensor), or nobody, so that it is the default.
+    """
+
+    name: str
+    value: str | float
+    by: Literal["user", "file", "default"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateSpace:
-    """K copies of a real system, as their upper half; see the module docstring for the symbols.
+    """K copies of a real system, stored as their upper half; see the module docstring for the symbols.
 
     Args:
         name: the layer's name in its checkpoint.
@@ -38,16 +52,19 @@ class StateSpace:
         poles: (K, N) complex128, Im >= 0; continuous [1/model time], or discrete (on the z-plane) for "direct".
         B: (K, N, I) complex128. C: (K, O, N) complex128. D: (K, O, I) float64, the skip connection.
         step: (K, 1) or (K, N) float64, Delta [model time per sample]; ones for "direct".
-        discretization: how the sampled system follows from the continuous one (`zoh`, `bilinear`, `euler`, `direct`).
-        delay: samples between an input and its first effect: 0 (y[0] sees u[0]) or 1 (pre-update outputs).
+        discretization: how the continuous system is sampled (`zoh`, `bilinear`, `euler`, `direct`).
+        delay: samples between an input and its first effect: 0 (y[0] depends on u[0]) or 1 (pre-update outputs).
         P, Q: (K, N, R) complex128: the state matrix is diag(poles) - P Q^* on the completed set; None for diagonal systems.
         sobolev: the weight that the layer applies to its response, or None.
-        operating_point: in words, where a selective layer was frozen to get this linear system; None for linear layers.
-        assumptions: what was assumed because the file does not say it.
+        operating_point: where a selective layer was frozen to get this linear system, in words; None for linear layers.
+        assumptions: what was assumed because the file does not specify it, in words.
+        assumed: those of them that a user can set, by name.
+        if_growing: what a user can do about a pole that does not decay; empty if nothing helps.
+        undamped: why poles on the unit circle are not a fault; empty if they are.
 
     Raises:
-        LayerError: arrays whose shapes contradict each other, or hold nothing, or more modes than any layer has; one step per mode where a
-            low-rank part couples the modes.
+        LayerError: the shapes of the arrays contradict each other, an array is empty, there are more modes than any real layer has, or a
+            low-rank part couples modes with different steps.
     """
 
     name: str
@@ -64,6 +81,9 @@ class StateSpace:
     sobolev: Sobolev | None = None
     operating_point: str | None = None
     assumptions: tuple[str, ...] = field(default=())
+    assumed: tuple[Assumed, ...] = field(default=())
+    if_growing: str = ""
+    undamped: str = ""
 
     def __post_init__(self) -> None:
         K, N = self.poles.shape
@@ -86,9 +106,9 @@ class StateSpace:
         if self.step.shape not in {(K, 1), (K, N)}:
             raise LayerError(f"layer {self.name}: step has shape {self.step.shape}, expected {(K, 1)} or {(K, N)}")
         if self.discretization == "direct" and self.P is not None:
-            raise LayerError(f"layer {self.name}: a low-rank part needs continuous poles; 'direct' stores discrete ones")
+            raise LayerError(f"layer {self.name}: a low-rank part needs continuous poles, but 'direct' stores discrete ones")
         if self.P is not None and self.step.shape[1] != 1:
-            raise LayerError(f"layer {self.name}: a low-rank state matrix needs one step per copy, and the file has one per mode")
+            raise LayerError(f"layer {self.name}: a low-rank state matrix needs one step per copy, but the file has one per mode")
 
     @property
     def copies(self) -> int:
@@ -111,11 +131,11 @@ class StateSpace:
         return 0 if self.P is None else self.P.shape[2]
 
     def copy_slice(self, start: int, stop: int) -> "StateSpace":
-        """The copies start..stop-1 as a system of their own, for work that must be cut to fit memory."""
+        """The copies start..stop-1 as a separate system, for work that must be split to fit in memory."""
         return self.pick(slice(start, stop))
 
     def pick(self, copies: Any) -> "StateSpace":
-        """Some copies, by a slice or their numbers, as a system of their own."""
+        """Some copies, selected by a slice or by index, as a separate system."""
         part: dict[str, Any] = {name: getattr(self, name)[copies] for name in ("poles", "B", "C", "D", "step")}
         if self.P is not None and self.Q is not None:
             part |= {"P": self.P[copies], "Q": self.Q[copies]}
@@ -127,9 +147,9 @@ class StateSpace:
 def cayley_poles(system: StateSpace) -> ComplexArray:
     """sigma = (z - 1)/(z + 1) of every stored pole, (K, N): the pole of the homogeneous Cauchy sum.
 
-    sigma = tanh(a Delta/2) for zoh and euler, a Delta/2 for bilinear. Unlike z it keeps its real part however close the pole is
-    to the unit circle, and the distance to Nyquist however close it is to that; both parts have 15 digits, whatever the number of
-    turns in a Delta. For a system with a low-rank part these are the poles of the diagonal part only.
+    sigma = tanh(a Delta/2) for zoh and euler, a Delta/2 for bilinear. Unlike z, it keeps an accurate real part however close the pole is to
+    the unit circle, and an accurate distance to Nyquist. Both parts have 15 digits, no matter how many full turns a Delta contains. For a
+    system with a low-rank part these are only the poles of the diagonal part.
     """
     if system.discretization == "bilinear":
         return system.poles * (system.step / 2)
@@ -147,7 +167,7 @@ def cayley_poles(system: StateSpace) -> ComplexArray:
 def log_poles(system: StateSpace) -> ComplexArray:
     """log z of every stored pole of a diagonal system, (K, N): minus the decay per sample, and the angle in (-pi, pi].
 
-    Neither 1 - |z| nor the angle is formed from z, so that they keep their digits.
+    Neither 1 - |z| nor the angle is computed from z, so both keep their accuracy.
     """
     if system.discretization in ("zoh", "euler"):
         c, s = _circle(system.poles.imag, system.step / 2)
@@ -162,13 +182,13 @@ def log_poles(system: StateSpace) -> ComplexArray:
 
 
 def _log_modulus(modulus: FloatArray, squared_less_one: FloatArray) -> FloatArray:
-    """log |z| from |z| and |z|^2 - 1, of which one has all digits near 0, the other near 1."""
+    """log |z| from |z| and |z|^2 - 1; the former is accurate for |z| near 0, the latter for |z| near 1."""
     with np.errstate(divide="ignore"):
         return np.where(modulus < 0.5, np.log(modulus), 0.5 * np.log1p(np.maximum(squared_less_one, -0.9)))
 
 
 def _circle(frequency: FloatArray, half_step: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Cosine and sine of the product, with the digits that rounding it loses where an angle has many turns, or is beside pi/2."""
+    """Cosine and sine of the product, corrected for its rounding, which matters for angles of many turns or close to pi/2."""
     (a, p), (b, q) = np.frexp(frequency), np.frexp(half_step)
     angle, lost = (np.ldexp(part, p + q) for part in (a * b, _product_error(a, b)))
     c, s = np.cos(angle), np.sin(angle)
@@ -176,28 +196,28 @@ def _circle(frequency: FloatArray, half_step: FloatArray) -> tuple[FloatArray, F
 
 
 def _product_error(a: FloatArray, b: FloatArray) -> FloatArray:
-    """a b minus its rounded value, exactly, for numbers of moderate size. Source: Dekker 1971."""
+    """The exact difference of a b and its rounded value, for numbers of moderate size. Source: Dekker 1971."""
     (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
     return ((a_high * b_high - a * b) + a_high * b_low + a_low * b_high) + a_low * b_low
 
 
 def _halves(value: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Two numbers of at most 26 bits that add up to the value. Source: Veltkamp 1968."""
+    """Two numbers of at most 26 bits whose sum is the value. Source: Veltkamp 1968."""
     scaled = value * (2.0**27 + 1)
     high = scaled - (scaled - value)
     return high, value - high
 
 
 def _squared_modulus_less_one(x: FloatArray, y: FloatArray) -> FloatArray:
-    """x^2 + y^2 - 1, with the digits that rounding the squares loses where it is near 0."""
+    """x^2 + y^2 - 1, accurate near 0, where rounding the squares would lose digits."""
     larger, smaller = np.maximum(np.abs(x), np.abs(y)), np.minimum(np.abs(x), np.abs(y))
     return ((larger * larger - 1) + smaller * smaller) + (_product_error(larger, larger) + _product_error(smaller, smaller))
 
 
 def homogeneous_scale(system: StateSpace, sigma: ComplexArray) -> ComplexArray:
-    """g/((1 + z) r) of every stored mode, (K, N): what turns the residue C B into that of the homogeneous Cauchy sum.
+    """g/((1 + z) r) of every stored mode, (K, N): the factor from the residue C B to that of the homogeneous Cauchy sum.
 
-    zoh: sigma/a, written so because 1 + z cancels when |a| Delta is large. Limit Delta/2 at a = 0.
+    For zoh it is computed as sigma/a, because 1 + z cancels when |a| Delta is large. The limit at a = 0 is Delta/2.
     """
     if system.discretization == "zoh":
         safe = np.where(system.poles == 0, 1, system.poles)
@@ -214,7 +234,7 @@ def mode_sizes(system: StateSpace) -> FloatArray:
 
 
 def discrete_poles(system: StateSpace) -> ComplexArray:
-    """z of every stored pole, (K, N), by the rule of the system's discretization."""
+    """z of every stored pole, (K, N), according to the system's discretization."""
     if system.discretization == "direct":
         return system.poles
     if system.discretization == "bilinear":
@@ -236,7 +256,7 @@ def discrete_residues(system: StateSpace) -> ComplexArray:
 
 
 def real_realization(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Dense real matrices A (K, 2N, 2N), B (K, 2N, I), C (K, O, 2N) of the same system, in the state (Re x, Im x).
+    """Dense real matrices A (K, 2N, 2N), B (K, 2N, I), C (K, O, 2N) of the same system, with the state (Re x, Im x).
 
     x' = a x - P 2 Re(Q^* x) + B u,  y = 2 Re(C x). Continuous unless the discretization is "direct".
     """
@@ -252,12 +272,12 @@ def real_realization(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatA
 
 
 def common_step(system: StateSpace) -> FloatArray:
-    """Delta of every copy of a system whose modes are coupled, and which therefore has one per copy, (K,)."""
+    """Delta of every copy, (K,), of a system with coupled modes, which therefore has one step per copy."""
     return system.step[:, 0]
 
 
 def bilinear_realization(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Dense real matrices Abar, Bbar, C of the bilinearly discretized system; the step must be one per copy."""
+    """Dense real matrices Abar, Bbar, C of the bilinearly discretized system; there must be one step per copy."""
     step = common_step(system)[:, None, None]
     A, B, C = real_realization(system)
     half = step / 2 * A
@@ -269,14 +289,15 @@ def bilinear_realization(system: StateSpace) -> tuple[FloatArray, FloatArray, Fl
 def modal_form(system: StateSpace) -> tuple[StateSpace, FloatArray]:
     """The same system with a diagonal state matrix, and the condition number of the eigenvectors, (K,).
 
-    Eigenpairs of the real realization, so that complex ones come in exact pairs; real ones keep half their residue. Where copies have
-    different numbers of real poles, the shorter rows are padded with modes of residue zero. Diagonal systems are returned as they are.
+    The eigenpairs are those of the real realization, so complex ones come in exact conjugate pairs; real ones keep half of their residue.
+    If copies have different numbers of real poles, the shorter rows are padded with modes of residue zero. Diagonal systems are returned
+    unchanged.
     """
     if system.P is None:
         return system, np.ones(system.copies)
     A, B, C = real_realization(system)
     unique, inverse = np.unique(A.reshape(len(A), -1), axis=0, return_inverse=True)
-    values, vectors = (part.astype(complex) for part in np.linalg.eig(unique.reshape(-1, *A.shape[1:])))  # real where all poles are
+    values, vectors = (part.astype(complex) for part in np.linalg.eig(unique.reshape(-1, *A.shape[1:])))  # real if all poles are
     condition = np.linalg.cond(vectors)
     values, vectors = values[inverse], vectors[inverse]
     inputs = np.linalg.solve(vectors, B.astype(complex))
@@ -295,7 +316,7 @@ def modal_form(system: StateSpace) -> tuple[StateSpace, FloatArray]:
 def padded_modes(system: StateSpace, modal: StateSpace) -> np.ndarray:
     """Which modes of the `modal_form` (K, M modes) of a system (K, N) are padding, (K, M).
 
-    They come last, with the first pole of their copy; so many as are left over by its 2N eigenvalues, real ones and pairs of complex ones.
+    Padding comes last and repeats the first pole of its copy. It fills the places left over by the 2N eigenvalues (real ones and pairs).
     """
     if system.P is None:
         return np.zeros(modal.poles.shape, bool)
@@ -306,48 +327,8 @@ def padded_modes(system: StateSpace, modal: StateSpace) -> np.ndarray:
 
 
 def beyond_nyquist(system: StateSpace) -> np.ndarray | None:
-    """Which modes (K, N) turn up at another frequency than their own, |Im a| Delta > pi; None where no mode can (bilinear, direct)."""
+    """Which modes (K, N) alias to another frequency, |Im a| Delta > pi; None if no mode can (bilinear, direct)."""
     if system.discretization in ("bilinear", "direct"):
         return None
     beyond: np.ndarray = np.abs(system.poles.imag) * system.step > np.pi
     return beyond
-
-
-def untrustworthy(system: StateSpace) -> str | None:
-    """Why no number of this layer can be trusted, or None: values that are not finite, a step that is not positive, a pole that grows."""
-    low_rank = () if system.P is None or system.Q is None else (("P", system.P), ("Q", system.Q))
-    problem = _not_finite(("the poles", system.poles), *low_rank, ("step", system.step))
-    if problem:
-        return problem
-    if (system.step <= 0).any():
-        return f"the smallest step is {system.step.min():.3g}, and a step must be positive"
-    beta = () if system.sobolev is None else (("beta", system.sobolev.beta),)
-    return growing_pole(system) or _not_finite(("B", system.B), ("C", system.C), ("D", system.D), *beta)
-
-
-def _not_finite(*arrays: tuple[str, np.ndarray]) -> str | None:
-    for label, array in arrays:
-        bad = int((~np.isfinite(array)).sum())
-        if bad:
-            return f"{bad} of {array.size} values of {label} are NaN or infinite"
-    return None
-
-
-def growing_pole(system: StateSpace) -> str | None:
-    """How many poles do not decay, and the worst of them; None without one, and where a low-rank part with NaN leaves no poles."""
-    if system.discretization == "direct":
-        growth, condition = np.abs(system.poles) - 1, "|z| >= 1"
-    elif system.P is None:
-        growth, condition = system.poles.real, "Re a >= 0"
-    else:
-        with np.errstate(invalid="ignore"):
-            A = real_realization(system)[0]
-        unique, inverse = np.unique(A.reshape(len(A), -1), axis=0, return_inverse=True)
-        if not np.isfinite(unique).all():
-            return None
-        growth, condition = np.linalg.eigvals(unique.reshape(-1, *A.shape[1:])).real[inverse.reshape(-1)], "Re a >= 0"
-    count = int((growth >= 0).sum())
-    if not count:
-        return None
-    copy, mode = np.unravel_index(int(np.nanargmax(growth)), growth.shape)
-    return f"{count} of {growth.size} poles do not decay ({condition}); the worst is pole {mode} of copy {copy}"

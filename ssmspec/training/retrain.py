@@ -1,7 +1,8 @@
-"""Training that starts from a retuned checkpoint and goes back into it: what `ssmspec retune --retrain` does after its recipe.
+"""Training that starts from a retuned checkpoint and writes back into it: what `ssmspec retune --retrain` does after its recipe.
 
-waves and denoise go on with a model of their own; regress, classify and forecast train around any layers that have a module. A checkpoint
-with the names of `ssmspec.nn.SequenceModel` is trained and written whole; of others, the layers are, with all else new.
+waves and denoise continue a model of their own kind. regress, classify and forecast train a model around any layers that have a module.
+A checkpoint with the names of `ssmspec.nn.SequenceModel` is trained and written as a whole. Of any other checkpoint, only the layers are
+trained and written, and everything around them is new.
 """
 
 import hashlib
@@ -28,17 +29,18 @@ from ssmspec.training.engine.run_folder import FINAL, START, find_task, write
 from ssmspec.training.engine.state import start_bytes
 from ssmspec.training.task import State, Task, changed
 
-OWN_LAYER = "layer"  # the name of the one layer of the tasks with models of their own
-BETA = ("beta", "beta_convention", "theta_ref")  # options of layers that follow from the weights of the plan
+OWN_LAYER = "layer"  # name of the only layer in the tasks that have their own kind of model
+BETA = ("beta", "beta_convention", "theta_ref")  # options of a layer that follow from the weights of the plan
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a run begins with, and where its result goes.
+    """What a run starts from, and where its result goes.
 
     Args:
-        settings: of the task. tensors: by their names in the model of the task. names: of tensors in the checkpoint by those in the model.
-        layers: by their names in the model. whole: the checkpoint is the model.
+        settings: settings of the task. tensors: tensors by their names in the model of the task.
+        names: names of tensors in the checkpoint, by their names in the model. layers: layers by their names in the model.
+        whole: whether the checkpoint is the entire model.
     """
 
     settings: Any
@@ -48,7 +50,7 @@ class Start:
     whole: bool
 
     def record(self, plan: RetunePlan) -> dict[str, str]:
-        """What the config of the run says about its beginning."""
+        """What the config of the run records about its start."""
         return {
             "checkpoint": characters(str(plan.checkpoint.path.absolute())),
             "sha256": hashlib.sha256(start_bytes(self.tensors)).hexdigest(),
@@ -56,13 +58,13 @@ class Start:
 
 
 def plan_start(plan: RetunePlan, task: str, preset: str | None, given: Mapping[str, Any]) -> Start:
-    """The model of a retuned checkpoint, as a task trains it.
+    """The model of a retuned checkpoint, in the form that a task trains.
 
     Args:
-        preset: of the task; None: the settings of an earlier run of this task that the checkpoint names, else "small".
+        preset: preset of the task. None takes the settings of an earlier run of this task if the checkpoint records them, else "small".
         given: settings that the user chose.
     Raises:
-        SsmspecError: an unknown task or setting; a checkpoint that is no model of the task, or whose layers have no module.
+        SsmspecError: a task or setting is unknown, the checkpoint is not a model of the task, or its layers have no module.
     """
     kind = find_task(task)
     base, told = kind.preset(preset or "small"), trained_entry(plan.checkpoint) or {}
@@ -74,7 +76,7 @@ def plan_start(plan: RetunePlan, task: str, preset: str | None, given: Mapping[s
 
 
 def _own_start(plan: RetunePlan, kind: Task, settings: Any, given: Mapping[str, Any], layers: Sequence[ReadLayer]) -> Start:
-    """The checkpoint is a model of waves or denoise, with the names of that."""
+    """The start for waves or denoise, where the checkpoint is a model of the task, with the same names."""
     assert kind.adopt is not None
     checkpoint = plan.checkpoint
     tensors = {
@@ -83,34 +85,36 @@ def _own_start(plan: RetunePlan, kind: Task, settings: Any, given: Mapping[str, 
     settings = kind.adopt(changed(settings, given), tensors)
     layer = next((layer for layer in layers if layer.tensors.name == OWN_LAYER), None)
     if layer is None:
-        raise LayerError(f"{checkpoint.path}: no layer called {OWN_LAYER!r} that can be read; start from one that 'ssmspec train' wrote")
+        raise LayerError(
+            f"{checkpoint.path}: no readable layer is called {OWN_LAYER!r}; start from a checkpoint that 'ssmspec train' wrote"
+        )
     chosen = {"alpha": settings.alpha * plan.recipe.scaling.alpha} if plan.recipe.start is None else {"alpha": plan.recipe.start.alpha}
     settings = changed(settings, {**chosen, **_beta(plan.weights.get(OWN_LAYER), settings), **given})
     return Start(settings, tensors, {name: name for name in tensors}, {OWN_LAYER: layer}, whole=True)
 
 
 def _beta(weight: Sobolev | None, settings: Any) -> dict[str, Any]:
-    """A weight as settings."""
+    """A weight in the form of settings."""
     if weight is None:
         return {"beta": 0.0}
     if (weight.beta != weight.beta[0]).any():
         raise LayerError(
-            f"layer {OWN_LAYER} has a beta per copy, from {weight.beta.min():g} to {weight.beta.max():g}; give one with --beta"
+            f"layer {OWN_LAYER} has one beta per copy, from {weight.beta.min():g} to {weight.beta.max():g}; give a single one with --beta"
         )
     if weight.length not in (None, settings.length):
         raise LayerError(
-            f"layer {OWN_LAYER} has a beta for {weight.length} samples, and the task has {settings.length}; set --sequence-length"
+            f"layer {OWN_LAYER} has a beta for {weight.length} samples, but the task has {settings.length}; set --sequence-length"
         )
     return {"beta": float(weight.beta[0]), "beta_convention": weight.convention, "theta_ref": weight.theta_ref}
 
 
 def _stack_start(plan: RetunePlan, base: Any, told: Mapping[str, Any], given: Mapping[str, Any], layers: Sequence[ReadLayer]) -> Start:
-    """Layers of any checkpoint between a new encoder and decoder, or those of its own."""
+    """The start for layers of any checkpoint, between a new encoder and decoder or those of the checkpoint."""
     found = stack(layers if _is_whole(layers, plan.checkpoint) else _chosen(plan, layers), plan.checkpoint)
     options = {name: value for name, value in found.options.items() if name not in BETA}
     for name, value in options.items():
         if given.get(name, value) != value:
-            raise SsmspecError(f"{name} is {value} in the checkpoint, not {given[name]}; leave it out")
+            raise SsmspecError(f"{name} is {value} in the checkpoint, not {given[name]}; leave this option out")
     if found.whole and isinstance(told.get("model"), dict):
         options |= {"prenorm": told["model"]["prenorm"]} if "prenorm" in told["model"] else {}
         if told.get("task") == plan.recipe.training and "pooling" in told["model"]:
@@ -139,15 +143,15 @@ def _chosen(plan: RetunePlan, layers: Sequence[ReadLayer]) -> list[ReadLayer]:
 
 
 def begin(folder: Path, start: Start) -> None:
-    """Writes what a run begins with into its folder."""
+    """Write what a run starts from into its folder."""
     write(folder / START, start_bytes(start.tensors))
 
 
 def trained_plan(plan: RetunePlan, start: Start, run: FinishedRun, folder: Path) -> RetunePlan:
-    """The plan with what training made of the checkpoint's tensors.
+    """The plan with the trained values of the checkpoint's tensors.
 
     Args:
-        run: that began with `start`, in the folder.
+        run: the run that started from `start`, in the folder.
     """
     state = {name: tensor.detach().cpu().numpy() for name, tensor in run.outcome.problem.model.state_dict().items()}
     changes, added, left = _new_values(plan, start, state)
@@ -178,7 +182,7 @@ def trained_plan(plan: RetunePlan, start: Start, run: FinishedRun, folder: Path)
 def _new_values(
     plan: RetunePlan, start: Start, state: Mapping[str, npt.NDArray[Any]]
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]], set[str]]:
-    """Changed and added arrays by their names in the checkpoint, twins included, and which of the model fit none there."""
+    """Changed and added arrays by their names in the checkpoint, including twins, and which tensors of the model have no place there."""
     checkpoint, changes, added, left = plan.checkpoint, dict(plan.changes), dict(plan.added), set()
     for name, place in start.names.items():
         if name not in state:
@@ -200,8 +204,8 @@ def _new_values(
 
 
 def _systems(final: Path, plan: RetunePlan) -> dict[str, tuple[StateSpace, ...]]:
-    """The layers of the trained model, by their names in it."""
-    checkpoint, options = open_checkpoint(final), ReadOptions(discretization=plan.options.read.discretization)
+    """The layers of the trained model, by their names in the model."""
+    checkpoint, options = open_checkpoint(final), ReadOptions(assume=plan.options.read.assume)
     layers, _ = read_layers(checkpoint, find_layers(checkpoint, None, options), options)
     return {tensors.name: layer.systems for layer in layers for tensors in (layer.tensors, *layer.twins)}
 
@@ -213,11 +217,11 @@ def _learned(run: FinishedRun, plan: RetunePlan) -> str:
 
 
 def _parts(names: Iterable[str]) -> str:
-    """Modules of a model in words, in the order of their first tensors."""
+    """The names of a model's modules as text, in the order of their first tensors."""
     return ", ".join(dict.fromkeys(name.partition(".")[0] for name in names)) or "nothing"
 
 
 def _why(own: Sequence[str], start: Start, left: set[str]) -> str:
     if not left:
-        return "; the checkpoint has no tensors of these names" if start.whole else "; the checkpoint has other ones around its layers"
+        return "; the checkpoint has no tensors of these names" if start.whole else "; the checkpoint has different ones around its layers"
     return f"; {', '.join(sorted(left))} of another shape, or with no place, in the checkpoint"

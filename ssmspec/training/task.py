@@ -1,4 +1,4 @@
-"""What a task is: settings with presets, and a problem that the loop can train on. A new one is a file with these and a line in `TASKS`."""
+"""What a task is: settings with presets, and a problem that the loop can train on. A new task is one file and one line in `TASKS`."""
 
 import math
 import types
@@ -17,9 +17,9 @@ from ssmspec.systems.sobolev import CONVENTIONS, Convention, Sobolev
 from ssmspec.tuning.poles.initializations import INITIALIZATIONS, unknown
 
 SCHEDULES = ("cosine", "constant")
-OWN = "own"  # the initial poles that the task publishes
+OWN = "own"  # the initial poles with which the task was published
 
-State = Mapping[str, Tensor]  # tensors of a model, by name
+State = Mapping[str, Tensor]  # tensors of a model by name
 
 Precision = Literal["float32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = typing.get_args(Precision)
@@ -27,19 +27,19 @@ PRECISIONS: tuple[Precision, ...] = typing.get_args(Precision)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What all tasks have.
+    """The settings of all tasks.
 
     Args:
-        alpha: factor on Im of the initial poles. beta: Sobolev exponent. beta_convention: which weight.
-        theta_ref: knee [rad/sample] of "angular" and "causal", else None.
-        init: "own", or a key of `INITIALIZATIONS`. seed: of every random draw.
-        steps: optimizer steps. batch: examples in a step.
-        schedule: of all learning rates, "constant", or "cosine" from 1 to 0 over the steps.
-        warmup: steps at the beginning, in which they rise from 0.
-        lr, weight_decay: of the parameters that have no other.
+        alpha: factor on Im of the initial poles. beta: Sobolev exponent. beta_convention: convention of the weight.
+        theta_ref: knee [rad/sample] of the conventions "angular" and "causal", else None.
+        init: "own", or a key of `INITIALIZATIONS`. seed: seed of every random draw.
+        steps: number of optimizer steps. batch: examples per step.
+        schedule: schedule of all learning rates: "constant", or "cosine" from 1 to 0 over the steps.
+        warmup: number of first steps, during which the learning rates rise from 0.
+        lr, weight_decay: for parameters that have no values of their own.
 
     Raises:
-        SsmspecError: a name that is unknown, or a number out of range.
+        SsmspecError: a name is unknown, or a number is out of range.
     """
 
     alpha: float
@@ -64,8 +64,8 @@ class Settings:
             raise unknown("initialization", self.init, (OWN, *INITIALIZATIONS))
         if (self.theta_ref is None) == (self.beta_convention in ("angular", "causal")):
             raise SsmspecError(
-                f"theta_ref is {self.theta_ref} and the beta convention {self.beta_convention}; "
-                "angular and causal need a knee in rad/sample, the others have none"
+                f"theta_ref is {self.theta_ref} and the beta convention is {self.beta_convention}; "
+                "angular and causal need a knee in rad/sample, the others take none"
             )
         for name, value in ((each.name, getattr(self, each.name)) for each in fields(self)):
             _check_number(name, value)
@@ -88,7 +88,7 @@ _AT_LEAST_ZERO = (
 
 
 def _check_number(name: str, value: object) -> None:
-    """Numbers are finite; beta may have any sign, some may be zero, all others are positive."""
+    """Refuse numbers that are not finite or out of range: beta may have any sign, some may be zero, and all others must be positive."""
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, bool) or not isinstance(number, int | float):
             continue
@@ -99,69 +99,69 @@ def _check_number(name: str, value: object) -> None:
 
 
 class Problem(Protocol):
-    """A model with the data that it is trained on."""
+    """A model and the data on which it is trained."""
 
     @property
     def model(self) -> nn.Module:
-        """With the names of its checkpoint."""
+        """The model, whose state dict has the names of the checkpoint."""
 
     def draw(self, step: int, generator: torch.Generator) -> Any:
-        """The batch of a step, counted from 0: a tensor, or a tuple of tensors, whose first axis counts the examples.
+        """The batch of a step, counted from 0: a tensor, or a tuple of tensors, whose first axis is that of the examples.
 
-        It depends on step and generator only, so that several processes draw the same.
+        It depends only on step and generator, so that several processes draw the same batch.
         """
 
     def loss(self, batch: Any) -> Tensor:
-        """What is minimized, a scalar: the mean over the examples of the batch, any number of them."""
+        """The scalar that is minimized: a mean over the examples of the batch, which may be any number."""
 
     def opening(self) -> list[str]:
-        """What is worth knowing before the first step, in words."""
+        """Lines of text to show before the first step."""
 
     def measures(self) -> list[Measure]:
-        """Figures of the model on data that is the same for every run."""
+        """Measures of the model on data that are the same for every run."""
 
     def weights(self) -> dict[str, Sobolev]:
         """The beta weights of the model's layers, by name."""
 
     def about(self) -> dict[str, Any]:
-        """What a checkpoint says about its model besides its tensors, as JSON values."""
+        """What a checkpoint records about its model besides its tensors, as JSON values."""
 
     def marks(self) -> dict[str, float]:
-        """Frequencies worth a line in a picture of |H|, [rad/sample], by label."""
+        """Frequencies [rad/sample], by label, that a picture of |H| marks with a line."""
 
-    def pictures(self, folder: Path) -> list[Path]:
-        """Draws what belongs to the task only."""
+    def pictures(self, folder: Path, measures: Sequence[Measure]) -> list[Path]:
+        """Draw the pictures that are specific to the task, from the final measures and the model."""
 
 
 def load_start(model: nn.Module, start: State | None) -> None:
-    """Puts tensors into a model where name and shape agree; the others stay as they were drawn."""
+    """Copy tensors into a model where name and shape agree. The other tensors keep their initial values."""
     state = model.state_dict()
     model.load_state_dict(state | {name: tensor for name, tensor in (start or {}).items() if fits(name, tensor, state)})
 
 
 def fits(name: str, tensor: Tensor, state: State) -> bool:
-    """Whether a model with this state has such a tensor."""
+    """Whether a model with this state has a tensor of this name and shape."""
     return name in state and state[name].shape == tensor.shape
 
 
 def check_tensors(model: nn.Module, tensors: State, task: str) -> None:
-    """Refuse tensors that do not make up a model.
+    """Refuse tensors that do not form a complete model.
 
     Raises:
-        SsmspecError: the first one that is missing or has another shape.
+        SsmspecError: the message names the first tensor that is missing or has a different shape.
     """
     for name, wanted in model.state_dict().items():
         if not fits(name, wanted, tensors):
             what = f"has {name} of shape {tuple(tensors[name].shape)}, not" if name in tensors else f"lacks {name} of shape"
             raise SsmspecError(
-                f"the checkpoint {what} {tuple(wanted.shape)}, so it is no model of {task} with these settings; start from one that "
+                f"the checkpoint {what} {tuple(wanted.shape)}, so it is not a model of {task} with these settings; start from one that "
                 f"'ssmspec train {task}' wrote; regress, classify and forecast train around any S4D layers"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A finished run as a sweep sees it: its settings, the problem with the trained model, and the final figures."""
+    """What a sweep needs of a finished run: its settings, the problem with the trained model, and the final measures."""
 
     settings: Any
     problem: Any
@@ -173,14 +173,14 @@ class Task:
     """A task with a name.
 
     Args:
-        name: what it is called. title: in a line. source: paper and section, repository and path.
-        presets: settings by name, "small" at least.
-        problem: settings, device and tensors to start from, or None, to a problem, whose model is drawn from torch's global generator.
+        name: its name on the command line. title: a description in one line. source: paper and section, repository and path.
+        presets: settings by name, including at least "small".
+        problem: makes a problem from settings, device and initial tensors (or None). Its model is drawn from torch's global generator.
         published: pairs of alpha and beta that `--sweep published` runs, by preset.
-        prepare: completes settings before a new run, with what follows from the files that they name.
-        adopt: settings for a model with given tensors, of the task's own kind; None for tasks that train around any S4D layers.
-        solve: sets the model to the optimum of a closed form; None where there is none.
-        draw_sweep: pictures of a sweep that belong to the task only. precisions: those that make a difference.
+        prepare: completes settings before a new run with what follows from the files that they name.
+        adopt: settings for a model of the task's own kind with given tensors; None for tasks that train around any S4D layers.
+        solve: sets the model to the optimum of a closed form; None if there is no closed form.
+        draw_sweep: draws pictures of a sweep that are specific to the task. precisions: precisions that make a difference for the task.
     """
 
     name: str
@@ -196,10 +196,10 @@ class Task:
     precisions: tuple[Precision, ...] = PRECISIONS
 
     def preset(self, name: str) -> Any:
-        """Settings by name.
+        """The settings of a preset.
 
         Raises:
-            SsmspecError: an unknown name.
+            SsmspecError: the name is unknown.
         """
         if name not in self.presets:
             raise unknown(f"preset of {self.name}", name, self.presets)
@@ -212,10 +212,10 @@ def setting_label(settings: Settings) -> str:
 
 
 def changed(settings: Any, values: Mapping[str, Any]) -> Any:
-    """Settings with some values replaced; values of another type are refused.
+    """Settings with some values replaced. A value of the wrong type is refused.
 
     Raises:
-        SsmspecError: a name that the settings lack, or a value that is none of its type or out of range.
+        SsmspecError: the settings have no such name, or a value has the wrong type or is out of range.
     """
     kinds = typing.get_type_hints(type(settings))
     known = [field.name for field in fields(settings)]
@@ -229,12 +229,12 @@ def changed(settings: Any, values: Mapping[str, Any]) -> Any:
 
 
 def optional(settings: Any) -> set[str]:
-    """Names of the settings that may be None, and are then left out of a file."""
+    """Names of the settings that may be None, which are then omitted from a file."""
     return {name for name, kind in typing.get_type_hints(type(settings)).items() if type(None) in typing.get_args(kind)}
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
-    """A value of TOML or of the command line in the type of a field."""
+    """A value from TOML or the command line, converted to the type of a field."""
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     if value is None and type(None) in options:
         return None

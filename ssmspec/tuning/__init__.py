@@ -1,1 +1,1 @@
-"""Choosing and changing the frequency bias of a state space model: how its layers start, and what they become."""
+"""Choose and change the frequency bias of a state space model: initialization, scaling, weighting and spectrum matching of its layers."""

@@ -1,4 +1,4 @@
-"""The Cauchy sum as an operator of PyTorch: its gradients, its errors, and where it may be called from."""
+"""The Cauchy sum as an operator of PyTorch: its gradients, its errors, and from where it can be called."""
 
 import multiprocessing
 import sys
@@ -20,7 +20,7 @@ Parts = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def problem(K: int = 2, M: int = 1, N: int = 3, F: int = 5, *, rows: int = 1, kind: torch.dtype = torch.complex128) -> Parts:
-    """Residues and poles that require a gradient, x and y; formed in float64, so that both types get the same numbers."""
+    """Residues and poles that require a gradient, x and y. They are drawn in float64, so that both precisions get the same numbers."""
     generator = torch.Generator().manual_seed(11)
     residues = torch.randn(K, M, N, dtype=torch.complex128, generator=generator)
     poles = torch.randn(K, N, dtype=torch.complex128, generator=generator)
@@ -78,13 +78,13 @@ def test_only_what_requires_a_gradient_gets_one() -> None:
     [
         ({0: lambda r: r.to(torch.complex64)}, r"residues are torch.complex64 and poles torch.complex128; expected both"),
         ({0: lambda r: r.real, 1: lambda p: p.real}, r"residues are torch.float64 and poles torch.float64; expected both"),
-        ({2: lambda x: x.float()}, r"nodes are torch.float32 and torch.float64; expected torch.float64, as the residues"),
+        ({2: lambda x: x.float()}, r"nodes are torch.float32 and torch.float64; expected torch.float64, because the residues"),
         ({3: lambda y: y.float()}, r"nodes are torch.float64 and torch.float32; expected torch.float64"),
         ({0: lambda r: r[:, 0]}, r"shapes \[\(2, 3\), .*expected residues \(K, M, N\)"),
         ({1: lambda p: p[:, :2]}, r"shapes .*\(2, 2\).*expected residues \(K, M, N\), poles \(K, N\)"),
         ({1: lambda p: p[:1]}, r"expected residues \(K, M, N\), poles \(K, N\)"),
         ({2: lambda x: x[0], 3: lambda y: y[0]}, r"x and y \(1, F\) or \(K, F\)"),
-        ({2: lambda x: x[:, :4]}, r"nodes have shapes \(1, 4\) and \(1, 5\); expected \(1, F\) or \(2, F\), twice the same"),
+        ({2: lambda x: x[:, :4]}, r"nodes have shapes \(1, 4\) and \(1, 5\); expected \(1, F\) or \(2, F\), the same for both"),
         ({2: lambda x: x.expand(3, 5), 3: lambda y: y.expand(3, 5)}, r"nodes have shapes \(3, 5\) and \(3, 5\); expected"),
         ({2: lambda x: x.requires_grad_()}, r"nodes of a Cauchy sum are constants; detach"),
         ({3: lambda y: y.requires_grad_()}, r"nodes of a Cauchy sum are constants; detach"),
@@ -100,7 +100,7 @@ def test_arguments_that_do_not_fit_are_errors_that_say_so(changes: dict[int, Cal
 def test_a_second_derivative_is_an_error_of_one_line() -> None:
     parts = problem()
     first = torch.autograd.grad(cauchy_sum(*parts).abs().sum(), parts[:2], create_graph=True)
-    with pytest.raises(BackendError, match=r"^a second derivative of the Cauchy sum was asked for, .* without create_graph=True$"):
+    with pytest.raises(BackendError, match=r"^a second derivative of the Cauchy sum is not supported; .* without create_graph=True$"):
         first[1].abs().sum().backward()
 
 
@@ -166,7 +166,7 @@ def test_poles_whose_gradients_leave_float32_are_not_rounded_to_it(scale: float)
 
 
 def test_only_double_precision_can_be_rounded() -> None:
-    with pytest.raises(BackendError, match=r"residues are torch.complex64; expected torch.complex128, which single=True may round"):
+    with pytest.raises(BackendError, match=r"residues are torch.complex64; expected torch.complex128, which single=True can round"):
         cauchy_sum(*problem(kind=torch.complex64), single=True)
 
 
@@ -233,7 +233,7 @@ def large() -> Parts:
 
 
 def answer(connection: Any) -> None:
-    torch.set_num_threads(1)  # as workers of a DataLoader do: PyTorch's own OpenMP threads wait for ever after a fork
+    torch.set_num_threads(1)  # as workers of a DataLoader do: PyTorch's own OpenMP threads wait forever after a fork
     connection.send([part.numpy().tobytes() for part in outcome(cauchy_sum, large())])
 
 

@@ -30,7 +30,7 @@ ROUNDINGS = 8
 
 @pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
 def compiled(request: pytest.FixtureRequest) -> ModuleType:
-    """Every engine but the reference; that of the GPU where there is one."""
+    """Every engine except the reference; the GPU engine only if there is a GPU."""
     module = import_module(BACKENDS[request.param])
     missing = module.obstacle() if request.param == "gpu" else None
     if missing:
@@ -65,7 +65,7 @@ def double(arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
 
 
 def conditioning(residues, poles, x, y, cotangent) -> tuple[np.ndarray, ...]:
-    """What one relative rounding of each pole and node moves sum, gradient of residues and gradient of poles by, at most.
+    """How much one relative rounding of each pole and node can change the sum, the gradient of residues and the gradient of poles.
 
     phi = 1/(i y - sigma x) moves by |phi|^2 (|y| + |sigma| |x|); both members of a conjugate pair are counted, absolute values added up.
     """
@@ -83,7 +83,7 @@ def conditioning(residues, poles, x, y, cotangent) -> tuple[np.ndarray, ...]:
 
 
 def differences(engine: ModuleType, arguments: tuple[np.ndarray, ...]) -> list[tuple[np.ndarray, ...]]:
-    """Of sum and gradients each: the distance from the reference in float64, its values, and what one rounding may amount to."""
+    """For the sum and each gradient: the distance from the reference in float64, its values, and the largest effect of one rounding."""
     exact = double(arguments)
     wanted = reference.cauchy_sum(*exact[:4]), *reference.cauchy_vjp(*exact)
     found = engine.cauchy_sum(*arguments[:4]), *engine.cauchy_vjp(*arguments)
@@ -226,7 +226,7 @@ def test_the_gpu_backend_without_a_gpu_is_an_error_of_one_line(monkeypatch: pyte
     monkeypatch.setattr(gpu, "INTERPRETED", False)
     monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
     with pytest.raises(
-        BackendError, match=r"^backend 'gpu' cannot run here \(torch sees no CUDA device.*\); choose one of reference, cpu$"
+        BackendError, match=r"^backend 'gpu' cannot run here \(torch finds no CUDA device.*\); choose one of reference, cpu$"
     ):
         load_backend("gpu")
 

@@ -44,7 +44,7 @@ def cases() -> dict[str, tuple[np.ndarray, ...]]:
 
 
 def interpreted() -> dict[str, object]:
-    """What the kernels give in the interpreter: the errors of every case, and answers about arguments out of the ordinary."""
+    """What the kernels give in the interpreter: the errors of every case, and the results for unusual arguments."""
     import torch
 
     from ssmspec.backends import gpu
@@ -148,7 +148,7 @@ def test_kernels_compile_without_a_device_and_keep_precision_and_wide_offsets(na
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     kernel = getattr(gpu, name)
     constants = {part: getattr(gpu, part) for part in kernel.arg_names if part.isupper() and len(part) > 1}
-    constants |= dict.fromkeys(ones, 1)  # as a launch does with integers that are 1
+    constants |= dict.fromkeys(ones, 1)  # as a launch does for integers equal to 1
     signature = {part: "i32" if part in ("M", "N", "F", "row") else f"*{kind}" for part in kernel.arg_names}
     source = ASTSource(kernel, signature | dict.fromkeys(constants, "constexpr"), constants)
     found = translate(source, target=GPUTarget("cuda", 80, 32), options=gpu.LAUNCH).asm
@@ -164,7 +164,7 @@ def test_the_operator_rounds_on_a_gpu_what_it_rounds_on_the_cpu(damping) -> None
     import torch
 
     if not torch.cuda.is_available():
-        pytest.skip("torch sees no CUDA device")
+        pytest.skip("torch finds no CUDA device")
     from ssmspec.backends.autograd import cauchy_sum
 
     arrays = problem(np.random.default_rng(3), (8, 2, 16, 513))
@@ -186,7 +186,7 @@ def test_the_operator_of_torch_equals_that_of_the_cpu_on_a_gpu(kind) -> None:
     import torch
 
     if not torch.cuda.is_available():
-        pytest.skip("torch sees no CUDA device")
+        pytest.skip("torch finds no CUDA device")
     from ssmspec.backends.autograd import cauchy_sum
 
     arrays = kind(problem(np.random.default_rng(3), (64, 4, 32, 1025)))

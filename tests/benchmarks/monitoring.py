@@ -1,4 +1,4 @@
-"""What SpectralMonitor costs beside training: seconds in its calls over seconds of the steps, timed from outside, in one run.
+"""The cost of SpectralMonitor in training: seconds in its calls divided by seconds of the steps, timed from outside, in one run.
 
     python tests/benchmarks/monitoring.py [--seconds S] [--threads N]      # a minute; nothing fails on a time
 
@@ -41,7 +41,7 @@ class Stack(nn.Module):
 
 
 def run(size: str, budget: float | None, every: int, seconds: float) -> None:
-    """Trains for so long and prints a line."""
+    """Train for this long and print a line."""
     layers, H, state, L, batch = SIZES[size]
     model = Stack(layers, H, state)
     optimizer = torch.optim.AdamW(optimizer_groups(model, lr=1e-3, weight_decay=0.0))
@@ -70,7 +70,7 @@ def run(size: str, budget: float | None, every: int, seconds: float) -> None:
 
 
 def report(title: str, first: float, steps: list[float], calls: list[float], after: list[float], own: Overhead) -> None:
-    """One setting in three lines."""
+    """Print one setting in three lines."""
     step, measured = statistics.median(steps), sorted(calls)[-max(1, len(after)) :]
     later = statistics.median(after or steps) / step
     times = (
@@ -82,7 +82,7 @@ def report(title: str, first: float, steps: list[float], calls: list[float], aft
 
 
 def line(text: str) -> None:
-    """A line on stdout, at once."""
+    """Print a line on stdout at once."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""The whole training step of `ssmspec train` against the same model on the minimal S4D as it is usually written.
+"""The whole training step of `ssmspec train`, compared with the same model on the minimal S4D as it is usually written.
 
 python tests/benchmarks/training_step.py [--rounds N] [--threads N] [--cpu-time] [--paper]
 
@@ -90,7 +90,7 @@ NAIVE: dict[str, Callable[[Any], Any]] = {"waves": NaiveWaves, "denoise": NaiveD
 
 
 def sides(task: str, problem: Any, settings: Any) -> tuple[Callable[[], object], Callable[[], object]]:
-    """A step of either side; fails where they disagree."""
+    """One step of each side. Fails if they disagree."""
     ours, naive = Stepper(problem, new_state(problem, settings), replace(settings, steps=10**9)), NAIVE[task](problem)
     batch = problem.draw(0, torch.Generator().manual_seed(1))
     check_agreement(problem, naive, batch)
@@ -122,7 +122,7 @@ def check_agreement(problem: Any, naive: Any, batch: Tensor) -> None:
 
 
 def line(text: str) -> None:
-    """A line on stdout, at once."""
+    """Print a line on stdout at once."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
@@ -130,7 +130,7 @@ def line(text: str) -> None:
 def show(task: str, settings: Any, rounds: int, clock: Clock) -> Timing:
     """Times both sides in interleaved pairs and prints medians, ratio, and where our step spends its time.
 
-    What we form once, and the peer in every step, is not part of a step: its seconds are printed, and the ratio of whole runs with them.
+    What we compute once, and the peer in every step, is not part of a step. Its seconds are printed and count in the ratio of whole runs.
     """
     torch.manual_seed(0)
     start = clock()

@@ -16,7 +16,7 @@ def read_all(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def arrays() -> Callable[[Path], dict[str, np.ndarray]]:
-    """Opens a checkpoint and reads every tensor."""
+    """Open a checkpoint and read every tensor."""
     return lambda path: read_all(open_checkpoint(path))
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssmspec.checkpoint import natural_key, open_checkpoint, plain_name
+from ssmspec.checkpoint import average_in, common_name, count_of_layers, natural_key, open_checkpoint, plain_name
 
 ONE = torch.ones(1)
 
@@ -21,10 +21,63 @@ def test_numbers_in_names_sort_by_value():
         ("blocks.module.D", "blocks.module.D"),
         ("module", "module"),
         ("D", "D"),
+        ("_fsdp_wrapped_module.layers.0._checkpoint_wrapped_module.D", "layers.0.D"),
+        ("module._fpw_module.layers.0.D", "layers.0.D"),
+        ("base_model.model.layers.0.D", "layers.0.D"),
+        ("module.base_model.model.module.layers.0.D", "layers.0.D"),
+        ("base_model.D", "base_model.D"),
     ],
 )
 def test_plain_name_has_no_wrappers(name: str, plain: str):
     assert plain_name(name) == plain
+
+
+@pytest.mark.parametrize(
+    ("name", "average", "common"),
+    [
+        ("layers.0.mixer", None, "layers.0.mixer"),
+        ("model.layers.0.mixer", None, "layers.0.mixer"),
+        ("net.module._orig_mod.layers.0.mixer", None, "layers.0.mixer"),
+        ("ema_model.module.layers.0.mixer", "ema_model", "layers.0.mixer"),
+        ("model_ema.layers.0.mixer", "model_ema", "layers.0.mixer"),
+        ("state_dict_ema.model.layers.0.mixer", "state_dict_ema", "layers.0.mixer"),
+        ("params_ema.layers.0", "params_ema", "layers.0"),
+        ("module.swa_model.module.layers.0", "swa_model", "layers.0"),
+        ("layers.0.ema", None, "layers.0.ema"),  # the moving average of Mega is a layer
+        ("ema", None, "ema"),
+        ("schema.layers.0", None, "schema.layers.0"),
+        ("model", None, "model"),
+    ],
+)
+def test_an_averaged_copy_is_told_by_its_first_word(name: str, average: str | None, common: str):
+    assert average_in(name) == average
+    assert common_name(name) == (average is not None, common)
+
+
+def test_layers_of_averaged_copies_are_counted_apart():
+    assert count_of_layers(["a.0"]) == "1 layer"
+    names = ["a.0", "a.1", "ema.a.0", "ema.a.1", "swa_model.a.0", "averaged_model.a.0"]
+    kinds = "2 of an EMA copy (ema) and 1 of an SWA copy (swa_model) and 1 of an averaged copy (averaged_model)"
+    assert count_of_layers(names) == f"2 layers and {kinds}"
+
+
+def test_wrappers_of_a_projection_are_dropped_from_its_tensors(tmp_path):
+    names = {
+        "layers.0.mixer.in_proj._fsdp_wrapped_module.weight": "layers.0.mixer.in_proj.weight",
+        "layers.0.mixer.in_proj._fsdp_wrapped_module.bias": "layers.0.mixer.in_proj.bias",
+        "layers.1._checkpoint_wrapped_module.mixer.D": "layers.1._checkpoint_wrapped_module.mixer.D",  # the same prefix for all of a layer
+        "layers.1._checkpoint_wrapped_module.mixer.x_proj._orig_mod.weight": "layers.1._checkpoint_wrapped_module.mixer.x_proj.weight",
+        "_orig_mod.D": "_orig_mod.D",
+        "twice._orig_mod.D": "twice._orig_mod.D",
+        "twice.D": "twice.D",
+    }
+    torch.save({name: torch.ones(2) for name in names}, tmp_path / "x.pt")
+    shown = open_checkpoint(tmp_path / "x.pt").tensors
+    clash = {"twice.D", "twice._orig_mod.D"}
+    assert shown.keys() == names.keys()  # one clash: all names stay
+    torch.save({name: torch.ones(2) for name in names if name not in clash}, tmp_path / "y.pt")
+    shown = open_checkpoint(tmp_path / "y.pt").tensors
+    assert {name: tensor.name for name, tensor in shown.items()} == {new: old for old, new in names.items() if old not in clash}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +120,16 @@ def test_optimizer_state_is_left_out_with_a_note(tmp_path, content, left_out):
     torch.save(content, tmp_path / "x.pt")
     checkpoint = open_checkpoint(tmp_path / "x.pt")
     assert list(checkpoint.tensors) == ["D"]
-    assert checkpoint.notes[0] == f"optimizer state left out: {left_out}"
+    assert checkpoint.notes[0] == f"optimizer state skipped: {left_out}"
+
+
+@pytest.mark.parametrize("key", ["callbacks", "loops", "lr_schedulers"])
+def test_state_of_a_run_is_not_called_optimizer_state(tmp_path, key):
+    torch.save({"state_dict": {"D": ONE}, key: {"EMA": {"D": ONE}}, "optimizer_states": [STATE]}, tmp_path / "x.pt")
+    checkpoint = open_checkpoint(tmp_path / "x.pt")
+    assert list(checkpoint.tensors) == ["D"]
+    assert f"training state skipped: {key} (1 tensor)" in checkpoint.notes
+    assert "optimizer state skipped: optimizer_states (2 tensors)" in checkpoint.notes
 
 
 def test_layers_that_are_called_like_optimizer_state_stay(tmp_path):
@@ -77,7 +139,7 @@ def test_layers_that_are_called_like_optimizer_state_stay(tmp_path):
 
 def test_a_file_of_optimizer_state_alone_says_so(tmp_path, refusal):
     torch.save({"optimizer": STATE}, tmp_path / "optimizer.pt")
-    assert "without any tensor (optimizer state left out: optimizer (2 tensors))" in refusal(tmp_path / "optimizer.pt")
+    assert "without tensors (optimizer state skipped: optimizer (2 tensors))" in refusal(tmp_path / "optimizer.pt")
 
 
 def test_two_tensors_of_one_name_are_refused(tmp_path, refusal):

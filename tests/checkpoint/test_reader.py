@@ -26,12 +26,12 @@ EQUINOX = b'{"n": 4}\n'
         ("x.gguf", b"GGUF\x03" + bytes(100), "GGUF"),
         ("x.onnx", b"\x08\x07\x12\x07pytorch", "ONNX"),
         ("x.gz", gzip.compress(b"data", mtime=0), "unpack it first"),
-        ("x.bin", b"\x00\x01\x02\x03" * 10, "no known container (starts with 00 01 02 03"),
+        ("x.bin", b"\x00\x01\x02\x03" * 10, "an unknown container (starts with 00 01 02 03"),
         ("x.json", b'{"a": 1}', "JSON text"),
         ("x.json", b'{"a": ' + b"1" * 9000, "JSON text"),
         ("x.eqx", EQUINOX + b"\x93NUMPY\x01\x00", "Equinox"),
         ("x.model", b"null\n\x93NUMPY\x01\x00", "Equinox"),
-        ("x.bin", b"\x80", "no known container"),
+        ("x.bin", b"\x80", "an unknown container"),
     ],
 )
 def test_what_is_no_checkpoint_is_one_clear_line(tmp_path, refusal, name, data, words):
@@ -43,7 +43,7 @@ def test_tar_files_have_their_own_words(tmp_path, refusal):
     (tmp_path / "storages").write_bytes(b"1")
     with tarfile.open(tmp_path / "old.pt", "w") as archive:
         archive.add(tmp_path / "storages", "storages")
-    assert "torch.save it again" in refusal(tmp_path / "old.pt")
+    assert "save it with torch.save" in refusal(tmp_path / "old.pt")
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         archive.add(tmp_path / "storages", "weights/x.pt")
     assert "a tar archive" in refusal(tmp_path / "x.tar")
@@ -141,7 +141,7 @@ FIRST = "model-00001-of-00002.safetensors"
         (lambda names: names.update(head="model-00003.safetensors"), "'model-00003.safetensors' is missing"),
         (lambda names: names.update(extra=FIRST), "lacks 'extra'"),
         (lambda names: names.update(head=FIRST), f"'{FIRST}' lacks 'head'"),
-        (lambda names: names.pop("layers.2.D"), "holds 'layers.2.D', which the index does not place there"),
+        (lambda names: names.pop("layers.2.D"), "holds 'layers.2.D', which the index does not assign to it"),
         (lambda names: names.update(head=5), 'without a "weight_map"'),
         (lambda names: names.clear(), 'without a "weight_map"'),
     ],
@@ -175,7 +175,7 @@ def test_the_only_checkpoint_of_a_folder_is_opened(tmp_path):
     (tmp_path / "config.json").write_text("not json")
     checkpoint = open_checkpoint(tmp_path)
     assert checkpoint.notes[0] == "the folder's only checkpoint: best.ckpt"
-    assert checkpoint.notes[1].startswith("config.json left out: ")
+    assert checkpoint.notes[1].startswith("config.json ignored: ")
     assert checkpoint.config == {}
     assert checkpoint.path == tmp_path
 

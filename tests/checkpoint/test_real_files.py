@@ -1,4 +1,4 @@
-"""Trained files from the public; they stay out of the repository. SSMSPEC_REAL_CHECKPOINTS names the folder that holds them."""
+"""Trained public checkpoints, which are not in the repository. SSMSPEC_REAL_CHECKPOINTS names the folder that holds them."""
 
 import os
 from pathlib import Path
@@ -34,7 +34,7 @@ def array(code: int, data: bytes) -> object:
 
 
 def independent(path: Path) -> dict[tuple[str, ...], np.ndarray]:
-    """Every tensor but the optimizer's, through the library that wrote the file."""
+    """Every tensor except those of the optimizer, read by the library that wrote the file."""
     if path.read_bytes()[:2] == b"PK":
         tree = torch.load(path, weights_only=True, map_location="cpu")
     else:

@@ -15,10 +15,10 @@ import jsonschema
 import numpy as np
 import pytest
 from locations import HANG, SAMPLES
-from program import S4D, checkpoint, process, s4d_tensors, ssmspec
+from program import S4D, Type, checkpoint, process, s4d_tensors, ssmspec
 
 from ssmspec.report.documents.document import schema
-from ssmspec.statistics import STATISTICS
+from ssmspec.statistics import HEADLINES, STATISTICS, LayerSpectrum, Statistic, Values
 
 NAMES = [path.name for path in sorted(SAMPLES.iterdir()) if path.suffix in {".safetensors", ".pt", ".msgpack", ".npz"} or path.is_dir()]
 NAMES = [name for name in NAMES if not name.startswith((".", "__"))]
@@ -161,7 +161,7 @@ def test_inspect_shows_layers_near_misses_and_the_rest(tmp_path: Path) -> None:
     result = ssmspec("inspect", checkpoint(tmp_path, tensors), "--json")
     document = json.loads(result.out)
     assert [layer["name"] for layer in document["layers"]] == ["layers.0"]
-    assert document["layers"][0]["tensors"]["layers.0.kernel.C"] == {"shape": [4, 3, 2], "dtype": "float32", "role": "C"}
+    assert document["layers"][0]["tensors"]["layers.0.kernel.C"] == {"shape": [4, 3, 2], "dtype": "float32", "role": "C", "read": True}
     assert document["near_misses"][0]["prefix"] == "layers.1"
     assert document["near_misses"][0]["missing"] == ["kernel.log_dt"]
     assert "head.weight" in [item["name"] for item in document["other"]]
@@ -184,19 +184,20 @@ def test_duplicate_layers_are_analyzed_once_and_said(tmp_path: Path) -> None:
     tensors |= {name.replace("layers.0", "shared.0"): value.copy() for name, value in tensors.items()}
     document = json.loads(ssmspec("analyze", checkpoint(tmp_path, tensors), "--json").out)
     assert [layer["name"] for layer in document["layers"]] == ["layers.0"]
-    assert document["skipped"] == [{"name": "shared.0", "reason": "the same tensors as layers.0 (shared module)"}]
+    reason = "the same tensors as layers.0 (shared module)"
+    assert document["skipped"] == [{"name": "shared.0", "reason": reason, "kind": "shared", "family": "s4d"}]
 
 
 def _spoil_nan(tensors: dict[str, np.ndarray]) -> None:
-    tensors["layers.0.kernel.C"][1, 2] = np.nan
+    tensors["layers.0.kernel.C"][:, 2] = np.nan
 
 
 def _spoil_inf(tensors: dict[str, np.ndarray]) -> None:
-    tensors["layers.0.kernel.A_imag"][0, 0] = np.inf
+    tensors["layers.0.kernel.A_imag"][:, 0] = np.inf
 
 
 def _spoil_growth(tensors: dict[str, np.ndarray]) -> None:
-    tensors["layers.0.kernel.log_A_real"][2, 1] = -np.inf
+    tensors["layers.0.kernel.log_A_real"][:, 1] = -np.inf
 
 
 @pytest.mark.parametrize(
@@ -214,12 +215,23 @@ def test_a_spoiled_layer_is_null_with_a_reason_and_the_others_are_done(tmp_path:
     assert document["layers"][1]["statistics"]["bias_slope"]["median"] is not None
 
 
-def test_a_file_without_one_usable_layer_is_bad_input(tmp_path: Path) -> None:
+def test_a_file_without_one_usable_layer_is_bad_input_and_shown_with_names_families_and_reasons(tmp_path: Path) -> None:
     tensors = s4d_tensors()
     _spoil_nan(tensors)
-    result = ssmspec("analyze", checkpoint(tmp_path, tensors))
-    assert (result.code, result.out) == (2, "")
-    assert "no layer is usable" in result.err
+    path = checkpoint(tmp_path, tensors)
+    result = ssmspec("analyze", path, "--copies", tmp_path / "copies.csv")
+    assert result.code == 2
+    assert "no layer is usable; layers.0: 8 of 24 values of C are NaN" in result.err
+    for part in ("layers.0", "s4d", "no numbers for layers.0: 8 of 24 values of C are NaN"):
+        assert part in result.out
+    rows = (tmp_path / "copies.csv").read_text().splitlines()
+    assert len(rows) == 9
+    assert all(set(row.split(",", 3)[3]) == {","} for row in rows[1:])
+    document = json.loads(ssmspec("analyze", path, "--json").out)
+    jsonschema.validate(document, schema("analyze-1"))
+    (layer,) = document["layers"]
+    assert (layer["name"], layer["family"], layer["sound_copies"]) == ("layers.0", "s4d", 0)
+    assert "values of C are NaN" in layer["problem"]
 
 
 def test_a_file_without_ssm_layers_exits_3_and_says_what_was_seen(tmp_path: Path) -> None:
@@ -354,10 +366,10 @@ def test_output_never_replaces_the_checkpoint(tmp_path: Path) -> None:
     [
         (("--backend", "cuda"), "'cuda' is unknown; choose one of reference, cpu"),
         (("--family", "s6"), "'s6' is unknown; choose one of s4d"),
-        (("--layer", "nothing"), "--layer nothing names no layer; there are 2: s4_layers.0, s4_layers.1"),
-        (("--operating-point", "gamma=1"), "'gamma=1' is not understood"),
+        (("--layer", "nothing"), "--layer nothing matches no layer; the 2 layers are s4_layers.0, s4_layers.1"),
+        (("--operating-point", "gamma=1"), "'gamma=1' is not valid"),
         (("--operating-point", "delta=fast"), "neither a number nor a readable .npy file"),
-        (("--sample-rate", "-1"), "no sample rate"),
+        (("--sample-rate", "-1"), "not a valid sample rate"),
         (("--points", "3"), "16"),
     ],
 )
@@ -370,7 +382,7 @@ def test_bad_options_are_explained(arguments: tuple[str, ...], words: str) -> No
 def test_a_choice_of_several_layers_is_refused_where_one_is_needed(tmp_path: Path) -> None:
     result = ssmspec("impulse", S4D, "--layer", "*", "--length", "8", "-o", tmp_path / "k.npz")
     assert result.code == 2
-    assert "names 2 layers" in result.err
+    assert "matches 2 layers" in result.err
 
 
 def test_debug_shows_the_traceback() -> None:
@@ -399,3 +411,65 @@ def test_narrow_and_ascii_terminals_still_get_every_layer(tmp_path: Path) -> Non
     result = process("analyze", S4D, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
     assert result.code == 0, result.err
     assert "s4_layers.1" in result.out
+
+
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the statistics that are computed from here on."""
+    names: list[str] = []
+    of = Statistic.of
+
+    def counted(statistic: Statistic, spectrum: LayerSpectrum) -> Values:
+        names.append(statistic.name)
+        return of(statistic, spectrum)
+
+    monkeypatch.setattr(Statistic, "of", counted)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (("analyze", S4D), set(HEADLINES)),
+        (("analyze", S4D, "--plot", "p"), set(HEADLINES)),
+        (("analyze", S4D, "--statistics", "half_life, aliased_share"), {"half_life", "aliased_share"}),
+        (("analyze", S4D, "--statistics", "all"), set(STATISTICS)),
+        (("analyze", S4D, "--csv", "x.csv"), set(STATISTICS)),
+        (("analyze", S4D, "--copies", "x.csv", "--statistics", "half_life"), {"half_life"}),
+        (("analyze", S4D, "--json"), set(STATISTICS)),
+        (("compare", S4D, S4D), {*HEADLINES, "alpha_hat"}),
+        (("compare", S4D, S4D, "--fail-above", "half_life=1"), {*HEADLINES, "alpha_hat", "half_life"}),
+        (("compare", S4D, S4D, "--json"), set(STATISTICS)),
+        (("compare", S4D, S4D, S4D), set(HEADLINES)),
+        (("retune", S4D, "--alpha", 2, "--dry-run"), {*HEADLINES, "alpha_hat"}),
+        (("check", S4D), set()),
+        (("check", S4D, "--rules", "rules.toml"), {"half_life"}),
+    ],
+)
+def test_what_is_not_shown_is_not_computed(
+    typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], wanted: set[str]
+) -> None:
+    (tmp_path / "rules.toml").write_text('[[threshold]]\nlayer = "0"\nstatistic = "half_life"\nmax = 1e9\n')
+    names = computed(monkeypatch)
+    done = typed(*arguments)
+    assert done.code == 0, done.err
+    assert set(names) == wanted
+
+
+def test_chosen_statistics_are_columns_of_the_table_and_of_the_files(typed: Type, tmp_path: Path) -> None:
+    few = ("--statistics", "half_life,peak_gain")
+    whole = json.loads(typed("analyze", S4D, "--json").out)
+    found = json.loads(typed("analyze", S4D, "--json", *few, "--csv", "x.csv", "--copies", "y.csv").out)
+    jsonschema.validate(found, schema("analyze-1"))
+    for layer, full in zip(found["layers"], whole["layers"], strict=True):
+        assert layer["statistics"] == {name: full["statistics"][name] for name in ("half_life", "peak_gain")}
+    assert {row["statistic"] for row in csv.DictReader((tmp_path / "x.csv").read_text().splitlines())} == {"half_life", "peak_gain"}
+    assert (tmp_path / "y.csv").read_text().splitlines()[0] == "checkpoint,layer,copy,half_life [samples],peak_gain"
+    table = typed("analyze", S4D, *few).out
+    assert "half_life" in table
+    assert "bias_slope" not in table
+
+
+def test_an_unknown_statistic_is_refused_with_those_that_exist(typed: Type) -> None:
+    done = typed("analyze", S4D, "--statistics", "half_live")
+    assert done.code == 2
+    assert "'half_live' is not a statistic; choose all, or some of bias_slope, " in done.err

@@ -47,7 +47,7 @@ def test_the_table_says_what_was_assumed(typed: Type, resonance: Path) -> None:
     ("arguments", "text"),
     [
         (["absent.npy"], "absent.npy"),
-        (["data.npy", "--layer", "0"], "--layer belongs to --checkpoint"),
+        (["data.npy", "--layer", "0"], "--layer needs --checkpoint"),
         (["data.npy", "--layout", "XY"], "XY"),
         (["data.npy", "--beta-convention", "angular"], "theta_ref"),
         (["data.npy", "--memory", "-1"], "memory"),

@@ -1,4 +1,4 @@
-"""Every command before every kind of reader: a terminal of 20 columns, a pipe in the C locale, a reader that leaves; and with odd names."""
+"""Every command with every kind of reader: a terminal of 20 columns, a pipe in the C locale, a reader that leaves; and odd names."""
 
 import fcntl
 import os
@@ -19,7 +19,7 @@ from locations import HANG, SAMPLES, TESTS
 
 from ssmspec.cli import app
 
-ODD = "a b\n'ü\u202e"  # space, newline, quote, non-ASCII, and a character that turns text around
+ODD = "a b\n'ü\u202e"  # space, newline, quote, non-ASCII, and a character that reverses the direction of text
 COLOR = re.compile(r"\x1b\[[0-9;]*(?:3[0-9]|4[0-9]|9[0-7]|10[0-7])[0-9;]*m")
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 TERMINAL = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
@@ -101,7 +101,7 @@ class InTurn:
 
 
 def in_terminal(run: InTurn, columns: int) -> str:
-    """Everything that a terminal of that width is sent."""
+    """Everything that is sent to a terminal of that width."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with subprocess.Popen(run.command, stdin=slave, stdout=slave, stderr=slave, env=run.environment) as process:

@@ -47,6 +47,14 @@ def test_the_preset_small_takes_under_a_minute(typed: Type, task: str) -> None:
     assert settings.steps * work.calls < 1e6
 
 
+def test_without_pictures_a_run_and_a_sweep_have_their_numbers_and_nothing_drawn(typed: Type, tmp_path: Path) -> None:
+    for folder, more in (("run", ()), ("sweep", ("--sweep", "alpha=1,2"))):
+        done = typed("train", "waves", *LITTLE, *more, "--no-pictures", "--out", folder)
+        assert done.code == 0, done.err
+        assert (tmp_path / folder / "results.json").exists()
+        assert not list((tmp_path / folder).rglob("*.png"))
+
+
 def test_a_sweep_has_a_run_per_setting_and_seed_and_a_table_with_spreads(typed: Type, tmp_path: Path) -> None:
     text = "alpha=1,pi beta=-1,1"
     done = typed("train", "waves", *LITTLE, "--sweep", text, "--seeds", 2, "--out", "sweep")
@@ -99,7 +107,7 @@ def test_a_run_that_is_stopped_says_so_in_one_line(typed: Type, monkeypatch: pyt
     monkeypatch.setattr(TrainingProgress, "__call__", lambda self, done, loss, seconds: signal.raise_signal(number) if done == 5 else None)
     for folder, out, more in (("run", "run", []), ("sweep/alpha1-beta0-seed0", "sweep", ["--sweep", "alpha=1"])):
         done = typed("train", "waves", *LITTLE, "--out", out, *more)
-        line = f"ssmspec: stopped by {number.name} after 5 of 12 steps, which are saved in {folder}; --resume goes on"
+        line = f"ssmspec: stopped by {number.name} after 5 of 12 steps, which are saved in {folder}; continue with --resume"
         assert (done.code, done.out, done.err.splitlines()[-1]) == (code, "", line)
         assert len(done.err.splitlines()) == 1 + bool(more)
 
@@ -112,11 +120,11 @@ def test_parts_and_precision_are_in_the_config(typed: Type, tmp_path: Path) -> N
     file.write_text(file.read_text().replace("processes = 1", "processes = 2"))
     again = typed("train", "waves", "--resume", "--accumulate", 3, "--out", "run")
     assert again.code == 0
-    assert "the run was started under other conditions and may differ in its last bits: processes 2 -> 1" in again.err
+    assert "the run was started in another environment, so its results may differ in their last bits: processes 2 -> 1" in again.err
     for option, value, before in (("--accumulate", "2", "3"), ("--precision", "float32", "bf16"), ("--threads", "2", "1")):
         done = typed("train", "waves", "--resume", option, value, "--out", "run")
         assert done.code == 2
-        assert f"run holds a run with {option[2:]} {before}, not {value}; leave it out" in done.err
+        assert f"run holds a run with {option[2:]} {before}, not {value}; leave the option out" in done.err
 
 
 def test_what_is_for_one_process_is_refused_under_torchrun(typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +132,7 @@ def test_what_is_for_one_process_is_refused_under_torchrun(typed: Type, monkeypa
     for arguments in (["denoise", "--closed-form"], ["waves", "--sweep", "alpha=1"]):
         done = typed("train", *arguments)
         assert done.code == 2
-        assert done.err == f"ssmspec: {arguments[1]} is the work of one process; start it without torchrun\n"
+        assert done.err == f"ssmspec: {arguments[1]} runs in one process; start it without torchrun\n"
     assert "cannot reach the other processes (" in typed("train", "waves").err
 
 
@@ -133,30 +141,30 @@ ERRORS = {
     "preset": (["waves", "--preset", "huge"], "preset of waves 'huge' is unknown; choose one of small, paper"),
     "init": (["waves", "--init", "best"], "initialization 'best' is unknown; choose one of own, s4d-lin"),
     "device": (["waves", "--device", "abacus"], "the device 'abacus' cannot be used here"),
-    "alpha": (["waves", "--alpha", "many"], "'many' is no number"),
+    "alpha": (["waves", "--alpha", "many"], "'many' is not a number"),
     "negative alpha": (["waves", "--alpha", "-1"], "alpha is -1.0; expected a finite number of at least 0"),
     "beta": (["waves", "--beta", "nan"], "beta is nan; expected a finite number"),
     "lr": (["waves", "--lr", "0"], "lr is 0.0; expected a finite positive number"),
     "knee missing": (["waves", "--beta-convention", "causal"], "angular and causal need a knee in rad/sample"),
-    "knee in vain": (["waves", "--theta-ref", "0.1"], "angular and causal need a knee in rad/sample, the others have none"),
-    "real poles": (["waves", "--init", "s4d-real", "--alpha", "2"], "alpha cannot act on s4d-real"),
+    "knee in vain": (["waves", "--theta-ref", "0.1"], "angular and causal need a knee in rad/sample, the others take none"),
+    "real poles": (["waves", "--init", "s4d-real", "--alpha", "2"], "alpha has no effect on s4d-real"),
     "setting": (["waves", "--set", "depth=3"], "setting 'depth' is unknown; choose one of alpha"),
     "setting type": (["waves", "--set", "batch=1.5"], "batch is 1.5; expected int"),
     "setting form": (["waves", "--set", "batch"], "--set batch: expected NAME=VALUE"),
     "tones": (["waves", "--set", "tones=[2000]"], "beyond pi"),
     "picture": (["denoise", "--set", 'pictures=["mandrill"]'], "picture 'mandrill' is unknown"),
     "sweep key": (["waves", "--sweep", "gamma=1"], "'gamma=1' is not understood"),
-    "sweep number": (["waves", "--sweep", "alpha=1,two"], "'two' is no number"),
+    "sweep number": (["waves", "--sweep", "alpha=1,two"], "'two' is not a number"),
     "sweep twice": (["waves", "--sweep", "alpha=1 alpha=2"], "'alpha=2' is not understood"),
     "sweep empty": (["waves", "--sweep", " "], "--sweep is empty"),
-    "sweep values": (["waves", "--sweep", "alpha="], "'' is no number"),
-    "seeds": (["waves", "--seeds", "3"], "--seeds belongs to --sweep"),
+    "sweep values": (["waves", "--sweep", "alpha="], "'' is not a number"),
+    "seeds": (["waves", "--seeds", "3"], "--seeds needs --sweep"),
     "closed form": (["waves", "--closed-form"], "waves has no closed form"),
-    "precision": (["denoise", "--precision", "bf16"], "denoise is done in float32, not in bf16; leave --precision out"),
+    "precision": (["denoise", "--precision", "bf16"], "denoise runs in float32, not in bf16; leave --precision out"),
     "both": (["waves", "--resume", "--force"], "give one of them"),
     "resume nothing": (["waves", "--resume", "--out", "nowhere"], "nowhere holds no run to resume"),
-    "file": (["waves", "--out", "file.txt"], "file.txt is a file; name a folder"),
-    "foreign folder": (["waves", "--out", "foreign", "--force"], "foreign has files that are not of a run like this"),
+    "file": (["waves", "--out", "file.txt"], "file.txt is a file; give a folder"),
+    "foreign folder": (["waves", "--out", "foreign", "--force"], "foreign has files that do not belong to such a run"),
     "nan": (["waves", *LITTLE, "--lr", "1e30", "--out", "nan"], "in step 2: "),
 }
 
@@ -178,11 +186,11 @@ def test_mistakes_are_one_line_and_exit_code_2(typed: Type, tmp_path: Path, case
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["waves"], "run holds a run already; go on with --resume"),
+        (["waves"], "run already holds a run; continue it with --resume"),
         (["denoise", "--resume"], "run holds a run of the task waves, not denoise"),
         (["waves", "--resume", "--alpha", "3"], "run holds a run with alpha 1.0, not 3.0"),
-        (["waves", "--sweep", "alpha=1", "--force"], "run has files that are not of a run like this"),
-        (["waves", "--sweep", "alpha=1", "--resume"], "is of schema 'ssmspec.run/1', expected ssmspec.sweep/1"),
+        (["waves", "--sweep", "alpha=1", "--force"], "run has files that do not belong to such a run"),
+        (["waves", "--sweep", "alpha=1", "--resume"], "has the schema 'ssmspec.run/1', expected ssmspec.sweep/1"),
     ],
 )
 def test_a_folder_of_another_run_is_left_alone(typed: Type, tmp_path: Path, arguments: list[object], text: str) -> None:

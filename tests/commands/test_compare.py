@@ -1,4 +1,4 @@
-"""Comparisons: what changed, how far, and the words for it."""
+"""Comparisons: what changed, by how much, and how it is worded."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from locations import SAMPLES
 from problems import build, random_system
-from program import checkpoint, s4d_tensors, ssmspec
+from program import Type, checkpoint, s4d_tensors, ssmspec
 from safetensors.numpy import load_file, save_file
 from scipy.stats import wasserstein_distance
 
@@ -102,7 +102,7 @@ def test_comparison_holds_the_statistics_of_both_files() -> None:
 def test_verdict_says_that_training_left_the_bias_as_it_was() -> None:
     result = ssmspec("compare", BEFORE, AFTER)
     assert result.code == 0, result.err
-    assert "verdict: the frequency bias is as it was" in result.out
+    assert "verdict: the frequency bias is unchanged" in result.out
     assert "s4_layers.0" in result.out
 
 
@@ -152,7 +152,7 @@ def test_changed_shapes_are_said_and_distances_null(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     a, b = checkpoint(tmp_path / "a", s4d_tensors(N=3)), checkpoint(tmp_path / "b", s4d_tensors(N=5))
     found = compare(a, b)
-    assert "layers.0 has 4 x 3 before and 4 x 5 after" in found.notes
+    assert "layers.0 has 4 x 3 copies x modes before and 4 x 5 after" in found.notes
     assert found.layers[0].distances["pole_movement"].reason == "3 modes before and 5 after: poles cannot be matched"
     assert found.layers[0].distances["log_spectral_distance"].median is not None
     jsonschema.validate(json.loads(ssmspec("compare", a, b, "--json").out), schema("compare-1"))
@@ -173,7 +173,7 @@ def test_wrapped_models_are_matched_by_their_inner_names(tmp_path: Path) -> None
 
 def test_a_spoiled_layer_is_compared_with_a_reason(tmp_path: Path) -> None:
     tensors = load_file(AFTER)
-    tensors["s4_layers.0.kernel.C"][0, 0] = np.nan
+    tensors["s4_layers.0.kernel.C"][:, 0] = np.nan
     save_file(tensors, tmp_path / "nan.safetensors")
     found = compare(AFTER, tmp_path / "nan.safetensors")
     assert found.layers[0].change["bias_slope"] is None
@@ -195,7 +195,7 @@ def test_history_of_a_folder_has_a_row_per_checkpoint(tmp_path: Path) -> None:
 
 
 def test_history_of_different_models_is_refused() -> None:
-    with pytest.raises(SsmspecError, match="has other layers"):
+    with pytest.raises(SsmspecError, match="have different layers"):
         history([BEFORE, AFTER, SAMPLES / "lru_trained.npz"])
 
 
@@ -228,8 +228,8 @@ def test_plot_compare_draws_one_layer_of_two_checkpoints_in_any_format(tmp_path:
     for label in ("theta [rad/sample]", "|H| [output/input]", "Re a [1/model time]", "before", "after", "s4_layers.1"):
         assert label in drawn
     assert ssmspec("plot", "compare", BEFORE, AFTER).code == 2
-    assert "takes 2 checkpoints, and 1 were given" in ssmspec("plot", "compare", BEFORE).err
-    assert "takes 1 checkpoint, and 2 were given" in ssmspec("plot", "bias", BEFORE, AFTER).err
+    assert "takes 2 checkpoints, but the number given is 1" in ssmspec("plot", "compare", BEFORE).err
+    assert "takes 1 checkpoint, but the number given is 2" in ssmspec("plot", "bias", BEFORE, AFTER).err
 
 
 def test_low_rank_copies_with_other_numbers_of_real_poles_are_matched_eigenvalue_by_eigenvalue(engine) -> None:
@@ -262,3 +262,29 @@ def test_eigenvalues_without_an_order_are_not_joined_by_lines() -> None:
     layers = compare(SAMPLES / "s4_dplr_trained.pt", SAMPLES / "s4_dplr_trained.pt").layers
     for layer in layers:
         assert not comparison_figure(layer, GRID.values).axes[1].lines
+
+
+def test_the_tensors_that_changed_are_named_with_the_size_of_the_change(typed: Type, tmp_path: Path) -> None:
+    tensors = s4d_tensors(layers=2)
+    changed = dict(tensors)
+    changed["layers.1.kernel.C"] = tensors["layers.1.kernel.C"] * np.float32(1.25)
+    changed["layers.0.D"] = np.zeros_like(tensors["layers.0.D"])
+    a, b = checkpoint(tmp_path, tensors, "a.safetensors"), checkpoint(tmp_path, changed, "b.safetensors")
+    document = json.loads(typed("compare", a, b, "--json").out)
+    jsonschema.validate(document, schema("compare-1"))
+    found = {tensor["name"]: tensor["change"] for tensor in document["tensors"]}
+    assert found == pytest.approx(dict.fromkeys(tensors, 0.0) | {"layers.1.kernel.C": 0.25, "layers.0.D": 1.0}, rel=1e-6)
+    text = typed("compare", a, b).out
+    assert "stored tensors: 2 of 10 changed (relative norm of the difference); most: layers.0.D by 1, layers.1.kernel.C by 0.25" in text
+    back = {tensor["name"]: tensor for tensor in json.loads(typed("compare", b, a, "--json").out)["tensors"]}
+    assert back["layers.0.D"] == {"name": "layers.0.D", "name_after": "layers.0.D", "change": None, "reason": "it was zero before"}
+
+
+def test_tensors_that_cannot_be_compared_are_said(typed: Type, tmp_path: Path) -> None:
+    tensors = s4d_tensors()
+    broken = tensors | {"layers.0.D": np.full(4, np.nan, np.float32)}
+    a = checkpoint(tmp_path, tensors, "a.safetensors")
+    b, c = checkpoint(tmp_path, broken, "b.safetensors"), checkpoint(tmp_path, s4d_tensors(N=5), "c.safetensors")
+    assert "not compared: layers.0.D (it has values that are not finite)" in typed("compare", a, b).out
+    text = typed("compare", a, c).out
+    assert "layers.0.kernel.C (its shape was (4, 3, 2) and is (4, 5, 2))" in text

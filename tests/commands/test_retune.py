@@ -1,4 +1,4 @@
-"""The command `retune` as it is typed, in every container, and what its output loads into."""
+"""The command `retune` as it is typed, in every container, and the modules that its output loads into."""
 
 import json
 import shlex
@@ -31,7 +31,7 @@ TRAINED = SAMPLES / "s4d_trained.safetensors"
 CONTAINERS = {  # sample -> options that it can be retuned with, and the ends of the names that change
     "s4d_trained.safetensors": (("--alpha", "2"), {"A_imag"}),
     "lru_trained.npz": (("--alpha", "1.2"), {"theta_log"}),
-    "s5_trained.msgpack": (("--alpha", "2"), {"Lambda_im"}),
+    "s5_trained.msgpack": (("--alpha", "2", "--assume", "s5_clip=true"), {"Lambda_im"}),
     "s4_dplr_trained.pt": (("--alpha", "2", "--diagonalize", "--max-diagonalize-error", "0.5"), {"A_real", "A_imag", "B", "C", "P"}),
     "mamba1_trained.safetensors": (("--step-scale", "2"), {"bias"}),
     "mamba2_trained": (("--step-scale", "2"), {"dt_bias"}),
@@ -207,21 +207,21 @@ def test_the_command_is_in_the_sidecar(typed: Type, tmp_path: Path) -> None:
         (("--alpha-real", "nan"), "alpha-real is nan"),
         (("--beta", "nan"), "expected a finite exponent"),
         (("--beta", "1e6"), "give a smaller beta"),
-        (("--bake",), "--bake belongs to --beta; give it too"),
-        (("--alpha", "2", "--sequence-length", "8", "--theta-ref", "1"), "--theta-ref, --sequence-length belong to --beta"),
-        (("--alpha", "2", "--init-b", "ones"), "--init-b belongs to --reinit"),
-        (("--alpha", "2", "--step-min", "0.1", "--step-max", "0.2"), "--step-min, --step-max belong to --reinit"),
-        (("--beta", "1", "--max-bake-error", "0"), "--max-bake-error belongs to --bake"),
-        (("--alpha", "2", "--max-diagonalize-error", "0.1"), "--max-diagonalize-error belongs to --diagonalize"),
-        (("--alpha", "2", "--reinit", "s4d-lin", "--preserve-gain"), "a new start has no gain to keep"),
+        (("--bake",), "--bake needs --beta; give it too"),
+        (("--alpha", "2", "--sequence-length", "8", "--theta-ref", "1"), "--theta-ref, --sequence-length need --beta"),
+        (("--alpha", "2", "--init-b", "ones"), "--init-b needs --reinit"),
+        (("--alpha", "2", "--step-min", "0.1", "--step-max", "0.2"), "--step-min, --step-max need --reinit"),
+        (("--beta", "1", "--max-bake-error", "0"), "--max-bake-error needs --bake"),
+        (("--alpha", "2", "--max-diagonalize-error", "0.1"), "--max-diagonalize-error needs --diagonalize"),
+        (("--alpha", "2", "--reinit", "s4d-lin", "--preserve-gain"), "a re-initialized layer has no gain to preserve"),
         (("--alpha", "2", "--backend", "abacus"), "backend 'abacus' is unknown"),
-        (("--beta", "1", "--theta-ref", "0.1"), "--theta-ref belongs to --beta-convention angular or causal"),
+        (("--beta", "1", "--theta-ref", "0.1"), "--theta-ref needs --beta-convention angular or causal"),
         (("--beta", "1", "--beta-convention", "causal"), "--theta-ref"),
         (("--beta", "2", "--bake", "--max-bake-error", "0.001"), "raise --max-bake-error"),
         (("--reinit", "best"), "initialization 'best' is unknown; choose one of s4d-lin, s4d-inv"),
         (("--reinit", "s4d-lin", "--init-c", "best"), "choose one of normal"),
         (("--reinit", "s4d-lin", "--step-min", "1", "--step-max", "0.1"), "step is 1.0..0.1"),
-        (("--alpha", "2", "--layer", "nothing"), "--layer nothing names no layer"),
+        (("--alpha", "2", "--layer", "nothing"), "--layer nothing matches no layer"),
         (("--alpha", "2", "--family", "s6"), "'s6' is unknown"),
         (("--alpha", "1e39"), "would become unusable"),
         (("--step-scale", "1e-323"), "would become infinite"),
@@ -245,7 +245,7 @@ def test_alpha_where_it_cannot_act_is_one_line_with_the_way_out(typed: Type, tmp
 
 
 def test_nothing_is_written_before_everything_is_known(typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who interrupts the comparison, or sees it fail, may type the command again: alpha is not applied twice."""
+    """If the comparison is interrupted or fails, the command can be typed again, and alpha is not applied twice."""
     source = model(tmp_path)
     kept = source.read_bytes()
     for failure, code in ((KeyboardInterrupt(), 130), (SsmspecError("no"), 2)):
@@ -286,7 +286,7 @@ def test_a_layer_that_cannot_be_read_is_named(typed: Type, tmp_path: Path) -> No
     source = model(tmp_path, **{"layers.1.kernel.log_dt": np.zeros(3, np.float32)})
     result = typed("retune", source, "--alpha", "2")
     assert result.code == 0
-    assert "layers.1 is left as it is" in result.out
+    assert "layers.1 is left unchanged" in result.out
     assert "1 tensor changed" in result.out
 
 
@@ -297,7 +297,7 @@ def test_a_twin_is_chosen_by_its_name_and_all_means_all(typed: Type, tmp_path: P
         document = json.loads(typed("retune", "twins.safetensors", "--alpha", "2", "--dry-run", "--json", *options).out)
         changed = {f"{place}.layers.{layer}.kernel.A_imag" for place in ("ema", "model") for layer in layers}
         assert set(document["changed_tensors"]) == changed
-    refused(typed("retune", "twins.safetensors", "--alpha", "2", "--layer", "other.*"), "names no layer")
+    refused(typed("retune", "twins.safetensors", "--alpha", "2", "--layer", "other.*"), "matches no layer")
     both = typed("retune", "twins.safetensors", "--alpha", "2", "--dry-run", "--layer", "0", "--layer", "all")
     assert "4 tensors changed" in both.out
 
@@ -323,7 +323,7 @@ def test_modes_beyond_nyquist_are_counted_before_and_after(typed: Type, tmp_path
 def test_diagonal_layers_say_that_there_is_nothing_to_convert(typed: Type, tmp_path: Path) -> None:
     model(tmp_path)
     result = typed("retune", "--diagonalize")
-    assert "is diagonal already" in result.out
+    assert "is already diagonal" in result.out
     assert "0 tensors changed; nothing was written" in result.out
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -344,7 +344,7 @@ def test_a_spoiled_layer_is_left_alone_with_a_note_and_refused_by_name(typed: Ty
     source = model(tmp_path, **{"layers.1.kernel.C": spoiled})
     document = json.loads(typed("retune", source, "--alpha", "2", "--json").out)
     assert [layer["name"] for layer in document["layers"]] == ["layers.0"]
-    assert any("layers.1 is left as it is: 1 of 12 values of C are NaN" in note for note in document["notes"])
+    assert any("layers.1 is left unchanged: 1 of 12 values of C are NaN" in note for note in document["notes"])
     before, after = raw(source), raw(tmp_path / "model.retuned.safetensors")
     assert {name for name in before if before[name] != after[name]} == {"layers.0.kernel.A_imag"}
     refused(typed("retune", source, "--alpha", "2", "--layer", "layers.1"), "layers.1 cannot be retuned", "NaN")
@@ -390,7 +390,8 @@ def test_every_container_keeps_all_other_bytes_and_reads_back(typed: Type, tmp_p
     assert {name.rsplit(".", 1)[-1] for name in moved} == ends
     assert moved == set(json.loads(result.out)["changed_tensors"])
     for layer in ("0", "1"):
-        old, new = (load_system(path, layer, ReadOptions()) for path in (SAMPLES / sample, target))
+        read = ReadOptions(assume={"s5_clip": "true"} if sample.startswith("s5") else {})
+        old, new = (load_system(path, layer, read) for path in (SAMPLES / sample, target))
         if "--step-scale" in options:
             np.testing.assert_allclose(new.step, 2 * old.step, rtol=1e-5)
         elif "--diagonalize" not in options:
@@ -507,13 +508,13 @@ def test_steps_beyond_the_limit_of_the_code_are_told(tmp_path: Path) -> None:
     plan = plan_retune(tmp_path / "mamba", Recipe(scaling=Scaling(step_scale=2)), RetuneOptions(layers=("0",)))
     assert any("steps of" in note and "limits them" in note for note in plan.layers[0].notes)
     assert plan.layers[0].after.step.max() == limit
-    with pytest.raises(SsmspecError, match="steps asked for cannot be stored"):
+    with pytest.raises(SsmspecError, match="requested steps cannot be stored"):
         plan_retune(tmp_path / "mamba", Recipe(scaling=Scaling(step_scale=1e4)), RetuneOptions(layers=("0",)))
 
 
 def test_a_step_that_the_user_holds_fixed_cannot_be_scaled(typed: Type, tmp_path: Path) -> None:
     arguments = ("retune", SAMPLES / "mamba1_trained.safetensors", "--step-scale", "2", "-o", tmp_path / "out.safetensors")
-    refused(typed(*arguments, "--operating-point", "delta=0.1"), "steps asked for cannot be stored")
+    refused(typed(*arguments, "--operating-point", "delta=0.1"), "requested steps cannot be stored")
 
 
 def test_pictures_of_before_and_after_are_made(typed: Type, tmp_path: Path) -> None:
@@ -527,7 +528,7 @@ def test_a_layer_that_had_no_numbers_has_no_picture(typed: Type, tmp_path: Path)
     model(tmp_path, layers=1, **{"layers.0.kernel.A_imag": spoiled})
     result = typed("retune", "model.safetensors", "--reinit", "s4d-lin", "--plot", "pictures")
     assert result.code == 0
-    assert result.err == "ssmspec: no picture: no layer has numbers to draw\n"
+    assert result.err == "ssmspec: no picture was written: no layer has values that can be drawn\n"
 
 
 def test_a_new_start_says_what_is_drawn_and_from_where_it_is_known(typed: Type, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ssmspec.checkpoint import open_checkpoint
-from ssmspec.commands.retune import RetuneOptions, plan_retune, write_retuned
+from ssmspec.commands.retune import RetuneOptions, plan_retune
+from ssmspec.commands.retune_writing import write_retuned
 from ssmspec.families import ReadOptions
 from ssmspec.families.layers import load_system
 from ssmspec.systems.response import impulse_response
@@ -16,7 +17,7 @@ from ssmspec.tuning.poles.scaling import Scaling
 from ssmspec.tuning.recipe import Recipe, Weighting
 
 Find = Callable[[str], Path]
-PRE_UPDATE = ReadOptions(lru_convention="pre-update")
+PRE_UPDATE = ReadOptions(assume={"lru_convention": "pre-update"})
 
 
 def retuned(source: Path, folder: Path, recipe: Recipe, options: RetuneOptions | None = None) -> tuple[Path, list[StateSpace], dict]:

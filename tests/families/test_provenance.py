@@ -1,6 +1,7 @@
-"""Sidecars and metadata: what they hold, when they are believed, and what a bad one does."""
+"""Sidecars and metadata: what they hold, when they are trusted, and the effect of a damaged one."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from safetensors.numpy import save_file
 from ssmspec.backends import CauchySum
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.commands.analyze import analyze
-from ssmspec.commands.retune import RetuneOptions, plan_retune, write_retuned
-from ssmspec.errors import LayerError
+from ssmspec.commands.retune import RetuneOptions, plan_retune
+from ssmspec.commands.retune_writing import write_retuned
+from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import ReadOptions
 from ssmspec.families.layers import find_layers as find
 from ssmspec.families.layers import layer_digest, load_system, read_layers
@@ -61,7 +63,7 @@ def test_beta_of_a_family_without_a_place_for_it_is_honored_by_analysis(source: 
         weight = (1 + GRID.values / before.step) ** -1.0
         H = [frequency_response(system, GRID, engine).dynamic[:, 0, 0] for system in (before, after)]
         np.testing.assert_allclose(H[1], H[0] * weight, rtol=1e-12)
-        assert any("the code that this file comes from does not apply it" in text for text in after.assumptions)
+        assert any("the model's own code does not apply it" in text for text in after.assumptions)
     tensors = [open_checkpoint(path).tensors for path in (source, target)]
     for name, tensor in tensors[0].items():
         assert tensors[1][name].read().tobytes() == tensor.read().tobytes()
@@ -225,3 +227,82 @@ def test_digests_differ_where_any_value_does(tmp_path: Path) -> None:
         save_file(tensors, tmp_path / "model.safetensors")
         digests.add(layer_digest(find(open_checkpoint(tmp_path / "model.safetensors")).layers[0]))
     assert len(digests) == 4
+
+
+def killed_before_the_checkpoint_is_written(path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a kill between the sidecar and the checkpoint: what is there at that moment stays."""
+
+    class Killed(BaseException):
+        pass
+
+    found = []
+
+    def kill(*arguments: object, **options: object) -> None:
+        found.append(sidecar_path(path).read_bytes())
+        raise Killed
+
+    plan = plan_retune(path, recipe)
+    with monkeypatch.context() as patched:
+        patched.setattr("ssmspec.commands.retune_writing.write_changed", kill)
+        with pytest.raises(Killed):
+            write_retuned(plan, path, command="", in_place=True)
+    sidecar_path(path).write_bytes(found[0])
+
+
+def test_after_a_kill_between_sidecar_and_checkpoint_the_reader_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = retuned(saved(tmp_path / "model.npz"))  # it has beta in its sidecar
+    weights = target.read_bytes()
+    for recipe in (Recipe(scaling=Scaling(alpha=2), weighting=Weighting(beta=0.5)), Recipe(scaling=Scaling(alpha=3))):
+        killed_before_the_checkpoint_is_written(target, recipe, monkeypatch)
+        assert target.read_bytes() == weights
+        for system in systems(target):
+            assert system.sobolev is None
+            assert any("another version of this layer" in text for text in system.assumptions)
+
+
+def test_a_checkpoint_that_cannot_be_written_keeps_its_sidecar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **options: object) -> tuple[str, ...]:
+        raise SsmspecError("the disk is full")
+
+    target = retuned(saved(tmp_path / "model.npz"))
+    before = sidecar_path(target).read_bytes()
+    bare = saved(tmp_path / "bare.npz")
+    monkeypatch.setattr("ssmspec.commands.retune_writing.write_changed", full)
+    for path in (target, bare):
+        with pytest.raises(SsmspecError, match="disk is full"):
+            write_retuned(plan_retune(path, Recipe(scaling=Scaling(alpha=2))), path, command="", in_place=True)
+    assert sidecar_path(target).read_bytes() == before
+    assert not sidecar_path(bare).exists()
+
+
+def test_the_digests_of_a_sidecar_are_those_of_what_was_written(tmp_path: Path) -> None:
+    for name in ("model.npz", "model.safetensors"):
+        target = retuned(saved(tmp_path / name), Recipe(scaling=Scaling(alpha=2, step_scale=3), weighting=Weighting(beta=0.5)))
+        checkpoint = open_checkpoint(target)
+        options = ReadOptions()
+        layers, _ = read_layers(checkpoint, find(checkpoint), options)
+        written = {layer.tensors.name: layer_digest(layer.tensors) for layer in layers}
+        document = json.loads(sidecar_path(target).read_text())
+        assert {layer["name"]: layer["digest"] for layer in document["layers"]} == written
+        assert {name: entry["digest"] for name, entry in document["sobolev"].items()} == written
+
+
+def test_a_pipe_in_the_place_of_a_sidecar_is_refused_at_once(tmp_path: Path) -> None:
+    path = saved(tmp_path / "model.npz")
+    os.mkfifo(sidecar_path(path))
+    plan = plan_retune(path, Recipe(scaling=Scaling(alpha=2)))
+    with pytest.raises(SsmspecError, match=r"model\.npz\.ssmspec\.json: it is a device or a pipe; remove it first"):
+        write_retuned(plan, path, command="", in_place=True)
+    assert systems(path)[0].sobolev is None
+
+
+def test_the_sidecar_of_a_link_lies_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    path = saved(tmp_path / "real" / "model.npz")
+    (tmp_path / "link.npz").symlink_to(path)
+    link = tmp_path / "link.npz"
+    write_retuned(plan_retune(link, Recipe(weighting=Weighting(beta=0.5))), link, command="", in_place=True)
+    assert (tmp_path / "link.npz").is_symlink()
+    assert sorted(found.name for found in (tmp_path / "real").iterdir()) == ["model.npz", "model.npz.ssmspec.json"]
+    for name in ("link.npz", "real/model.npz"):
+        assert systems(tmp_path / name)[0].sobolev is not None

@@ -7,13 +7,15 @@ from pathlib import Path
 import factories as f
 import numpy as np
 import pytest
+from examples_layouts import PLANE, SPACE, SPACE_LENGTHS, mega_truths, nnx_truth, s4_torch_truth, s4nd_truths
 from examples_s4_history import diag_v3_truths, dss_truths
 from examples_s5_gates import conv_s5_truth, s5_bidirectional_truths, s5_torch_truths
 from factories import TIED, BlockShape, Example, Recurrence, Tensors, make
 from safetensors.numpy import load_file, save_file
 
 from ssmspec.checkpoint import open_checkpoint
-from ssmspec.commands.retune import RetuneOptions, plan_retune, write_retuned
+from ssmspec.commands.retune import RetuneOptions, plan_retune
+from ssmspec.commands.retune_writing import write_retuned
 from ssmspec.errors import LayerError
 from ssmspec.families import FAMILIES, ReadOptions
 from ssmspec.families.layers import find_layers, read_layers
@@ -62,6 +64,7 @@ FORWARDS: Mapping[str, Forward] = {
     "lru-bp": lambda t: (f.lru_truth(t),),
     "lru-pairs": lambda t: (f.lru_truth(t),),
     "lru-pairs-full-skip": lambda t: (f.lru_truth(t),),
+    "s4nd-diagonal": lambda t: s4nd_truths(t, PLANE, (0, 0)),
 }
 DPLR_FORWARDS: Mapping[str, Forward] = {
     "s4-dplr": lambda t: f.dplr_truths(t, BlockShape(rank=1), 48),
@@ -71,6 +74,9 @@ DPLR_FORWARDS: Mapping[str, Forward] = {
     "s4-nplr-bidirectional": lambda t: f.nplr_truths(t, 32),
     "s4-nplr-log-w": lambda t: f.nplr_truths(t, 40),
     "s4-nplr-hurwitz": lambda t: f.nplr_truths(t, 40),
+    "s4nd-low-rank": lambda t: s4nd_truths(t, SPACE, SPACE_LENGTHS),
+    "s4-torch": lambda t: (s4_torch_truth(t, 36),),
+    "annotated-s4-nnx": lambda t: (nnx_truth(t, 20),),
     "s4-nplr-v3": lambda t: f.nplr_truths({name.replace("inv_w_real", "log_w_real"): values for name, values in t.items()}, 40),
 }
 # what holds Im a, and in DSS the W whose quotient by a is the residue
@@ -78,6 +84,7 @@ FREQUENCIES = {"A_imag", "w_imag", "Lambda_im", "A_im", "theta_log", "Lambda", "
 DIAGONAL = [*FORWARDS, "annotated-s4d", "lru-params-log", "s5-with-constants"]
 LOW_RANK = [*DPLR_FORWARDS, "s4-nplr-v1", "s4-nplr-v1-untied", "annotated-s4"]
 REAL = [name for name in f.FACTORIES if FAMILIES[make(name).family].selective]
+MEGA = ["mega", "mega-bidirectional", "mega-of-transformers"]
 
 
 def in_float64(values: np.ndarray) -> np.ndarray:
@@ -107,13 +114,15 @@ Retune = Callable[..., Retuned]
 def retuned(tmp_path: Path) -> Retune:
     """Retunes an example by its name, through files; double: in float64, as .npz, since safetensors have no complex128."""
 
-    def run(name: str, *, double: bool = False, extra: Tensors | None = None, **recipe: object) -> Retuned:
+    def run(
+        name: str, *, double: bool = False, extra: Tensors | None = None, assume: Mapping[str, str] | None = None, **recipe: object
+    ) -> Retuned:
         example, suffix = make(name), ".npz" if double else ".safetensors"
         source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
         tensors = {key: np.array(in_float64(values) if double else values) for key, values in example.under(PREFIX).items()}
         tensors |= extra or {} | {"head.weight": np.arange(6, dtype=np.float32)}
         np.savez(source, **tensors) if double else save_file(tensors, source)
-        options = RetuneOptions(read=ReadOptions(length=example.length))
+        options = RetuneOptions(read=ReadOptions(length=example.length, assume=assume or {}))
         plan = plan_retune(source, Recipe(**recipe), options)
         found, _ = write_retuned(plan, target, command="test", replace_target=True)
         result = dict(np.load(target)) if double else load_file(target)
@@ -147,7 +156,7 @@ def with_alpha(system: StateSpace, alpha: float) -> StateSpace:
 
 
 def test_every_family_is_retuned_here_or_refused() -> None:
-    assert set(f.FACTORIES) == {*DIAGONAL, *LOW_RANK, *REAL, "linoss"}
+    assert set(f.FACTORIES) == {*DIAGONAL, *LOW_RANK, *REAL, *MEGA, "linoss"}
 
 
 @pytest.mark.parametrize("name", DIAGONAL)
@@ -188,7 +197,7 @@ def test_phases_of_an_lru_follow_the_rule_for_both_halves_of_the_circle(retuned:
     expected = turns * 2 * np.pi + np.where(inside <= np.pi, scaled, 2 * np.pi - scaled)
     np.testing.assert_allclose(np.exp(found.after["theta_log"].astype(float)), expected, rtol=16 * EPS)
     assert found.figures["clamped_phases"] == (1.3 * phi > np.pi).sum() == 1
-    assert any(note.startswith("1 of 5 phases met pi") for note in found.notes)
+    assert any(note.startswith("1 of 5 phases reached pi") for note in found.notes)
 
 
 def test_phases_of_an_lru_are_left_alone_without_alpha(retuned: Retune) -> None:
@@ -228,7 +237,7 @@ def test_step_of_a_low_rank_layer_is_scaled_and_the_rest_of_its_system_stays(ret
     if name in DPLR_FORWARDS:
         assert_forward_is(DPLR_FORWARDS[name](found.after), wanted, 1000 * EPS)
     ends = {suffix.rsplit(".", 1)[-1] for suffix in found.changed}
-    assert ends <= {"log_dt", "inv_dt", "C"}
+    assert ends <= {"log_dt", "inv_dt", "C", "log_step", "_Ct", "C_real_imag"}
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -242,7 +251,8 @@ def test_step_scale_multiplies_the_logarithm_of_real_poles(retuned: Retune, name
             np.testing.assert_allclose(after.step, 2 * before.step, rtol=32 * EPS)
             np.testing.assert_array_equal(after.poles, before.poles)
     ends = {suffix.rsplit(".", 1)[-1] for suffix in found.changed}
-    assert ends <= {"dt_bias", "bias", "dt_proj_bias", "recurrent_param", "a_param", *(["D"] if name == "mamba-3" else [])}
+    biases = {"dt_bias", "bias", "dt_proj_bias", "dt_projs_bias"}
+    assert ends <= {*biases, "recurrent_param", "a_param", *(["D"] if name == "mamba-3" else [])}
     assert ends
 
 
@@ -254,7 +264,7 @@ def test_bias_of_mamba_is_shifted_through_the_inverse_of_softplus(retuned: Retun
 
 @pytest.mark.parametrize("name", REAL)
 def test_alpha_is_refused_where_poles_are_real(retuned: Retune, name: str) -> None:
-    with pytest.raises(LayerError, match=rf"{PREFIX} \({make(name).family}\) has real poles only.*--step-scale"):
+    with pytest.raises(LayerError, match=rf"{PREFIX}(:\w+)? \({make(name).family}\) has only real poles.*--step-scale"):
         retuned(name, scaling=Scaling(alpha=2))
 
 
@@ -262,6 +272,19 @@ def test_alpha_is_refused_where_poles_are_real(retuned: Retune, name: str) -> No
 def test_a_gain_that_is_computed_from_the_input_is_not_kept(retuned: Retune, name: str) -> None:
     with pytest.raises(LayerError, match="--preserve-gain"):
         retuned(name, scaling=Scaling(step_scale=2, preserve_gain=True))
+
+
+@pytest.mark.parametrize("name", MEGA)
+def test_step_scale_squares_the_decays_of_a_moving_average(retuned: Retune, name: str) -> None:
+    """q to the power of two, with the input weights that the layer had."""
+    found = retuned(name, scaling=Scaling(step_scale=2))
+    for before, after in zip(found.systems, found.retuned, strict=True):
+        np.testing.assert_allclose(after.poles, before.poles**2, rtol=16 * EPS)
+    if name == "mega":
+        (before,), (after,) = mega_truths(found.before), mega_truths(found.after)
+        np.testing.assert_allclose(after.A, before.A**2, rtol=16 * EPS)
+        np.testing.assert_allclose(after.C @ after.B, before.C @ before.B, rtol=64 * EPS, atol=64 * EPS)
+    assert found.changed <= {"alpha", "delta", "beta", "damping_factor", "decay_factor", "ema_expansion_matrix"}
 
 
 @pytest.mark.parametrize("name", LOW_RANK)
@@ -438,16 +461,16 @@ def test_a_start_on_the_circle_fits_tied_copies(retuned: Retune, name: str) -> N
 
 def test_a_start_that_would_be_taken_for_half_a_spectrum_is_refused(retuned: Retune) -> None:
     """Whether an S5 file holds both halves is told by mirrored poles alone, which this start has not."""
-    with pytest.raises(LayerError, match="residues asked for cannot be stored"):
+    with pytest.raises(LayerError, match="requested residues cannot be stored"):
         retuned("s5-full", start=Reinitialization(name="s4d-lin"))
 
 
 def test_real_parts_that_the_code_of_a_family_clips_are_told(retuned: Retune) -> None:
-    """S5 clips real parts above -1e-4: half of 0.4..1.2 times 2e-4 lie there."""
-    found = retuned("s5-half", scaling=Scaling(alpha_real=1.3e-4))
+    """S5 with clip_eigs clips real parts above -1e-4: half of 0.4..1.2 times 2e-4 lie there."""
+    found = retuned("s5-half", assume={"s5_clip": "true"}, scaling=Scaling(alpha_real=1.3e-4))
     clipped = int((1.3e-4 * found.systems[0].poles.real > -1e-4).sum())
     assert 0 < clipped < found.systems[0].modes
-    assert any(note.startswith(f"{clipped} of 6 poles of {PREFIX} cannot be stored as asked") for note in found.notes)
+    assert any(note.startswith(f"{clipped} of 6 poles of {PREFIX} cannot be stored as requested") for note in found.notes)
 
 
 def test_twins_change_together(retuned: Retune) -> None:

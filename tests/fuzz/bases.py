@@ -3,15 +3,21 @@
 import io
 import json
 import pickle
+import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import distributed
+import mixers
 import numpy as np
+import quantizing
+import torch
 from contents import deflated, safetensors, torch_legacy
 from locations import SAMPLES
 from safetensors.numpy import load_file
+from safetensors.torch import save
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,45 @@ def _deflated_again(data: bytes) -> bytes:
     return buffer.getvalue()
 
 
+def _folder_of(write: Callable[[Path], object]) -> Base:
+    """What is written into a folder, all of which is damaged."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        write(folder / "x")
+        files = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return Base(files, tuple(files), "x")
+
+
+def _pieces(folder: Path) -> None:
+    tensors = mixers.mamba1(np.random.default_rng(1), "layers.0.mixer.")
+    distributed.save_pieces(folder, tensors, {name: distributed.halves(tensor.shape) for name, tensor in tensors.items()})
+
+
+def _ranks(folder: Path) -> None:
+    whole = mixers.mamba2(np.random.default_rng(2), groups=2)
+    for rank in range(2):
+        place = folder / f"mp_rank_0{rank}" / "model_optim_rng.pt"
+        place.parent.mkdir(parents=True)
+        share = mixers.share_of_mamba2(whole, rank, 2, groups=2)
+        torch.save({"model": {f"layers.0.mixer.{name}": tensor for name, tensor in share.items()}, "iteration": 1}, place)
+
+
+def _encoded() -> bytes:
+    """Two Mamba-1 mixers: projections in nf4 with a nested absmax, GPTQ and AWQ, and one with an adapter."""
+    rng = np.random.default_rng(3)
+    content = {}
+    for layer, scheme in enumerate((lambda *sizes: quantizing.bitsandbytes(*sizes, nested=4), quantizing.gptq, quantizing.awq)):
+        prefix = f"layers.{layer}.mixer."
+        tensors = mixers.mamba1(rng, prefix, rank=24)
+        for name in ("x_proj", "in_proj"):
+            codes, _ = scheme(rng, *tensors.pop(f"{prefix}{name}.weight").shape)
+            tensors |= {f"{prefix}{name}.{own}": tensor for own, tensor in codes.items()}
+        tensors[f"{prefix}dt_proj.base_layer.weight"] = tensors.pop(f"{prefix}dt_proj.weight")
+        tensors |= {f"{prefix}dt_proj.lora_A.d.weight": torch.ones(2, 24), f"{prefix}dt_proj.lora_B.d.weight": torch.ones(32, 2)}
+        content |= tensors
+    return save({name: tensor.contiguous() for name, tensor in content.items()})
+
+
 def _others() -> dict[str, Base]:
     s4d = load_file(SAMPLES / "s4d_trained.safetensors")
     with np.load(SAMPLES / "lru_trained.npz") as file:
@@ -91,6 +136,9 @@ def _others() -> dict[str, Base]:
         "pickle 5": _single("x.pkl", pickle.dumps({"params": lru, "config": {"n": np.float64(1), "o": {1, 2}}}, 5)),
         "equinox": _single("x.eqx", _equinox(lru)),
         "sharded": _sharded(s4d),
+        "torch distributed": _folder_of(_pieces),
+        "ranks": _folder_of(_ranks),
+        "encoded": _single("x.safetensors", _encoded()),
         "sidecar": Base(beside, ("x.safetensors.ssmspec.json",), "x.safetensors"),
     }
 

@@ -1,4 +1,4 @@
-"""Checkpoints that are what they claim to be and hold what no one would train: absurd shapes, dtypes, values, names; in every container."""
+"""Valid checkpoints with contents that no one would train: absurd shapes, dtypes, values and names, in every container."""
 
 import io
 import json
@@ -145,7 +145,7 @@ def _exchange(tensors: Tensors, name: str, generator: Generator) -> None:
 
 
 def _twice(tensors: Tensors, name: str, generator: Generator) -> None:
-    """Every tensor under one more prefix, all of them shared."""
+    """Store every tensor under one more prefix, with all of them shared."""
     for other, array in list(tensors.items()):
         tensors[f"twin.{other}"] = array
 
@@ -167,7 +167,7 @@ CHANGES: Mapping[str, Change] = {
 
 
 def safetensors(tensors: Tensors) -> bytes:
-    """As the library writes it, but of any names and shapes; dtypes that it lacks are left out."""
+    """As the library writes it, but with any names and shapes. Dtypes that it lacks are skipped."""
     codes = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "complex64": "C64", "bool": "BOOL"}
     codes |= {f"{sign}int{bits}": f"{sign.upper() or 'I'}{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
     header, data = {}, b""
@@ -181,7 +181,7 @@ def safetensors(tensors: Tensors) -> bytes:
 
 
 def npz(tensors: Tensors, compression: int = zipfile.ZIP_STORED) -> bytes:
-    """As numpy.savez writes it; names that a zip file cannot hold are left out."""
+    """As numpy.savez writes it. Names that a zip file cannot hold are skipped."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, array in tensors.items():
@@ -197,7 +197,7 @@ def deflated(tensors: Tensors) -> bytes:
 
 
 def flax(tensors: Tensors) -> bytes:
-    """As flax writes a tree; a name whose parents are taken by a tensor is left out."""
+    """As flax writes a tree. A name whose parent is already a tensor is skipped."""
     tree: dict[str, object] = {}
     for name, array in tensors.items():
         *parents, leaf = name.split(".")
@@ -210,7 +210,7 @@ def flax(tensors: Tensors) -> bytes:
 
 
 def torch_zip(tensors: Tensors, **options: bool) -> bytes:
-    """As torch.save writes it; dtypes that torch lacks are left out."""
+    """As torch.save writes it. Dtypes that torch lacks are skipped."""
     import torch
 
     kept = {name: array for name, array in tensors.items() if array.dtype.name not in ("uint16", "uint32", "uint64", "bfloat16")}

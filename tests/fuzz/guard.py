@@ -1,4 +1,4 @@
-"""Commands run in this process under what must hold for every file: one line, 10 s, 1 GB, and nothing in the file is run."""
+"""Runs commands in this process under the limits that hold for every file: one line, 10 s, 1 GB, and nothing in the file is executed."""
 
 import contextlib
 import io
@@ -34,7 +34,7 @@ class TooLong(BaseException):
 
 @dataclass(slots=True)
 class _Watch:
-    """What a guarded block did that data must never bring about; `folder` is where it may write."""
+    """Records what a guarded block did that data must never cause. `folder` is where it may write."""
 
     folder: Path | None = None
     seen: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _from_numba() -> bool:
-    """Whether compiled code is being loaded, which numba keeps as pickles of its own."""
+    """Whether compiled code is being loaded, which numba stores as its own pickles."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_globals.get("__name__", "").startswith("numba."):
@@ -73,7 +73,7 @@ def _address_space() -> int:
 
 @contextmanager
 def guarded(folder: Path) -> Iterator[None]:
-    """A block that may take 10 s and 1 GB more than there is, may write into a folder, and may run nothing.
+    """A block that may use 10 s and 1 GB more than now, may write into a folder, and may not execute anything.
 
     Raises:
         AssertionError: it did more. TooLong: it did not end.

@@ -1,4 +1,4 @@
-"""Damage to the bytes of a file as disks, downloads and strangers do it; the same seed does the same damage."""
+"""Damage to the bytes of a file, as disks, downloads and attackers cause it. The same seed causes the same damage."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ ODD_NUMBERS = (b"1e999", b"1.5", b"1" + b"0" * 30, b"null", b"NaN", b"[]", b'""'
 
 
 def mutate(data: bytes, others: Sequence[bytes], generator: Generator) -> bytes:
-    """One kind of damage, seldom up to three.
+    """Do one kind of damage, or rarely up to three.
 
     Args:
         data: the file. others: files to splice with.

@@ -31,7 +31,7 @@ LINES: Mapping[str, Line] = {
     "tables": lambda x, whole, out: ("analyze", x, "--json", "--csv", out / "t.csv", "--copies", out / "c.csv", "--points", "64"),
     "retune beta": retune("--beta", "1", "--json"),
     "retune start": retune("--reinit", "s4d-lin"),
-    "bilinear": lambda x, whole, out: ("check", x, "--discretization", "bilinear", "--format", "json"),
+    "bilinear": lambda x, whole, out: ("check", x, "--assume", "discretization=bilinear", "--format", "json"),
     "inspect": lambda x, whole, out: ("inspect", x),
     "diagonalize": lambda x, whole, out: ("retune", x, "--diagonalize", "--alpha", "2", "--dry-run"),
     "bake": retune(*BAKE),

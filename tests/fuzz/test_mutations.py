@@ -23,7 +23,8 @@ LINES: Mapping[str, Line] = {
     "suggest map": lambda x, whole, out: ("inspect", x, "--suggest-map"),
     "analyze": lambda x, whole, out: ("analyze", x, "--points", "32", "--csv", out / "t.csv", "--copies", out / "c.csv"),
     "impulse": lambda x, whole, out: ("impulse", x, "--layer", "0", "--length", "8", "-o", out / "k.npz"),
-    "check strict": lambda x, whole, out: ("check", x, "--strict", "--discretization", "bilinear"),
+    "rms": lambda x, whole, out: ("analyze", x, "--residues", "rms", "--points", "32"),
+    "check strict": lambda x, whole, out: ("check", x, "--strict", "--assume", "discretization=bilinear"),
     "retune in place": lambda x, whole, out: ("retune", x, "--beta", "0.5", "--in-place"),
     "compare": lambda x, whole, out: ("compare", whole, x, "--points", "32"),
 }

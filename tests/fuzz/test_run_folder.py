@@ -1,4 +1,4 @@
-"""The files of a run folder, damaged, where a run goes on from them: they are read, or refused in one line with the file's name."""
+"""Damaged files of a run folder, from which a run is resumed: they are read, or refused in one line with the file's name."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def resume(folder: Path) -> int:
-    """Reads what a run goes on from; the step that it goes on with."""
+    """Read what a run resumes from. Returns the step at which it resumes."""
     config = read_config(folder)
     state = new_state(make_problem(config, folder), config.settings)
     load_state(folder / STATE, state, ALONE)
@@ -52,7 +52,7 @@ def test_a_damaged_run_is_resumed_or_refused_in_one_line(name: str, run: Path, t
             refusals.append(str(error))
     assert all(name in text and text.isprintable() for text in refusals)
     assert len(refusals) < 75
-    assert len(refusals) > 5 or name == METRICS  # of which damaged lines are left out
+    assert len(refusals) > 5 or name == METRICS  # which skips damaged lines
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,6 @@ from ssmspec.training.engine.run import torch_threads
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """These models are too small for more."""
+    """Use one thread, since these models are too small for more."""
     with torch_threads(1):
         yield

@@ -1,4 +1,4 @@
-"""What is written, and what becomes of it when a run is resumed."""
+"""What is written, and what happens to it when a run is resumed."""
 
 import csv
 import io
@@ -46,7 +46,7 @@ def test_lines_are_valid_and_hold_what_was_measured(tmp_path: Path) -> None:
         assert line["layers"] == [json.loads(json.dumps(layer_document(layer))) for layer in measurement.layers]
         assert line["timing"]["seconds"] > 0
         assert (line["response"] is None) == (line["pictures"] is None) == (line["step"] % 4 != 0)
-    assert [line["timing"]["share"] > 0 for line in written] == [False, False, True, True]  # the first one is part of setting up
+    assert [line["timing"]["share"] > 0 for line in written] == [False, False, True, True]  # the first one counts as setup
 
 
 def test_schema_is_not_met_by_everything(tmp_path: Path) -> None:
@@ -280,7 +280,9 @@ def test_writer_of_the_user_is_used_and_left_open(tmp_path: Path, events: Any) -
 
 def test_missing_tensorboard_is_an_error_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(SsmspecError, match=r"needs TensorBoard, which is missing: install ssmspec\[tensorboard\], or log to a .jsonl"):
+    with pytest.raises(
+        SsmspecError, match=r"needs TensorBoard, which is not installed; install ssmspec\[tensorboard\], or log to a .jsonl"
+    ):
         SpectralMonitor(net(), tmp_path / "board")
 
 

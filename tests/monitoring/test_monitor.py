@@ -116,7 +116,7 @@ def test_layers_are_chosen_and_keep_their_place() -> None:
     found = measured(both, options=AnalysisOptions(layers=("blocks.1.layer:backward",)))
     assert [(layer.name, layer.index) for layer in found.layers] == [("blocks.1.layer:backward", 3)]
     assert found.layers[0].statistics == measured(both).layers[3].statistics
-    with pytest.raises(LayerError, match=r"model Net: --layer x names no layer; there are 2: blocks.0, blocks.1"):
+    with pytest.raises(LayerError, match=r"model Net: --layer x matches no layer; the 2 layers are blocks.0, blocks.1"):
         SpectralMonitor(net(), options=AnalysisOptions(layers=("x",)))
 
 
@@ -258,8 +258,8 @@ def test_layer_that_changes_shape_or_goes_is_null_with_the_reason() -> None:
     del model.blocks[1].kernel.log_dt
     found = monitor(0)
     assert [layer.problem for layer in found.layers] == [
-        f"tensor blocks.0.kernel.C has shape ({H}, {MODES + 1}, 2) now, and had ({H}, {MODES}, 2)",
-        "the model has no tensor blocks.1.kernel.log_dt any more",
+        f"tensor blocks.0.kernel.C now has shape ({H}, {MODES + 1}, 2), but had ({H}, {MODES}, 2)",
+        "the model no longer has a tensor blocks.1.kernel.log_dt",
     ]
     assert all(value.median is None and value.reason == layer.problem for layer in found.layers for value in layer.statistics.values())
 
@@ -282,7 +282,7 @@ def test_log_that_fails_is_a_warning_unless_strict(tmp_path: Path, caplog: pytes
 
     with caplog.at_level(logging.WARNING, logger="ssmspec"):
         assert broken(strict=False)(0) is not None
-    assert "step 0 is not logged as it should be: IsADirectoryError" in caplog.text
+    assert "step 0 could not be logged completely: IsADirectoryError" in caplog.text
     with pytest.raises(IsADirectoryError):
         broken(strict=True)(0)
 
@@ -293,7 +293,7 @@ def test_sharded_models_are_refused(tmp_path: Path, process_group: None) -> None
 
     model = net()
     model.decoder.weight = nn.Parameter(distribute_tensor(model.decoder.weight.detach(), init_device_mesh("cpu", (1,))))
-    with pytest.raises(LayerError, match=r"parameter decoder.weight is a DTensor, and no process holds all of it: analyze checkpoints"):
+    with pytest.raises(LayerError, match=r"parameter decoder.weight is a DTensor, so no process holds all of it; analyze checkpoints"):
         SpectralMonitor(model)
 
     class FullyShardedDataParallel(nn.Module):
@@ -324,7 +324,7 @@ def test_distributed_data_parallel(tmp_path: Path, process_group: None) -> None:
     found = measured(torch.compile(nn.parallel.DistributedDataParallel(model), backend="eager"))
     assert [layer.name for layer in found.layers] == ["blocks.0", "blocks.1"]
     assert_same(found, saved(model, tmp_path))
-    for layout in ("minimal", "s4-diag"):  # a layer that is all of the model, with its beta
+    for layout in ("minimal", "s4-diag"):  # a layer that is the whole model, with its beta
         layer = S4D(H, 2 * MODES, layout=layout, beta=1.0)
         plain, wrapped = (measured(each).layers[0] for each in (layer, nn.parallel.DistributedDataParallel(layer)))
         assert plain.name == wrapped.name == ("root" if layout == "minimal" else "layer")
@@ -372,11 +372,11 @@ def test_steps_are_measured_once_and_only_forward(caplog: pytest.LogCaptureFixtu
     ("options", "text"),
     [
         ({"statistics": ("bias",)}, "the statistic 'bias' is unknown; choose some of bias_slope, "),
-        ({"every": 0}, "every is 0 and images 10; expected at least 1 step"),
-        ({"images": -1}, "every is 100 and images -1"),
-        ({"budget": 0.0}, "budget is 0.0, expected a positive share"),
-        ({"log": "a.json"}, "a.json is no log: end its name in .jsonl or .csv, or name a folder"),
-        ({"log": 3}, "a log is a path or a SummaryWriter; int was given"),
+        ({"every": 0}, "every is 0 and images is 10; every must be at least 1 step"),
+        ({"images": -1}, "every is 100 and images is -1"),
+        ({"budget": 0.0}, "budget is 0.0; it must be a positive share"),
+        ({"log": "a.json"}, "a.json is not a valid log: end its name in .jsonl or .csv, or give a folder"),
+        ({"log": 3}, "a log must be a path or a SummaryWriter, not int"),
         ({"options": AnalysisOptions(backend="fortran")}, "backend 'fortran' is unknown"),
     ],
 )
@@ -390,7 +390,7 @@ def test_overhead_says_what_was_spent() -> None:
     monitor = SpectralMonitor(net(), every=1, budget=None, strict=True)
     assert (monitor.overhead.measurements, monitor.overhead.setup_seconds, monitor.overhead.share) == (0, 0, 0)
     monitor(0)
-    assert monitor.overhead.seconds == 0  # the first one is part of setting up
+    assert monitor.overhead.seconds == 0  # the first one counts as setup
     assert monitor.overhead.setup_seconds > 0
     monitor(1)
     overhead = monitor.overhead

@@ -11,7 +11,7 @@ from ssmspec.monitoring.pace import Pace
 
 @dataclass
 class Run:
-    """Training of `step_seconds` a step, measured at costs that are given in turn; what was done when."""
+    """Training with `step_seconds` per step, where the costs of measurements are given in turn. Records what was done when."""
 
     pace: Pace
     step_seconds: float

@@ -1,4 +1,4 @@
-"""Every family in a live model: what SpectralMonitor says is what analyze says of the model's checkpoint, bit for bit."""
+"""Every family in a live model: SpectralMonitor reports what analyze reports for the checkpoint of the model, bit for bit."""
 
 from pathlib import Path
 

@@ -119,7 +119,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
 
 
 def read_back(module: ConvS5) -> StateSpace:
-    """What the family makes of the state dict, in float64."""
+    """The system that the family reads from the state dict, in float64."""
     tensors = {f"layer.{name}": Held(tensor.numpy(), "float64") for name, tensor in module.state_dict().items()}
     (found,) = detect(tensors, FAMILIES.values()).layers
     assert found.family == "conv-s5"
@@ -152,8 +152,8 @@ def test_the_weight_of_analysis_is_that_of_the_layer() -> None:
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-10 * np.abs(wanted).max())
 
 
-def test_names_and_shapes_are_those_of_the_original() -> None:
-    shapes = {name: tuple(tensor.shape) for name, tensor in layer(d_model=5, d_state=8).state_dict().items()}
+def test_names_and_shapes_of_parameters_are_those_of_the_original() -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in layer(d_model=5, d_state=8).named_parameters()}
     assert shapes == {"Lambda_re": (4,), "Lambda_im": (4,), "log_step": (4, 1), "B": (4, 45, 2), "C": (3, 3, 4, 5, 2)}
 
 
@@ -198,9 +198,9 @@ def test_poles_and_steps_have_a_learning_rate_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"d_state": 7}, "make no ConvS5 layer"),
-        ({"d_model": 0}, "make no ConvS5 layer"),
-        ({"kernel_size": 2}, "make no ConvS5 layer"),
+        ({"d_state": 7}, "are not valid"),
+        ({"d_model": 0}, "are not valid"),
+        ({"kernel_size": 2}, "are not valid"),
         ({"blocks": 3}, "choose a divisor"),
         ({"step_min": 0.0}, "positive finite"),
         ({"beta": 1.0}, "theta_ref"),

@@ -124,7 +124,9 @@ def test_state_spaces_are_what_the_family_reader_makes_of_the_file(options, tmp_
     found = layer.state_spaces(name)
     assert [system.name for system in found] == ([f"{name}:forward", f"{name}:backward"] if layer.settings.bidirectional else [name])
     for system in found:
-        read = load_system(tmp_path / "model.safetensors", system.name, ReadOptions(discretization=layer.settings.discretization))
+        read = load_system(
+            tmp_path / "model.safetensors", system.name, ReadOptions(assume={"discretization": layer.settings.discretization})
+        )
         assert read.family == system.family
         for part in ("poles", "D", "step"):
             np.testing.assert_allclose(getattr(system, part), getattr(read, part), rtol=1e-14, err_msg=part)

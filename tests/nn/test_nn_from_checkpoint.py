@@ -7,7 +7,8 @@ from locations import SAMPLES
 from safetensors.torch import save_file
 
 from ssmspec import ReadOptions, load_system
-from ssmspec.commands.retune import plan_retune, write_retuned
+from ssmspec.commands.retune import plan_retune
+from ssmspec.commands.retune_writing import write_retuned
 from ssmspec.errors import LayerError
 from ssmspec.nn import S4D
 from ssmspec.nn.from_checkpoint import load_module
@@ -59,7 +60,7 @@ def test_blocks_come_back_as_they_were_saved(options, tmp_path) -> None:
 
 
 def test_other_families_have_no_module() -> None:
-    with pytest.raises(LayerError, match=r"\(lru\) has no module; families that have one: s4d, s4-diag, freqbias-block"):
+    with pytest.raises(LayerError, match=r"\(lru\) cannot become a module; supported families: s4d, s4-diag, freqbias-block"):
         load_module(SAMPLES / "lru_trained.npz")
 
 

@@ -15,7 +15,7 @@ CONVENTIONS = {f"beta {name}": {"beta": 0.5, "trainable_beta": True, **options} 
 @pytest.fixture
 def device() -> str:
     if not torch.cuda.is_available():
-        pytest.skip("torch sees no CUDA device")
+        pytest.skip("torch finds no CUDA device")
     return "cuda"
 
 
@@ -41,7 +41,7 @@ def test_a_layer_computes_what_it_computes_on_the_cpu(options, device) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
-@pytest.mark.filterwarnings("ignore")  # of compilers, about complex operators and about CUDA graphs that are left out
+@pytest.mark.filterwarnings("ignore")  # compilers warn of complex operators and of skipped CUDA graphs
 def test_a_compiled_layer_computes_the_same(mode, device) -> None:
     torch.manual_seed(0)
     layer, u = S4D(H, 8).to(device), torch.randn(3, H, 65, device=device)

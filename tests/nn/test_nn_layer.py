@@ -202,7 +202,7 @@ def test_steps_take_no_samples_as_well() -> None:
 
 @pytest.mark.parametrize("state", [torch.zeros(2, H, 4), torch.zeros(1, H, 4).cfloat(), torch.zeros(2, H, 3).cfloat()], ids=str)
 def test_states_that_are_none_of_the_layer_are_refused(state) -> None:
-    with pytest.raises(LayerError, match=r"the state is .* expected a complex one of \(2, 6, 4\), as default_state makes it"):
+    with pytest.raises(LayerError, match=r"the state is .* expected a complex one of \(2, 6, 4\), as from default_state"):
         S4D(H, 8).step(torch.zeros(2, H), state)
 
 
@@ -284,16 +284,16 @@ BAD = [
     ({"d_state": 0}, "d_state is 0"),
     ({"n_ssm": 4, "layout": "s4-diag"}, "n_ssm is 4, which does not divide d_model = 6"),
     ({"n_ssm": 0, "layout": "s4-diag"}, "n_ssm is 0"),
-    ({"n_ssm": 2}, "layout minimal has no room"),
-    ({"bidirectional": True}, "layout minimal has no room"),
+    ({"n_ssm": 2}, "layout minimal does not support"),
+    ({"bidirectional": True}, "layout minimal does not support"),
     ({"channels": 2}, "has one channel"),
     ({"beta": float("nan")}, "beta is nan"),
     ({"beta": 1.0, "beta_convention": "angular"}, "angular needs theta_ref"),
     ({"beta": 1.0, "beta_convention": "causal", "theta_ref": -1.0}, "causal needs theta_ref"),
     ({"beta": 1.0, "theta_ref": 1.0}, "theta_ref needs a beta and one of the conventions angular, causal"),
     ({"beta": 1.0, "beta_convention": "paper", "layout": "s4-diag", "tie_step": False}, "one step per copy"),
-    ({"beta_convention": "paper", "layout": "freqbias-block"}, "has the beta convention lra"),
-    ({"trainable_beta": True}, "trainable_beta needs a first value"),
+    ({"beta_convention": "paper", "layout": "freqbias-block"}, "supports only beta_convention lra"),
+    ({"trainable_beta": True}, "trainable_beta needs an initial value"),
     ({"alpha": -1.0}, "alpha is -1.0"),
     ({"l_max": 0}, "l_max is 0"),
     ({"step_min": 0.2}, "step_min and step_max are 0.2 and 0.1"),
@@ -319,7 +319,7 @@ def test_options_that_make_no_sense_are_refused_in_one_line(options, message) ->
         (torch.zeros(6, 7), r"shape \(6, 7\), expected \(B, 6, L\)"),
         (torch.zeros(2, 6, 0), "L at least 1"),
         (torch.zeros(2, 6, 7, dtype=torch.int64), "input is torch.int64"),
-        (torch.zeros(2, 6, 7, dtype=torch.float64), "input is torch.float64 and the layer torch.float32"),
+        (torch.zeros(2, 6, 7, dtype=torch.float64), "input is torch.float64, but the layer is torch.float32"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(u, message) -> None:

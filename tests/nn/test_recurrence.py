@@ -1,4 +1,4 @@
-"""The recurrence by blocks is the recurrence, and so is its gradient; the block of Mamba-1 is that of its own code."""
+"""The blockwise recurrence and its gradient equal the plain recurrence, and the block of Mamba-1 equals that of its original code."""
 
 import pytest
 import torch

@@ -20,7 +20,8 @@ from ssmspec.statistics import STATISTICS, LayerSpectrum
 from ssmspec.statistics.distances import DISTANCES, FINE_GRID
 from ssmspec.statistics.rounding import ERROR
 from ssmspec.systems.sobolev import Sobolev
-from ssmspec.systems.statespace import StateSpace, untrustworthy
+from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.trust import untrustworthy
 
 COSTLY = "total_variation"  # most of the time of the reference
 

@@ -1,16 +1,21 @@
-"""Systems at the edge of double precision: every statistic is finite and right, or null with a reason that is true."""
+"""Systems at the edge of double precision: every statistic is finite and correct, or null with a true reason."""
 
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
 from locations import SAMPLES
 from problems import build, random_system
 
-from ssmspec.backends import load_backend
+from ssmspec.backends import CauchySum, load_backend
 from ssmspec.commands.analyze import analyze, analyze_layer
+from ssmspec.families import ReadOptions
+from ssmspec.families.layers import load_system
 from ssmspec.statistics import STATISTICS
+from ssmspec.statistics.quadrature import Integral
 from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.sobolev import Sobolev
 from ssmspec.systems.statespace import StateSpace, modal_form, real_realization
 
 GRID = FrequencyGrid.default(256)
@@ -98,3 +103,27 @@ def test_a_stored_pole_too_close_to_the_circle_has_no_time_constant() -> None:
     summary = analyze_layer(near, GRID, load_backend("reference")).statistics["time_constant"]
     assert summary.median is None
     assert "double precision" in (summary.reason or "")
+
+
+@pytest.mark.parametrize("beta", [100.0, 400.0, 1e6])
+def test_a_weight_that_leaves_the_range_of_numbers_takes_no_more_work_than_none(engine: CauchySum, beta: float, monkeypatch) -> None:
+    counted: list[int] = []
+    variation = import_module("ssmspec.statistics.variation")  # the package has a function of this name
+    speed, cumulative = variation._speed, Integral._cumulative
+
+    def count(function):
+        def call(*arguments):
+            counted.append(1)
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(variation, "_speed", count(speed))
+    monkeypatch.setattr(Integral, "_cumulative", count(cumulative))
+    system = load_system(SAMPLES / "s4d_trained.safetensors", "0", ReadOptions())
+    work = []
+    for weight in (None, Sobolev(np.full(system.copies, 0.5), "paper"), Sobolev(np.full(system.copies, beta), "paper")):
+        counted.clear()
+        analyze_layer(replace(system, sobolev=weight), FrequencyGrid.default(), engine)
+        work.append(len(counted))
+    assert work[2] <= 2 * max(work[:2])

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def disk_of(size: int) -> Iterator[None]:
-    """Writing beyond this many bytes of a file fails, as on a full disk."""
+    """Let writing beyond this many bytes of a file fail, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -1,4 +1,4 @@
-"""What tests ask of a figure: its labels, and whether its text can be read."""
+"""What tests check in a figure: its labels, and whether its text is legible."""
 
 from itertools import combinations
 from typing import Any
@@ -18,7 +18,7 @@ def blank(self: Figure, *arguments: Any, **options: Any) -> None:
 
 
 def labels(figure: Figure) -> set[str]:
-    """Of all axes."""
+    """The labels of all axes."""
     return {text for axes in figure.axes for text in (axes.get_xlabel(), axes.get_ylabel()) if text}
 
 

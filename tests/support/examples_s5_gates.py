@@ -289,6 +289,31 @@ def kimi_delta_converted(rng: np.random.Generator) -> Example:
     return replace(example, tensors=moved, optional=("forget_gate.f_a_proj.weight",))
 
 
+def kimi_delta_full(rng: np.random.Generator) -> Example:
+    """Ling-3 (BailingHybridForgetGate): one full matrix for the gate, and a lower bound of -5 unless the configuration says otherwise."""
+    heads, width, m = 2, 3, 5
+    tensors = {
+        "forget_gate.A_log": f.single(np.log(rng.uniform(0.5, 2, heads))),
+        "forget_gate.dt_bias": f.single(rng.uniform(-3, -1, heads * width)),
+        "forget_gate.f_proj.weight": f.single(rng.standard_normal((heads * width, m))),
+        "b_proj.weight": f.single(rng.standard_normal((heads, m))),
+    }
+    return Example("gated-delta", tensors, (bounded_poles(tensors["forget_gate.A_log"], tensors["forget_gate.dt_bias"], width),))
+
+
+def bounded_poles(A_log: Array, dt_bias: Array, width: int, bound: float = -5.0) -> Recurrence:
+    """g = lower_bound sigmoid(exp(A_log) (a + dt_bias)) at a = 0, decay exp(g), unit residues."""
+    a = np.exp(bound * sigmoid(np.repeat(np.exp(f.wide(A_log).reshape(-1)), width) * f.wide(dt_bias)))
+    return real_poles(a, np.ones_like(a))
+
+
+def comba(rng: np.random.Generator) -> Example:
+    """fla Comba: the gate of a gated delta net, with two tensors beside it that change the delta rule and the query."""
+    example = gated_delta_fla(rng)
+    beside = {"decay": f.single(rng.standard_normal(4)), "D": f.single(rng.uniform(0, 1, 4))}
+    return replace(example, tensors=example.tensors | beside, optional=("decay", "D"))
+
+
 EXAMPLES: Mapping[str, Callable[[np.random.Generator], Example]] = {
     "s5-torch": s5_torch,
     "s5-torch-bidirectional": s5_torch_bidirectional,
@@ -306,6 +331,8 @@ EXAMPLES: Mapping[str, Callable[[np.random.Generator], Example]] = {
     "gated-delta-fla": gated_delta_fla,
     "kimi-delta": kimi_delta,
     "kimi-delta-converted": kimi_delta_converted,
+    "kimi-delta-full": kimi_delta_full,
+    "comba": comba,
 }
 
 CONSTRAINED = {"linoss": another_linoss, "rg-lru": another_rg_lru}

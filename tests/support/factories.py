@@ -11,7 +11,7 @@ Letters of one example: K copies, I inputs, O outputs, n states of the dense rec
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -87,6 +87,7 @@ class Example:
 
     Args:
         length: what the user must give with --length, where the kernel depends on it and the file does not hold it.
+        assume: what the user says about the file.
     """
 
     family: str
@@ -94,6 +95,7 @@ class Example:
     truths: tuple[Recurrence, ...]
     optional: tuple[str, ...] = ()
     length: int | None = None
+    assume: Mapping[str, str | float] = field(default_factory=dict)
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -552,6 +554,7 @@ def mamba2(rng: np.random.Generator) -> Example:
     return Example("mamba-2", tensors, (truth,), ("conv1d.bias", "norm.weight", "out_proj.weight"))
 
 
+import examples_layouts  # noqa: E402 - as above
 import examples_s5_gates  # noqa: E402 - as above
 from examples_s4_history import S4_HISTORY  # noqa: E402 - it builds on what stands above
 from examples_selective import SELECTIVE  # noqa: E402 - as above
@@ -583,7 +586,9 @@ FACTORIES: Mapping[str, Callable[[np.random.Generator], Example]] = {
     **S4_HISTORY,
     **examples_s5_gates.EXAMPLES,
     **SELECTIVE,
+    **examples_layouts.LAYOUTS,
 }
+CONSTRAINED = examples_s5_gates.CONSTRAINED | examples_layouts.CONSTRAINED
 
 
 def make(name: str) -> Example:

@@ -1,4 +1,4 @@
-"""A file system on which the n-th operation that could fail does."""
+"""A file system on which the n-th operation fails."""
 
 import fcntl
 import io
@@ -15,14 +15,14 @@ OPERATIONS = ("open", "fsync", "replace", "rename", "unlink", "rmdir", "mkdir", 
 
 
 class Faults:
-    """Counts the operations of a block; raises at number `at` (from 0), if it is that many."""
+    """Counts the operations of a block, and raises at number `at` (from 0), if there are that many."""
 
     def __init__(self, at: int | None = None, error: BaseException | None = None) -> None:
         self.at, self.error = at, error
         self.seen: list[str] = []
 
     def meet(self, name: str) -> None:
-        """One more operation."""
+        """Count one more operation."""
         self.seen.append(name)
         if self.at is not None and len(self.seen) == self.at + 1 and self.error is not None:
             raise self.error

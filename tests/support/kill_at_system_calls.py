@@ -1,4 +1,4 @@
-"""A script: runs commands and kills them at system calls of their writing, chosen by number; says what was found, in JSON.
+"""A script that runs commands, kills them at chosen system calls of their writing, and prints in JSON what it found.
 
     python kill_at_system_calls.py FOLDER KILLS NAME...
 
@@ -87,7 +87,7 @@ def child(output: Output) -> None:
 
 
 def killed_at(output: Output, at: int | None) -> int:
-    """Kills a child at system call number `at` of its writing; without a number counts them.
+    """Kill a child at system call number `at` of its writing. Without a number, count the calls.
 
     Returns:
         How many calls there were, or -1 for a child that was killed.
@@ -122,7 +122,7 @@ def killed_at(output: Output, at: int | None) -> int:
 
 
 def kill(name: str, folder: Path, kills: int) -> dict[str, int]:
-    """Kills a command at evenly spaced system calls, looks at the files, and carries it out after all."""
+    """Kill a command at evenly spaced system calls, check the files, and finally let the command finish."""
     output = OUTPUTS[name]
     prepare(folder, output)
     before = files(folder)

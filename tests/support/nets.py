@@ -1,4 +1,4 @@
-"""A small model with two S4D layers, and a loop that trains it, with or without someone watching."""
+"""A small model with two S4D layers, and a loop that trains it, with or without a monitor."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ H, MODES = 4, 3
 
 
 class Net(nn.Module):
-    """Regression of a sequence on itself, later."""
+    """Predicts later samples of a sequence."""
 
     def __init__(self, *, dropout: float = 0.2, **layer: Any) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Every way in which a command writes files: what is typed, what is replaced, and what must hold whenever somebody looks."""
+"""Every way in which a command writes files: what is typed, what is replaced, and what must hold at any time."""
 
 import io
 import json
@@ -20,10 +20,10 @@ class Output:
     """One way to write.
 
     Args:
-        typed: behind `ssmspec`, in a folder that `prepare` made.
+        typed: what is typed after `ssmspec`, in a folder that `prepare` made.
         old: files that the command replaces, by their path in the folder.
-        in_place: the input that it is meant to change.
-        again: what must be typed besides where the command has been carried out already.
+        in_place: the input that the command is meant to change.
+        again: what must also be typed if the command was carried out before.
         slow: it takes seconds, not tenths: pictures and training.
     """
 
@@ -99,7 +99,7 @@ def prepare(folder: Path, output: Output) -> None:
 
 
 def files(folder: Path) -> Files:
-    """What is in a folder, temporary files left out."""
+    """The files in a folder, except temporary ones."""
     found = (path for path in folder.rglob("*") if path.is_file() and ".partial" not in str(path))
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
@@ -110,7 +110,7 @@ def temporary(folder: Path) -> list[str]:
 
 
 def check(output: Output, before: Files, after: Files, now: Files) -> None:
-    """Every file is the old one or the new one, whole; the inputs are what they were.
+    """Check that every file is the complete old or new one, and that the inputs are unchanged.
 
     Args:
         before, after: what was there before the command and would be after it. now: what is there.
@@ -146,7 +146,7 @@ def _members(data: bytes) -> dict[str, bytes]:
 
 
 def _parse(name: str, data: bytes) -> None:
-    """A file of a run that is still going on has other values than in the end, but is whole."""
+    """Parse a file. A file of an unfinished run has different values than the final one, but must be complete."""
     if name.endswith(".png"):
         assert data.endswith(b"IEND\xaeB`\x82"), name
     elif name.endswith(".safetensors"):

@@ -1,4 +1,4 @@
-"""The program, in this process or as one of its own, and small checkpoints to run it on."""
+"""The program, in this process or in a separate one, and small checkpoints for it."""
 
 import io
 import os

@@ -28,7 +28,7 @@ DENOISE = TASKS["denoise"].preset("small")
 
 @dataclass(frozen=True)
 class Trained:
-    """Figures of a trained model by name, its poles (H, N), and the median bias_slope of its bank before and after."""
+    """Measures of a trained model by name, its poles (H, N), and the median bias_slope of its bank before and after."""
 
     figures: dict[str, float]
     poles: np.ndarray
@@ -71,18 +71,18 @@ def system_of(problem: Any) -> StateSpace:
 
 
 def bias_slope(problem: Any) -> float:
-    """Median over the copies of the bank."""
+    """The median bias_slope over the copies of the bank."""
     spectrum = LayerSpectrum(system_of(problem), FrequencyGrid.default(), load_backend("reference"))
     return float(np.median(STATISTICS["bias_slope"].function(spectrum).values))
 
 
 def train_all(task: str, settings: Sequence[Any]) -> list[Trained]:
-    """The same for many."""
+    """Train many models."""
     return [train(task, each) for each in settings]
 
 
 class Transforms(TorchDispatchMode):
-    """Counts what is Fourier transformed while it is active: by operator and shape of the input."""
+    """Counts Fourier transforms while it is active, by operator and shape of the input."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -189,7 +189,7 @@ def test_pair_sum_that_cancels_is_computed_in_full(rng, engine) -> None:
 
 
 def test_discrete_layers_have_no_continuous_response(rng, engine) -> None:
-    with pytest.raises(LayerError, match="discrete time only"):
+    with pytest.raises(LayerError, match="only in discrete time"):
         frequency_response(random_system(rng, discretization="direct"), OMEGA, engine)
 
 

@@ -1,4 +1,4 @@
-"""Beta weights: each convention against the code or the formula that it comes from, and what the statistics make of it."""
+"""Beta weights: each convention against the code or formula of its source, and its effect on the statistics."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,7 +38,7 @@ def weighted(rng: np.random.Generator, convention: Convention, **choices: object
 
 
 def impulse_through(response: np.ndarray, length: int) -> np.ndarray:
-    """What a circular FFT of that length makes of an impulse, Re taken."""
+    """The real part of an impulse filtered by a circular FFT of that length."""
     return np.fft.ifft(response * np.fft.fft(np.eye(1, length)[0])).real
 
 

@@ -7,6 +7,6 @@ from ssmspec.training.engine.run import torch_threads
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """These models are too small for more, and the machines that test them have other work."""
+    """Use one thread: these models are too small for more, and test machines are shared."""
     with torch_threads(1):
         yield

@@ -196,7 +196,7 @@ def test_of_other_checkpoints_the_layers_are_trained_and_all_else_stays(typed: T
     path = foreign(tmp_path / "model.pt", family)
     text = ran(typed, "retune", path, "--step-scale", 2, *REGRESS, "-o", "tuned.pt")
     assert "written: s4_layers\n" in text
-    assert "not written, and only in model-regress/final.safetensors: encoder, norms, decoder; the checkpoint has other ones" in text
+    assert "not written, and only in model-regress/final.safetensors: encoder, norms, decoder; the checkpoint has different ones" in text
     before, after = (torch.load(each, weights_only=True) for each in (path, tmp_path / "tuned.pt"))
     assert after["epoch"] == 7
     assert torch.equal(after["optimizer"]["state"][0]["exp_avg"], before["optimizer"]["state"][0]["exp_avg"])
@@ -238,7 +238,7 @@ def test_resume_gives_the_same_file_and_refuses_another_start(typed: Type, tmp_p
     assert (tmp_path / "again.safetensors").read_bytes() == first
     done = typed("retune", path, "--alpha", 3, *REGRESS, "-o", "third.safetensors", "--resume")
     assert done.code == 2
-    assert "holds a run that began with other tensors" in done.err
+    assert "holds a run that began with different tensors" in done.err
 
 
 def test_json_says_what_the_layers_were_trained_on(typed: Type, tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_json_says_what_the_layers_were_trained_on(typed: Type, tmp_path: Path) 
 def test_several_processes_are_refused(typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     done = typed("retune", sequence_model(tmp_path / "m.safetensors"), "--alpha", 2, *REGRESS)
-    assert (done.code, done.err) == (2, "ssmspec: --retrain is the work of one process; start it without torchrun\n")
+    assert (done.code, done.err) == (2, "ssmspec: --retrain runs in one process; start it without torchrun\n")
     assert not (tmp_path / "m.retuned.safetensors").exists()
 
 
@@ -271,17 +271,17 @@ def test_a_dry_run_trains_nothing(typed: Type, tmp_path: Path) -> None:
 
 ERRORS = {
     "task": (["--retrain", "sums"], "task 'sums' is unknown"),
-    "no data": (["--retrain", "regress"], "name them with --data"),
+    "no data": (["--retrain", "regress"], "give them with --data"),
     "model of waves": (["--retrain", "waves"], "the checkpoint lacks encoder.weight"),
     "size": ([*REGRESS, "--set", "n_layers=3"], "n_layers is 2 in the checkpoint, not 3"),
-    "data alone": (["--alpha", "2", "--data", "X.npy"], "--data belongs to --retrain"),
-    "target": (["--match-spectrum", "X.npy", *REGRESS], "in a command of its own"),
-    "target alone": (["--alpha", "2", "--target", "y.npy"], "--target belongs to --match-spectrum or to --retrain"),
+    "data alone": (["--alpha", "2", "--data", "X.npy"], "--data needs --retrain"),
+    "target": (["--match-spectrum", "X.npy", *REGRESS], "the other in a separate command"),
+    "target alone": (["--alpha", "2", "--target", "y.npy"], "--target needs either --match-spectrum or --retrain"),
     "existing target": ([*REGRESS, "-o", "y.npy"], "cannot write y.npy"),
     "existing file": ([*REGRESS, "-o", "other.safetensors"], "it exists; name another, or use --force"),
     "forecast with a zero-phase weight": (["--beta", "1", "--retrain", "forecast", "--data", "X.npy"], "does not depend on later samples"),
-    "run over the input": ([*REGRESS, "--out", "."], "model.safetensors lies in ., the folder of the run"),
-    "run over the output": ([*REGRESS, "--out", "new", "-o", "new/tuned.safetensors"], "lies in new, the folder of the run"),
+    "run over the input": ([*REGRESS, "--out", "."], "model.safetensors is in ., the folder of the run"),
+    "run over the output": ([*REGRESS, "--out", "new", "-o", "new/tuned.safetensors"], "is in new, the folder of the run"),
     "both": ([*REGRESS, "--resume", "--force"], "give one of them"),
     "resume nothing": ([*REGRESS, "--resume"], "holds no run to resume"),
 }
@@ -303,4 +303,4 @@ def test_mistakes_are_one_line_and_cost_no_training(typed: Type, tmp_path: Path,
 def test_families_without_a_module_are_refused_with_those_that_have_one(typed: Type, name: str) -> None:
     done = typed("retune", SAMPLES / name, *REGRESS, "-o", f"tuned{Path(name).suffix}")
     assert done.code == 2
-    assert "has no module; families that have one: s4d, s4-diag, freqbias-block" in done.err
+    assert "cannot become a module; supported families: s4d, s4-diag, freqbias-block" in done.err

@@ -165,9 +165,9 @@ def test_a_beta_that_is_no_number_is_refused(beta: float) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"theta_ref": 0.1}, "--theta-ref belongs to --beta-convention angular or causal"),
-        ({"theta_ref": 0.1, "convention": "lra"}, "--theta-ref belongs to"),
-        ({"length": 8, "convention": "causal"}, "--sequence-length belongs to --beta-convention denoising or waves"),
+        ({"theta_ref": 0.1}, "--theta-ref needs --beta-convention angular or causal"),
+        ({"theta_ref": 0.1, "convention": "lra"}, "--theta-ref needs"),
+        ({"length": 8, "convention": "causal"}, "--sequence-length needs --beta-convention denoising or waves"),
     ],
 )
 def test_a_knee_or_length_that_would_be_ignored_is_refused(more: dict, words: str) -> None:

@@ -1,8 +1,8 @@
-"""Equinox: an optional line of JSON, then one .npy stream per leaf, without names; and which leaves are those of an SSM layer.
+"""Equinox: an optional line of JSON, then one .npy stream per leaf, without names; this module also finds the leaves of SSM layers.
 
-Leaves stand in the order of the fields of the modules, depth first; strings are not stored, Python numbers are, as 0-d arrays; bfloat16 has
-the dtype V2. A run of leaves is named where its order and shapes are those of one public layer and of no other; the rest is named by
-position. What fits two layers is refused, not guessed.
+Leaves are stored in the order of the modules' fields, depth first. Strings are not stored; Python numbers are stored as 0-d arrays;
+bfloat16 has the dtype V2. A run of leaves gets names if its order and shapes match exactly one public layer; all other leaves are named by
+position. A run that matches two layers is refused, not guessed.
 
 Sources: patrick-kidger/equinox, equinox/_serialisation.py (tree_serialise_leaves, default_serialise_filter_spec); field orders of
 tk-rusch/linoss, models/S5.py, LinOSS.py, LRU.py, and of jaredbmit/damped-linoss, src/damped_linoss/models/LinOSS.py.
@@ -20,9 +20,9 @@ from ssmspec.checkpoint.formats.tree import fortran_strides
 from ssmspec.checkpoint.tensors import ITEMSIZE, MAX_DIMENSIONS, Contents, Flag, Span, StoredTensor, extent, problem, short
 
 NPY = b"\x93NUMPY"
-LINE = 1 << 20  # bytes of JSON at most
+LINE = 1 << 20  # largest number of JSON bytes
 HEADER = 16_384  # bytes read to find one .npy header; numpy itself refuses headers above 10 000
-SPOKEN_KEYS = ("model_name", "model", "name", "architecture", "layer_name")  # of the hyperparameters, where they say what a model is
+SPOKEN_KEYS = ("model_name", "model", "name", "architecture", "layer_name")  # hyperparameters that may name the model
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ class Layout:
     """The leaves of one public layer.
 
     Args:
-        title: for messages. words: what hyperparameters call it.
+        title: name in messages. words: names of the layer in hyperparameters.
         fields: name and shape of every leaf, in order; a shape is a list of symbols and numbers.
-        constants: names and dtype kinds of the 0-d leaves behind them; a layer has all of them or none.
-        prefix: of the names; None: this layout only makes others ambiguous.
-        proven: the constants belong to this layout alone, so that it wins where they are.
+        constants: names and dtype kinds of the 0-d leaves that follow; a layer has either all of them or none.
+        prefix: prefix of the names; None if the layout only serves to detect ambiguity.
+        proven: whether the constants occur only in this layout, so that their presence proves it.
     """
 
     title: str
@@ -77,7 +77,7 @@ LAYOUTS = (
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A layout that the leaves from `start` on fit; `constants` of it are there or not."""
+    """A layout that matches the leaves from `start` on; `constants` says whether its constants are present."""
 
     layout: Layout
     start: int
@@ -94,7 +94,7 @@ class Match:
 
 
 def is_equinox(path: Path, head: bytes, size: int) -> bool:
-    """Whether a file that begins with `head` is one: its name says so, .npy follows a line of text, or a second .npy follows the first."""
+    """Whether a file that begins with `head` is Equinox: by its name, or .npy data after a line of text, or two .npy streams in a row."""
     if head.startswith(NPY):
         return path.suffix == ".eqx" or _is_followed_by_another(path, size)
     return head.partition(b"\n")[2].startswith(NPY) or path.suffix == ".eqx"
@@ -114,7 +114,7 @@ def read_equinox(path: Path, size: int) -> Contents:
     """Reads the JSON line and the header of every leaf; array bytes stay in the file.
 
     Raises:
-        CheckpointError: no such file, a damaged header, a leaf that is cut, or leaves that fit two layouts.
+        CheckpointError: not an Equinox file, a damaged header, a truncated leaf, or leaves that match two layouts.
     """
     with path.open("rb") as file:
         config, offset = _hyperparameters(path, file)
@@ -135,7 +135,7 @@ def read_equinox(path: Path, size: int) -> Contents:
 
 
 def _hyperparameters(path: Path, file: BinaryIO) -> tuple[dict[str, object], int]:
-    """The JSON in front, as a configuration, and where the arrays begin."""
+    """The leading JSON line, as a configuration, and the byte where the arrays begin."""
     line = file.readline(LINE)
     if line.startswith(NPY):
         return {}, 0
@@ -149,7 +149,7 @@ def _hyperparameters(path: Path, file: BinaryIO) -> tuple[dict[str, object], int
 
 @dataclass(frozen=True, slots=True)
 class _Leaf:
-    """One stream: its shape, the kind of its dtype, where it ends, and the tensor, or None for what holds no numbers."""
+    """One stream: its shape, the kind of its dtype, where it ends, and the tensor, or None if it is not numeric."""
 
     shape: tuple[int, ...]
     kind: str
@@ -161,7 +161,7 @@ class _Leaf:
         """The leaf whose stream begins at an offset.
 
         Raises:
-            ValueError: no valid header there, or more data promised than there is.
+            ValueError: there is no valid header, or the header declares more data than the file has.
         """
         file.seek(offset)
         shape, fortran, dtype, length = npy_header(file.read(HEADER))
@@ -172,7 +172,7 @@ class _Leaf:
         nbytes = math.prod(shape) * dtype.itemsize
         stop = offset + length + nbytes
         if stop > size:
-            raise ValueError(f"{nbytes} bytes of data expected, {size - offset - length} are left")
+            raise ValueError(f"expected {nbytes} bytes of data, but only {size - offset - length} are left")
         name = "bfloat16" if dtype.kind == "V" and dtype.names is None and dtype.itemsize == 2 else dtype.name
         if name not in ITEMSIZE:
             return cls(shape, "other", stop, None)
@@ -187,7 +187,7 @@ def find_layers(path: Path, leaves: Sequence[tuple[tuple[int, ...], str]], confi
     """The runs of leaves (shape, kind of dtype) that are layers, in order.
 
     Raises:
-        CheckpointError: a run that fits more than one layout, and neither constants nor hyperparameters tell which.
+        CheckpointError: a run matches more than one layout, and neither constants nor hyperparameters decide which.
     """
     found = [match for start in range(len(leaves)) for layout in LAYOUTS if (match := _match(layout, leaves, start)) is not None]
     words = {str(config[key]).lower() for key in SPOKEN_KEYS if key in config}
@@ -207,9 +207,7 @@ def _decide(path: Path, group: list[Match], words: set[str]) -> Match:
         return candidates[0]
     first, last = min(match.start for match in group), max(match.stop for match in group) - 1
     titles = " or ".join(dict.fromkeys(match.layout.title for match in candidates))
-    text = (
-        f"an Equinox file has no names, and its arrays {first}..{last} may be {titles}: save the leaves with numpy.savez under their names"
-    )
+    text = f"Equinox files have no names, and arrays {first}..{last} could be {titles}; save the leaves with numpy.savez under their names"
     raise problem(path, text)
 
 
@@ -231,7 +229,7 @@ def _match(layout: Layout, leaves: Sequence[tuple[tuple[int, ...], str]], start:
 
 
 def leaf_names(count: int, matches: Sequence[Match]) -> list[str]:
-    """A name for every leaf: "s5.0.Lambda_re" in layers, numbered per layout, and the position elsewhere."""
+    """A name for every leaf: "s5.0.Lambda_re" in layers, numbered per layout, and the position for all others."""
     names = [str(position) for position in range(count)]
     numbers: dict[str, int] = {}
     for match in matches:
@@ -243,13 +241,13 @@ def leaf_names(count: int, matches: Sequence[Match]) -> list[str]:
 
 
 def _notes(matches: Sequence[Match], skipped: int) -> tuple[str, ...]:
-    notes = ["Equinox stores no names: arrays are named by position"]
+    notes = ["Equinox does not store names: arrays are named by position"]
     if matches:
         runs = ", ".join(f"{match.start}..{match.stop - 1} ({match.layout.title})" for match in matches[:6])
         more = f" and {len(matches) - 6} more" if len(matches) > 6 else ""
-        notes[0] += f", except those whose order and shapes are a layer's: {runs}{more}; optimizer moments would look the same"
+        notes[0] += f", except those whose order and shapes match a layer: {runs}{more}; optimizer moments would look the same"
     else:
-        notes[0] += "; no run of them has the order and shapes of S5, LinOSS or LRU"
+        notes[0] += "; none of them match the order and shapes of S5, LinOSS or LRU"
     if skipped:
-        notes.append(f"{skipped} arrays hold no numbers and were left out")
+        notes.append(f"{skipped} arrays are not numeric and were skipped")
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""flax msgpack: nested maps whose arrays are extension values; walked in the file, so that arrays keep their offsets and stay unread.
+"""flax msgpack: nested maps whose arrays are extension values. They are parsed in the file; array data is located but not read.
 
 Sources: https://github.com/msgpack/msgpack/blob/master/spec.md; flax/serialization.py (_MsgpackExtType, _ndarray_to_bytes, _chunk).
 """
@@ -16,8 +16,8 @@ NDARRAY, COMPLEX, SCALAR = 1, 2, 3  # extension codes of flax
 CHUNKED = "__msgpack_chunked_array__"  # flax splits arrays above 1 GiB
 MAX_DEPTH = 200
 MAX_VALUES = 2_000_000
-MAX_TEXT = 64 * 2**20  # bytes of names and other short texts in all
-MAX_BYTES_KEPT = 4096  # longer text and binary values are no names and no configuration
+MAX_TEXT = 64 * 2**20  # total bytes of names and other short texts
+MAX_BYTES_KEPT = 4096  # longer text and binary values are neither names nor configuration
 
 SIZED = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}
 BYTES = (0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB)  # bin, and str for writers without use_bin_type
@@ -27,14 +27,14 @@ NUMBERS = {
     **dict(zip(range(0xD0, 0xD4), (">b", ">h", ">i", ">q"), strict=True)),
 }
 CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
-DAMAGED = "msgpack (flax?) that cannot be decoded to its end"
+DAMAGED = "msgpack data (flax?) that cannot be decoded completely"
 
 
 def read_flax(path: Path, size: int) -> Contents:
     """Reads keys and array headers; array bytes stay in the file.
 
     Raises:
-        CheckpointError: not msgpack, truncated, trailing bytes, nested without bound, or an array that contradicts its own shape.
+        CheckpointError: not msgpack, truncated, trailing bytes, nested too deeply, or an array that contradicts its own shape.
     """
     with path.open("rb") as file:
         walker = _Walker(path, file, size)
@@ -43,7 +43,7 @@ def read_flax(path: Path, size: int) -> Contents:
         except (ValueError, struct.error) as error:
             raise problem(path, f"{DAMAGED}: {error} at byte {walker.at}; fetch it again") from error
     if walker.at != size:
-        raise problem(path, f"{DAMAGED}: {size - walker.at} bytes follow its value; fetch it again")
+        raise problem(path, f"{DAMAGED}: {size - walker.at} bytes follow its top-level value; fetch it again")
     named = name_tree(root, lambda text: problem(path, text))
     tensors = {name: replace(leaf, name=name) for name, leaf in named.leaves.items() if isinstance(leaf, StoredTensor)}
     return Contents("flax msgpack", tensors, named.config, named.notes)
@@ -69,7 +69,7 @@ class _Walker:
         """One value; containers recursively, arrays as StoredTensor."""
         self.values += 1
         if depth > MAX_DEPTH or self.values > MAX_VALUES:
-            raise ValueError(f"more than {MAX_DEPTH} nestings or {MAX_VALUES} values")
+            raise ValueError(f"more than {MAX_DEPTH} nesting levels or {MAX_VALUES} values")
         code = self.take(1)[0]
         if code in CONSTANTS:
             return CONSTANTS[code]
@@ -132,7 +132,7 @@ class _Walker:
         return None
 
     def _array(self, end: int) -> StoredTensor | None:
-        """(shape, dtype name, bytes), itself msgpack; None for dtypes that are not plain numbers."""
+        """An array, encoded as msgpack (shape, dtype name, bytes); None for dtypes that are not plain numbers."""
         if self.take(1)[0] != 0x93:
             raise ValueError("an array that is not (shape, dtype, bytes)")
         shape, name = self.value(0), self.value(0)
@@ -155,7 +155,7 @@ class _Walker:
         return StoredTensor("", tuple(shape), name, Span(self.path, start, nbytes))
 
     def _joined(self, entries: dict[object, object]) -> StoredTensor:
-        """An array split by flax: {"shape": {"0": n, ...}, "chunks": {"0": 1-d array, ...}}."""
+        """An array that flax has split: {"shape": {"0": n, ...}, "chunks": {"0": 1-d array, ...}}."""
         shape, chunks = _sequence(entries.get("shape")), _sequence(entries.get("chunks"))
         parts = [chunk for chunk in chunks if isinstance(chunk, StoredTensor)]
         sizes = [n for n in shape if type(n) is int and n >= 0]

@@ -1,4 +1,4 @@
-"""Folders as Hugging Face lays them out: which file holds the weights, shards listed in an index, config.json beside them.
+"""Folders in the layout of Hugging Face: the file that holds the weights, shards listed in an index, and config.json beside them.
 
 Source: transformers, modeling_utils.py and utils/hub.py (get_checkpoint_shard_files: index with "weight_map": name -> shard).
 """
@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ssmspec.checkpoint.derived import AnyTensor
+from ssmspec.checkpoint.formats.foreign import ZERO, rank_file_in, refuse_folder
 from ssmspec.checkpoint.formats.json_text import MAX_BYTES, parse_json
-from ssmspec.checkpoint.tensors import Contents, Stamp, StoredTensor, problem, short
+from ssmspec.checkpoint.tensors import Contents, Stamp, problem, short
 from ssmspec.errors import CheckpointError
 
 INDEX_SUFFIX = ".index.json"
@@ -16,18 +18,27 @@ PREFERRED = ("model.safetensors.index.json", "model.safetensors", "pytorch_model
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".msgpack")
 NO_WEIGHTS = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scheduler.bin", "rng_state.pth")  # of the HF trainer
 
+ADAPTER_CONFIG = "adapter_config.json"
+QUANTIZE_CONFIG = "quantize_config.json"  # of GPTQ before transformers kept it in config.json
+
 ReadFile = Callable[[Path], tuple[Contents, int]]
 
 
 def choose(folder: Path) -> tuple[Path, tuple[str, ...]]:
-    """The file of a folder to open, and notes.
+    """The file to open in a folder, and notes.
 
     Raises:
-        CheckpointError: none, or several to choose from.
+        CheckpointError: the folder holds no checkpoint, or several.
     """
+    names = [entry.name for entry in folder.iterdir()]
     for name in PREFERRED:
-        if (folder / name).exists():
-            return folder / name, ()
+        if name in names:
+            beside = (folder / ADAPTER_CONFIG).exists()
+            return folder / name, (f"adapters beside {name} are not applied ({ADAPTER_CONFIG}); merge them with peft",) if beside else ()
+    refuse_folder(folder, below=not any(Path(name).suffix in SUFFIXES for name in names))
+    rank_file = rank_file_in(names)
+    if rank_file is not None:
+        raise problem(folder, f"a checkpoint of DeepSpeed ZeRO with files such as {rank_file}: {ZERO}")
     found = sorted(entry for entry in folder.iterdir() if entry.suffix in SUFFIXES and entry.name not in NO_WEIGHTS and entry.is_file())
     indices = sorted(entry for entry in folder.iterdir() if is_index(entry) and entry.is_file())
     candidates = indices or found
@@ -36,8 +47,8 @@ def choose(folder: Path) -> tuple[Path, tuple[str, ...]]:
     if not candidates:
         looked = ", ".join((*PREFERRED, *("*" + suffix for suffix in SUFFIXES)))
         raise problem(folder, f"a folder without weights: looked for {looked}; name the file itself")
-    names = ", ".join(short(entry.name, 60) for entry in candidates[:8]) + (", ..." if len(candidates) > 8 else "")
-    raise problem(folder, f"a folder with {len(candidates)} checkpoints ({names}); name one of them")
+    listed = ", ".join(short(entry.name, 60) for entry in candidates[:8]) + (", ..." if len(candidates) > 8 else "")
+    raise problem(folder, f"a folder with {len(candidates)} checkpoints ({listed}); name one of them")
 
 
 def is_index(path: Path) -> bool:
@@ -46,10 +57,10 @@ def is_index(path: Path) -> bool:
 
 
 def read_index(path: Path, read_file: ReadFile) -> tuple[Contents, int]:
-    """All shards of an index as one.
+    """All shards of an index as one checkpoint.
 
     Raises:
-        CheckpointError: no weight map, a shard outside the folder or missing, or one that disagrees with the map.
+        CheckpointError: there is no weight map, a shard is missing or outside the folder, or a shard disagrees with the map.
     """
     files = {path: Stamp.of(path.stat())}
     weight_map = _weight_map(path)
@@ -57,22 +68,22 @@ def read_index(path: Path, read_file: ReadFile) -> tuple[Contents, int]:
     size = 0
     for name in sorted(set(weight_map.values())):
         if not (path.parent / name).is_file():
-            raise problem(path, f"shard '{short(name)}' is missing beside it; fetch all shards")
+            raise problem(path, f"shard '{short(name)}' is missing from the folder; fetch all shards")
         shards[name], bytes_on_disk = read_file(path.parent / name)
         size += bytes_on_disk
-    tensors: dict[str, StoredTensor] = {}
+    tensors: dict[str, AnyTensor] = {}
     for name, contents in shards.items():
         for tensor in contents.tensors.values():
             if weight_map.get(tensor.name) != name:
                 raise problem(
-                    path, f"shard '{short(name)}' holds '{short(tensor.name)}', which the index does not place there; fetch both again"
+                    path, f"shard '{short(name)}' holds '{short(tensor.name)}', which the index does not assign to it; fetch both again"
                 )
             tensors[tensor.name] = tensor
     for name in weight_map:
         if name not in tensors:
-            raise problem(path, f"shard '{short(weight_map[name])}' lacks '{short(name)}', which the index places there; fetch both again")
+            raise problem(path, f"shard '{short(weight_map[name])}' lacks '{short(name)}', which the index assigns to it; fetch both again")
     first = next(iter(shards.values()))
-    # of metadata that several shards have, the first shard's, where `write_changed` puts its own
+    # if several shards have metadata, that of the first one is used, because `write_changed` adds its own there
     config = {key: value for contents in reversed(shards.values()) for key, value in contents.config.items()}
     notes = tuple(dict.fromkeys(note for contents in shards.values() for note in contents.notes))
     for contents in shards.values():
@@ -95,26 +106,45 @@ def _weight_map(path: Path) -> dict[str, str]:
 
 def read_config(path: Path, given: Path) -> tuple[dict[str, object], tuple[str, ...]]:
     """config.json beside the weights (only where the layout is that of a model folder), and a note if it cannot be used."""
-    config = path.parent / "config.json"
-    if not (given != path or is_index(path) or path.name in PREFERRED) or not config.is_file():
+    folder = path if path.is_dir() else path.parent
+    if not (given != path or path.is_dir() or is_index(path) or path.name in PREFERRED):
+        return {}, ()
+    config, notes = _object(folder / "config.json")
+    quantized, more = _object(folder / QUANTIZE_CONFIG)
+    return ({"quantization_config": quantized} if quantized else {}) | config, (*notes, *more)
+
+
+def _object(path: Path) -> tuple[dict[str, object], tuple[str, ...]]:
+    """A JSON object, empty where there is no such file, and a note if it cannot be used."""
+    if not path.is_file():
         return {}, ()
     try:
-        data = load_json(config)
+        data = load_json(path)
     except (OSError, CheckpointError) as error:
-        return {}, (f"config.json left out: {short(' '.join(str(error).removeprefix(f'{config}: ').split()))}",)
-    return (data, ()) if isinstance(data, dict) else ({}, ("config.json left out: it is no JSON object",))
+        return {}, (f"{path.name} ignored: {short(' '.join(str(error).removeprefix(f'{path}: ').split()))}",)
+    return (data, ()) if isinstance(data, dict) else ({}, (f"{path.name} ignored: it is not a JSON object",))
+
+
+def adapter_config(path: Path) -> dict[str, Any] | None:
+    """What peft says of an adapter beside the weights; None if there is nothing that can be read."""
+    place = (path if path.is_dir() else path.parent) / ADAPTER_CONFIG
+    try:
+        data = load_json(place) if place.is_file() else None
+    except (OSError, CheckpointError):
+        return None
+    return data if isinstance(data, dict) else None
 
 
 def load_json(path: Path) -> Any:
     """The content of a small JSON file.
 
     Raises:
-        CheckpointError: no regular file, no JSON, or too much of it. OSError: it cannot be read.
+        CheckpointError: not a regular file, not valid JSON, or too large. OSError: it cannot be read.
     """
-    if not path.is_file():  # opening a pipe would wait for ever
-        raise problem(path, "no regular file; check the path")
+    if not path.is_file():  # opening a pipe would wait forever
+        raise problem(path, "not a regular file; check the path")
     try:
         with path.open("rb") as file:
             return parse_json(file.read(MAX_BYTES + 1))
     except ValueError as error:
-        raise problem(path, f"is no valid JSON ({error}); fetch it again") from error
+        raise problem(path, f"is not valid JSON ({error}); fetch it again") from error

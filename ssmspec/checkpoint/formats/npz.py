@@ -16,16 +16,16 @@ from ssmspec.checkpoint.formats.tree import fortran_strides
 from ssmspec.checkpoint.naming import final_names
 from ssmspec.checkpoint.tensors import ITEMSIZE, MAX_DIMENSIONS, Contents, Flag, Span, StoredTensor, extent, problem, short
 
-HEAD = 65_536  # bytes read of a member to find its header; numpy itself refuses headers above 10 000
+HEAD = 65_536  # bytes of a member that are read to find its header; numpy itself refuses headers above 10 000
 SUFFIX = ".npy"
-MAX_ARRAYS = 50_000  # of a file; each has a header of its own, which takes some 0.1 ms
+MAX_ARRAYS = 50_000  # per file; each has its own header, which takes about 0.1 ms
 
 
 def read_npz(path: Path, archive: Archive) -> Contents:
-    """Reads the headers of all members; arrays that are not plain numbers are left out with a note.
+    """Reads the headers of all members; arrays that are not plain numbers are skipped with a note.
 
     Raises:
-        CheckpointError: a damaged header, or one that promises more bytes than the member has.
+        CheckpointError: a damaged header, or one that declares more bytes than the member has.
     """
     if len(archive.names) > MAX_ARRAYS:
         raise problem(path, f"{len(archive.names)} members in one file; expected at most {MAX_ARRAYS} arrays")
@@ -56,7 +56,7 @@ def _member(path: Path, archive: Archive, member: str) -> StoredTensor | None:
     place = archive.place(member)
     nbytes = math.prod(shape) * ITEMSIZE[dtype.name]
     if start + nbytes != place.nbytes:
-        raise problem(path, f"{label} has {place.nbytes - start} bytes of data, its shape and dtype need {nbytes}; fetch the file again")
+        raise problem(path, f"{label} has {place.nbytes - start} bytes of data, but shape and dtype need {nbytes}; fetch the file again")
     return StoredTensor("", shape, dtype.name, _span(path, place, start, shape, (fortran, dtype)))
 
 
@@ -69,15 +69,15 @@ def _span(path: Path, place: Place, start: int, shape: tuple[int, ...], order: t
 
 
 def npy_header(head: bytes) -> tuple[tuple[int, ...], bool, "np.dtype[np.generic]", int]:
-    """Shape, Fortran order, dtype and length of the .npy header that `head` begins with.
+    """Shape, Fortran order, dtype and length of the .npy header at the beginning of `head`.
 
     Raises:
-        ValueError: no valid header.
+        ValueError: the header is not valid.
     """
     file = io.BytesIO(head)
     version = np.lib.format.read_magic(file)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # numpy warns of headers written by Python 2, which are as good
+        warnings.simplefilter("ignore")  # numpy warns about headers written by Python 2, which are equally valid
         if version == (1, 0):
             shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
         elif version == (2, 0):

@@ -1,4 +1,4 @@
-"""The only callables that a pickle can reach: pure functions that rebuild containers, torch tensors and numpy arrays.
+"""The only callables that a pickle can use: pure functions that rebuild containers, torch tensors and numpy arrays.
 
 Sources: torch/_utils.py (_rebuild_*), torch/_tensor.py (_rebuild_from_type_v2), torch/serialization.py (persistent ids);
 numpy/_core/multiarray.py and numpy/_core/numeric.py (_reconstruct, scalar, _frombuffer).
@@ -6,13 +6,14 @@ numpy/_core/multiarray.py and numpy/_core/numeric.py (_reconstruct, scalar, _fro
 
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from ssmspec.checkpoint.formats.tree import Global, NumpyArray, Placeholder, StorageRef, TensorRef
+from ssmspec.checkpoint.formats.tree import Global, Key, NumpyArray, Placeholder, StorageRef, TensorRef
 from ssmspec.checkpoint.tensors import ITEMSIZE, MAX_DIMENSIONS, Flag
 
 Args = tuple[object, ...]
@@ -31,7 +32,7 @@ STORAGES = {
     "Byte": "uint8",
     "Bool": "bool",
     "Untyped": "uint8",
-    "QInt8": "int8",  # quantized tensors are not rebuilt, but in legacy files their storages have to be stepped over
+    "QInt8": "int8",  # quantized tensors are not rebuilt, but in legacy files their storages must be skipped
     "QUInt8": "uint8",
     "QInt32": "int32",
 }
@@ -41,12 +42,14 @@ TORCH_DTYPES = {
     "torch.float": "float32",
     "torch.half": "float16",
 }
+MODULUS = sys.hash_info.modulus  # integers below are their own hash, all different; larger ones share hashes
+MAX_KEY = 1000  # characters of a key that is no text; bits of an integer
 STORAGE_NAME = re.compile(r"torch(?:\.\w+)*\.(\w+)Storage")
 ALIASES = {"__builtin__": "builtins", "copy_reg": "copyreg", "numpy.core": "numpy._core"}
 
 
 def global_name(module: str, name: str) -> Global:
-    """The canonical name: Python 2 and old numpy spellings become the new ones."""
+    """The canonical name: spellings of Python 2 and old numpy are replaced by the new ones."""
     for old, new in ALIASES.items():
         if module == old or module.startswith(old + "."):
             module = new + module[len(old) :]
@@ -54,10 +57,10 @@ def global_name(module: str, name: str) -> Global:
 
 
 def call(function: object, args: object) -> object:
-    """What REDUCE, NEWOBJ and INST amount to: a pure rebuild for the few known names, a placeholder for all others.
+    """The effect of REDUCE, NEWOBJ and INST: a pure rebuild for the few known names, a placeholder for all others.
 
     Raises:
-        ValueError: a known name with arguments that it cannot have.
+        ValueError: the arguments are not valid for a known name.
     """
     if not isinstance(args, tuple):
         raise ValueError(f"arguments of type {type(args).__name__} instead of tuple")
@@ -130,12 +133,24 @@ def _dict(args: Args) -> object:
 
 
 def dict_key(key: object) -> object:
-    """A key that hashes in constant time; nested tuples (exponential when they share parts) become opaque."""
-    if key is None or isinstance(key, str | int | float | complex | bytes | Placeholder | Global):
+    """A key that hashes in constant time and cannot be made to collide with others (30 000 collisions would take ten seconds).
+
+    Large integers, fractions and tuples become a `Key`; all other objects and long keys become opaque.
+    """
+    if key is None or isinstance(key, str | bytes | Placeholder | Global) or (isinstance(key, int) and abs(key) < MODULUS):
         return key
-    if isinstance(key, tuple) and len(key) <= 16 and all(isinstance(part, str | int | float) for part in key):
-        return key
+    if isinstance(key, tuple) and len(key) <= 16 and all(map(_is_short, key)):
+        return Key(repr(key), ".".join(map(str, key)))
+    if not isinstance(key, tuple) and _is_short(key):
+        return Key(repr(key), str(key))
     return Placeholder(f"{type(key).__name__} as a key")
+
+
+def _is_short(part: object) -> bool:
+    """Whether a key, or a part of one, is a text or a number that a few characters can say."""
+    if isinstance(part, int):
+        return part.bit_length() <= MAX_KEY
+    return isinstance(part, float | complex) or (isinstance(part, str) and len(part) <= MAX_KEY)
 
 
 def _list(args: Args) -> object:
@@ -147,7 +162,7 @@ def _tuple(args: Args) -> object:
 
 
 def _bytes(args: Args) -> object:
-    """bytearray(b"..."), or bytes that Python 2 protocols spell as _codecs.encode(text, "latin1")."""
+    """bytearray(b"..."), or bytes that Python 2 protocols write as _codecs.encode(text, "latin1")."""
     if not args:
         return b""
     return args[0].encode("latin-1") if isinstance(args[0], str) else args[0] if isinstance(args[0], bytes | bytearray) else b""
@@ -159,7 +174,7 @@ def _complex(args: Args) -> object:
 
 
 class NumpyDtype:
-    """A dtype of a pickle: a code such as "f8" or the name of an ml_dtypes type; its byte order comes with the state."""
+    """A dtype in a pickle: a code such as "f8" or the name of an ml_dtypes type; its byte order is part of the state."""
 
     __slots__ = ("big_endian", "name")
 
@@ -187,7 +202,7 @@ def _numpy_array(args: Args) -> object:
 
 
 def fill_array(array: NumpyArray, dtype: object, shape: object, data: object, fortran: object) -> None:
-    """Gives an array its content if that is plain numbers (no objects, no text); else leaves it empty.
+    """Fills an array if its content is plain numbers (not objects or text); otherwise leaves it empty.
 
     Raises:
         ValueError: the number of bytes contradicts shape and dtype.
@@ -205,7 +220,7 @@ def fill_array(array: NumpyArray, dtype: object, shape: object, data: object, fo
 
 
 def build(target: object, state: object) -> None:
-    """What BUILD amounts to. State of containers and tensors (state_dict()._metadata, hooks) is not needed and ignored."""
+    """The effect of BUILD. The state of containers and tensors (state_dict()._metadata, hooks) is not needed and is ignored."""
     if isinstance(target, Placeholder | NumpyDtype):
         target.build(state)
     elif isinstance(target, NumpyArray) and isinstance(state, tuple) and len(state) == 5:

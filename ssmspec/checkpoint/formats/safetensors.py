@@ -30,40 +30,49 @@ def read_safetensors(path: Path, size: int) -> Contents:
     """Reads the header only.
 
     Raises:
-        CheckpointError: truncated, overlong, not JSON, entries of wrong type, bytes outside the file, overlapping or unclaimed.
+        CheckpointError: truncated, too long, not JSON, entries of the wrong type, or bytes outside the file, overlapping or unclaimed.
     """
     header, base = read_header(path, size)
     metadata = header.pop(METADATA, None)
     if metadata is not None and not (isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())):
         raise problem(path, f"safetensors {METADATA} must map names to strings; write the file again")
     check_names(header, lambda text: problem(path, text))
-    tensors = {name: _tensor(path, name, entry, base, size) for name, entry in header.items()}
+    tensors = {name: tensor_at(path, name, entry, base, size) for name, entry in header.items()}
     _check_layout(path, tensors, base, size)
     return Contents("safetensors", tensors, {METADATA: metadata} if metadata else {})
 
 
-def read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
-    """The header, its entries unchecked, and the byte where the tensors begin.
+def read_header(path: Path, size: int, start: int = 0) -> tuple[dict[str, Any], int]:
+    """The header, with unchecked entries, and the byte where the tensors begin.
 
+    Args:
+        path, size: the file. start: where in it the safetensors data begin.
     Raises:
-        CheckpointError: no header, or one that is cut, overlong or no JSON object.
+        CheckpointError: there is no header, or it is truncated, too long or not a JSON object.
     """
     with path.open("rb") as file:
+        file.seek(start)
         length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > MAX_BYTES:
-            raise problem(path, f"not a safetensors file: expected a header of at most {MAX_BYTES} bytes, its length reads {length}")
-        if 8 + length > size:
-            raise problem(path, f"truncated safetensors: the header should end at byte {8 + length}, the file has {size}; fetch it again")
+        if size < start + 8 or length > MAX_BYTES:
+            raise problem(path, f"not a safetensors file: the header length is {length}, expected at most {MAX_BYTES} bytes")
+        end = start + 8 + length
+        if end > size:
+            raise problem(path, f"truncated safetensors: the header ends at byte {end}, but the file has {size}; fetch it again")
         try:
             header = parse_json(file.read(length))
         except ValueError as error:
             raise problem(path, f"the safetensors header is not valid JSON ({error}); fetch the file again") from error
     if not isinstance(header, dict):
         raise problem(path, f"the safetensors header is a JSON {type(header).__name__}, expected an object; fetch the file again")
-    return header, 8 + length
+    return header, end
 
 
-def _tensor(path: Path, name: str, entry: object, base: int, size: int) -> StoredTensor:
+def tensor_at(path: Path, name: str, entry: object, base: int, size: int) -> StoredTensor:
+    """The tensor of an entry of the header, its bytes counted from `base`.
+
+    Raises:
+        CheckpointError: an entry of another form, or bytes outside the file.
+    """
     label = f"safetensors entry '{short(name)}'"
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise problem(path, f"{label} needs dtype, shape and data_offsets; fetch the file again")
@@ -76,10 +85,10 @@ def _tensor(path: Path, name: str, entry: object, base: int, size: int) -> Store
         raise problem(path, f"{label} has data_offsets {short(str(offsets), 60)}, expected two integers, 0 <= begin <= end")
     begin, end = offsets
     if base + end > size:
-        raise problem(path, f"truncated safetensors: {label} ends at byte {base + end}, the file has {size}; fetch it again")
+        raise problem(path, f"truncated safetensors: {label} ends at byte {base + end}, but the file has {size}; fetch it again")
     expected = math.prod(shape) * ITEMSIZE[DTYPES[dtype]]
     if end - begin != expected:
-        raise problem(path, f"{label} holds {end - begin} bytes, its shape {short(str(shape), 60)} and dtype {dtype} need {expected}")
+        raise problem(path, f"{label} has {end - begin} bytes, but shape {short(str(shape), 60)} and dtype {dtype} need {expected}")
     return StoredTensor(name, tuple(shape), DTYPES[dtype], Span(path, base + begin, end - begin))
 
 
@@ -93,9 +102,7 @@ def _check_layout(path: Path, tensors: dict[str, StoredTensor], base: int, size:
         if tensor.span.offset < position:
             raise problem(path, f"safetensors entry '{short(tensor.name)}' overlaps the one before it; write the file again")
         if tensor.span.offset > position:
-            raise problem(
-                path, f"safetensors entry '{short(tensor.name)}' leaves a hole of unclaimed bytes before it; write the file again"
-            )
+            raise problem(path, f"safetensors entry '{short(tensor.name)}' leaves unclaimed bytes before it; write the file again")
         position += tensor.span.nbytes
     if position != size:
-        raise problem(path, f"overlong safetensors: the last tensor ends at byte {position}, the file has {size}; fetch it again")
+        raise problem(path, f"overlong safetensors: the last tensor ends at byte {position}, but the file has {size}; fetch it again")

@@ -1,4 +1,4 @@
-"""torch.save files, new (zip) and legacy, and bare pickles of arrays: read without torch, nothing in them is run.
+"""torch.save files, new (zip) and legacy, and bare pickles of arrays: read without torch and without executing anything in them.
 
 Sources: torch/serialization.py (_load, _legacy_load, _legacy_save), torch/csrc/serialization.cpp (legacy storages: count, data).
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ssmspec.checkpoint.formats.archive import Archive
+from ssmspec.checkpoint.formats.foreign import refuse_rank_file
 from ssmspec.checkpoint.formats.tree import NumpyArray, StorageRef, TensorRef
 from ssmspec.checkpoint.formats.unpickler import MAX_PICKLE, BoundedReader, unpickle
 from ssmspec.checkpoint.naming import Named, name_tree
@@ -17,7 +18,7 @@ from ssmspec.errors import CheckpointError
 
 MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py, MAGIC_NUMBER
 PROTOCOL = 1001
-MAX_EXPANDED = 64 * 2**20  # bytes; tensors that repeat their storage (expand) may be larger than the file only up to this
+MAX_EXPANDED = 64 * 2**20  # bytes; limit for tensors that repeat their storage (expand) and are larger than the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,15 @@ def read_torch_zip(path: Path, archive: Archive, pickle_name: str) -> Contents:
     """Reads the pickle and the directory; storages stay in the file.
 
     Raises:
-        CheckpointError: damaged pickle, missing or short storages, tensors outside their storage.
+        CheckpointError: damaged pickle, missing or too short storages, tensors outside their storage.
     """
     prefix = pickle_name.removesuffix("data.pkl")
     order = archive.read(prefix + "byteorder", 16).strip() if prefix + "byteorder" in archive.names else b"little"
     if order not in (b"little", b"big"):
-        raise problem(path, f"byte order reads {order!r}, expected 'little' or 'big'; fetch the file again")
+        raise problem(path, f"byte order is {order!r}, expected 'little' or 'big'; fetch the file again")
     with archive.stream(pickle_name, MAX_PICKLE) as (member, length):
-        root = _load(path, BoundedReader(member, length))
+        root = load_pickle(path, BoundedReader(member, length))
+    refuse_rank_file(path, root)
 
     def region(storage: StorageRef) -> Region:
         place = archive.place(f"{prefix}data/{storage.key}")
@@ -55,25 +57,26 @@ def read_torch_zip(path: Path, archive: Archive, pickle_name: str) -> Contents:
 
     named = name_tree(root, lambda text: problem(path, text))
     script = prefix + "constants.pkl" in archive.names
-    notes = ("a TorchScript archive: names are those of its attributes",) if script else ()
+    notes = ("a TorchScript archive: tensors have the names of its attributes",) if script else ()
     return _contents(path, "torch zip", named, region, notes)
 
 
 def read_torch_legacy(path: Path, size: int) -> Contents:
-    """Reads the pickles and the counts before each storage.
+    """Reads the pickles and the element count before each storage.
 
     Raises:
-        CheckpointError: as for the zip format; also storages that end after the file.
+        CheckpointError: as for the zip format; also storages that extend past the end of the file.
     """
     with path.open("rb") as file:
         reader = BoundedReader(file, size)
-        if (magic := _load(path, reader)) != MAGIC or (protocol := _load(path, reader)) != PROTOCOL:
+        if (magic := load_pickle(path, reader)) != MAGIC or (protocol := load_pickle(path, reader)) != PROTOCOL:
             text = "magic number" if magic != MAGIC else f"protocol {protocol}, expected {PROTOCOL}"
             raise problem(path, f"legacy torch file with unknown {text}; save it again with torch.save")
-        _load(path, reader)  # sys_info; storages are little-endian whatever it says
+        load_pickle(path, reader)  # sys_info is ignored: storages are always little-endian
         dtypes: dict[str, str] = {}
-        root = _load(path, reader, dtypes)
-        keys = _load(path, reader)
+        root = load_pickle(path, reader, dtypes)
+        refuse_rank_file(path, root)
+        keys = load_pickle(path, reader)
         regions, end = _legacy_regions(path, file, size, keys, dtypes)
 
     def region(storage: StorageRef) -> Region:
@@ -87,27 +90,32 @@ def read_torch_legacy(path: Path, size: int) -> Contents:
 
 
 def read_pickle(path: Path, size: int) -> Contents:
-    """A bare pickle of named numpy (or jax) arrays; the arrays are held in memory."""
+    """A bare pickle of named numpy (or jax) arrays; the arrays are kept in memory."""
     if size > MAX_PICKLE:
         raise problem(path, f"a bare pickle of {size} bytes, expected at most {MAX_PICKLE}; save the arrays with numpy.savez")
     with path.open("rb") as file:
-        root = _load(path, BoundedReader(file, size))
+        root = load_pickle(path, BoundedReader(file, size))
     named = name_tree(root, lambda text: problem(path, text))
     if not named.leaves and b"_load_from_bytes" in path.read_bytes():
-        raise problem(path, "torch tensors inside a bare pickle, which only torch can decode; load it there and torch.save it")
+        raise problem(path, "torch tensors inside a bare pickle, which only torch can decode; load it in torch and save it with torch.save")
 
     def region(storage: StorageRef) -> Region:
-        raise problem(path, "a bare pickle that refers to torch storages outside of it; save it again with torch.save")
+        raise problem(path, "a bare pickle that refers to torch storages outside the file; save it again with torch.save")
 
     return _contents(path, "pickle", named, region, ())
 
 
-def _load(path: Path, reader: BoundedReader, storages: dict[str, str] | None = None) -> object:
+def load_pickle(path: Path, reader: BoundedReader, storages: dict[str, str] | None = None) -> object:
+    """One pickle, as plain containers and placeholders.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
     try:
         return unpickle(reader, storages)
     except (CheckpointError, OSError, MemoryError):
         raise
-    except Exception as error:  # pickletools and the machine raise a dozen kinds for damaged bytes
+    except Exception as error:  # pickletools and the machine raise a dozen kinds of errors for damaged bytes
         text = f"the pickle inside is damaged ({type(error).__name__}: {short(str(error))}); fetch the file again"
         raise problem(path, text) from error
 
@@ -126,15 +134,16 @@ def _contents(path: Path, container: str, named: Named, region: Callable[[Storag
 
 
 def _place(path: Path, name: str, ref: TensorRef, region: Region) -> StoredTensor:
-    """The tensor in its storage, checked: torch would refuse the same (at::native::checkInBoundsForStorage)."""
+    """The tensor in its storage, with the same bounds check as in torch (at::native::checkInBoundsForStorage)."""
     label, itemsize, storage = f"tensor '{short(name)}'", ITEMSIZE[ref.dtype], ref.storage
     if len(ref.shape) != len(ref.strides) or len(ref.shape) > MAX_DIMENSIONS or min((*ref.shape, *ref.strides, ref.offset)) < 0:
-        raise problem(path, f"{label} has shape {ref.shape}, strides {ref.strides}, offset {ref.offset}; expected non-negative and alike")
+        text = f"{label} has shape {ref.shape}, strides {ref.strides}, offset {ref.offset}"
+        raise problem(path, f"{text}; expected non-negative values, and one stride for each of at most {MAX_DIMENSIONS} dimensions")
     first_byte = storage.first * ITEMSIZE[storage.dtype]
     owned = storage.numel * ITEMSIZE[storage.dtype]
     if first_byte + owned > region.nbytes:
         raise problem(
-            path, f"the storage of {label} should have {first_byte + owned} bytes, the file holds {region.nbytes}; fetch it again"
+            path, f"the storage of {label} should have {first_byte + owned} bytes, but the file has {region.nbytes}; fetch it again"
         )
     strides = None if _is_contiguous(ref.shape, ref.strides) else ref.strides
     nbytes = extent(ref.shape, ref.strides) * itemsize
@@ -160,14 +169,14 @@ def _legacy_regions(path: Path, file: BinaryIO, size: int, keys: object, dtypes:
     position = file.tell()
     for key in map(str, keys):
         if key not in dtypes:
-            raise problem(path, f"storage '{short(key)}' belongs to no object of the file: it is damaged; fetch it again")
+            raise problem(path, f"storage '{short(key)}' does not belong to any object of the file: it is damaged; fetch it again")
         file.seek(position)
         head = file.read(8)
         count = int.from_bytes(head, "little", signed=True)
         nbytes = count * ITEMSIZE[dtypes[key]]
         position += 8
         if len(head) < 8 or count < 0 or position + nbytes > size:
-            raise problem(path, f"truncated legacy torch file: storage '{short(key)}' ends after the end of the file; fetch it again")
+            raise problem(path, f"truncated legacy torch file: storage '{short(key)}' extends past the end of the file; fetch it again")
         regions[key] = Region(position, nbytes)
         position += nbytes
     return regions, position

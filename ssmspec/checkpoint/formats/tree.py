@@ -1,7 +1,7 @@
-"""What the inert unpickler builds: plain containers, tensors that know their storage, and placeholders for everything else."""
+"""The objects that the inert unpickler builds: plain containers, tensors that know their storage, and placeholders for everything else."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssmspec.checkpoint.tensors import ITEMSIZE, Flag, Span, StoredTensor, extent
@@ -17,8 +17,19 @@ class Global:
 
 
 @dataclass(frozen=True, slots=True)
+class Key:
+    """A key of a dict that is no plain name: `text` is its part of a tensor's name.
+
+    It hashes as a text does, which no file can foresee: numbers and tuples of numbers can be chosen to collide all.
+    """
+
+    identity: str
+    text: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class StorageRef:
-    """A torch storage: `numel` elements of `dtype` from element `first` of the stored bytes called `key`."""
+    """A torch storage: `numel` elements of `dtype`, starting at element `first` of the stored bytes named `key`."""
 
     key: str
     dtype: str
@@ -28,7 +39,7 @@ class StorageRef:
 
 @dataclass(frozen=True, slots=True)
 class TensorRef:
-    """A torch tensor as its pickle describes it; not checked yet, strides in elements of `dtype`."""
+    """A torch tensor as described by its pickle, not checked yet; strides in elements of `dtype`."""
 
     storage: StorageRef
     dtype: str
@@ -39,7 +50,7 @@ class TensorRef:
 
 
 class NumpyArray:
-    """A numpy array of a pickle, bytes included; `dtype` is "" until its state came and proved to be plain numbers."""
+    """A numpy array in a pickle, including its bytes; `dtype` is "" until its state was read and consists of plain numbers."""
 
     __slots__ = ("big_endian", "data", "dtype", "fortran", "shape")
 
@@ -65,7 +76,7 @@ def fortran_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class Placeholder:
-    """Stands for an instance of any class that is not a plain container: records what it was given, does nothing."""
+    """Stands for an instance of any class that is not a plain container. It records its arguments and does nothing."""
 
     __slots__ = ("args", "cls", "items", "pairs", "state")
 
@@ -76,7 +87,7 @@ class Placeholder:
         self.pairs: dict[object, object] = {}
 
     def build(self, state: object) -> None:
-        """Records a state; (dict, slots dict) as object.__reduce_ex__ gives it becomes one dict."""
+        """Records a state; the pair (dict, slots dict) from object.__reduce_ex__ becomes one dict."""
         if isinstance(state, tuple) and len(state) == 2 and all(part is None or isinstance(part, dict) for part in state):
             state = {key: value for part in state if isinstance(part, dict) for key, value in part.items()}
         self.state = state
@@ -86,7 +97,7 @@ class Placeholder:
         return isinstance(self.state, dict) and any(isinstance(self.state.get(part), dict) for part in MODULE_PARTS)
 
     def children(self) -> Iterator[tuple[object, object]]:
-        """(key, value) below this object: what state_dict() would list for a module, else its state, items and pairs."""
+        """(key, value) pairs below this object: for a module those of state_dict(), otherwise its state, items and pairs."""
         if isinstance(self.state, dict):
             if not self.is_module:
                 yield from self.state.items()

@@ -1,8 +1,8 @@
-"""An inert pickle machine: it decodes opcodes and never imports, looks up or calls what they name.
+"""An inert pickle machine: it decodes opcodes, but never imports, looks up or calls what they name.
 
-It does not build on pickle.Unpickler: there, a damaged or hostile memo index (LONG_BINPUT) or length (BYTEARRAY8) allocates up to
-68 GB before any check, and BUILD can set attributes. Here the arguments are read by pickletools, no more than the file has, each opcode
-is a few lines, and what a pickle may do and build is bounded. Source: pickletools (opcode semantics).
+It does not use pickle.Unpickler, where a damaged or hostile memo index (LONG_BINPUT) or length (BYTEARRAY8) can allocate up to 68 GB
+before any check, and BUILD can set attributes. Here pickletools reads the arguments, never more than the file has. Each opcode takes a few
+lines, and the operations and objects of a pickle are limited. Source: pickletools (opcode semantics).
 """
 
 import pickletools
@@ -14,13 +14,14 @@ from typing import BinaryIO
 from ssmspec.checkpoint.formats.rebuild import build, call, dict_key, global_name, storage
 from ssmspec.checkpoint.formats.tree import Placeholder, StorageRef
 
-MAX_PICKLE = 512 * 2**20  # bytes; the pickle of a checkpoint holds names and shapes: 1 MB is much
+MAX_PICKLE = 512 * 2**20  # bytes; the pickle of a checkpoint holds names and shapes, so 1 MB is already a lot
 MAX_TEXT = 64 * 2**20  # bytes of one text, which may take four times as many in memory
-MAX_BUILT = 600 * 2**20  # bytes that the objects of a pickle may take, copies that calls such as list make of shared values included
-MAX_OPERATIONS = 10_000_000  # a tensor takes about 30
+MAX_BUILT = 600 * 2**20  # bytes that the objects of a pickle may take, including copies of shared values by calls such as list
+MAX_OPERATIONS = 10_000_000  # a tensor needs about 30
+MAX_MEMO = 2**32  # the limit of LONG_BINPUT; PUT accepts any number, and large ones collide as keys
 CONTAINER_ITEM = 64  # bytes; a reference and its share of a container's table
 BUILT = {"REDUCE": 600, "NEWOBJ": 600, "NEWOBJ_EX": 600, "INST": 600, "OBJ": 600, "GLOBAL": 200, "STACK_GLOBAL": 200, "BINPERSID": 200}
-"""Bytes that an opcode may build: a tensor or a placeholder, a name, a storage; USUAL for all others, an entry of the memo for instance."""
+"""Bytes that an opcode may build: a tensor or a placeholder, a name, a storage; USUAL for all others, such as an entry of the memo."""
 USUAL = 100
 
 LITERALS = frozenset(
@@ -45,7 +46,7 @@ IGNORED = frozenset(("PROTO", "FRAME", "READONLY_BUFFER"))
 
 
 class BoundedReader:
-    """The read side of a file for pickletools: at most `limit` bytes in all, and at most `most` at once."""
+    """The read interface of a file for pickletools: at most `limit` bytes in total, and at most `most` at once."""
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
         self._file, self._limit = file, min(limit, MAX_PICKLE)
@@ -70,17 +71,17 @@ class BoundedReader:
 
 
 def unpickle(reader: BoundedReader, storages: dict[str, str] | None = None) -> object:
-    """Runs one pickle up to its STOP.
+    """Decodes one pickle up to its STOP opcode.
 
     Args:
         reader: the pickle.
         storages: receives key -> dtype of every torch storage that the pickle refers to.
     Returns:
-        plain scalars, str, bytes, list (for sets too), tuple, dict; TensorRef, NumpyArray; Placeholder and Global for all else.
+        plain scalars, str, bytes, list (also for sets), tuple, dict; TensorRef, NumpyArray; Placeholder and Global for everything else.
     Raises:
-        ValueError, IndexError, KeyError, TypeError and the like: the pickle is damaged; to be reported by the caller.
+        ValueError, IndexError, KeyError, TypeError and similar errors: the pickle is damaged; the caller must report this.
     """
-    with warnings.catch_warnings(action="ignore"):  # Python's, of text that is escaped oddly
+    with warnings.catch_warnings(action="ignore"):  # Python warns about oddly escaped text
         return _Machine({} if storages is None else storages).run(reader)
 
 
@@ -89,7 +90,7 @@ def _argument(opcode: pickletools.OpcodeInfo, reader: BoundedReader) -> object:
         return None
     reader.most = MAX_TEXT if opcode.name in TEXTS else MAX_PICKLE
     try:
-        return opcode.arg.reader(reader)  # type: ignore[arg-type]  # read and readline are all it uses
+        return opcode.arg.reader(reader)  # type: ignore[arg-type]  # it uses only read and readline
     finally:
         reader.most = MAX_PICKLE
 
@@ -129,10 +130,10 @@ class _Machine:
             handler(self, arg)
 
     def spend(self, count: int) -> None:
-        """Counts bytes that an operation may take."""
+        """Counts the bytes that an operation may allocate."""
         self.built += count
         if self.built > MAX_BUILT:
-            raise ValueError("the pickle builds objects without bound (shared data copied again and again, or a bomb)")
+            raise ValueError("the pickle builds too many objects (shared data copied again and again, or a bomb)")
 
     def pop_mark(self) -> list[object]:
         start = self.marks.pop()
@@ -146,7 +147,7 @@ class _Machine:
         self.stack.append(call(function, args))
 
     def charge(self, value: object) -> None:
-        """Counts what a rebuild copies; shared by reference, a short pickle could otherwise copy a long value a million times."""
+        """Counts what a rebuild copies; otherwise a short pickle could copy a long shared value a million times."""
         if isinstance(value, str | bytes | bytearray | list | tuple | dict):
             self.spend(len(value) * (1 if isinstance(value, str | bytes | bytearray) else CONTAINER_ITEM))
 
@@ -155,7 +156,7 @@ class _Machine:
         if isinstance(target, Placeholder):
             target = target.pairs
         if not isinstance(target, dict) or len(pairs) % 2:
-            raise ValueError("items set on something that is no dict")
+            raise ValueError("items set on an object that is not a dict")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             target[dict_key(key)] = value
 
@@ -164,7 +165,7 @@ class _Machine:
         if isinstance(target, Placeholder):
             target = target.items
         if not isinstance(target, list):
-            raise ValueError("items appended to something that is no list")
+            raise ValueError("items appended to an object that is not a list")
         target.extend(items)
 
 
@@ -205,6 +206,8 @@ def _get(machine: _Machine, index: object) -> None:
 
 
 def _put(machine: _Machine, index: object) -> None:
+    if not isinstance(index, int) or not 0 <= index < MAX_MEMO:
+        raise ValueError(f"an entry of the memo beyond {MAX_MEMO}")
     machine.memo[index] = machine.stack[-1]
 
 
@@ -244,7 +247,7 @@ def _obj(machine: _Machine, _: object) -> None:
 def _build(machine: _Machine, _: object) -> None:
     state = machine.stack.pop()
     if isinstance(state, tuple) and len(state) == 5:
-        machine.charge(state[4])  # the bytes of a numpy array, spelled as text by Python 2
+        machine.charge(state[4])  # the bytes of a numpy array, written as text by Python 2
     build(machine.stack[-1], state)
 
 

@@ -1,1 +1,1 @@
-"""Checkpoints with some values changed: every byte that is not named stays as it is."""
+"""Write checkpoints with some values changed; all other bytes stay exactly as they are."""

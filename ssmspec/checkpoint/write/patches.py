@@ -1,4 +1,4 @@
-"""From new values to the bytes that change: the inverse of StoredTensor.read, for tensors that share, stride or flag their bytes too."""
+"""Compute the bytes that change for new values: the inverse of StoredTensor.read, also for shared, strided or flagged tensors."""
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssmspec.checkpoint.derived import DerivedTensor, NamedTensor, in_file
 from ssmspec.checkpoint.tensors import ITEMSIZE, Checkpoint, Span, StoredTensor, c_strides, numpy_dtype, problem, short
 
 Home = tuple[Path, str | None]  # a file, or a deflated member of one
@@ -17,7 +18,7 @@ Home = tuple[Path, str | None]  # a file, or a deflated member of one
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """New bytes of the tensor `name` (or of several, `name` among them) from byte `offset` on: of the file, or of the inflated `member`."""
+    """New bytes of tensor `name` (or of several tensors, including `name`), at byte `offset` of the file or of the inflated `member`."""
 
     name: str
     path: Path
@@ -27,13 +28,13 @@ class Patch:
 
     @property
     def stop(self) -> int:
-        """The byte behind the last one."""
+        """The byte after the last one."""
         return self.offset + len(self.data)
 
 
 @dataclass(frozen=True, slots=True)
 class _Edit:
-    """A tensor and its new values, as they are to be stored: C order, byte order and flags those of the file."""
+    """A tensor and its new values in stored form: in C order, with the byte order and flags of the file."""
 
     tensor: StoredTensor
     raw: NDArray[np.uint8]
@@ -48,14 +49,14 @@ class _Edit:
 
 
 def make_patches(checkpoint: Checkpoint, changes: Mapping[str, NDArray[Any]]) -> tuple[list[Patch], tuple[str, ...]]:
-    """The bytes that give tensors new values, disjoint; and a note for every other tensor that changes with them.
+    """Disjoint patches that give tensors new values, and a note for every other tensor that changes with them.
 
     Args:
-        checkpoint: reads nothing of it but the bytes between the elements of strided tensors.
-        changes: tensor name -> values as StoredTensor.read returns them, in the stored dtype or one that is cast to it.
+        checkpoint: only the bytes between the elements of strided tensors are read from it.
+        changes: tensor name -> values as StoredTensor.read returns them, in the stored dtype or one that can be cast to it.
     Raises:
         CheckpointError: an unknown name, another shape, values that the stored dtype cannot hold, bytes that cannot be replaced, or two
-            changes that contradict each other where tensors share bytes.
+            contradicting changes of tensors that share bytes.
     """
     patches: list[Patch] = []
     groups: dict[Home, list[_Edit]] = {}
@@ -74,17 +75,21 @@ def make_patches(checkpoint: Checkpoint, changes: Mapping[str, NDArray[Any]]) ->
 def _find(checkpoint: Checkpoint, name: str) -> StoredTensor:
     if name not in checkpoint.tensors:
         near = get_close_matches(name, checkpoint.tensors, 3) or list(checkpoint.tensors)[:3]
-        raise problem(checkpoint.path, f"no tensor '{short(name)}' to change; there are {', '.join(short(other) for other in near)}")
-    return checkpoint.tensors[name]
+        raise problem(checkpoint.path, f"no tensor is named '{short(name)}'; there are {', '.join(short(other) for other in near)}")
+    tensor = checkpoint.tensors[name]
+    if isinstance(tensor, StoredTensor):
+        return tensor
+    text = f"is {tensor.origin}" if isinstance(tensor, DerivedTensor) else "is stored in pieces"
+    raise problem(checkpoint.path, f"tensor '{short(name)}' {text}, and cannot be replaced there; give a checkpoint with plain tensors")
 
 
 def stored_bytes(tensor: StoredTensor, values: NDArray[Any]) -> NDArray[np.uint8]:
-    """The values as the tensor's elements are stored, in C order.
+    """The values in the stored form of the tensor's elements, in C order.
 
     Raises:
         CheckpointError: another shape, or values that the stored dtype cannot hold: overflow, fractions in integers, complex numbers.
     """
-    array: NDArray[Any] = _cast(tensor, np.asarray(values))
+    array: NDArray[Any] = cast_to_stored(tensor, values, tensor.span.path)
     if tensor.span.data is not None:
         text = f"tensor '{short(tensor.name)}' is a NumPy array inside a pickle, where it cannot be replaced; save it with numpy.savez"
         raise problem(tensor.span.path, text)
@@ -98,16 +103,22 @@ def stored_bytes(tensor: StoredTensor, values: NDArray[Any]) -> NDArray[np.uint8
     return raw
 
 
-def _cast(tensor: StoredTensor, array: NDArray[Any]) -> NDArray[Any]:
-    label, path, wanted = f"tensor '{short(tensor.name)}'", tensor.span.path, numpy_dtype(tensor.dtype)
+def cast_to_stored(tensor: NamedTensor, values: NDArray[Any], path: Path) -> NDArray[Any]:
+    """The values in the dtype of a tensor.
+
+    Raises:
+        CheckpointError: another shape, or values that the stored dtype cannot hold: overflow, fractions in integers, complex numbers.
+    """
+    array: NDArray[Any] = np.asarray(values)
+    label, wanted = f"tensor '{short(tensor.name)}'", numpy_dtype(tensor.dtype)
     if array.shape != tensor.shape:
-        raise problem(path, f"{label} has shape {tensor.shape}, its new values have {array.shape}; give values of the same shape")
+        raise problem(path, f"{label} has shape {tensor.shape}, but its new values have {array.shape}; give values of the same shape")
     if array.dtype == wanted:
         return array
     if array.dtype.kind not in "biufc" and array.dtype.name not in ITEMSIZE:
-        raise problem(path, f"{label}: new values of type {array.dtype}, expected numbers")
+        raise problem(path, f"{label}: the new values have type {array.dtype}; expected numbers")
     if array.dtype.kind == "c" and wanted.kind != "c":
-        raise problem(path, f"{label} is stored as {tensor.dtype}, its new values are complex; give real ones")
+        raise problem(path, f"{label} is stored as {tensor.dtype}, but its new values are complex; give real values")
     with np.errstate(all="ignore"):
         cast = array.astype(wanted)
         lost = cast.astype(array.dtype) != array if wanted.kind in "biu" else np.isfinite(array) & ~np.isfinite(cast)
@@ -118,7 +129,7 @@ def _cast(tensor: StoredTensor, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _clusters(edits: Iterable[_Edit]) -> Iterator[list[_Edit]]:
-    """Edits whose bytes may overlap, together."""
+    """Groups of edits whose bytes may overlap."""
     cluster: list[_Edit] = []
     for edit in sorted(edits, key=lambda edit: edit.start):
         if cluster and edit.start >= max(other.stop for other in cluster):
@@ -144,7 +155,7 @@ def _patch(cluster: Sequence[_Edit]) -> Patch:
 
 
 def _image(cluster: Sequence[_Edit]) -> Patch:
-    """All the bytes from the first to the last one, those between the elements as they are."""
+    """All bytes from the first to the last changed one; the bytes between the elements stay as they are."""
     first, start, stop = cluster[0].tensor, cluster[0].start, max(edit.stop for edit in cluster)
     span = Span(first.span.path, start, stop - start, member=first.span.member)
     image: NDArray[np.uint8] = StoredTensor(first.name, (stop - start,), "uint8", span).read().view(np.uint8)
@@ -162,19 +173,22 @@ def _image(cluster: Sequence[_Edit]) -> Patch:
 
 
 def _elements(image: NDArray[np.uint8], edit: _Edit, start: int) -> NDArray[np.void]:
-    """The elements of a tensor in the bytes from `start` on, to be written to."""
+    """A writable view of a tensor's elements in an image that begins at byte `start`."""
     tensor, itemsize = edit.tensor, ITEMSIZE[edit.tensor.dtype]
     strides = [stride * itemsize for stride in tensor.span.strides or c_strides(tensor.shape)]
     return np.ndarray(tensor.shape, np.dtype((np.void, itemsize)), image.data, edit.start - start, strides)
 
 
 def _also_changed(checkpoint: Checkpoint, changed: Collection[str], patches: Mapping[Home, Sequence[Patch]]) -> Iterator[str]:
-    """A note for every other tensor whose bytes a patch may reach; the patches of a home are disjoint and in order."""
+    """A note for every other tensor whose bytes a patch may change; the patches of a home are disjoint and sorted."""
     offsets = {home: [patch.offset for patch in group] for home, group in patches.items()}
-    for tensor in checkpoint.tensors.values():
+    own = {checkpoint.tensors[name].name for name in changed}
+    for name, tensor in in_file(list(checkpoint.tensors.values())):
+        if not isinstance(tensor, StoredTensor):
+            continue
         span, home = tensor.span, (tensor.span.path, tensor.span.member)
-        if tensor.name in changed or home not in patches or span.data is not None or span.chunks or not span.nbytes:
+        if name in own or home not in patches or span.data is not None or span.chunks or not span.nbytes:
             continue
         last = bisect_left(offsets[home], span.offset + span.nbytes) - 1
         if last >= 0 and patches[home][last].stop > span.offset:
-            yield f"'{tensor.name}' shares stored bytes with '{patches[home][last].name}': where they overlap, it changes too"
+            yield f"'{name}' shares stored bytes with '{patches[home][last].name}': where they overlap, it changes too"

@@ -1,4 +1,4 @@
-"""safetensors files with another header: tensors added, metadata merged; the bytes of the other tensors are copied as they are."""
+"""Write safetensors files with a new header: added tensors and merged metadata; the bytes of all other tensors are copied unchanged."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ ALIGNMENT = 8  # bytes; the header is padded with spaces so that the tensors beg
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A tensor in the order of the new file: `stop` is where it ends in the source, `data` what it consists of if it is added."""
+    """A tensor in the order of the new file: `stop` is where it ends in the source, `data` the content of an added tensor."""
 
     name: str
     itemsize: int
@@ -27,16 +27,16 @@ class _Part:
 
 
 def write_with_header(splice: Splice, size: int, added: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Copies a file of `size` bytes under a new header, added tensors between those of the same and of the next smaller element size.
+    """Copies a file of `size` bytes with a new header. Added tensors are sorted in by decreasing element size.
 
-    So every tensor stays at a multiple of its element size, where the libraries that write the format put it.
+    Every tensor therefore stays at a multiple of its element size, as the libraries that write the format do.
 
     Raises:
-        CheckpointError: an added tensor of a dtype that the format lacks.
-        OSError: disk full and the like.
+        CheckpointError: an added tensor has a dtype that the format does not support.
+        OSError: for example, the disk is full.
     """
     header, base = read_header(splice.path, size)
-    merged = {**header.pop(METADATA, {}), **{_plain(key): _plain(value) for key, value in metadata.items()}}
+    merged = {**header.pop(METADATA, {}), **{plain_text(key): plain_text(value) for key, value in metadata.items()}}
     parts = [_old_part(name, entry, base) for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"])]
     for name, array in added.items():
         header[name] = {"dtype": _code(splice, name, array), "shape": list(array.shape)}
@@ -46,7 +46,7 @@ def write_with_header(splice: Splice, size: int, added: Mapping[str, NDArray[Any
     for part in parts:
         header[part.name]["data_offsets"] = [position, position + part.nbytes]
         position += part.nbytes
-    splice.append(_header_bytes({METADATA: merged, **header} if merged else header))
+    splice.append(header_bytes({METADATA: merged, **header} if merged else header))
     splice.skip(base)
     _append_parts(splice, parts)
 
@@ -67,8 +67,8 @@ def _append_parts(splice: Splice, parts: Sequence[_Part]) -> None:
     splice.through(stop)
 
 
-def _plain(text: str) -> str:
-    """Text that UTF-8 can hold: names of files may not be."""
+def plain_text(text: str) -> str:
+    """Text that can be encoded as UTF-8; file names sometimes cannot."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -84,7 +84,8 @@ def _little_endian(array: NDArray[Any]) -> bytes:
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _header_bytes(header: Mapping[str, Any]) -> bytes:
+def header_bytes(header: Mapping[str, Any]) -> bytes:
+    """The length of a header and the header, padded."""
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % ALIGNMENT)
     return len(text).to_bytes(8, "little") + text

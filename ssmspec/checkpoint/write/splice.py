@@ -1,4 +1,4 @@
-"""A file copied with parts exchanged: bytes that are not named are the same in the copy, and are not held in memory."""
+"""Copy a file with some parts replaced; all other bytes are copied unchanged and are not kept in memory."""
 
 import errno
 import os
@@ -10,18 +10,18 @@ from typing import IO, BinaryIO
 
 from ssmspec.checkpoint.tensors import Stamp, problem
 
-CHUNK = 1 << 22  # bytes held in memory at once
-CALL = 1 << 26  # bytes that the system copies in one call: an interrupt is answered between two
+CHUNK = 1 << 22  # bytes in memory at once
+CALL = 1 << 26  # bytes that the system copies in one call; an interrupt is handled between two calls
 NOT_HERE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ETXTBSY)
-"""What copy_file_range and lseek answer where they cannot be used; reading and writing does it then, or says what is wrong."""
+"""Error codes of copy_file_range and lseek when they are not supported; plain reading and writing is then used, or reports the error."""
 
 
 @contextmanager
 def unchanged(path: Path, stamp: Stamp) -> Iterator[BinaryIO]:
-    """The file, opened to be read; refused when it is not, or does not stay, what its stamp says.
+    """The file, opened for reading; refused if it does not match its stamp before and after the block.
 
     Raises:
-        CheckpointError: it was changed after the stamp was taken, by the end of the block at the latest; or it cannot be opened.
+        CheckpointError: the file was changed between the time of the stamp and the end of the block, or cannot be opened.
     """
     try:
         file = path.open("rb", buffering=0)
@@ -35,13 +35,13 @@ def unchanged(path: Path, stamp: Stamp) -> Iterator[BinaryIO]:
 
 def _require(path: Path, file: BinaryIO, stamp: Stamp) -> None:
     if Stamp.of(os.fstat(file.fileno())) != stamp:
-        raise problem(path, "it was changed while ssmspec worked on it; run again when nothing writes to it")
+        raise problem(path, "it was changed while ssmspec was working on it; run again when nothing writes to it")
 
 
 class Splice:
-    """Copies `source` to `out` from the first byte on; both are open, `out` is empty.
+    """Copies `source` to `out`, starting at the first byte. Both are open, and `out` is empty.
 
-    `position` is the byte of the source that is copied next.
+    `position` is the next byte of the source to be copied.
     """
 
     def __init__(self, path: Path, source: BinaryIO, out: IO[bytes]) -> None:
@@ -52,8 +52,8 @@ class Splice:
         """Copies the source up to byte `stop`; holes of a sparse file stay holes.
 
         Raises:
-            CheckpointError: the source ends before.
-            OSError: disk full and the like.
+            CheckpointError: the source ends earlier.
+            OSError: for example, the disk is full.
         """
         at = self.out.seek(0, os.SEEK_END)
         self._starts.append(self.position)
@@ -64,25 +64,25 @@ class Splice:
         self.position = stop
 
     def append(self, data: bytes | memoryview) -> None:
-        """Writes new bytes behind what is copied so far."""
+        """Writes new bytes after what has been copied so far."""
         self.out.seek(0, os.SEEK_END)
         self.out.write(data)
 
     def skip(self, stop: int) -> None:
-        """Leaves out the source up to byte `stop`."""
+        """Skips the source up to byte `stop`."""
         self.position = stop
 
     def moved(self, offset: int) -> int:
-        """Where a copied byte of the source is in the copy."""
+        """The position in the copy of a copied byte of the source."""
         return offset + self._shifts[bisect_right(self._starts, offset) - 1]
 
     def patch(self, offset: int, data: bytes | memoryview) -> None:
-        """Writes over copied bytes; `offset` is that in the source."""
+        """Overwrites copied bytes; `offset` is their position in the source."""
         self.out.seek(self.moved(offset))
         self.out.write(data)
 
     def copied(self, offset: int, count: int) -> bytes:
-        """Bytes of the copy; `offset` is that in the source."""
+        """Bytes of the copy; `offset` is their position in the source."""
         self.out.seek(self.moved(offset))
         return self.out.read(count)
 
@@ -94,14 +94,15 @@ class Splice:
         while left:
             data = self.source.read(min(CHUNK, left))
             if not data:
-                raise problem(self.path, "it ended while it was copied: it was cut or changed; run again when nothing writes to it")
+                text = "it ended while it was being copied, so it was truncated or changed; run again when nothing writes to it"
+                raise problem(self.path, text)
             self.out.write(data)
             left -= len(data)
         self.out.flush()
 
 
 def _copy_in_kernel(source: int, out: int, span: tuple[int, int], at: int) -> int:
-    """Bytes of the span that copy_file_range copied, sharing blocks where the file system can; fewer than asked for where it cannot."""
+    """Copies a span with copy_file_range, sharing blocks if the file system can; returns the bytes copied, fewer if not supported."""
     first, last = span
     if not hasattr(os, "copy_file_range"):
         return 0
@@ -119,7 +120,7 @@ def _copy_in_kernel(source: int, out: int, span: tuple[int, int], at: int) -> in
 
 
 def _data(source: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """The ranges between two bytes that are no holes."""
+    """The ranges between two bytes that are not holes."""
     status = os.fstat(source)
     if not hasattr(os, "SEEK_DATA") or status.st_blocks * 512 >= status.st_size:
         yield start, stop

@@ -1,4 +1,4 @@
-"""A folder written beside its target, then put in its place, so that whoever opens the target finds the old or the new one, whole."""
+"""Write a folder beside its target, then move it into place, so that any reader of the target finds the complete old or new folder."""
 
 import os
 import re
@@ -30,7 +30,7 @@ Job = Callable[[IO[bytes]], None]
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a file or folder is written: its real path, its permissions, and whether nothing was there before."""
+    """Where a file or folder is written: its real path, its permissions, and whether it is new (nothing existed there before)."""
 
     path: Path
     mode: int
@@ -38,17 +38,18 @@ class Destination:
 
 
 def write_folder(source: Path, destination: Destination, jobs: Mapping[Path, Job]) -> None:
-    """Writes a copy of a folder in which some files have other content; the target may be the folder itself.
+    """Writes a copy of a folder in which some files have new content; the target may be the folder itself.
 
-    Links to files become files, links to folders lead to the same folders; of the folder itself, unchanged files are linked, not copied.
+    Links to files become files; links to folders point to the same folders. If the target is the folder itself, unchanged files are linked
+    instead of copied.
 
     Args:
         source: the folder to copy, with its subfolders.
-        destination: a folder there is replaced.
-        jobs: files of the folder -> what writes their new content.
+        destination: an existing folder there is replaced.
+        jobs: files of the folder -> functions that write their new content.
     Raises:
-        CheckpointError: the folder was changed meanwhile, or holds what cannot be copied.
-        SsmspecError: the target holds files that the folder lacks, cannot be written, or the disk is full.
+        CheckpointError: the folder was changed meanwhile, or holds something that cannot be copied.
+        SsmspecError: the target has files that the folder does not have, the target is not writable, or the disk is full.
     """
     target = destination.path
     in_place = target.exists() and target.samefile(source)
@@ -64,18 +65,18 @@ def write_folder(source: Path, destination: Destination, jobs: Mapping[Path, Job
             _refuse_losses(target, before)
             _fill(source, temporary, jobs, link=in_place)
             if _listing(source) != before:
-                raise problem(source, "it was changed while ssmspec worked on it; run again when nothing writes to it")
+                raise problem(source, "it was changed while ssmspec was working on it; run again when nothing writes to it")
             _refuse_losses(target, before)
             temporary.chmod(destination.mode | 0o700)
             _swap(temporary, destination)
         sync_folder(target.parent)
     except OSError as error:
-        raise SsmspecError(f"cannot write {target}: {error.strerror or error}; choose a place that can be written") from error
+        raise SsmspecError(f"cannot write {target}: {error.strerror or error}; choose a writable location") from error
 
 
 @contextmanager
 def _temporary_folder(target: Path) -> Iterator[Path]:
-    """An empty folder beside the target, locked; whatever is there in the end is removed."""
+    """An empty, locked folder beside the target; whatever remains of it at the end is removed."""
     claimed = False
     while not claimed:
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=temporary_prefix(target), suffix=".partial"))
@@ -90,7 +91,7 @@ def _temporary_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[int | None]:
-    """A folder's handle; None if it is gone."""
+    """A folder's handle; None if the folder no longer exists."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except FileNotFoundError:
@@ -103,7 +104,7 @@ def _opened(folder: Path) -> Iterator[int | None]:
 
 
 def _listing(folder: Path) -> dict[str, Stamp | None]:
-    """Relative path -> stamp of every file of a folder; None for subfolders and links that lead nowhere."""
+    """Relative path -> stamp of every file in a folder; None for subfolders and broken links."""
     found: dict[str, Stamp | None] = {}
 
     def fail(error: OSError) -> None:
@@ -140,7 +141,7 @@ def _fill(source: Path, folder: Path, jobs: Mapping[Path, Job], *, link: bool) -
             _fill(path, copy, jobs, link=link)
             copy.chmod(path.stat().st_mode & 0o777 | 0o700)
         elif not path.is_file():
-            raise problem(path, "neither a file nor a folder, so that the folder cannot be copied; move it elsewhere first")
+            raise problem(path, "neither a file nor a folder, so the folder cannot be copied; move it elsewhere first")
         elif not (link and _linked(path, copy)):
             status = path.stat()
             _write(copy, status.st_mode, partial(_copy, path, Stamp.of(status)))
@@ -169,7 +170,7 @@ def _write(path: Path, mode: int, job: Job) -> None:
 
 
 def _swap(temporary: Path, destination: Destination) -> None:
-    """Puts the new folder in the place of the old one, which then is where the new one was, or gone."""
+    """Puts the new folder in the place of the old one; the old one then is where the new one was, or is removed."""
     target = destination.path
     if destination.is_new:
         take_place(temporary, target, exclusive=True)
@@ -185,7 +186,7 @@ def _swap(temporary: Path, destination: Destination) -> None:
 
 
 def restore_previous(target: Path) -> None:
-    """Puts back, or removes, the old folder that a process left that was killed between the two renamings of a swap."""
+    """Restores or removes the old folder that remained when a process was killed between the two renames of a swap."""
     pattern = re.compile(re.escape(temporary_prefix(target)) + r"[a-z0-9_]{8}\.previous")
     entries = list(os.scandir(target.parent)) if target.parent.is_dir() else []
     for entry in [entry for entry in entries if pattern.fullmatch(entry.name)]:

@@ -1,4 +1,4 @@
-"""write_changed: a checkpoint with other values in some of its tensors, in the container it came from."""
+"""write_changed: write a checkpoint with new values for some of its tensors, in its original container."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ssmspec.checkpoint.formats.folders import NO_WEIGHTS, SUFFIXES, is_index, load_json
 from ssmspec.checkpoint.tensors import Checkpoint, Stamp, problem, short
+from ssmspec.checkpoint.write.new_safetensors import find_new_file, write_new
 from ssmspec.checkpoint.write.patches import Patch, make_patches
 from ssmspec.checkpoint.write.safetensors_header import write_with_header
 from ssmspec.checkpoint.write.splice import Splice, unchanged
@@ -29,7 +30,7 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(slots=True)
 class _Edit:
-    """What becomes different in one file."""
+    """The changes to one file."""
 
     patches: list[Patch] = field(default_factory=list)
     added: Mapping[str, NDArray[Any]] = field(default_factory=dict)
@@ -46,26 +47,26 @@ def write_changed(
     replace: bool = False,
     in_place: bool = False,
 ) -> tuple[str, ...]:
-    """Writes the checkpoint with new values for some tensors; all other bytes stay what they are, nothing in it is run.
+    """Writes the checkpoint with new values for some tensors. All other bytes stay the same, and nothing in it is executed.
 
-    Whenever the process is killed, the target is what it was or the new checkpoint, whole (a folder too where Linux can exchange two names
-    in one step; elsewhere the old folder may be left as ".<name>.<8 characters>.previous", from where the next call puts it back). The
-    input is not touched unless it is the target. A checkpoint that was opened as a folder, or as the index in it, is written as a folder
-    with everything else that the folder holds.
+    Even if the process is killed, the target is either unchanged or the complete new checkpoint. For a folder this holds if Linux can
+    exchange two names atomically; elsewhere the old folder may remain as ".<name>.<8 characters>.previous", and the next call restores it.
+    The input is not changed unless it is the target. A checkpoint that was opened as a folder, or through the index in it, is written as a
+    folder with all its other files. One whose tensors are spread over several files is written as a new safetensors file.
 
     Args:
-        checkpoint: as `open_checkpoint` gave it.
+        checkpoint: as returned by `open_checkpoint`.
         target: the file or folder to write; a symbolic link is followed.
-        changes: tensor name -> all its values, as StoredTensor.read returns them; in the stored dtype or one that is cast to it.
+        changes: tensor name -> all its values, as StoredTensor.read returns them; in the stored dtype or one that can be cast to it.
         added: new tensors, in their own dtype; for safetensors only.
-        metadata: merged into the __metadata__ of a safetensors file (of shards: the first one); left out elsewhere.
-        replace: the target may be another file or folder, which is lost.
-        in_place: the target may be the checkpoint itself.
+        metadata: merged into the __metadata__ of a safetensors file (for shards, of the first one); ignored for other containers.
+        replace: whether the target may be another existing file or folder, which is lost.
+        in_place: whether the target may be the checkpoint itself.
     Returns:
-        notes: tensors that change too, as they share stored bytes with changed ones; files of a folder that keep the old weights.
+        notes: tensors that also change because they share stored bytes with changed ones; files of a folder that keep the old weights.
     Raises:
         CheckpointError: a name, shape or value that cannot be stored, or the checkpoint was changed since it was opened.
-        SsmspecError: the target exists, cannot be written, or is no file or folder as needed; the disk is full.
+        SsmspecError: the target exists, is not writable, or is not a file or folder as required; or the disk is full.
     """
     source = _source(checkpoint)
     for path, stamp in checkpoint.files.items():
@@ -73,6 +74,8 @@ def write_changed(
             pass
     destination = find_destination(checkpoint, target, replace=replace, in_place=in_place)
     try:
+        if checkpoint.assembled:
+            return write_new(checkpoint, destination, changes, {name: np.asarray(array) for name, array in added.items()}, metadata)
         patches, notes = make_patches(checkpoint, changes)
         edits = _edits(checkpoint, patches, {name: np.asarray(array) for name, array in added.items()}, metadata)
         _write(checkpoint, source, destination, edits)
@@ -82,7 +85,9 @@ def write_changed(
 
 
 def find_destination(checkpoint: Checkpoint, target: Path | str, *, replace: bool, in_place: bool) -> Destination:
-    """Where `write_changed` would write with these arguments; raises what it raises about the target, before any work is done."""
+    """Where `write_changed` would write with these arguments; raises the same errors about the target, before any work is done."""
+    if checkpoint.assembled:
+        return find_new_file(checkpoint, Path(target), replace=replace, in_place=in_place)
     source = _source(checkpoint)
     given = source if Path(target) == checkpoint.path else Path(target)
     try:
@@ -99,7 +104,7 @@ def _source(checkpoint: Checkpoint) -> Path:
 def _old_weights(source: Path, checkpoint: Checkpoint) -> Iterator[str]:
     for path in sorted(source.iterdir()) if source.is_dir() else ():
         if path.suffix in SUFFIXES and path.name not in NO_WEIGHTS and path not in checkpoint.files:
-            yield f"'{path.name}' in the folder was not changed: if it holds the same weights, they are the old ones"
+            yield f"'{path.name}' in the folder was not changed; if it holds the same weights, it still has the old values"
 
 
 def _write(checkpoint: Checkpoint, source: Path, destination: Destination, edits: Mapping[Path, _Edit]) -> None:
@@ -120,10 +125,10 @@ def _edits(
     safe = checkpoint.container.startswith("safetensors")
     for name in added:
         if not safe:
-            text = f"'{short(name)}' cannot be added to a {checkpoint.container} file without writing it anew; save it as safetensors first"
+            text = f"'{short(name)}' cannot be added to a {checkpoint.container} file without rewriting it; save it as safetensors first"
             raise problem(checkpoint.path, text)
         if name in checkpoint.tensors:
-            raise problem(checkpoint.path, f"'{short(name)}' cannot be added: there is such a tensor; change it instead")
+            raise problem(checkpoint.path, f"'{short(name)}' cannot be added: this tensor already exists; change it instead")
     first = min(path for path in checkpoint.files if not is_index(path))
     if safe and added:
         edits.setdefault(min(edits, default=first), _Edit()).added = added
@@ -147,7 +152,7 @@ def _write_edited(path: Path, stamp: Stamp, edit: _Edit, out: IO[bytes]) -> None
 
 
 def _index_job(checkpoint: Checkpoint, edits: Mapping[Path, _Edit]) -> dict[Path, Callable[[IO[bytes]], None]]:
-    """What writes the index anew, if there is one and tensors are added."""
+    """The function that rewrites the index, if there is one and tensors are added."""
     path = next((path for path in checkpoint.files if is_index(path)), None)
     places = {name: file.name for file, edit in edits.items() for name in edit.added}
     if not places or path is None:
@@ -166,9 +171,9 @@ def _index_job(checkpoint: Checkpoint, edits: Mapping[Path, _Edit]) -> dict[Path
 
 
 def _check_target(target: Path, source: Path, *, replace: bool, in_place: bool) -> Destination:
-    """Where to write, once it is clear that nothing is lost but what was asked for."""
+    """Where to write, after checking that nothing is lost except what the user allowed."""
     if str(target) == "-":
-        raise SsmspecError("cannot write '-': a checkpoint is not written to standard output; name a file")
+        raise SsmspecError("cannot write '-': a checkpoint cannot be written to standard output; name a file")
     of_source, real = source.stat(), Path(os.path.realpath(target))
     folder = stat.S_ISDIR(of_source.st_mode)
     if folder:
@@ -178,12 +183,12 @@ def _check_target(target: Path, source: Path, *, replace: bool, in_place: bool) 
         _refuse_nesting(target, real, Path(os.path.realpath(source)))
     if status is None:
         if folder and real.suffix in SUFFIXES:
-            raise SsmspecError(f"cannot write {target}: the checkpoint is a folder and is written as one; name a folder")
+            raise SsmspecError(f"cannot write {target}: the checkpoint is a folder and must be written as one; name a folder")
         return Destination(real, of_source.st_mode & 0o777, is_new=True)
     if is_stream(status) or not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         raise SsmspecError(f"cannot write {target}: it is a device, a pipe or standard output; name a {'folder' if folder else 'file'}")
     if stat.S_ISDIR(status.st_mode) != folder:
-        kinds = ("a file; name a folder, as the checkpoint is one") if folder else ("a folder; name a file")
+        kinds = ("a file; name a folder, because the checkpoint is one") if folder else ("a folder; name a file")
         raise SsmspecError(f"cannot write {target}: it is {kinds}")
     if os.path.samestat(status, of_source):
         if not in_place:

@@ -1,7 +1,7 @@
-"""Zip archives with bytes of some members changed: stored members in place, deflated ones deflated again, checksums and sizes put right.
+"""Change bytes of some members of a zip archive: stored members in place, deflated ones by deflating again; checksums and sizes follow.
 
-All other bytes are those of the source, in the same order: headers, padding, alignment (unless a deflated member before it grew or shrank),
-compressed data, comments. Source: PKWARE APPNOTE 6.3, 4.3.7 (local header), 4.3.9 (data descriptor), 4.3.12 (directory),
+All other bytes equal those of the source, in the same order: headers, padding, alignment (unless an earlier deflated member grew or
+shrank), compressed data, comments. Source: PKWARE APPNOTE 6.3, 4.3.7 (local header), 4.3.9 (data descriptor), 4.3.12 (directory),
 4.3.14-16 (end records), 4.5.3 (ZIP64 extra field).
 """
 
@@ -20,9 +20,9 @@ from ssmspec.checkpoint.write.patches import Patch
 from ssmspec.checkpoint.write.splice import CHUNK, Splice
 
 ENTRY = 46  # bytes of a directory entry before its name
-FULL = 0xFFFFFFFF  # a size or offset that stands in the ZIP64 extra field instead
+FULL = 0xFFFFFFFF  # marks a size or offset that is stored in the ZIP64 extra field instead
 HAS_DESCRIPTOR = 0x8
-ENDING = 1 << 17  # bytes behind the directory at most: end records and a comment of 65 535
+ENDING = 1 << 17  # largest number of bytes after the directory: end records and a comment of up to 65 535
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Member:
 
     @property
     def stop(self) -> int:
-        """The byte behind its data, where a data descriptor may follow."""
+        """The byte after its data, where a data descriptor may follow."""
         return self.data + self.info.compress_size
 
 
@@ -43,8 +43,8 @@ def write_zip(splice: Splice, size: int, patches: Sequence[Patch]) -> None:
     """Copies an archive of `size` bytes with patches applied.
 
     Raises:
-        CheckpointError: its records contradict each other, or a number no longer fits where it stands.
-        OSError: disk full and the like.
+        CheckpointError: its records contradict each other, or a number no longer fits in its field.
+        OSError: for example, the disk is full.
     """
     try:
         _write_zip(splice, size, patches)
@@ -74,7 +74,7 @@ def _write_zip(splice: Splice, size: int, patches: Sequence[Patch]) -> None:
 
 
 def _read_members(path: Path, file: BinaryIO) -> tuple[list[Member], int]:
-    """The members in the order of the directory, and where that ends."""
+    """The members in the order of the directory, and where the directory ends."""
     archive = zipfile.ZipFile(file)
     members, at = [], archive.start_dir
     for info in archive.infolist():
@@ -96,7 +96,7 @@ def _assign(path: Path, members: Sequence[Member], patches: Sequence[Patch]) -> 
     for patch in sorted(patches, key=lambda patch: patch.offset):
         member = names[patch.member] if patch.member is not None else ordered[bisect_right(starts, patch.offset) - 1]
         if patch.member is None and not member.data <= patch.offset <= patch.stop <= member.stop:
-            raise problem(path, f"the bytes of '{short(patch.name)}' are in no member of this zip file; write the file again")
+            raise problem(path, f"the bytes of '{short(patch.name)}' are not in any member of this zip file; write the file again")
         work.setdefault(member.entry, (member, []))[1].append(patch)
     return dict(work.values())
 
@@ -111,7 +111,7 @@ def _patch_stored(splice: Splice, member: Member, patches: Sequence[Patch]) -> i
 
 
 def _deflate_again(splice: Splice, member: Member, patches: Sequence[Patch]) -> tuple[int, int]:
-    """Appends the patched bytes, deflated; their compressed size and their checksum."""
+    """Appends the patched bytes, deflated; returns their compressed size and their checksum."""
     compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     position = length = before = after = 0
     for block in _inflated(splice.source, member):
@@ -134,7 +134,7 @@ def _appended(splice: Splice, data: bytes) -> int:
 
 
 def _inflated(file: BinaryIO, member: Member) -> Iterator[bytearray]:
-    """The bytes of a deflated member, in blocks; no more than the directory promises, whatever they would grow to."""
+    """The bytes of a deflated member, in blocks; never more than the directory declares."""
     machine, at, left = zlib.decompressobj(-zlib.MAX_WBITS), member.data, member.info.file_size
     data = b""
     while left and not machine.eof:
@@ -154,7 +154,7 @@ def _fix_header(splice: Splice, member: Member, checksum: int, length: int) -> N
     at = member.info.header_offset
     header = splice.copied(at, LOCAL_HEADER)
     (flags,), (crc, size, name) = struct.unpack_from("<H", header, 6), struct.unpack_from("<L4xLH", header, 14)
-    behind = bool(flags & HAS_DESCRIPTOR)  # then the header usually says 0
+    behind = bool(flags & HAS_DESCRIPTOR)  # then the header usually contains 0
     if crc or not behind:
         splice.patch(at + 14, struct.pack("<L", checksum))
     extra = range(at + LOCAL_HEADER + name, member.data)
@@ -183,7 +183,7 @@ def _fix_entry(splice: Splice, member: Member, checksum: int, length: int) -> No
 
 
 def _entry_fields(splice: Splice, member: Member) -> tuple[tuple[int, int], range]:
-    """Compressed and full size in a directory entry, and where its extra field is."""
+    """Positions of the compressed and the full size in a directory entry, and of its extra field."""
     entry = splice.copied(member.entry, ENTRY)
     name, extra = struct.unpack_from("<HH", entry, 28)
     start = member.entry + ENTRY + name
@@ -191,7 +191,7 @@ def _entry_fields(splice: Splice, member: Member) -> tuple[tuple[int, int], rang
 
 
 def _fix_offsets(splice: Splice, members: Sequence[Member], end: int, size: int) -> None:
-    """Moves what the directory and the end records say about where members and the directory are."""
+    """Adjusts the positions of members and of the directory that the directory and the end records store."""
     for member in members:
         fields, extra = _entry_fields(splice, member)
         at = member.info.header_offset
@@ -200,7 +200,7 @@ def _fix_offsets(splice: Splice, members: Sequence[Member], end: int, size: int)
     tail = splice.copied(end, min(size - end, ENDING))
     if tail[:4] == b"PK\x06\x06":
         at += 12 + int(struct.unpack_from("<Q", tail, 4)[0])
-        for field in (end + 48, at + 8):  # of the ZIP64 end record and of its locator
+        for field in (end + 48, at + 8):  # in the ZIP64 end record and in its locator
             splice.patch(field, struct.pack("<Q", struct.unpack("<Q", splice.copied(field, 8))[0] + by))
         at += 20
     if tail[at - end :][:4] != b"PK\x05\x06":
@@ -209,7 +209,7 @@ def _fix_offsets(splice: Splice, members: Sequence[Member], end: int, size: int)
 
 
 def _shift(splice: Splice, at: int, extra: range, index: int, by: int, *, keep_zero: bool = False) -> None:
-    """Adds to a size or offset of 4 bytes or, where that is full, to number `index` of the ZIP64 extra field (if there is one)."""
+    """Adds to a size or offset of 4 bytes or, if that is FULL, to number `index` of the ZIP64 extra field (if there is one)."""
     code, limit = "<L", FULL
     if splice.copied(at, 4) == struct.pack("<L", FULL):
         if not extra:
@@ -219,13 +219,13 @@ def _shift(splice: Splice, at: int, extra: range, index: int, by: int, *, keep_z
     value = 0 if keep_zero and not old else old + by
     if not 0 <= value < limit:
         raise problem(
-            splice.path, "this zip file would outgrow 4 GiB, for which it is not laid out; save the checkpoint again uncompressed"
+            splice.path, "this zip file would exceed 4 GiB, which its format does not allow; save the checkpoint again uncompressed"
         )
     splice.patch(at, struct.pack(code, value))
 
 
 def _zip64(splice: Splice, extra: range) -> int:
-    """Where the numbers of the ZIP64 extra field begin."""
+    """The position where the numbers of the ZIP64 extra field begin."""
     at = extra.start
     while at < extra.stop:
         kind, length = struct.unpack("<HH", splice.copied(at, 4))
@@ -233,4 +233,4 @@ def _zip64(splice: Splice, extra: range) -> int:
         if kind == 1:
             return at
         at += int(length)
-    raise problem(splice.path, "a zip member lacks the ZIP64 field that its header promises: it is damaged; fetch it again")
+    raise problem(splice.path, "a zip member lacks the ZIP64 field that its header announces: it is damaged; fetch it again")

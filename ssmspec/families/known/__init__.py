@@ -1,23 +1,29 @@
-"""The known families, one file per source layout. A new family is one file here and one line in `FAMILIES`."""
+"""The built-in families, one file per source layout. To add a family, add one file here and one line to `FAMILIES`."""
 
 from ssmspec.families.known.annotated_s4 import ANNOTATED_S4, ANNOTATED_S4D
 from ssmspec.families.known.conv_s5 import CONV_S5
 from ssmspec.families.known.dss import DSS
 from ssmspec.families.known.gated_delta import GATED_DELTA
 from ssmspec.families.known.h3 import H3
+from ssmspec.families.known.hydra import HYDRA
 from ssmspec.families.known.linoss import LINOSS
 from ssmspec.families.known.lru import LRU
 from ssmspec.families.known.mamba1 import MAMBA1, ZAMBA
 from ssmspec.families.known.mamba2 import MAMBA2
 from ssmspec.families.known.mamba3 import MAMBA3
+from ssmspec.families.known.mega import MEGA
 from ssmspec.families.known.rg_lru import RG_LRU
 from ssmspec.families.known.s4_block import FREQBIAS_BLOCK, S4_DIAGONAL, S4_DPLR
 from ssmspec.families.known.s4_nplr import S4_NPLR
+from ssmspec.families.known.s4_torch import S4_TORCH
 from ssmspec.families.known.s4_v1 import S4_NPLR_V1
 from ssmspec.families.known.s4_v3 import S4_DIAGONAL_V2, S4_DIAGONAL_V3, S4_NPLR_V3
 from ssmspec.families.known.s4d import FREQBIAS_STANDALONE, S4D
+from ssmspec.families.known.s4nd import S4ND
 from ssmspec.families.known.s5 import S5
 from ssmspec.families.known.s5_torch import S5_TORCH
+from ssmspec.families.known.ss2d import SS2D, SS2D_M0
+from ssmspec.families.known.vim import LOCAL_MAMBA, VIM, VIM_V1
 from ssmspec.families.template import Family
 
 FAMILIES: dict[str, Family] = {
@@ -26,6 +32,7 @@ FAMILIES: dict[str, Family] = {
     "s4-diag": S4_DIAGONAL,
     "s4-dplr": S4_DPLR,
     "freqbias-block": FREQBIAS_BLOCK,
+    "s4nd": S4ND,
     "s4-nplr-v2": S4_NPLR,
     "s4-nplr-v1": S4_NPLR_V1,
     "s4-nplr-v3": S4_NPLR_V3,
@@ -35,15 +42,23 @@ FAMILIES: dict[str, Family] = {
     "h3": H3,
     "annotated-s4": ANNOTATED_S4,
     "annotated-s4d": ANNOTATED_S4D,
+    "s4-torch": S4_TORCH,
     "s5": S5,
     "s5-torch": S5_TORCH,
     "conv-s5": CONV_S5,
     "lru": LRU,
     "linoss": LINOSS,
+    "mega-ema": MEGA,
     "rg-lru": RG_LRU,
     "gated-delta": GATED_DELTA,
     "mamba-1": MAMBA1,
     "zamba": ZAMBA,
+    "vim": VIM,
+    "vim-v1": VIM_V1,
+    "local-mamba": LOCAL_MAMBA,
+    "vmamba": SS2D,
+    "vmamba-m0": SS2D_M0,
     "mamba-2": MAMBA2,
+    "hydra": HYDRA,
     "mamba-3": MAMBA3,
 }

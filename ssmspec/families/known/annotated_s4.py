@@ -1,11 +1,12 @@
-"""The Annotated S4 (flax): S4, and its S4D. Every array is (N, H), the transpose of ours; the whole spectrum is stored, output Re.
+"""The Annotated S4 (flax): S4 and its S4D. Every array is (N, H), the transpose of ours; the full spectrum is stored, output Re.
 
     S4:   A = diag(Lambda) - P P^*,  Lambda = min(Lambda_re, -1e-4) + i Lambda_im,  bilinear,  k[l] = Re(C^bar Abar^l Bbar)
-          C and not its conjugate is stored, as C~ = C (I - Abar^L) for the l_max of the model, which the file does not hold
-    S4D:  a = min(A_re, -1e-4) + i A_im,  B = 1 (B_re and B_im are stored, and its kernel does not use them),  zoh,  k[l] = Re(..)
+          C itself (not its conjugate) is stored, as C~ = C (I - Abar^L) for the model's l_max, which the file does not hold
+    S4D:  a = min(A_re, -1e-4) + i A_im,  B = 1 (B_re and B_im are stored, but the kernel does not use them),  zoh,  k[l] = Re(..)
 
-The poles are not paired, and P couples them. A real system of rank 2 with Q = P has the same output: P' = [P, iP]/sqrt 2, C' = C/2, since
-P' 2 Re(P'^* x) = P Re(P^* x) + i P Im(P^* x).
+The poles are not paired, and P couples them. A real system of rank 2 with Q = P has the same output: P' = [P, iP]/sqrt 2, C' = C/2.
+
+Its port to flax nnx keeps arrays (H, N), calls C `C_real_imag`, and clips the step to 0.001..1.
 """
 
 from collections.abc import Sequence
@@ -16,55 +17,78 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import choose_discretization, fold, fold_rows, stored_output_matrix, true_output_matrix
+from ssmspec.families.parameterization import (
+    fold,
+    fold_rows,
+    missing_length,
+    stored_output_matrix,
+    true_output_matrix,
+    unpaired_low_rank,
+    unpaired_rows,
+)
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
-CLIP = -1e-4  # the largest real part that S4Layer and S4DLayer let through
+CLIP = -1e-4  # the largest real part that S4Layer and S4DLayer allow
+STEPS = (1e-3, 1.0)  # of the port to flax nnx
+
+
+def _turned(layer: LayerTensors, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A stored array with channels first, or such an array as it is stored."""
+    return array if _nnx(layer) else array.T
+
+
+def _nnx(layer: LayerTensors) -> bool:
+    return layer.tensor_names["C"].endswith("C_real_imag")
 
 
 def _poles(layer: LayerTensors) -> ComplexArray:
     """(H, N)."""
-    real = layer.array("real").T
-    return as_complex(np.where(real > CLIP, CLIP, real), layer.array("imag").T)
+    real, imag = (_turned(layer, layer.array(role)) for role in ("real", "imag"))
+    return as_complex(np.where(real > CLIP, CLIP, real), imag)
 
 
 def _clipped(layer: LayerTensors) -> tuple[str, ...]:
     count = int((layer.array("real") > CLIP).sum())
-    return (f"{count} real parts above {CLIP:g} were clipped, as the code does",) if count else ()
+    lines = [f"{count} real parts above {CLIP:g} were clipped, as the code does"] if count else []
+    with np.errstate(over="ignore"):
+        outside = int((np.exp(_turned(layer, layer.array("log_step"))) != _step(layer)).sum())
+    if outside:
+        lines.append(f"{outside} steps outside {STEPS[0]:g}..{STEPS[1]:g} were clipped, as the code does")
+    return tuple(lines)
 
 
 def _step(layer: LayerTensors) -> FloatArray:
+    """(H, 1)."""
     with np.errstate(over="ignore"):
-        return np.exp(layer.array("log_step")).T
+        step = np.exp(_turned(layer, layer.array("log_step")))
+    return np.asarray(np.clip(step, *STEPS) if _nnx(layer) else step)
 
 
 def _skip(layer: LayerTensors) -> FloatArray:
-    return (layer.array("D")[0] if "D" in layer else np.zeros(layer.sizes["H"]))[:, None, None]
+    return np.asarray(_turned(layer, layer.array("D"))[:, :, None] if "D" in layer else np.zeros((layer.sizes["H"], 1, 1)))
 
 
 def _half_output(layer: LayerTensors) -> ComplexArray:
     """C/2, (H, 1, N)."""
     with np.errstate(invalid="ignore"):
-        return layer.complex_array("C").T[:, None, :] / 2
+        return np.asarray(_turned(layer, layer.complex_array("C"))[:, None, :] / 2)
 
 
 def _length(layer: LayerTensors, options: ReadOptions) -> int:
     if options.length is None:
-        raise LayerError(f"layer {layer.name}: C is stored for a kernel length (l_max) that the file does not hold; give it with --length")
+        raise missing_length(layer, options)
     return options.length
 
 
 def read_s4(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one S4 layer to its state space; the formulas are those of the module docstring."""
-    choose_discretization(layer, options, ("bilinear",))
+    """Convert the tensors of one S4 layer to its state space, with the formulas of the module docstring."""
     length = _length(layer, options)
     Lambda = _poles(layer)
     lower = Lambda.imag < 0
-    P = layer.complex_array("P").T
-    poles, B, C = fold(lower, Lambda, layer.complex_array("B").T[:, :, None], _half_output(layer).conj())
-    with np.errstate(invalid="ignore"):
-        low_rank = fold_rows(lower, np.stack([P, as_complex(-P.imag, P.real)], axis=2) / np.sqrt(2))
+    P, inputs = (_turned(layer, layer.complex_array(role)) for role in "PB")
+    poles, B, C = fold(lower, Lambda, inputs[:, :, None], _half_output(layer).conj())
+    low_rank = fold_rows(lower, unpaired_low_rank(P[:, :, None]))
     system = StateSpace(
         name=layer.name,
         family=layer.family,
@@ -78,44 +102,42 @@ def read_s4(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
         Q=low_rank,
         assumptions=_clipped(layer),
     )
-    usable = all(np.isfinite(part).all() for part in (poles, P, B, C, system.step)) and length > 0
-    return [replace(system, C=true_output_matrix(system, length)) if usable else system]
+    return [replace(system, C=true_output_matrix(system, length)) if length > 0 else system]
 
 
 def write_s4(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
     """The values that the stored tensors must have for the given systems, by role: the inverse of `read_s4`."""
     (system,) = systems
     length = _length(layer, options)
-    lower = layer.array("imag").T < 0
+    lower = _poles(layer).imag < 0
+    assert system.P is not None
+    assert system.Q is not None
+    if not np.array_equal(system.P, system.Q):
+        raise LayerError(f"layer {layer.name}: Q is not stored, it is P; the two must change together")
     poles, B, C = fold(lower, system.poles, system.B, stored_output_matrix(system, length) if length > 0 else system.C)
     stored = _common(layer, system, poles)
     stored |= {
-        "B": layer.as_stored("B", B[:, :, 0].T),
-        "C": layer.as_stored("C", 2 * C[:, 0].conj().T),
-        "P": layer.as_stored("P", _single_rank(layer, system, lower).T),
+        "B": layer.as_stored("B", _turned(layer, B[:, :, 0])),
+        "C": layer.as_stored("C", _turned(layer, 2 * C[:, 0].conj())),
+        "P": layer.as_stored("P", _turned(layer, unpaired_rows(fold_rows(lower, system.P), layer.name)[:, :, 0])),
     }
     return stored
 
 
-def _single_rank(layer: LayerTensors, system: StateSpace, lower: npt.NDArray[np.bool_]) -> ComplexArray:
-    """P (H, N) of the layer, from P' = [P, iP]/sqrt 2 = Q'."""
-    assert system.P is not None
-    assert system.Q is not None
-    rows = fold_rows(lower, system.P)
-    if not (np.array_equal(system.P, system.Q) and np.allclose(rows[:, :, 1], 1j * rows[:, :, 0], rtol=1e-12, atol=0)):
-        raise LayerError(f"layer {layer.name}: P and Q are not stored apart; they are [p, ip] for one column p and must stay so")
-    return rows[:, :, 0] * np.sqrt(2)
-
-
 def _common(layer: LayerTensors, system: StateSpace, poles: ComplexArray) -> dict[str, npt.NDArray[Any]]:
-    stored: dict[str, npt.NDArray[Any]] = {"real": poles.real.T, "imag": poles.imag.T, "log_step": np.log(system.step).T}
+    log_step = layer.array("log_step")
+    stored = {
+        "real": _turned(layer, poles.real),
+        "imag": _turned(layer, poles.imag),
+        "log_step": np.where(_turned(layer, _step(layer) == system.step), log_step, _turned(layer, np.log(system.step))),
+    }
     if "D" in layer:
-        stored["D"] = system.D[:, :, 0].T
+        stored["D"] = _turned(layer, system.D[:, :, 0])
     return stored
 
 
 def read_s4d(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one S4D layer to its state space; the formulas are those of the module docstring."""
+    """Convert the tensors of one S4D layer to its state space, with the formulas of the module docstring."""
     a = _poles(layer)
     poles, B, C = fold(a.imag < 0, a, np.ones((*a.shape, 1), complex), _half_output(layer))
     return [
@@ -127,7 +149,7 @@ def read_s4d(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             C=C,
             D=_skip(layer),
             step=_step(layer),
-            discretization=choose_discretization(layer, options, ("zoh",)),
+            discretization="zoh",
             assumptions=_clipped(layer),
         )
     ]
@@ -136,8 +158,8 @@ def read_s4d(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
 def write_s4d(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
     """The values that the stored tensors must have for the given systems, by role: the inverse of `read_s4d`."""
     (system,) = systems
-    poles, B, C = fold(layer.array("imag").T < 0, system.poles, system.B, system.C)
-    return _common(layer, system, poles) | {"C": layer.as_stored("C", 2 * (C[:, 0] * B[:, :, 0]).T)}
+    poles, B, C = fold(_poles(layer).imag < 0, system.poles, system.B, system.C)
+    return _common(layer, system, poles) | {"C": layer.as_stored("C", _turned(layer, 2 * C[:, 0] * B[:, :, 0]))}
 
 
 _REST = {"C": Slot("C", "N H ~"), "log_step": Slot("log_step", "1 H"), "D": Slot("D", "1 H", optional=True)}
@@ -145,7 +167,7 @@ _REST = {"C": Slot("C", "N H ~"), "log_step": Slot("log_step", "1 H"), "D": Slot
 ANNOTATED_S4 = Family(
     name="annotated-s4",
     title="The Annotated S4 (flax)",
-    source="srush/annotated-s4, s4/s4.py, S4Layer and kernel_DPLR; arXiv 2111.00396",
+    source="srush/annotated-s4, s4/s4.py, S4Layer and kernel_DPLR; binoygeorge97/s4dpc, legacy/s4.py (flax nnx); arXiv 2111.00396",
     templates=(
         {
             "real": Slot("Lambda_re", "N H"),
@@ -154,6 +176,15 @@ ANNOTATED_S4 = Family(
             "B": Slot("B", "N H ~"),
         }
         | _REST,
+        {
+            "real": Slot("Lambda_re", "H N"),
+            "imag": Slot("Lambda_im", "H N"),
+            "P": Slot("P", "H N ~"),
+            "B": Slot("B", "H N ~"),
+            "C": Slot("C_real_imag", "H N ~"),
+            "log_step": Slot("log_step", "H 1"),
+            "D": Slot("D", "H 1", optional=True),
+        },
     ),
     read=read_s4,
     write=write_s4,

@@ -2,8 +2,9 @@
 
     k[l] = 2 Re(C Abar^l Bbar),   Bbar = (Abar - 1)/a B,   B (P, U) = sum_taps B (P, U, k, k),   C (U, P) = sum_taps C (k, k, P, U)
 
-That is exactly what the layer makes of pictures that are the same at every pixel, away from their border. The poles are the same at every
-spatial frequency; only the residues differ. D belongs to what follows the convolution C, and is not read.
+This is the exact response of the layer to images that are the same at every pixel, away from their border. The poles are the same at every
+spatial frequency; only the residues differ. D is applied after the convolution C and is not read. The tensor clip_eigs is written by
+`ssmspec.nn.ConvS5`; files of the original code do not have it.
 """
 
 from collections.abc import Sequence
@@ -13,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.known.s5 import CLIP
-from ssmspec.families.parameterization import choose_discretization, fold
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
+from ssmspec.families.known.s5 import CLIPPING, clipped
+from ssmspec.families.parameterization import fold
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.statespace import ComplexArray, StateSpace
 
 _ASSUMPTIONS: tuple[str, ...] = (
-    "B and C are summed over their spatial taps: the response to pictures that are the same at every pixel, away from the border",
+    "B and C are summed over their spatial taps: the response to images that are the same at every pixel, away from the border",
     "discretization zoh (the code's only rule), half of each conjugate pair stored, output 2 Re",
 )
 
@@ -28,28 +29,23 @@ def _taps(layer: LayerTensors) -> tuple[ComplexArray, ComplexArray]:
     """B (P, U, k k) and C (P, U, k k).
 
     Raises:
-        LayerError: a B whose width is no square of a kernel size times U.
+        LayerError: the width of B is not U times the square of a kernel size.
     """
     B, C = layer.complex_array("B"), layer.complex_array("C")
     inputs, size = layer.sizes["U"], B.shape[1] / layer.sizes["U"]
     if size != int(np.sqrt(size)) ** 2:
-        raise LayerError(f"layer {layer.name}: {layer.tensor_names['B']} has {B.shape[1]} columns, expected {inputs} times a square")
+        raise LayerError(f"layer {layer.name}: {layer.tensor_names['B']} has {B.shape[1]} columns, expected {inputs} times a square number")
     return B.reshape(len(B), inputs, -1), C.transpose(2, 3, 0, 1).reshape(*C.shape[2:], -1)
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
-    choose_discretization(layer, options, ("zoh",))
-    real, imag = layer.array("Lambda_re"), layer.array("Lambda_im")
+    """Convert the tensors of one layer to its state space, with the formulas of the module docstring."""
+    imag = layer.array("Lambda_im")
     with np.errstate(over="ignore"):
         step = np.exp(layer.array("log_step")[:, 0])
-    clipped = real > CLIP
-    assumptions = _ASSUMPTIONS
-    if clipped.any():
-        assumptions += (f"{int(clipped.sum())} real parts above {CLIP:g} were clipped, as clip_eigs does",)
-    poles = as_complex(np.where(clipped, CLIP, real), imag)[None]
+    poles, more = clipped(layer, options)
     B, C = (taps.sum(-1) for taps in _taps(layer))
-    folded, B, C = fold(imag[None] < 0, poles, B[None], C.T[None])
+    folded, B, C = fold(imag[None] < 0, poles[None], B[None], C.T[None])
     return [
         StateSpace(
             name=layer.name,
@@ -60,7 +56,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             D=np.zeros((1, layer.sizes["U"], layer.sizes["U"])),
             step=step[None],
             discretization="zoh",
-            assumptions=assumptions,
+            **more | {"assumptions": _ASSUMPTIONS + more.get("assumptions", ())},
         )
     ]
 
@@ -68,7 +64,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
     """The values that the stored tensors must have for the given systems, by role: the inverse of `read`.
 
-    The taps of a mode keep their shape where its B or C is a multiple of what it was; what a multiple does not give is spread evenly.
+    If the new B or C of a mode is a multiple of the old one, its taps keep their shape. Any remaining difference is spread evenly.
     """
     (system,) = systems
     poles, B, C = fold(layer.array("Lambda_im")[None] < 0, system.poles, system.B, system.C)
@@ -84,7 +80,7 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
 
 
 def _spread(taps: ComplexArray, sums: ComplexArray) -> ComplexArray:
-    """Taps (P, U, T) that sum to (P, U), as near as can be to multiples, one per mode, of the given ones."""
+    """Taps (P, U, T) whose sums are (P, U), as close as possible to a multiple (one per mode) of the given taps."""
     before = taps.sum(-1)
     energy = (np.abs(before) ** 2).sum(1)
     factor = np.where(energy > 0, (before.conj() * sums).sum(1) / np.where(energy > 0, energy, 1), 1)[:, None]
@@ -103,8 +99,10 @@ CONV_S5 = Family(
             "B": Slot("B", "P M ~"),
             "C": Slot("C", "k k P U ~"),
             "log_step": Slot("log_step", "P 1"),
+            "clip_eigs": Slot("clip_eigs", "", optional=True),
         },
     ),
     read=read,
     write=write,
+    assumptions=(CLIPPING,),
 )

@@ -4,13 +4,13 @@
     softmax:  x = 1/((z^L - 1) Lambda), as conj(d)/(|d|^2 + 1e-7) of the denominator d; L is the kernel length
     exp:      x = 1/Lambda, as conj(Lambda)/max(|Lambda|^2, 1e-7)
 
-so that in canonical form, ZOH, C = W a x/2. exp: Lambda = -exp(Lambda_log_neg_re) + i Lambda_im, or + i exp(Lambda_log_im).
-The variants clip and clip-no-scale have the names of softmax, exp-no-scale those of exp.
+so that in canonical form, with ZOH, C = W a x/2. In exp, Lambda = -exp(Lambda_log_neg_re) + i Lambda_im, or + i exp(Lambda_log_im).
+The variants clip and clip-no-scale use the tensor names of softmax, exp-no-scale those of exp.
 
-With log_dt (H, 2) the real and the imaginary part have steps of their own. Then model time is that of the first one and
+With log_dt (H, 2) the real and the imaginary part have separate steps. Model time is then measured by the first step, and
 a = Re Lambda + i Im Lambda step_2/step_1.
 
-The softmax kernel is defined for the length L only: it scales with 1/(z^L - 1). Poles with Re Lambda > 0, which the original shifts by
+The softmax kernel is defined only for the length L: it scales with 1/(z^L - 1). Poles with Re Lambda > 0, which the original code shifts by
 their largest value, grow here.
 """
 
@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.known.s4_block import directions
-from ssmspec.families.parameterization import choose_discretization, fold
+from ssmspec.families.parameterization import fold, missing_length
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
@@ -53,9 +53,7 @@ def _inverse(layer: LayerTensors, options: ReadOptions, Lambda: ComplexArray, lo
     if "Lambda" not in layer:
         return np.broadcast_to(Lambda.conj() / np.maximum(np.abs(Lambda) ** 2, EPSILON), log_z.shape)
     if options.length is None:
-        raise LayerError(
-            f"layer {layer.name}: the softmax of DSS is taken over a kernel length that the file does not hold; give it with --length"
-        )
+        raise missing_length(layer, options, "the softmax of DSS uses a kernel length")
     with np.errstate(over="ignore", invalid="ignore"):
         denominator = np.expm1(log_z * options.length) * Lambda
         return np.asarray(denominator.conj() / (np.abs(denominator) ** 2 + EPSILON))
@@ -63,16 +61,16 @@ def _inverse(layer: LayerTensors, options: ReadOptions, Lambda: ComplexArray, lo
 
 def _assumptions(layer: LayerTensors) -> tuple[str, ...]:
     if "Lambda" in layer:
-        lines = ["version softmax (the code's default; the file does not say, clip has the same tensors)"]
+        lines = ["version softmax (the code's default; the file does not say, and clip has the same tensors)"]
     else:
-        lines = ["version exp (the file does not say, exp-no-scale has the same tensors)"]
+        lines = ["version exp (the file does not say, and exp-no-scale has the same tensors)"]
     if len(layer.tensors["log_dt"].shape) == 2:
-        lines.append("of the two steps per channel that of the real part is the unit of model time")
+        lines.append("each channel has two steps; the step of the real part defines model time")
     return tuple(lines)
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    """Convert the tensors of one layer to its state space, with the formulas of the module docstring."""
     H, N = layer.sizes["H"], layer.sizes["N"]
     Lambda = _stored_lambda(layer)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -95,7 +93,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
                 C=C,
                 D=D[:, None, None],
                 step=np.tile(step, repeat),
-                discretization=choose_discretization(layer, options, ("zoh",)),
+                discretization="zoh",
                 assumptions=_assumptions(layer),
             )
         )
@@ -105,7 +103,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
     """The values that the stored tensors must have for the given systems, by role: the inverse of `read`.
 
-    The ratio of the two steps of a channel stays as it is stored.
+    The stored ratio of the two steps of a channel does not change.
     """
     first = systems[0]
     H, N = layer.sizes["H"], layer.sizes["N"]
@@ -135,9 +133,9 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
 
 
 def _one_row(layer: LayerTensors, rows: FloatArray) -> FloatArray:
-    """The row (N,) that all rows are copies of, to the rounding of a product and its inverse."""
+    """The row (N,) that all rows are copies of, up to the rounding of a product and its inverse."""
     if not np.allclose(rows, rows[:1], rtol=1e-12, atol=0, equal_nan=True):
-        raise LayerError(f"layer {layer.name}: Lambda is one row for all channels, and they were changed differently; change them together")
+        raise LayerError(f"layer {layer.name}: all channels share one row of Lambda, but were changed differently; change them together")
     first: FloatArray = rows[0]
     return first
 

@@ -1,23 +1,109 @@
-"""Gated delta nets (Qwen3-Next, Olmo Hybrid, Kimi Linear): their decay gate, and nothing else of them.
+"""Gated delta nets (Qwen3-Next, Olmo Hybrid, Kimi Linear and K3, GLM-5-Next, Ling-3): only their decay gate is read.
 
     S_t = z_t (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T,   z_t = exp(-exp(A_log) softplus(a_t + dt_bias))
+    gate with a lower bound b:                                     z_t = exp(b sigmoid(exp(A_log) (a_t + dt_bias)))
 
-z is one number per head (Kimi: per key channel). Frozen where the selected part a_t is zero, with beta = 0 in the transition and unit
-residues, what is left is a real pole z per head or channel: how long the state remembers what the delta rule does not overwrite. Changed
-poles are written to dt_bias. A gate with a lower bound ("safe gate" of some Kimi-like models) has another formula and no tensor of its own.
+z is one number per head (Kimi and the like: per key channel). The layer is frozen where the input-dependent part a_t is zero, with beta = 0
+in the transition and unit residues. What remains is a real pole z per head or channel: how long the state remembers what the delta rule
+does not overwrite. Changed poles are written to dt_bias. The configuration, and no tensor, says whether a gate per channel has a lower
+bound (a "safe gate").
+
+`--operating-point` takes softplus(a + dt_bias) as delta or, for a bounded gate, the sigmoid, between 0 and 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import choose_discretization, inverse_softplus, logarithm_of_decay, softplus
+from ssmspec.families.assumption import Assumption, Value
+from ssmspec.families.configuration import UNUSED, model_types, number_of, places
+from ssmspec.families.parameterization import inverse_softplus, logarithm_of_decay, softplus
 from ssmspec.families.selective.frozen_system import values_of
 from ssmspec.families.template import Family, LayerTensors, OperatingPoint, ReadOptions, Slot, Template
 from ssmspec.systems.statespace import FloatArray, StateSpace
+
+UNBOUNDED = "none"
+USUAL_BOUND = -5.0
+BOUNDS: Mapping[str, Value] = {
+    **dict.fromkeys(("glm5_next", "glm5_next_text", "bailing_hybrid"), USUAL_BOUND),
+    **dict.fromkeys(("kimi_linear", "kda"), UNBOUNDED),
+}
+"""What the code of a model has where the configuration has no key for it, by model_type."""
+KEYS = ("linear_lower_bound", "gate_lower_bound", "lower_bound", "safe_gate", "kda_lower_bound", "kda_safe_gate")
+BESIDE = {  # role -> what it does to the state
+    "decay": "decay scales the key that the delta rule takes out of the state",
+    "correction": "D takes a share of that key out of the query",
+    "A_log_atk": "A_log_atk, dt_bias_atk and log_atk_scale scale the keys by a second, slower state",
+}
+
+
+def _bound_in(place: Mapping[str, object]) -> tuple[Value, str] | None:
+    """The bound that one table of a configuration gives, and the key.
+
+    A switch that is on without a number stands for the usual bound. A null is "no bound", but beside linear_attn_config, whose reader in
+    glm5_next puts the usual one in its place.
+    """
+    inner = place.get("linear_attn_config")
+    nested = inner if isinstance(inner, dict) else {}
+    for table, prefix, names, switch in (
+        (nested, "linear_attn_config.", ("gate_lower_bound", "lower_bound"), "safe_gate"),
+        (place, "", ("linear_lower_bound",), ""),
+        (place, "", ("kda_lower_bound",), "kda_safe_gate"),
+        (place, "", ("lower_bound",), "safe_gate"),
+    ):
+        given = {name: number_of(table[name]) for name in names if name in table}
+        numbers = [(value, prefix + name) for name, value in given.items() if value is not None and np.isfinite(value)]
+        state = table.get(switch)
+        if state is False and (switch == "kda_safe_gate" or not numbers):
+            return UNBOUNDED, prefix + switch
+        if numbers:  # the kernels of fla apply a bound that is there, whatever safe_gate says
+            return numbers[0]
+        if state is True:
+            return USUAL_BOUND, prefix + switch
+        if given and not nested:
+            return UNBOUNDED, next(iter(given))
+    return None
+
+
+def _told_bound(layer: LayerTensors, config: Mapping[str, object]) -> tuple[Value, str] | None:
+    for prefix, place in places(config, ("text_config",)):
+        found = _bound_in(place)
+        if found is not None:
+            return found[0], f"{prefix}{found[1]} of the configuration"
+    known = next((name for name in model_types(config) if name in BOUNDS), None)
+    return None if known is None else (BOUNDS[known], f"the code of model_type {known}")
+
+
+def _per_channel(layer: LayerTensors, options: ReadOptions) -> bool:
+    return "c" in layer.sizes
+
+
+def _usual_bound(layer: LayerTensors) -> Value | None:
+    """Only Ling-3 has one full matrix for the gate, and its code bounds it unless told otherwise."""
+    return USUAL_BOUND if layer.tensor_names["gate"].endswith("f_proj.weight") else None
+
+
+BOUND = Assumption(
+    name="gate_lower_bound",
+    about="the lower bound of log z of a gate per channel; none: z = exp(-exp(A_log) softplus(dt_bias))",
+    values=(UNBOUNDED,),
+    typical=USUAL_BOUND,
+    source="transformers, models/glm5_next, bailing_hybrid; fla-org/flash-linear-attention, fla/ops/kda/gate.py, naive_kda_lowerbound_gate",
+    told_by=f"the configuration: {', '.join(KEYS)}, also in linear_attn_config and text_config; model_type",
+    told=_told_bound,
+    keys=(*KEYS, "model_type"),
+    default_for=_usual_bound,
+    applies=_per_channel,
+)
+
+
+def _bound(layer: LayerTensors, options: ReadOptions) -> float | None:
+    """The lower bound of log z, or None."""
+    value = BOUND.value(layer, options) if _per_channel(layer, options) else UNBOUNDED
+    return value if isinstance(value, float) else None
 
 
 def _rate(layer: LayerTensors) -> FloatArray:
@@ -32,73 +118,112 @@ def _rate(layer: LayerTensors) -> FloatArray:
     return np.repeat(rate, copies // rate.size)
 
 
+def _gate(layer: LayerTensors, options: ReadOptions) -> tuple[FloatArray, FloatArray, str]:
+    """log z of every copy, the delta that it comes from, and that in words."""
+    rate, bound, given = _rate(layer), _bound(layer, options), (options.operating_point or OperatingPoint()).delta
+    with np.errstate(over="ignore", invalid="ignore"):
+        if given is not None:
+            delta, words = values_of(given, rate.shape, "delta", layer), "delta as given"
+            if bound is not None and (delta > 1).any():
+                raise LayerError(
+                    f"layer {layer.name}: operating point delta is the sigmoid of a bounded gate here, expected 0 < delta <= 1"
+                )
+        elif bound is None:
+            delta, words = softplus(layer.array("dt_bias")), "bias point, delta = softplus(dt bias)"
+        else:
+            delta = np.exp(-softplus(-rate * layer.array("dt_bias")))
+            words = "bias point, delta = sigmoid(exp(A_log) dt bias)"
+        return (-rate if bound is None else bound) * delta, delta, words
+
+
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """One copy per head or channel, with one real pole."""
-    discretization = choose_discretization(layer, options, ("direct",))
-    rate, point = _rate(layer), options.operating_point or OperatingPoint()
-    delta = softplus(layer.array("dt_bias")) if point.delta is None else values_of(point.delta, rate.shape, "delta", layer)
-    words = "bias point, delta = softplus(dt bias)" if point.delta is None else "delta as given"
+    logarithm, delta, words = _gate(layer, options)
+    point, shape = options.operating_point or OperatingPoint(), logarithm.shape
     words += ", unit residues (B = C = 1)" if point.B is None and point.C is None else ", B and C as given"
-    assumptions = [
-        "decay gate only: the delta rule's state transition (I - beta k k^T) is not included",
-        f"operating point: {words}; without conv1d, keys, queries and output gate",
-    ]
-    if rate.size != layer.sizes["h"]:
-        assumptions.append("gate without a lower bound (safe_gate off): no tensor tells")
-    if options.residues == "rms":
-        assumptions.append("unit residues, not rms: B and C of this layer are no projections of its input")
-    dtype = layer.tensors["A_log"].dtype
-    if dtype in ("bfloat16", "float16"):
-        assumptions.append(f"A_log is stored in {dtype}: log z is known to {'0.8' if dtype == 'bfloat16' else '0.1'} % at best")
-    with np.errstate(over="ignore", invalid="ignore"):
-        poles = np.exp(-rate * delta)
     return [
         StateSpace(
             name=layer.name,
             family=layer.family,
-            poles=poles.astype(complex)[:, None],
-            B=values_of(point.B, rate.shape, "B", layer).astype(complex)[:, None, None],
-            C=(values_of(point.C, rate.shape, "C", layer) / 2).astype(complex)[:, None, None],
-            D=np.zeros((rate.size, 1, 1)),
-            step=np.ones((rate.size, 1)),
-            discretization=discretization,
+            poles=np.exp(logarithm).astype(complex)[:, None],
+            B=values_of(point.B, shape, "B", layer).astype(complex)[:, None, None],
+            C=(values_of(point.C, shape, "C", layer) / 2).astype(complex)[:, None, None],
+            D=np.zeros((logarithm.size, 1, 1)),
+            step=np.ones((logarithm.size, 1)),
+            discretization="direct",
             operating_point=f"{words}; delta in {delta.min():.3g}..{delta.max():.3g}",
-            assumptions=tuple(assumptions),
+            assumptions=_notes(layer, options, words),
         )
     ]
 
 
+def _notes(layer: LayerTensors, options: ReadOptions, words: str) -> tuple[str, ...]:
+    lines = [
+        "only the decay gate is analyzed; the delta rule's state transition (I - beta k k^T) is not included",
+        f"operating point: {words}; without conv1d, keys, queries and output gate",
+    ]
+    lines += [f"{text}; it is not included ({layer.tensor_names[role]})" for role, text in BESIDE.items() if role in layer]
+    if options.residues == "rms":
+        lines.append("unit residues instead of rms: B and C of this layer are not projections of its input")
+    dtype = layer.tensors["A_log"].dtype
+    if dtype in ("bfloat16", "float16"):
+        lines.append(f"A_log is stored in {dtype}: log z is known to {'0.8' if dtype == 'bfloat16' else '0.1'} % at best")
+    return tuple(lines)
+
+
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
-    """dt_bias for the poles, with A_log as it is; at a given delta there is nothing stored to change."""
+    """dt_bias for the given poles; A_log is unchanged. With a user-given delta, no stored value needs to change.
+
+    Raises:
+        LayerError: a pole that a gate with a lower bound cannot have.
+    """
     (system,) = systems
     stored: dict[str, npt.NDArray[Any]] = {"A_log": layer.array("A_log")}
-    if options.operating_point is None or options.operating_point.delta is None:
-        stored["dt_bias"] = inverse_softplus(-logarithm_of_decay(system)[:, 0] / _rate(layer))
-    return stored
+    if options.operating_point is not None and options.operating_point.delta is not None:
+        return stored
+    logarithm, rate, bound = logarithm_of_decay(system)[:, 0], _rate(layer), _bound(layer, options)
+    if bound is None:
+        return stored | {"dt_bias": inverse_softplus(-logarithm / rate)}
+    share = logarithm / bound
+    if (share >= 1).any():
+        raise LayerError(
+            f"layer {layer.name}: a pole of {np.exp(logarithm.min()):.3g} is beyond the lower bound {bound:g} of its gate, "
+            f"which keeps poles above {np.exp(bound):.3g}"
+        )
+    return stored | {"dt_bias": (np.log(share) - np.log1p(-share)) / rate}
 
 
-def _kimi(gate: str, projection: str) -> Template:
+def _kimi(gate: str, *projections: str) -> Template:
     return {
         "A_log": Slot(gate + "A_log", "h|1 1 h 1"),
         "dt_bias": Slot(gate + "dt_bias", "c"),
-        "gate": Slot(gate + projection, "c r"),
+        "gate": Slot("|".join(gate + projection for projection in projections), "c r"),
         "beta": Slot("b_proj.weight", "h m"),
+        "A_log_atk": Slot("A_log_atk", "h", optional=True),
     }
 
 
 _HEADS = {"A_log": Slot("A_log", "h"), "dt_bias": Slot("dt_bias", "h")}
+_BESIDE = {"decay": Slot("decay", "k", optional=True), "correction": Slot("D", "k", optional=True)}
 
 GATED_DELTA = Family(
     name="gated-delta",
-    title="Gated delta net: its decay gate only, not a full SSM",
-    source="transformers, models/qwen3_next, models/kimi_linear; fla-org/flash-linear-attention, fla/layers/gated_deltanet.py, kda.py",
+    title="Gated delta net: decay gate only, not a full SSM",
+    source="transformers, models/qwen3_next, kimi_linear, glm5_next, bailing_hybrid; "
+    "fla-org/flash-linear-attention, fla/layers/gated_deltanet.py, kda.py, comba.py",
     templates=(
         _HEADS | {"gate": Slot("in_proj_ba.weight", "2h m")},
-        _HEADS | {"gate": Slot("in_proj_a.weight|a_proj.weight", "h m"), "beta": Slot("in_proj_b.weight|b_proj.weight", "h m")},
-        _kimi("forget_gate.", "f_b_proj.weight"),
-        _kimi("", "f_b_proj.weight|f_proj.1.weight"),
+        _HEADS
+        | {"gate": Slot("in_proj_a.weight|a_proj.weight", "h m"), "beta": Slot("in_proj_b.weight|b_proj.weight", "h m")}
+        | {"A_log_atk": Slot("A_log_atk", "k", optional=True), **_BESIDE},
+        _kimi("forget_gate.", "f_b_proj.weight", "f_proj.weight"),
+        _kimi("", "f_b_proj.weight", "f_proj.1.weight", "f_proj.weight"),
     ),
     read=read,
     write=write,
+    assumptions=(BOUND,),
+    unused=UNUSED
+    | dict.fromkeys(("allow_neg_eigval", "linear_allow_neg_eigval"), "it scales beta of the delta rule, which is not included"),
     selective=True,
+    initial_decays=(0.0, 16.0),
 )

@@ -2,21 +2,21 @@
 
     y = q * (diagonal state space)(v * (shift state space)(k))
 
-The shift state space is a FIR filter of at most d taps, k[l] = sum_j C_(j+l) B_j, without poles. It is not part of the system that is read.
+The shift state space is an FIR filter of at most d taps, k[l] = sum_j C_(j+l) B_j, without poles. It is not part of the system read here.
 """
 
 from dataclasses import replace
 
-from ssmspec.families.known.s4_v3 import DIAGONAL, read_diagonal, write_diagonal
+from ssmspec.families.known.s4_v3 import DIAGONAL, IS_REAL, REAL, RULE, read_diagonal, write_diagonal
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.statespace import StateSpace
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its diagonal state space."""
+    """Convert the tensors of one layer to its diagonal state space."""
     taps = layer.sizes["taps"]
     note = (
-        f"the shift state space ssm_k_kernel, a FIR filter of {taps} taps, and the products with q, k and v are not part of this response"
+        f"the shift state space ssm_k_kernel, an FIR filter of {taps} taps, and the products with q, k and v are not part of this response"
     )
     return [replace(system, assumptions=(*system.assumptions, note)) for system in read_diagonal(layer, options)]
 
@@ -35,4 +35,5 @@ H3 = Family(
     ),
     read=read,
     write=write_diagonal,
+    assumptions=(RULE, REAL, IS_REAL),
 )

@@ -4,18 +4,19 @@
     IMEX  (implicit-explicit)   z = 1 - x^2/2 +- i x sqrt(1 - x^2/4), det = 1                   (undamped; real, and growing, beyond x = 2)
 
 The position of one oscillator after a unit impulse is K[l] = r_1 z_1^l + r_2 z_2^l, r_1 = h^2 det z_1/(z_1 - z_2), r_2 likewise; B and C
-are complex and K is real, so k[l] = Re(C B) K[l]: two modes (z_1, z_2) with residues C B r/2 each, folded. Which of the two schemes a model
-was trained with is in no tensor; `linoss_scheme` says it, and IM, the code's default, is assumed otherwise.
+are complex and K is real, so k[l] = Re(C B) K[l]: two modes (z_1, z_2) with residues C B r/2 each, folded. No tensor tells which of the two
+schemes a model was trained with; it is an assumption, unless the configuration of the public training code states it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import choose_discretization, fold, softplus
+from ssmspec.families.assumption import Assumption
+from ssmspec.families.parameterization import fold, softplus
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
@@ -23,17 +24,24 @@ SCHEMES = ("im", "imex")
 CONFIG_KEYS = ("linoss_discretization", "layer_name", "discretization")  # of the public training code
 
 
-def _scheme(options: ReadOptions) -> tuple[str, str | None]:
-    """The scheme, and the assumption that it rests on."""
-    if options.linoss_scheme not in (None, *SCHEMES):
-        raise LayerError(f"LinOSS scheme {options.linoss_scheme!r} is unknown; choose one of {', '.join(SCHEMES)}")
-    if options.linoss_scheme is not None:
-        return options.linoss_scheme, None
-    for key in CONFIG_KEYS:
-        value = str(options.config.get(key)).lower()
-        if value in SCHEMES:
-            return value, f"scheme {value.upper()}: {key} of the configuration"
-    return "im", "scheme IM (implicit; the code's default): no tensor tells it from IMEX"
+def _configured_scheme(layer: LayerTensors, config: Mapping[str, object]) -> tuple[str, str] | None:
+    values = ((key, str(config.get(key)).lower()) for key in CONFIG_KEYS)
+    return next(((value, f"{key} of the configuration") for key, value in values if value in SCHEMES), None)
+
+
+SCHEME = Assumption(
+    name="linoss_scheme",
+    about="how the oscillators are discretized: implicit (im), or implicit-explicit (imex), which leaves them undamped",
+    values=SCHEMES,
+    source="tk-rusch/linoss, models/LinOSS.py, apply_linoss_im and apply_linoss_imex; arXiv 2410.03943",
+    told_by=f"{', '.join(CONFIG_KEYS)} of the configuration",
+    keys=CONFIG_KEYS,
+    told=_configured_scheme,
+)
+
+
+def _scheme(layer: LayerTensors, options: ReadOptions) -> str:
+    return str(SCHEME.value(layer, options))
 
 
 def _step(layer: LayerTensors) -> FloatArray:
@@ -41,7 +49,7 @@ def _step(layer: LayerTensors) -> FloatArray:
 
 
 def _modes(A: FloatArray, step: FloatArray, scheme: str) -> tuple[ComplexArray, ComplexArray]:
-    """Poles z_1, z_2 and residues r_1, r_2 of the position of every oscillator, (2, P) each; A = 0 has a double pole and none."""
+    """Poles z_1, z_2 and residues r_1, r_2 of the position of every oscillator, (2, P) each; A = 0 has a double pole and no residues."""
     square = step**2 * A
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if scheme == "im":
@@ -52,27 +60,24 @@ def _modes(A: FloatArray, step: FloatArray, scheme: str) -> tuple[ComplexArray, 
             half, discriminant = 1 - square / 2, -square * (1 - square / 4)
         root = np.sqrt(discriminant.astype(complex))
         poles = np.stack([half + root, half - root])
-        if scheme == "imex":  # rounding must not make an undamped oscillator a damped one
+        if scheme == "imex":  # rounding must not turn an undamped oscillator into a damped one
             poles = np.where((poles.imag != 0) & (np.abs(poles) < 1), poles * (1 + 2.0**-52), poles)
         residues = step**2 * determinant * poles / np.stack([2 * root, -2 * root])
     return poles, residues
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    """Convert the tensors of one layer to its state space, with the formulas of the module docstring."""
     if "G_diag" in layer:
-        raise LayerError(f"layer {layer.name}: {layer.tensor_names['G_diag']} makes it a damped LinOSS, which is not read")
-    discretization = choose_discretization(layer, options, ("direct",))
-    scheme, assumption = _scheme(options)
+        raise LayerError(f"layer {layer.name}: {layer.tensor_names['G_diag']} makes it a damped LinOSS, which is not supported")
+    scheme = _scheme(layer, options)
     stored = layer.array("A_diag")
     z, r = _modes(np.maximum(stored, 0), _step(layer), scheme)
-    assumptions: tuple[str, ...] = () if assumption is None else (assumption,)
+    assumptions: tuple[str, ...] = ()
     if (stored <= 0).any():
         assumptions += (
-            f"{int((stored <= 0).sum())} of {stored.size} oscillators have A_diag <= 0: no restoring force, a double pole at z = 1",
+            f"{int((stored <= 0).sum())} of {stored.size} oscillators have A_diag <= 0, so no restoring force and a double pole at z = 1",
         )
-    if scheme == "imex":
-        assumptions += ("IMEX oscillators are undamped: |z| = 1, no frequency response exists",)
     C = layer.complex_array("C")
     poles, B, C = fold(
         z.reshape(1, -1).imag < 0,
@@ -89,20 +94,21 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             C=C,
             D=np.diag(layer.array("D") if "D" in layer else np.zeros(layer.sizes["H"]))[None],
             step=np.ones((1, 1)),
-            discretization=discretization,
+            discretization="direct",
             assumptions=assumptions,
+            undamped="IMEX, |z| = 1" if scheme == "imex" else "",
         )
     ]
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
-    """A_diag for the poles, B, C and D; the steps stay.
+    """A_diag for the given poles, and B, C and D; the steps do not change.
 
     Raises:
-        LayerError: poles that no oscillator of the scheme has, or two modes of one oscillator that no longer belong together.
+        LayerError: no oscillator of the scheme has these poles, or the two modes of an oscillator no longer match.
     """
     (system,) = systems
-    scheme, step, before = _scheme(options)[0], _step(layer), layer.array("A_diag")
+    scheme, step, before = _scheme(layer, options), _step(layer), layer.array("A_diag")
     P = step.size
     first, second = system.poles[0, :P], system.poles[0, P:]
     half = np.where(first.imag > 0, first.real, (first + second).real / 2)
@@ -112,7 +118,7 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     expected = np.where(z.imag < 0, z.conj(), z).reshape(-1)
     if not np.allclose(expected, system.poles[0], rtol=1e-6, atol=0):
         raise LayerError(
-            f"layer {layer.name}: its poles are not those of LinOSS-{scheme.upper()} oscillators any more, "
+            f"layer {layer.name}: its poles are no longer those of LinOSS-{scheme.upper()} oscillators, "
             "whose frequency and decay both follow from one A_diag"
         )
     loose = A == 0  # no residue to divide by
@@ -148,4 +154,5 @@ LINOSS = Family(
     ),
     read=read,
     write=write,
+    assumptions=(SCHEME,),
 )

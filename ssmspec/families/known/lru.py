@@ -1,7 +1,8 @@
 """LRU: z = exp(-exp(nu_log) + i exp(theta_log)), B scaled by exp(gamma_log), output Re (so half of the product is a residue).
 
-Whether y_t sees u_t (inclusive, the paper and most code) or only earlier inputs (pre-update: y_t = Re(C x_t) before x is updated) is
-written in no tensor; `--lru-convention` says it, and inclusive is assumed otherwise. LRURec keeps the three logarithms in the rows of
+No tensor tells whether B is scaled by exp(gamma_log), as in the paper, or by gamma_log itself, as in some code; nor whether y_t depends on
+u_t (inclusive, as in the paper and most code) or only on earlier inputs (pre-update: y_t = Re(C x_t) before x is updated). Both are
+assumptions. LRURec stores the three logarithms in the rows of
 `params_log`, and B and C as complex linear maps with biases, which add a constant and are not part of the response.
 """
 
@@ -11,13 +12,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import choose_discretization, fold
+from ssmspec.families.assumption import Assumption
+from ssmspec.families.parameterization import fold
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
 ROWS = ("nu_log", "theta_log", "gamma_log")  # of params_log
-CONVENTIONS = {"inclusive": 0, "pre-update": 1}
+GAMMA = Assumption(
+    name="lru_gamma",
+    about="what B is scaled by: exp(gamma_log), or gamma_log itself in code that forgets the exponential",
+    values=("exp", "raw"),
+    source="arXiv 2303.06349, section 3.4 (exp); adrian-valente/lru_experiments, model.py, LRU.forward (raw)",
+)
+CONVENTIONS: dict[str | float, int] = {"inclusive": 0, "pre-update": 1}  # samples until an input is seen
+CONVENTION = Assumption(
+    name="lru_convention",
+    about="whether y_t sees u_t (inclusive), or Re(C x_t) is taken before x is updated (pre-update)",
+    values=("inclusive", "pre-update"),
+    source="arXiv 2303.06349, appendix A; DecodEPFL/SSM, src/neural_ssm/ssm/lti_cells.py (pre-update)",
+)
 
 _POLES = {
     "nu_log": Slot("nu_log", "N"),
@@ -42,29 +55,28 @@ def _phase(layer: LayerTensors) -> FloatArray:
         return np.exp(_logarithm(layer, "theta_log"))
 
 
+def _gamma(layer: LayerTensors, options: ReadOptions) -> FloatArray:
+    stored = _logarithm(layer, "gamma_log")
+    with np.errstate(over="ignore"):
+        return np.exp(stored) if GAMMA.value(layer, options) == "exp" else stored
+
+
 def _below_axis(phase: FloatArray) -> np.ndarray:
-    """Whether exp(i phase) lies in the lower half plane; trained phases go beyond pi."""
+    """Whether exp(i phase) lies in the lower half plane; trained phases can exceed pi."""
     with np.errstate(invalid="ignore"):
         below: np.ndarray = np.mod(phase, 2 * np.pi) > np.pi
     return below
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
-    discretization = choose_discretization(layer, options, ("direct",))
-    if options.lru_convention not in (None, *CONVENTIONS):
-        raise LayerError(f"LRU convention {options.lru_convention!r} is unknown; choose one of {', '.join(CONVENTIONS)}")
+    """Convert the tensors of one layer to its state space, with the formulas of the module docstring."""
     phase = _phase(layer)
     with np.errstate(over="ignore", invalid="ignore"):
         poles = np.exp(-np.exp(_logarithm(layer, "nu_log")) + 1j * phase)[None]
-        B = (_matrix(layer, "B") * np.exp(_logarithm(layer, "gamma_log"))[:, None])[None]
+        B = (_matrix(layer, "B") * _gamma(layer, options)[:, None])[None]
     poles, B, C = fold(_below_axis(phase)[None], poles, B, _matrix(layer, "C")[None] / 2)
     D = layer.array("D") if "D" in layer else np.zeros((C.shape[1], B.shape[2]))
-    assumptions: tuple[str, ...] = ()
-    if options.lru_convention is None:
-        assumptions = ("y_t sees u_t (inclusive); no tensor says so; --lru-convention pre-update is the alternative",)
-    if "params_log" in layer:
-        assumptions += ("biases of in_proj and out_proj, if any, add a constant that is not part of the response",)
+    biases = ("biases of in_proj and out_proj, if any, add a constant that is not part of the response",)
     return [
         StateSpace(
             name=layer.name,
@@ -74,9 +86,9 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             C=C,
             D=(np.diag(D) if D.ndim == 1 else D)[None],
             step=np.ones((1, 1)),
-            discretization=discretization,
-            delay=CONVENTIONS[options.lru_convention or "inclusive"],
-            assumptions=assumptions,
+            discretization="direct",
+            delay=CONVENTIONS[CONVENTION.value(layer, options)],
+            assumptions=biases if "params_log" in layer else (),
         )
     ]
 
@@ -85,7 +97,7 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     """The values that the stored tensors must have for the given systems, by role: the inverse of `read`."""
     (system,) = systems
     phase = _phase(layer)
-    gamma = np.exp(_logarithm(layer, "gamma_log"))
+    gamma = _gamma(layer, options)
     poles, B, C = fold(_below_axis(phase)[None], system.poles, system.B, system.C)
     turns = phase - np.mod(phase, 2 * np.pi)
     stored: dict[str, npt.NDArray[Any]] = {
@@ -106,7 +118,7 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
 
 
 def anew(layer: LayerTensors, systems: Sequence[StateSpace]) -> LayerTensors:
-    """The layer with gamma = sqrt(1 - |z|^2), as its code starts; it is a parameter of its own afterwards."""
+    """The layer with gamma = sqrt(1 - |z|^2), as its code initializes it; afterwards gamma is trained independently."""
     gamma_log = np.log(-np.expm1(2 * np.log(np.abs(systems[0].poles[0])))) / 2
     if "params_log" not in layer:
         return layer.with_values({"gamma_log": gamma_log})
@@ -133,6 +145,7 @@ LRU = Family(
     ),
     read=read,
     write=write,
+    assumptions=(CONVENTION, GAMMA),
     anew=anew,
     hints=("lru",),
 )

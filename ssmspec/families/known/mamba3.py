@@ -4,9 +4,9 @@
     alpha = exp(A Delta),   A = -max(f(dd_A), floor),   f(x) = 1 + x above 0 and 1/(1 - x) below,   lambda = sigmoid(trap)
 
 Here the layer is frozen where the input-dependent parts are zero: A = -1, Delta = softplus(dt_bias), lambda = 1/2, no rotation, B = B_bias
-and C = C_bias. That is the mean response to input whose normalized B and C have mean zero. The kernel is C B Delta alpha^l, but
-(1/2) C B Delta at l = 0: the half that is missing there stands in D. A per head and the rotation are in no tensor. The rotation of a token
-is pi tanh(angle) Delta, at most pi Delta: that bound is all the file tells.
+and C = C_bias. This is the mean response to input whose normalized B and C have zero mean. The kernel is C B Delta alpha^l, except for
+(1/2) C B Delta at l = 0; the missing half is accounted for in D. No tensor holds A per head or the rotation. A token rotates the states by
+pi tanh(angle) Delta, at most pi Delta; the file determines only this bound.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """One copy per head with one pole; B and C at an operating point have (heads, states) values, or (states,)."""
     if options.residues == "rms":
         raise LayerError(
-            f"layer {layer.name}: no rms residues for Mamba-3: the input normalizes, shifts and rotates B and C; record them instead"
+            f"layer {layer.name}: Mamba-3 has no rms residues, because B and C are normalized, shifted and rotated; record them instead"
         )
     heads, states = layer.sizes["h"], layer.sizes["N"]
     frozen = freeze(layer, options, copies=(heads,), states=[(heads, states), (states,), (heads * states,)])
@@ -42,22 +42,22 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
 
 
 def _residues(layer: LayerTensors, frozen: Frozen, heads: int, states: int) -> tuple[FloatArray, str]:
-    """C B of every head, and where it comes from."""
+    """C B of every head, and a description of where it comes from."""
     if frozen.B is not None or frozen.C is not None:
         B, C = (values_of(values, (heads, states), letter, layer) for letter, values in (("B", frozen.B), ("C", frozen.C)))
         return (B * C).sum(axis=1), "B and C as given"
     if layer.sizes["R"] > 1:
         return np.ones(heads), f"unit residues: {layer.sizes['R']} ranks of B and C meet the channels through mimo_x and mimo_o"
     B, C = (layer.array(role).reshape(heads, states) for role in ("B_bias", "C_bias"))
-    return (B * C).sum(axis=1), "residues C_bias B_bias, what the normalized input parts leave in the mean"
+    return (B * C).sum(axis=1), "residues C_bias B_bias, the mean over inputs whose normalized parts have zero mean"
 
 
 def _notes(frozen: Frozen, source: str) -> tuple[str, ...]:
     turn = np.pi * frozen.delta.max()
     return (
-        f"Mamba-3: {source}; A = -1, trapezoidal mix 1/2 (its missing half of the first sample stands in D)",
-        "Mamba-3: the decay A of a head and the rotation of its states depend on the input and are in no tensor; "
-        f"a token turns the states by at most {turn:.2g} rad",
+        f"Mamba-3: {source}; A = -1, trapezoidal mix 1/2 (the missing half of the first sample is accounted for in D)",
+        "Mamba-3: the decay A of a head and the rotation of its states depend on the input and are not stored; "
+        f"a token rotates the states by at most {turn:.2g} rad",
     )
 
 
@@ -65,11 +65,11 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     """The bias of Delta and D.
 
     Raises:
-        LayerError: other poles, which no tensor could hold.
+        LayerError: the poles were changed, which no tensor can store.
     """
     (system,) = systems
     if not np.array_equal(system.poles, np.full_like(system.poles, POLE)):
-        raise LayerError(f"layer {layer.name}: the poles of Mamba-3 are functions of the input; no tensor holds them")
+        raise LayerError(f"layer {layer.name}: the poles of Mamba-3 depend on the input; no tensor can store new ones")
     residues = 2 * (system.C[:, 0, 0] * system.B[:, 0, 0]).real
     free = system.D[:, 0, 0] + (1 - MIX) * system.step[:, 0] * residues
     old = layer.array("D")
@@ -100,4 +100,5 @@ MAMBA3 = Family(
     write=write,
     absent=("A_log",),
     selective=True,
+    initial_steps=(1e-3, 1e-1),
 )

@@ -1,10 +1,10 @@
-"""RG-LRU (Griffin, RecurrentGemma): one real pole per channel, gated by the input, so linear only where the gates are held fixed.
+"""RG-LRU (Griffin, RecurrentGemma): one real pole per channel, gated by the input, so linear only while the gates are held fixed.
 
     h_t = z_t h_{t-1} + sqrt(1 - z_t^2) i_t x_t,   log z_t = -8 r_t softplus(recurrent_param),   r_t, i_t = sigmoid(W x_t + b)
 
-Default operating point: the recurrence gate r = sigmoid(its bias), the value where the selected part is zero, and unit residues apart from
-the normalization: input gate 1, g = sqrt(1 - z^2). `--operating-point` takes r as delta (0 < delta <= 1) and the input gate as B. The first
-sample after a document boundary is not normalized by the code; that start is left out here.
+Default operating point: the recurrence gate r = sigmoid(its bias), its value when the input-dependent part is zero, and unit residues apart
+from the normalization: input gate 1, g = sqrt(1 - z^2). `--operating-point` takes r as delta (0 < delta <= 1) and the input gate as B. The
+code does not normalize the first sample after a document boundary; this special case is ignored here.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import choose_discretization, inverse_softplus, logarithm_of_decay, softplus
+from ssmspec.families.configuration import UNUSED
+from ssmspec.families.parameterization import inverse_softplus, logarithm_of_decay, softplus
 from ssmspec.families.selective.frozen_system import values_of
 from ssmspec.families.template import Family, LayerTensors, OperatingPoint, ReadOptions, Slot, Template
 from ssmspec.systems.statespace import FloatArray, StateSpace
@@ -35,13 +36,12 @@ def _recurrence_gate(layer: LayerTensors, options: ReadOptions) -> FloatArray:
         return np.asarray(np.exp(-softplus(-bias)))  # sigmoid
     gate = values_of(given, (width,), "delta", layer)
     if (gate > 1).any():
-        raise LayerError(f"layer {layer.name}: operating point delta is the recurrence gate here, expected 0 < delta <= 1")
+        raise LayerError(f"layer {layer.name}: operating point delta is the recurrence gate in this family; expected 0 < delta <= 1")
     return gate
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """One copy per channel, with one real pole."""
-    discretization = choose_discretization(layer, options, ("direct",))
     gate = _recurrence_gate(layer, options)
     param = layer.array("param")
     logarithm = -POWER * gate * softplus(param)
@@ -52,7 +52,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     words += ", B and C as given" if {"B", "C"} & set(given) else ", input gate 1"
     assumptions = [f"operating point: {words}; g = sqrt(1 - z^2); response of the state alone, without conv1d, gates and projections"]
     if options.residues == "rms":
-        assumptions.append("unit residues, not rms: B and C of this layer are no projections of its input")
+        assumptions.append("unit residues instead of rms: B and C of this layer are not projections of its input")
     dtype = layer.tensors["param"].dtype
     if dtype in ROUNDOFF:
         with np.errstate(invalid="ignore"):
@@ -67,7 +67,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             C=(values_of(point.C, param.shape, "C", layer) / 2).astype(complex)[:, None, None],
             D=np.zeros((param.size, 1, 1)),
             step=np.ones((param.size, 1)),
-            discretization=discretization,
+            discretization="direct",
             operating_point=f"{words}; gate in {gate.min():.3g}..{gate.max():.3g}",
             assumptions=tuple(assumptions),
         )
@@ -75,7 +75,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
-    """The recurrence parameter for the poles, at the gates of the operating point; the residues follow from the poles."""
+    """The recurrence parameter for the given poles, at the gates of the operating point; the residues follow from the poles."""
     (system,) = systems
     gate = _recurrence_gate(layer, options)
     return {"param": inverse_softplus(-logarithm_of_decay(system)[:, 0] / (POWER * gate))}
@@ -102,6 +102,7 @@ RG_LRU = Family(
     ),
     read=read,
     write=write,
+    unused=UNUSED,
     absent=("a_imag_param",),
     selective=True,
 )

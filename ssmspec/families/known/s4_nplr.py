@@ -1,10 +1,10 @@
 """S4 v2, normal plus low rank: A = diag(w) - P Q^T with Q stored already conjugated, bilinear, C stored as C~, output 2 Re.
 
-In its Hurwitz form w = -exp(log_w_real) + i w_imag, and Q is the conjugate of P where it is not stored.
+In its Hurwitz form w = -exp(log_w_real) + i w_imag, and Q is the conjugate of P if it is not stored.
 
-S tied copies of w, B, P and Q serve H channels as '(v s)'. Two channels are two directions: two layers that share A, B, P and Q, and
-D goes with the forward one.
-The kernel length L of C~ is the tensor `L` where there is one (v2.1), else 2 (len(omega) - 1).
+S tied copies of w, B, P and Q serve H channels in the order '(v s)'. Two channels are two directions: two layers that share A, B, P and Q.
+D belongs to the forward one.
+The kernel length L of C~ is the tensor `L` if there is one (v2.1), otherwise 2 (len(omega) - 1).
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
+from ssmspec.families.assumption import Assumption
 from ssmspec.families.parameterization import (
-    choose_discretization,
+    POSITIVE,
+    Transform,
     fold,
     fold_rows,
+    missing_length,
     stored_length,
     stored_output_matrix,
     tile,
@@ -39,11 +42,27 @@ _REST = {
 }
 
 
-def _diagonal(layer: LayerTensors) -> ComplexArray:
+REAL = Assumption(
+    name="s4_real_transform",
+    about="what -Re a is of the stored inv_w_real",
+    values=("exp", "relu", "softplus", "sigmoid", "none"),
+    source="state-spaces/s4 v3 (commit b766e87), src/models/sequence/ss/kernel.py, SSKernelNPLR.real_type",
+)
+
+
+def _transform(layer: LayerTensors, options: ReadOptions) -> Transform:
+    """From the stored number to -Re a, and back: of v2 exp, of v3 an option whose relu has no shift."""
+    if not layer.tensor_names["log_w_real"].endswith("inv_w_real"):
+        return POSITIVE["exp"]
+    name = REAL.value(layer, options)
+    return (lambda x: np.maximum(x, 0), lambda y: y) if name == "relu" else POSITIVE[name]
+
+
+def _diagonal(layer: LayerTensors, options: ReadOptions) -> ComplexArray:
     if "w" in layer:
         return tile(layer.complex_array("w"), layer.sizes["H"], layer.name)
     with np.errstate(over="ignore"):
-        stored = as_complex(-np.exp(layer.array("log_w_real")), layer.array("w_imag"))
+        stored = as_complex(-_transform(layer, options)[0](layer.array("log_w_real")), layer.array("w_imag"))
     return tile(stored, layer.sizes["H"], layer.name)
 
 
@@ -55,10 +74,10 @@ def _length(layer: LayerTensors, options: ReadOptions) -> int:
     if options.length is not None:
         return options.length
     if "L" in layer:
-        return stored_length(layer, "L")
+        return stored_length(layer, "L", options)
     if "omega" in layer:
         return 2 * (layer.sizes["nodes"] - 1)
-    raise LayerError(f"layer {layer.name}: C is stored for a kernel length that the file does not hold; give it with --length")
+    raise missing_length(layer, options)
 
 
 def _directions(layer: LayerTensors) -> list[str]:
@@ -67,13 +86,12 @@ def _directions(layer: LayerTensors) -> list[str]:
         return [f":channel{c}" for c in range(channels)] if channels > 1 else [""]
     if channels == 2 * skips == 2:
         return [":forward", ":backward"]
-    raise LayerError(f"layer {layer.name}: C has {channels} channels and D {skips}; expected as many, or two directions of one channel")
+    raise LayerError(f"layer {layer.name}: C has {channels} channels, D {skips}; expected equal numbers, or two directions of one channel")
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
-    choose_discretization(layer, options, ("bilinear",))
-    w = _diagonal(layer)
+    """Convert the tensors of one layer to its state spaces, with the formulas of the module docstring."""
+    w = _diagonal(layer, options)
     lower = w.imag < 0
     with np.errstate(over="ignore"):
         step = np.exp(layer.array("log_dt"))[:, None]
@@ -97,16 +115,15 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             discretization="bilinear",
             P=fold_rows(lower, P),
             Q=fold_rows(lower, Q),
-            assumptions=() if length > 0 else ("L is not set: C is taken as the true C",),
+            assumptions=() if length > 0 else ("L is not set, so the stored C is taken as the true C",),
         )
-        usable = all(np.isfinite(part).all() for part in (w, P, Q, system.B, system.C, step)) and length > 0
-        systems.append(replace(system, C=true_output_matrix(system, length)) if usable else system)
+        systems.append(replace(system, C=true_output_matrix(system, length)) if length > 0 else system)
     return systems
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
     """The values that the stored tensors must have for the given systems, by role: the inverse of `read`."""
-    lower = _diagonal(layer).imag < 0
+    lower = _diagonal(layer, options).imag < 0
     first = systems[0]
     assert first.P is not None
     assert first.Q is not None
@@ -122,13 +139,13 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
         "P": layer.as_stored("P", np.moveaxis(untile(fold_rows(lower, first.P), S, layer.name), -1, 0)),
     }
     if "Q" not in layer and not np.array_equal(first.P, first.Q):
-        raise LayerError(f"layer {layer.name}: Q is not stored, it is the conjugate of P; the two must change together")
+        raise LayerError(f"layer {layer.name}: Q is not stored but computed as the conjugate of P; the two must change together")
     if "Q" in layer:
         stored["Q"] = layer.as_stored("Q", np.moveaxis(untile(fold_rows(lower, first.Q), S, layer.name), -1, 0).conj())
     if "w" in layer:
         stored["w"] = layer.as_stored("w", poles)
     else:
-        stored |= {"log_w_real": np.log(-poles.real), "w_imag": poles.imag}
+        stored |= {"log_w_real": _transform(layer, options)[1](-poles.real), "w_imag": poles.imag}
     if "D" in layer:
         stored["D"] = np.stack([s.D[:, 0, 0] for s in systems[: layer.sizes["skip"]]])
     return stored

@@ -1,10 +1,11 @@
 """S4 v1, normal plus low rank: A = diag(w) - p q^*, bilinear, output 2 Re; B is stored as the rows [B, p], C as the rows [C, q].
 
-C and q enter the kernel conjugated. The kernel is the inverse FFT of C~ (I - Abar z)^{-1} Bbar at the L-th roots of unity, so the stored C
-is C~ = C (I - Abar^L) whether the option length_correction prepared it at the start or not (it does not by default).
+C and q enter the kernel conjugated. The kernel is the inverse FFT of C~ (I - Abar z)^{-1} Bbar at the L-th roots of unity. The stored C is
+therefore C~ = C (I - Abar^L), whether or not the option length_correction adjusted it at initialization (by default it does not).
 
-L = 2 (len(nodes) - 1), or one more where the angle of the nodes says so: of an odd L the original takes an FFT of L - 1 samples, and its
-kernel is then not quite that of the system. w and [B, p] are one row for all channels, or one per channel, by the option `trainable`.
+L = 2 (len(nodes) - 1), or one more if the angle of the nodes says so. For an odd L the original code uses an FFT of L - 1 samples, and its
+kernel then differs slightly from that of the system. Depending on the option `trainable`, w and [B, p] have one row for all channels or one
+per channel.
 """
 
 from collections.abc import Sequence
@@ -14,14 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import choose_discretization, fold, fold_rows, stored_output_matrix, true_output_matrix, untile
+from ssmspec.families.parameterization import fold, fold_rows, missing_length, stored_output_matrix, true_output_matrix, untile
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.statespace import ComplexArray, StateSpace
 
 
 def _per_channel(layer: LayerTensors, role: str, own_axes: int) -> ComplexArray:
-    """A tensor with a leading axis of H, whether the file has one row for all channels or not."""
+    """A tensor with a leading axis of size H, even if the file has one row for all channels."""
     values = layer.complex_array(role)
     return values if values.ndim > own_axes else np.broadcast_to(values, (layer.sizes["H"], *values.shape))
 
@@ -44,12 +44,11 @@ def _length(layer: LayerTensors, options: ReadOptions) -> int:
         return options.length
     if "nodes" in layer:
         return 2 * (layer.sizes["nodes"] - 1) + _is_odd(layer)
-    raise LayerError(f"layer {layer.name}: C is stored for a kernel length that the file does not hold; give it with --length")
+    raise missing_length(layer, options)
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
-    choose_discretization(layer, options, ("bilinear",))
+    """Convert the tensors of one layer to its state space, with the formulas of the module docstring."""
     w = _per_channel(layer, "w", 1)
     lower = w.imag < 0
     columns = np.moveaxis(_per_channel(layer, "B", 2), 1, -1)
@@ -59,10 +58,10 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     poles, B, C = fold(lower, w, columns[:, :, :1], rows[:, :1].conj())
     D = layer.array("D") if "D" in layer else np.zeros(len(w))
     length = _length(layer, options)
-    assumptions = () if length > 0 else ("the kernel length is 0: C is taken as the true C",)
+    assumptions = () if length > 0 else ("the kernel length is 0, so the stored C is taken as the true C",)
     if options.length is None and _is_odd(layer):
         assumptions = (
-            f"kernel length {length} is odd: the original computes it with an FFT of {length - 1} samples and deviates from this",
+            f"kernel length {length} is odd: the original code uses an FFT of {length - 1} samples and deviates from this system",
         )
     system = StateSpace(
         name=layer.name,
@@ -77,8 +76,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
         Q=fold_rows(lower, np.moveaxis(rows[:, 1:], 1, -1)),
         assumptions=assumptions,
     )
-    usable = all(np.isfinite(part).all() for part in (w, columns, rows, step)) and length > 0
-    return [replace(system, C=true_output_matrix(system, length)) if usable else system]
+    return [replace(system, C=true_output_matrix(system, length)) if length > 0 else system]
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:

@@ -3,47 +3,66 @@
     a = -exp(inv_w_real) + i w_imag    (v3, nplr: the Hurwitz form of v2 under another name, Q = conj P, C~ for the buffer L)
     a = -exp(inv_A_real) + i A_imag    (v3, diag: residue C B)        a = -exp(log_w_real) + i w_imag    (v2.1, diag: B = 1)
 
-Output 2 Re. In v3 the option real_type could have put relu, sigmoid or softplus in the place of exp, and both diagonal kernels are
-discretized by the option disc; the file holds neither. S tied copies of A and B serve H channels as '(v s)'. Twice as many channels in
-C as in D are two directions. A tensor `A` beside inv_A_real, as some copies of this code register, is not used by their kernel.
+Output 2 Re. In v3 the option real_type can replace exp with relu, sigmoid or softplus, and force_real replaces A_imag with 0; the option
+disc sets the discretization of both diagonal kernels. The file states none of them. S tied copies of A and B serve H channels in the order
+'(v s)'. If C has twice as many channels as D, there are two directions. Some copies of this code also register a tensor `A` beside
+inv_A_real, but do not use it.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ssmspec.errors import LayerError
+from ssmspec.families.assumption import TRUTH, Assumption
 from ssmspec.families.known.s4_block import directions
+from ssmspec.families.known.s4_nplr import REAL as REAL_OF_NPLR
 from ssmspec.families.known.s4_nplr import read as read_v2
 from ssmspec.families.known.s4_nplr import write as write_v2
-from ssmspec.families.parameterization import choose_discretization, fold, tile, untile
+from ssmspec.families.parameterization import POSITIVE, Transform, chosen_rule, discretization, fold, positive, tile, untile
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template, as_complex
-from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.statespace import FloatArray, StateSpace
+
+RULE = discretization("bilinear", "zoh", source="state-spaces/s4 v3 (commit b766e87), src/models/sequence/ss/kernel.py, SSKernelDiag.disc")
 
 
-def read_nplr(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space, as `s4_nplr.read`."""
-    systems = read_v2(layer, options)
-    return [replace(system, assumptions=(*system.assumptions, *_real_type(layer, "log_w_real"))) for system in systems]
+REAL = positive(
+    "s4_real_transform",
+    "what -Re a is of the stored inv_A_real",
+    source="state-spaces/s4 v3 (commit b766e87), src/models/sequence/ss/kernel.py, SSKernelDiag.real_type",
+)
+IS_REAL = Assumption(
+    name="s4_is_real",
+    about="whether the poles are real, and the stored A_imag is not used",
+    values=TRUTH,
+    source="state-spaces/s4 v3 (commit b766e87), src/models/sequence/ss/kernel.py, SSKernelDiag.force_real",
+)
 
 
-def _real_type(layer: LayerTensors, role: str) -> list[str]:
-    stored = layer.tensor_names[role].rsplit(".", 1)[-1]
-    return [f"{stored} is log(-Re a) (real_type exp, the code's default; the file does not say)"] if stored.startswith("inv_") else []
+def _transform(layer: LayerTensors, options: ReadOptions) -> Transform:
+    """From the stored number to -Re a, and back; v2.1 has exp alone."""
+    return POSITIVE[REAL.value(layer, options) if _is_v3(layer) else "exp"]
+
+
+def _is_v3(layer: LayerTensors) -> bool:
+    return layer.tensor_names["A_real"].endswith("inv_A_real")
+
+
+def _imag(layer: LayerTensors, options: ReadOptions) -> FloatArray:
+    """Im a, (S, N)."""
+    stored = layer.array("A_imag")
+    return np.zeros_like(stored) if _is_v3(layer) and IS_REAL.value(layer, options) == "true" else stored
 
 
 def read_diagonal(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    """Convert the tensors of one layer to its state spaces, with the formulas of the module docstring."""
     H, N = layer.sizes["H"], layer.sizes["N"]
     with np.errstate(over="ignore"):
-        a = tile(as_complex(-np.exp(layer.array("A_real")), layer.array("A_imag")), H, layer.name)
+        a = tile(as_complex(-_transform(layer, options)[0](layer.array("A_real")), _imag(layer, options)), H, layer.name)
         step = np.exp(layer.array("log_dt"))[:, None]
     shared_B = tile(layer.complex_array("B"), H, layer.name) if "B" in layer else np.ones((H, N), complex)
-    assumptions = _real_type(layer, "A_real")
-    if options.discretization is None:
-        assumptions.append("discretization bilinear (the code's default; the file does not say; --discretization zoh is the alternative)")
     systems = []
     for label, channels in directions(layer):
         outputs = layer.complex_array("C")[channels]
@@ -60,8 +79,7 @@ def read_diagonal(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]
                 C=C,
                 D=D[:, None, None],
                 step=np.tile(step, repeat),
-                discretization=choose_discretization(layer, options, ("bilinear", "zoh")),
-                assumptions=tuple(assumptions),
+                discretization=chosen_rule(RULE, layer, options),
             )
         )
     return systems
@@ -71,16 +89,19 @@ def write_diagonal(layer: LayerTensors, systems: Sequence[StateSpace], options: 
     """The values that the stored tensors must have for the given systems, by role: the inverse of `read_diagonal`."""
     first = systems[0]
     H, S, N = layer.sizes["H"], layer.sizes["S"], layer.sizes["N"]
-    lower = tile(layer.array("A_imag"), H, layer.name) < 0
+    lower = tile(_imag(layer, options), H, layer.name) < 0
     poles, B, _ = fold(lower, first.poles[:H], first.B[:H], first.C[:H])
     C = np.concatenate([fold(np.tile(lower, (s.copies // H, 1)), s.poles, s.B, s.C)[2].reshape(-1, H, N) for s in systems])
     poles = untile(poles, S, layer.name)
     stored: dict[str, npt.NDArray[Any]] = {
         "log_dt": np.log(first.step[:H, 0]),
-        "A_real": np.log(-poles.real),
-        "A_imag": poles.imag,
+        "A_real": _transform(layer, options)[1](-poles.real),
         "C": layer.as_stored("C", C if "B" in layer else C * B[None, :, :, 0]),
     }
+    if not (_is_v3(layer) and IS_REAL.value(layer, options) == "true"):
+        stored["A_imag"] = poles.imag
+    elif np.count_nonzero(poles.imag):
+        raise LayerError(f"layer {layer.name}: its poles are real (s4_is_real=true), and the new ones are not")
     if "B" in layer:
         stored["B"] = layer.as_stored("B", untile(B[:, :, 0], S, layer.name))
     if "D" in layer:
@@ -88,7 +109,7 @@ def write_diagonal(layer: LayerTensors, systems: Sequence[StateSpace], options: 
     return stored
 
 
-# What the diagonal kernel of v3 holds; H3 has it too.
+# Tensors of the diagonal kernel of v3, which H3 has as well.
 DIAGONAL: Template = {
     "log_dt": Slot("kernel.kernel.log_dt", "H"),
     "A_real": Slot("kernel.kernel.inv_A_real", "S N"),
@@ -113,8 +134,9 @@ S4_NPLR_V3 = Family(
             "L": Slot("kernel.kernel.L", "|1", optional=True),
         },
     ),
-    read=read_nplr,
+    read=read_v2,
     write=write_v2,
+    assumptions=(REAL_OF_NPLR,),
 )
 
 S4_DIAGONAL_V3 = Family(
@@ -124,6 +146,7 @@ S4_DIAGONAL_V3 = Family(
     templates=({**DIAGONAL, "D": Slot("D", "skip H", optional=True)},),
     read=read_diagonal,
     write=write_diagonal,
+    assumptions=(RULE, REAL, IS_REAL),
     absent=("ssm_k_kernel.kernel.B", "ssm_k_kernel.kernel.C"),
 )
 
@@ -142,5 +165,6 @@ S4_DIAGONAL_V2 = Family(
     ),
     read=read_diagonal,
     write=write_diagonal,
+    assumptions=(RULE,),
     absent=("kernel.kernel.B", "kernel.kernel.P"),
 )

@@ -1,7 +1,7 @@
 """Minimal S4D: a = -exp(log_A_real) + i A_imag, B = 1, zero-order hold, output 2 Re. Also the FreqBias stand-alone models.
 
-Both have the same kernel module; the stand-alone waves and denoising models are recognized by their single skip weight D(1). Their beta
-is a constant of the script that trained them and is not in the file.
+Both use the same kernel module; the stand-alone waves and denoising models are recognized by their single skip weight D(1). Their beta is a
+constant in the training script and is not in the file.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.families.parameterization import choose_discretization, fold
+from ssmspec.families.parameterization import chosen_rule, discretization, fold
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template, as_complex
 from ssmspec.systems.statespace import StateSpace
+
+RULE = discretization("zoh", "bilinear", source="state-spaces/s4, models/s4/s4d.py, S4DKernel.forward: zoh alone", quiet=True)
 
 
 def _template(kernel: str, skip: str) -> Template:
@@ -26,7 +28,7 @@ def _template(kernel: str, skip: str) -> Template:
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    """Convert the tensors of one layer to its state space, with the formulas of the module docstring."""
     imag = layer.array("A_imag")
     K, N = imag.shape
     with np.errstate(over="ignore"):
@@ -34,9 +36,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
         step = np.exp(layer.array("log_dt"))[:, None]
     poles, B, C = fold(imag < 0, poles, np.ones((K, N, 1), complex), layer.complex_array("C")[:, None, :])
     D = np.broadcast_to(layer.array("D"), (K,)) if "D" in layer else np.zeros(K)
-    assumptions: tuple[str, ...] = () if options.discretization is None else (f"discretization {options.discretization} as asked",)
-    if layer.family == "freqbias-standalone":
-        assumptions += ("beta is not stored in such files: the response is shown without it",)
+    standalone = layer.family == "freqbias-standalone"
     return [
         StateSpace(
             name=layer.name,
@@ -46,8 +46,8 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             C=C,
             D=D[:, None, None],
             step=step,
-            discretization=choose_discretization(layer, options, ("zoh", "bilinear")),
-            assumptions=assumptions,
+            discretization=chosen_rule(RULE, layer, options),
+            assumptions=("beta is not stored in such files: the response is shown without it",) if standalone else (),
         )
     ]
 
@@ -74,6 +74,7 @@ S4D = Family(
     templates=(_template("kernel.", "H"), _template("", "H")),
     read=read,
     write=write,
+    assumptions=(RULE,),
     not_under=("kernel",),
 )
 
@@ -84,4 +85,5 @@ FREQBIAS_STANDALONE = Family(
     templates=(_template("kernel.", "1"),),
     read=read,
     write=write,
+    assumptions=(RULE,),
 )

@@ -1,32 +1,36 @@
-"""S5: one multi-input multi-output diagonal system, a = Lambda_re + i Lambda_im with a step per mode.
+"""S5: one multi-input multi-output diagonal system, a = Lambda_re + i Lambda_im, with one step per mode.
 
     k[l] = 2 Re(C Abar^l Bbar) with conj_sym, else Re(C Abar^l Bbar);   bidirectional: C1 (or the left half of C) reads the forward scan,
-    C2 (the right half) the scan that runs backward, over one and the same Abar, Bbar.
+    C2 (the right half) the backward scan; both scans share Abar and Bbar.
 
-conj_sym (half of the spectrum stored, output 2 Re) and the discretization are not in a flax file: the first is read off the signs of
-Lambda_im, the second is ZOH, the code's default, unless `--discretization` says otherwise. The Equinox modules store conj_sym, clip_eigs
-and step_rescale as numbers, and those are obeyed.
+A flax file stores neither conj_sym (half of the spectrum stored, output 2 Re), nor clip_eigs (real parts above -1e-4 become -1e-4), nor the
+discretization. conj_sym is inferred from the signs of Lambda_im; the others are assumptions. The Equinox modules store conj_sym, clip_eigs
+and step_rescale as numbers, which are used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.families.parameterization import choose_discretization, fold
+from ssmspec.families.assumption import TRUTH, Assumption
+from ssmspec.families.parameterization import chosen_rule, discretization, fold
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template, as_complex
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
-CLIP = -1e-4  # the largest real part that clip_eigs lets through, S5SSM.setup
+CLIP = -1e-4  # the largest real part that clip_eigs allows, S5SSM.setup
+IF_GROWING = f"--assume s5_clip=true reads such poles as clipped to Re a = {CLIP:g}, as in a model that was made with clip_eigs"
+RULE = discretization("zoh", "bilinear", source="lindermanlab/S5, s5/ssm.py, S5SSM.discretization; i404788/s5-pytorch, s5/s5_model.py")
 LABELS = (":forward", ":backward")
-_CONSTANTS = ("conj_sym", "clip_eigs", "step_rescale")  # no parameters: written as they were
+_CONSTANTS = ("conj_sym", "clip_eigs", "step_rescale")  # not parameters: written back unchanged
 
 
 def _is_full_spectrum(poles: ComplexArray) -> bool:
-    """Whether both halves of conjugate pairs are stored: about half of the poles (P,) lie below the axis, and most are mirrored.
+    """Whether both halves of conjugate pairs are stored: about half of the poles (P,) lie below the real axis, and most are mirrored.
 
-    Half a spectrum has one sign at birth, and after training at most a few poles with another.
+    In half a spectrum all imaginary parts have the same sign at initialization; training changes the sign of a few poles at most.
     """
     below = float((poles.imag < 0).mean())
     if not 0.25 < below < 0.75:
@@ -51,17 +55,11 @@ def stored_output_matrices(layer: LayerTensors, outputs: Sequence[ComplexArray])
     return {"C": layer.as_stored("C", np.concatenate(outputs, axis=1))}
 
 
-def read_directions(
-    layer: LayerTensors, options: ReadOptions, poles: ComplexArray, step: FloatArray, *, full: bool, assumptions: Sequence[str]
-) -> list[StateSpace]:
-    """The systems of a layer whose poles (P,) and steps (P,) are known; full: Re of the output is taken, not 2 Re.
+def read_directions(layer: LayerTensors, options: ReadOptions, poles: ComplexArray, step: FloatArray, *, full: bool) -> list[StateSpace]:
+    """The systems of a layer whose poles (P,) and steps (P,) are known. With `full`, the output is Re instead of 2 Re.
 
-    Two directions share poles, B and step; D counts once, with the forward one.
+    Two directions share poles, B and step; D is counted once, in the forward direction.
     """
-    discretization = choose_discretization(layer, options, ("zoh", "bilinear"))
-    if options.discretization is None:
-        rule = "discretization zoh (the code's default; the file does not say; --discretization bilinear is the alternative)"
-        assumptions = (*assumptions, rule)
     outputs = output_matrices(layer)
     skip = layer.array("D") if "D" in layer else np.zeros(layer.sizes["H"])
     systems = []
@@ -76,8 +74,7 @@ def read_directions(
                 C=C / 2 if full else C,
                 D=np.diag(np.zeros_like(skip) if label == LABELS[1] else skip)[None],
                 step=step[None],
-                discretization=discretization,
-                assumptions=tuple(assumptions),
+                discretization=chosen_rule(RULE, layer, options),
             )
         )
     return systems
@@ -102,33 +99,69 @@ def _constant(layer: LayerTensors, role: str) -> float | None:
     return float(layer.tensors[role].read() if layer.tensors[role].dtype == "bool" else layer.array(role))
 
 
-def _full(layer: LayerTensors, stored: ComplexArray) -> bool:
-    conj_sym = _constant(layer, "conj_sym")
-    return _is_full_spectrum(stored) if conj_sym is None else not conj_sym
+def _stored_truth(layer: LayerTensors, role: str) -> tuple[str, str] | None:
+    constant = _constant(layer, role)
+    return None if constant is None else (TRUTH[constant != 0], f"stored in {layer.tensor_names[role]}")
+
+
+def _told_symmetry(layer: LayerTensors, config: Mapping[str, object]) -> tuple[str, str]:
+    full = _is_full_spectrum(as_complex(layer.array("Lambda_re"), layer.array("Lambda_im")))
+    stored = "the full spectrum is stored, output Re" if full else "half of each conjugate pair is stored, output 2 Re"
+    return _stored_truth(layer, "conj_sym") or (TRUTH[not full], f"{stored}: from the signs of Lambda_im")
+
+
+def _told_clipping(layer: LayerTensors, config: Mapping[str, object]) -> tuple[str, str] | None:
+    return _stored_truth(layer, "clip_eigs")
+
+
+def _would_be_clipped(layer: LayerTensors, options: ReadOptions) -> bool:
+    return bool((layer.array("Lambda_re") > CLIP).any())
+
+
+SYMMETRY = Assumption(
+    name="s5_conj_sym",
+    about="whether half of each conjugate pair is stored and the output is 2 Re (true), or the full spectrum and the output is Re",
+    values=("true", "false"),
+    source="lindermanlab/S5, s5/ssm.py, apply_ssm",
+    told_by="the tensor conj_sym (Equinox), or else the signs of Lambda_im",
+    told=_told_symmetry,
+    matters=lambda layer, options: "conj_sym" not in layer,
+)
+CLIPPING = Assumption(
+    name="s5_clip",
+    about=f"whether real parts of poles above {CLIP:g} are read as {CLIP:g}",
+    values=TRUTH,
+    source="lindermanlab/S5, s5/ssm.py, S5SSM.clip_eigs (default False); NVlabs/ConvSSM, src/models/convS5/diagonal_ssm.py",
+    told_by="the tensor clip_eigs (Equinox, ssmspec.nn.ConvS5)",
+    told=_told_clipping,
+    matters=_would_be_clipped,
+)
+
+
+def clipped(layer: LayerTensors, options: ReadOptions) -> tuple[ComplexArray, dict[str, Any]]:
+    """The poles (P,), clipped or not, and what `StateSpace` needs to know of that."""
+    real, imag = layer.array("Lambda_re"), layer.array("Lambda_im")
+    if CLIPPING.value(layer, options) == "false":
+        return as_complex(real, imag), {} if "clip_eigs" in layer else {"if_growing": IF_GROWING}
+    above = real > CLIP
+    notes = (f"{int(above.sum())} real parts above {CLIP:g} were clipped, as clip_eigs does",) if above.any() else ()
+    return as_complex(np.where(above, CLIP, real), imag), {"assumptions": notes}
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
-    real, imag = layer.array("Lambda_re"), layer.array("Lambda_im")
-    rescale, clips = _constant(layer, "step_rescale"), _constant(layer, "clip_eigs")
+    """Convert the tensors of one layer to its state spaces, with the formulas of the module docstring."""
+    rescale = _constant(layer, "step_rescale")
     with np.errstate(over="ignore"):
         step = np.exp(layer.array("log_step").reshape(-1)) * (1 if rescale is None else rescale)
-    clipped = (real > CLIP) & (clips is None or clips != 0)
-    poles = as_complex(np.where(clipped, CLIP, real), imag)
-    full = _full(layer, poles)
-    assumptions = []
-    if "conj_sym" not in layer:
-        stored = "the full spectrum is stored, output Re" if full else "half of each conjugate pair is stored (conj_sym), output 2 Re"
-        assumptions.append(f"{stored}: from the signs of Lambda_im")
-    if clipped.any():
-        assumptions.append(f"{int(clipped.sum())} real parts above {CLIP:g} were clipped, as clip_eigs does")
-    return read_directions(layer, options, poles, step, full=full, assumptions=assumptions)
+    poles, more = clipped(layer, options)
+    full = SYMMETRY.value(layer, options) == "false"
+    return [replace(system, **more) for system in read_directions(layer, options, poles, step, full=full)]
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
     """The values that the stored tensors must have for the given systems, by role: the inverse of `read`."""
     imag = layer.array("Lambda_im")
-    full = _full(layer, as_complex(layer.array("Lambda_re"), imag))
+    full = SYMMETRY.value(layer, options) == "false"
     poles, step, stored = write_directions(layer, systems, imag < 0, full=full)
     log_step = np.log(step / (_constant(layer, "step_rescale") or 1))
     stored |= {"Lambda_re": poles.real, "Lambda_im": poles.imag, "log_step": log_step.reshape(layer.tensors["log_step"].shape)}
@@ -157,4 +190,5 @@ S5 = Family(
     ),
     read=read,
     write=write,
+    assumptions=(RULE, SYMMETRY, CLIPPING),
 )

@@ -1,28 +1,30 @@
-"""S5 in PyTorch: a = Lambda over the full conjugate spectrum, output Re(C x) (so half of the product is a residue), a step per mode.
+"""S5 in PyTorch: a = Lambda over the full conjugate spectrum, output Re(C x) (so a residue is half of the product), one step per mode.
 
     x_t = Abar x_{t-1} + Bbar u_t,   y_t = Re(C x_t) + D u_t;   bidirectional: C is (H, 2P), its right half reads the backward scan.
 
-Lambda and C are complex tensors; B is stored as pairs. The eigenvalues are not clipped. Which discretization, and whether the layer is a
-liquid one (Abar + Bbar u in place of Abar, not linear), is in no tensor.
+Lambda and C are complex tensors; B is stored as (real, imaginary) pairs. The eigenvalues are not clipped. No tensor tells which
+discretization is used, or whether the layer is a liquid one (Abar + Bbar u in place of Abar, which is not linear).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.families.known.s5 import read_directions, write_directions
+from ssmspec.families.known.s5 import RULE, read_directions, write_directions
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.statespace import StateSpace
 
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """Tensors of one layer to its state space; the formulas are those of the module docstring."""
+    """Convert the tensors of one layer to its state spaces, with the formulas of the module docstring."""
     with np.errstate(over="ignore"):
         step = np.exp(layer.array("log_step").reshape(-1))
-    assumptions = ["not a liquid layer: no tensor tells, and a liquid one is not linear"]
-    return read_directions(layer, options, layer.complex_array("Lambda"), step, full=True, assumptions=assumptions)
+    note = "assumed not to be a liquid layer, which would not be linear; no tensor determines this"
+    systems = read_directions(layer, options, layer.complex_array("Lambda"), step, full=True)
+    return [replace(system, assumptions=(note,)) for system in systems]
 
 
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
@@ -48,4 +50,5 @@ S5_TORCH = Family(
     ),
     read=read,
     write=write,
+    assumptions=(RULE,),
 )

@@ -1,1 +1,1 @@
-"""Layouts that a user describes: mapping files, the transforms they use, and drafts of them."""
+"""Layouts described by the user: mapping files, the transforms they use, and drafts of mapping files."""

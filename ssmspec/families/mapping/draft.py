@@ -1,7 +1,7 @@
-"""The first draft of a mapping file, with comments on what was guessed and what must be checked.
+"""Write a first draft of a mapping file, with comments on what was guessed and what must be checked.
 
-Transforms are guessed from names and from the range of the stored values, for which the tensors of one layer are read. What no tensor can
-tell (discretization, output, delay) is written with the usual choice.
+Transforms are guessed from names and from the range of the stored values; for that, the tensors of one layer are read. Facts that no tensor
+holds (discretization, output, delay) are filled in with the usual choice.
 """
 
 import json
@@ -15,8 +15,13 @@ from ssmspec.families.mapping.groups import LOG, Group, Stored, find_groups
 from ssmspec.families.mapping.mapped import COMPLEX
 from ssmspec.families.template import Tensor, as_complex, join
 
-MOST_VALUES = 1 << 22  # of a tensor that is read for the range of its values
-TITLE = "# A draft, guessed from names, shapes and ranges of values. Compare every line with the code; CHECK: no tensor tells."
+MOST_VALUES = 1 << 22  # limit for a tensor that is read to find the range of its values
+TITLE = "# A draft, guessed from names, shapes and value ranges. Compare every line with the code; CHECK marks what no tensor determines."
+
+MOST_NAMES = 40  # of tensors that are left out, in a line
+LOW_RANK = """
+# The state matrix is diag(pole) - P Q^*, and Q is P without a table of its own. CHECK: transform = "conj" for a tensor whose conjugate
+# enters the kernel; and kernel_length = L, above the first table of the layer, where C is stored as C (I - Abar^L)."""
 
 ALTERNATIVES = {
     ("pole_real", "none"): "or -exp: ",
@@ -25,14 +30,14 @@ ALTERNATIVES = {
     ("step", "exp"): "or softplus: ",
     ("pole_abs", "sigmoid"): "or exp(-exp): ",
 }
-"""What a guessed transform is most often confused with."""
+"""The transform that a guessed one is most often confused with."""
 
 Lines = Iterator[str]
 Values = npt.NDArray[np.complex128] | None
 
 
 def draft_mapping(tensors: Mapping[str, Tensor]) -> str | None:
-    """The text of a mapping file for the layers among these tensors, or None where nothing resembles one."""
+    """The text of a mapping file for the layers among these tensors, or None if nothing resembles a layer."""
     groups = find_groups(tensors)
     if not groups:
         return None
@@ -40,23 +45,28 @@ def draft_mapping(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def _table(group: Group, tensors: Mapping[str, Tensor]) -> Lines:
-    """One [[layer]] of the draft."""
+    """The lines of one [[layer]] table of the draft."""
     axes, sizes = group.solution.axes, group.solution.sizes
     stored = {quantity: group.quantities[quantity] for quantity in axes}
     values = {quantity: _values(tensors, group.prefixes[0], found.names) for quantity, found in stored.items()}
-    direct = "pole_abs" in axes
+    direct, low_rank = "pole_abs" in axes, "P" in axes
+    rule = "direct" if direct else "bilinear" if low_rank else "zoh"
+    why = "poles on the z-plane" if direct else "the state matrix has a low-rank part, P" if low_rank else "or bilinear, or euler"
     yield f"\n[[layer]]\nmatch = {_quoted(group.match)}  # {_layers(group.prefixes)}"
     yield f'kind = "{group.solution.kind}"  # {_sizes(sizes, axes)}'
-    yield f'discretization = "{"direct" if direct else "zoh"}"  # CHECK: {"poles on the z-plane" if direct else "or bilinear, or euler"}'
+    yield f'discretization = "{rule}"  # CHECK: {why}'
     yield f"output = {_output(values)}"
-    yield "delay = 0  # CHECK: 1 where the output of a sample is taken before the state is updated"
+    yield "delay = 0  # CHECK: 1 if the output of a sample is taken before the state is updated"
     if not direct and "step" not in axes:
         yield "step = 1.0  # CHECK: no tensor looks like the step, so it must be a constant of the code"
     for quantity, found in stored.items():
         yield from _part(quantity, found, axes[quantity], values[quantity])
-    left_out = [_quoted(found.names[0]) for quantity, found in group.quantities.items() if quantity not in axes]
-    if left_out:
-        yield f"\n# Left out, because their shapes do not fit the others: {', '.join(left_out)}"
+    if low_rank:
+        yield LOW_RANK
+    for names, reason in ((group.unfit, "shapes or other tensors do not fit them"), (group.others, "their names stand for no quantity")):
+        if names:
+            more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+            yield f"\n# Left out, because {reason}: {', '.join(map(_quoted, names[:MOST_NAMES]))}{more}"
 
 
 def _part(quantity: str, stored: Stored, axes: str, values: Values) -> Lines:
@@ -66,14 +76,14 @@ def _part(quantity: str, stored: Stored, axes: str, values: Values) -> Lines:
         yield f"{key} = {_quoted(name)}  # shape {stored.tensor.shape}"
     if quantity not in COMPLEX:
         transform = _transform(quantity, stored.words, values)
-        told = "values that were not read" if values is None else f"values from {values.real.min():.3g} to {values.real.max():.3g}"
+        told = "values were not read" if values is None else f"values range from {values.real.min():.3g} to {values.real.max():.3g}"
         other = ALTERNATIVES.get((quantity, transform), "")
-        yield f'transform = "{transform}"  # CHECK: {other}a guess from the name and {told}'
+        yield f'transform = "{transform}"  # CHECK: {other}guessed from the name; {told}'
     yield f'axes = "{axes}"'
 
 
 def _values(tensors: Mapping[str, Tensor], prefix: str, names: tuple[str, ...]) -> Values:
-    """The numbers of the first tensor, pairs made complex; None for a dtype that has none, or for very many."""
+    """The values of the first tensor, with pairs made complex; None if the dtype is not numeric or there are too many values."""
     tensor = tensors[join(prefix, names[0])]
     if math.prod(tensor.shape) > MOST_VALUES or not tensor.dtype.startswith(("float", "bfloat", "int", "uint", "complex")):
         return None
@@ -85,7 +95,7 @@ def _values(tensors: Mapping[str, Tensor], prefix: str, names: tuple[str, ...]) 
 
 
 def _transform(quantity: str, words: frozenset[str], values: Values) -> str:
-    """The usual parameterization for such words and signs."""
+    """The usual parameterization for these name words and signs of values."""
     log = bool(words & LOG)
     low, high = (-math.inf, math.inf) if values is None else (float(values.real.min()), float(values.real.max()))
     if quantity in ("pole_real", "step"):
@@ -104,18 +114,18 @@ def _transform(quantity: str, words: frozenset[str], values: Values) -> str:
 
 def _output(values: Mapping[str, Values]) -> str:
     if "pole_abs" in values:
-        return '"Re"  # CHECK: 2Re where half of each conjugate pair is stored and the output is doubled'
+        return '"Re"  # CHECK: 2Re if half of each conjugate pair is stored and the output is doubled'
     imaginary = _imaginary(values)
     if imaginary is None:
         return '"Re"  # the poles are real'
     below = float((imaginary < 0).mean())
     if 0.25 < below < 0.75:
-        return '"Re"  # CHECK: poles of both signs are stored; 2Re where the output is doubled all the same'
-    return '"2Re"  # CHECK: half of each conjugate pair seems to be stored; Re where the output is not doubled'
+        return '"Re"  # CHECK: poles of both signs are stored; 2Re if the output is doubled anyway'
+    return '"2Re"  # CHECK: half of each conjugate pair seems to be stored; Re if the output is not doubled'
 
 
 def _imaginary(values: Mapping[str, Values]) -> npt.NDArray[np.float64] | None:
-    """What is stored for the imaginary parts of the poles, for its signs; None for real poles."""
+    """The stored imaginary parts of the poles, used for their signs; None for real poles."""
     parts, whole = values.get("pole_imag"), values.get("pole")
     if parts is not None:
         return parts.real
@@ -128,7 +138,7 @@ def _layers(prefixes: list[str]) -> str:
 
 
 def _sizes(sizes: Mapping[str, int], axes: Mapping[str, str]) -> str:
-    """The sizes, with a warning where equal ones let axes be confused."""
+    """The sizes, with a warning if axes of equal size could be confused."""
     told = ", ".join(f"{letter} = {size}" for letter, size in sizes.items())
     doubtful = [sizes[letter] for letter in "HIO" if letter in sizes and sizes[letter] == sizes.get("N")]
     matrix = len(axes.get("D", "").split()) == 2 and sizes.get("I") == sizes.get("O", 0)
@@ -136,5 +146,5 @@ def _sizes(sizes: Mapping[str, int], axes: Mapping[str, str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A TOML string; JSON has the same escapes but for DEL."""
+    """A TOML string. JSON uses the same escapes, except for DEL."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

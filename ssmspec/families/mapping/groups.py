@@ -1,16 +1,16 @@
-"""Which tensors of an unknown layout look like an SSM layer, by their names and shapes.
+"""Find the tensors of an unknown layout that look like an SSM layer, by their names and shapes.
 
-Words of a name tell the quantity ("log_delta" is a step), and the axes are those that make the shapes of a layer agree.
+The words of a name indicate the quantity ("log_delta" is a step). The axes are chosen so that the shapes of a layer agree.
 """
 
 import glob
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ssmspec.families.mapping.mapped import COMPLEX
-from ssmspec.families.template import Tensor
+from ssmspec.families.template import Tensor, join
 
 WORDS = {
     "step": "dt delta step steps timescale timescales tau",
@@ -23,30 +23,33 @@ WORDS = {
     "B_scale": "gamma",
     "C": "c",
     "D": "d skip feedthrough",
+    "P": "p",
+    "Q": "q",
 }
 QUANTITY = {word: quantity for quantity, words in WORDS.items() for word in words.split()}
 REAL, IMAG, LOG = {"re", "real"}, {"im", "imag", "imaginary"}, {"log", "ln", "inv"}  # S4 calls the logarithm of its step inv_dt
 OTHER = {"raw", "param", "params", "unconstrained", "softplus", "diag", "tilde", "bar", "ssm", "neg", "vec"}
-WRAPPERS = {"weight", "data", "value"}  # last words that say nothing: the one before is the name
-ORDER = ("pole", "pole_real", "pole_imag", "pole_abs", "pole_phase", "C", "B", "B_scale", "step", "D")
+WRAPPERS = {"weight", "data", "value"}  # last words without meaning: the word before is the name
+ORDER = ("pole", "pole_real", "pole_imag", "pole_abs", "pole_phase", "C", "B", "B_scale", "step", "D", "P", "Q")
+LOW_RANK = "H N|N H|N|R H N|H N R|1 N|N R|R N"
 AXES = {
-    "siso": {"step": "H|H 1|1 H|H N|N H|N||1", "D": "H|1 H|H 1", "": "H N|N H|1 H N|1 N H|N|1 N|H"},
-    "mimo": {"step": "N|N 1|1 N||1", "B": "N I|I N", "C": "O N|N O", "D": "I|O I|I O", "": "N|N 1|1 N"},
+    "siso": {"step": "H|H 1|1 H|H N|N H|N||1", "D": "H|1 H|H 1", "P": LOW_RANK, "Q": LOW_RANK, "": "H N|N H|1 H N|1 N H|N|1 N|H"},
+    "mimo": {"step": "N|N 1|1 N||1", "B": "N I|I N", "C": "O N|N O", "D": "I|O I|I O", "P": "N|N R|R N", "Q": "N|N R|R N", "": "N|N 1|1 N"},
 }
-"""Kind -> quantity -> axes that occur, the usual first; "" is any other quantity."""
-LEFT_OUT = 10  # cost of leaving a tensor out, against 1 for every place that axes come later in their list
+"""Kind -> quantity -> possible axes, the most usual first; "" stands for any other quantity."""
+LEFT_OUT = 10  # cost of skipping a tensor; choosing axes further down their list costs 1 per place
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The tensors of one quantity: one of them, or real and imaginary parts, below a prefix."""
+    """The tensors of one quantity below a prefix: a single tensor, or real and imaginary parts."""
 
     names: tuple[str, ...]
     words: frozenset[str]
     tensor: Tensor
 
     def shapes(self, quantity: str) -> Iterator[tuple[int, ...]]:
-        """The shape without a trailing pair, then the shape as it is."""
+        """The shape without a trailing axis of 2 (if it has one), then the full shape."""
         shape = self.tensor.shape
         if quantity in COMPLEX and len(self.names) == 1 and shape[-1:] == (2,) and not self.tensor.dtype.startswith("complex"):
             yield shape[:-1]
@@ -55,7 +58,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """A kind and axes by quantity that make the shapes agree."""
+    """A kind, and axes by quantity, for which the shapes agree."""
 
     cost: int
     kind: str
@@ -65,17 +68,23 @@ class Solution:
 
 @dataclass(slots=True)
 class Group:
-    """Layers of one form: their glob, their prefixes, and the quantities of the first one."""
+    """Layers of the same form: their glob, their prefixes, and the quantities of the first layer.
+
+    Args:
+        unfit: names below the prefix that stand for a quantity which is not used. others: all other names below it, numbers as `*`.
+    """
 
     match: str
     quantities: dict[str, Stored]
     solution: Solution
     names: set[str]
     prefixes: list[str] = field(default_factory=list)
+    unfit: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
 
 
 def find_groups(tensors: Mapping[str, Tensor]) -> list[Group]:
-    """Layers of a form that resembles an SSM, those with the most quantities first; no tensor belongs to two of them."""
+    """Groups of layers that resemble an SSM, those with the most quantities first. No tensor belongs to two groups."""
     found: dict[tuple[str, tuple[str, ...]], Group | None] = {}
     for prefix, below in _by_prefix(tensors).items():
         match = ".".join("*" if word.isdigit() else glob.escape(word) for word in prefix.split("."))
@@ -96,11 +105,33 @@ def find_groups(tensors: Mapping[str, Tensor]) -> list[Group]:
         if not names & used:
             used |= names
             kept.append(group)
+    _account(kept, tensors)
     return kept
 
 
+def _account(groups: Sequence[Group], tensors: Mapping[str, Tensor]) -> None:
+    """Say for every group which tensors below its layers are in no quantity of any group."""
+    owner = {prefix: group for group in groups for prefix in group.prefixes}
+    told = {
+        join(prefix, name)
+        for group in groups
+        for prefix in group.prefixes
+        for quantity in group.solution.axes
+        for name in group.quantities[quantity].names
+    }
+    for name in tensors:
+        words = name.split(".")
+        prefix = next((p for depth in range(len(words) - 1, -1, -1) if (p := ".".join(words[:depth])) in owner), None)
+        if prefix is not None and name not in told:
+            end = words[len(prefix.split(".")) if prefix else 0 :]
+            shown = ".".join("*" if word.isdigit() else word for word in end)
+            kept = owner[prefix].unfit if ".".join(end) in owner[prefix].names or _meaning(name) else owner[prefix].others
+            if shown not in kept:
+                kept.append(shown)
+
+
 def _by_prefix(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Tensors with a telling name under every prefix that may be a layer's: the module that holds them, and the one around it."""
+    """Tensors with a meaningful name, under every prefix that may be a layer's: the module that holds them, and its parent."""
     result: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for name, tensor in tensors.items():
         words = name.split(".")
@@ -114,7 +145,7 @@ def _by_prefix(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def _meaning(name: str) -> tuple[str, frozenset[str]] | None:
-    """The quantity that a name stands for, and its words; None where a word says something else."""
+    """The quantity that a name stands for, and the words of the name; None if a word does not fit."""
     *_, before, last = ("", *name.split("."))
     word = before if last in WRAPPERS else f"{before}_{last}" if last in REAL | IMAG else last
     parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^A-Za-z_]+", word)
@@ -126,18 +157,18 @@ def _meaning(name: str) -> tuple[str, frozenset[str]] | None:
 
 
 def _quantities(below: Mapping[str, Tensor]) -> dict[str, Stored]:
-    """What the tensors of one prefix stand for; of two with the same meaning the first."""
+    """The quantities that the tensors of one prefix stand for; of two tensors with the same meaning, the first is used."""
     pieces: dict[tuple[str, str], tuple[str, frozenset[str]]] = {}
     for suffix in below:
         meaning = _meaning(suffix)
         if meaning is not None:
             quantity, words = meaning
-            side = "imag" if words & IMAG else "real" if words & REAL else ""
+            side = "" if words & IMAG and words & REAL else "imag" if words & IMAG else "real" if words & REAL else ""
             pieces.setdefault((quantity, side), (suffix, words))
     found: dict[str, Stored] = {}
     for (quantity, side), (suffix, words) in pieces.items():
         other = pieces.get((quantity, "imag"))
-        if quantity in ("B", "C") and side == "real" and other is not None and below[suffix].shape == below[other[0]].shape:
+        if quantity in ("B", "C", "P", "Q") and side == "real" and other is not None and below[suffix].shape == below[other[0]].shape:
             found[quantity] = Stored((suffix, other[0]), words, below[suffix])
         elif quantity == "pole" and side:
             found[f"pole_{side}"] = Stored((suffix,), words, below[suffix])
@@ -147,7 +178,7 @@ def _quantities(below: Mapping[str, Tensor]) -> dict[str, Stored]:
 
 
 def _one_kind_of_poles(found: dict[str, Stored]) -> dict[str, Stored]:
-    """Modulus and phase, or a real part with or without an imaginary one, or complex poles; never a mixture."""
+    """Keep one description of the poles: modulus and phase, a real part with or without an imaginary part, or complex poles."""
     polar = "pole_abs" in found and ("pole_phase" in found or "pole_imag" in found)
     for alias, quantity in (("pole_imag", "pole_phase"),) if polar else (("pole_abs", "pole_real"), ("pole_phase", "pole_imag")):
         if alias in found and quantity not in found:
@@ -165,7 +196,7 @@ def _one_kind_of_poles(found: dict[str, Stored]) -> dict[str, Stored]:
 
 
 def _solve(quantities: dict[str, Stored]) -> Solution | None:
-    """The cheapest axes of all quantities, of either kind; None without poles, or with too little besides them."""
+    """The kind and axes of lowest cost; None if there are no poles, or too few other quantities."""
     best: Solution | None = None
     poles = [quantity for quantity in quantities if quantity.startswith("pole")]
     if not ({"pole", "pole_real", "pole_abs"} & set(poles)) or len(quantities) < 3:

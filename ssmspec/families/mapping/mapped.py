@@ -1,11 +1,12 @@
 """A layer whose layout a mapping file describes: its tensors to a state space, and back.
 
 Every quantity is brought to the layout that `StateSpace` has, with H for the copies K; a letter that the tensor lacks has one value for
-all. A layer of kind "siso" has H channels of N modes, one of kind "mimo" is a single system with I inputs and O outputs.
+all. A layer of kind "siso" has H channels of N modes, one of kind "mimo" is a single system with I inputs and O outputs. With low rank the
+state matrix is diag(pole) - P Q^*, with R columns in P and Q. A tensor of several directions is cut by `ssmspec.families.mapping.stacked`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,21 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.mapping.transform import Transform
-from ssmspec.families.parameterization import choose_discretization, fold
+from ssmspec.families.parameterization import (
+    fold,
+    fold_rows,
+    stored_output_matrix,
+    true_output_matrix,
+    unpaired_low_rank,
+    unpaired_rows,
+)
 from ssmspec.families.template import LayerTensors, ReadOptions, Slot, Template, as_complex
 from ssmspec.systems.statespace import ComplexArray, Discretization, FloatArray, StateSpace
 
 POLE = ("pole", "pole_real", "pole_imag", "pole_abs", "pole_phase")
-COMPLEX = ("pole", "B", "C")  # the other quantities are real
+COMPLEX = ("pole", "B", "C", "P", "Q")  # the other quantities are real
 LETTERS: dict[str, str] = dict.fromkeys(POLE, "HN") | {"step": "HN", "B": "HNI", "B_scale": "HNI", "C": "HON", "D": "HOI"}
+LETTERS |= {"P": "HNR", "Q": "HNR"}
 """Quantity -> the axes that it has in a StateSpace."""
 
 
@@ -29,7 +38,8 @@ class Part:
 
     Args:
         names: name below the layer's prefix: one tensor, or one of the real and one of the imaginary parts.
-        axes: what its axes are, "1" for one of that size; a trailing pair of (real, imaginary) is not counted.
+        axes: what its axes are, "1" for one of that size, "K" for the directions of a layer, "K*H" for the H of all of them one after the
+            other; a trailing pair of (real, imaginary) is not counted.
         transform: from the stored numbers to a real quantity.
         conjugate: the conjugate of a complex quantity is stored.
     """
@@ -50,6 +60,8 @@ class Layout:
         discretization, delay: as in `StateSpace`.
         half: half of each conjugate pair is stored and the output is 2 Re; otherwise it is Re.
         step: Delta where it is a constant of the code and in no tensor.
+        kernel_length: L where C is stored as C (I - Abar^L); 0: it is the true C.
+        directions: name ends of the directions that its tensors hold; empty: one.
         parts: quantity -> how it is stored.
     """
 
@@ -59,6 +71,8 @@ class Layout:
     half: bool
     delay: int = 0
     step: float | None = None
+    kernel_length: int = 0
+    directions: tuple[str, ...] = ()
     parts: Mapping[str, Part]
 
 
@@ -66,7 +80,8 @@ def template(layout: Layout) -> Template:
     """The tensors of a layer by role, all of them required."""
     slots: dict[str, Slot] = {}
     for quantity, part in layout.parts.items():
-        axes = " ".join(part.axes)
+        count = str(len(layout.directions))
+        axes = " ".join(axis.replace("K*", count).replace("K", count) for axis in part.axes)
         if len(part.names) == 2:
             slots |= {f"{quantity}.{name}": Slot(stored, axes) for name, stored in zip(("real", "imag"), part.names, strict=True)}
         else:
@@ -84,25 +99,42 @@ def read(layout: Layout, layer: LayerTensors, options: ReadOptions) -> list[Stat
             B = B * _real(layout, layer, "B_scale")
     C = np.broadcast_to(_complex(layout, layer, "C"), (K, O, N))
     poles, B, C = fold(stored.imag < 0, stored, B, C if layout.half else C / 2)
+    P, Q = _low_rank(layout, layer, (K, N)) if "P" in layout.parts else (None, None)
+    length = _length(layout, options)
     ones = [name for name in "BC" if name not in layout.parts]
-    return [
-        StateSpace(
-            name=layer.name,
-            family=layer.family,
-            poles=poles,
-            B=B,
-            C=C,
-            D=_skip(layout, layer, (K, O, I)),
-            step=_step(layout, layer, K, N),
-            discretization=choose_discretization(layer, options, (layout.discretization,)),
-            delay=layout.delay,
-            assumptions=(
-                f"as {layout.source} says: {layout.discretization}, output {'2 Re' if layout.half else 'Re'}"
-                + (", pre-update" if layout.delay else "")
-                + "".join(f", {name} = 1" for name in ones),
-            ),
-        )
-    ]
+    system = StateSpace(
+        name=layer.name,
+        family=layer.family,
+        poles=poles,
+        B=B,
+        C=C,
+        D=_skip(layout, layer, (K, O, I)),
+        step=_step(layout, layer, K, N),
+        discretization=layout.discretization,
+        delay=layout.delay,
+        P=None if P is None else fold_rows(stored.imag < 0, P),
+        Q=None if Q is None else fold_rows(stored.imag < 0, Q),
+        assumptions=(
+            f"as {layout.source} says: {layout.discretization}, output {'2 Re' if layout.half else 'Re'}"
+            + (", pre-update" if layout.delay else "")
+            + (f", C for a kernel of length {length}" if length else "")
+            + "".join(f", {name} = 1" for name in ones),
+        ),
+    )
+    finite = all(np.isfinite(part).all() for part in (poles, B, C, system.step, *(() if P is None or Q is None else (P, Q))))
+    return [replace(system, C=true_output_matrix(system, length)) if length and finite else system]
+
+
+def _length(layout: Layout, options: ReadOptions) -> int:
+    """L of C (I - Abar^L), which the user may have given otherwise; 0: C is the true one."""
+    return options.length if layout.kernel_length and options.length is not None else layout.kernel_length
+
+
+def _low_rank(layout: Layout, layer: LayerTensors, shape: tuple[int, int]) -> tuple[ComplexArray, ComplexArray]:
+    """P and Q (K, N, R), or of an unpaired spectrum (K, N, 2R), before they are folded; without a Q it is P."""
+    P, Q = (_complex(layout, layer, name if name in layout.parts else "P") for name in "PQ")
+    P, Q = (np.broadcast_to(part, (*shape, layer.sizes.get("R", 1))) for part in (P, Q))
+    return (P, Q) if layout.half else (unpaired_low_rank(P), unpaired_low_rank(Q))
 
 
 def _spread(array: npt.NDArray[Any], axes: Sequence[str], letters: str) -> npt.NDArray[Any]:
@@ -140,7 +172,7 @@ def _real(layout: Layout, layer: LayerTensors, quantity: str) -> FloatArray:
 
 
 def _stored_complex(part: Part, layer: LayerTensors, quantity: str) -> ComplexArray:
-    """Values of a complex quantity in the axes of its tensor: a complex tensor, a pair, two tensors, or real numbers."""
+    """Values of a complex quantity in the axes of its tensor, from a complex tensor, a trailing pair, two tensors, or real numbers."""
     if len(part.names) == 2:
         values = as_complex(layer.array(f"{quantity}.real"), layer.array(f"{quantity}.imag"))
     elif _is_real(part, layer, quantity):
@@ -156,7 +188,7 @@ def _is_real(part: Part, layer: LayerTensors, quantity: str) -> bool:
 
 
 def _complex(layout: Layout, layer: LayerTensors, quantity: str) -> ComplexArray:
-    """A complex quantity in the axes of a StateSpace; one where the mapping does not name it."""
+    """A complex quantity in the axes of a StateSpace; ones if the mapping does not name it."""
     if quantity not in layout.parts:
         return np.ones((1, 1, 1), complex)
     part = layout.parts[quantity]
@@ -174,7 +206,7 @@ def _stored_poles(layout: Layout, layer: LayerTensors) -> ComplexArray:
         with np.errstate(all="ignore"):
             if logarithm is None:
                 poles = _real(layout, layer, "pole_abs") * np.exp(1j * phase)
-            else:  # one exponential, as the usual code of an LRU writes it
+            else:  # one exponential, as in the usual code of an LRU
                 poles = np.exp(_spread(logarithm.apply(layer.array("pole_abs")), part.axes, "HN") + 1j * phase)
     else:
         real = _real(layout, layer, "pole_real")
@@ -202,21 +234,23 @@ def _skip(layout: Layout, layer: LayerTensors, shape: tuple[int, int, int]) -> F
 
 
 def _is_diagonal(layout: Layout) -> bool:
-    """Whether D is stored as a vector over inputs that are also the outputs."""
+    """Whether D is stored as a vector, with one entry for each input and the output of the same index."""
     return sum(axis in "IO" for axis in layout.parts["D"].axes) == 1
 
 
 def write(layout: Layout, layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
     """The values that the stored tensors must have for the given systems, by role: the inverse of `read`.
 
-    A number that stands for an unchanged value is returned as it is stored, whatever the transform rounds.
+    The stored number of an unchanged value is returned exactly, even if the transform would round it.
 
     Raises:
-        LayerError: a change that the stored tensors cannot hold.
+        LayerError: the stored tensors cannot hold a change.
     """
     (system,) = systems
     (before,) = read(layout, layer, options)
-    wanted, known = _quantities(layout, layer, system), _quantities(layout, layer, before)
+    length = _length(layout, options)
+    truncated = [replace(s, C=stored_output_matrix(s, length)) if length else s for s in (system, before)]
+    wanted, known = (_quantities(layout, layer, each) for each in truncated)
     _refuse_lost_changes(layout, layer, wanted, known)
     stored: dict[str, npt.NDArray[Any]] = {}
     for quantity, part in layout.parts.items():
@@ -235,23 +269,27 @@ def write(layout: Layout, layer: LayerTensors, systems: Sequence[StateSpace], op
 
 
 def _quantities(layout: Layout, layer: LayerTensors, system: StateSpace) -> dict[str, npt.NDArray[Any]]:
-    """Every quantity in the axes of a StateSpace, with the modes below the axis where the file has them."""
+    """Every quantity in the axes of a StateSpace, with modes below the real axis if the file stores them there."""
     below = _stored_poles(layout, layer)
     poles, B, C = fold(below.imag < 0, system.poles, system.B, system.C)
     C = C if layout.half else C * 2
     values: dict[str, npt.NDArray[Any]] = {"pole": poles, "pole_real": poles.real, "pole_imag": poles.imag, "pole_abs": np.abs(poles)}
     if "pole_phase" in layout.parts:
-        turned = np.angle(poles) - np.angle(below)  # added to the stored phase, which may lie turns away from the principal one
+        turned = np.angle(poles) - np.angle(below)  # added to the stored phase, which may differ from the principal value by full turns
         values["pole_phase"] = _real(layout, layer, "pole_phase") + turned
     if "B_scale" in layout.parts:
         scale = np.broadcast_to(_real(layout, layer, "B_scale"), B.shape)
         with np.errstate(all="ignore"):
             B = B / scale
         values["B_scale"] = scale
-    if "B" not in layout.parts:  # then I is 1, and a change of B goes into C, or the other way round
+    if "B" not in layout.parts:  # then I is 1, and a change of B is moved into C, or vice versa
         C, B = C * B.transpose(0, 2, 1), np.ones_like(B)
     elif "C" not in layout.parts:
         B, C = B * C.transpose(0, 2, 1), np.ones_like(C)
+    if system.P is not None and system.Q is not None:
+        for name, rows in (("P", system.P), ("Q", system.Q)):
+            unfolded = fold_rows(below.imag < 0, rows)
+            values[name] = unfolded if layout.half else unpaired_rows(unfolded, layer.name)
     step = system.step
     if "step" in layout.parts or layout.step is not None:
         step = np.broadcast_to(step, poles.shape)
@@ -261,13 +299,15 @@ def _quantities(layout: Layout, layer: LayerTensors, system: StateSpace) -> dict
 def _refuse_lost_changes(
     layout: Layout, layer: LayerTensors, wanted: Mapping[str, npt.NDArray[Any]], known: Mapping[str, npt.NDArray[Any]]
 ) -> None:
-    """A quantity that no tensor holds must stay what it is."""
+    """A quantity that no tensor holds must not change."""
     fixed = [name for name in ("step", "C", "D") if name not in layout.parts and not (name == "C" and "B" in layout.parts)]
     if "pole_real" in layout.parts and "pole_imag" not in layout.parts:
         fixed.append("pole_imag")
     for name in fixed:
         if not np.array_equal(wanted[name], known[name], equal_nan=True):
-            raise LayerError(f"layer {layer.name}: {name} was changed, and {layout.source} names no tensor that holds it")
+            raise LayerError(f"layer {layer.name}: {name} was changed, but {layout.source} names no tensor that holds it")
+    if "P" in layout.parts and "Q" not in layout.parts and not np.array_equal(wanted["P"], wanted["Q"], equal_nan=True):
+        raise LayerError(f"layer {layer.name}: {layout.source} names no Q, which is P then; the two must change together")
     if "D" in layout.parts and _is_diagonal(layout) and np.count_nonzero(wanted["D"] - np.diag(np.diagonal(wanted["D"][0]))):
         raise LayerError(f"layer {layer.name}: {layer.tensor_names['D']} is a vector and cannot hold a full matrix D")
 
@@ -285,12 +325,12 @@ def _store_complex(
     if not _is_real(part, layer, quantity):
         return {quantity: layer.as_stored(quantity, values)}
     if np.count_nonzero(values.imag):
-        raise LayerError(f"layer {layer.name}: {layer.tensor_names[quantity]} holds real numbers, and the new {quantity} is complex")
+        raise LayerError(f"layer {layer.name}: {layer.tensor_names[quantity]} holds real numbers, but the new {quantity} is complex")
     return {quantity: values.real}
 
 
 def _kept(
     stored: npt.NDArray[Any], new: npt.NDArray[Any], old: npt.NDArray[Any], invert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 ) -> npt.NDArray[Any]:
-    """The stored numbers where a quantity is what it was, and the inverse of its new value elsewhere."""
+    """The stored numbers where a quantity did not change, and the inverse transform of its new value elsewhere."""
     return np.where((new == old) | (np.isnan(new) & np.isnan(old)), stored, invert(new))

@@ -1,4 +1,4 @@
-"""The text form of a mapping: a TOML file that says how the tensors of an unknown layout are to be read.
+"""The text form of a mapping: a TOML file that describes how to read the tensors of an unknown layout.
 
     [[layer]]
     match = "blocks.*.ssm"         # glob of the layers' prefixes, "" for the root of the file
@@ -10,7 +10,10 @@
     transform = "-exp"             # from the stored number to the quantity
     axes = "H N"                   # what the axes of the tensor are
 
-Every table of a file becomes a family of its own, which claims nothing but what `match` names.
+A layer of several directions says `directions = 4` or their names; "K H" and "K*H" are axes of tensors that hold all of them. P and Q make
+the state matrix diag(pole) - P Q^*, and `kernel_length = L` says that C is stored as C (I - Abar^L).
+
+Every table of a file becomes a family of its own, which claims only layers that `match` matches.
 """
 
 import math
@@ -20,37 +23,40 @@ from pathlib import Path
 from typing import Any
 
 from ssmspec.errors import SsmspecError
-from ssmspec.families.mapping.mapped import COMPLEX, LETTERS, POLE, Layout, Part, read, template, write
+from ssmspec.families.mapping import mapped, stacked
+from ssmspec.families.mapping.mapped import COMPLEX, LETTERS, POLE, Layout, Part, template
 from ssmspec.families.mapping.transform import IDENTITY, Transform, parse_transform
 from ssmspec.families.template import Family
 from ssmspec.files.reading import known_keys, one_line, parse_toml, read_toml, shown
 from ssmspec.systems.statespace import DISCRETIZATIONS
 
-KINDS = {"siso": "HN", "mimo": "NIO"}
-"""Kind -> the letters that its axes may have."""
+KINDS = {"siso": "HNR", "mimo": "NIOR"}
+"""Kind -> the letters that are allowed for its axes."""
 DEFAULT_AXES = {
-    "siso": dict.fromkeys((*POLE, "B", "B_scale", "C"), "H N") | {"step": "H", "D": "H"},
-    "mimo": dict.fromkeys((*POLE, "step", "B_scale"), "N") | {"B": "N I", "C": "O N", "D": "I"},
+    "siso": dict.fromkeys((*POLE, "B", "B_scale", "C", "P", "Q"), "H N") | {"step": "H", "D": "H"},
+    "mimo": dict.fromkeys((*POLE, "step", "B_scale", "P", "Q"), "N") | {"B": "N I", "C": "O N", "D": "I"},
 }
 OUTPUTS = ("2Re", "Re")
 REQUIRED = ("match", "kind", "discretization", "output")
-POLES = ({"pole"}, {"pole_real"}, {"pole_real", "pole_imag"}, {"pole_abs", "pole_phase"})  # the last one on the z-plane only
+OTHERS = ("delay", "directions", "kernel_length")
+MOST_DIRECTIONS = 64
+POLES = ({"pole"}, {"pole_real"}, {"pole_real", "pole_imag"}, {"pole_abs", "pole_phase"})  # the last one only on the z-plane
 
 
 def load_mapping(path: Path | str) -> tuple[Family, ...]:
     """The families that a mapping file describes, in its order.
 
     Raises:
-        SsmspecError: a file that cannot be read, is no TOML, or says something that has no meaning; one line with its name.
+        SsmspecError: the file cannot be read, is not valid TOML, or has invalid content; one line that names the file.
     """
     return _families(read_toml(Path(path)), str(path))
 
 
 def parse_mapping(text: str, source: str) -> tuple[Family, ...]:
-    """The same from the text of such a file; `source` names it in messages.
+    """The same from the text of such a file; messages refer to it as `source`.
 
     Raises:
-        SsmspecError: as `load_mapping`.
+        SsmspecError: the same errors as `load_mapping`.
     """
     return _families(parse_toml(text, source), source)
 
@@ -58,7 +64,7 @@ def parse_mapping(text: str, source: str) -> tuple[Family, ...]:
 def _families(document: Mapping[str, Any], source: str) -> tuple[Family, ...]:
     layers = document.get("layer")
     if not isinstance(layers, list) or not layers or not all(isinstance(layer, dict) for layer in layers):
-        raise SsmspecError(f"{source}: holds no [[layer]] table (with two brackets); it must say at least one")
+        raise SsmspecError(f"{source}: has no [[layer]] table (with two brackets); expected at least one")
     known_keys(document, ("layer",), source)
     names = ["mapped"] if len(layers) == 1 else [f"mapped-{number}" for number in range(1, len(layers) + 1)]
     return tuple(
@@ -68,20 +74,21 @@ def _families(document: Mapping[str, Any], source: str) -> tuple[Family, ...]:
 
 
 def _family(name: str, layout: Layout) -> Family:
+    reader = stacked if layout.directions else mapped
     return Family(
         name=name,
-        title="as a mapping says",
+        title="as described by a mapping",
         source=layout.source,
         templates=(template(layout),),
-        read=partial(read, layout),
-        write=partial(write, layout),
+        read=partial(reader.read, layout),
+        write=partial(reader.write, layout),
         match=layout.match,
     )
 
 
 def _layout(table: Mapping[str, Any], source: str, where: str) -> Layout:
     """One [[layer]] table; `where` starts every message about it."""
-    known_keys(table, (*REQUIRED, "delay", *LETTERS), where)
+    known_keys(table, (*REQUIRED, *OTHERS, *LETTERS), where)
     missing = [key for key in REQUIRED if key not in table]
     if missing:
         raise SsmspecError(f"{where}: {', '.join(missing)} missing; a layer needs {', '.join(REQUIRED)}")
@@ -98,6 +105,7 @@ def _layout(table: Mapping[str, Any], source: str, where: str) -> Layout:
         if quantity in table and not (quantity == "step" and not isinstance(table["step"], dict))
     }
     _check_quantities(table, kind, discretization, where)
+    _check_low_rank(table, discretization, where)
     _check_names(parts, where)
     return Layout(
         source=source,
@@ -106,8 +114,45 @@ def _layout(table: Mapping[str, Any], source: str, where: str) -> Layout:
         half=_choice(table, "output", OUTPUTS, where) == "2Re",
         delay=delay,
         step=None if "step" in parts or "step" not in table else _positive(table["step"], f"{where}: step"),
+        kernel_length=_kernel_length(table.get("kernel_length", 0), where),
+        directions=_directions(table.get("directions"), parts, where),
         parts=parts,
     )
+
+
+def _kernel_length(value: object, where: str) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 40:
+        raise SsmspecError(f"{where}: kernel_length is {shown(value)}, expected a number of samples (0: C is stored as it is)")
+    return value
+
+
+def _directions(value: object, parts: Mapping[str, Part], where: str) -> tuple[str, ...]:
+    """Name ends of the directions: numbers where a count is given."""
+    counted = any(axis.startswith("K") for part in parts.values() for axis in part.axes)
+    if value is None:
+        if counted:
+            raise SsmspecError(f"{where}: an axis K counts directions, and directions is missing; expected a number or a list of names")
+        return ()
+    names: list[Any] = [str(number) for number in range(value)] if type(value) is int and value <= MOST_DIRECTIONS else []
+    if isinstance(value, list):
+        names = value
+    words = all(isinstance(name, str) and (name.isidentifier() or name.isdecimal()) for name in names)
+    if not words or not 0 < len(set(names)) == len(names) <= MOST_DIRECTIONS:
+        text = f"expected a number from 1 to {MOST_DIRECTIONS}, or a list of different names such as ['forward', 'backward']"
+        raise SsmspecError(f"{where}: directions is {shown(value)}, {text}")
+    if not counted and len(names) > 1:
+        raise SsmspecError(f"{where}: directions is given, and no tensor has an axis K (or K*H, K*N) that counts them")
+    return tuple(names)
+
+
+def _check_low_rank(table: Mapping[str, Any], discretization: str, where: str) -> None:
+    if "Q" in table and "P" not in table:
+        raise SsmspecError(f"{where}: Q needs a P; the state matrix is diag(pole) - P Q^*")
+    for key in ("P", "kernel_length"):
+        if table.get(key) and discretization != "bilinear":
+            raise SsmspecError(
+                f"{where}: {key} needs discretization 'bilinear', which low-rank state matrices have; it is {discretization!r}"
+            )
 
 
 def _check_quantities(table: Mapping[str, Any], kind: str, discretization: str, where: str) -> None:
@@ -117,7 +162,7 @@ def _check_quantities(table: Mapping[str, Any], kind: str, discretization: str, 
         ways = "; ".join(" and ".join(sorted(way, reverse=True)) for way in possible)
         raise SsmspecError(f"{where}: poles are given by {', '.join(sorted(poles)) or 'nothing'}; with {discretization!r} expected {ways}")
     if discretization == "direct" and "step" in table:
-        raise SsmspecError(f"{where}: step has no meaning with 'direct', where poles are discrete; leave it out")
+        raise SsmspecError(f"{where}: step has no meaning with 'direct', where poles are discrete; remove it")
     if discretization != "direct" and "step" not in table:
         raise SsmspecError(
             f"{where}: step is missing, and {discretization!r} needs it: a table [layer.step], or a number such as step = 0.01"
@@ -125,7 +170,7 @@ def _check_quantities(table: Mapping[str, Any], kind: str, discretization: str, 
     if kind == "mimo" and not {"B", "C"} <= set(table):
         raise SsmspecError(f"{where}: a layer of kind 'mimo' needs both B and C")
     if "B_scale" in table and "B" not in table:
-        raise SsmspecError(f"{where}: B_scale needs a B that it scales")
+        raise SsmspecError(f"{where}: B_scale is given without B; add the B that it scales")
 
 
 def _check_names(parts: Mapping[str, Part], where: str) -> None:
@@ -169,10 +214,12 @@ def _transform(text: object, scale: object, where: str) -> Transform:
 def _axes(text: object, quantity: str, kind: str, where: str) -> tuple[str, ...]:
     letters = [letter for letter in LETTERS[quantity] if letter in KINDS[kind]]
     axes = tuple(text.split()) if isinstance(text, str) else ()
-    named = [axis for axis in axes if axis != "1"]
-    if not isinstance(text, str) or not set(named) <= set(letters) or len(set(named)) < len(named):
+    possible = {"1", "K", *letters, *(f"K*{letter}" for letter in letters)}
+    named = [letter for axis in axes if axis != "1" for letter in axis.split("*")]
+    if not isinstance(text, str) or not set(axes) <= possible or len(set(named)) < len(named):
         raise SsmspecError(
             f"{where}: axes are {shown(text)}, expected a list such as {' '.join(letters)!r} of these letters and 1, once each"
+            " (with K for directions, or K*H where one axis has both)"
         )
     return axes
 

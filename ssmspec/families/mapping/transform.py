@@ -1,4 +1,4 @@
-"""How a stored number becomes the quantity that it parameterizes, and back: "-exp", "exp(-exp)", "softplus"."""
+"""Transforms from a stored number to the quantity that it parameterizes, and back: "-exp", "exp(-exp)", "softplus"."""
 
 import re
 from collections.abc import Callable
@@ -24,25 +24,25 @@ FUNCTIONS: dict[str, tuple[Function, Function]] = {
 """Name -> function and inverse, elementwise."""
 
 _TERM = re.compile(r"\s*(-?)\s*(\w+)\s*(?:\((.*)\)\s*)?", re.DOTALL)
-DEEPEST = 8  # nested functions; nobody needs more, and an error should not take long
+DEEPEST = 8  # nested functions; real layouts need fewer, and the limit keeps the error quick
 
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """value = scale * s1 f1(s2 f2(... x)) with signs s and functions f, the outermost first."""
+    """value = scale * s1 f1(s2 f2(... x)) with signs s and functions f, outermost first."""
 
     steps: tuple[tuple[float, str], ...]
     scale: float = 1.0
 
     def apply(self, stored: FloatArray) -> FloatArray:
-        """The quantity, in the layout of the stored tensor; overflow gives inf and not a warning."""
+        """The quantity, in the layout of the stored tensor; overflow gives inf without a warning."""
         with np.errstate(all="ignore"):
             for sign, name in reversed(self.steps):
                 stored = sign * FUNCTIONS[name][0](stored)
             return self.scale * stored
 
     def invert(self, value: FloatArray) -> FloatArray:
-        """The stored number for a value; NaN or infinite where no number has that value."""
+        """The stored number that gives a value; NaN or infinite if no number does."""
         with np.errstate(all="ignore"):
             value = value / self.scale
             for sign, name in self.steps:
@@ -58,10 +58,10 @@ IDENTITY = Transform(((1.0, "none"),))
 
 
 def parse_transform(text: str, scale: float = 1.0) -> Transform:
-    """A transform from its text: a function, with a minus sign or not, of another one or of the stored number.
+    """Parse a transform: a function, optionally with a minus sign, of another function or of the stored number.
 
     Raises:
-        SsmspecError: what cannot be understood, with the functions that there are.
+        SsmspecError: the text is not a valid transform; the message lists the available functions.
     """
     steps: list[tuple[float, str]] = []
     rest: str | None = text
@@ -69,7 +69,7 @@ def parse_transform(text: str, scale: float = 1.0) -> Transform:
         term = _TERM.fullmatch(rest)
         if term is None or term[2] not in FUNCTIONS or len(steps) == DEEPEST:
             raise SsmspecError(
-                f"transform {text!r} is unknown; expected one of {', '.join(FUNCTIONS)}, with a minus sign or not, "
+                f"transform {text!r} is unknown; expected one of {', '.join(FUNCTIONS)}, optionally with a minus sign, "
                 "or one applied to another such as 'exp(-exp)'"
             )
         steps.append((-1.0 if term[1] else 1.0, term[2]))

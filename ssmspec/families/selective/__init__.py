@@ -1,1 +1,1 @@
-"""Selective layers: operating points, recorded calibrations, and the linear system that a layer is at such a point."""
+"""Selective layers: operating points, recorded calibrations, and the linear system that a layer becomes at an operating point."""

@@ -1,8 +1,8 @@
-"""Recorded statistics of the selective layers of a model: an .npz file, read array by array when a layer asks.
+"""Recorded statistics of the selective layers of a model: an .npz file, whose arrays are read when a layer needs them.
 
-Arrays are called `<layer name>/delta`, `<layer name>/B`, `<layer name>/C`, or without the name for all layers. Each is one value per copy
-or state, or a recording with samples (tokens) along axis 0. Of a recording the arithmetic mean is taken: a state decays over L tokens by
-exp(a sum_t Delta_t) = exp(a L mean(Delta)), so the mean of Delta, and no other average, keeps the memory.
+Arrays are named `<layer name>/delta`, `<layer name>/B`, `<layer name>/C`, or `delta`, `B`, `C` for all layers. Each holds one value per
+copy or state, or a recording with samples (tokens) along axis 0. A recording is replaced by its arithmetic mean: over L tokens a state
+decays by exp(a sum_t Delta_t) = exp(a L mean(Delta)), so the arithmetic mean of Delta is the only average that preserves the memory.
 """
 
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ class NpzCalibration:
     names: tuple[str, ...]
 
     def record(self, layer: str, key: str) -> FloatArray | None:
-        """The array of a layer, else the one for all layers, else None; float64, finite, delta positive.
+        """The array of a layer, or else the one for all layers, or else None; float64, finite, and positive for delta.
 
         Raises:
-            LayerError: values that are no such numbers, or a file that speaks of layers and leaves this one out.
+            LayerError: values that are not finite real numbers (or not positive), or a file that has arrays by layer but none for this one.
         """
         name = next((name for name in (f"{layer}/{key}", key) if name in self.names), None)
         if name is None:
@@ -42,7 +42,7 @@ class NpzCalibration:
                 array = file[name]
             require_real(array, name)
             values = np.asarray(array, dtype=np.float64)
-        except Exception as error:  # bad bytes must never end in a traceback, whatever NumPy and zipfile raise for them
+        except Exception as error:  # damaged files must never cause a traceback, whatever NumPy and zipfile raise
             reason = numpy_reason(error)
             raise LayerError(f"layer {layer}: calibration {self.path}, array {name}: cannot be read as real numbers ({reason})") from error
         if not np.isfinite(values).all():
@@ -53,10 +53,10 @@ class NpzCalibration:
 
 
 def open_calibration(path: Path) -> NpzCalibration:
-    """The names of the arrays of a calibration file; their values are read later.
+    """Open a calibration file and read the names of its arrays; the values are read later.
 
     Raises:
-        SsmspecError: no readable .npz file, or one with other arrays than delta, B and C.
+        SsmspecError: the file is not a readable .npz file, or has arrays other than delta, B and C.
     """
     try:
         require_regular(path)
@@ -66,27 +66,29 @@ def open_calibration(path: Path) -> NpzCalibration:
         raise SsmspecError(f"calibration {path}: cannot be read as an .npz file ({numpy_reason(error)})") from error
     unknown = [name for name in names if name.rsplit("/", 1)[-1] not in KEYS]
     if unknown or not names:
-        what = f"array {unknown[0]!r} is not understood" if unknown else "it has no arrays"
+        what = f"array {unknown[0]!r} is unknown" if unknown else "it has no arrays"
         raise SsmspecError(f"calibration {path}: {what}; expected <layer name>/delta, <layer name>/B, <layer name>/C")
     return NpzCalibration(path, names)
 
 
 def as_samples(values: FloatArray, shapes: Sequence[tuple[int, ...]], layer: str, key: str) -> FloatArray:
-    """(samples, *shape) of an array that has one of the shapes, or one of them behind an axis of samples.
+    """An array in the form (samples, *shape); it must have one of the shapes, with or without a leading axis of samples.
 
     Raises:
-        LayerError: any other shape.
+        LayerError: the array has any other shape.
     """
     if values.shape in shapes:
         return values[None]
     if values.ndim > 1 and values.shape[1:] in shapes and len(values):
         return values
     expected = " or ".join(str(shape) for shape in dict.fromkeys(shapes))
-    raise LayerError(f"layer {layer}: calibration {key} has shape {values.shape}, expected {expected}, or samples before it")
+    raise LayerError(
+        f"layer {layer}: calibration {key} has shape {values.shape}, expected {expected}, optionally with a leading axis of samples"
+    )
 
 
 def spread(samples: FloatArray) -> str:
-    """How far recorded values are from their mean, in words: 5..95 % over samples, the median over copies."""
+    """The spread of recorded values around their mean, in words: 5th to 95th percentile over samples, median over copies."""
     if len(samples) == 1:
         return "as recorded"
     mean = samples.mean(axis=0)

@@ -1,9 +1,9 @@
-"""What selective families share: a layer is a linear system only where Delta, B and C are held fixed, and the output says where.
+"""Code shared by the selective families. A layer is a linear system only while Delta, B and C are fixed; the output says at which values.
 
     state:  h_t = exp(a Delta_t) h_{t-1} + Delta_t B_t u_t,   y_t = C_t h_t + D u_t      (exact on A, Euler on B)
 
-Default: Delta = softplus(dt bias), the value where the input-dependent part of Delta is zero, and unit residues (B = C = 1). That is the
-response of the state; the short convolution and the gate are not part of it.
+Default: Delta = softplus(dt bias), which is its value when the input-dependent part of Delta is zero, and unit residues (B = C = 1). The
+result is the response of the state alone; the short convolution and the gate are not included.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssmspec.errors import LayerError
-from ssmspec.families.parameterization import choose_discretization, inverse_softplus, softplus
+from ssmspec.families.parameterization import inverse_softplus, softplus
 from ssmspec.families.selective.calibration import as_samples, spread
 from ssmspec.families.selective.residues import sample_moments
 from ssmspec.families.template import LayerTensors, OperatingPoint, ReadOptions
@@ -28,10 +28,10 @@ class Frozen:
 
     Args:
         delta: (K,) step of every copy.
-        B, C: as given or the mean of recordings; None: ones.
-        moments: for rms residues, second moments of B and of C, each (groups, N, N); None: unit or given residues.
-        words: all of it, for the output.
-        assumptions: what was assumed on the way.
+        B, C: given values or the mean of recordings; None means ones.
+        moments: second moments of B and of C for rms residues, each (groups, N, N); None for unit or given residues.
+        words: description of the operating point, for the output.
+        assumptions: what was assumed in the process.
     """
 
     delta: FloatArray
@@ -50,13 +50,13 @@ def freeze(
     states: Sequence[Shape],
     limits: tuple[float, float] = (0.0, np.inf),
 ) -> Frozen:
-    """The operating point that the options ask for.
+    """The operating point that the options specify.
 
     Args:
-        copies: shape of Delta. states: shapes that B and C may have, (groups, N) the first.
-        limits: between which the code of the family clamps Delta.
+        copies: shape of Delta. states: shapes that B and C may have, (groups, N) first.
+        limits: range to which the code of the family clamps Delta.
     Raises:
-        LayerError: values that do not fit the layer or contradict each other.
+        LayerError: values do not fit the layer or contradict each other.
     """
     point = options.operating_point or OperatingPoint()
     delta, delta_words, assumptions = _delta(layer, options, copies, limits)
@@ -90,7 +90,7 @@ def _delta(layer: LayerTensors, options: ReadOptions, shape: Shape, limits: tupl
     free = softplus(layer.array("dt_bias").reshape(-1))
     delta = np.clip(free, *limits)
     moved = int((free != delta).sum())
-    note = f"delta is clamped to {limits[0]:g}..{limits[1]:g}, as the model's code does with this config: {moved} of {count} copies moved"
+    note = f"delta is clamped to {limits[0]:g}..{limits[1]:g}, as the model's code does with this config; {moved} of {count} copies changed"
     return delta, "bias point, delta = softplus(dt bias)", (note,) if moved else ()
 
 
@@ -108,11 +108,11 @@ def _recorded_states(layer: LayerTensors, options: ReadOptions, shapes: Sequence
 def _moments(
     layer: LayerTensors, point: OperatingPoint, recorded: dict[str, FloatArray]
 ) -> tuple[tuple[FloatArray, FloatArray] | None, str]:
-    """Second moments from recordings, or None where the reader has to form them from weights; and words."""
+    """Second moments from recordings, or None if the reader must compute them from weights; and a description."""
     if point.B is not None or point.C is not None:
         raise LayerError(f"layer {layer.name}: rms residues come from second moments of B and C; give no B or C at the operating point")
     if not recorded:
-        return None, "rms residues: B and C of white input of unit variance to their projection"
+        return None, "rms residues: B and C for white input of unit variance to their projection"
     if set(recorded) != {"B", "C"} or min(len(samples) for samples in recorded.values()) < 2:
         raise LayerError(f"layer {layer.name}: rms residues need recordings (samples, states) of both B and C; the calibration has fewer")
     B, C = (sample_moments(recorded[letter]) for letter in "BC")
@@ -122,7 +122,7 @@ def _moments(
 
 
 def values_of(given: FloatArray | None, shape: Shape, letter: str, layer: LayerTensors) -> FloatArray:
-    """A number or an array of that shape, broadcast to it; ones where nothing is given."""
+    """A number or an array of the given shape, broadcast to that shape; ones if nothing is given."""
     if given is None:
         return np.ones(shape)
     try:
@@ -132,17 +132,28 @@ def values_of(given: FloatArray | None, shape: Shape, letter: str, layer: LayerT
 
 
 def selective_system(
-    layer: LayerTensors, options: ReadOptions, frozen: Frozen, *, poles: FloatArray, C: FloatArray, notes: Sequence[str] = ()
+    layer: LayerTensors,
+    options: ReadOptions,
+    frozen: Frozen,
+    *,
+    poles: FloatArray,
+    C: FloatArray,
+    mean: FloatArray | None = None,
+    notes: Sequence[str] = (),
 ) -> StateSpace:
-    """K copies with real poles (K, N) and outputs C (K, O, N), each pole stored once with half of its residue.
+    """K copies with real poles (K, N) and outputs C (K, O, N). Each pole is stored once, with half of its residue.
 
-    With rms residues D has an output of its own before the others (`ssmspec.families.selective.residues`).
+    With rms residues, D has an output of its own, which comes first (`ssmspec.families.selective.residues`).
+
+    Args:
+        mean: of the residues over inputs, (K, N), which the output of D then has; None: zero.
     """
     skip = layer.array("D").reshape(-1) if "D" in layer else np.zeros(len(poles))
     D = skip[:, None, None]
     if options.residues == "rms":
         D = np.concatenate([D, np.zeros((len(poles), C.shape[1], 1))], axis=1)
-        C = np.concatenate([np.zeros((len(poles), 1, C.shape[2])), C], axis=1)
+        first = np.zeros((len(poles), C.shape[2])) if mean is None else mean
+        C = np.concatenate([first[:, None], C], axis=1)
     return StateSpace(
         name=layer.name,
         family=layer.family,
@@ -151,7 +162,7 @@ def selective_system(
         C=(C / 2).astype(complex),
         D=D,
         step=frozen.delta[:, None],
-        discretization=choose_discretization(layer, options, ("euler",)),
+        discretization="euler",
         operating_point=f"{frozen.words}; delta in {frozen.delta.min():.3g}..{frozen.delta.max():.3g}",
         assumptions=(*_assumptions(layer, options, frozen), *notes),
     )
@@ -160,7 +171,7 @@ def selective_system(
 def _assumptions(layer: LayerTensors, options: ReadOptions, frozen: Frozen) -> list[str]:
     lines = [f"operating point: {frozen.words}; response of the state alone, without conv1d and gate"]
     if options.residues == "rms":
-        lines.append("rms response: the outputs are the square root of its power, D the first of them; only their norm has a meaning")
+        lines.append("rms response: the outputs give the square root of its power, D is the first output; only their norm is meaningful")
     lines += frozen.assumptions
     dtype = layer.tensors["A_log"].dtype if "A_log" in layer else ""
     if dtype in COARSE:
@@ -168,17 +179,21 @@ def _assumptions(layer: LayerTensors, options: ReadOptions, frozen: Frozen) -> l
     return lines
 
 
+def at_bias_point(layer: LayerTensors, options: ReadOptions) -> bool:
+    """Whether Delta is that of the stored bias: nobody gave another one."""
+    if options.operating_point is not None and options.operating_point.delta is not None:
+        return False
+    return options.calibration is None or options.calibration.record(layer.name, "delta") is None
+
+
 def stored_bias(
     layer: LayerTensors, system: StateSpace, options: ReadOptions, limits: tuple[float, float] = (0.0, np.inf)
 ) -> FloatArray | None:
-    """The bias of Delta that the steps of a system need, in its stored shape; None where Delta did not come from it.
+    """The bias of Delta that gives the steps of a system, in its stored shape; None if Delta was not computed from the bias.
 
-    A bias whose (clamped) step is the wanted one stays as it is.
+    A bias that already gives the requested step (after clamping) stays unchanged.
     """
-    point = options.operating_point
-    if point is not None and point.delta is not None:
-        return None
-    if options.calibration is not None and options.calibration.record(layer.name, "delta") is not None:
+    if not at_bias_point(layer, options):
         return None
     bias, step = layer.array("dt_bias"), system.step[:, 0]
     kept = np.clip(softplus(bias.reshape(-1)), *limits) == step

@@ -16,14 +16,14 @@ def parse_operating_point(text: str) -> OperatingPoint:
     """An operating point from `key=value` pairs separated by commas; values are numbers or .npy files.
 
     Raises:
-        SsmspecError: an unknown key, or a value that is neither; a delta that is not positive.
+        SsmspecError: an unknown key, a value that is neither a number nor a readable .npy file, or a delta that is not positive.
     """
     values: dict[str, FloatArray] = {}
     for part in text.split(","):
         key, separator, value = part.partition("=")
         key = key.strip()
         if not separator or key not in KEYS or key in values:
-            raise SsmspecError(f"operating point {text!r}: {part!r} is not understood; expected each of delta=, B=, C= at most once")
+            raise SsmspecError(f"operating point {text!r}: {part!r} is not valid; expected delta=, B= and C=, each at most once")
         values[key] = _value(key, value.strip())
     if "delta" in values and (values["delta"] <= 0).any():
         raise SsmspecError(f"operating point {text!r}: delta must be positive")

@@ -1,10 +1,13 @@
-"""Analyses as JSON documents and CSV rows. The schemas are the files in `schemas/`."""
+"""Analyses as JSON documents and CSV rows. The schemas are the files in `report/schemas/`."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import chain
 from math import isfinite
 
+import numpy as np
+
+from ssmspec.checkpoint import average_in
 from ssmspec.report.documents.document import Document, csv_text
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FrequencyGrid
@@ -14,7 +17,7 @@ CSV_COLUMNS = ("checkpoint", "layer", "family", "copies", "modes", "statistic", 
 
 
 def analysis_document(analysis: CheckpointAnalysis, *, sample_rate: float | None = None) -> Document:
-    """The document of schema ssmspec.analyze/1; every number in it is finite, or null with a reason."""
+    """The document of schema ssmspec.analyze/1. Every number in it is finite, or null with a reason."""
     return {
         "schema": "ssmspec.analyze/1",
         "version": __version__,
@@ -30,7 +33,7 @@ def analysis_document(analysis: CheckpointAnalysis, *, sample_rate: float | None
 
 
 def grid_document(grid: FrequencyGrid) -> Document:
-    """The grid of the statistics."""
+    """The frequency grid of the statistics."""
     theta = grid.values
     limits = {"points": len(theta), "low": float(theta[0]), "high": float(theta[-1])}
     return {"axis": "theta", "unit": "rad/sample", **limits, "spacing": "log"}
@@ -42,6 +45,7 @@ def layer_document(layer: LayerAnalysis) -> Document:
         "name": layer.name,
         "index": layer.index,
         "family": layer.family,
+        "average": average_in(layer.name),
         "copies": layer.copies,
         "inputs": layer.inputs,
         "outputs": layer.outputs,
@@ -53,9 +57,12 @@ def layer_document(layer: LayerAnalysis) -> Document:
         "operating_point": layer.operating_point,
         "beta": None if layer.beta_range is None else {"convention": layer.beta_convention, **(_range(layer.beta_range) or {})},
         "assumptions": list(layer.assumptions),
+        "assumed": [asdict(each) for each in layer.assumed],
         "notes": list(layer.notes),
         "energy_error": layer.energy_error,
         "problem": layer.problem,
+        "sound_copies": layer.sound,
+        "faults": [{"kind": fault.kind, "copies": fault.copies.tolist(), "text": fault.text} for fault in layer.faults],
         "memory": None if layer.memory is None else {str(tokens): share for tokens, share in layer.memory.items()},
         "statistics": {name: asdict(summary) for name, summary in layer.statistics.items()},
     }
@@ -66,23 +73,28 @@ def _range(limits: tuple[float, float] | None) -> Document | None:
 
 
 def to_csv(analysis: CheckpointAnalysis, *, header: bool = True) -> str:
-    """One row per checkpoint, layer and statistic, with or without a header; empty where JSON has null."""
+    """One row per checkpoint, layer and statistic, with or without a header. Cells are empty where JSON has null."""
     rows = ([analysis.path, *row] for layer in analysis.layers for row in layer_rows(layer))
     return csv_text(chain([CSV_COLUMNS] if header else [], rows))
 
 
 def layer_rows(layer: LayerAnalysis) -> list[list[object]]:
-    """A row per statistic, of `CSV_COLUMNS` without the first."""
+    """One row per statistic, with the columns `CSV_COLUMNS` except the first."""
     head = [layer.name, layer.family, layer.copies, layer.modes]
     return [[*head, name, value.median, value.p5, value.p95, value.unit, value.reason] for name, value in layer.statistics.items()]
 
 
 def copies_csv(analysis: CheckpointAnalysis, *, header: bool = True) -> str:
-    """One row per checkpoint, layer and copy, a column per statistic, with or without a header; empty where a copy has no value."""
-    titles = (f"{name} [{entry.unit}]" if entry.unit else name for name, entry in STATISTICS.items())
+    """One row per checkpoint, layer and copy, sound or not, and one column per computed statistic; empty where a copy has no value.
+
+    Args:
+        header: whether to begin with a header.
+    """
+    entries = [STATISTICS[name] for name in analysis.statistics]
+    titles = (f"{entry.name} [{entry.unit}]" if entry.unit else entry.name for entry in entries)
     rows: list[Iterable[object]] = [("checkpoint", "layer", "copy", *titles)] if header else []
     for layer in analysis.layers:
-        columns = [layer.values[name] for name in STATISTICS] if layer.values else []
+        columns = [layer.values.get(name, np.full(layer.copies, np.nan)) for name in analysis.statistics]
         for copy, row in enumerate(zip(*columns, strict=True)):
             rows.append([analysis.path, layer.name, copy, *(float(value) if isfinite(value) else None for value in row)])
     return csv_text(rows)

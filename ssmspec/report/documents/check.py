@@ -5,14 +5,16 @@ from dataclasses import asdict
 from xml.etree import ElementTree as ET
 
 from ssmspec.checking.findings import SEVERITIES, CheckedLayer, CheckpointCheck, CheckReport, Finding
+from ssmspec.checkpoint import average_in
+from ssmspec.errors import printable
 from ssmspec.report.documents.document import Document
 from ssmspec.version import __version__
 
-UNTRUSTED = "not applied: no number of this layer can be trusted"
+UNTRUSTED = "not applied: the numbers of this layer cannot be trusted"
 
 
 def report_document(report: CheckReport) -> Document:
-    """The document of schema ssmspec.check/1: one for any number of checkpoints."""
+    """The document of schema ssmspec.check/1. One document holds any number of checkpoints."""
     return {
         "schema": "ssmspec.check/1",
         "version": __version__,
@@ -31,15 +33,20 @@ def _checkpoint_document(check: CheckpointCheck, report: CheckReport) -> Documen
         "container": check.container,
         "bytes": check.size,
         "tensors": check.tensors,
-        "layers": [asdict(layer) for layer in check.layers],
+        "looked_at": check.looked_at,
+        "unread_tensors": list(check.unread),
+        "outside": check.outside,
+        "shallow": check.shallow,
+        "layers": [asdict(layer) | {"average": average_in(layer.name)} for layer in check.layers],
         "findings": [asdict(finding) | {"fails": report.fails(finding)} for finding in check.findings],
+        "notes": list(check.notes),
     }
 
 
 def report_junit(report: CheckReport) -> str:
-    """JUnit XML in ASCII: a test suite per checkpoint, a test case per rule and layer.
+    """JUnit XML in ASCII: one test suite per checkpoint, one test case per rule and layer.
 
-    Findings that fail are failures; others are the output of a test that passed. Files that could not be read are suites with an error.
+    Findings that fail become failures. Others become the output of a passed test. A file that cannot be read is a suite with an error.
     """
     root = ET.Element("testsuites", name="ssmspec check")
     for check in report.checks:
@@ -96,5 +103,5 @@ def _skipped_cases(layer: CheckedLayer) -> Iterator[ET.Element]:
 
 
 def _xml(text: str) -> str:
-    """The text without the characters that XML 1.0 cannot hold; markup is escaped where it is written."""
-    return "".join(c if c in "\t\n" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c >= "\U00010000" else "\ufffd" for c in text)
+    """The text with escapes for what is not printable, line by line; markup is escaped where it is written."""
+    return "\n".join(map(printable, text.split("\n")))

@@ -1,13 +1,12 @@
 """Comparisons and histories as JSON documents and CSV rows."""
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from math import isfinite
 
-from ssmspec.report.documents.document import Document
+from ssmspec.report.documents.document import Document, csv_text
 from ssmspec.statistics import CheckpointAnalysis
-from ssmspec.statistics.changes import CheckpointComparison, LayerComparison
+from ssmspec.statistics.changes import CheckpointComparison, LayerComparison, TensorChange
 from ssmspec.version import __version__
 
 COMPARE_COLUMNS = ("layer", "quantity", "kind", "before", "after", "change", "p5", "p95", "unit", "reason")
@@ -29,8 +28,16 @@ def comparison_document(comparison: CheckpointComparison) -> Document:
         "layers": [_layer_document(layer) for layer in comparison.layers],
         "only_before": list(comparison.only_before),
         "only_after": list(comparison.only_after),
+        "tensors": [_tensor_document(tensor) for tensor in comparison.tensors],
         "notes": list(comparison.notes),
     }
+
+
+def _tensor_document(tensor: TensorChange) -> Document:
+    """A change that is infinite is null with its reason, as JSON has no infinity."""
+    if tensor.change is None or isfinite(tensor.change):
+        return asdict(tensor)
+    return asdict(tensor) | {"change": None, "reason": "it was zero before"}
 
 
 def _layer_document(layer: LayerComparison) -> Document:
@@ -49,17 +56,15 @@ def _layer_document(layer: LayerComparison) -> Document:
 
 def comparison_csv(comparison: CheckpointComparison) -> str:
     """One row per layer and statistic or distance, with a header."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COMPARE_COLUMNS)
+    rows: list[Iterable[object]] = [COMPARE_COLUMNS]
     for layer in comparison.layers:
         for name, start in layer.before.statistics.items():
             end = layer.after.statistics[name]
             reason = start.reason or end.reason
-            writer.writerow([layer.name, name, "statistic", start.median, end.median, layer.change[name], None, None, start.unit, reason])
+            rows.append([layer.name, name, "statistic", start.median, end.median, layer.change[name], None, None, start.unit, reason])
         for name, value in layer.distances.items():
-            writer.writerow([layer.name, name, "distance", None, None, value.median, value.p5, value.p95, value.unit, value.reason])
-    return text.getvalue()
+            rows.append([layer.name, name, "distance", None, None, value.median, value.p5, value.p95, value.unit, value.reason])
+    return csv_text(rows)
 
 
 def history_document(analyses: Sequence[CheckpointAnalysis]) -> Document:
@@ -72,6 +77,8 @@ def history_document(analyses: Sequence[CheckpointAnalysis]) -> Document:
             {
                 "name": layer.name,
                 "family": layer.family,
+                "assumptions": list(layer.assumptions),
+                "assumed": [asdict(each) for each in layer.assumed],
                 "statistics": {
                     name: [asdict(analysis.layers[index].statistics[name]) for analysis in analyses] for name in layer.statistics
                 },
@@ -83,11 +90,9 @@ def history_document(analyses: Sequence[CheckpointAnalysis]) -> Document:
 
 def history_csv(analyses: Sequence[CheckpointAnalysis]) -> str:
     """One row per checkpoint, layer and statistic, with a header."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HISTORY_COLUMNS)
+    rows: list[Iterable[object]] = [HISTORY_COLUMNS]
     for position, analysis in enumerate(analyses):
         for layer in analysis.layers:
             for name, value in layer.statistics.items():
-                writer.writerow([position, analysis.path, layer.name, name, value.median, value.p5, value.p95, value.unit, value.reason])
-    return text.getvalue()
+                rows.append([position, analysis.path, layer.name, name, value.median, value.p5, value.p95, value.unit, value.reason])
+    return csv_text(rows)

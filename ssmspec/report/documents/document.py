@@ -1,4 +1,4 @@
-"""What all documents share: the type, schemas, and how documents and rows become text."""
+"""What all documents share: their type, their schemas, and the conversion of documents and rows to text."""
 
 import csv
 import io
@@ -9,6 +9,8 @@ from typing import Any
 
 Document = dict[str, Any]
 
+FORMULA = ("=", "+", "-", "@")  # how a cell that a spreadsheet computes begins
+
 
 def schema(name: str) -> Document:
     """A JSON schema of the package by its short name, such as "analyze-1"."""
@@ -18,12 +20,19 @@ def schema(name: str) -> Document:
 
 
 def to_json(document: Document | list[Document]) -> str:
-    """Indented JSON; a number that is not finite is a bug and raises ValueError rather than being written."""
-    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
+    """Indented JSON. A number that is not finite is a bug, so it raises ValueError and is not written."""
+    return "\n".join(map(escaped, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False).split("\n")))
+
+
+def escaped(line: str) -> str:
+    """A line of JSON with \\u escapes for what is not printable: controls, line separators, marks of direction, lone surrogates."""
+    if line.isprintable():
+        return line
+    return "".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in line)
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
-    """Rows as CSV with "\\n" at their ends; None is empty."""
+    """Rows as CSV with "\\n" as line ending. None becomes an empty cell."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

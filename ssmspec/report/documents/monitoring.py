@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ssmspec.report.documents.analyze import CSV_COLUMNS, grid_document, layer_document, layer_rows
-from ssmspec.report.documents.document import Document, csv_text
+from ssmspec.report.documents.document import Document, csv_text, escaped
 from ssmspec.statistics import LayerAnalysis, Measurement
 from ssmspec.systems.grid import FloatArray
 from ssmspec.version import __version__
@@ -16,12 +16,12 @@ from ssmspec.version import __version__
 MONITOR = "ssmspec.monitor/1"
 COLUMNS = ("step", *CSV_COLUMNS[1:])
 COLUMNS_LINE = ",".join(COLUMNS)
-CURVE_POINTS = 64  # of |H| in a line, out of the grid
+CURVE_POINTS = 64  # points of the grid at which a line has |H|
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What measuring costs: seconds of this measurement without writing it, and all seconds spent before over those of training."""
+    """The cost of measuring: the seconds of this measurement without writing it, and the earlier total as a share of training time."""
 
     seconds: float
     share: float
@@ -31,8 +31,8 @@ def monitor_line(measurement: Measurement, timing: Timing | None, pictures: Mapp
     """The line of schema ssmspec.monitor/1.
 
     Args:
-        timing: None leaves it out, so that the same run gives the same bytes.
-        pictures: file of the picture of every layer that has one; None for a measurement without pictures, which has no curves either.
+        timing: None omits it, so that the same run gives the same bytes.
+        pictures: picture file by layer, for layers that have one. None for a measurement without pictures, which has no curves either.
     """
     document: Document = {
         "schema": MONITOR,
@@ -47,7 +47,7 @@ def monitor_line(measurement: Measurement, timing: Timing | None, pictures: Mapp
         "pictures": None if pictures is None else dict(pictures),
         "timing": None if timing is None else asdict(timing),
     }
-    return json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n"
+    return escaped(json.dumps(document, allow_nan=False, ensure_ascii=False)) + "\n"
 
 
 def _response(measurement: Measurement) -> Document:
@@ -69,7 +69,7 @@ def _finite(value: float) -> float | None:
 
 
 def step_of_line(line: str) -> int | None:
-    """The step of a whole line of schema ssmspec.monitor/1; None for anything else."""
+    """The step of a complete line of schema ssmspec.monitor/1; None for anything else."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
@@ -79,11 +79,11 @@ def step_of_line(line: str) -> int | None:
 
 
 def monitor_rows(measurement: Measurement, timing: Timing | None, pictures: Mapping[str, str] | None) -> str:
-    """A row per layer and statistic under `COLUMNS`; empty where JSON has null. Timing and pictures have no column."""
+    """One row per layer and statistic with the columns `COLUMNS`. Cells are empty where JSON has null. Timing and pictures are omitted."""
     return csv_text([measurement.step, *row] for layer in measurement.layers for row in layer_rows(layer))
 
 
 def step_of_row(line: str) -> int | None:
-    """The step of a whole row under `COLUMNS`; None for anything else."""
+    """The step of a complete row with the columns `COLUMNS`; None for anything else."""
     row = next(csv.reader([line]), [])
     return int(row[0]) if len(row) == len(COLUMNS) and row[0].isdecimal() else None

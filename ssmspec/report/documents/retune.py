@@ -10,7 +10,7 @@ from ssmspec.version import __version__
 
 
 def retune_document(plan: RetunePlan, comparison: CheckpointComparison, written: Path | None) -> Document:
-    """The document of schema ssmspec.retune/1: the comparison of before and after, and what was done to every layer."""
+    """The document of schema ssmspec.retune/1: a comparison of before and after, and what was done to each layer."""
     changes = comparison_document(comparison)
     return {
         "schema": "ssmspec.retune/1",

@@ -1,15 +1,13 @@
-"""A training run and a sweep of runs: what they say about themselves, as documents and CSV rows."""
+"""The results of a training run and of a sweep of runs, as documents and CSV rows."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from ssmspec.report.documents.compare import comparison_document
-from ssmspec.report.documents.document import Document
+from ssmspec.report.documents.document import Document, csv_text
 from ssmspec.statistics.changes import CheckpointComparison
 
-SHOWN = ("bias_slope", "total_variation")  # of the layers of a run, in the table of a sweep
+SHOWN = ("bias_slope", "total_variation")  # statistics of the layers that the table of a sweep shows
 
 
 MOVEMENT = "pole_movement"
@@ -17,11 +15,11 @@ MOVEMENT = "pole_movement"
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A final figure of a model.
+    """A final measure of a model.
 
     Args:
-        name: key in tables and JSON. value: may be NaN. unit: "" for a pure number. meaning: in a few words.
-        baseline: the value of a model that has learned nothing, where that is known.
+        name: key in tables and JSON. value: may be NaN. unit: "" for a pure number. meaning: a short description.
+        baseline: the value for a model that has learned nothing, if known.
     """
 
     name: str
@@ -33,11 +31,12 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a run folder says about itself.
+    """The results of one run folder.
 
     Args:
-        title: of the task. command: that repeats the run. settings: by name.
-        measures: final figures. comparison: of the first and the last checkpoint. seconds: spent on steps by this process. steps: so many.
+        title: title of the task. command: the command that repeats the run. settings: settings by name.
+        measures: final measures. comparison: the first checkpoint against the last. seconds: time that this process spent on steps.
+        steps: number of steps.
     """
 
     title: str
@@ -73,12 +72,12 @@ def run_document(summary: RunSummary) -> Document:
 
 
 def heading_of(name: str, unit: str) -> str:
-    """A quantity with its unit, if it has one."""
+    """The name of a quantity with its unit, if it has one."""
     return f"{name} [{unit}]" if unit else name
 
 
 def sweep_columns(row: SweepRow) -> dict[str, list[float]]:
-    """Values over the seeds by heading."""
+    """Values, one per seed, by heading."""
     columns: dict[str, list[float]] = {}
     for run in row.runs:
         for measure in run.measures:
@@ -97,14 +96,12 @@ def _or_nan(value: float | None) -> float:
 
 def sweep_csv(rows: Sequence[SweepRow]) -> str:
     """One row per run and quantity, with a header."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("alpha", "beta", "seed", "quantity", "value"))
+    cells: list[Iterable[object]] = [("alpha", "beta", "seed", "quantity", "value")]
     for row in rows:
         for name, values in sweep_columns(row).items():
             for run, value in zip(row.runs, values, strict=False):
-                writer.writerow([row.alpha, row.beta, run.settings["seed"], name, value])
-    return text.getvalue()
+                cells.append([row.alpha, row.beta, run.settings["seed"], name, value])
+    return csv_text(cells)
 
 
 def sweep_document(title: str, command: str, rows: Sequence[SweepRow]) -> Document:

@@ -27,7 +27,7 @@ from ssmspec.report.figures.style import (
 from ssmspec.statistics import CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FloatArray
 
-# the figures and what other pictures share with them
+# the figures, and names that other pictures share with them
 __all__ = [
     "BAND",
     "LINE",
@@ -44,17 +44,19 @@ __all__ = [
 
 
 def plot_analysis(analysis: CheckpointAnalysis, folder: Path, stem: str, *, sample_rate: float | None = None) -> list[Path]:
-    """Write the overview and one picture per usable layer as PNG; returns their paths in order.
+    """Write the overview and one picture per usable layer as PNG. Returns their paths in order; empty if no layer is usable.
 
     Args:
-        folder: made if missing.
+        folder: target folder, created if missing.
         stem: start of every file name.
-        sample_rate: frequencies in Hz instead of rad/sample.
+        sample_rate: samples per second, to show Hz instead of rad/sample.
     Raises:
         SsmspecError: the folder cannot be written.
     """
     target = made_folder(folder)
     stem = safe_name(stem)
+    if analysis.problem:
+        return []
     usable = [layer for layer in analysis.layers if layer.curve is not None]
     theta = analysis.grid.values
     with styled():
@@ -66,13 +68,13 @@ def plot_analysis(analysis: CheckpointAnalysis, folder: Path, stem: str, *, samp
 
 
 def overview_figure(layers: Sequence[LayerAnalysis], theta: FloatArray, title: str, sample_rate: float | None = None) -> Figure:
-    """Heat map of median |H| in dB, one row per layer over a logarithmic frequency axis."""
+    """Heat map of median |H| in dB, with one row per layer and a logarithmic frequency axis."""
     figure = new_figure(8, list_height(len(layers)))
     curves = np.array([layer.curve.median for layer in layers if layer.curve is not None])
     draw_heatmap(figure, [layer.name for layer in layers], curves, theta, FrequencyAxis.at_rate(sample_rate))
     single = all(layer.inputs * layer.outputs > 1 for layer in layers)
     what = "Frobenius norm of H" if single else "median |H| over copies"
-    figure.axes[0].set_title(f"{title}: {what} (dashed: Nyquist)", fontsize=TITLE)
+    figure.axes[0].set_title(f"{short_name(title, 60)}: {what} (dashed: Nyquist)", fontsize=TITLE)
     return figure
 
 

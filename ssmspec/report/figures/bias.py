@@ -1,4 +1,4 @@
-"""The two headlines of every layer with their ranges: which frequencies training can move, and which the layer passes."""
+"""The two headline statistics of every layer with their ranges: which frequencies training can change, and which the layer passes."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +10,7 @@ from ssmspec.systems.grid import LOWEST_THETA
 
 
 def bias_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figure:
-    """bias_slope and center_frequency per layer: the median over copies as a dot, the 5..95 % range as a line."""
+    """bias_slope and center_frequency per layer. A dot is the median over copies, and a line is the 5..95 % range."""
     names: list[str] = []
     slopes: list[Summary] = []
     centers: list[Summary] = []

@@ -8,17 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssmspec.report.figures.style import BAND, LINE, MARK, made_folder, safe_name, safe_names, save, short_name, styled
-from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
+from ssmspec.statistics import HEADLINES, CheckpointAnalysis, LayerAnalysis
 from ssmspec.statistics.changes import CheckpointComparison, LayerComparison
 from ssmspec.systems.grid import FloatArray
 
-MOST_PATHS = 4000  # poles whose way is drawn
+MOST_PATHS = 4000  # at most this many poles have their path drawn
 STYLES = ("-", "--", "-.", ":")
 MARKERS = "osD^v<>pXh"
 
 
 def plot_comparison(comparison: CheckpointComparison, folder: Path) -> list[Path]:
-    """One PNG per layer that has a curve in both checkpoints; returns their paths.
+    """Write one PNG per layer that has a curve in both checkpoints. Returns their paths.
 
     Raises:
         SsmspecError: the folder cannot be written.
@@ -34,7 +34,7 @@ def plot_comparison(comparison: CheckpointComparison, folder: Path) -> list[Path
 
 
 def comparison_figure(layer: LayerComparison, theta: FloatArray) -> Figure:
-    """|H| before and after with their bands, and where every pole went."""
+    """|H| before and after with its bands, and the path of every pole."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     _draw_curve(left, layer.before, theta, color="0.45", band="0.85", style="--", label="before")
@@ -82,7 +82,7 @@ def _draw_paths(axes: Axes, layer: LayerComparison) -> None:
 
 
 def plot_history(analyses: Sequence[CheckpointAnalysis], folder: Path) -> Path:
-    """One PNG with the headline statistics of every layer over the checkpoints.
+    """Write one PNG with the headline statistics of every layer over the checkpoints. Returns its path.
 
     Raises:
         SsmspecError: the folder cannot be written.
@@ -92,12 +92,11 @@ def plot_history(analyses: Sequence[CheckpointAnalysis], folder: Path) -> Path:
 
 
 def history_figure(analyses: Sequence[CheckpointAnalysis]) -> Figure:
-    """Median of each headline over the checkpoints, a line per layer, with the 5..95 % range of the first layer."""
-    headlines = [name for name, statistic in STATISTICS.items() if statistic.headline]
-    figure = Figure(figsize=(5 * len(headlines), 4), layout="constrained")
+    """Median of each headline statistic over the checkpoints, one line per layer."""
+    figure = Figure(figsize=(5 * len(HEADLINES), 4), layout="constrained")
     steps = np.arange(len(analyses))
     layers = analyses[0].layers
-    for axes, name in zip(figure.subplots(1, len(headlines)), headlines, strict=True):
+    for axes, name in zip(figure.subplots(1, len(HEADLINES)), HEADLINES, strict=True):
         for index, layer in enumerate(layers):
             found = [analysis.layers[index].statistics[name].median for analysis in analyses]
             medians = np.array([np.nan if value is None else value for value in found])

@@ -1,4 +1,4 @@
-"""All initializations side by side: where each puts its poles, and the |H| that a layer with them starts with."""
+"""All initializations side by side: the poles of each, and the |H| with which a layer starts."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,10 +20,10 @@ COLUMNS = 5
 
 
 def initializations_figure(axis: FrequencyAxis, alpha: float = 1.0, seed: int = 0) -> Figure:
-    """A column for each initialization: its poles above, and below the median |H| of 64 copies of 32 modes with normal C.
+    """One column per initialization: its poles at the top, and at the bottom the median |H| of 64 copies of 32 modes with normal C.
 
     Args:
-        axis: of |H|. alpha: factor on Im of the poles, where they have any. seed: of all draws.
+        axis: frequency axis of |H|. alpha: factor on Im of the poles, if they have any. seed: seed of all draws.
     """
     rows = -(-len(INITIALIZATIONS) // COLUMNS)
     figure = new_figure(2.9 * COLUMNS, 4.6 * rows)
@@ -71,7 +71,7 @@ def _draw_start(axes: Axes, kind: Initialization, start: Poles, alpha: float) ->
     if shown.plane == "s":
         axes.set_yscale("symlog", linthresh=1)
         axes.set_xlim(-1, 0.1)
-        axes.set_ylim(-0.5, 2e3 * max(1.0, alpha))  # the same for all, so that the panels can be compared
+        axes.set_ylim(-0.5, 2e3 * max(1.0, alpha))  # the same for all panels, so that they can be compared
 
 
 def _draw_magnitude(axes: Axes, system: StateSpace, axis: FrequencyAxis) -> None:

@@ -1,4 +1,4 @@
-"""The picture of a layer in training: |H| as it is, over what it was when it was first drawn."""
+"""The picture of a layer during training: the present |H|, and behind it the first |H| that was drawn."""
 
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -17,7 +17,7 @@ from ssmspec.systems.grid import FloatArray
 
 Image = npt.NDArray[np.uint8]
 
-SIZE, PER_INCH = (5.2, 3.4), 120  # inches, and pixels in one
+SIZE, PER_INCH = (5.2, 3.4), 120  # inches, and pixels per inch
 FIRST = "0.55"
 
 
@@ -25,14 +25,14 @@ def monitor_picture(layer: LayerAnalysis, theta: FloatArray, step: int, first: t
     """Median |H| and its 5..95 % band after `step` steps.
 
     Args:
-        layer: with a curve. theta: (F,) [rad/sample].
-        first: an earlier step, and the median (F,) at it, drawn as a gray line.
+        layer: a layer that has a curve. theta: (F,) [rad/sample].
+        first: an earlier step and the median (F,) at that step, which is drawn as a gray line.
     Returns:
         Pixels (height, width, 3).
     """
     assert layer.curve is not None
     with styled():
-        figure = Figure(figsize=SIZE, dpi=PER_INCH)  # with fixed margins: to lay itself out would take it as long as to draw itself
+        figure = Figure(figsize=SIZE, dpi=PER_INCH)  # fixed margins, since automatic layout would take as long as drawing
         figure.subplots_adjust(left=0.13, right=0.97, bottom=0.15, top=0.9)
         axes = figure.subplots()
         if first is not None:
@@ -48,10 +48,10 @@ def monitor_picture(layer: LayerAnalysis, theta: FloatArray, step: int, first: t
 
 
 def write_png(image: Image, path: Path) -> Path:
-    """Writes pixels as PNG, whole or not at all.
+    """Write pixels as PNG, completely or not at all.
 
     Raises:
-        SsmspecError: the place cannot be written.
+        SsmspecError: the file cannot be written.
     """
     with whole_file(path, Kind.picture) as file:
         imsave(cast(BinaryIO, file), image, format="png")

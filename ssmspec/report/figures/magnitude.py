@@ -31,7 +31,10 @@ DYNAMIC_RANGE = 80.0  # dB below the maximum at which the heat map stops
 
 
 def response_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figure:
-    """|H| of one layer over its phase, or |G| of the continuous system on the axis omega; several inputs or outputs have no one phase."""
+    """|H| of one layer above its phase, or |G| of the continuous system on the axis omega.
+
+    The phase is omitted for a layer with several inputs or outputs, because they share no single phase.
+    """
     (layer,) = layers
     grid = _common_grid(layers, axis)
     values, symbol = axis.values(grid.values), _symbol(axis)
@@ -56,7 +59,7 @@ def _symbol(axis: FrequencyAxis) -> str:
 
 
 def _common_grid(layers: Layers, axis: FrequencyAxis) -> FrequencyGrid:
-    """The grid of the layers, or for omega one over what it is for all their steps."""
+    """The grid of the layers. On the axis omega, a grid that spans the same range for all of their steps."""
     first = next(iter(layers))
     if axis.kind != "omega":
         return first.grid
@@ -65,7 +68,7 @@ def _common_grid(layers: Layers, axis: FrequencyAxis) -> FrequencyGrid:
 
 
 def _nyquist(layer: LayerSpectrum, axis: FrequencyAxis) -> float | None:
-    """Where it is on the axis: on omega it is pi/step, one place only if all copies have one step."""
+    """The Nyquist frequency on the axis. On omega it is pi/step, which is None unless all copies have the same step."""
     if axis.kind != "omega":
         return axis.value(np.pi)
     step = layer.system.step
@@ -73,7 +76,7 @@ def _nyquist(layer: LayerSpectrum, axis: FrequencyAxis) -> float | None:
 
 
 def draw_magnitude(axes: Axes, values: FloatArray, curve: Curve, *, name: str, symbol: str = "H", nyquist: float | None) -> None:
-    """Median and band of |H| on two logarithmic axes."""
+    """Draw the median and the band of |H| on two logarithmic axes."""
     draw_curve(axes, values, curve, name)
     if nyquist is not None:
         draw_nyquist(axes, nyquist)
@@ -112,7 +115,7 @@ def heatmap_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figure:
 
 
 def draw_heatmap(figure: Figure, names: list[str], curves: FloatArray, frequencies: FloatArray, axis: FrequencyAxis) -> None:
-    """One row per layer over a logarithmic frequency axis, from curves (layers, F); silence is drawn as the bottom of the range."""
+    """Draw one row per layer over a logarithmic frequency axis, from curves (layers, F). Zero is drawn as the bottom of the range."""
     axes = figure.add_subplot()
     with np.errstate(divide="ignore"):
         level = 20 * np.log10(curves)
@@ -126,7 +129,7 @@ def draw_heatmap(figure: Figure, names: list[str], curves: FloatArray, frequenci
     axes.set_xscale("log")
     if axis.kind != "omega":
         axes.axvline(values[-1], color=MARK, linestyle="--", linewidth=1.5)
-        axes.set_xlim(values[0], values[-1] * 1.05)  # or the line would be half behind the frame
+        axes.set_xlim(values[0], values[-1] * 1.05)  # otherwise the frame would cover half of the line
     name_rows(axes, names)
     axes.set_xlabel(axis.label)
     axes.set_ylabel("layer")
@@ -134,6 +137,6 @@ def draw_heatmap(figure: Figure, names: list[str], curves: FloatArray, frequenci
 
 
 def _edges(values: FloatArray) -> FloatArray:
-    """Cell borders around log-spaced values; the outer ones do not leave the grid."""
+    """Cell borders around log-spaced values. The outer borders stay within the grid."""
     middle = np.sqrt(values[1:] * values[:-1])
     return np.concatenate([values[:1], middle, values[-1:]])

@@ -1,4 +1,4 @@
-"""Where the poles are: s-plane, unit disk, or decay rates where all of them are real."""
+"""Where the poles are: in the s-plane or on the unit disk, or their decay rates if all of them are real."""
 
 from dataclasses import dataclass
 
@@ -17,19 +17,20 @@ from ssmspec.report.figures.style import (
     head,
     layer_title,
     light_grid,
+    literal,
     new_figure,
     short_name,
 )
 from ssmspec.systems.grid import FloatArray
 
 MOST_POLES = 20_000  # points drawn in one pole plot
-COLUMNS = 8  # of small multiples, at most
-PANEL_LETTERS = 26  # that fit over one of them
+COLUMNS = 8  # at most this many columns of small multiples
+PANEL_LETTERS = 26  # letters that fit above one panel
 
 
 @dataclass(frozen=True, slots=True)
 class PoleSet:
-    """Stored poles of one layer, any shape: of the s-plane where continuous, else of the z-plane."""
+    """Stored poles of one layer, of any shape. They are in the s-plane if `continuous`, else in the z-plane. NaN is not drawn."""
 
     name: str
     poles: np.ndarray
@@ -37,14 +38,14 @@ class PoleSet:
 
     @property
     def plane(self) -> str:
-        """Which of the three pictures shows them."""
-        if not self.poles.imag.any():
+        """Which of the three kinds of picture shows these poles."""
+        if not self.poles.imag[np.isfinite(self.poles)].any():
             return "rates"
         return "s" if self.continuous else "z"
 
 
 def poles_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figure:
-    """The poles of one layer, in both planes where it has both; of several layers, small multiples on common axes."""
+    """The poles of one layer, in both planes if it has both. Several layers are small multiples on common axes."""
     if len(layers) > 1:
         return _small_multiples(
             [PoleSet(layer.system.name, _thin(layer.modal.poles), layer.system.discretization != "direct") for layer in layers], title
@@ -56,7 +57,7 @@ def poles_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figure:
         figure = new_figure(9, 4)
         left, right = figure.subplots(1, 2)
         draw_poles(left, shown)
-        z = layer.poles_z  # a pole beyond Nyquist has its alias in the lower half, and the mirror image of that in the upper
+        z = layer.poles_z  # a pole beyond Nyquist aliases to the lower half, so show its mirror image
         draw_poles(right, PoleSet(layer.system.name, np.where(z.imag < 0, z.conj(), z), continuous=False))
     else:
         figure = new_figure(6, 4.2)
@@ -66,7 +67,7 @@ def poles_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figure:
 
 
 def draw_poles(axes: Axes, shown: PoleSet) -> None:
-    """One of the three pictures, with its labels and title."""
+    """Draw one of the three kinds of picture, with its labels and title."""
     titles = {
         "s": "poles in the s-plane (upper half)",
         "z": "poles on the unit disk (upper half)",
@@ -79,7 +80,7 @@ def draw_poles(axes: Axes, shown: PoleSet) -> None:
 
 
 def plane_labels(shown: PoleSet) -> tuple[str, str]:
-    """What stands along the two axes."""
+    """The labels of the two axes."""
     if shown.plane == "s":
         return "Re a [1/model time]", "Im a [rad/model time]"
     if shown.plane == "z":
@@ -88,10 +89,13 @@ def plane_labels(shown: PoleSet) -> tuple[str, str]:
 
 
 def draw_plane(axes: Axes, shown: PoleSet, *, size: float = 9, bars: int = 40) -> None:
-    """The points or bars of one of the three pictures, without labels."""
+    """Draw the points or bars of one of the three kinds of picture, without labels."""
     light_grid(axes)
     if shown.plane == "rates":
-        _draw_rates(axes, np.abs(_thin(shown.poles).real), bars)
+        poles = _thin(shown.poles)
+        _draw_rates(axes, -poles.real if shown.continuous else np.abs(poles), bars)
+        if (poles.real >= 0).any() if shown.continuous else (np.abs(poles) >= 1).any():
+            axes.axvline(0 if shown.continuous else 1, color=MARK, linestyle="--", linewidth=1)
         return
     poles = _thin(shown.poles)
     axes.scatter(poles.real, poles.imag, s=size, color=LINE, alpha=0.9 if len(poles) < 200 else 0.35, linewidths=0)
@@ -106,10 +110,10 @@ def draw_plane(axes: Axes, shown: PoleSet, *, size: float = 9, bars: int = 40) -
 
 
 def _draw_rates(axes: Axes, rates: FloatArray, bars: int) -> None:
-    """Real poles lie on a line; their decay rates are what can be seen of them."""
+    """Draw the decay rates of real poles, which would all lie on one line in the plane. The axis is linear if a pole grows."""
     low, high = rates.min(), rates.max()
-    if high < 10 * low or low == 0:
-        bins = np.linspace(low, high, bars + 1) if low < high else np.array([low / 1.5, high * 1.5 or 1.0])
+    if high < 10 * low or low <= 0:
+        bins = np.linspace(low, high, bars + 1) if low < high else low + np.array([-0.5, 0.5]) * (abs(low) or 1.0)
     else:
         bins = np.geomspace(low, high * (1 + 1e-9), bars + 1)
         axes.set_xscale("log")
@@ -117,12 +121,12 @@ def _draw_rates(axes: Axes, rates: FloatArray, bars: int) -> None:
 
 
 def _thin(poles: np.ndarray) -> np.ndarray:
-    flat = poles.reshape(-1)
+    flat = poles[np.isfinite(poles)]
     return flat[:: max(1, len(flat) // MOST_POLES)]
 
 
 def _small_multiples(sets: list[PoleSet], title: str) -> Figure:
-    """One panel per layer; panels share their axes where all layers are drawn on the same plane."""
+    """One panel per layer. Panels share their axes if all layers are drawn in the same plane."""
     columns = min(COLUMNS, int(np.ceil(np.sqrt(len(sets)))))
     rows = -(-len(sets) // columns)
     same = len({(shown.plane, shown.continuous) for shown in sets}) == 1
@@ -145,16 +149,16 @@ def _small_multiples(sets: list[PoleSet], title: str) -> Figure:
 
 
 def _panel_name(name: str) -> str:
-    """A name over a narrow panel: where it is too long, in two lines, broken at the dot that makes them most alike."""
+    """The name above a narrow panel. A name that is too long is split into two lines, at the dot that makes them most equal in length."""
     if len(name) <= PANEL_LETTERS:
-        return name
+        return literal(name)
     dots = [place for place, letter in enumerate(name) if letter == "." and place > 0]
     cut = min(dots, key=lambda place: abs(2 * place - len(name)), default=PANEL_LETTERS)
     return f"{short_name(name[:cut], PANEL_LETTERS)}\n{short_name(name[cut:], PANEL_LETTERS)}"
 
 
 def _label_outside(figure: Figure, grid: np.ndarray, sets: list[PoleSet]) -> None:
-    """Labels once for all; ticks also below the last panel of a column that ends early."""
+    """Label the axes once for all panels, and draw ticks below the last panel of a column that ends early."""
     across, up = plane_labels(sets[0])
     figure.supxlabel(across, fontsize=LABEL)
     figure.supylabel(up, fontsize=LABEL)

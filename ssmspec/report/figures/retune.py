@@ -8,7 +8,7 @@ from ssmspec.report.figures.style import made_folder, safe_name, save, styled
 
 
 def plot_matches(plan: RetunePlan, folder: Path) -> list[Path]:
-    """One PNG per layer that was fitted, or left as it is because it matches; returns their paths. Raises SsmspecError as `save`."""
+    """Write one PNG per layer that was fitted, or left unchanged because it already matches. Returns their paths. Raises as `save`."""
     target, paths = made_folder(folder), []
     source = "" if plan.recipe.matching is None else plan.recipe.matching.source
     for layer in plan.layers:

@@ -1,4 +1,4 @@
-"""One layer in one set of curves: energy, sensitivity, Hankel singular values, and the spectrum of its kernel."""
+"""Figures that show one layer: energy, sensitivity, Hankel singular values, and the spectrum of its kernel."""
 
 import numpy as np
 from matplotlib import colormaps
@@ -27,14 +27,14 @@ from ssmspec.statistics import STATISTICS, LayerSpectrum, summarize
 from ssmspec.statistics.curves import cumulative_energy, kernel_quantiles, normalized_hankel, over_copies, trusted_sensitivity
 from ssmspec.statistics.hankel import COUNTED
 
-ENERGY_POINTS = 256  # of the grid at which E is taken
-ROUNDING = 1e-8  # of the largest Hankel singular value: what is below it is not known
-DEEPEST = 1e-12  # of the largest eigenvalue: the bottom of the quantile plot
+ENERGY_POINTS = 256  # points of the grid at which E is evaluated
+ROUNDING = 1e-8  # relative to the largest Hankel singular value: values below it are rounding errors
+DEEPEST = 1e-12  # relative to the largest eigenvalue: the bottom of the quantile plot
 LINES = ("-", "--", "-.", ":")
 
 
 def _single(layers: Layers, title: str, width: float = 7.0, height: float = 4.8) -> tuple[LayerSpectrum, Figure, Axes]:
-    """The one layer and an axes under its name."""
+    """The one layer, and a figure and axes with its name as title."""
     (layer,) = layers
     figure = new_figure(width, height)
     head(figure, title, layer_title(layer))
@@ -97,7 +97,7 @@ def sensitivity_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figur
 
 
 def hankel_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figure:
-    """Hankel singular values over the largest, and the 1 % that makes the effective order."""
+    """Hankel singular values relative to the largest, and the 1 % line that defines the effective order."""
     layer, figure, axes = _single(layers, title)
     curve = over_copies(normalized_hankel(layer))
     index = np.arange(1, len(curve.median) + 1, dtype=float)
@@ -112,14 +112,14 @@ def hankel_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("index of the singular value")
     axes.set_ylabel("singular value / largest")
-    axes.set_title("Hankel singular values (below 1e-8 they are rounding, and not shown)", fontsize=LABEL)
+    axes.set_title("Hankel singular values (values below 1e-8 are rounding errors and not shown)", fontsize=LABEL)
     light_grid(axes)
     legend_below(figure, axes, 4)
     return figure
 
 
 def kernel_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figure:
-    """Eigenvalues of T^T T for kernels of several lengths against the quantiles of |H|^2 that they approach."""
+    """Eigenvalues of T^T T for several kernel lengths, against the quantiles of |H|^2 that they approach."""
     layer, figure, axes = _single(layers, title, 6.4, 6.2)
     spectra, copies = kernel_quantiles(layer)
     system = layer.system

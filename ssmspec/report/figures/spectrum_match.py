@@ -1,4 +1,4 @@
-"""The spectrum of the data, and that of a layer before and after it was matched."""
+"""The spectrum of the data, and the spectrum of a layer before and after it was matched."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,8 +8,10 @@ from ssmspec.tuning.spectra.matching import Match
 
 
 def matching_figure(match: Match, source: str) -> Figure:
-    """Power over theta, each of mean 1, in dB: the estimate with its standard error, the layer before and after; the bins of the band are
-    shaded."""
+    """Power over theta in dB, each curve with mean 1: the estimate with its standard error, and the layer before and after.
+
+    The bins of the band are shaded.
+    """
     figure = new_figure(8, 4.4)
     axes = figure.add_subplot()
     light_grid(axes)

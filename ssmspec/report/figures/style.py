@@ -1,4 +1,4 @@
-"""What all pictures share: colors, sizes, the frequency axis, and how a figure becomes a file."""
+"""What all pictures share: colors, sizes, the frequency axis, and writing a figure to a file."""
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,21 +13,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
-from ssmspec.errors import SsmspecError
+from ssmspec.errors import SsmspecError, printable
 from ssmspec.files.writing import Kind, whole_file
 from ssmspec.statistics import Curve, LayerSpectrum
 from ssmspec.systems.grid import FloatArray
 
-COLOR_MAP = "cividis"  # monotone in lightness and safe for color-blind readers, so it survives gray printing
+COLOR_MAP = "cividis"  # safe for color-blind readers, and monotone in lightness, so it survives gray printing
 LINE, BAND, MARK = "#00204d", "#9fb2d0", "#b3502f"
 GRID = "0.9"
 TITLE, LABEL, SMALL = 10, 9, 8  # points
 DPI = 150
-MOST_NAME = 100  # bytes of a layer's or a checkpoint's name in the name of a picture
-# real text in vector files, and the same bytes every time
+MOST_NAME = 100  # at most this many bytes of a layer's or a checkpoint's name go into the file name of a picture
+# text stays text in vector files, and the bytes are the same every time
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "ssmspec",
@@ -57,7 +56,7 @@ class FrequencyAxis:
 
     @classmethod
     def at_rate(cls, sample_rate: float | None) -> "FrequencyAxis":
-        """Hertz where a sample rate is given, else theta."""
+        """Hertz if a sample rate is given, else theta."""
         return cls() if sample_rate is None else cls("hertz", sample_rate)
 
     @property
@@ -69,7 +68,7 @@ class FrequencyAxis:
         return f"{self.kind if self.kind in ('theta', 'omega') else 'frequency'} [{self.unit}]"
 
     def values(self, frequencies: FloatArray) -> FloatArray:
-        """Theta in the unit of this axis; omega is left as it is."""
+        """Theta in the unit of this axis. Omega stays unchanged."""
         if self.kind in ("theta", "omega"):
             return frequencies
         return frequencies * (self.sample_rate or 1.0) / (2 * np.pi)
@@ -80,65 +79,61 @@ class FrequencyAxis:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The style of all pictures, whatever the user's matplotlibrc says, and only within the block."""
+    """Apply the style of all pictures within the block, and ignore the user's matplotlibrc."""
     with mpl.style.context(["default", STYLE]):
         yield
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure whole or not at all, in the format of its suffix; without dates, so that the same picture is the same file.
+    """Write a figure, completely or not at all, in the format of its suffix. It has no dates, so the same picture gives the same file.
 
     Raises:
-        SsmspecError: a suffix that is no format, or a place that cannot be written.
+        SsmspecError: the suffix is not a known format, or the file cannot be written.
     """
     kind = checked_format(path)
     FigureCanvasAgg(figure)
-    for text in figure.findobj(Text):
-        shown = text.get_text().encode(errors="backslashreplace").decode()  # bytes of a path that are no characters in the locale
-        if shown != text.get_text():
-            text.set_text(shown)
     with whole_file(path, Kind.picture) as file, mpl.rc_context(STYLE):
         figure.savefig(file, format=kind[1:], dpi=DPI, metadata=FORMATS[kind])
     return path
 
 
 def checked_format(path: Path) -> str:
-    """The suffix of a picture.
+    """The suffix of a picture, in lower case.
 
     Raises:
-        SsmspecError: it is none of `FORMATS`.
+        SsmspecError: the suffix is not in `FORMATS`.
     """
     kind = path.suffix.lower()
     if kind not in FORMATS:
-        raise SsmspecError(f"{path} is no picture that can be written; end its name in {', '.join(FORMATS)}")
+        raise SsmspecError(f"{path} has no supported picture format; end its name in one of {', '.join(FORMATS)}")
     return kind
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches that lays itself out."""
+    """An empty figure with a size in inches and automatic layout."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def list_height(rows: int) -> float:
-    """Inches that a list of layers down the side takes."""
+    """Height in inches of a figure that lists layers down its side."""
     return max(2.6, 1.7 + 0.22 * rows)
 
 
 def made_folder(folder: Path) -> Path:
-    """The folder, made if missing.
+    """The folder, created if missing.
 
     Raises:
-        SsmspecError: it cannot be made.
+        SsmspecError: the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SsmspecError(f"cannot make the folder {folder} for pictures: {error.strerror or error}") from error
+        raise SsmspecError(f"cannot create the folder {folder} for pictures: {error.strerror or error}") from error
     return folder
 
 
 def safe_name(name: str) -> str:
-    """The name of a layer as part of a file name; of a long one the start and a hash."""
+    """The name of a layer in a form that fits a file name. A long name becomes its start and a hash."""
     safe = "".join(character if character.isalnum() or character in "._-" else "-" for character in name)
     if len(safe.encode()) <= MOST_NAME:
         return safe
@@ -146,7 +141,7 @@ def safe_name(name: str) -> str:
 
 
 def safe_names(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
-    """Parts of file names that differ from each other and from those taken, upper and lower case aside."""
+    """Parts of file names that differ from each other and from those in `taken`, ignoring case."""
     used = {name.casefold() for name in taken}
     safe = []
     for name in names:
@@ -162,24 +157,32 @@ def _hash(name: str) -> str:
     return sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
 
 
+def literal(name: str) -> str:
+    r"""A name from a file or a path as matplotlib draws it character by character: no mathtext, and escapes for what is not printable.
+
+    An escaped dollar sign is no mathtext, wherever it stands. Source: matplotlib.cbook.is_math_text.
+    """
+    return printable(name).replace("$", r"\$")
+
+
 def short_name(name: str, most: int = 40) -> str:
-    """The end of a long name, which is what tells layers apart."""
-    return name if len(name) <= most else "..." + name[-most + 3 :]
+    """The name, or the end of a long name, which is the part that distinguishes layers; as `literal`."""
+    return literal(name if len(name) <= most else "..." + name[-most + 3 :])
 
 
 def head(figure: Figure, title: str, what: str) -> None:
-    """Two lines over a figure: whose it is, and what it shows."""
+    """Write two lines above a figure: whose it is, and what it shows."""
     figure.suptitle(f"{short_name(title, 60)}\n{what}", fontsize=TITLE)
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 3) -> None:
-    """The legend of an axes under the whole figure, where it covers nothing."""
+    """Put the legend of an axes below the whole figure, where it covers nothing."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)))
 
 
 def log_scale(axes: Axes) -> None:
-    """A logarithmic vertical axis; within one decade its ticks are plain numbers."""
+    """Make the vertical axis logarithmic. Within one decade, its ticks are plain numbers."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     if high < 10 * low:
@@ -188,27 +191,27 @@ def log_scale(axes: Axes) -> None:
 
 
 def layer_title(layer: LayerSpectrum) -> str:
-    """Name, family and size."""
+    """Name, family and size of a layer."""
     system = layer.system
     channels = "" if system.inputs * system.outputs == 1 else f", {system.inputs} in, {system.outputs} out"
     return f"{short_name(system.name)} ({system.family}, {system.copies} x {system.modes}{channels})"
 
 
 def name_rows(axes: Axes, names: list[str]) -> None:
-    """Layers down the side, first on top, row i from i to i + 1."""
+    """Name the layers down the side, the first at the top; row i extends from i to i + 1."""
     every = max(1, len(names) // 64)
     axes.set_ylim(len(names), 0)
     axes.set_yticks(np.arange(0, len(names), every) + 0.5, [short_name(name) for name in names[::every]], fontsize=SMALL)
 
 
 def light_grid(axes: Axes, which: Literal["major", "minor", "both"] = "major") -> None:
-    """Gray lines behind the data."""
+    """Draw gray grid lines behind the data."""
     axes.grid(visible=True, which=which, color=GRID)
     axes.set_axisbelow(True)
 
 
 def draw_curve(axes: Axes, x: FloatArray, curve: Curve, name: str) -> None:
-    """A median over its 5..95 % band, or the one curve of a single system under its own name."""
+    """Draw a median on its 5..95 % band, or the one curve of a single system, labeled with `name`."""
     if curve.p5 is not None and curve.p95 is not None:
         axes.fill_between(x, curve.p5, curve.p95, color=BAND, linewidth=0, label="5..95 % of copies")
         name = "median"
@@ -216,11 +219,11 @@ def draw_curve(axes: Axes, x: FloatArray, curve: Curve, name: str) -> None:
 
 
 def frequency_scale(axes: Axes) -> None:
-    """A logarithmic axis that ends where the data do."""
+    """Make the horizontal axis logarithmic, with its ends close to those of the data."""
     axes.set_xscale("log")
     axes.margins(x=0.02)
 
 
 def draw_nyquist(axes: Axes, at: float) -> None:
-    """The dashed line at the highest frequency that samples can hold."""
+    """Draw a dashed line at the Nyquist frequency, the highest frequency that samples can represent."""
     axes.axvline(at, color=MARK, linestyle="--", linewidth=1, label="Nyquist")

@@ -8,20 +8,33 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from ssmspec.report.documents.train import Measure
-from ssmspec.report.figures.style import COLOR_MAP, LINE, MARK, SMALL, TITLE, draw_nyquist, legend_below, light_grid, log_scale, new_figure
+from ssmspec.report.figures.style import (
+    COLOR_MAP,
+    LINE,
+    MARK,
+    SMALL,
+    TITLE,
+    draw_nyquist,
+    legend_below,
+    light_grid,
+    literal,
+    log_scale,
+    new_figure,
+    short_name,
+)
 from ssmspec.systems.grid import FloatArray
 
-MOST_POINTS = 2000  # of a loss curve
-MOST_PANELS = 4  # figures of a model that are followed through a run
+MOST_POINTS = 2000  # at most this many points in a loss curve
+MOST_PANELS = 4  # at most this many measures of a model are followed through a run
 
 
 def loss_figure(steps: npt.ArrayLike, losses: npt.ArrayLike, title: str) -> Figure:
-    """The loss of the steps, and its median over a fiftieth of them."""
+    """The loss of each step, and its median over windows of a fiftieth of the steps."""
     x, y = np.asarray(steps), np.asarray(losses, float)
     figure = new_figure(6, 3.5)
     axes = figure.subplots()
     every = max(1, len(x) // MOST_POINTS)
-    axes.plot(x[::every], y[::every], color="0.75", linewidth=0.6, label="a step")
+    axes.plot(x[::every], y[::every], color="0.75", linewidth=0.6, label="one step")
     window = max(1, len(x) // 50)
     if window > 1:
         whole = len(x) // window * window
@@ -43,7 +56,8 @@ def spectra_figure(
     """Median |H| of every layer at several times of a run, from light to dark.
 
     Args:
-        curves: time in words -> a curve (F,) per layer. theta: (F,) [rad/sample]. marks: label -> theta of a line. names: of the layers.
+        curves: time, as text -> one curve (F,) per layer. theta: (F,) [rad/sample].
+        marks: label -> theta of a line. names: names of the layers.
     """
     figure = new_figure(6.5, 0.8 + 3.2 * len(names))
     for row, (name, axes) in enumerate(zip(names, figure.subplots(len(names), 1, squeeze=False)[:, 0], strict=True)):
@@ -69,7 +83,7 @@ def spectra_figure(
 def bars_figure(
     values: Mapping[str, float | Sequence[float]], *, axis: str, value: str, reference: tuple[str, float] | None = None
 ) -> Figure:
-    """A bar per name, the mean where there are several values, which are then shown as points.
+    """One bar per name. If a name has several values, the bar is their mean and the values are shown as points.
 
     Args:
         axis: what the names are. value: what the values are, with their unit. reference: name and height of a dashed line, if any.
@@ -80,7 +94,7 @@ def bars_figure(
         points = np.atleast_1d(np.asarray(each, float))
         axes.bar(place, points.mean(), color=LINE, width=0.6)
         if len(points) > 1:
-            axes.plot(np.full(len(points), place), points, "o", color=MARK, markersize=3, label=None if place else "a seed")
+            axes.plot(np.full(len(points), place), points, "o", color=MARK, markersize=3, label=None if place else "one seed")
     if reference is not None:
         axes.axhline(reference[1], color=MARK, linestyle="--", linewidth=1, label=reference[0])
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2)
@@ -95,10 +109,10 @@ def bars_figure(
 def sweep_figure(
     means: Mapping[tuple[float, float], npt.ArrayLike], names: Sequence[str], *, quantity: str, limits: tuple[float, float]
 ) -> Figure:
-    """A quantity of every setting as a heat map: a panel per name over alpha and beta where all pairs are there, else a row per setting.
+    """A quantity of every setting as a heat map: one panel per name over alpha and beta if all pairs exist, else one row per setting.
 
     Args:
-        means: (alpha, beta) -> a value per name. quantity: with its unit. limits: of the colors.
+        means: (alpha, beta) -> one value per name. quantity: its name with its unit. limits: range of the colors.
     """
     alphas, betas = (sorted({pair[place] for pair in means}) for place in (0, 1))
     complete = len(alphas) > 1 and len(betas) > 1 and len(means) == len(alphas) * len(betas)
@@ -113,17 +127,17 @@ def sweep_figure(
         ticks = ([f"{alpha:.4g}" for alpha in reversed(alphas)], [f"{beta:g}" for beta in betas])
         last = quantity if place == len(names) - 1 else ""
         _heat(figure, axes, values, ticks, ("alpha" if not place else "", "beta"), limits, last)
-        axes.set_title(name, fontsize=TITLE)
+        axes.set_title(short_name(name), fontsize=TITLE)
     return figure
 
 
 def rows_figure(
     rows: Mapping[str, npt.ArrayLike], names: Sequence[str], *, axis: str, quantity: str, limits: tuple[float, float]
 ) -> Figure:
-    """A quantity as a heat map with a row per setting and a column per name.
+    """A quantity as a heat map with one row per setting and one column per name.
 
     Args:
-        rows: setting -> a value per name. axis: what the settings are. quantity: with its unit. limits: of the colors.
+        rows: setting -> one value per name. axis: what the settings are. quantity: its name with its unit. limits: range of the colors.
     """
     figure = new_figure(1.6 + 0.1 * max(map(len, rows)) + 1.0 * len(names), 1.8 + 0.4 * len(rows))
     values = np.stack([np.asarray(value, float) for value in rows.values()])
@@ -157,7 +171,7 @@ def grid_figure(rows: Mapping[str, Sequence[FloatArray]], columns: Sequence[str]
     """Images in a grid with a name for every row and column, each stretched to a square.
 
     Args:
-        rows: name -> an image (height, width, 3) in 0..1 per column.
+        rows: name -> one image (height, width, 3) in 0..1 per column.
     """
     figure = new_figure(0.9 + 1.9 * len(columns), 0.5 + 1.75 * len(rows))
     panels = figure.subplots(len(rows), len(columns), squeeze=False)
@@ -166,17 +180,17 @@ def grid_figure(rows: Mapping[str, Sequence[FloatArray]], columns: Sequence[str]
             axes.imshow(image, aspect="auto", interpolation="nearest")
             axes.set_xticks([])
             axes.set_yticks([])
-        line[0].set_ylabel(name, fontsize=SMALL)
+        line[0].set_ylabel(short_name(name), fontsize=SMALL)
     for axes, name in zip(panels[0], columns, strict=True):
         axes.set_title(name, fontsize=SMALL)
     return figure
 
 
 def learning_figure(measures: Mapping[str, Sequence[Measure]]) -> Figure:
-    """What a model had learned at every checkpoint: a panel per figure that has a baseline, which is a dashed line.
+    """What a model had learned at each checkpoint: one panel per measure that has a baseline. The baseline is a dashed line.
 
     Args:
-        measures: name of a checkpoint -> its figures.
+        measures: name of a checkpoint -> its measures.
     """
     series = [series for series in zip(*measures.values(), strict=True) if series[0].baseline is not None][:MOST_PANELS]
     figure = new_figure(max(5.0, 1.2 * len(measures)), 0.6 + 2.1 * len(series))
@@ -184,9 +198,10 @@ def learning_figure(measures: Mapping[str, Sequence[Measure]]) -> Figure:
     for axes, points in zip(panels, series, strict=True):
         axes.plot(list(measures), [point.value for point in points], "o-", color=LINE, markersize=4)
         axes.axhline(points[-1].baseline or 0.0, color=MARK, linestyle="--", linewidth=1, label="baseline")
-        axes.set_ylabel(f"{points[0].name} [{points[0].unit}]" if points[0].unit else points[0].name)
+        name = short_name(points[0].name)
+        axes.set_ylabel(f"{name} [{literal(points[0].unit)}]" if points[0].unit else name)
         light_grid(axes)
     legend_below(figure, panels[0], columns=1)
     panels[-1].set_xlabel("checkpoint")
-    panels[0].set_title("on data that training does not see", fontsize=TITLE)
+    panels[0].set_title("on held-out data", fontsize=TITLE)
     return figure

@@ -1,1 +1,1 @@
-"""Results as text for people, one module per verb; `fitting.py` and `text.py` are what they share."""
+"""Results as text for people, one module per verb. `parts.py` and `fitting.py` hold what they share."""

@@ -1,4 +1,4 @@
-"""Analyses as text for people: one table per checkpoint, and under it what was assumed and what was skipped."""
+"""Analyses as text for people: one table per checkpoint, and below it what was assumed and what was skipped."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,47 +8,52 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ssmspec.checkpoint import average_in, count_of_layers, kind_of_average
 from ssmspec.report.tables.fitting import FittingTable
-from ssmspec.report.tables.parts import label_of, plain, readable_size, summary_text
-from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
+from ssmspec.report.tables.parts import MOST_LINES, count_of, folded, grouped, label_of, plain, readable_size, summary_text
+from ssmspec.statistics import HEADLINES, STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FloatArray
 
 SPARK_WIDTH = 16
-SPARK_RANGE = 60.0  # dB below the highest point that the lowest bar stands for, at the most
+SPARK_RANGE = 60.0  # the lowest bar stands for at most this many dB below the highest point
 BARS = "▁▂▃▄▅▆▇█"
 ASCII_BARS = " .:-=+*#"
 
 MEANING = {
-    "bias_slope": "how much harder it is to learn a decade higher: 0 no preference, -2 a hundred times, > 0 reversed",
-    "center_frequency": "half of |H| on a log axis lies below it",
+    "bias_slope": "how hard it is to learn one decade higher in frequency: 0 equally hard, -2 a hundred times harder, > 0 easier",
+    "center_frequency": "half of |H| lies below it, summed over log-spaced frequencies",
 }
 
 
-def analysis_table(analysis: CheckpointAnalysis, *, unicode: bool = True) -> RenderableType:
-    """The table of one checkpoint; medians with the 5..95 % range over copies, a single value where a layer is one system."""
-    headlines = [name for name, statistic in STATISTICS.items() if statistic.headline]
+def analysis_table(analysis: CheckpointAnalysis, *, columns: Sequence[str] = HEADLINES, unicode: bool = True) -> RenderableType:
+    """The table of one checkpoint, with medians and 5..95 % ranges over copies. A layer that is a single system has a single value."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("#", "layer", "family", "copies x modes", "step"):
         table.add_column(heading, justify="right" if heading == "#" else "left", overflow="fold")
-    units = {name: analysis.layers[0].statistics[name].unit for name in headlines}
-    for name in headlines:
-        table.add_column(label_of(name, units[name]), overflow="fold")
+    for name in columns:
+        unit = analysis.layers[0].statistics[name].unit if analysis.layers else STATISTICS[name].unit
+        table.add_column(label_of(name, unit), overflow="fold")
     table.add_column("median |H|, low to high theta", no_wrap=True)
     for layer in analysis.layers:
-        table.add_row(str(layer.index), *_row(layer, headlines), _sparkline(layer, unicode=unicode))
-    return Group(plain(_title(analysis), style="bold"), Text(), FittingTable(table), *_footnotes(analysis, headlines))
+        table.add_row(str(layer.index), *_row(layer, columns), _sparkline(layer, unicode=unicode))
+    for item in analysis.skipped if not analysis.layers else ():
+        if item.kind == "unread":
+            table.add_row("-", plain(item.name), item.family or "", "-", "-", *["none"] * (len(columns) + 1))
+    return Group(plain(_title(analysis), style="bold"), Text(), FittingTable(table), *_footnotes(analysis, columns))
 
 
 def _title(analysis: CheckpointAnalysis) -> str:
     skip = ", D included" if analysis.with_skip else ""
-    size = readable_size(analysis.size)
-    return f"{analysis.path}  ({analysis.container}, {size}, {analysis.tensors} tensors; backend {analysis.backend}{skip})"
+    size, tensors = readable_size(analysis.size), count_of(analysis.tensors, "tensor")
+    return f"{analysis.path}  ({analysis.container}, {size}, {tensors}; backend {analysis.backend}{skip})"
 
 
-def _row(layer: LayerAnalysis, headlines: Sequence[str]) -> list[RenderableType]:
+def _row(layer: LayerAnalysis, columns: Sequence[str]) -> list[RenderableType]:
     shape = f"{layer.copies} x {layer.modes}" + (f" ({layer.inputs} in, {layer.outputs} out)" if layer.inputs * layer.outputs > 1 else "")
     step = "-" if layer.step_range is None else _span(*layer.step_range)
-    return [plain(layer.name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in headlines)]
+    word = average_in(layer.name)
+    name = layer.name if word is None else f"{layer.name} ({kind_of_average(word)})"
+    return [plain(name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in columns)]
 
 
 def _span(low: float, high: float) -> str:
@@ -62,9 +67,9 @@ def _sparkline(layer: LayerAnalysis, *, unicode: bool) -> Text:
 
 
 def sparkline(magnitude: FloatArray, bars: str) -> str:
-    """Bars over the level in dB, from the highest down to at most 60 dB below it; a flat curve is a row of middle bars.
+    """Bars that show the level in dB, from the highest down to at most 60 dB below it. A flat curve is a row of middle bars.
 
-    Nothing where a value overflowed.
+    Empty if a value overflowed.
     """
     points = magnitude[np.linspace(0, len(magnitude) - 1, SPARK_WIDTH).round().astype(int)]
     if not np.isfinite(points).all():
@@ -81,40 +86,32 @@ def sparkline(magnitude: FloatArray, bars: str) -> str:
     return "".join(bars[step] for step in steps)
 
 
-def _footnotes(analysis: CheckpointAnalysis, headlines: Iterable[str]) -> list[RenderableType]:
+def _footnotes(analysis: CheckpointAnalysis, columns: Iterable[str]) -> list[RenderableType]:
     lines: list[str] = ["", "values are medians over the copies of a layer (5..95 % range); a single system has a value and no range"]
-    lines += [f"{name}: {MEANING[name]}" for name in headlines]
-    lines += _memory([layer for layer in analysis.layers if layer.memory is not None])
-    lines += _grouped("assumed", [(text, layer.name) for layer in analysis.layers for text in layer.assumptions], len(analysis.layers))
-    lines += _grouped("note", [(text, layer.name) for layer in analysis.layers for text in layer.notes], len(analysis.layers))
-    lines += [f"no numbers for {layer.name}: {layer.problem}" for layer in analysis.layers if layer.problem]
-    lines += _grouped("skipped", [(item.reason, item.name) for item in analysis.skipped], None)
+    lines += [f"{name}: {MEANING.get(name) or STATISTICS[name].formula}" for name in columns]
+    if any(average_in(layer.name) for layer in analysis.layers):
+        lines.append(f"averages of weights over training are counted apart: {count_of_layers(layer.name for layer in analysis.layers)}")
+    for word in dict.fromkeys(average_in(layer.name) for layer in analysis.layers):
+        lines += _memory([layer for layer in analysis.layers if layer.memory is not None and average_in(layer.name) == word], word)
+    lines += grouped("assumed", [(text, layer.name) for layer in analysis.layers for text in layer.assumptions], len(analysis.layers))
+    count = len(analysis.layers)
+    lines += grouped("note", [(text, layer.name) for layer in analysis.layers for text in layer.notes], count, most=2 * MOST_LINES)
+    lines += folded([f"no numbers for {layer.name}: {layer.problem}" for layer in analysis.layers if layer.problem])
+    lines += grouped("skipped", [(item.reason, item.name) for item in analysis.skipped], None, most=MOST_LINES)
     lines += [f"note: {note}" for note in analysis.notes]
     return [plain(line) for line in lines]
 
 
-def _memory(layers: Sequence[LayerAnalysis]) -> list[str]:
-    """How much of selective layers remembers long, over all of their copies (heads or channels)."""
+def _memory(layers: Sequence[LayerAnalysis], average: str | None) -> list[str]:
+    """The share of selective layers with a long memory, over all of their copies (heads or channels); `average`: the averaged copy."""
     if not layers:
         return []
-    copies = sum(layer.copies for layer in layers)
+    copies = sum(layer.sound for layer in layers)
     totals: dict[int, float] = {}
     for layer in layers:
         for tokens, share in (layer.memory or {}).items():
-            totals[tokens] = totals.get(tokens, 0) + share * layer.copies / copies
+            totals[tokens] = totals.get(tokens, 0) + share * layer.sound / copies
     shares = ", ".join(f"over {tokens // 1024}k tokens in {100 * share:.3g} %" for tokens, share in totals.items())
     where = f"{copies} heads or channels" + (f" in {len(layers)} layers" if len(layers) > 1 else "")
+    where += f" of {average}" if average else ""
     return [f"memory of {where}: half-life (slowest pole, at the operating point) {shares}"]
-
-
-def _grouped(label: str, pairs: Iterable[tuple[str, str]], everything: int | None) -> list[str]:
-    """One line per text with the names it holds for, 'all layers' where it holds for all of them."""
-    names: dict[str, list[str]] = {}
-    for text, name in pairs:
-        names.setdefault(text, []).append(name)
-    lines = []
-    for text, holders in names.items():
-        shown = ", ".join(holders[:3]) + (f" and {len(holders) - 3} more" if len(holders) > 3 else "")
-        where = "all layers" if everything is not None and len(holders) == everything > 1 else shown
-        lines.append(f"{label} ({where}): {text}")
-    return lines

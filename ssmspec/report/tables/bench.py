@@ -16,13 +16,13 @@ HEADINGS = ("benchmark", "peer", "ratio (10..90 %)", "ours", "peer takes", "size
 
 
 def bench_table(report: "BenchReport") -> RenderableType:
-    """A table of ratios, lines for the scaling runs and for what was left out, and what the numbers were taken on."""
+    """A table of ratios, lines for the scaling runs and for what was not measured, and the hardware of the measurement."""
     parts: list[RenderableType] = []
     if report.results:
         parts.append(plain_table(f"ssmspec bench, {report.date}", HEADINGS, [_row(result) for result in report.results]))
         lines = [
             "",
-            "ratio: time of the peer over ours, above 1 ours is faster; median of interleaved pairs with their 10..90 % range",
+            "ratio: time of the peer divided by ours (above 1, ours is faster); median of interleaved pairs with their 10..90 % range",
             "both sides gave the same numbers before either was timed; times on shared machines vary, so compare ratios, not seconds",
         ]
         parts += [plain(line) for line in lines]
@@ -49,7 +49,7 @@ def _row(result: "Result") -> tuple[str, ...]:
 
 
 def seconds_text(seconds: float) -> str:
-    """Seconds with the prefix that suits them."""
+    """Seconds with a suitable unit prefix."""
     for unit, factor in (("s", 1.0), ("ms", 1e3)):
         if seconds * factor >= 1:
             return f"{seconds * factor:.3g} {unit}"
@@ -57,7 +57,7 @@ def seconds_text(seconds: float) -> str:
 
 
 def size_text(size: Mapping[str, int]) -> str:
-    """Dimensions by their letters."""
+    """Dimensions, each after its letter."""
     return ", ".join(f"{letter} {count}" for letter, count in size.items())
 
 

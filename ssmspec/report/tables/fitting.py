@@ -1,4 +1,4 @@
-"""Tables that stay readable on narrow terminals: where a row does not fit, each row becomes a list, and no number is broken."""
+"""Tables that stay readable on narrow terminals. If a row does not fit, each row becomes a list, and no number is split."""
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
@@ -9,7 +9,7 @@ WIDEST = 10_000
 
 
 class FittingTable:
-    """A table where it fits the width, else its rows as blocks of "heading value" lines."""
+    """A table if it fits the width, else its rows as blocks of "heading value" lines."""
 
     def __init__(self, table: Table) -> None:
         self.table = table

@@ -1,6 +1,6 @@
-"""What all tables share: plain text, headings, sizes, summaries, and the console they are printed on."""
+"""What all tables share: plain text, headings, sizes, summaries, and the console that prints them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -8,21 +8,27 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ssmspec.files.writing import printable
+from ssmspec.errors import printable
 from ssmspec.report.tables.fitting import FittingTable
 from ssmspec.statistics import Summary
 
-MOST_ROWS = 2000  # of a table, which takes a second to lay out
+MOST_LINES = 5  # of one kind below a table
+MOST_ROWS = 2000  # at most this many rows of a table are shown; their layout takes about a second
 
 
 def plain(text: str, style: str = "") -> Text:
-    """Text in which nothing is markup, and no character one that a terminal would obey."""
+    """Text without markup and without control characters that a terminal would obey."""
     return Text(printable(text), style=style)
 
 
 def label_of(name: str, unit: str) -> str:
-    """A heading with its unit on a second line, safe from the markup of rich."""
+    """A heading with its unit on a second line, protected from rich markup."""
     return f"{name}\n[{unit}]".replace("[", r"\[") if unit else name
+
+
+def count_of(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where it is not 1."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def readable_size(size: float) -> str:
@@ -35,7 +41,7 @@ def readable_size(size: float) -> str:
 
 
 def summary_text(summary: Summary) -> Text:
-    """A median with its range, or the word none."""
+    """A median with its range, or the word "none"."""
     if summary.median is None:
         return plain("none", style="dim")
     text = f"{summary.median:.3g}"
@@ -43,13 +49,13 @@ def summary_text(summary: Summary) -> Text:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that wraps to the terminal, and writes long lines whole into a pipe or a file."""
+    """A console that wraps lines to the width of a terminal, but not in a pipe or a file."""
     probe = Console(stderr=stderr)
     return probe if probe.is_terminal else Console(stderr=stderr, width=240, soft_wrap=True)
 
 
 def plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
-    """A table of plain strings; of thousands of rows only the first, and how many more there are."""
+    """A table of plain strings. Beyond `MOST_ROWS` rows, it only states how many more there are."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in headings:
         table.add_column(escape(heading), overflow="fold")
@@ -57,3 +63,27 @@ def plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str
         table.add_row(*(plain(cell) for cell in row))
     more = [plain(f"... and {len(rows) - MOST_ROWS} more; --json lists them all")] if len(rows) > MOST_ROWS else []
     return Group(plain(title, style="bold"), Text(), FittingTable(table), *more)
+
+
+def grouped(label: str, pairs: Iterable[tuple[str, str]], everything: int | None, *, most: int | None = None) -> list[str]:
+    """One line per text with the names that it applies to, or 'all layers' if it applies to all of them.
+
+    Args:
+        everything: number of layers, or None where the names are no layers. most: number of lines before the rest is folded into one.
+    """
+    names: dict[str, list[str]] = {}
+    for text, name in pairs:
+        names.setdefault(text, []).append(name)
+    lines = []
+    for text, holders in names.items():
+        shown = ", ".join(holders[:3]) + (f" and {len(holders) - 3} more" if len(holders) > 3 else "")
+        where = "all layers" if everything is not None and len(holders) == everything > 1 else shown
+        lines.append(f"{label} ({where}): {text}")
+    return lines if most is None else folded(lines, most, label)
+
+
+def folded(lines: Sequence[str], most: int = MOST_LINES, label: str = "", where: str = "--json lists them all") -> list[str]:
+    """The lines, or of many the first ones, how many more there are, and where they are all listed."""
+    if len(lines) <= most + 1:
+        return list(lines)
+    return [*lines[:most], f"{label}{': ' if label else ''}and {len(lines) - most} more; {where}"]

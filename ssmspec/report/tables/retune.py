@@ -1,4 +1,4 @@
-"""A retuned checkpoint in words."""
+"""A retuned checkpoint as text."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ssmspec.statistics.changes import CheckpointComparison
 
 
 def retune_text(plan: RetunePlan, comparison: CheckpointComparison, written: Path | None) -> RenderableType:
-    """The table of before and after, what was done to every layer (layers share a line), and where the result is."""
+    """A table of before and after, what was done to each layer (layers with the same note share a line), and where the result is."""
     groups: dict[str, list[str]] = {}
     for layer in plan.layers:
         for note in layer.notes:

@@ -8,20 +8,20 @@ from ssmspec.tuning.spectra.suggest import Suggested, Suggestion
 
 
 def suggestion_text(suggestion: Suggestion, source: str) -> RenderableType:
-    """A row per number, then where each comes from and what to know."""
+    """One row per suggested number, then the source of each number and the assumptions."""
     rows = [(item.name, _value(item), item.unit or "-", item.note) for item in suggestion.items]
     sources = [plain(f"{item.name}: {item.source}") for item in suggestion.items]
     assumed = [plain(f"assumed: {text}") for text in suggestion.assumptions]
     used = plain(_command(suggestion), style="bold")
-    return Group(plain_table(source, ("quantity", "value", "unit", "to know"), rows), Text(), *sources, *assumed, used)
+    return Group(plain_table(source, ("quantity", "value", "unit", "note"), rows), Text(), *sources, *assumed, used)
 
 
 def _command(suggestion: Suggestion) -> str:
-    """How the suggested beta is applied: in the convention that it was made for, which is not the default of `retune`."""
+    """The command that applies the suggested beta, in the convention of the suggestion, which is not the default of `retune`."""
     if suggestion.layer.selective:
         return "no beta is suggested; 'ssmspec retune CKPT --step-scale FACTOR' changes the time scale of a selective layer"
     if not suggestion.has_beta:
-        return "no beta is suggested; 'ssmspec retune CKPT --match-spectrum DATA' shapes a layer by the spectrum itself"
+        return "no beta is suggested; 'ssmspec retune CKPT --match-spectrum DATA' fits a layer to the spectrum itself"
     settings = suggestion.settings
     command = f"ssmspec retune CKPT --beta {suggestion['beta'].value:g} --beta-convention {settings.convention}"
     knee = "" if settings.theta_ref is None else f" --theta-ref {settings.theta_ref!r}"

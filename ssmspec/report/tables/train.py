@@ -1,4 +1,4 @@
-"""A training run and a sweep of runs in words: tables, and the card of a run folder."""
+"""A training run and a sweep of runs as text: tables, and the card of a run folder."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,14 +14,14 @@ from ssmspec.statistics.changes import LayerComparison
 
 
 def run_text(summary: RunSummary) -> RenderableType:
-    """Final figures, and the layers before and after."""
+    """Final measures, and the layers before and after."""
     headings, rows = _measure_cells(summary.measures)
     table = plain_table(summary.title, headings, rows)
     return Group(table, Text(), comparison_table(summary.comparison))
 
 
 def _measure_cells(measures: Sequence[Measure]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of the final figures, with a column for baselines where there are any."""
+    """Headings and cells of the final measures, with a column for baselines if there are any."""
     known = any(m.baseline is not None for m in measures)
     headings = ["figure", "value", *(["baseline"] if known else []), "unit", "meaning"]
     return headings, [[m.name, f"{m.value:.4g}", *([_number(m.baseline)] if known else []), m.unit, m.meaning] for m in measures]
@@ -37,7 +37,7 @@ def run_card(summary: RunSummary, pictures: Iterable[str], checkpoints: Sequence
         "",
         f"    {summary.command}",
         "",
-        f"Settings: {settings}. `config.toml` has them in full, `metrics.jsonl` the loss of the steps.",
+        f"Settings: {settings}. `config.toml` has them in full, and `metrics.jsonl` has the loss of each step.",
         "",
         *_markdown(headings, [[f"`{name}`", *others] for name, *others in measures]),
         "",
@@ -47,8 +47,8 @@ def run_card(summary: RunSummary, pictures: Iterable[str], checkpoints: Sequence
         "",
         f"Verdict: {summary.comparison.verdict}.",
         "",
-        f"Checkpoints, in order: {', '.join(f'`{name}`' for name in checkpoints)}. Names and shapes are those of published code;",
-        "beta is in the metadata of the files, which ssmspec honors and other code does not know, unless a tensor of the layer holds it.",
+        f"Checkpoints, in order: {', '.join(f'`{name}`' for name in checkpoints)}. Names and shapes are those of published code.",
+        "Unless a tensor of the layer holds beta, it is in the metadata of the files, which ssmspec reads and other code ignores.",
         "",
         *(f"![{name}]({name})" for name in pictures),
     ]
@@ -81,7 +81,7 @@ def _markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[st
 
 
 def sweep_text(title: str, rows: Sequence[SweepRow]) -> RenderableType:
-    """Mean and spread over seeds of every figure, and of the layers' statistics before and after."""
+    """Mean and spread over seeds of every measure, and of the layers' statistics before and after."""
     headings, cells = _sweep_cells(rows)
     note = f"mean over {len(rows[0].runs)} seeds +- sample standard deviation" if len(rows[0].runs) > 1 else "one seed"
     return Group(plain_table(title, headings, cells), Text(), plain(f"{note}; statistics: median over the copies of a layer"))
@@ -111,5 +111,5 @@ def spread(values: Sequence[float]) -> str:
 
 
 def _rounded(value: float, digits: int) -> str:
-    """So many significant digits, without an exponent up to six of them."""
+    """The value with this many significant digits, without an exponent for up to six digits before the point."""
     return f"{float(f'{value:.{digits}g}'):g}"

@@ -1,1 +1,1 @@
-"""Banks of systems that `waves` and `denoise` train, by architecture."""
+"""The banks of systems that `waves` and `denoise` train, by architecture."""

@@ -1,4 +1,4 @@
-"""A bank of diagonal systems with frozen steps, and its response to signals that stay the same while it is trained."""
+"""A bank of diagonal systems with frozen steps, and its response to signals that do not change during training."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,14 +16,14 @@ from ssmspec.systems.statespace import ComplexArray
 class Bank(nn.Module):
     """H diagonal systems with N stored modes each, without D, GELU and mixing: k[l] = 2 Re sum_n g_n z_n^l, zero-order hold.
 
-    The state dict has the names of the minimal S4D (family `s4d`), and of the stand-alone scripts of FreqBias with a skip weight.
+    The state dict has the names of the minimal S4D (family `s4d`), or those of the stand-alone scripts of FreqBias with a skip weight.
 
     Args:
         poles: (H, N) complex [1/model time]. step: Delta of all channels [model time per sample], never trained.
-        rates: learning rates of log_A_real, A_imag and C, where they are not that of the other parameters; None for log_A_real and A_imag
-            freezes both. skip: whether there is one trained skip weight D, the same for all channels.
+        rates: learning rates of log_A_real, A_imag and C, if they differ from that of the other parameters. None for log_A_real and
+            A_imag freezes both. skip: whether there is a trained skip weight D, which all channels share.
     Raises:
-        LayerError: poles that are not finite, or do not decay.
+        LayerError: the poles are not finite, or do not decay.
     """
 
     def __init__(self, poles: ComplexArray, step: float, *, rates: Mapping[str, float | None], skip: bool = False) -> None:
@@ -39,14 +39,14 @@ class Bank(nn.Module):
                 mark(getattr(self.kernel, name), {"lr": rate, "weight_decay": 0.0})
 
     def impulse_response(self, length: int) -> Tensor:
-        """k, (H, length) float32, without beta and D; in full under autocast too."""
+        """k, (H, length) float32, without beta and D. It has full precision even under autocast."""
         system: Diagonal = self.kernel.system()
         with torch.autocast(system.poles.device.type, enabled=False):
             result: Tensor = _Kernel.apply(system.poles, system.residues[0], system.step.detach(), length)  # type: ignore[no-untyped-call]
         return result
 
     def responses(self, inputs: Tensor, length: int) -> Tensor:
-        """Impulse responses where channel h gets inputs[j, h] times the impulse: (J, H) to (J, H, length)."""
+        """Impulse responses when channel h receives inputs[j, h] times the impulse: (J, H) to (J, H, length)."""
         return self.impulse_response(length) * inputs[..., None]
 
 
@@ -60,8 +60,9 @@ def geometric_kernels(exponents: Tensor, weights: Tensor, length: int) -> Tensor
 class _Kernel(torch.autograd.Function):
     """k[l] = Re sum_n c_n exp(x_n l), x = a Delta, c = 2 r (exp(x) - 1)/a.
 
-    With l = R i + j the exponentials are products of R + L/R ones, formed in float64, and the sum over n is a product of real matrices, in
-    float32. The gradients of c and x are sums of the cotangent against exp(x l) and l exp(x l), which factor in the same way.
+    With l = R i + j, each exponential is a product of two out of only R + L/R exponentials, which are computed in float64. The sum over n
+    is a product of real matrices in float32. The gradients of c and x are sums of the cotangent times exp(x l) and l exp(x l), which
+    factor in the same way.
     """
 
     @staticmethod
@@ -99,10 +100,11 @@ def _counts(stop: int, like: Tensor) -> Tensor:
 
 
 class FixedSources(nn.Module):
-    """Signals that a bank hears in every step: their weighted transforms are formed once.
+    """Signals that a bank receives in every step. Their weighted transforms are computed once.
 
     Args:
-        signals: (J, L) float32 or float64. weighting: of beta, or None; beta: its exponent. step: Delta, for the convention "paper".
+        signals: (J, L) float32 or float64. weighting: the Sobolev weighting, or None. beta: its exponent. step: Delta, for the convention
+            "paper".
     """
 
     spectra: Tensor
@@ -120,16 +122,16 @@ class FixedSources(nn.Module):
         self.register_buffer("spectra", spectra.to(torch.complex64), persistent=False)
 
     def forward(self, kernels: Tensor) -> Tensor:
-        """What the kernels make of the signals, cut to their length, (H, L) to (J, H, L).
+        """The signals filtered by the kernels and cut to their length, (H, L) to (J, H, L).
 
-        As differentiable in the kernels as a linear map is.
+        The result is linear in the kernels, and can be differentiated with respect to them.
         """
         result: Tensor = _FixedConvolution.apply(kernels, self.spectra, self.n)  # type: ignore[no-untyped-call]
         return result
 
 
 class _FixedConvolution(torch.autograd.Function):
-    """y_j = irfft(rfft(k) X_j)[:L]. PyTorch's own gradient of rfft takes a complex FFT of full length; the transpose does not need one."""
+    """y_j = irfft(rfft(k) X_j)[:L]. PyTorch's own gradient of rfft uses a complex FFT of full length, which the transpose does not need."""
 
     @staticmethod
     def forward(ctx: Any, kernels: Tensor, spectra: Tensor, n: int) -> Tensor:
@@ -147,7 +149,7 @@ class _FixedConvolution(torch.autograd.Function):
 
 
 class _SumGelu(torch.autograd.Function):
-    """Sum over time of GELU(x); the cotangent is spread out before the derivative is formed, which is three times as fast as in place."""
+    """Sum over time of GELU(x). A contiguous copy of the expanded cotangent makes the derivative three times as fast as a view."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

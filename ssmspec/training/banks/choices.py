@@ -1,4 +1,4 @@
-"""What alpha, init and beta of a task's settings make of a bank: initial poles, and the weight on its response."""
+"""How alpha, init and beta of a task's settings determine a bank: its initial poles, and the weight on its response."""
 
 import numpy as np
 import torch
@@ -17,9 +17,9 @@ def bank_poles(settings: Settings, own: ComplexArray, copies: int, step: float) 
     """(copies, N) poles [1/model time], their imaginary parts scaled by alpha.
 
     Args:
-        own: (N,) poles of the task at alpha = 1. copies: H. step: Delta, which poles that are given per sample are divided by.
+        own: (N,) poles of the task at alpha = 1. copies: H. step: Delta, by which poles that are given per sample are divided.
     Raises:
-        SsmspecError: alpha where all poles are real.
+        SsmspecError: alpha is given, but all poles are real.
     """
     if settings.init == OWN:
         return np.tile(own.real + 1j * settings.alpha * own.imag, (copies, 1))
@@ -29,26 +29,26 @@ def bank_poles(settings: Settings, own: ComplexArray, copies: int, step: float) 
 
 
 def bank_weighting(settings: Settings) -> Weighting:
-    """The weight as layers of `ssmspec.nn` know it."""
+    """The weight in the form that the layers of `ssmspec.nn` use."""
     return Weighting(settings.beta_convention, settings.theta_ref or 0.0)
 
 
 def weight_step(bank: Bank, settings: Settings) -> float:
-    """The step that the weight "paper" of a bank with given tensors has its knee at [model time per sample].
+    """The step [model time per sample] that sets the knee of the weight "paper", for a bank with given tensors.
 
     Raises:
-        SsmspecError: steps that differ.
+        SsmspecError: the steps differ.
     """
     steps = bank.kernel.log_dt.double().exp()
     if settings.beta != 0 and settings.beta_convention == "paper" and not torch.allclose(steps, steps[0], rtol=1e-6, atol=0):
         raise SsmspecError(
-            f"the beta convention paper needs one step here, and those of the layer go from {float(steps.min()):.3g} to "
+            f"the beta convention paper needs a single step here, but those of the layer range from {float(steps.min()):.3g} to "
             f"{float(steps.max()):.3g}; choose another convention, or draw one step with --step-min and --step-max"
         )
     return float(steps[0])
 
 
 def bank_sobolev(settings: Settings, copies: int, length: int) -> Sobolev:
-    """The weight as analysis knows it; `length` is that of the sequences [samples]."""
+    """The weight in the form that the analysis uses. `length` is the length of the sequences [samples]."""
     counted = length if settings.beta_convention in ("denoising", "waves") else None
     return Sobolev(np.full(copies, settings.beta), settings.beta_convention, settings.theta_ref, counted)

@@ -1,4 +1,4 @@
-"""A bank with frozen poles: what constant inputs make of its modes, and the scalar products of that which a quadratic loss needs."""
+"""A bank with frozen poles: the responses of its modes to constant inputs, and their scalar products, which a quadratic loss needs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -13,12 +13,12 @@ from ssmspec.systems.statespace import FloatArray
 from ssmspec.training.banks.bank import Bank
 
 CHUNK = 2**22  # samples of mode responses that are transformed at once
-KEPT = 2**24  # frequencies of all modes, 256 MB, up to which their transforms are kept between inputs
-SMALLEST = 1e-12  # of the eigenvalues of a scaled Gram matrix, relative: below is rounding
+KEPT = 2**24  # transforms of modes are kept between inputs up to this many frequencies in all modes, 256 MB
+SMALLEST = 1e-12  # relative eigenvalues of a scaled Gram matrix below this are rounding errors
 
 
 class Products(NamedTuple):
-    """Of I inputs with H channels: their S signals by each other (I, S, S) and by the channels (I, S, H), and energies (I,)."""
+    """Products for I inputs with H channels: of the S signals with each other (I, S, S) and with the channels (I, S, H); energies (I,)."""
 
     gram: Tensor
     cross: Tensor
@@ -29,8 +29,8 @@ class FrozenBank:
     """The S = 2NH + 1 signals that a linear model around a frozen bank combines.
 
     Args:
-        bank: H systems with N modes; only its poles and its step are used. length: L [samples].
-        weighting: of beta. beta: its exponent.
+        bank: H systems with N modes. Only its poles and its step are used. length: L [samples].
+        weighting: the Sobolev weighting. beta: its exponent.
     """
 
     def __init__(self, bank: Bank, length: int, weighting: Weighting, beta: float) -> None:
@@ -43,7 +43,9 @@ class FrozenBank:
             self._kept = [list(self._mode_spectra(channel)) for channel in range(len(self.poles))]
 
     def signals(self, inputs: Tensor) -> Tensor:
-        """Responses of every mode with residue 1, weighted: (S, L) float64, Re of N modes and Im of N modes, channel by channel, then ones.
+        """Weighted responses of every mode with residue 1, (S, L) float64.
+
+        The rows are Re of N modes and Im of N modes for each channel, and a last row of ones.
 
         Args:
             inputs: (H, L).
@@ -57,7 +59,7 @@ class FrozenBank:
         return result
 
     def products(self, inputs: Sequence[Tensor]) -> Products:
-        """The scalar products of every input, each (H, L); float64."""
+        """The scalar products for every input, each (H, L), in float64."""
         found = []
         for each in inputs:
             signals, target = self.signals(each), each.to(self.step)
@@ -71,7 +73,7 @@ class FrozenBank:
         return weighted(spectra[None], beta, self.step, self.weighting, self.n)[0]
 
     def _mode_spectra(self, channel: int) -> Iterator[tuple[slice, Tensor]]:
-        """Places among the signals, and transforms of Re or Im of some modes."""
+        """Indices among the signals, and transforms of Re or Im of some modes."""
         exponents = (self.poles * self.step)[channel, :, None]
         gains = torch.expm1(exponents) / self.poles[channel, :, None]
         time = torch.arange(self.length, dtype=torch.float64, device=self.step.device)
@@ -85,7 +87,7 @@ class FrozenBank:
 
 
 def least_squares(gram: FloatArray, cross: FloatArray) -> FloatArray:
-    """The smallest x with gram x = cross after scaling the signals to unit energy; a signal without energy gets zero.
+    """The smallest x with gram x = cross, after the signals are scaled to unit energy. A signal without energy gets zero.
 
     Args:
         gram: (S, S). cross: (S,).

@@ -1,7 +1,7 @@
-"""The layers that `waves` can be given, by architecture. All but Mamba-1 are linear: what they make of the waves is formed once per step.
+"""The layers that `waves` can use, by architecture. All but Mamba-1 are linear, so their response to the waves is computed once per step.
 
-Poles, steps and damping are as close to each other as the architectures allow: the steps are frozen, all have as many stored modes per
-channel, and alpha scales the frequencies with which each is published to begin.
+Poles, steps and damping are as close to each other as the architectures allow. The steps are frozen, all have the same number of stored
+modes per channel, and alpha scales the initial frequencies with which each architecture was published.
 
     s4d     S4D, a = -1/2 + i pi (1.3 + n), as in the published experiment
     s4      S4: HiPPO-LegS, diagonal plus low rank (`s4-dplr`); alpha acts on the diagonal part
@@ -38,15 +38,15 @@ class LinearLayer(Protocol):
     """A layer that is a linear time-invariant system."""
 
     def responses(self, inputs: Tensor, length: int) -> Tensor:
-        """Impulse responses of the H channels where channel h gets inputs[j, h] times the impulse: (J, H) to (J, H, length), without D."""
+        """Impulse responses without D of H channels, where channel h receives inputs[j, h] times the impulse: (J, H) to (J, H, length)."""
 
 
 class LowRankBank(nn.Module):
-    """H systems A = diag(a) - P P^* of S4, bilinear, in the names of `s4-dplr`; it stores the lower half of conjugate pairs.
+    """H bilinear systems A = diag(a) - P P^* of S4, with the names of `s4-dplr`. It stores the lower half of conjugate pairs.
 
     Args:
-        poles: (H, N), the diagonal a, upper half. B, P, C: (H, N). step: Delta, frozen. length: L [samples], of the kernels.
-        rates: learning rates of real and imaginary part of a, and of all others.
+        poles: (H, N), the diagonal a, upper half. B, P, C: (H, N). step: Delta, frozen. length: L, the length of the kernels [samples].
+        rates: learning rates of the real part of a, of its imaginary part, and of all other parameters.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class LowRankBank(nn.Module):
         transition, _, output = bilinear_realization(system)
         truncated = output - output @ np.linalg.matrix_power(transition, length)
         half = poles.shape[1]
-        stored = (truncated[:, 0, :half] + 1j * truncated[:, 0, half:]) / 2  # conjugate: of the lower half
+        stored = (truncated[:, 0, :half] + 1j * truncated[:, 0, half:]) / 2  # conjugate, for the lower half
         self.kernel = nn.Module()
         register(self.kernel, "inv_dt", _single(np.full((len(poles), 1), np.log(step))), lr=0.0)
         register(self.kernel, "A_real", _single(np.log(-poles.real)), lr=rates["real"])
@@ -86,7 +86,7 @@ class LowRankBank(nn.Module):
         self.kernel.register_buffer("l_kernel", torch.tensor(length))
 
     def responses(self, inputs: Tensor, length: int) -> Tensor:
-        """As `LinearLayer` says; the length is that of the kernels."""
+        """As in `LinearLayer`. The length is that of the kernels."""
         kernel: Any = self.kernel
         with torch.autocast(inputs.device.type, enabled=False):
             poles = torch.complex(-torch.exp(kernel.A_real.double()), -kernel.A_imag.double())
@@ -97,7 +97,7 @@ class LowRankBank(nn.Module):
 
 
 class S5System(nn.Module):
-    """One system with H inputs and outputs of S5, zero-order hold, in the names of `s5`; the upper half of conjugate pairs is stored.
+    """One zero-order-hold system of S5 with H inputs and outputs, with the names of `s5`. It stores the upper half of conjugate pairs.
 
     Args:
         poles: (P,). B: (P, H). C: (H, P). step: Delta, frozen. rates: as for `LowRankBank`.
@@ -127,10 +127,13 @@ class S5System(nn.Module):
 
 
 class LruSystem(nn.Module):
-    """One system with H inputs and outputs of LRU, y_t sees u_t, in the names of `lru`; half of conjugate pairs, output Re.
+    """One system of LRU with H inputs and outputs, where y_t includes u_t, with the names of `lru`.
+
+    It stores half of the conjugate pairs, and its output is the real part.
 
     Args:
-        exponents: (P,), log z. B: (P, H). C: (H, P). rates: as for `LowRankBank`; the logarithms of ring and gamma have that of real parts.
+        exponents: (P,), log z. B: (P, H). C: (H, P).
+        rates: as for `LowRankBank`. The logarithms of ring and gamma have the learning rate of real parts.
     """
 
     def __init__(self, exponents: ComplexArray, B: ComplexArray, C: ComplexArray, *, rates: Mapping[str, float]) -> None:
@@ -167,12 +170,12 @@ def _single(values: FloatArray) -> Tensor:
 
 
 def _pairs(values: ComplexArray) -> Tensor:
-    """(.., 2) float32, real and imaginary part."""
+    """Complex values as (.., 2) float32, the real and the imaginary part."""
     return torch.view_as_real(torch.from_numpy(np.ascontiguousarray(values, np.complex64))).clone()
 
 
 def _draw(settings: Any, sizes: Sizes, kinds: tuple[str, str]) -> tuple[ComplexArray, ComplexArray]:
-    """B (K, N, I) and C (K, O, N) of the architecture, or of the setting `matrices`."""
+    """B (K, N, I) and C (K, O, N), drawn as in the architecture or as the setting `matrices` says."""
     rng = np.random.default_rng([settings.seed, 1])
     inputs, outputs = kinds if settings.matrices == OWN else (settings.matrices, settings.matrices)
     return initial_inputs(inputs, sizes, rng=rng), initial_outputs(outputs, sizes, rng=rng)
@@ -208,7 +211,7 @@ def _s4(settings: Any) -> nn.Module:
 
 
 def _whole(settings: Any) -> Sizes:
-    """One system of all channels."""
+    """The sizes of one system of all channels."""
     H = settings.channels
     return Sizes(copies=1, modes=H * settings.modes, inputs=H, outputs=H, blocks=H)
 
@@ -226,7 +229,7 @@ def _lru(settings: Any) -> nn.Module:
     exponents = poles.exponents * (1.0 if poles.plane == "z" else settings.step)
     if (exponents.imag <= 0).any():
         raise SsmspecError(
-            f"an LRU stores the logarithm of the phase, and init {settings.init} at alpha {settings.alpha:g} has poles with phase 0; "
+            f"an LRU stores the logarithm of the phase, but init {settings.init} at alpha {settings.alpha:g} has poles with phase 0; "
             "choose another init, or alpha above 0"
         )
     B, C = _draw(settings, sizes, ("lru", "lru"))
@@ -242,7 +245,7 @@ ARCHITECTURES: dict[str, Callable[[Any], nn.Module]] = {"s4d": _s4d, "s4": _s4, 
 MATRICES = (OWN, "xavier", "kaiming")
 
 
-# a tensor that only one architecture has, and the one whose elements are the stored modes of all channels
+# a tensor that only one architecture has, and the tensor whose elements are the stored modes of all channels
 _TENSORS = {
     "s4": ("kernel.P", "kernel.A_imag"),
     "s4d": ("kernel.A_imag", "kernel.A_imag"),
@@ -253,34 +256,36 @@ _TENSORS = {
 
 
 def sizes_of(tensors: State) -> dict[str, Any]:
-    """Architecture, channels, modes, and of S4 the length, of a model with these tensors; nothing where they are of none."""
+    """Architecture, channels and modes of a model with these tensors, and for S4 the length. Empty if they fit no architecture."""
     for architecture, (mark, poles) in _TENSORS.items():
         if f"layer.{mark}" in tensors and f"layer.{poles}" in tensors and "decoder.weight" in tensors:
             channels = tensors["decoder.weight"].shape[-1]
             modes = max(1, tensors[f"layer.{poles}"].numel() // max(1, channels))
-            length = {"length": int(tensors["layer.kernel.l_kernel"])} if "layer.kernel.l_kernel" in tensors else {}  # that C~ is of
+            length = (
+                {"length": int(tensors["layer.kernel.l_kernel"])} if "layer.kernel.l_kernel" in tensors else {}
+            )  # the length that C~ belongs to
             return {"architecture": architecture, "channels": channels, "modes": modes, **length}
     return {}
 
 
 def check_architecture(settings: Any) -> None:
-    """Refuses what an architecture has no place for.
+    """Refuse settings that an architecture does not support.
 
     Raises:
-        SsmspecError: an unknown architecture or way to draw B and C; beta, init or matrices where they have no meaning.
+        SsmspecError: the architecture or the way to draw B and C is unknown; or beta, init or matrices do not apply to it.
     """
     architecture = settings.architecture
     for name, value, choices in (("architecture", architecture, ARCHITECTURES), ("matrices", settings.matrices, MATRICES)):
         if value not in choices:
             raise SsmspecError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
     if architecture == "mamba1" and (settings.beta, settings.init, settings.matrices) != (0.0, OWN, OWN):
-        raise SsmspecError("mamba1 depends on its input and has real poles: leave beta at 0, and init and matrices as they are")
+        raise SsmspecError("mamba1 depends on its input and has real poles; leave beta at 0, and init and matrices at their defaults")
     lowest = SMALLEST_STEP / MAMBA_STEPS[0]
     if architecture == "mamba1" and settings.alpha < lowest:
         raise SsmspecError(
-            f"alpha multiplies the steps of mamba1, which start at {SMALLEST_STEP:g} or more; choose alpha from {lowest:g} on"
+            f"alpha multiplies the steps of mamba1, which start at {SMALLEST_STEP:g} or more; choose alpha of at least {lowest:g}"
         )
     if architecture == "lru" and settings.beta != 0 and settings.beta_convention == "paper":
-        raise SsmspecError("an LRU has no step, from which the beta convention paper takes its knee; choose angular with --theta-ref")
+        raise SsmspecError("the beta convention paper takes its knee from the step, and an LRU has none; choose angular with --theta-ref")
     if settings.skip and architecture not in ("s4d", "mamba1"):
-        raise SsmspecError(f"{architecture} is trained without a weight past the layer here; add --set skip=false")
+        raise SsmspecError(f"{architecture} is trained without a skip weight here; add --set skip=false")

@@ -1,1 +1,1 @@
-"""Examples that published tasks learn from: read from local release files, or drawn by the rules that made those."""
+"""Examples for published tasks, which are read from local release files, or drawn by the rules that made these files."""

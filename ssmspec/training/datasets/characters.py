@@ -1,6 +1,6 @@
-"""Texts as numbers of their characters, and the release files of the arena that hold texts.
+"""Texts encoded as character numbers, and the release files of the arena that hold texts.
 
-Numbers 0, 1, 2 stand for padding, characters outside the vocabulary, and the end of a text.
+The numbers 0, 1 and 2 stand for padding, characters outside the vocabulary, and the end of a text.
 
 Source: state-spaces/s4, src/dataloaders/lra.py (IMDB, AAN); arXiv 2011.04006, sections 2.2 and 2.3.
 """
@@ -27,7 +27,7 @@ class Vocabulary:
     """Characters by number, the most frequent first.
 
     Args:
-        texts: to count in. fewest: how often a character must occur.
+        texts: texts in which characters are counted. fewest: least number of times that a character must occur.
     """
 
     def __init__(self, texts: Iterable[str], fewest: int = 1) -> None:
@@ -41,16 +41,16 @@ class Vocabulary:
         return SPECIAL + len(self.numbers)
 
     def encode(self, text: str, longest: int) -> Tokens:
-        """Numbers of a text, cut so that with its end it has at most `longest`; int16."""
+        """The numbers of a text, int16. They are cut so that, including the end, there are at most `longest`."""
         numbers = [self.numbers.get(character, UNKNOWN) for character in text[: longest - 1]]
         return np.array([*numbers, END], np.int16)
 
 
 def read_reviews(folder: str) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-    """Reviews of IMDB with 0 (negative) or 1 (positive), to train on and to test, from aclImdb/{train,test}/{neg,pos}/*.txt.
+    """Reviews of IMDB with 0 (negative) or 1 (positive), for training and for testing, from aclImdb/{train,test}/{neg,pos}/*.txt.
 
     Raises:
-        SsmspecError: another layout, or a file that cannot be read.
+        SsmspecError: the layout is different, or a file cannot be read.
     """
     layouts = [[f"aclImdb/{name}" for name in REVIEWS], REVIEWS]
     _, places = find_files(folder, layouts, "the reviews of IMDB (aclImdb, the Large Movie Review Dataset)")
@@ -66,10 +66,10 @@ def _reviews(place: Path, label: int) -> list[tuple[str, int]]:
 
 
 def read_pairs(folder: str) -> list[list[tuple[str, str, int]]]:
-    """Pairs of papers with 1 where one cites the other: to train on, to validate, to test, from new_aan_pairs.{train,eval,test}.tsv.
+    """Pairs of papers, with 1 if one cites the other, for training, validation and testing, from new_aan_pairs.{train,eval,test}.tsv.
 
     Raises:
-        SsmspecError: another layout, or a line that is none of theirs.
+        SsmspecError: the layout is different, or a line is not valid.
     """
     layouts = [PAIRS, [f"tsv_data/{name}" for name in PAIRS], [f"lra_release/tsv_data/{name}" for name in PAIRS]]
     _, paths = find_files(folder, layouts, "the ACL anthology pairs of the Long Range Arena (lra_release, tsv_data)")
@@ -77,7 +77,7 @@ def read_pairs(folder: str) -> list[list[tuple[str, str, int]]]:
 
 
 def _pair(path: Path, number: int, line: str) -> tuple[str, str, int]:
-    """Label, two identifiers and two texts, separated by tabs."""
+    """A pair from a line with a label, two identifiers and two texts, separated by tabs."""
     cells = line.split("\t")
     label = cells[0].strip().strip('"').removesuffix(".0")
     if len(cells) != 5 or label not in ("0", "1"):
@@ -86,7 +86,7 @@ def _pair(path: Path, number: int, line: str) -> tuple[str, str, int]:
 
 
 def pad(rows: Sequence[npt.NDArray[np.integer]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Rows of one length, filled up with PADDING, (B, L), and how long they were, (B,)."""
+    """Rows padded with PADDING to one length, (B, L), and their original lengths, (B,)."""
     lengths = np.array([len(row) for row in rows], np.int64)
     table = np.full((len(rows), int(lengths.max())), PADDING, np.int64)
     for place, row in enumerate(rows):

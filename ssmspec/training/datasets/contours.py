@@ -1,9 +1,9 @@
-"""Pictures of Pathfinder: dashed contours, two of them marked at an end; do both marks lie on the same contour?
+"""Pictures of Pathfinder with dashed contours and two marks at contour ends. The question is whether both marks lie on the same contour.
 
-Every picture has two long contours and some short ones that distract. With label 1 both marks are at the ends of one long contour, with
-label 0 at one end of each, so that only following a contour tells. A contour turns by a small random angle from dash to dash and keeps its
-distance from all others. The sizes are those of the arena for 32 x 32 pixels; the way contours are drawn is ours, so figures on these
-pictures are not comparable with figures on the release files.
+Every picture has two long contours and some short distractors. With label 1, the marks are at both ends of one long contour. With
+label 0, they are at one end of each long contour. The label can therefore be told only by following a contour. A contour turns by a small
+random angle from dash to dash, and keeps its distance from all others. The sizes are those of the arena for 32 x 32 pixels. The way in
+which contours are drawn is ours, so results on these pictures are not comparable with results on the release files.
 
 Source of sizes: google-research/long-range-arena, lra_benchmarks/data/pathfinder.py; drewlinsley/pathfinder.
 """
@@ -19,23 +19,24 @@ from ssmspec.systems.statespace import FloatArray
 
 Points = FloatArray
 Mask = NDArray[np.bool_]
-TRIES = 40  # starts of a contour before a picture is drawn anew
-ANGLES = 8  # tries for the next dash
-FINE = 2  # places a pixel has along a side
+TRIES = 40  # attempts to start a contour before the picture is drawn anew
+ANGLES = 8  # attempts at the angle of the next dash
+FINE = 2  # number of places along a side of a pixel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strokes:
-    """Sizes, in pixels but for the numbers of things.
+    """Sizes in pixels, and numbers of things.
 
     Args:
-        side: of a picture. dashes: of a long contour. short_dashes: of one that distracts. distractors: how many.
-        dash: its length. gap: between dashes. thickness: of dashes. mark: radius of a mark. apart: least distance between contours.
-        turn: largest angle between two dashes [rad], up to thrice that where there is no room.
-        contrast: brightness of dashes; marks have 1.
+        side: side of a picture. dashes: number of dashes of a long contour. short_dashes: number of dashes of a distractor.
+        distractors: number of distractors. dash: length of a dash. gap: gap between dashes. thickness: thickness of dashes.
+        mark: radius of a mark. apart: least distance between contours.
+        turn: largest angle between two dashes [rad]; up to three times as large if there is no room.
+        contrast: brightness of dashes; marks have brightness 1.
 
     Raises:
-        SsmspecError: a contour that is longer than the picture can hold.
+        SsmspecError: a contour is longer than the picture can hold.
     """
 
     side: int = 32
@@ -53,7 +54,7 @@ class Strokes:
     def __post_init__(self) -> None:
         if self.dashes * (self.dash + self.gap) > 2 * self.side:
             raise SsmspecError(
-                f"a contour of {self.dashes} dashes of {self.dash:g} pixels does not fit into {self.side} x {self.side}; take fewer dashes"
+                f"a contour of {self.dashes} dashes of {self.dash:g} pixels does not fit into {self.side} x {self.side}; use fewer dashes"
             )
 
 
@@ -61,7 +62,7 @@ def draw(count: int, strokes: Strokes, rng: np.random.Generator) -> tuple[NDArra
     """Pictures and labels.
 
     Returns:
-        (count, side, side) float32 in 0..1, and (count,) of 0 and 1, both in equal numbers but for one.
+        (count, side, side) float32 in 0..1, and (count,) labels 0 and 1, whose numbers differ by at most one.
     """
     labels = rng.permutation(np.arange(count) % 2)
     pictures = np.stack([render(*arrange(strokes, bool(label), rng), strokes) for label in labels]) if count else np.empty((0, 0, 0))
@@ -69,7 +70,7 @@ def draw(count: int, strokes: Strokes, rng: np.random.Generator) -> tuple[NDArra
 
 
 def arrange(strokes: Strokes, same: bool, rng: np.random.Generator) -> tuple[list[Points], Points]:
-    """Where the contours are, the long ones first, and the two marks: lists of joints (dashes + 1, 2) [pixels], and (2, 2)."""
+    """The joints (dashes + 1, 2) [pixels] of every contour, long ones first, and the positions (2, 2) of the two marks."""
     lengths = [strokes.dashes] * 2 + [strokes.short_dashes] * strokes.distractors
     while True:
         contours: list[Points] = []
@@ -86,7 +87,10 @@ def arrange(strokes: Strokes, same: bool, rng: np.random.Generator) -> tuple[lis
 
 
 def _contour(dashes: int, blocked: Mask, strokes: Strokes, rng: np.random.Generator) -> Points | None:
-    """Joints of a contour off the blocked places and off itself; None if no try was. It grows dash by dash, with a few angles to try."""
+    """Joints of a contour that avoids the blocked places and itself, or None if every attempt failed.
+
+    The contour grows dash by dash, and several angles are tried for each dash.
+    """
     pace = strokes.dash + strokes.gap
     low, high = _margin(strokes), strokes.side - _margin(strokes)
     for _ in range(TRIES):
@@ -123,13 +127,13 @@ def _around(joints: Points, strokes: Strokes) -> Mask:
 
 
 def _between(joints: Points) -> Points:
-    """Points along a contour, about one a pixel."""
+    """Points along a contour, about one per pixel."""
     parts = np.linspace(joints[:-1], joints[1:], 4, axis=1)[:, :-1]
     return np.concatenate([parts.reshape(-1, 2), joints[-1:]])
 
 
 def render(contours: list[Points], marks: Points, strokes: Strokes) -> FloatArray:
-    """The picture, (side, side) in 0..1; edges fade over one pixel."""
+    """The picture, (side, side) in 0..1. Edges fade over one pixel."""
     starts = np.concatenate([joints[:-1] for joints in contours])
     steps = np.concatenate([np.diff(joints, axis=0) for joints in contours]) * (strokes.dash / (strokes.dash + strokes.gap))
     centers = np.stack(np.meshgrid(np.arange(strokes.side), np.arange(strokes.side), indexing="ij"), -1).reshape(-1, 1, 2) + 0.5

@@ -1,4 +1,4 @@
-"""Hand-written digits that scikit-learn ships: 1797 pictures of 8 x 8 pixels."""
+"""The handwritten digits that scikit-learn ships: 1797 pictures of 8 x 8 pixels."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ SIDE = 8
 
 
 def read_digits() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Pictures (B, 8, 8) in 0..255, and which digit each is.
+    """Pictures (B, 8, 8) in 0..255, and the digit of each.
 
     Raises:
         SsmspecError: scikit-learn is not installed.

@@ -2,9 +2,9 @@
 
     [MAX 2 9 [MIN 4 7 ] 0 ]  ->  9
 
-A node is a digit with probability 3/4, or at the greatest depth; else an operator with 2 to `arguments` arguments. MED is the median,
-rounded down, and SM the sum modulo 10. An expression counts one symbol per digit and two per operator, and is kept if shorter than
-`longest` and longer than `shortest`; no expression is kept twice.
+A node is a digit with probability 3/4, and always at the greatest depth. Otherwise it is an operator with 2 to `arguments` arguments.
+MED is the median, rounded down, and SM is the sum modulo 10. An expression counts one symbol per digit and two per operator. It is kept
+if it is shorter than `longest` and longer than `shortest`, and no expression is kept twice.
 
 Source: google-research/long-range-arena, lra_benchmarks/data/listops.py; arXiv 1804.06028; arXiv 2011.04006, section 2.1.
 """
@@ -22,16 +22,16 @@ Symbols = npt.NDArray[np.int8]
 # digits are their own symbols
 MIN, MAX, MED, SM, END = range(10, 15)
 WORDS = (*map(str, range(10)), "[MIN", "[MAX", "[MED", "[SM", "]")
-DIGIT = 0.75  # probability of a digit below the greatest depth
+DIGIT = 0.75  # probability of a digit above the greatest depth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """Sizes of expressions; the defaults are those of the arena.
+    """Sizes of expressions. The defaults are those of the arena.
 
     Args:
-        depth: greatest depth of a node, the root being at 1. arguments: most of an operator.
-        shortest, longest: symbols of an expression lie strictly between them.
+        depth: greatest depth of a node, where the root has depth 1. arguments: largest number of arguments of an operator.
+        shortest, longest: the number of symbols of an expression lies strictly between them.
 
     Raises:
         SsmspecError: no expression can be that long.
@@ -46,13 +46,13 @@ class Rules:
         most = _most_symbols(self.depth, self.arguments, self.longest)
         if self.depth < 1 or self.arguments < 2 or self.longest - self.shortest < 2 or most <= self.shortest:
             raise SsmspecError(
-                f"depth {self.depth} and {self.arguments} arguments, symbols between {self.shortest} and {self.longest}: no expression is "
-                f"like that; choose a smaller shortest (the largest expression has {most} symbols) or a larger longest"
+                f"no expression of depth {self.depth} with up to {self.arguments} arguments has more than {self.shortest} and fewer than "
+                f"{self.longest} symbols; choose a smaller shortest (the largest expression has {most} symbols) or a larger longest"
             )
 
 
 def _most_symbols(depth: int, arguments: int, enough: int) -> int:
-    """Of the largest expression, or `enough` if there are larger ones."""
+    """The number of symbols of the largest expression, or `enough` if there are larger ones."""
     symbols = 1
     for _ in range(depth - 1):
         symbols = min(enough, 2 + arguments * symbols)
@@ -63,9 +63,9 @@ def draw(count: int, rules: Rules, rng: np.random.Generator) -> list[Symbols]:
     """Different expressions.
 
     Args:
-        count: how many. rng: where all draws come from.
+        count: number of expressions. rng: generator of all draws.
     Returns:
-        Symbols of every expression, int8, in the order drawn.
+        Symbols of every expression, int8, in the order in which they were drawn.
     """
     found: dict[bytes, None] = {}
     uniform = _uniform(rng)
@@ -77,16 +77,16 @@ def draw(count: int, rules: Rules, rng: np.random.Generator) -> list[Symbols]:
 
 
 def _uniform(rng: np.random.Generator) -> Iterator[float]:
-    """Numbers in [0, 1), drawn in blocks: one by one they cost ten times as much."""
+    """Random numbers in [0, 1). They are drawn in blocks, because drawing them one by one costs ten times as much."""
     while True:
         yield from rng.random(2**14).tolist()
 
 
 def _grow(uniform: Iterator[float], rules: Rules) -> list[int]:
-    """Symbols of one expression; unfinished ones end when they have become too long."""
+    """Symbols of one expression. An unfinished expression ends when it has become too long."""
     depth, arguments, longest = rules.depth, rules.arguments, rules.longest
     expression: list[int] = []
-    waiting: list[int] = []  # arguments that are still to come, of every open operator
+    waiting: list[int] = []  # number of arguments still to come for every open operator
     while len(expression) < longest:
         if len(waiting) + 1 < depth and next(uniform) > DIGIT:
             expression.append(MIN + int(4 * next(uniform)))
@@ -106,9 +106,9 @@ def evaluate(symbols: Symbols) -> int:
     """The value of an expression, 0..9.
 
     Raises:
-        SsmspecError: it is none.
+        SsmspecError: the symbols do not form an expression.
     """
-    frames: list[list[int]] = [[]]  # of every open operator its arguments so far, the first frame for the value of all
+    frames: list[list[int]] = [[]]  # arguments so far of every open operator; the first frame receives the value of the expression
     operators: list[int] = []
     for symbol in symbols.tolist():
         if symbol < MIN:
@@ -123,7 +123,7 @@ def evaluate(symbols: Symbols) -> int:
             operators.append(symbol)  # an end without an operator or arguments
             break
     if operators or len(frames[0]) != 1:
-        raise SsmspecError(f"{to_text(symbols[:20])} ... is no expression of ListOps; every operator needs arguments and an end")
+        raise SsmspecError(f"{to_text(symbols[:20])} ... is not an expression of ListOps; every operator needs arguments and an end")
     return frames[0][0]
 
 
@@ -136,21 +136,21 @@ VALUES: dict[int, Callable[[list[int]], int]] = {MIN: min, MAX: max, MED: _media
 
 
 def parse(text: str) -> Symbols:
-    """Symbols of an expression as files of the arena write it; their parentheses mean nothing.
+    """Symbols of an expression as it is written in files of the arena. Their parentheses have no meaning.
 
     Raises:
-        SsmspecError: a word that is no symbol.
+        SsmspecError: a word is not a symbol.
     """
     words = text.replace("(", " ").replace(")", " ").split()
     try:
         return np.array([_SYMBOLS[word] for word in words], np.int8)
     except KeyError as error:
-        raise SsmspecError(f"{error} is no symbol of ListOps; expected {' '.join(WORDS)}") from None
+        raise SsmspecError(f"{error} is not a symbol of ListOps; expected {' '.join(WORDS)}") from None
 
 
 _SYMBOLS = {word: symbol for symbol, word in enumerate(WORDS)}
 
 
 def to_text(symbols: Sequence[int] | Symbols) -> str:
-    """An expression as people read it."""
+    """An expression as readable text."""
     return " ".join(WORDS[symbol] for symbol in symbols)

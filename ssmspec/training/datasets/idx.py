@@ -1,7 +1,7 @@
 """Pictures in idx files, the layout of MNIST, gzipped or not.
 
-A file is a magic number (two zero bytes, 8 for unsigned bytes, the number of axes), the length of each axis as a big-endian 32-bit number,
-and the values. Source: the data set's own page (Y. LeCun, C. Cortes, C. Burges, The MNIST database of handwritten digits).
+A file has a magic number (two zero bytes, 8 for unsigned bytes, the number of axes), the length of each axis as a big-endian 32-bit
+number, and the values. Source: the page of the data set (Y. LeCun, C. Cortes, C. Burges, The MNIST database of handwritten digits).
 """
 
 import gzip
@@ -20,18 +20,18 @@ Bytes = npt.NDArray[np.uint8]
 
 MAGIC = b"\x00\x00\x08\x03"  # unsigned bytes, three axes
 HEADER = 16  # bytes: the magic number and three lengths
-MOST = 2**30  # bytes of pictures; MNIST has 47 MB
+MOST = 2**30  # largest accepted number of bytes of pictures; MNIST has 47 MB
 _PARTS = ("train", "t10k")
 LAYOUTS = [[f"{folder}{part}-images-idx3-ubyte{end}" for part in _PARTS] for folder in ("", "MNIST/raw/") for end in ("", ".gz")]
 
 
 def read_mnist(folder: str) -> tuple[Bytes, Bytes]:
-    """The pictures to train on and those held out, (B, side, side) uint8.
+    """The training pictures and the held-out pictures, (B, side, side) uint8.
 
     Args:
-        folder: that of the files, or the one that torchvision makes above it.
+        folder: the folder of the files, or the parent folder that torchvision creates.
     Raises:
-        SsmspecError: there are no such files, or one is damaged.
+        SsmspecError: the files are missing, or one is damaged.
     """
     _, (training, held_out) = find_files(folder, LAYOUTS, "the pictures of MNIST")
     return read_pictures(training), read_pictures(held_out)
@@ -41,7 +41,7 @@ def read_pictures(path: Path) -> Bytes:
     """The square pictures of one file, (B, side, side) uint8.
 
     Raises:
-        SsmspecError: it cannot be read, is cut off or longer than it says, or holds something else.
+        SsmspecError: the file cannot be read, is shorter or longer than it states, or holds something else.
     """
     require_regular(path)
     try:
@@ -49,16 +49,16 @@ def read_pictures(path: Path) -> Bytes:
             header = file.read(HEADER)
             if len(header) < HEADER or header[:4] != MAGIC:
                 raise SsmspecError(
-                    f"{path} begins with {header[:4].hex(' ') or 'nothing'}, expected {MAGIC.hex(' ')}, pictures of bytes; fetch it again"
+                    f"{path} begins with {header[:4].hex(' ') or 'nothing'}; expected {MAGIC.hex(' ')}, pictures of bytes; fetch it again"
                 )
             count, rows, columns = (int(length) for length in np.frombuffer(header, ">u4", offset=4))
             size = math.prod((count, rows, columns))
             if not size or rows != columns or size > MOST:
-                raise SsmspecError(f"{path} says that it has {count} pictures of {rows} x {columns} pixels; expected some square ones")
+                raise SsmspecError(f"{path} states {count} pictures of {rows} x {columns} pixels; expected at least one square picture")
             content = file.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise SsmspecError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); fetch it again") from error
     if len(content) != size:
         found = "more" if len(content) > size else f"only {len(content)}"
-        raise SsmspecError(f"{path} should have {size} bytes of pictures and has {found}; fetch it again")
+        raise SsmspecError(f"{path} should have {size} bytes of pictures, but has {found}; fetch it again")
     return np.frombuffer(content, np.uint8).reshape(count, rows, columns)

@@ -1,4 +1,4 @@
-"""Pictures that installed packages bring along, cut and resized to the shape that a task wants. Nothing is downloaded."""
+"""Pictures that come with installed packages, cropped and resized to the shape that a task needs. Nothing is downloaded."""
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -24,7 +24,7 @@ def _packaged(package: str, name: str) -> Callable[[], Path]:
         if path is None or not path.is_file():
             distribution = {"sklearn": "scikit-learn", "skimage": "scikit-image"}[package.partition(".")[0]]
             raise SsmspecError(
-                f"the picture {name} comes with {distribution}, which is not installed or lacks it; install it or leave it out"
+                f"the picture {name} comes with {distribution}, which is not installed or lacks it; install it or leave {name} out"
             )
         return path
 
@@ -44,12 +44,13 @@ def load_crops(names: Sequence[str], *, crops: int, size: int, rows: int, column
     """Square crops of pictures, resized and flattened row by row, in -1..1.
 
     Args:
-        names: keys of `PICTURES`. crops: of every picture; the first lies in the middle, a quarter of the way down, where a face is, the
-            others at random places, the same in every call. size: side of a crop in pixels. rows, columns: what it is resized to.
+        names: keys of `PICTURES`. crops: number of crops of every picture. The first crop is in the middle and a quarter of the way down,
+            where a face is. The others are at random places, which are the same in every call.
+        size: side of a crop in pixels. rows, columns: the size to which a crop is resized.
     Returns:
-        (len(names) crops, 3, rows columns), red, green, blue.
+        (len(names) crops, 3, rows columns), in red, green and blue.
     Raises:
-        SsmspecError: an unknown name, a picture of a package that is not installed, or one smaller than a crop.
+        SsmspecError: a name is unknown, the package of a picture is not installed, or a picture is smaller than a crop.
     """
     from PIL import Image
 
@@ -63,7 +64,7 @@ def load_crops(names: Sequence[str], *, crops: int, size: int, rows: int, column
         room = np.array([picture.width - size, picture.height - size])
         if room.min() < 0:
             raise SsmspecError(
-                f"the picture {name} has {picture.width} x {picture.height} pixels; choose crops of at most its smaller side"
+                f"the picture {name} has {picture.width} x {picture.height} pixels; choose crops no larger than its smaller side"
             )
         corners = [room // [2, 4], *(generator.integers(0, room + 1) for _ in range(crops - 1))]
         for x, y in corners:

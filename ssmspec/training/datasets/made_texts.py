@@ -1,7 +1,7 @@
-"""Texts that stand in for release files where a preset is to need none: made-up reviews, and pairs of texts on one topic or on two.
+"""Made-up texts for presets that need no release files: reviews, and pairs of texts on one topic or on two.
 
-The two kinds of evidence, words of praise or blame and words of a topic, are thin: most words are filler, so that a character-level model
-has to gather it over the whole text. Ours; figures on these texts are not comparable with figures on IMDB or the ACL anthology.
+The evidence is words of praise or blame, or words of a topic. It is sparse: most words are filler, so a character-level model has to
+gather evidence over the whole text. The texts are our own, so results on them are not comparable with results on IMDB or the ACL anthology.
 """
 
 import numpy as np
@@ -28,13 +28,13 @@ FILLER = (
 )
 PRAISE = ("wonderful", "superb", "moving", "brilliant", "delightful", "masterly", "charming", "gripping")
 BLAME = ("dreadful", "tedious", "clumsy", "dull", "pointless", "shallow", "wooden", "annoying")
-SHARE = 0.15  # of words that are evidence
-SLIP = 0.2  # of these that speak for the other side
+SHARE = 0.15  # share of words that are evidence
+SLIP = 0.2  # share of these that are evidence for the other side
 CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"
 
 
 def draw_reviews(count: int, words: int, rng: np.random.Generator) -> list[tuple[str, int]]:
-    """Reviews of a number of words, and 1 where more of them praise than blame; ties are drawn again."""
+    """Reviews with a given number of words, and 1 if more words praise than blame. Ties are drawn again."""
     found: list[tuple[str, int]] = []
     while len(found) < count:
         kinds = rng.random(words) < SHARE
@@ -47,10 +47,10 @@ def draw_reviews(count: int, words: int, rng: np.random.Generator) -> list[tuple
 
 
 def draw_pairs(count: int, words: int, topics: int, rng: np.random.Generator) -> list[tuple[str, str, int]]:
-    """Pairs of texts of a number of words, and 1 where both have the same topic; as many as have different ones, but for one.
+    """Pairs of texts with a given number of words, and 1 if both have the same topic. The two classes differ in size by at most one.
 
     Args:
-        topics: so many, each with eight words of its own, which are the same in every call.
+        topics: number of topics. Each has eight words of its own, which are the same in every call.
     """
     lexicon = _lexicon(topics)
     labels = rng.permutation(np.arange(count) % 2)

@@ -1,7 +1,7 @@
-"""The membrane potential of a neuron that fires, 12 000 samples of a real series that matplotlib ships.
+"""The membrane potential of a firing neuron: a measured series of 12 000 samples that matplotlib ships.
 
-Source: matplotlib, lib/matplotlib/mpl-data/sample_data/membrane.dat; unit and sample interval are those of the plot of the logo of 2003 in
-its documentation (doc/project/history.rst).
+Source: matplotlib, lib/matplotlib/mpl-data/sample_data/membrane.dat. Unit and sample interval are those of the 2003 logo plot in its
+documentation (doc/project/history.rst).
 """
 
 from pathlib import Path
@@ -18,18 +18,16 @@ NAME = "membrane.dat of matplotlib"
 
 
 def membrane_file() -> Path:
-    """Where it is.
+    """The path of the file.
 
     Raises:
-        SsmspecError: matplotlib was installed without it.
+        SsmspecError: matplotlib was installed without this file.
     """
     from matplotlib import cbook
 
     path = Path(str(cbook.get_sample_data("membrane.dat", asfileobj=False)))
     if not path.is_file():
-        raise SsmspecError(
-            f"{path}: no such file, although matplotlib ships it; install matplotlib anew, or name your own series with --data"
-        )
+        raise SsmspecError(f"{path}: no such file, although matplotlib ships it; reinstall matplotlib, or give your own series with --data")
     return path
 
 
@@ -37,10 +35,10 @@ def read_membrane() -> FloatArray:
     """The potential [mV], (12000,).
 
     Raises:
-        SsmspecError: as `membrane_file`; another size, or values that are not finite.
+        SsmspecError: as `membrane_file`, or the file has another size or values that are not finite.
     """
     path = membrane_file()
     values = np.fromfile(path, "<f4").astype(np.float64)
     if len(values) != SAMPLES or not np.isfinite(values).all():
-        raise SsmspecError(f"{path} does not hold {SAMPLES} finite values; install matplotlib anew, or name your own series with --data")
+        raise SsmspecError(f"{path} does not hold {SAMPLES} finite values; reinstall matplotlib, or give your own series with --data")
     return values * MILLIVOLTS

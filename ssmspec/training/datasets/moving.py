@@ -1,9 +1,9 @@
-"""Clips of two digits that move through a frame and bounce off its edges, a fast one in red and a slow one in blue.
+"""Clips of two digits that move through a frame and bounce off its edges: a fast one in red and a slow one in blue.
 
-A digit moves in a straight line; its place, in units of the room that the frame leaves it, is cut to whole pixels. What would leave the
-frame stays at the edge and turns back. Start, direction and digit are random, the speed is not.
+A digit moves in a straight line. Its position, in units of the free room in the frame, is truncated to whole pixels. A digit that would
+leave the frame stays at the edge and turns back. Start, direction and digit are random. The speed is fixed.
 
-Source: AnnanYu/FreqBiasSSM, MovingMNIST_gen.py (speeds of 0.15 times 3 and 0.3, colors); the rule of moving and bouncing is that of
+Source: AnnanYu/FreqBiasSSM, MovingMNIST_gen.py (speeds of 0.15 times 3 and 0.3, colors). The rule for moving and bouncing is that of
 NVlabs/ConvSSM, data/moving-mnist-pytorch/moving_mnist.py, after arXiv 1502.04681.
 """
 
@@ -18,20 +18,20 @@ from ssmspec.systems.statespace import FloatArray
 
 COLORS = 3  # red, green, blue; green stays empty
 FAST, SLOW = 0, 2  # the colors of the digits
-PUBLISHED_SPEEDS = (0.45, 0.045)  # of the fast and the slow digit, in units of the free room per frame
+PUBLISHED_SPEEDS = (0.45, 0.045)  # speeds of the fast and the slow digit, in units of the free room per frame
 
 Glyphs = npt.NDArray[np.floating[Any]]
 
 
 class Clips:
-    """Clips by number: the same number is the same clip, whatever else was drawn.
+    """Clips by number. The same number always gives the same clip, whatever else was drawn.
 
     Args:
-        glyphs: (G, h, h) gray values in 0..1. frames: L. side: of a frame [pixels]. speeds: of the fast and the slow digit, in units of the
-            free room, side - h, per frame. seed: of all clips.
+        glyphs: (G, h, h) gray values in 0..1. frames: L. side: side of a frame [pixels]. speeds: speeds of the fast and the slow digit, in
+            units of the free room, side - h, per frame. seed: seed of all clips.
 
     Raises:
-        SsmspecError: digits that do not fit into a frame with room to move.
+        SsmspecError: the digits do not fit into a frame with room to move.
     """
 
     def __init__(self, glyphs: Glyphs, *, frames: int, side: int, speeds: Sequence[float], seed: int) -> None:
@@ -51,7 +51,7 @@ class Clips:
         return clips
 
     def _draw(self, canvas: npt.NDArray[np.float32], speed: float, rng: np.random.Generator) -> None:
-        """One digit on an empty canvas (L, side, side)."""
+        """Draw one digit on an empty canvas (L, side, side)."""
         path = trajectory(self.frames, speed, rng)
         glyph = self.glyphs[rng.integers(len(self.glyphs))]
         inner = np.arange(len(glyph))
@@ -60,7 +60,7 @@ class Clips:
 
 
 def trajectory(frames: int, speed: float, rng: np.random.Generator) -> FloatArray:
-    """Places (frames, 2) in the unit square of a digit that moves by `speed` per frame."""
+    """Positions (frames, 2) in the unit square of a digit that moves by `speed` per frame."""
     place, angle = rng.random(2), rng.random() * 2 * np.pi
     velocity = speed * np.array([np.sin(angle), np.cos(angle)])
     path = np.empty((frames, 2))

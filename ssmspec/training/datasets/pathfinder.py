@@ -1,6 +1,6 @@
-"""Pathfinder of the Long Range Arena from its release files; pictures are read when they are needed.
+"""Pathfinder of the Long Range Arena from its release files. Pictures are read when they are needed.
 
-Source: state-spaces/s4, src/dataloaders/lra.py (PathFinderDataset: the hardest contours, and where the label stands);
+Source: state-spaces/s4, src/dataloaders/lra.py (PathFinderDataset: the hardest contours, and the place of the label);
 arXiv 2011.04006, section 2.5.
 """
 
@@ -14,21 +14,21 @@ from ssmspec.errors import SsmspecError
 from ssmspec.training.datasets.release import find_files, read_lines
 
 HARDEST = "curv_contour_length_14"
-PLACES = (1, 3)  # of the file's name and the label in a line "imgs/0 sample_0.png 0 1 ...", whose first word is the folder
+PLACES = (1, 3)  # positions of the file name and the label in a line "imgs/0 sample_0.png 0 1 ...", whose first word is the folder
 
 
 def read_pathfinder(folder: str, side: int) -> tuple[list[Path], npt.NDArray[np.int64]]:
-    """Paths of all pictures and their labels, 1 where the two marks lie on one contour.
+    """Paths of all pictures and their labels, which are 1 if the two marks lie on one contour.
 
     Args:
-        folder: holds pathfinder<side>, or is it. side: of a picture [pixels].
+        folder: the folder pathfinder<side>, or its parent. side: side of a picture [pixels].
     Raises:
-        SsmspecError: another layout, or a line that is none of theirs.
+        SsmspecError: the layout is different, or a line is not valid.
     """
     inside = f"{HARDEST}/metadata"
     layouts = [[f"pathfinder{side}/{inside}"], [inside], [f"lra_release/pathfinder{side}/{inside}"]]
     _, (metadata,) = find_files(folder, layouts, f"Pathfinder with {side} x {side} pixels (lra_release)")
-    files = sorted(metadata.glob("*.npy"), key=lambda path: (len(path.stem), path.stem))  # texts, whatever their suffix says
+    files = sorted(metadata.glob("*.npy"), key=lambda path: (len(path.stem), path.stem))  # text files, despite their suffix
     if not files:
         raise SsmspecError(f"{metadata} has no .npy files; expected the lists of pictures and labels")
     paths, labels = [], []
@@ -46,7 +46,7 @@ def read_gray(paths: Sequence[Path], side: int) -> npt.NDArray[np.uint8]:
     """Gray pictures, (B, side, side).
 
     Raises:
-        SsmspecError: a file that is no picture, or of another size.
+        SsmspecError: a file is not a picture, or has another size.
     """
     from PIL import Image
 
@@ -55,9 +55,9 @@ def read_gray(paths: Sequence[Path], side: int) -> npt.NDArray[np.uint8]:
         try:
             with Image.open(path) as file:
                 gray = np.asarray(file.convert("L"))
-        except Exception as error:  # bad bytes must never end in a traceback, whatever Pillow raises for them
+        except Exception as error:  # damaged bytes must never cause a traceback, whatever Pillow raises for them
             raise SsmspecError(f"{path} cannot be read as a picture ({type(error).__name__}); fetch it again") from error
         if gray.shape != (side, side):
-            raise SsmspecError(f"{path} has {gray.shape[1]} x {gray.shape[0]} pixels, expected {side} x {side}")
+            raise SsmspecError(f"{path} has {gray.shape[1]} x {gray.shape[0]} pixels; expected {side} x {side}")
         pictures[place] = gray
     return pictures

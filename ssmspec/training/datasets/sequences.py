@@ -1,6 +1,6 @@
-"""The user's sequences: one array, or a folder of sounds that may differ in length. Read once, and normalized with the training part.
+"""The user's sequences: one array, or a folder of sounds that may differ in length. They are read once and normalized by the training part.
 
-A folder holds .wav files, or subfolders of them whose names are the labels of what is in them, as in Speech Commands.
+A folder holds .wav files, or subfolders of .wav files whose names are the labels of the sounds in them, as in Speech Commands.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ from ssmspec.systems.statespace import FloatArray
 from ssmspec.tuning.spectra.signal_files import check_bytes, read_array, split_name
 from ssmspec.tuning.spectra.signals import in_order
 
-KEPT = 2**26  # values, 256 MB of float32, up to which all sequences stay on the device, normalized; others are read as they are drawn
-CHUNK = 2**22  # values that are converted to float64 at once
-SHORTEST = 2  # samples of a sequence
+KEPT = 2**26  # up to this many values (256 MB of float32), normalized sequences stay on the device; else they are read as drawn
+CHUNK = 2**22  # number of values that are converted to float64 at once
+SHORTEST = 2  # least number of samples in a sequence
 
 Rows = npt.NDArray[np.int64]
 
@@ -32,10 +32,10 @@ class Sequences:
     """B sequences of real numbers with C features.
 
     Args:
-        values: (B, L, C), memory-mapped where it can be; or (T, C), all sequences one after the other.
-        starts: (B,) into T of the latter; None for the former. lengths: (B,) samples of each.
-        source: for messages. names: of the sounds. labels: names of the subfolders that they lie in.
-        notes: what was assumed or left out, in words.
+        values: (B, L, C), memory-mapped if possible; or (T, C), with all sequences one after the other.
+        starts: (B,) starts of the sequences in T; None for (B, L, C). lengths: (B,) number of samples of each.
+        source: name of the source for messages. names: names of the sounds. labels: names of the subfolders that hold them.
+        notes: what was assumed or skipped, as text.
     """
 
     values: npt.NDArray[Any]
@@ -55,7 +55,7 @@ class Sequences:
         return self.values.shape[-1]
 
     def name(self, row: int) -> str:
-        """Of a sequence, for messages."""
+        """The name of a sequence, for messages."""
         return self.names[row] if self.names else f"sequence {row}"
 
     def piece(self, row: int, start: int, stop: int) -> npt.NDArray[Any]:
@@ -66,7 +66,7 @@ class Sequences:
         return self.values[first + start : first + stop]
 
     def parts(self, rows: Rows) -> Iterator[tuple[Rows, npt.NDArray[Any]]]:
-        """The sequences with these numbers a few at a time: their numbers, and (b, L, C) as stored."""
+        """The sequences with these numbers, a few at a time: their numbers, and their values (b, L, C) as stored."""
         if self.starts is not None:
             yield from ((rows[i : i + 1], self.piece(row, 0, self.lengths[row])[None]) for i, row in enumerate(rows))
             return
@@ -76,7 +76,7 @@ class Sequences:
             yield chosen, self.values[chosen]
 
     def spans(self, starts: Rows, stops: Rows) -> Iterator[tuple[Rows, npt.NDArray[Any]]]:
-        """From a start to a stop of every sequence, as `parts`."""
+        """The part of every sequence from a start to a stop, in the form of `parts`."""
         size = max(1, CHUNK // self.features)
         for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):
             for first in range(start, stop, size):
@@ -88,21 +88,21 @@ def read_sequences(path: str, *, axes: str | None = None, flat: str | None = Non
 
     Args:
         path: "file.npz:name" names an array. axes: letters of the axes, B sequences, L samples, C features.
-        flat: what two axes are if nobody says it; None for LC in tables and sounds and BL elsewhere.
-        longest: samples after which sequences are cut; None for none.
+        flat: letters of two axes that are not named; None means LC in tables and sounds, and BL elsewhere.
+        longest: number of samples after which sequences are cut; None cuts nothing.
     Raises:
-        SsmspecError: as `read_array`; no sequences, sequences that are too short, or sounds that do not belong together.
+        SsmspecError: as `read_array`, or there are no sequences, sequences are too short, or sounds differ in kind.
     """
     if Path(path).is_dir():
         if axes is not None:
-            raise SsmspecError(f"{path}: a folder of sounds has no axes to name; leave axes out")
+            raise SsmspecError(f"{path}: axes do not apply to a folder of sounds; leave axes out")
         found = _read_sounds(Path(path))
     else:
         raw = read_array(path)
         whole, _, assumed = in_order(raw.values, layout=axes, source=path, default=flat or raw.layout)
         found = Sequences(whole, None, np.full(len(whole), whole.shape[1]), path, notes=(*raw.notes, *assumed))
     if not found.values.size:
-        raise SsmspecError(f"{path}: an array of shape {found.values.shape} holds no values")
+        raise SsmspecError(f"{path}: an array of shape {found.values.shape} has no values")
     short = np.flatnonzero(found.lengths < SHORTEST)
     if short.size:
         raise SsmspecError(f"{path}: {found.name(short[0])} has {found.lengths[short[0]]} samples; expected at least {SHORTEST}")
@@ -110,37 +110,39 @@ def read_sequences(path: str, *, axes: str | None = None, flat: str | None = Non
 
 
 def cut(sequences: Sequences, longest: int) -> Sequences:
-    """The sequences without what comes after so many samples."""
+    """The sequences, cut after this many samples."""
     values = sequences.values[:, :longest] if sequences.starts is None else sequences.values
     lengths = np.minimum(sequences.lengths, longest)
     return Sequences(values, sequences.starts, lengths, sequences.source, sequences.names, sequences.labels, sequences.notes)
 
 
 def _sounds(folder: Path) -> tuple[list[Path], list[str]]:
-    """The sounds of a folder by name, and the subfolders that are left out as _background_noise_ of Speech Commands is."""
+    """The sounds of a folder by name, and the subfolders that are skipped, such as _background_noise_ of Speech Commands."""
     hidden = [entry.name for entry in sorted(folder.iterdir()) if entry.is_dir() and entry.name.startswith(("_", "."))]
     places = [folder, *(entry for entry in sorted(folder.iterdir()) if entry.is_dir() and entry.name not in hidden)]
     return [path for place in places for path in sorted(place.iterdir()) if path.suffix.lower() == ".wav"], hidden
 
 
 def find_sounds(folder: Path) -> tuple[list[Path], tuple[str, ...] | None, tuple[str, ...]]:
-    """The sounds of a folder by name, the subfolders that they lie in as their labels, or None, and what was left out, in words.
+    """The sounds of a folder by name, their subfolders as labels (or None), and notes on what was skipped.
 
     Raises:
-        SsmspecError: no sounds, or some in the folder and some in subfolders.
+        SsmspecError: there are no sounds, or some are in the folder and some in subfolders.
     """
     paths, hidden = _sounds(folder)
     if not paths:
-        raise SsmspecError(f"{folder}: no .wav files, in it or in subfolders; expected subfolders named after their labels, or sounds")
+        raise SsmspecError(f"{folder}: no .wav files in it or in its subfolders; expected subfolders named after their labels, or sounds")
     inside = [path.parent != folder for path in paths]
     if any(inside) != all(inside):
-        raise SsmspecError(f"{folder}: sounds beside subfolders with sounds; expected either subfolders named after labels, or sounds only")
+        raise SsmspecError(
+            f"{folder}: it has both sounds and subfolders with sounds; expected either subfolders named after labels, or only sounds"
+        )
     labels = tuple(path.parent.name for path in paths) if all(inside) else None
-    return paths, labels, (f"left out: {', '.join(hidden)}",) if hidden else ()
+    return paths, labels, (f"skipped: {', '.join(hidden)}",) if hidden else ()
 
 
 def read_sound(path: Path) -> tuple[npt.NDArray[Any], str]:
-    """Samples (L, C) as stored, and what kind of sound it is, such as "16000 Hz, 1 channel, int16".
+    """Samples (L, C) as stored, and the kind of sound, such as "16000 Hz, 1 channel, int16".
 
     Raises:
         SsmspecError: as `read_array`.
@@ -160,7 +162,7 @@ def _read_sounds(folder: Path) -> Sequences:
         values, kind = read_sound(path)
         first = first or kind
         if kind != first:
-            raise SsmspecError(f"{path}: {kind}; the first sound has {first}; convert them to one kind")
+            raise SsmspecError(f"{path}: it has {kind}, but the first sound has {first}; convert all to one kind")
         arrays.append(values)
     lengths = np.array([len(values) for values in arrays], dtype=np.int64)
     names = tuple(path.relative_to(folder).as_posix() for path in paths)
@@ -168,10 +170,10 @@ def _read_sounds(folder: Path) -> Sequences:
 
 
 def digest(path: str) -> str:
-    """SHA-256 of a file, or of the names and digests of the sounds in a folder; hexadecimal.
+    """Hexadecimal SHA-256 of a file, or of the names and digests of the sounds in a folder.
 
     Raises:
-        SsmspecError: there is no such file, or it is none.
+        SsmspecError: the file does not exist, or is not a regular file.
     """
     file, _ = split_name(path)
     if not file.is_dir():
@@ -192,12 +194,12 @@ class Normalization(NamedTuple):
 
 
 def normalization(sequences: Sequences, parts: Iterable[tuple[Rows, npt.NDArray[Any]]]) -> Normalization:
-    """Mean and standard deviation of every feature over some parts; a feature that is constant there keeps its scale.
+    """Mean and standard deviation of every feature over some parts. A feature that is constant there keeps its scale.
 
     Args:
-        parts: numbers of sequences, and (b, L, C) of them.
+        parts: numbers of sequences, and their values (b, L, C).
     Raises:
-        SsmspecError: values that are NaN, infinite or beyond squaring, or all the same.
+        SsmspecError: values are NaN, infinite, too large to square, or all equal.
     """
     count, mean, squares = 0, np.zeros(sequences.features), np.zeros(sequences.features)
     for rows, values in parts:
@@ -206,7 +208,7 @@ def normalization(sequences: Sequences, parts: Iterable[tuple[Rows, npt.NDArray[
         bad = ~np.isfinite(wide).all(axis=(1, 2))
         if bad.any():
             where = sequences.name(int(rows[bad][0]))
-            raise SsmspecError(f"{sequences.source}: NaN or infinite values in {where}; expected finite ones; fill or cut them")
+            raise SsmspecError(f"{sequences.source}: NaN or infinite values in {where}; expected finite values; fill or remove them")
         with np.errstate(over="ignore", invalid="ignore"):
             own, size = wide.mean(axis=(0, 1)), wide.shape[0] * wide.shape[1]
             squares += ((wide - own) ** 2).sum(axis=(0, 1)) + (own - mean) ** 2 * (count * size / (count + size))
@@ -214,17 +216,17 @@ def normalization(sequences: Sequences, parts: Iterable[tuple[Rows, npt.NDArray[
         count += size
     deviation = np.sqrt(squares / count)
     if not np.isfinite(deviation).all():
-        raise SsmspecError(f"{sequences.source}: values so large that their squares leave the range of numbers; rescale them")
+        raise SsmspecError(f"{sequences.source}: the values are so large that their squares overflow; rescale them")
     if not deviation.any():
         raise SsmspecError(f"{sequences.source}: all values are {mean[0]:.6g}; expected values that vary")
     return Normalization(mean, np.where(deviation > 0, deviation, 1))
 
 
 class Examples:
-    """Normalized sequences where the model is.
+    """Normalized sequences on the device of the model.
 
     Args:
-        sequences, normal: what is normalized, and how. device: of the tensors.
+        sequences, normal: what is normalized, and how. device: device of the tensors.
     """
 
     def __init__(self, sequences: Sequences, normal: Normalization, device: torch.device) -> None:
@@ -233,12 +235,12 @@ class Examples:
 
     @property
     def inputs(self) -> dict[str, int]:
-        """What a model has to take, as an option of `ssmspec.nn.SequenceModel`."""
+        """The input size of a model, as an option of `ssmspec.nn.SequenceModel`."""
         return {"d_input": self.sequences.features}
 
     @property
     def longest(self) -> int:
-        """Samples of the longest sequence."""
+        """Number of samples of the longest sequence."""
         return int(self.sequences.lengths.max())
 
     def about(self) -> dict[str, Any]:
@@ -246,7 +248,7 @@ class Examples:
         return {"mean": self.normal.mean.tolist(), "scale": self.normal.scale.tolist()}
 
     def take(self, rows: Rows) -> tuple[Tensor, ...]:
-        """x (b, L, C) float32 of whole sequences; where they differ in length also lengths (b,), and x is padded with zeros."""
+        """x (b, L, C) float32 of whole sequences. If they differ in length, x is padded with zeros, and lengths (b,) are returned too."""
         sequences = self.sequences
         if sequences.starts is None:
             return (self._tensor(sequences.values[rows]) if self._kept is None else self._kept[torch.from_numpy(rows)],)

@@ -1,4 +1,4 @@
-"""What sequences are to be mapped to: numbers, or the names of classes."""
+"""The targets of sequences: numbers, or the names of classes."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,39 +15,39 @@ TABLES = (".csv", ".tsv", ".txt")
 
 
 class Labels(NamedTuple):
-    """Classes by name, sorted, and the class of every sequence, (B,)."""
+    """Sorted names of the classes, and the class of every sequence, (B,)."""
 
     classes: tuple[str, ...]
     codes: npt.NDArray[np.int64]
 
 
 def read_values(path: str, count: int, source: str) -> FloatArray:
-    """Numbers per sequence, (B, K); or per sample, (B, L, K).
+    """Numbers per sequence, (B, K), or per sample, (B, L, K).
 
     Args:
         path: as for `read_array`. count: B. source: the sequences, for messages.
     Raises:
-        SsmspecError: as `read_array`; not one row per sequence, or numbers that are not finite.
+        SsmspecError: as `read_array`, or there is not one row per sequence, or numbers are not finite.
     """
     values = read_array(path).values
     require_real(values, path)
     _check_rows(values, count, path, source)
     if values.ndim > 3 or not values.size:
-        raise SsmspecError(f"{path}: shape {values.shape}; expected (B,), (B, K) or (B, L, K), K numbers per sequence or sample")
+        raise SsmspecError(f"{path}: shape {values.shape}; expected (B,), (B, K) or (B, L, K), with K numbers per sequence or sample")
     wide = np.asarray(values, dtype=np.float64)
     bad = ~np.isfinite(wide).reshape(count, -1).all(axis=1)
     if bad.any():
-        raise SsmspecError(f"{path}: NaN or infinite values in row {int(np.flatnonzero(bad)[0])}; expected finite ones")
+        raise SsmspecError(f"{path}: NaN or infinite values in row {int(np.flatnonzero(bad)[0])}; expected finite values")
     return wide[:, None] if wide.ndim == 1 else wide
 
 
 def read_labels(path: str, count: int, source: str) -> Labels:
-    """A class per sequence, from whole numbers or from texts, also in a table.
+    """A class per sequence, from integers or from texts, which may be in a table.
 
     Args:
         path, count, source: as for `read_values`.
     Raises:
-        SsmspecError: as `read_values`; numbers that are not whole.
+        SsmspecError: as `read_values`, or numbers are not integers.
     """
     file, column = split_name(path)
     if file.suffix.lower() in TABLES and file.is_file():
@@ -60,27 +60,27 @@ def read_labels(path: str, count: int, source: str) -> Labels:
 
 
 def as_labels(values: npt.NDArray[Any], path: str) -> Labels:
-    """The classes in (B,) whole numbers or texts.
+    """The classes from (B,) integers or texts.
 
     Raises:
-        SsmspecError: values that are neither, or only one class.
+        SsmspecError: the values are neither, or there is only one class.
     """
     numbers = _numbers(values)
     if numbers is not None:
         if not (np.isfinite(numbers).all() and (numbers == np.round(numbers)).all()):
-            raise SsmspecError(f"{path}: labels that are no whole numbers; expected whole numbers or texts; regress takes any numbers")
+            raise SsmspecError(f"{path}: the labels are not integers; expected integers or texts; regress takes any numbers")
         unique, codes = np.unique(numbers.astype(np.int64), return_inverse=True)
     elif values.dtype.kind == "U":
         unique, codes = np.unique(values, return_inverse=True)
     else:
-        raise SsmspecError(f"{path}: labels of type {values.dtype}; expected whole numbers or texts")
+        raise SsmspecError(f"{path}: the labels have type {values.dtype}; expected integers or texts")
     if len(unique) < 2:
-        raise SsmspecError(f"{path}: all sequences are of the class {one_line(str(unique[0]))}; expected at least two classes")
+        raise SsmspecError(f"{path}: all sequences have the class {one_line(str(unique[0]))}; expected at least two classes")
     return Labels(tuple(map(str, unique)), codes.astype(np.int64))
 
 
 def _numbers(values: npt.NDArray[Any]) -> FloatArray | None:
-    """The values as numbers, also those of a table that are all numbers; None for texts."""
+    """The values as numbers, including those of a table of numbers only; None for texts."""
     if values.dtype.kind not in "fiubU":
         return None
     try:
@@ -90,12 +90,12 @@ def _numbers(values: npt.NDArray[Any]) -> FloatArray | None:
 
 
 def _cells(path: Path, column: str | None, count: int, source: str) -> list[str]:
-    """The labels in a table: of its only column, or of a named one. The first line is a header if it is one line more than needed."""
+    """The labels in a table, from its only column or from a named one. If there is one line too many, the first line is a header."""
     check_bytes(path.stat().st_size, str(path))
     try:
         lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
-        raise SsmspecError(f"{path}: not a text in UTF-8 ({error.reason} at byte {error.start})") from error
+        raise SsmspecError(f"{path}: not valid UTF-8 text ({error.reason} at byte {error.start})") from error
     delimiter = next((sign for sign in "\t;," if lines and sign in lines[0]), None)
     rows = [[cell.strip().strip('"') for cell in line.split(delimiter)] if delimiter else [line.strip().strip('"')] for line in lines]
     header = rows[0] if len(rows) == count + 1 else None
@@ -114,4 +114,4 @@ def _cells(path: Path, column: str | None, count: int, source: str) -> list[str]
 def _check_rows(values: npt.NDArray[Any], count: int, path: str, source: str) -> None:
     rows = len(values) if values.ndim else 0
     if rows != count:
-        raise SsmspecError(f"{path} has {rows} rows and {source} {count} sequences; expected as many")
+        raise SsmspecError(f"{path} has {rows} rows, but {source} has {count} sequences; expected one row per sequence")

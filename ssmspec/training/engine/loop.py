@@ -1,4 +1,4 @@
-"""The loop: steps until the end or a signal, and what is said and written of them."""
+"""The training loop: it does steps until the end or a signal, and shows and writes their results."""
 
 import signal
 import time
@@ -24,27 +24,28 @@ Progress = Callable[[int, float, float], None]
 
 
 class Stopped(SharedError):  # noqa: N818  (not an error: the run was saved)
-    """A run that a signal ended after it had been saved; its exit code is what a shell reports for the signal."""
+    """A signal ended the run after it had been saved. The exit code is what a shell reports for the signal."""
 
     def __init__(self, state: TrainingState, steps: int, number: int, folder: Path) -> None:
         done = f"stopped by {signal.Signals(number).name} after {state.step} of {steps} steps"
-        super().__init__(f"{done}, which are saved in {folder}; --resume goes on")
+        super().__init__(f"{done}, which are saved in {folder}; continue with --resume")
         self.exit_code = 128 + number
 
 
 @dataclass(slots=True)
 class StopRequest:
-    """The first signal that asked for an end, or 0."""
+    """The first signal that requested a stop, or 0."""
 
     number: int = 0
 
 
 @contextmanager
 def stoppable(*, impatient: bool) -> Iterator[StopRequest]:
-    """Ctrl-C, SIGTERM and SIGHUP wait until the step in hand is done and saved, unless they are ignored anyway.
+    """Let Ctrl-C, SIGTERM and SIGHUP wait until the current step is done and saved, unless they are ignored anyway.
 
     Args:
-        impatient: whether a second one ends the process at once. Of several processes torchrun ends those that do not end by themselves.
+        impatient: whether a second signal ends the process at once. With several processes, torchrun ends those that do not end by
+            themselves.
     """
     request = StopRequest()
     before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
@@ -70,7 +71,7 @@ def stoppable(*, impatient: bool) -> Iterator[StopRequest]:
 
 
 def new_state(problem: Problem, settings: Settings) -> TrainingState:
-    """The state before the first step; learning-rate groups as the parameters ask for them."""
+    """The state before the first step, with the learning-rate groups that the parameters request."""
     groups = optimizer_groups(problem.model, lr=settings.lr, weight_decay=settings.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=0.0, fused=True)
     for group in optimizer.param_groups:
@@ -78,16 +79,19 @@ def new_state(problem: Problem, settings: Settings) -> TrainingState:
     return TrainingState(0, problem.model, optimizer, torch.Generator().manual_seed(settings.seed))
 
 
-def train(stepper: Stepper, folder: Path, progress: Progress) -> float:
-    """Does the steps that are left; the first process writes metrics, checkpoints and states into the folder.
+def train(stepper: Stepper, folder: Path, progress: Progress, *, follow: bool = True) -> float:
+    """Do the remaining steps. The first process writes metrics, checkpoints and states into the folder.
 
+    Args:
+        follow: whether the model is measured at every checkpoint, or at the last one only.
     Returns:
-        Seconds spent on steps, those of earlier sessions included.
+        Seconds spent on steps, including those of earlier sessions.
     Raises:
-        SsmspecError: the loss is not finite, a file cannot be written, or another process is gone. Stopped: by a signal, after saving.
+        SsmspecError: the loss is not finite, a file cannot be written, or another process is gone.
+        Stopped: a signal ended the run, after it was saved.
     """
     state, steps, team = stepper.state, stepper.settings.steps, stepper.team
-    record = Record(stepper, folder) if team.first else None
+    record = Record(stepper, folder, follow=follow) if team.first else None
     first, spent = state.step, 0.0
     with stoppable(impatient=team.alone) as request:
         while state.step < steps:

@@ -1,8 +1,8 @@
-"""Processes that train one model together: how they find each other, what they tell each other, and what happens when one is gone.
+"""Processes that train one model together: how they find each other, what they exchange, and what happens when one is gone.
 
-torchrun starts them and says in the environment who is who. All draw the same batches and do the same steps, each on its own part of the
-examples; the first one alone reads and writes the run folder, and speaks. What they tell each other besides gradients goes through gloo,
-which notices at once when another process has ended; one that is there but does not answer is waited for TIMEOUT seconds.
+torchrun starts them and sets their ranks in the environment. All draw the same batches and do the same steps, each on its own part of the
+examples. Only the first process reads and writes the run folder, and prints messages. Everything except gradients is exchanged through
+gloo, which notices at once when another process has ended. A process that exists but does not answer is waited for TIMEOUT seconds.
 """
 
 import os
@@ -28,15 +28,15 @@ Result = TypeVar("Result")
 
 
 class SharedError(SsmspecError):
-    """What ends the run in all processes alike, so that it is enough if the first says so."""
+    """An error that ends the run in all processes alike, so that only the first has to report it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """The processes of a run as one of them sees them.
+    """The processes of a run, as seen by one of them.
 
     Args:
-        rank: which one this is. count: how many there are.
+        rank: rank of this process. count: number of processes.
     """
 
     rank: int = 0
@@ -53,10 +53,10 @@ class Team:
         return self.count == 1
 
     def from_first(self, work: Callable[[], Result]) -> Result:
-        """What `work` returns in the first process, in all of them.
+        """Call `work` in the first process, and return its result in all of them.
 
         Raises:
-            SharedError: what `work` raises.
+            SharedError: `work` raised an error.
         """
         if self.alone:
             return work()
@@ -73,7 +73,7 @@ class Team:
         return box[0]
 
     def gather(self, values: Sequence[float]) -> list[list[float]]:
-        """The numbers of every process, in all of them; as many from each."""
+        """The numbers of every process, returned in all of them. Each process must give the same count."""
         if self.alone:
             return [list(values)]
         own = torch.tensor(values, dtype=torch.float64)
@@ -84,7 +84,7 @@ class Team:
 
 @contextmanager
 def contact(when: str) -> Iterator[None]:
-    """Whatever other processes are needed for; `when` is said if they cannot be reached.
+    """A block that needs the other processes. If they cannot be reached, the message contains `when`.
 
     Raises:
         SsmspecError: a process has ended, or did not answer in time.
@@ -97,11 +97,11 @@ def contact(when: str) -> Iterator[None]:
         ignore_end()
         reason = _WHERE.sub("", " ".join(str(error).split())).partition(". This")[0]
         lost = f"lost contact with another process {when} ({reason[:120]})"
-        raise SsmspecError(f"{lost}; start all again with --resume, which goes on from the last state saved") from error
+        raise SsmspecError(f"{lost}; start all of them again with --resume, which continues from the last saved state") from error
 
 
 def ignore_end() -> None:
-    """This process is about to end by itself, with a line, which the SIGTERM that torchrun sends when another has ended would cut off."""
+    """Ignore SIGTERM. This process is about to end by itself with a message, which the SIGTERM that torchrun sends would cut off."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
@@ -110,10 +110,10 @@ _WHERE = re.compile(r"^\[[^\]]*\] ")  # the file and line of gloo's own code
 
 @contextmanager
 def joined() -> Iterator[Team]:
-    """The processes that torchrun started, or this one alone if it did not; they part at the end.
+    """Join the processes that torchrun started, or only this one without torchrun. They disconnect at the end of the block.
 
     Raises:
-        SsmspecError: the others cannot be reached; every error of the block that is not shared comes out with the rank of its process.
+        SsmspecError: the others cannot be reached. Every error of the block that is not shared is prefixed with the rank of its process.
     """
     if processes() == 1:
         yield Team()
@@ -137,7 +137,7 @@ def joined() -> Iterator[Team]:
 
 @contextmanager
 def _mortal() -> Iterator[None]:
-    """Ctrl-C ends the process where nobody waits for it to save: Python could only answer once the other processes did."""
+    """Let Ctrl-C end the process at once when nothing has to be saved. Python could react only after the other processes answer."""
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -148,7 +148,7 @@ def _mortal() -> Iterator[None]:
 
 
 def gradient_group(device: torch.device) -> distributed.ProcessGroup | None:
-    """What gradients are exchanged through: nccl for a GPU, which from now on is that of this process, or None for gloo."""
+    """The group that exchanges gradients: nccl for a GPU, which becomes the GPU of this process, or None for gloo."""
     if device.type != "cuda":
         return None
     torch.cuda.set_device(device)
@@ -159,21 +159,21 @@ def processes() -> int:
     """How many processes torchrun started, or 1.
 
     Raises:
-        SsmspecError: the environment says something else than a number.
+        SsmspecError: the variable in the environment is not a number.
     """
     return _number("WORLD_SIZE", 1)
 
 
 def local_device(name: str) -> str:
-    """The device of this process: its own GPU where there are several processes.
+    """The device of this process: its own GPU if there are several processes.
 
     Raises:
-        SsmspecError: one GPU for all processes.
+        SsmspecError: one GPU is given for all processes.
     """
     if processes() == 1 or not name.startswith("cuda"):
         return name
     if name != "cuda":
-        raise SsmspecError(f"the device is {name} for {processes()} processes; give cuda, and each takes one of its own")
+        raise SsmspecError(f"the device is {name} for {processes()} processes; give cuda, and each process takes a GPU of its own")
     return f"cuda:{_number('LOCAL_RANK', 0)}"
 
 

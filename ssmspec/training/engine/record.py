@@ -1,26 +1,28 @@
-"""What a run writes while it goes on: a line of metrics per logged step, checkpoints, and the state from which it can go on."""
+"""What a run writes while it trains: a line of metrics per logged step, checkpoints, and the state from which it can be resumed."""
 
 import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ssmspec.errors import SsmspecError
-from ssmspec.training.engine.run_folder import FINAL, METRICS, STATE, step_name, write
+from ssmspec.report.documents.train import Measure
+from ssmspec.training.engine.run_folder import FINAL, MEASURES, METRICS, STATE, step_name, write
 from ssmspec.training.engine.state import TrainingState, save_state, write_checkpoint
 from ssmspec.training.engine.step import Stepper, rate_factor
+from ssmspec.training.task import Problem
 
-BETWEEN = 4  # parts into which checkpoints divide a run
-SAVES = 20  # states in a run, but
-PATIENCE = 60.0  # seconds are the longest time between two
-MOST_LINES = 2000  # of metrics
+BETWEEN = 4  # number of parts into which checkpoints divide a run
+SAVES = 20  # number of saved states in a run
+PATIENCE = 60.0  # longest time between two saved states, in seconds
+MOST_LINES = 2000  # at most this many lines of metrics
 
 
 @dataclass(slots=True)
 class Metrics:
-    """Lines of metrics.jsonl: on the disk before the state is, which is what counts; `cut` drops those that are ahead of it."""
+    """Lines of metrics.jsonl. They are on the disk before the state, which is what counts. `cut` drops the lines that are ahead of it."""
 
     path: Path
     waiting: list[str] = field(default_factory=list)
@@ -39,14 +41,14 @@ class Metrics:
         self.waiting.clear()
 
     def cut(self, step: int) -> list[dict[str, float]]:
-        """Drops lines of steps after `step`, which will be done again, and one that a killed writer left unfinished; returns the rest."""
+        """Drop the lines of steps after `step`, which will be redone, and a line that a killed writer left unfinished. Returns the rest."""
         lines = [line for line in read_metrics(self.path) if line["step"] <= step]
         write(self.path, "".join(f"{json.dumps(line)}\n" for line in lines))
         return lines
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl that are whole; none where there is no file."""
+    """The complete lines of metrics.jsonl. Empty if there is no file."""
     lines = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
@@ -58,18 +60,50 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     return lines
 
 
+@dataclass(slots=True)
+class Measured:
+    """The measures of a model at its checkpoints, one line of measures.jsonl each. They are taken once, when a checkpoint is written."""
+
+    path: Path
+    by_step: dict[int, list[Measure]] = field(default_factory=dict)
+
+    @classmethod
+    def up_to(cls, path: Path, step: int) -> "Measured":
+        """The measures of a run that is resumed at a step. Later measures will be taken again."""
+        return cls(path, {each: measures for each, measures in read_measures(path).items() if each <= step})
+
+    def take(self, step: int, problem: Problem) -> None:
+        """Measure the model, unless this step was measured already.
+
+        Raises:
+            SsmspecError: the file cannot be written.
+        """
+        if step not in self.by_step:
+            self.by_step[step] = problem.measures()
+            lines = ({"step": each, "measures": [asdict(one) for one in found]} for each, found in sorted(self.by_step.items()))
+            write(self.path, "".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+def read_measures(path: Path) -> dict[int, list[Measure]]:
+    """The measures of a run by step. Empty if there is no file, as in folders that an earlier version wrote."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return {line["step"]: [Measure(**values) for values in line["measures"]] for line in lines}
+
+
 class Record:
     """Writes into the folder of a run.
 
     Args:
-        stepper: of the run. folder: of the run.
+        stepper: stepper of the run. folder: folder of the run.
+        follow: whether the model is measured at every checkpoint, or at the last one only.
     Raises:
-        SsmspecError: a file cannot be written; the last state that was saved stays as it is, and is named.
+        SsmspecError: a file cannot be written. The last saved state is kept, and the message names its step.
     """
 
-    def __init__(self, stepper: Stepper, folder: Path) -> None:
-        self.stepper, self.folder = stepper, folder
+    def __init__(self, stepper: Stepper, folder: Path, *, follow: bool) -> None:
+        self.stepper, self.folder, self.follow = stepper, folder, follow
         self.metrics = Metrics(folder / METRICS)
+        self.measured = Measured.up_to(folder / MEASURES, self.state.step)
         lines = self.metrics.cut(self.state.step)
         self.earlier = float(lines[-1].get("seconds", 0.0)) if lines else 0.0
         self.saved, self.moment = self.state.step, time.monotonic()
@@ -77,14 +111,14 @@ class Record:
 
     @property
     def state(self) -> TrainingState:
-        """Of the run."""
+        """The state of the run."""
         return self.stepper.state
 
     def note(self, loss: float, seconds: float, *, last: bool) -> None:
-        """What there is to write after a step.
+        """Write what has to be written after a step.
 
         Args:
-            loss: of the step. seconds: spent on steps since the record was begun. last: whether there will be no other step now.
+            loss: loss of the step. seconds: time spent on steps since the record was started. last: whether this is the last step now.
         """
         step, settings = self.state.step, self.stepper.settings
         if step % max(1, settings.steps // MOST_LINES) == 0 or step == settings.steps:
@@ -97,17 +131,24 @@ class Record:
                 save_state(self.folder / STATE, self.state)
                 self.saved, self.moment = step, time.monotonic()
         except SsmspecError as error:
-            kept = f"{self.saved} of {settings.steps} steps are saved, --resume goes on from there" if self.saved else "no step was saved"
+            kept = (
+                f"{self.saved} of {settings.steps} steps are saved; continue from there with --resume"
+                if self.saved
+                else "no step was saved"
+            )
             raise SsmspecError(f"{error}; {kept}") from error
 
     def finish(self) -> None:
-        """The last checkpoint."""
+        """Write the last checkpoint and its measures."""
         write_checkpoint(self.folder / FINAL, self.stepper.problem)
+        self.measured.take(self.stepper.settings.steps, self.stepper.problem)
 
     def _checkpoint(self) -> None:
         steps = self.stepper.settings.steps
         if self.state.step in {steps * part // BETWEEN for part in range(BETWEEN)}:
             write_checkpoint(self.folder / step_name(self.state.step, steps), self.stepper.problem)
+            if self.follow:
+                self.measured.take(self.state.step, self.stepper.problem)
 
 
 def checkpoints_of(folder: Path, steps: int) -> Sequence[Path]:

@@ -1,7 +1,7 @@
 """A run from its config to its folder: train or solve, then measure, compare and draw."""
 
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,14 +16,15 @@ from ssmspec.errors import SsmspecError
 from ssmspec.files.reading import one_line
 from ssmspec.files.replacing import remove_abandoned
 from ssmspec.report.documents.document import to_json
-from ssmspec.report.documents.train import Measure, RunSummary, run_document
+from ssmspec.report.documents.train import RunSummary, run_document
 from ssmspec.report.tables.train import run_card
 from ssmspec.report.training_progress import TrainingProgress
+from ssmspec.statistics import HEADLINES
 from ssmspec.training.engine.loop import new_state, train
 from ssmspec.training.engine.processes import SharedError, Team, joined, local_device, processes
-from ssmspec.training.engine.record import checkpoints_of, read_metrics
-from ssmspec.training.engine.run_folder import CARD, FINAL, INITIAL, METRICS, RESULTS, START, STATE, RunConfig, write
-from ssmspec.training.engine.state import load_state, read_checkpoint, read_start, write_checkpoint
+from ssmspec.training.engine.record import Measured, checkpoints_of, read_measures, read_metrics
+from ssmspec.training.engine.run_folder import CARD, FINAL, INITIAL, MEASURES, METRICS, RESULTS, START, STATE, RunConfig, step_name, write
+from ssmspec.training.engine.state import load_state, read_start, write_checkpoint
 from ssmspec.training.engine.step import ALONE, Stepper
 from ssmspec.training.task import Outcome, Problem
 from ssmspec.version import __version__
@@ -31,14 +32,14 @@ from ssmspec.version import __version__
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """A finished run: what a report says of it, and what pictures of a sweep are made from."""
+    """A finished run: what a report says about it, and what the pictures of a sweep are made from."""
 
     summary: RunSummary
     outcome: Outcome
 
 
 def environment() -> dict[str, Any]:
-    """What may change the last bits of a result."""
+    """The environment of a run, as far as it may change the last bits of a result."""
     return {
         "ssmspec": __version__,
         "torch": torch.__version__,
@@ -50,10 +51,10 @@ def environment() -> dict[str, Any]:
 
 
 def checked_device(name: str) -> str:
-    """The name of a device that can be used.
+    """The name of a device, after a check that it can be used.
 
     Raises:
-        SsmspecError: it is none, or not here.
+        SsmspecError: the name is not a device, or the device is not available.
     """
     try:
         torch.zeros(1, device=local_device(name))
@@ -64,13 +65,13 @@ def checked_device(name: str) -> str:
 
 
 def all_threads() -> int:
-    """As many threads as torch would take by itself."""
+    """The number of threads that torch would use by default."""
     return torch.get_num_threads()
 
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """So many threads within an operator of torch; results depend on it in their last bits."""
+    """A block with this many threads per operator of torch. The last bits of results depend on this number."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -80,10 +81,10 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def make_problem(config: RunConfig, folder: Path) -> Problem:
-    """The problem of a run as it is before the first step, whatever was drawn from torch's generator before.
+    """The problem of a run before its first step. It does not depend on earlier draws from torch's generator.
 
     Raises:
-        SsmspecError: settings that no memory can hold.
+        SsmspecError: memory is too small for the settings.
     """
     torch.manual_seed(config.settings.seed)
     start = read_start(folder / START, config.start["sha256"]) if config.start else None
@@ -93,49 +94,50 @@ def make_problem(config: RunConfig, folder: Path) -> Problem:
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """A block that allocates as much as settings ask for.
+    """A block that allocates as much memory as the settings require.
 
     Raises:
-        SsmspecError: it is too much.
+        SsmspecError: memory is too small.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         text = one_line(str(error), 200)
-        if isinstance(error, RuntimeError) and "allocate" not in text:  # how torch says it
+        if isinstance(error, RuntimeError) and "allocate" not in text:  # the wording of torch
             raise
         raise SsmspecError(f"out of memory ({text or 'no more'}); choose smaller settings") from error
 
 
 def run(config: RunConfig, folder: Path, *, pictures: bool = True, note: Callable[[str], None] = lambda text: None) -> FinishedRun:
-    """Trains from where the folder stands to the end, or solves, and writes everything.
+    """Train from the present state of the folder to the end, or solve, and write everything.
 
     Args:
-        config: of a folder that holds it already. pictures: also PNGs and a card. note: told what is worth knowing before the first step.
+        config: config of a folder that already holds it. pictures: whether to write PNGs and a card as well.
+        note: receives lines of text to show before the first step.
     Raises:
-        SsmspecError: a file that is damaged or cannot be written, or a loss that is not finite. Stopped: by a signal, after saving.
+        SsmspecError: a file is damaged or cannot be written, or the loss is not finite. Stopped: a signal ended the run, after saving.
     """
     with _conditions(config):
-        return _finish(config, *_work(config, folder, ALONE, note), folder, pictures=pictures)
+        return _finish(config, *_work(config, folder, ALONE, note, pictures=pictures), folder, pictures=pictures)
 
 
 def run_together(
     prepare: Callable[[], RunConfig], folder: Path, *, pictures: bool = True, note: Callable[[str], None] = lambda text: None
 ) -> FinishedRun | None:
-    """`run` by all processes that torchrun started, or by this one.
+    """Call `run` in all processes that torchrun started, or only in this one.
 
     Args:
-        prepare: makes the folder, in the first process, and returns what is in its config.
+        prepare: creates the folder, in the first process, and returns its config.
     Returns:
-        None in all processes but the first, also where the run ends for a reason that the first one gives.
+        None in all processes but the first, even if the run ends for a reason that the first one reports.
     Raises:
-        SsmspecError: as `run`; or another process is gone, or has another reason to end.
+        SsmspecError: as `run`; or another process is gone, or ends for a different reason.
     """
     with joined() as team:
         try:
             config = team.from_first(prepare)
             with _conditions(config):
-                problem, seconds = _work(config, folder, team, note)
+                problem, seconds = _work(config, folder, team, note, pictures=pictures)
         except SharedError:
             if team.first:
                 raise
@@ -152,7 +154,7 @@ def _conditions(config: RunConfig) -> Iterator[None]:
         yield
 
 
-def _work(config: RunConfig, folder: Path, team: Team, note: Callable[[str], None]) -> tuple[Problem, float]:
+def _work(config: RunConfig, folder: Path, team: Team, note: Callable[[str], None], *, pictures: bool) -> tuple[Problem, float]:
     if team.first:
         remove_abandoned(folder)
     problem = make_problem(config, folder)
@@ -160,7 +162,7 @@ def _work(config: RunConfig, folder: Path, team: Team, note: Callable[[str], Non
         for line in problem.opening():
             note(line)
     with enough_memory():
-        return problem, _solve(config, problem, folder) if config.closed_form else _train(config, problem, folder, team)
+        return problem, _solve(config, problem, folder) if config.closed_form else _train(config, problem, folder, team, follow=pictures)
 
 
 def _finish(config: RunConfig, problem: Problem, seconds: float, folder: Path, *, pictures: bool) -> FinishedRun:
@@ -173,17 +175,19 @@ def _finish(config: RunConfig, problem: Problem, seconds: float, folder: Path, *
     return FinishedRun(summary, Outcome(config.settings, problem, tuple(summary.measures)))
 
 
-def _train(config: RunConfig, problem: Problem, folder: Path, team: Team) -> float:
+def _train(config: RunConfig, problem: Problem, folder: Path, team: Team, *, follow: bool) -> float:
     settings = config.settings
     state = new_state(problem, settings)
     load_state(folder / STATE, state, team)
     if state.step > settings.steps:
-        raise SharedError(f"{folder / STATE} is of step {state.step}, beyond the {settings.steps} of the run; start anew with --force")
+        raise SharedError(
+            f"{folder / STATE} is at step {state.step}, beyond the {settings.steps} steps of the run; start anew with --force"
+        )
     with closing(Stepper(problem, state, settings, accumulate=config.accumulate, precision=config.precision, team=team)) as stepper:
         if not team.first:
-            return train(stepper, folder, lambda done, loss, seconds: None)
+            return train(stepper, folder, lambda done, loss, seconds: None, follow=follow)
         with TrainingProgress(config.task, state.step, settings.steps) as progress:
-            return train(stepper, folder, progress)
+            return train(stepper, folder, progress, follow=follow)
 
 
 def _solve(config: RunConfig, problem: Problem, folder: Path) -> float:
@@ -193,6 +197,7 @@ def _solve(config: RunConfig, problem: Problem, folder: Path) -> float:
     write_checkpoint(folder / INITIAL, problem)
     solve(problem)
     write_checkpoint(folder / FINAL, problem)
+    Measured(folder / MEASURES).take(0, problem)
     return 0.0
 
 
@@ -201,18 +206,7 @@ def _summary(config: RunConfig, problem: Problem, folder: Path, seconds: float) 
     found = compare(folder / INITIAL, folder / FINAL, AnalysisOptions())
     title = f"{config.task}: {config.kind.title}"
     steps = 0 if config.closed_form else config.settings.steps
-    return RunSummary(title, config.command, settings, problem.measures(), found, seconds, steps)
-
-
-def _learning(problem: Problem, summary: RunSummary, paths: Sequence[Path]) -> dict[str, list[Measure]]:
-    """The figures of the model at every checkpoint, by its name; the model is afterwards as it was."""
-    final = {name: tensor.clone() for name, tensor in problem.model.state_dict().items()}
-    found = {}
-    for path in paths:
-        read_checkpoint(path, problem.model)
-        found[path.stem] = problem.measures()
-    problem.model.load_state_dict(final)
-    return {**found, Path(FINAL).stem: list(summary.measures)}
+    return RunSummary(title, config.command, settings, read_measures(folder / MEASURES)[steps], found, seconds, steps)
 
 
 def _pictures(problem: Problem, summary: RunSummary, folder: Path) -> list[Path]:
@@ -220,7 +214,8 @@ def _pictures(problem: Problem, summary: RunSummary, folder: Path) -> list[Path]
     from ssmspec.report.figures.style import save, styled
     from ssmspec.report.figures.training import learning_figure, loss_figure, spectra_figure
 
-    analyses = [analyze(path) for path in checkpoints_of(folder, int(str(summary.settings["steps"])))]
+    few = AnalysisOptions(statistics=HEADLINES)
+    analyses = [analyze(path, few) for path in checkpoints_of(folder, int(str(summary.settings["steps"])))]
     usable = [analysis for analysis in analyses if all(layer.curve is not None for layer in analysis.layers)]
     written = []
     with styled():
@@ -234,8 +229,9 @@ def _pictures(problem: Problem, summary: RunSummary, folder: Path) -> list[Path]
         if lines:
             figure = loss_figure([line["step"] for line in lines], [line["loss"] for line in lines], summary.title.partition(":")[0])
             written.append(save(figure, folder / "loss.png"))
-        if any(measure.baseline is not None for measure in summary.measures):
-            paths = [path for path in checkpoints_of(folder, int(str(summary.settings["steps"]))) if path.name != FINAL]
-            written.append(save(learning_figure(_learning(problem, summary, paths)), folder / "learning.png"))
-        written += problem.pictures(folder)
+        measured = read_measures(folder / MEASURES)
+        if any(measure.baseline is not None for measure in summary.measures) and summary.steps:
+            by_name = {Path(step_name(step, summary.steps)).stem: found for step, found in measured.items()}
+            written.append(save(learning_figure(by_name), folder / "learning.png"))
+        written += problem.pictures(folder, summary.measures)
     return written

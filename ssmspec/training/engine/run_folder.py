@@ -1,9 +1,10 @@
-"""The folder of a run: which files it has, how they are written, and its config, which is enough to repeat the run.
+"""The folder of a run: which files it has, how they are written, and its config, which is sufficient to repeat the run.
 
 config.toml            task, preset, settings, environment
-start.state            tensors of a checkpoint that the run began with, if it did
-metrics.jsonl          a line per logged step: step, loss, lr, seconds
-initial.safetensors    before training; step-<n>.safetensors between; final.safetensors after
+start.state            tensors of the checkpoint that the run started from, if any
+metrics.jsonl          one line per logged step: step, loss, lr, seconds
+measures.jsonl         one line per checkpoint: step, and the measures of the model then
+initial.safetensors    before training; step-<n>.safetensors in between; final.safetensors after training
 resume.state           parameters, optimizer, generators and step, for --resume
 results.json, README.md, *.png    when the run is finished
 """
@@ -25,9 +26,10 @@ from ssmspec.training.tasks import TASKS
 from ssmspec.tuning.poles.initializations import unknown
 
 SCHEMA = "ssmspec.run/1"
-CONFIG, METRICS, STATE, RESULTS, CARD = "config.toml", "metrics.jsonl", "resume.state", "results.json", "README.md"
+CONFIG, METRICS, MEASURES, STATE = "config.toml", "metrics.jsonl", "measures.jsonl", "resume.state"
+RESULTS, CARD = "results.json", "README.md"
 START, INITIAL, FINAL = "start.state", "initial.safetensors", "final.safetensors"
-OWN_FILES = (METRICS, START, STATE, RESULTS, CARD, "*.safetensors", "*.png", "table.csv")  # besides the config
+OWN_FILES = (METRICS, MEASURES, START, STATE, RESULTS, CARD, "*.safetensors", "*.png", "table.csv")  # besides the config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +37,14 @@ class RunConfig:
     """A run before it starts.
 
     Args:
-        task, preset: names. settings: of the task. device: torch's name. threads: of torch. closed_form: solve instead of train.
-        accumulate: parts in which a batch is done. precision: of matrix products, "float32" or "bf16".
-        command: what repeats the run. environment: versions, for comparison only.
-        start: the path of the checkpoint that it began with, and the SHA-256 of start.state; empty for a new model.
+        task, preset: their names. settings: settings of the task. device: name of torch's device. threads: number of torch's threads.
+        closed_form: whether to solve instead of train. accumulate: number of parts in which a batch is processed.
+        precision: precision of matrix products, "float32" or "bf16".
+        command: the command that repeats the run. environment: versions, for comparison only.
+        start: the path of the checkpoint that the run started from, and the SHA-256 of start.state; empty for a new model.
 
     Raises:
-        SsmspecError: a precision that is unknown or that the task has no use for, or less than one part.
+        SsmspecError: the precision is unknown or not supported by the task, or accumulate is less than one.
     """
 
     task: str
@@ -60,23 +63,21 @@ class RunConfig:
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         if self.precision not in self.kind.precisions:
-            raise SsmspecError(
-                f"{self.task} is done in {' or '.join(self.kind.precisions)}, not in {self.precision}; leave --precision out"
-            )
+            raise SsmspecError(f"{self.task} runs in {' or '.join(self.kind.precisions)}, not in {self.precision}; leave --precision out")
         if self.accumulate < 1:
             raise SsmspecError(f"accumulate is {self.accumulate}; expected at least 1")
 
     @property
     def kind(self) -> Task:
-        """The task itself."""
+        """The task of the run."""
         return find_task(self.task)
 
 
 def find_task(name: str) -> Task:
-    """A task by its name.
+    """The task of this name.
 
     Raises:
-        SsmspecError: an unknown name.
+        SsmspecError: the name is unknown.
     """
     if name not in TASKS:
         raise unknown("task", name, TASKS)
@@ -84,44 +85,46 @@ def find_task(name: str) -> Task:
 
 
 def step_name(step: int, steps: int) -> str:
-    """The file of a checkpoint: initial, final, or with the number of steps done, as wide as the last."""
+    """The file name of a checkpoint: initial, final, or the number of steps done, padded to the width of the last."""
     if step in (0, steps):
         return FINAL if step else INITIAL
     return f"step-{step:0{len(str(steps))}d}.safetensors"
 
 
 def write(path: Path, content: bytes | str) -> Path:
-    """A file of a run, whole or not at all.
+    """Write a file of a run, completely or not at all.
 
     Raises:
-        SsmspecError: it cannot be written.
+        SsmspecError: the file cannot be written.
     """
     mask = os.umask(0)
     os.umask(mask)
     with new_file(path, 0o666 & ~mask) as file:
-        # bytes of a path that are no characters in the locale are in the text as surrogates, which become the escapes of JSON
+        # bytes of a path that the locale cannot decode are surrogates in the text, and become JSON escapes
         file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
     return path
 
 
 def new_folder(path: Path, *, force: bool, schema: str = SCHEMA) -> None:
-    """Makes the folder of a new run or sweep; with `force` the files of an earlier one are removed.
+    """Create the folder of a new run or sweep. With `force`, the files of an earlier one are removed.
 
     Raises:
-        SsmspecError: there is a run and no `force`, there is something else, or the folder cannot be made.
+        SsmspecError: the folder holds a run and `force` is false, it holds something else, or it cannot be created.
     """
     if look_up(path) is not None and not path.is_dir():
-        raise SsmspecError(f"{path} is a file; name a folder for the run with --out")
+        raise SsmspecError(f"{path} is a file; give a folder for the run with --out")
     if path.is_dir() and _contents(path):
         if _schema(path) != schema:
-            raise SsmspecError(f"{path} has files that are not of a run like this; name another folder with --out")
+            raise SsmspecError(f"{path} has files that do not belong to such a run; choose another folder with --out")
         if not force:
-            raise SsmspecError(f"{path} holds a run already; go on with --resume, start anew with --force, or name another with --out")
+            raise SsmspecError(
+                f"{path} already holds a run; continue it with --resume, start anew with --force, or choose another folder with --out"
+            )
         _clear(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SsmspecError(f"cannot make the folder {path}: {error.strerror or error}") from error
+        raise SsmspecError(f"cannot create the folder {path}: {error.strerror or error}") from error
 
 
 def _contents(path: Path) -> list[Path]:
@@ -129,12 +132,12 @@ def _contents(path: Path) -> list[Path]:
 
 
 def _clear(path: Path) -> None:
-    """Removes what a run left, or a sweep with its runs, but the config: it is replaced, and says until then what the folder is."""
+    """Remove the files of a run, or of a sweep with its runs, except the config, which identifies the folder until it is replaced."""
     for run in path.iterdir():
         if run.is_dir() and _schema(run) == SCHEMA:
             _clear(run)
             (run / CONFIG).unlink()
-            with suppress(OSError):  # files that are not of a run stay
+            with suppress(OSError):  # files that do not belong to a run are kept
                 run.rmdir()
     for pattern in OWN_FILES:
         for file in path.glob(pattern):
@@ -152,25 +155,25 @@ def read_document(path: Path, schema: str) -> dict[str, Any]:
     """The config of a folder.
 
     Raises:
-        SsmspecError: there is none, or it is damaged or of something else.
+        SsmspecError: there is no config, or it is damaged or has another schema.
     """
     file = path / CONFIG
     if not exists(file):
-        raise SsmspecError(f"{path} holds no run to resume: it has no {CONFIG}; leave --resume out to start one")
+        raise SsmspecError(f"{path} holds no run to resume, since it has no {CONFIG}; leave --resume out to start one")
     try:
         document = read_toml(file)
     except SsmspecError as error:
         raise SsmspecError(f"{error}; start anew with --force, or in another folder with --out") from error
     if document.get("schema") != schema:
-        raise SsmspecError(f"{file} is of schema {document.get('schema')!r}, expected {schema}; name another folder with --out")
+        raise SsmspecError(f"{file} has the schema {document.get('schema')!r}, expected {schema}; choose another folder with --out")
     return document
 
 
 def write_config(path: Path, config: RunConfig) -> None:
-    """config.toml.
+    """Write config.toml.
 
     Raises:
-        SsmspecError: it cannot be written, or a setting is a path that is no text.
+        SsmspecError: the file cannot be written, or a setting is a path that is not valid text.
     """
     settings = {each.name: getattr(config.settings, each.name) for each in fields(config.settings)}
     head: dict[str, Any] = {"schema": SCHEMA, "task": config.task, "preset": config.preset, "device": config.device}
@@ -184,7 +187,7 @@ def read_config(path: Path) -> RunConfig:
     """The config of a run folder.
 
     Raises:
-        SsmspecError: there is no run, or its config is damaged.
+        SsmspecError: the folder has no run, or the config is damaged.
     """
     document = read_document(path, SCHEMA)
     try:
@@ -212,10 +215,10 @@ def read_config(path: Path) -> RunConfig:
 
 
 def toml_text(head: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> str:
-    """Keys and tables as TOML; None is left out.
+    """Keys and tables as TOML. Values of None are omitted.
 
     Raises:
-        SsmspecError: a text that TOML cannot hold.
+        SsmspecError: TOML cannot hold a text.
     """
     parts = [_toml_lines(head), *(f"[{name}]\n{_toml_lines(table)}" for name, table in tables.items())]
     return "\n".join(parts)
@@ -229,7 +232,7 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_toml_value, value))}]"
     if isinstance(value, str):
-        if characters(value) != value:  # TOML knows no surrogates
+        if characters(value) != value:  # TOML allows no surrogates
             raise SsmspecError(f"{CONFIG} cannot hold {shown(value)}, which is not valid UTF-8; rename the file")
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value).lower() if isinstance(value, bool) else repr(value)

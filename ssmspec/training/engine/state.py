@@ -1,4 +1,4 @@
-"""What a run needs to go on as if it had never stopped, and checkpoints as analysis reads them."""
+"""What a run needs to continue as if it had never stopped, and checkpoints that the analysis can read."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ from ssmspec.version import __version__
 
 @dataclass(slots=True)
 class TrainingState:
-    """A run between two steps; `step` is how many are done."""
+    """A run between two steps. `step` is the number of steps done."""
 
     step: int
     model: nn.Module
@@ -32,10 +32,10 @@ class TrainingState:
 
 
 def save_state(path: Path, state: TrainingState) -> None:
-    """Parameters, optimizer, generators and step, in one file, whole or not at all.
+    """Write parameters, optimizer, generators and step into one file, completely or not at all.
 
     Raises:
-        SsmspecError: it cannot be written.
+        SsmspecError: the file cannot be written.
     """
     buffer = io.BytesIO()
     document = {
@@ -50,10 +50,10 @@ def save_state(path: Path, state: TrainingState) -> None:
 
 
 def load_state(path: Path, state: TrainingState, team: Team) -> None:
-    """Puts what `save_state` wrote into a state of the same model and optimizer; without such a file the state stays as it is.
+    """Load what `save_state` wrote into a state of the same model and optimizer. Without such a file, the state is unchanged.
 
     Raises:
-        SsmspecError: the file cannot be read, is damaged, or of another model.
+        SsmspecError: the file cannot be read, is damaged, or belongs to another model.
     """
     content = team.from_first(lambda: _read(path))
     if content is None:
@@ -67,7 +67,7 @@ def load_state(path: Path, state: TrainingState, team: Team) -> None:
         state.step = operator.index(found["step"])
         if state.step < 0:
             raise ValueError(f"step {state.step}")
-    except Exception as error:  # bad bytes must never end in a traceback, whatever torch raises for them
+    except Exception as error:  # damaged bytes must never cause a traceback, whatever torch raises for them
         reason = one_line(str(error))
         raise SharedError(f"{path} is damaged ({reason}); start anew with --force, or in another folder with --out") from error
 
@@ -82,45 +82,33 @@ def _read(path: Path) -> bytes | None:
 
 
 def write_checkpoint(path: Path, problem: Problem) -> None:
-    """A safetensors file with beta, and what the problem says of its model, in the metadata; the same model gives the same bytes.
+    """Write a safetensors file with beta and the problem's description of its model in the metadata. Equal models give equal bytes.
 
     Raises:
-        SsmspecError: it cannot be written.
+        SsmspecError: the file cannot be written.
     """
     entries = {name: weight_entry(weight) for name, weight in problem.weights().items() if weight.beta.any()}
     about = {"version": __version__, "sobolev": entries, TRAINED: problem.about()}
-    metadata = {KEY: json.dumps(about)}  # one key: the library writes several in random order
+    metadata = {KEY: json.dumps(about)}  # only one key, because the library writes several in random order
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in problem.model.state_dict().items()}
     write(path, safetensors.torch.save(tensors, metadata))
 
 
 def start_bytes(tensors: State) -> bytes:
-    """The file of tensors that a run begins with; the same tensors give the same bytes."""
+    """The content of a file with the tensors that a run starts from. The same tensors give the same bytes."""
     return safetensors.torch.save({name: tensor.contiguous() for name, tensor in sorted(tensors.items())})
 
 
 def read_start(path: Path, digest: str) -> dict[str, Tensor]:
-    """What `start_bytes` made.
+    """The tensors from which `start_bytes` made a file.
 
     Raises:
-        SsmspecError: the file is missing, or not the one with this SHA-256.
+        SsmspecError: the file is missing, or has another SHA-256.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise SsmspecError(f"{path}: {error.strerror or error}; start anew with --force") from error
     if hashlib.sha256(content).hexdigest() != digest:
-        raise SsmspecError(f"{path} is not the file that the run began with; start anew with --force")
+        raise SsmspecError(f"{path} is not the file that the run started from; start anew with --force")
     return safetensors.torch.load(content)
-
-
-def read_checkpoint(path: Path, model: nn.Module) -> None:
-    """Puts the tensors of a checkpoint into a model.
-
-    Raises:
-        SsmspecError: the file is missing, damaged, or of another model.
-    """
-    try:
-        model.load_state_dict(safetensors.torch.load(path.read_bytes()))
-    except Exception as error:  # as above
-        raise SsmspecError(f"{path} cannot be read ({one_line(str(error))}); start anew with --force") from error

@@ -1,4 +1,4 @@
-"""One step: the batch is drawn, divided among processes and parts, and the gradient of its mean loss moves the parameters."""
+"""One step: draw the batch, divide it among processes and parts, and update the parameters with the gradient of its mean loss."""
 
 import gc
 import math
@@ -20,11 +20,11 @@ ALONE = Team()
 
 
 class NotFiniteError(SharedError):
-    """A loss that is not finite, which all processes see."""
+    """The loss is not finite. All processes see the same loss."""
 
 
 class _Loss(nn.Module):
-    """The loss as a forward pass, which is where DistributedDataParallel looks for one."""
+    """The loss in the form of a forward pass, which DistributedDataParallel needs."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__()
@@ -38,12 +38,12 @@ class _Loss(nn.Module):
 class Stepper:
     """Does the steps of a run, in place.
 
-    The loss of a batch is the mean over its examples. Every process has a part of them, and does it in parts again; each part counts as
-    much as it has examples, so that the sum of the gradients is that of the whole batch however it is divided.
+    The loss of a batch is the mean over its examples. Each process has a share of them, and divides it into parts again. The weight of a
+    part is its number of examples, so the sum of the gradients is that of the whole batch, however the batch is divided.
 
     Args:
-        problem, state, settings: of the run. accumulate: parts in which a process does its share of a batch, to save memory.
-        precision: "bf16" lets autocast narrow matrix products and what follows them; parameters and kernels stay float32.
+        problem, state, settings: those of the run. accumulate: number of parts of a process's share of a batch, to save memory.
+        precision: with "bf16", autocast narrows matrix products and what follows them; parameters and kernels stay float32.
         team: the processes.
     """
 
@@ -66,24 +66,25 @@ class Stepper:
                 self._loss = DistributedDataParallel(_Loss(problem), process_group=gradient_group(self.device))
 
     def close(self) -> None:
-        """Lets go of what the processes share, before they part.
+        """Release what the processes share, before they disconnect.
 
-        DistributedDataParallel is part of a cycle. If it were found after the process group has been left, the group would be destroyed
-        from within, which waits for the threads of gloo, which may wait for the interpreter.
+        DistributedDataParallel is part of a reference cycle. If the cycle were collected after the process group is left, it would destroy
+        the group. Destroying it waits for the threads of gloo, and these may wait for the interpreter.
         """
         if not self.team.alone:
             self._loss = self.problem.loss
             gc.collect()
 
     def __call__(self, stop: int = 0) -> tuple[float, int]:
-        """One step.
+        """Do one step.
 
         Args:
-            stop: the signal that asked this process for an end, or 0.
+            stop: the signal that asked this process to stop, or 0.
         Returns:
-            The loss of the whole batch, and a signal that asked any process for an end, or 0.
+            The loss of the whole batch, and a signal that asked any process to stop, or 0.
         Raises:
-            NotFiniteError: the loss is not finite; names the step and the layer. SsmspecError: out of memory, or a process is gone.
+            NotFiniteError: the loss is not finite; the message names the step and the layer.
+            SsmspecError: memory is too small, or a process is gone.
         """
         state, step = self.state, self.state.step
         factor = rate_factor(step, self.settings)
@@ -98,7 +99,7 @@ class Stepper:
     def _gradient(self, stop: int) -> tuple[float, int]:
         step = self.state.step
         *others, last = shares(self.problem.draw(step, self.state.generator), self.team, self.accumulate)
-        if not self.team.alone:  # each draws its own numbers, for dropout, and the same again after a resume
+        if not self.team.alone:  # for dropout, each draws its own numbers, and the same ones again after a resume
             torch.manual_seed(((self.settings.seed * 2**32 + step) * self.team.count + self.team.rank) % 2**63)
         self.state.optimizer.zero_grad()
         done = []
@@ -121,7 +122,7 @@ class Stepper:
         return loss if weight == 1 else loss * weight
 
     def _backward(self, loss: Tensor) -> None:
-        """DistributedDataParallel takes the mean over the processes, where the sum is wanted."""
+        """Backpropagate the sum over the processes, since DistributedDataParallel would take the mean."""
         (loss if self.team.alone else loss * self.team.count).backward()  # type: ignore[no-untyped-call]
 
     def _no_exchange(self) -> AbstractContextManager[Any]:
@@ -129,14 +130,14 @@ class Stepper:
 
 
 def shares(batch: Any, team: Team, accumulate: int) -> list[tuple[Any, float]]:
-    """The parts of a batch that a process does, at least one, and which share of the whole batch each is.
+    """The parts of a batch that a process handles, at least one, and the share of each in the whole batch.
 
     Args:
-        batch: a tensor or a tuple of tensors, whose first axis counts the examples.
+        batch: a tensor or a tuple of tensors, whose first axis is that of the examples.
     """
     size = len(batch[0] if isinstance(batch, tuple) else batch)
     first, last = (size * rank // team.count for rank in (team.rank, team.rank + 1))
-    if first == last:  # more processes than examples: the loss is needed for its graph, and counts nothing
+    if first == last:  # more processes than examples: the loss is needed for its graph, but has weight zero
         return [(_examples(batch, slice(0, 1)), 0.0)]
     count = min(accumulate, last - first)
     bounds = [first + (last - first) * part // count for part in range(count + 1)]
@@ -148,7 +149,7 @@ def _examples(batch: Any, rows: slice) -> Any:
 
 
 def rate_factor(step: int, settings: Settings) -> float:
-    """The factor on all learning rates in a step, counted from 0; it rises over the warm-up, then follows the schedule."""
+    """The factor on all learning rates in a step, counted from 0. It rises during the warm-up and then follows the schedule."""
     if step < settings.warmup:
         return step / settings.warmup
     done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
@@ -156,7 +157,7 @@ def rate_factor(step: int, settings: Settings) -> float:
 
 
 def culprit(model: nn.Module) -> str:
-    """Which layer has values that are not finite, in words; the largest values where all are."""
+    """A text that names the layer with values that are not finite, or the largest values if all are finite."""
     sizes = {name: float(parameter.detach().abs().max()) for name, parameter in model.named_parameters()}
     for name, size in sizes.items():
         if not math.isfinite(size):
@@ -173,5 +174,5 @@ def _memory(when: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            raise SsmspecError(f"out of memory {when}; do a batch in more parts with --accumulate, or take a smaller one") from error
+            raise SsmspecError(f"out of memory {when}; process a batch in more parts with --accumulate, or use a smaller batch") from error
         raise

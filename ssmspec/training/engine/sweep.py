@@ -1,4 +1,4 @@
-"""Many runs of one task over alpha, beta and seeds, each in a folder of its own, and what they have in common."""
+"""Many runs of one task over alpha, beta and seeds, each in its own folder, and the results of all together."""
 
 import itertools
 import re
@@ -41,7 +41,7 @@ def parse_number(text: str) -> float:
     """A number such as 10, -0.5, pi, pi/3 or 10*pi.
 
     Raises:
-        SsmspecError: it is none, or not finite.
+        SsmspecError: the text is not a number, or the number is not finite.
     """
     match = _NUMBER.fullmatch(text.strip())
     try:
@@ -53,21 +53,23 @@ def parse_number(text: str) -> float:
         if not isfinite(value):
             raise ValueError
     except (ValueError, ZeroDivisionError):
-        raise SsmspecError(f"{text!r} is no number; write one such as 10, -0.5, pi/3 or 10*pi") from None
+        raise SsmspecError(f"{text!r} is not a number; write one such as 10, -0.5, pi/3 or 10*pi") from None
     return value
 
 
 def parse_sweep(text: str, published: Sequence[Pair], settings: object) -> list[Pair]:
-    """Pairs of alpha and beta: all of "alpha=0.1,1,10 beta=-1,0,1", or those for "published".
+    """Pairs of alpha and beta: all combinations of "alpha=0.1,1,10 beta=-1,0,1", or the published ones for "published".
 
     Args:
-        published: the task's own for its preset. settings: where a key that is not in the text has its value.
+        published: published pairs of the task for its preset. settings: give the value of a key that is not in the text.
     Raises:
-        SsmspecError: another key, a key given twice, or no numbers.
+        SsmspecError: a key is unknown or given twice, or a value is not a number.
     """
     if text.strip() == PUBLISHED:
         if not published:
-            raise SsmspecError('there are no published settings of this task and preset; say which, --sweep "alpha=NUMBERS beta=NUMBERS"')
+            raise SsmspecError(
+                'there are no published settings for this task and preset; give your own: --sweep "alpha=NUMBERS beta=NUMBERS"'
+            )
         return list(published)
     values: dict[str, list[float]] = {}
     for part in text.split():
@@ -82,32 +84,37 @@ def parse_sweep(text: str, published: Sequence[Pair], settings: object) -> list[
 
 
 def open_sweep(folder: Path, base: RunConfig, text: str, seeds: int, *, resume: bool, force: bool) -> None:
-    """Makes the folder of a sweep, or checks that it is of this one.
+    """Create the folder of a sweep, or check that the folder belongs to this sweep.
 
     Raises:
-        SsmspecError: there is another sweep, or something else.
+        SsmspecError: the folder holds another sweep, or something else.
     """
     head = {"schema": SCHEMA, "task": base.task, "preset": base.preset, "sweep": text, "seeds": seeds, "command": base.command}
     if resume:
         found = read_document(folder, SCHEMA)
         for key in ("task", "preset", "sweep", "seeds"):
             if found.get(key) != head[key]:
-                raise SsmspecError(f"{folder} is a sweep with {key} {found.get(key)!r}, not {head[key]!r}; name another folder with --out")
+                raise SsmspecError(
+                    f"{folder} holds a sweep with {key} {found.get(key)!r}, not {head[key]!r}; choose another folder with --out"
+                )
         return
     new_folder(folder, force=force, schema=SCHEMA)
     write(folder / CONFIG, toml_text(head, {"environment": base.environment}))
 
 
-def run_sweep(folder: Path, base: RunConfig, pairs: Sequence[Pair], seeds: int, note: Callable[[str], None]) -> list[SweepRow]:
-    """Does all runs that are not finished; then writes table, pictures, card and results.
+def run_sweep(
+    folder: Path, base: RunConfig, pairs: Sequence[Pair], seeds: int, note: Callable[[str], None], *, pictures: bool = True
+) -> list[SweepRow]:
+    """Do all runs that are not finished, and then write the table, pictures, card and results.
 
     Args:
-        base: settings of all runs but for alpha, beta and seed, which counts up from its own. note: told about every run before it starts.
+        base: settings of all runs, except alpha, beta and the seed, which counts up from that of `base`.
+        note: receives a line about each run before it starts. pictures: whether the sweep is drawn; its runs never are.
     Raises:
-        SsmspecError: a run that fails; its folder is named. Stopped: by a signal, after saving.
+        SsmspecError: a run failed; the message names its folder. Stopped: a signal ended a run, after saving.
     """
     if len(pairs) * seeds > MOST_RUNS:
-        raise SsmspecError(f"the sweep has {len(pairs) * seeds} runs; at most {MOST_RUNS} can be asked for")
+        raise SsmspecError(f"the sweep has {len(pairs) * seeds} runs; at most {MOST_RUNS} are allowed")
     finished: dict[Pair, list[FinishedRun]] = {pair: [] for pair in pairs}
     for number, (pair, offset) in enumerate(itertools.product(pairs, range(seeds)), start=1):
         alpha, beta = pair
@@ -117,14 +124,14 @@ def run_sweep(folder: Path, base: RunConfig, pairs: Sequence[Pair], seeds: int, 
         note(f"run {number} of {len(pairs) * seeds}: {place.name}")
         finished[pair].append(_one(config, place))
     rows = [SweepRow(alpha, beta, [each.summary for each in runs]) for (alpha, beta), runs in finished.items()]
-    _write_results(folder, base, rows, [each for runs in finished.values() for each in runs])
+    _write_results(folder, base, rows, [each for runs in finished.values() for each in runs], pictures=pictures)
     return rows
 
 
 def _one(config: RunConfig, place: Path) -> FinishedRun:
     if (place / CONFIG).is_file():
         if read_config(place).settings != config.settings:
-            raise SsmspecError(f"{place} is a run with other settings; start the sweep anew with --force")
+            raise SsmspecError(f"{place} holds a run with different settings; start the sweep anew with --force")
     else:
         new_folder(place, force=False)
         write_config(place, config)
@@ -136,17 +143,19 @@ def _one(config: RunConfig, place: Path) -> FinishedRun:
         raise SsmspecError(f"{place.name}: {error}") from error
 
 
-def _write_results(folder: Path, base: RunConfig, rows: Sequence[SweepRow], finished: Sequence[FinishedRun]) -> None:
+def _write_results(folder: Path, base: RunConfig, rows: Sequence[SweepRow], finished: Sequence[FinishedRun], *, pictures: bool) -> None:
     from ssmspec.report.figures.style import styled
 
     title = sweep_title(base)
-    with styled():
-        pictures = base.kind.draw_sweep([each.outcome for each in finished], folder)
+    drawn: list[Path] = []
+    if pictures:
+        with styled():
+            drawn = base.kind.draw_sweep([each.outcome for each in finished], folder)
     write(folder / TABLE, sweep_csv(rows))
     write(folder / RESULTS, to_json(sweep_document(title, base.command, rows)) + "\n")
-    write(folder / CARD, sweep_card(title, base.command, rows, [path.name for path in pictures]))
+    write(folder / CARD, sweep_card(title, base.command, rows, [path.name for path in drawn]))
 
 
 def sweep_title(base: RunConfig) -> str:
-    """What a sweep is called in its table."""
+    """The title of a sweep's table."""
     return f"{base.task}, preset {base.preset}{', closed form' if base.closed_form else ''}"

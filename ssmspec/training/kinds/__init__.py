@@ -1,1 +1,1 @@
-"""What several tasks share: published benchmarks, data of the user, classes."""
+"""What several tasks share: published benchmarks, the user's own data, and classification."""

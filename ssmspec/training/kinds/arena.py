@@ -1,4 +1,4 @@
-"""What the tasks of the Long Range Arena share: the published model with both mechanisms, and the size of the presets that need no data.
+"""What the tasks of the Long Range Arena share: the published model with alpha and beta, and the size of the presets that need no data.
 
 Source: arXiv 2410.02035, appendix; AnnanYu/FreqBiasSSM, configs/experiment/lra/bias-s4-*.yaml; arXiv 2011.04006 (the arena).
 """
@@ -19,10 +19,10 @@ PUBLISHED = dict.fromkeys(("small", "paper"), ((1.0, 0.0), (3.0, 0.0), (5.0, 0.0
 
 
 def paper(**options: Any) -> PublishedSettings:
-    """Six bidirectional layers with 64 complex modes, GLU and trainable beta; the rest is the task's own.
+    """Six bidirectional layers with 64 complex modes, GLU and trainable beta. The rest depends on the task.
 
     Args:
-        options: alpha, steps, warmup, batch, lr, lr_ssm, weight_decay, d_model, and what else differs.
+        options: alpha, steps, warmup, batch, lr, lr_ssm, weight_decay, d_model, and other settings that differ.
     """
     shared: dict[str, Any] = {
         **{"beta_convention": "lra", "layout": "freqbias-block", "d_state": 64, "n_layers": 6, "bidirectional": True, "n_ssm": 1},
@@ -32,7 +32,7 @@ def paper(**options: Any) -> PublishedSettings:
 
 
 def small(**options: Any) -> PublishedSettings:
-    """Two narrow layers of the same kind; less than two minutes on two cores."""
+    """Two narrow layers of the same kind. A run takes less than two minutes on two cores."""
     shared: dict[str, Any] = {
         **{"alpha": 3.0, "beta_convention": "lra", "layout": "freqbias-block", "d_state": 16, "n_layers": 2, "bidirectional": True},
         **{"norm": "batch", "prenorm": True, "final_norm": True, "lr_beta": 0.01, "d_model": 32, "n_ssm": 1, "weight_decay": 0.03},
@@ -42,7 +42,7 @@ def small(**options: Any) -> PublishedSettings:
 
 
 def labels_of(codes: Sequence[int] | npt.NDArray[np.integer[Any]], classes: Sequence[str]) -> Labels:
-    """Classes by name, and the class of every sequence."""
+    """Names of the classes, and the class of every sequence."""
     return Labels(tuple(classes), np.asarray(codes, np.int64))
 
 
@@ -54,12 +54,12 @@ def texts(
     fewest: int,
     device: torch.device,
 ) -> Dataset:
-    """Texts, or pairs of them, character by character.
+    """Texts, or pairs of texts, character by character.
 
     Args:
-        parts: to train on, and held out: the texts of every example, one or two, and its class.
-        longest: characters of a text, with its end.
-        fewest: how often a character must occur in the first part to have a number of its own.
+        parts: the training part and the held-out part; each holds one or two texts per example, and its class.
+        longest: largest number of characters of a text, including its end.
+        fewest: least number of times that a character must occur in the first part to have a number of its own.
     """
     vocabulary = Vocabulary((text for given, _ in parts[0] for text in given), fewest)
     examples = [example for part in parts for example in part]

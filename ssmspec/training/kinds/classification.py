@@ -1,4 +1,4 @@
-"""Classes of sequences: what all tasks do alike whose answer is one of a few names."""
+"""Classification of sequences: what all tasks have in common whose output is one of a few classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +21,10 @@ class Classification(SequenceProblem[Given], Generic[Given]):
     """The problem: model, sequences, and their classes.
 
     Args:
-        settings, examples, start, kind: as for `SequenceProblem`. labels: classes by name, and that of every sequence.
-        training, held_out: numbers of the sequences of either part. lines: what is worth knowing of the data.
+        settings, examples, start, kind: as for `SequenceProblem`. labels: names of the classes, and the class of every sequence.
+        training, held_out: numbers of the sequences of each part. lines: lines of text about the data.
     Raises:
-        SsmspecError: a model without one answer per sequence.
+        SsmspecError: the model does not give one output per sequence.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Classification(SequenceProblem[Given], Generic[Given]):
         kind: type[SequenceModel] = SequenceModel,
     ) -> None:
         if settings.pooling == "none":
-            raise SsmspecError("the task gives one class per sequence; choose pooling mean or last")
+            raise SsmspecError("the task gives one class per sequence; choose mean or last as pooling")
         super().__init__(settings, examples, len(labels.classes), start, kind)
         self.labels, self.lines = labels, lines
         self.training, self.held_out = parts
@@ -46,14 +46,14 @@ class Classification(SequenceProblem[Given], Generic[Given]):
         self.order = Order(self.training, settings.batch, settings.seed)
 
     def opening(self) -> list[str]:
-        """Sizes, and how often the most frequent class is right."""
+        """Lines on sizes, and on how often the most frequent class is correct."""
         most, share = self._baseline()
         classes = self.labels.classes
-        guess = f"always {classes[most]}, is right in {share:.3g} of what is held out"
+        guess = f"always {classes[most]}, is correct for a share of {share:.3g} of the held-out sequences"
         return [*self.lines, f"{len(classes)} classes; the baseline, {guess}"]
 
     def draw(self, step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """What the model takes, and classes (b,)."""
+        """The inputs of the model, and classes (b,)."""
         rows = self.order.at(step)
         return (*self.examples.take(rows), self.codes[torch.from_numpy(rows)])
 
@@ -63,7 +63,7 @@ class Classification(SequenceProblem[Given], Generic[Given]):
         return nn.functional.cross_entropy(self.model(*given), codes)
 
     def confusion(self) -> np.ndarray:
-        """How many of each class (rows) were taken for each (columns), held out."""
+        """How many held-out sequences of each class (rows) were predicted as each class (columns)."""
         given = self.answers_to(self.held_out).argmax(1).numpy()
         count = len(self.labels.classes)
         table = np.zeros((count, count), dtype=np.int64)
@@ -71,14 +71,14 @@ class Classification(SequenceProblem[Given], Generic[Given]):
         return table
 
     def measures(self) -> list[Measure]:
-        """The share of sequences held out whose class was found."""
+        """The share of held-out sequences whose class is predicted correctly."""
         table = self.confusion()
         accuracy = float(np.trace(table) / table.sum())
-        meaning = "share of the sequences held out whose class is found; baseline: always the most frequent class"
+        meaning = "share of held-out sequences whose class is predicted correctly; baseline: always the most frequent class"
         return [Measure("accuracy", accuracy, "", meaning, self._baseline()[1])]
 
     def _baseline(self) -> tuple[int, float]:
-        """The most frequent class in training, and its share of what is held out."""
+        """The most frequent class in training, and its share of the held-out sequences."""
         most = int(np.bincount(self.labels.codes[self.training]).argmax())
         return most, float((self.labels.codes[self.held_out] == most).mean())
 
@@ -86,8 +86,8 @@ class Classification(SequenceProblem[Given], Generic[Given]):
         """The model, how its inputs are normalized, and what its outputs stand for."""
         return {**super().about(), "classes": list(self.labels.classes)}
 
-    def pictures(self, folder: Path) -> list[Path]:
-        """What was taken for what."""
+    def pictures(self, folder: Path, measures: Sequence[Measure]) -> list[Path]:
+        """The confusion matrix."""
         from ssmspec.report.figures.predictions import confusion_figure
         from ssmspec.report.figures.style import save
 

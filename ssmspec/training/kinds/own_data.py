@@ -1,4 +1,4 @@
-"""What the tasks on a user's own data share: settings, the model around S4D layers, the split, and the order of the examples."""
+"""What the tasks on the user's own data share: settings, the model around S4D layers, the split, and the order of the examples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,28 +19,29 @@ from ssmspec.training.task import OWN, Outcome, Settings, State, load_start, set
 from ssmspec.tuning.poles.initializations import INITIALIZATIONS, initial_poles, unknown
 from ssmspec.tuning.poles.initializations import Settings as Sizes
 
-FEWEST = 10  # sequences that can be divided into two parts worth the name
+FEWEST = 10  # least number of sequences that can be divided into two useful parts
 EVALUATED = 2**23  # samples of all channels that an evaluation holds at once
-COUNTED = ("denoising", "waves")  # conventions of beta that depend on the length
+COUNTED = ("denoising", "waves")  # beta conventions that depend on the length
 
 Pooling = Literal["mean", "last", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSettings(Settings):
-    """What tasks on one's own data have besides.
+    """The additional settings of tasks on the user's own data.
 
     Args:
-        data, target: files as given, absolute; data_sha256, target_sha256: their digests, that of the bundled series where `forecast` has
-            no data. axes: letters of the axes of the data, B sequences, L samples, C features; None to infer them. length: samples after
-            which sequences are cut; None for none.
-        held_out: share that is kept out of training. horizon: samples that `forecast` looks ahead; context: longest piece it trains on.
-        d_model, n_layers, norm, prenorm, final_norm, pooling: of `ssmspec.nn.SequenceModel`; "none" for an output per sample.
-        d_state, layout, discretization, bidirectional, channels, n_ssm, tie_step, dropout, tie_dropout, step_min, step_max: of its
-            `ssmspec.nn.S4D`.
-        trainable_beta: None for what the layout's original does. lr_beta: its learning rate.
-        lr_ssm: learning rate of poles and steps, in s4-diag of B and C too; zero keeps them as they are. They do not decay.
-        lr_step: of the steps, where it is given; in s4-diag C then has that of the rest.
+        data, target: absolute paths of the files. data_sha256, target_sha256: their digests, or the digest of the bundled series if
+            `forecast` has no data. axes: letters of the axes of the data, B sequences, L samples, C features; None infers them.
+            length: number of samples after which sequences are cut; None cuts nothing.
+        held_out: share that is kept out of training. horizon: samples that `forecast` looks ahead. context: longest piece it trains on.
+        d_model, n_layers, norm, prenorm, final_norm, pooling: options of `ssmspec.nn.SequenceModel`; pooling "none" gives an output per
+            sample.
+        d_state, layout, discretization, bidirectional, channels, n_ssm, tie_step, dropout, tie_dropout, step_min, step_max: options of
+            its `ssmspec.nn.S4D`.
+        trainable_beta: None does what the original of the layout does. lr_beta: learning rate of beta.
+        lr_ssm: learning rate of poles and steps, and in s4-diag also of B and C; zero freezes them. They have no weight decay.
+        lr_step: learning rate of the steps, if given; in s4-diag, C then has the learning rate of the other parameters.
     """
 
     data: str = ""
@@ -79,13 +80,15 @@ class DataSettings(Settings):
         if self.pooling not in get_args(Pooling):
             raise unknown("pooling", self.pooling, get_args(Pooling))
         if not self.held_out < 1:
-            raise SsmspecError(f"held_out is {self.held_out}; expected a share between 0 and 1")
+            raise SsmspecError(f"held_out is {self.held_out}; it must be a share between 0 and 1")
         if self.layout == "freqbias-block" and self.weighted and self.beta_convention != "lra":
-            raise SsmspecError(f"layout freqbias-block has the beta convention lra, not {self.beta_convention}; add --beta-convention lra")
+            raise SsmspecError(
+                f"layout freqbias-block needs the beta convention lra, not {self.beta_convention}; add --beta-convention lra"
+            )
 
     @property
     def weighted(self) -> bool:
-        """Whether layers get a beta beside what their layout has."""
+        """Whether layers get a beta in addition to what their layout has."""
         return self.beta != 0 or bool(self.trainable_beta)
 
     @property
@@ -100,16 +103,16 @@ def with_digests(settings: DataSettings) -> DataSettings:
     """The settings with the digests of their files.
 
     Raises:
-        SsmspecError: no data were named, or a file is missing.
+        SsmspecError: no data were given, or a file is missing.
     """
     if not settings.data:
-        raise SsmspecError("this task learns from your own data; name them with --data X.npy (or .npz, .csv, a folder of .wav files)")
+        raise SsmspecError("this task learns from your own data; give them with --data X.npy (or .npz, .csv, a folder of .wav files)")
     target = None if settings.target is None else digest(settings.target)
     return replace(settings, data_sha256=digest(settings.data), target_sha256=target)
 
 
 def check_digests(settings: DataSettings) -> None:
-    """Refuse files that are not those of the settings.
+    """Refuse files that differ from those of the settings.
 
     Raises:
         SsmspecError: a file is missing or has changed.
@@ -118,12 +121,12 @@ def check_digests(settings: DataSettings) -> None:
         if path is not None and (found := digest(path)) != wanted:
             raise SsmspecError(
                 f"{path} has changed since the run began (SHA-256 {found[:12]}.., was {wanted and wanted[:12]}..); "
-                "bring the old data back, or start anew with --force"
+                "restore the old data, or start anew with --force"
             )
 
 
 def structure(settings: DataSettings, inputs: Mapping[str, int], d_output: int) -> dict[str, Any]:
-    """The options of `SequenceModel` that decide which tensors it has and what it computes from them."""
+    """The options of `SequenceModel` that determine which tensors it has and what it computes with them."""
     options: dict[str, Any] = {**inputs, "d_output": d_output}
     for name in ("d_model", "n_layers", "norm", "prenorm", "final_norm", "d_state", "layout", "discretization", "bidirectional"):
         options[name] = getattr(settings, name)
@@ -140,13 +143,13 @@ def structure(settings: DataSettings, inputs: Mapping[str, int], d_output: int) 
 def make_model(
     settings: DataSettings, inputs: Mapping[str, int], d_output: int, start: State | None, kind: type[SequenceModel] = SequenceModel
 ) -> SequenceModel:
-    """A model drawn from torch's global generator, with the tensors of `start` that have its names and shapes.
+    """A model drawn from torch's global generator, with those tensors of `start` that have its names and shapes.
 
     Args:
-        inputs: d_input or vocabulary. kind: of model, with the arguments of `ssmspec.nn.SequenceModel`.
+        inputs: d_input or vocabulary. kind: class of the model, which takes the arguments of `ssmspec.nn.SequenceModel`.
 
     Raises:
-        SsmspecError: options that contradict each other, or an initialization that needs one step.
+        SsmspecError: options contradict each other, or an initialization needs a single step.
     """
     first: dict[str, Any] = {"alpha": settings.alpha} if settings.init == OWN else {"poles": _poles(settings)}
     moved: float | dict[str, float] = settings.lr_ssm
@@ -163,7 +166,7 @@ def _poles(settings: DataSettings) -> ComplexArray:
     """(layers, S, N) poles of a named initialization, scaled by alpha."""
     if INITIALIZATIONS[settings.init].plane == "z" and settings.step_min != settings.step_max:
         raise SsmspecError(
-            f"init {settings.init} places poles per sample and needs one step; add --set step_min={settings.step_max} "
+            f"init {settings.init} places poles per sample and needs a single step; add --set step_min={settings.step_max} "
             f"--set step_max={settings.step_max}"
         )
     copies = settings.n_ssm or settings.d_model
@@ -177,35 +180,36 @@ def _poles(settings: DataSettings) -> ComplexArray:
 
 
 def split(count: int, share: float, seed: int, source: str, groups: np.ndarray | None = None) -> tuple[Rows, Rows]:
-    """Numbers of the sequences to train on, and of those held out, which depend on the seed only.
+    """Numbers of the training sequences and of the held-out sequences. They depend only on the seed.
 
     Args:
-        count: sequences. share: of them to hold out. source: for messages. groups: (count,) class of each, of which the share is taken.
+        count: number of sequences. share: share to hold out. source: name of the source for messages.
+        groups: (count,) class of each sequence; the share is then taken of every class.
     Raises:
-        SsmspecError: too few sequences, or a class with only one.
+        SsmspecError: there are too few sequences, or a class has only one.
     """
     if count < FEWEST:
-        raise SsmspecError(f"{source}: {count} sequences; expected at least {FEWEST}, some to train on and some held out")
+        raise SsmspecError(f"{source}: {count} sequences; expected at least {FEWEST}, to train on some and hold out some")
     order = np.random.default_rng(seed).permutation(count)
     held: list[Rows] = []
     for group in (np.zeros(1),) if groups is None else np.unique(groups):
         members = order if groups is None else order[groups[order] == group]
         if len(members) < 2:
-            raise SsmspecError(f"{source}: a class has one sequence; expected at least two, one to train on and one held out")
+            raise SsmspecError(f"{source}: a class has one sequence; expected at least two, one to train on and one to hold out")
         held.append(members[: min(len(members) - 1, max(1, round(share * len(members))))])
     chosen = np.sort(np.concatenate(held))
     return np.setdiff1d(order, chosen), chosen
 
 
 class Order:
-    """The sequences of every step: epoch after epoch in random orders that depend on the seed only."""
+    """The sequences of every step: epoch after epoch, in random orders that depend only on the seed."""
 
     def __init__(self, rows: Rows, batch: int, seed: int) -> None:
         self.rows, self.batch, self.seed = rows, batch, seed
         self._epochs: dict[int, Rows] = {}
 
     def at(self, step: int) -> Rows:
-        """Numbers of the sequences of a step, (batch,)."""
+        """The numbers of the sequences of a step, (batch,)."""
         places = np.arange(step * self.batch, (step + 1) * self.batch)
         epochs = places // len(self.rows)
         self._epochs = {int(epoch): self._epoch(int(epoch)) for epoch in np.unique(epochs)}
@@ -217,11 +221,11 @@ class Order:
 
 
 class Source(Protocol):
-    """Sequences as a model takes them."""
+    """Sequences in the form that a model takes."""
 
     @property
     def device(self) -> torch.device:
-        """Of the tensors."""
+        """The device of the tensors."""
 
     @property
     def inputs(self) -> dict[str, int]:
@@ -229,10 +233,10 @@ class Source(Protocol):
 
     @property
     def longest(self) -> int:
-        """Samples of the longest sequence."""
+        """Number of samples of the longest sequence."""
 
     def take(self, rows: Rows) -> tuple[Tensor, ...]:
-        """The arguments of the model for the sequences with these numbers; the first axis of each is that of the sequences."""
+        """The arguments of the model for the sequences with these numbers. The first axis of each argument is that of the sequences."""
 
     def about(self) -> dict[str, Any]:
         """How values become inputs, as JSON values."""
@@ -242,11 +246,11 @@ Given = TypeVar("Given", bound=Source)
 
 
 class SequenceProblem(Generic[Given]):
-    """A model of sequences; what all tasks around `ssmspec.nn.SequenceModel` do alike.
+    """A model of sequences, and what all tasks around `ssmspec.nn.SequenceModel` have in common.
 
     Args:
-        settings: of the task. examples: the data. d_output: outputs of the model. start: tensors that it begins with.
-        kind: of model, with the arguments of `ssmspec.nn.SequenceModel`.
+        settings: settings of the task. examples: the data. d_output: number of outputs of the model. start: its initial tensors.
+        kind: class of the model, which takes the arguments of `ssmspec.nn.SequenceModel`.
     """
 
     def __init__(
@@ -256,7 +260,7 @@ class SequenceProblem(Generic[Given]):
         self.model = make_model(settings, examples.inputs, d_output, start, kind).to(examples.device)
 
     def answers(self, batches: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
-        """What the model makes of batches (x,) or (x, lengths), without dropout; on the CPU."""
+        """The outputs of the model for batches (x,) or (x, lengths), without dropout, on the CPU."""
         self.model.eval()
         with torch.no_grad():
             found = [self.model(*batch).float().cpu() for batch in batches]
@@ -264,13 +268,13 @@ class SequenceProblem(Generic[Given]):
         return found
 
     def answers_to(self, rows: Rows) -> Tensor:
-        """The answers to whole sequences, (b, ...)."""
+        """The outputs for whole sequences, (b, ...)."""
         size = max(1, EVALUATED // (self.examples.longest * self.settings.d_model))
         parts = [rows[first : first + size] for first in range(0, len(rows), size)]
         return torch.cat([answer for part in parts for answer in self.answers([self.examples.take(part)])])
 
     def weights(self) -> dict[str, Sobolev]:
-        """The beta weights that no tensor of the family holds, by layer."""
+        """The beta weights that no tensor of the family holds, by name of the layer."""
         if self.settings.layout == "freqbias-block":
             return {}
         inner = "" if self.settings.layout == "minimal" else ".layer"
@@ -280,17 +284,17 @@ class SequenceProblem(Generic[Given]):
         return {system.name: system.sobolev for system in systems if system.sobolev is not None}
 
     def marks(self) -> dict[str, float]:
-        """None: nothing is known of the user's frequencies."""
+        """Empty, because nothing is known about the frequencies of the user's data."""
         return {}
 
     def about(self) -> dict[str, Any]:
-        """What is needed to use the model: its options, and how its inputs are normalized."""
+        """What is needed to use the model: its options and the normalization of its inputs."""
         options = structure(self.settings, self.examples.inputs, self.model.frame.d_output)
         return {"model": options, "input": self.examples.about()}
 
 
 def described(sequences: Sequences, training: int, held_out: int) -> list[str]:
-    """What was read, and what was assumed, in words."""
+    """Lines of text on what was read and what was assumed."""
     low, high = int(sequences.lengths.min()), int(sequences.lengths.max())
     samples = f"{high} samples" if low == high else f"{low} to {high} samples"
     count = f"{len(sequences)} sequence{'s' * (len(sequences) > 1)}"
@@ -300,14 +304,14 @@ def described(sequences: Sequences, training: int, held_out: int) -> list[str]:
 
 
 def named(name: str, place: int, count: int) -> str:
-    """The key of one of several figures of a kind."""
+    """The key of one of several measures of the same kind."""
     return name if count == 1 else f"{name}_{place}"
 
 
 def presets(**options: Any) -> Mapping[str, DataSettings]:
-    """small, seconds on two cores, and large, the size of the example of state-spaces/s4; with the options of a task.
+    """The presets small (seconds on two cores) and large (the size of the example of state-spaces/s4), with the options of a task.
 
-    Source: state-spaces/s4, example.py (large but for its number of steps).
+    Source: state-spaces/s4, example.py (large, except for its number of steps).
     """
     small = DataSettings(
         alpha=1.0,
@@ -324,7 +328,7 @@ def presets(**options: Any) -> Mapping[str, DataSettings]:
 
 
 def draw_sweep(outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
-    """The first figure of every setting, a point per seed, and its baseline."""
+    """Draw the first measure of every setting, with one point per seed and the baseline."""
     from ssmspec.report.figures.style import save
     from ssmspec.report.figures.training import bars_figure
 

@@ -1,6 +1,6 @@
-"""Classes of sequences as published benchmarks have them: settings, tokens and pixels as inputs, and the data sets of the arena.
+"""Classification of sequences as in published benchmarks: settings, tokens and pixels as inputs, and the data sets of the arena.
 
-Without data of the user's a preset draws examples by the rules of `ssmspec.training.datasets`; then its settings say how many there are.
+Without data from the user, a preset draws examples by the rules of `ssmspec.training.datasets`. Its settings then give their number.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,10 +27,11 @@ Whole = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedSettings(DataSettings):
-    """What published tasks have besides.
+    """The additional settings of published tasks.
 
     Args:
-        examples, tests: how many are drawn where no data are given. width: of one, in the unit of the task; 0 for that of the release.
+        examples, tests: number of examples that are drawn if no data are given. width: size of an example, in the unit of the task; 0 is
+            the size of the release.
     """
 
     examples: int = 0
@@ -39,12 +40,12 @@ class PublishedSettings(DataSettings):
 
     @property
     def drawn(self) -> bool:
-        """Whether examples are drawn and not read."""
+        """Whether examples are drawn instead of read."""
         return not self.data and self.examples > 0
 
 
 class Dataset(NamedTuple):
-    """Sequences as a model takes them, their classes, and which are trained on and held out; `lines` say what they are."""
+    """Sequences in the form that a model takes, their classes, and the training and held-out numbers. `lines` describe the data."""
 
     source: Source
     labels: Labels
@@ -56,7 +57,7 @@ Read = Callable[[Any, torch.device], Dataset]
 
 
 def problem(read: Read, kind: type[SequenceModel] = SequenceModel) -> Callable[[Any, torch.device, State | None], Classification[Source]]:
-    """What a task needs to make its problem: settings and device to a data set, and the kind of model."""
+    """The function that makes the problem of a task, from the function that reads its data set and the class of its model."""
 
     def make(settings: PublishedSettings, device: torch.device, start: State | None = None) -> Classification[Source]:
         found = read(settings, device)
@@ -66,13 +67,13 @@ def problem(read: Read, kind: type[SequenceModel] = SequenceModel) -> Callable[[
 
 
 def in_turn(sizes: Sequence[int]) -> tuple[Rows, Rows]:
-    """Numbers of the sequences to train on and of those held out, which follow them."""
+    """Numbers of the training sequences, and of the held-out sequences that follow them."""
     training, held_out = sizes
     return np.arange(training), np.arange(training, training + held_out)
 
 
 class Local(Protocol):
-    """Settings that may name a folder of the user's."""
+    """Settings that may name a folder of the user."""
 
     @property
     def data(self) -> str:
@@ -83,24 +84,24 @@ def require_data(settings: Local, what: str) -> str:
     """The user's folder.
 
     Raises:
-        SsmspecError: none was given.
+        SsmspecError: no folder was given.
     """
     if not settings.data:
-        raise SsmspecError(f"this preset learns from {what}; name the folder that has it with --data, or take --preset small")
+        raise SsmspecError(f"this preset learns from {what}; give the folder that has it with --data, or use --preset small")
     return settings.data
 
 
 def absolute(settings: PublishedSettings) -> PublishedSettings:
-    """The settings with the folder as it can be found from anywhere."""
+    """The settings with the absolute path of the folder."""
     return replace(settings, data=str(Path(settings.data).absolute())) if settings.data else settings
 
 
 class Tokens:
-    """Sequences of symbols, 0 for padding: (B, L) in all, or (B, 2, L) for pairs.
+    """Sequences of symbols, (B, L) in all, or (B, 2, L) for pairs. Symbol 0 is padding.
 
     Args:
-        table, lengths: as `pad` gives them, of B or 2 B rows, the first members of all pairs first. vocabulary: symbols.
-        pairs: whether they are pairs. device: of the tensors.
+        table, lengths: as `pad` returns them, with B rows, or with 2 B rows for pairs, where the first members of all pairs come first.
+        vocabulary: number of symbols. pairs: whether the sequences are pairs. device: device of the tensors.
     """
 
     def __init__(self, table: Whole, lengths: Whole, vocabulary: int, device: torch.device, *, pairs: bool = False) -> None:
@@ -118,11 +119,11 @@ class Tokens:
 
     @property
     def longest(self) -> int:
-        """Symbols of the longest sequence."""
+        """Number of symbols of the longest sequence."""
         return int(self._table.shape[-1])
 
     def take(self, rows: Rows) -> tuple[Tensor, ...]:
-        """Symbols, cut after the longest of these sequences, and lengths."""
+        """The symbols, cut to the longest of these sequences, and the lengths."""
         lengths = self._lengths[torch.from_numpy(rows)]
         symbols = self._table[torch.from_numpy(rows), ..., : int(lengths.max())]
         return symbols.to(self.device, torch.int64), lengths.to(self.device)
@@ -138,10 +139,10 @@ def tokens(rows: Sequence[npt.NDArray[np.integer[Any]]], vocabulary: int, device
 
 
 class Pixels:
-    """Pictures read row by row, one gray value a sample, normalized.
+    """Normalized pictures as sequences, row by row, with one gray value per sample.
 
     Args:
-        read: numbers of pictures to (b, side, side) in 0..255. side: of a picture. mean, scale: of gray values in 0..1.
+        read: maps numbers of pictures to (b, side, side) in 0..255. side: side of a picture. mean, scale: those of gray values in 0..1.
     """
 
     def __init__(
@@ -152,12 +153,12 @@ class Pixels:
 
     @property
     def inputs(self) -> dict[str, int]:
-        """One feature."""
+        """One input feature."""
         return {"d_input": 1}
 
     @property
     def longest(self) -> int:
-        """Pixels of a picture."""
+        """Number of pixels of a picture."""
         return self.side**2
 
     def take(self, rows: Rows) -> tuple[Tensor, ...]:
@@ -166,5 +167,5 @@ class Pixels:
         return (torch.from_numpy((gray - self.mean) / self.scale).to(self.device),)
 
     def about(self) -> dict[str, Any]:
-        """How gray values become inputs."""
+        """How gray values become inputs, as JSON values."""
         return {"gray": "0..1", "mean": self.mean, "scale": self.scale}

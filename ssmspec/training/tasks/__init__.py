@@ -1,4 +1,4 @@
-"""The tasks by name. A new one is a file with its settings, its problem and its `Task`, and one line here."""
+"""The tasks by name. A new task is one file with its settings, its problem and its `Task`, and one line here."""
 
 from ssmspec.training.task import Task
 from ssmspec.training.tasks.audio import AUDIO

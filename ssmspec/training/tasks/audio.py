@@ -1,4 +1,4 @@
-"""The task `audio`: which word is spoken, sample by sample of the raw sound; Speech Commands, or synthetic words."""
+"""The task `audio`: which word is spoken, from the samples of the raw sound. The data are Speech Commands, or synthetic words."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from ssmspec.training.task import Task
 
 
 def read(settings: PublishedSettings, device: torch.device) -> Dataset:
-    """Sounds of Speech Commands, or synthetic words of `width` samples. One mean and one scale, of the training part, normalize all."""
+    """Sounds of Speech Commands, or synthetic words of `width` samples. All are normalized by one mean and scale of the training part."""
     if settings.drawn:
         return _drawn(settings, device)
     folder = require_data(settings, "sounds of words in the layout of Speech Commands")
@@ -47,7 +47,7 @@ def _dataset(sequences: Sequences, labels: Labels, parts: tuple[Rows, Rows], lin
 
 
 def _settings(**options: Any) -> PublishedSettings:
-    """S4D-Lin in both directions, GLU; the rest differs."""
+    """Bidirectional S4D-Lin with GLU. The other settings differ between presets."""
     shared: dict[str, Any] = {
         **{"alpha": 1.0, "beta_convention": "lra", "layout": "s4-diag", "bidirectional": True, "n_ssm": 2},
         **{"norm": "batch", "prenorm": True, "final_norm": True, "weight_decay": 0.05},

@@ -1,4 +1,4 @@
-"""The task `classify`: the class of a sequence; the user's own data."""
+"""The task `classify`: the class of a sequence, for the user's own data."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ MOST_CLASSES = 10_000
 
 
 class Classify(Classification[Examples]):
-    """The problem: model, sequences normalized with the training part, and their classes, which both parts share evenly."""
+    """The problem: model, sequences normalized by the training part, and their classes, which have equal shares in both parts."""
 
     def __init__(self, settings: DataSettings, device: torch.device, start: State | None = None) -> None:
         check_digests(settings)
@@ -32,30 +32,32 @@ class Classify(Classification[Examples]):
         labels = _labels(settings, sequences)
         training, held_out = split(len(sequences), settings.held_out, settings.seed, settings.data, labels.codes)
         normal = normalization(sequences, sequences.parts(training))
-        normalization(sequences, sequences.parts(held_out))  # refuses values that are no numbers there too
+        normalization(sequences, sequences.parts(held_out))  # also refuses values there that are not finite
         lines = described(sequences, len(training), len(held_out))
         super().__init__(settings, Examples(sequences, normal, device), labels, (training, held_out), lines, start)
 
     def about(self) -> dict[str, Any]:
-        """The task, and what any classification says."""
+        """The task, and what every classification records."""
         return {"task": "classify", **super().about()}
 
 
 def _labels(settings: DataSettings, sequences: Sequences) -> Labels:
     if settings.target is not None and sequences.labels is not None:
         raise SsmspecError(
-            f"{settings.data} has its labels in the names of its subfolders, and --target names others; leave one of them out"
+            f"{settings.data} has its labels in the names of its subfolders, but --target gives other labels; leave one of them out"
         )
     if sequences.labels is not None:
         labels = as_labels(np.array(sequences.labels), settings.data)
     elif settings.target is None:
-        raise SsmspecError("classify needs labels: a file with one per sequence, --target Y.npy (or .npz:y, .csv), or subfolders of sounds")
+        raise SsmspecError(
+            "classify needs labels; give a file with one label per sequence, --target Y.npy (or .npz:y, .csv), or subfolders of sounds"
+        )
     else:
         labels = read_labels(settings.target, len(sequences), settings.data)
     if len(labels.classes) > min(MOST_CLASSES, len(sequences) // 2):
         raise SsmspecError(
             f"{settings.target or settings.data}: {len(labels.classes)} classes in {len(sequences)} sequences; "
-            "expected at least two sequences of each; regress takes numbers"
+            "expected at least two sequences per class; for numbers, use regress"
         )
     return labels
 

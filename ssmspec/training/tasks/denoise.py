@@ -1,10 +1,10 @@
-"""The task `denoise`: a bank with frozen poles learns to reproduce clean images; which noise it then lets pass shows its frequency bias.
+"""The task `denoise`: a bank with frozen poles learns to reproduce clean images. The noise that it then passes shows its frequency bias.
 
     y_o = sum_h W_oh (bank_h u_h) + b_o,   u: an image flattened row by row, one sequence per color;   loss: mean (y - u)^2
 
-Poles and step are frozen, so an image makes the same 2N real signals of every color in every step, and the model is a combination of
-them. The loss needs of an image only the scalar products of these signals with each other and with the image: they are formed once, in
-float64, and a step then costs the same for any length.
+Poles and step are frozen, so every color of an image gives the same 2N real signals in every step, and the model is a combination of
+them. The loss of an image needs only the scalar products of these signals with each other and with the image. They are computed once, in
+float64, so the cost of a step does not depend on the length.
 
 Source: arXiv 2410.02035, section 5.2; AnnanYu/FreqBiasSSM, denoising.py.
 """
@@ -29,17 +29,17 @@ from ssmspec.training.datasets.images import load_crops
 from ssmspec.training.task import Outcome, Settings, State, Task, changed, check_tensors, load_start, setting_label
 
 COLORS = 3
-NOISE = 0.3  # root mean square of the stripes; images span -1..1
+NOISE = 0.3  # root mean square of the stripes; the range of images is -1..1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DenoiseSettings(Settings):
-    """What `denoise` has besides.
+    """The additional settings of `denoise`.
 
     Args:
-        rows, columns: of an image; L = rows columns. step: Delta [model time per sample]. modes: N, stored; Im a_n = alpha n.
-        decay: -Re a_n, n > 0; that of n = 0 is exp(-5). low_period: of horizontal stripes [rows]. high_period: of vertical ones [columns].
-        pictures: keys of `PICTURES`. crops: of every picture. crop: side of one [pixels].
+        rows, columns: size of an image; L = rows columns. step: Delta [model time per sample]. modes: N, stored; Im a_n = alpha n.
+        decay: -Re a_n for n > 0; for n = 0 it is exp(-5). low_period: period of horizontal stripes [rows]. high_period: period of vertical
+            stripes [columns]. pictures: keys of `PICTURES`. crops: number of crops per picture. crop: side of a crop [pixels].
     """
 
     rows: int
@@ -60,7 +60,7 @@ class DenoiseSettings(Settings):
 
 
 class DenoiseModel(nn.Module):
-    """A bank per color, then a linear map of the colors."""
+    """One bank per color, followed by a linear map of the colors."""
 
     def __init__(self, settings: DenoiseSettings) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class DenoiseModel(nn.Module):
         self.mixing = nn.Conv1d(COLORS, COLORS, kernel_size=1)
 
     def combination(self) -> Tensor:
-        """What every color is made of, (3, S) float64: the signals of red, green, blue, and a constant one."""
+        """The coefficients of every color, (3, S) float64, for the signals of red, green and blue and a constant one."""
         C = self.layer.kernel.C.double()
         parts = torch.cat([2 * C[..., 0], -2 * C[..., 1]], dim=1)
         mixing: Tensor = self.mixing.weight.double()[..., 0]
@@ -82,7 +82,7 @@ class DenoiseModel(nn.Module):
 
 
 class Denoise:
-    """The problem: model, images, and the scalar products that stand for them."""
+    """The problem: model, images, and the scalar products that represent the images."""
 
     def __init__(self, settings: DenoiseSettings, device: torch.device, start: State | None = None) -> None:
         self.settings = settings
@@ -94,15 +94,15 @@ class Denoise:
         self.products = self.bank.products(list(self.images))
 
     def opening(self) -> list[str]:
-        """Nothing: the settings say it all."""
+        """Empty, because the settings say everything."""
         return []
 
     def about(self) -> dict[str, Any]:
-        """The settings, from which the model and its data follow."""
+        """The settings, which determine the model and its data."""
         return {"task": "denoise", "settings": asdict(self.settings)}
 
     def draw(self, step: int, generator: torch.Generator) -> Tensor:
-        """Numbers of different images, (B,), or of all."""
+        """Numbers of different images, (B,), or of all images."""
         return torch.randperm(len(self.images), generator=generator)[: self.settings.batch].to(self.products.gram.device)
 
     def loss(self, batch: Tensor) -> Tensor:
@@ -113,13 +113,13 @@ class Denoise:
         return squares / (COLORS * self.settings.length)
 
     def output(self, image: Tensor, *, constant: bool = True) -> Tensor:
-        """What the model makes of an image, (3, L) float64; without its constant part if not `constant`."""
+        """The output of the model for an image, (3, L) float64, without its constant part if not `constant`."""
         with torch.no_grad():
             weights: Tensor = self.model.combination()
             return (weights @ self.bank.signals(image) if constant else weights[:, :-1] @ self.bank.signals(image)[:-1]).cpu()
 
     def stripes(self) -> dict[str, Tensor]:
-        """Noise by name, (3, L): horizontal stripes are low, vertical ones high along the flattening."""
+        """Noise by name, (3, L). Along the flattened image, horizontal stripes are low frequencies and vertical stripes high ones."""
         settings = self.settings
         row, column = torch.arange(settings.length).div(settings.columns, rounding_mode="floor"), torch.arange(settings.length)
         phases = {"low": row / settings.low_period, "high": column % settings.columns / settings.high_period}
@@ -127,17 +127,17 @@ class Denoise:
         return {name: (NOISE * wave / wave.square().mean().sqrt()).expand(COLORS, -1) for name, wave in waves.items()}
 
     def measures(self) -> list[Measure]:
-        """How much of either noise survives, and how well clean images do."""
+        """How much of each noise survives, and how well clean images are reproduced."""
         noise = self.stripes()
         energies = {name: float(self.output(wave, constant=False).square().sum() / wave.square().sum()) for name, wave in noise.items()}
         with torch.no_grad():
             error = float(self.loss(torch.arange(len(self.images))).clamp(min=0).sqrt())
         ratio = math.log10(energies["high"] / energies["low"])
         return [
-            Measure("log10_ratio", ratio, "decades", "surviving high over surviving low energy; above 0 the bias is reversed"),
-            Measure("surviving_low", energies["low"], "", "energy of horizontal stripes, output over input"),
-            Measure("surviving_high", energies["high"], "", "energy of vertical stripes, output over input"),
-            Measure("clean_error", error, "", "root mean square error on the clean images, which span -1..1"),
+            Measure("log10_ratio", ratio, "decades", "surviving high energy / surviving low energy; above 0 the bias is reversed"),
+            Measure("surviving_low", energies["low"], "", "energy of horizontal stripes, output / input"),
+            Measure("surviving_high", energies["high"], "", "energy of vertical stripes, output / input"),
+            Measure("clean_error", error, "", "root mean square error on the clean images, whose range is -1..1"),
         ]
 
     def weights(self) -> dict[str, Sobolev]:
@@ -145,7 +145,7 @@ class Denoise:
         return {"layer": bank_sobolev(self.settings, COLORS, self.settings.length)}
 
     def marks(self) -> dict[str, float]:
-        """Where the stripes are."""
+        """The frequencies of the stripes."""
         settings = self.settings
         return {
             "horizontal stripes": 2 * math.pi / (settings.low_period * settings.columns),
@@ -153,7 +153,7 @@ class Denoise:
         }
 
     def shown(self) -> tuple[list[FloatArray], list[FloatArray]]:
-        """The first image clean, with low and with high noise, and what the model makes of the three: (rows, columns, 3), in 0..1."""
+        """The first image clean, with low noise and with high noise, and the three outputs of the model: (rows, columns, 3), in 0..1."""
         image, noise = self.images[0], self.stripes()
         inputs = [image, *(image + noise[name] for name in ("low", "high"))]
         clean = self.output(image)
@@ -164,8 +164,8 @@ class Denoise:
         shape = (COLORS, self.settings.rows, self.settings.columns)
         return ((image + 1) / 2).clamp(0, 1).reshape(shape).permute(1, 2, 0).numpy()
 
-    def pictures(self, folder: Path) -> list[Path]:
-        """Inputs and outputs."""
+    def pictures(self, folder: Path, measures: Sequence[Measure]) -> list[Path]:
+        """Draw inputs and outputs."""
         from ssmspec.report.figures.style import save
         from ssmspec.report.figures.training import grid_figure
 
@@ -178,10 +178,10 @@ COLUMNS = ("clean", "low noise: horizontal stripes", "high noise: vertical strip
 
 
 def adopt(settings: DenoiseSettings, tensors: State) -> DenoiseSettings:
-    """Settings for a model with these tensors, as far as they tell.
+    """Settings for a model with these tensors, as far as the tensors determine them.
 
     Raises:
-        SsmspecError: they are of no such model.
+        SsmspecError: the tensors do not belong to such a model.
     """
     name = "layer.kernel.A_imag"
     settings = changed(settings, {"modes": tensors[name].shape[-1]} if name in tensors else {})
@@ -191,7 +191,7 @@ def adopt(settings: DenoiseSettings, tensors: State) -> DenoiseSettings:
 
 
 def solve(problem: Denoise) -> None:
-    """Sets C to the least-squares solution over all images, color by color, with W = 1 and b = 0."""
+    """Set C to the least-squares solution over all images, color by color, with W = 1 and b = 0."""
     model, modes = problem.model, problem.settings.modes
     gram, cross = problem.products.gram.sum(0).cpu().numpy(), problem.products.cross.sum(0).cpu().numpy()
     solution = np.empty((COLORS, 2 * modes))
@@ -207,7 +207,7 @@ def solve(problem: Denoise) -> None:
 
 
 def _draw_sweep(outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
-    """The first image with every setting (its first seed), and the ratio of what survives."""
+    """Draw the first image for every setting (its first seed), and the ratio of surviving noise."""
     from ssmspec.report.figures.style import save
     from ssmspec.report.figures.training import bars_figure, grid_figure
 
@@ -278,5 +278,5 @@ DENOISE = Task(
     solve=solve,
     adopt=adopt,
     draw_sweep=_draw_sweep,
-    precisions=("float32",),  # the products of signals are formed in float64, once; a step has nothing to narrow
+    precisions=("float32",),  # the products of signals are computed once, in float64, so a step has nothing to narrow
 )

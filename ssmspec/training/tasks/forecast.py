@@ -1,10 +1,11 @@
-"""The task `forecast`: the next samples of a series from those before; the user's own data, or the potential of a neuron.
+"""The task `forecast`: the next samples of a series from earlier ones, for the user's own data or the potential of a neuron.
 
-The model answers at every sample with the `horizon` samples that follow it, so it has to be causal. Of few series the end is held out, of
-many some whole ones.
+At every sample, the model predicts the `horizon` samples that follow, so it has to be causal. If there are few series, their ends are held
+out. If there are many, some whole series are held out.
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,15 +34,15 @@ from ssmspec.training.kinds.own_data import (
 )
 from ssmspec.training.task import State, Task
 
-MOST_NAMED = 8  # features with figures of their own
-MOST_TARGETS = 2**16  # samples held out, of all series, that are forecast for the figures
-SHOWN = 200  # samples in the picture
+MOST_NAMED = 8  # at most this many features have measures of their own
+MOST_TARGETS = 2**16  # at most this many held-out samples, of all series, are forecast for the measures
+SHOWN = 200  # number of samples in the picture
 BASELINES = ("last value", "mean")
 ABOUT = f"membrane potential of a neuron that fires, mV at {SAMPLE_RATE:g} Hz; your own series: --data"
 
 
 class Stretch(NamedTuple):
-    """Consecutive samples of a series (T, C), the samples that follow each (T, horizon, C), and forecasts of these."""
+    """Consecutive samples of a series (T, C), the samples that follow each (T, horizon, C), and forecasts of the latter."""
 
     known: FloatArray
     wanted: FloatArray
@@ -49,7 +50,7 @@ class Stretch(NamedTuple):
 
 
 class Forecast(SequenceProblem[Examples]):
-    """The problem: model, series normalized with the training part, and which pieces of them are drawn and held out."""
+    """The problem: model, series normalized by the training part, and which pieces of them are drawn and held out."""
 
     def __init__(self, settings: DataSettings, device: torch.device, start: State | None = None) -> None:
         check_digests(_with_file(settings))
@@ -57,7 +58,7 @@ class Forecast(SequenceProblem[Examples]):
         series = _read(settings)
         self.cuts = _cuts(series, settings)
         normal = normalization(series, series.spans(np.zeros_like(self.cuts), self.cuts))
-        normalization(series, series.spans(self.cuts, series.lengths))  # refuses values that are no numbers there too
+        normalization(series, series.spans(self.cuts, series.lengths))  # also refuses values there that are not finite
         super().__init__(settings, Examples(series, normal, device), settings.horizon * series.features, start)
         longest = int(self.cuts.max()) - settings.horizon
         self.context = min(settings.context, longest)
@@ -65,7 +66,7 @@ class Forecast(SequenceProblem[Examples]):
         self.places = np.cumsum(np.maximum(self.cuts - self.window + 1, 0))
 
     def opening(self) -> list[str]:
-        """Sizes, and the errors of the last value and of the mean."""
+        """Lines on sizes, and on the errors of the last value and of the mean."""
         series = self.examples.sequences
         if (self.cuts == 0).any():
             lines = described(series, int((self.cuts > 0).sum()), int((self.cuts == 0).sum()))
@@ -74,21 +75,21 @@ class Forecast(SequenceProblem[Examples]):
             lines[0] = lines[0].partition(";")[0] + f"; the last {1 - self.cuts[0] / series.lengths[0]:.0%} held out"
         errors = {name: np.sqrt(each.mean()) for name, each in self._errors().items()}
         text = ", ".join(f"{name} {errors[name]:.4g}" for name in BASELINES)
-        return [*lines, f"baselines, root mean square error held out in standard deviations of the training part: {text}"]
+        return [*lines, f"baselines, held-out root mean square error in standard deviations of the training part: {text}"]
 
     def draw(self, step: int, generator: torch.Generator) -> Tensor:
-        """Pieces (b, context + horizon, C), uniform over all of the training part."""
+        """Pieces (b, context + horizon, C), drawn uniformly from the whole training part."""
         numbers = torch.randint(int(self.places[-1]), (self.settings.batch,), generator=generator).numpy()
         rows = np.searchsorted(self.places, numbers, side="right")
         return self.examples.pieces(rows, numbers - np.concatenate([[0], self.places])[rows], self.window)
 
     def loss(self, batch: Tensor) -> Tensor:
-        """Mean square error of the normalized samples that follow, after every sample."""
+        """Mean square error of the normalized samples that follow every sample."""
         answers = self.model(batch[:, : self.context])
         return nn.functional.mse_loss(answers, _following(batch, self.settings.horizon))
 
     def forecasts(self, row: int) -> Stretch:
-        """What is held out of a series, normalized; the model hears half of its context before the first of it, or more."""
+        """The held-out part of a series, normalized. Before its first sample, the model receives at least half of its context."""
         horizon, half, stride = self.settings.horizon, self.context // 2, self.context - self.context // 2
         length = int(self.examples.sequences.lengths[row])
         first = max(int(self.cuts[row]), min(half, (length - horizon) // 2), 1) - 1
@@ -108,7 +109,7 @@ class Forecast(SequenceProblem[Examples]):
         return Stretch(stretch[0], stretch[1].reshape(shape), stretch[2].reshape(shape))
 
     def _errors(self) -> dict[str, FloatArray]:
-        """Mean square errors (horizon, C), normalized, of model and baselines."""
+        """Normalized mean square errors (horizon, C) of the model and the baselines."""
         parts: dict[str, list[FloatArray]] = {"model": [], "last value": [], "mean": []}
         for stretch in map(self.forecasts, self._held_out()):
             parts["model"].append(stretch.given - stretch.wanted)
@@ -117,11 +118,11 @@ class Forecast(SequenceProblem[Examples]):
         return {name: np.mean(np.concatenate(each) ** 2, axis=0) for name, each in parts.items()}
 
     def _held_out(self) -> Rows:
-        """Series of which something is held out."""
+        """The series that have a held-out part."""
         return np.flatnonzero(self.cuts < self.examples.sequences.lengths)
 
     def measures(self) -> list[Measure]:
-        """How much better than the better baseline the model is, and the error of every feature, on what was held out."""
+        """How much better the model is than the better baseline, and the error of every feature, on held-out samples."""
         errors = self._errors()
         base = min(errors[name].mean() for name in BASELINES)
         meaning = "1 - squared error / that of the better of last value and mean, held out; 0: no better"
@@ -135,11 +136,11 @@ class Forecast(SequenceProblem[Examples]):
         return found
 
     def about(self) -> dict[str, Any]:
-        """The model, how its inputs and outputs are normalized, and how far it looks ahead."""
+        """The model, the normalization of its inputs and outputs, and how far it looks ahead."""
         return {"task": "forecast", **super().about(), "horizon": self.settings.horizon}
 
-    def pictures(self, folder: Path) -> list[Path]:
-        """A stretch held out with its forecasts, and the error by samples ahead."""
+    def pictures(self, folder: Path, measures: Sequence[Measure]) -> list[Path]:
+        """Draw a held-out section with its forecasts, and the error by number of samples ahead."""
         from ssmspec.report.figures.predictions import forecast_figure
         from ssmspec.report.figures.style import save
 
@@ -152,17 +153,17 @@ class Forecast(SequenceProblem[Examples]):
 
 
 def _following(pieces: Tensor, horizon: int) -> Tensor:
-    """What follows every sample but the last ones, (b, L - horizon, horizon C), of (b, L, C)."""
+    """The samples that follow every sample except the last ones: (b, L, C) to (b, L - horizon, horizon C)."""
     return pieces[:, 1:].unfold(1, horizon, 1).transpose(2, 3).flatten(2)
 
 
 def _with_file(settings: DataSettings) -> DataSettings:
-    """The settings with the file that is read where none is named."""
+    """The settings with the file that is read if none is given."""
     return settings if settings.data else replace(settings, data=str(membrane_file()))
 
 
 def _prepared(settings: DataSettings) -> DataSettings:
-    """The settings with the digest of their file, which keeps its name only if the user gave it."""
+    """The settings with the digest of their file. The name of the file is kept only if the user gave it."""
     return replace(with_digests(_with_file(settings)), data=settings.data)
 
 
@@ -170,13 +171,13 @@ def _read(settings: DataSettings) -> Sequences:
     if settings.data:
         return read_sequences(settings.data, axes=settings.axes, longest=settings.length)
     if settings.axes is not None:
-        raise SsmspecError("axes says what the axes of your own data are; leave it out, or name them with --data")
+        raise SsmspecError("axes describes the axes of your own data; leave axes out, or give the data with --data")
     series = Sequences(read_membrane()[None, :, None], None, np.array([SAMPLES]), NAME, notes=(ABOUT,))
     return series if settings.length is None else cut(series, settings.length)
 
 
 def _cuts(series: Sequences, settings: DataSettings) -> Rows:
-    """How many first samples of every series are trained on: all or none of many series, a part of few."""
+    """How many first samples of every series are used for training: all or none if there are many series, a part if there are few."""
     if len(series) >= FEWEST:
         cuts = series.lengths.copy()
         cuts[split(len(series), settings.held_out, settings.seed, series.source)[1]] = 0
@@ -185,7 +186,7 @@ def _cuts(series: Sequences, settings: DataSettings) -> Rows:
     shortest = settings.horizon + 2
     if cuts.max() < shortest:
         raise SsmspecError(
-            f"{series.source}: series of {series.lengths.max()} samples, {max(0, int(cuts.max()))} to train on; a horizon of "
+            f"{series.source}: series of {series.lengths.max()} samples, of which {max(0, int(cuts.max()))} are for training; a horizon of "
             f"{settings.horizon} needs at least {shortest}"
         )
     return cuts
@@ -193,18 +194,18 @@ def _cuts(series: Sequences, settings: DataSettings) -> Rows:
 
 def _check_settings(settings: DataSettings) -> None:
     if settings.target is not None:
-        raise SsmspecError("forecast learns the data themselves; leave --target out, or choose regress")
+        raise SsmspecError("forecast learns to predict the data themselves; leave --target out, or choose regress")
     if settings.pooling != "none":
-        raise SsmspecError(f"pooling is {settings.pooling!r}; forecast answers at every sample; leave pooling at none")
+        raise SsmspecError(f"pooling is {settings.pooling!r}, but forecast gives an output at every sample; leave pooling at none")
     if not settings.causal:
         raise SsmspecError(
-            "forecast needs a model whose output does not depend on later samples; leave bidirectional out, and beta at 0 or of the "
-            "convention causal (in freqbias-block at 0 with --set trainable_beta=false)"
+            "forecast needs a model whose output does not depend on later samples; leave bidirectional out, and keep beta at 0 or in the "
+            "convention causal (in freqbias-block, at 0 with --set trainable_beta=false)"
         )
 
 
 _OWN = presets(beta_convention="causal", theta_ref=0.1, pooling="none")
-_PAPER = replace(  # of ETTh1, 96 hours ahead: ten epochs of its twelve months
+_PAPER = replace(  # for ETTh1, 96 hours ahead: ten epochs of its twelve months
     _OWN["large"],
     d_model=128,
     n_layers=2,

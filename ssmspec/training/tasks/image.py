@@ -1,4 +1,4 @@
-"""The tasks `image` of the Long Range Arena and `scifar`: what a gray picture shows, pixel by pixel, row by row."""
+"""The tasks `image` of the Long Range Arena and `scifar`: what a gray picture shows, read pixel by pixel and row by row."""
 
 import itertools
 from dataclasses import replace
@@ -14,12 +14,12 @@ from ssmspec.training.kinds.own_data import draw_sweep, split
 from ssmspec.training.kinds.published import Dataset, Pixels, PublishedSettings, absolute, in_turn, problem, require_data
 from ssmspec.training.task import Task
 
-MEAN, SCALE = 122.6 / 255, 61.0 / 255  # of the gray values of CIFAR-10 (state-spaces/s4, src/dataloaders/basic.py)
+MEAN, SCALE = 122.6 / 255, 61.0 / 255  # mean and scale of the gray values of CIFAR-10 (state-spaces/s4, src/dataloaders/basic.py)
 DIGITS_HELD_OUT = 0.25
 
 
 def read(settings: PublishedSettings, device: torch.device) -> Dataset:
-    """CIFAR-10 in gray, or the digits of scikit-learn where a preset needs no data."""
+    """CIFAR-10 in gray, or the digits of scikit-learn if a preset needs no data."""
     if settings.drawn:
         return _digits(settings, device)
     training, test = read_cifar(require_data(settings, "CIFAR-10 (cifar-10-batches-py or cifar-10-batches-bin)"))

@@ -1,4 +1,4 @@
-"""The task `listops` of the Long Range Arena: the value of a nested expression, symbol by symbol."""
+"""The task `listops` of the Long Range Arena: the value of a nested expression, read symbol by symbol."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ LAYOUTS = [FILES, [f"listops-1000/{name}" for name in FILES], [f"lra_release/lis
 
 
 def read(settings: PublishedSettings, device: torch.device) -> Dataset:
-    """Expressions and their values: of the release, or drawn by the arena's rules, with `width` as the longest."""
+    """Expressions and their values, from the release or drawn by the rules of the arena, where `width` is the largest length."""
     if settings.drawn:
         rules = _rules(settings.width)
         found = draw(settings.examples + settings.tests, rules, np.random.default_rng(settings.seed))
@@ -40,12 +40,12 @@ def read(settings: PublishedSettings, device: torch.device) -> Dataset:
 
 
 def _rules(width: int) -> Rules:
-    """Those of the arena for 0; else expressions of up to `width` symbols, less deep and with fewer arguments."""
+    """The rules of the arena for width 0; else rules for expressions of up to `width` symbols with less depth and fewer arguments."""
     return Rules() if not width else Rules(depth=4, arguments=4, shortest=width // 8, longest=width + 1)
 
 
 def _table(path: Path) -> list[tuple[Symbols, int]]:
-    """Expressions and values of a table with the columns Source and Target."""
+    """Expressions and values from a table with the columns Source and Target."""
     found = []
     for number, line in enumerate(read_lines(path), start=1):
         cells = line.split("\t")

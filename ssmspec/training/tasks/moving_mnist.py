@@ -2,11 +2,11 @@
 
     frame_{t+1} from frames 0..t;   loss: (1 - w) mean (p - v)^2 + w mean |p - v|, values in -1..1
 
-The colors keep the digits apart, so the error in red is that of the fast digit and the error in blue that of the slow one.
+The colors separate the digits, so the error in red is that of the fast digit, and the error in blue is that of the slow one.
 
-Source: arXiv 2410.02035, the experiment on moving digits; AnnanYu/FreqBiasSSM, MovingMNIST_gen.py (the clips), whose README says that
-the model and its training are those of NVlabs/ConvSSM: configs/Moving-MNIST/600_train_len/mnist_convS5_novq.yaml, for clips of the 600
-frames that the generator makes. Alpha, beta and its convention are in neither of the two; those here are our choice.
+Source: arXiv 2410.02035, the experiment on moving digits; AnnanYu/FreqBiasSSM, MovingMNIST_gen.py (the clips). Its README says that the
+model and its training are those of NVlabs/ConvSSM: configs/Moving-MNIST/600_train_len/mnist_convS5_novq.yaml, for clips of the 600 frames
+that the generator makes. Neither of the two states alpha, beta and its convention; those here are our choice.
 """
 
 import itertools
@@ -36,23 +36,23 @@ from ssmspec.tuning.poles.initializations import Settings as Sizes
 from ssmspec.tuning.poles.initializations import initial_poles
 
 DIGITS = {"fast": FAST, "slow": SLOW}
-DIGITS_HELD_OUT = 0.25  # of the digits of scikit-learn
-HELD_OUT_SEED = 2**20  # of the clips that figures are made of
+DIGITS_HELD_OUT = 0.25  # share of the digits of scikit-learn
+HELD_OUT_SEED = 2**20  # seed of the clips from which measures are computed
 AT_ONCE = 2**21  # values of frames that an evaluation holds at once
-SHOWN = 6  # frames in a picture
+SHOWN = 6  # number of frames in a picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MovingSettings(Settings):
-    """What `moving-mnist` has besides.
+    """The additional settings of `moving-mnist`.
 
     Args:
-        data: folder with the files of MNIST. bundled: whether those of scikit-learn stand in for them where it is "".
-        examples: clips to train on. tests: clips held out.
-        frames: L, of a clip. context: first frames of a clip whose errors count in no figure. side: of a frame [pixels].
-        speeds: of the fast and the slow digit, in units of the room that a frame leaves a digit, per frame. absolute: w, of the loss.
-        depths, d_model, n_layers, groups, bounded: of `ssmspec.nn.VideoModel`. d_state, blocks, step_min, step_max: of its
-            `ssmspec.nn.ConvS5`. lr_ssm: learning rate of poles and steps.
+        data: folder with the files of MNIST. bundled: whether the digits of scikit-learn are used if `data` is "".
+        examples: number of training clips. tests: number of held-out clips.
+        frames: L, the number of frames of a clip. context: first frames of a clip, whose errors no measure includes. side: side of a frame
+            [pixels]. speeds: speeds of the fast and the slow digit, in units of the free room of a digit in a frame, per frame.
+        absolute: w in the loss. depths, d_model, n_layers, groups, bounded: options of `ssmspec.nn.VideoModel`.
+        d_state, blocks, step_min, step_max: options of its `ssmspec.nn.ConvS5`. lr_ssm: learning rate of poles and steps.
     """
 
     data: str = ""
@@ -78,14 +78,14 @@ class MovingSettings(Settings):
     def __post_init__(self) -> None:
         super(MovingSettings, self).__post_init__()
         if len(self.speeds) != len(DIGITS):
-            raise SsmspecError(f"speeds has {len(self.speeds)} values; expected two, of the fast digit and of the slow one")
+            raise SsmspecError(f"speeds has {len(self.speeds)} values; expected two, for the fast and the slow digit")
         if self.context + 2 > self.frames:
-            raise SsmspecError(f"context is {self.context}, and clips have {self.frames} frames; expected at least two more")
+            raise SsmspecError(f"context is {self.context}, but clips have {self.frames} frames; clips need at least two more than context")
         if self.absolute > 1:
-            raise SsmspecError(f"absolute is {self.absolute}; expected a share of the loss, at most 1")
+            raise SsmspecError(f"absolute is {self.absolute}; it must be a share of the loss, at most 1")
         if self.beta != 0 and self.beta_convention != "causal":
             raise SsmspecError(
-                f"the beta convention {self.beta_convention} lets a frame depend on later ones, which are what is to be predicted; "
+                f"the beta convention {self.beta_convention} lets a frame depend on later frames, which are to be predicted; "
                 "leave --beta-convention at causal"
             )
 
@@ -104,7 +104,7 @@ class Moving:
         self.order = Order(np.arange(settings.examples), settings.batch, settings.seed)
 
     def opening(self) -> list[str]:
-        """Sizes, and the errors of simple guesses."""
+        """Lines on sizes, and on the errors of simple baselines."""
         settings, digits = self.settings, f"{len(self.clips.glyphs)} digits to train on, {len(self.held_out.glyphs)} held out"
         source = settings.data or "digits of scikit-learn"
         text = "; ".join(f"{name} {', '.join(f'{value:.3g}' for value in values)}" for name, values in self.baselines.items())
@@ -121,13 +121,13 @@ class Moving:
         return torch.from_numpy(clips.take(numbers)).to(self.device) * 2 - 1
 
     def loss(self, batch: Tensor) -> Tensor:
-        """The error of every frame but the first."""
+        """The error of every frame except the first."""
         difference = self.model(batch[:, :-1]) - batch[:, 1:]
         share = self.settings.absolute
         return (1 - share) * difference.square().mean() + share * difference.abs().mean()
 
     def predictions(self, first: int, count: int) -> tuple[Tensor, Tensor]:
-        """Clips held out, and what the model makes of all frames but the last: (b, L, 3, side, side) and (b, L - 1, ..) in 0..1."""
+        """Held-out clips, and the outputs of the model for all frames except the last: (b, L, 3, side, side) and (b, L - 1, ..) in 0..1."""
         clips = self._take(self.held_out, range(first, first + count))
         self.model.eval()
         with torch.no_grad():
@@ -145,7 +145,7 @@ class Moving:
 
     @cached_property
     def baselines(self) -> dict[str, FloatArray]:
-        """The same of the last frame, and of the mean of all frames."""
+        """The same errors for two baselines: the last frame, and the mean of all frames."""
         settings = self.settings
         shape = (len(DIGITS), settings.side, settings.side)
         copied, squares, sums = np.zeros(len(DIGITS)), np.zeros(shape), np.zeros(shape)
@@ -159,26 +159,26 @@ class Moving:
 
     @property
     def _values(self) -> int:
-        """Values of one color that errors are taken over."""
+        """Number of values of one color over which errors are averaged."""
         settings = self.settings
         return settings.tests * (settings.frames - 1 - settings.context) * settings.side**2
 
     def _parts(self) -> Iterator[tuple[int, int]]:
-        """First clip and number of clips that are evaluated at once."""
+        """The first clip and the number of clips of each part that is evaluated at once."""
         settings = self.settings
         size = max(1, AT_ONCE // (settings.frames * settings.side**2 * settings.depths[0]))
         for first in range(0, settings.tests, size):
             yield first, min(size, settings.tests - first)
 
     def measures(self) -> list[Measure]:
-        """The error of each digit, which of them is predicted better, and how much better than by a simple guess."""
+        """The error of each digit, their ratio, and how much better the model is than a simple baseline."""
         errors, guesses = self.errors(), self.baselines
         best = np.minimum(*guesses.values())
         (ratio, copied), skills = (np.log10(each[0] / each[1]) for each in (errors, guesses["last frame"])), 1 - (errors / best) ** 2
-        meaning = "error of the fast over that of the slow digit; baseline: the last frame"
+        meaning = "error of the fast digit / error of the slow digit; baseline: the last frame"
         found = [Measure("log10_ratio", float(ratio), "decades", meaning, float(copied))]
         for name, error, guess in zip(DIGITS, errors.tolist(), best.tolist(), strict=True):
-            meaning = f"root mean square error of the {name} digit in the next frame, of 0..1; baseline: the better of last and mean frame"
+            meaning = f"root mean square error of the {name} digit in the next frame, in 0..1; baseline: the better of last and mean frame"
             found.append(Measure(f"error_{name}", error, "", meaning, guess))
         for name, skill in zip(DIGITS, skills.tolist(), strict=True):
             meaning = f"1 - squared error of the {name} digit / that of the better of last and mean frame; 0: no better"
@@ -186,26 +186,26 @@ class Moving:
         return found
 
     def weights(self) -> dict[str, Sobolev]:
-        """The weight of every layer."""
+        """The beta weight of every layer."""
         layers: Any = self.model.layers
         return {f"layers.{place}.seq": layer.seq.weight for place, layer in enumerate(layers) if layer.seq.weight is not None}
 
     def about(self) -> dict[str, Any]:
-        """The settings, from which the model and its data follow."""
+        """The settings, which determine the model and its data."""
         return {"task": "moving-mnist", "settings": asdict(self.settings)}
 
     def marks(self) -> dict[str, float]:
-        """How often a digit goes along an axis and back again: a period of 2/speed frames."""
+        """The frequency at which a digit moves along an axis and back again, with a period of 2/speed frames."""
         return {f"{name} digit": min(math.pi, math.pi * speed) for name, speed in zip(DIGITS, self.settings.speeds, strict=True)}
 
     def shown(self) -> tuple[list[FloatArray], list[FloatArray]]:
-        """The last frames of the first clip held out, and what the model makes of those before each: (side, side, 3), in 0..1."""
+        """The last frames of the first held-out clip, and the prediction of each by the model: (side, side, 3), in 0..1."""
         clips, given = self.predictions(0, 1)
         last = len(_columns(self.settings))
         return [_picture(frame) for frame in clips[0, -last:]], [_picture(frame) for frame in given[0, -last:]]
 
-    def pictures(self, folder: Path) -> list[Path]:
-        """Frames of a clip as they are and as they were predicted, and the error of each digit."""
+    def pictures(self, folder: Path, measures: Sequence[Measure]) -> list[Path]:
+        """Draw true and predicted frames of a clip, and the error of each digit."""
         from ssmspec.report.figures.style import save
         from ssmspec.report.figures.training import bars_figure, grid_figure
 
@@ -218,12 +218,12 @@ class Moving:
 
 
 def _columns(settings: MovingSettings) -> list[str]:
-    """The frames that a picture shows: the last ones of a clip, but not the first."""
+    """The frames that a picture shows: the last ones of a clip, but never the first frame."""
     return [f"frame {at}" for at in range(max(1, settings.frames - SHOWN), settings.frames)]
 
 
 def _squares(frames: Tensor) -> FloatArray:
-    """Sums over clips and frames of squares, of both digits: (b, L, 3, side, side) to (2, side, side)."""
+    """Sums of squares over clips and frames for both digits: (b, L, 3, side, side) to (2, side, side)."""
     return np.asarray(frames[:, :, list(DIGITS.values())].double().square().sum((0, 1)).numpy())
 
 
@@ -232,7 +232,7 @@ def _picture(frame: Tensor) -> FloatArray:
 
 
 def _glyphs(settings: MovingSettings) -> tuple[FloatArray, FloatArray]:
-    """Digits (G, h, h) in 0..1, to train on and held out."""
+    """Training digits and held-out digits, (G, h, h) in 0..1."""
     if settings.data or not settings.bundled:
         training, held_out = read_mnist(require_data(settings, "the pictures of MNIST (idx files)"))
         return training.astype(np.float32) / 255, held_out.astype(np.float32) / 255
@@ -257,7 +257,7 @@ def _poles(settings: MovingSettings) -> ComplexArray:
         start = initial_poles(settings.init, sizes, alpha=settings.alpha, rng=np.random.default_rng([settings.seed, layer]))
         if start.plane == "z" and settings.step_min != settings.step_max:
             raise SsmspecError(
-                f"init {settings.init} places poles per frame and needs one step; add --set step_min={settings.step_max} "
+                f"init {settings.init} places poles per frame and needs a single step; add --set step_min={settings.step_max} "
                 f"--set step_max={settings.step_max}"
             )
         found.append(start.continuous(np.full((1, 1), settings.step_max))[0])
@@ -265,7 +265,7 @@ def _poles(settings: MovingSettings) -> ComplexArray:
 
 
 def _draw_sweep(outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
-    """Frames as every setting predicts them (its first seed), which error is smaller, and error and skill of each digit."""
+    """Draw the frames that every setting predicts (its first seed), the ratio of the errors, and the error and skill of each digit."""
     from ssmspec.report.figures.style import save
     from ssmspec.report.figures.training import bars_figure, grid_figure, sweep_figure
 
@@ -306,7 +306,7 @@ _SMALL = MovingSettings(
     frames=16,
     context=5,
     side=16,
-    absolute=0.0,  # a bounded output and absolute errors keep a small model at black frames for hundreds of steps
+    absolute=0.0,  # with a bounded output and absolute errors, a small model predicts black frames for hundreds of steps
     bounded=False,
     depths=(8,),
     d_model=8,
@@ -327,7 +327,7 @@ _PAPER = MovingSettings(
     examples=2000,
     tests=64,
     frames=600,
-    context=99,  # the published figures begin after 100 frames
+    context=99,  # the published results start after 100 frames
     side=64,
     depths=(64, 128, 256),
     d_model=128,

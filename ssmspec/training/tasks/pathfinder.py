@@ -1,4 +1,4 @@
-"""The tasks `pathfinder` and `pathx` of the Long Range Arena: whether two marks lie on one contour, pixel by pixel, row by row."""
+"""The tasks `pathfinder` and `pathx` of the Long Range Arena: whether two marks lie on one contour, from pixels read row by row."""
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ CLASSES = ("apart", "joined")
 
 
 def reader(side: int) -> Read:
-    """What reads the release with pictures of this side, or draws pictures of `width` pixels."""
+    """The function that reads the release with pictures of this side, or draws pictures of `width` pixels."""
 
     def read(settings: PublishedSettings, device: torch.device) -> Dataset:
         return _drawn(settings, device) if settings.drawn else _released(settings, side, device)

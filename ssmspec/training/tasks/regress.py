@@ -1,5 +1,6 @@
-"""The task `regress`: numbers from sequences, one set per sequence or one per sample; the user's own data."""
+"""The task `regress`: numbers from sequences, one set per sequence or one per sample, for the user's own data."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,11 @@ from ssmspec.training.kinds.own_data import (
 )
 from ssmspec.training.task import State, Task
 
-MOST_NAMED = 8  # outputs with figures of their own
+MOST_NAMED = 8  # at most this many outputs have measures of their own
 
 
 class Regress(SequenceProblem[Examples]):
-    """The problem: model, sequences, and what they are mapped to; both normalized with the training part."""
+    """The problem: model, sequences and their targets, where both are normalized by the training part."""
 
     def __init__(self, settings: DataSettings, device: torch.device, start: State | None = None) -> None:
         check_digests(settings)
@@ -41,7 +42,7 @@ class Regress(SequenceProblem[Examples]):
         _check_shape(values, settings, sequences.lengths)
         self.training, self.held_out = split(len(sequences), settings.held_out, settings.seed, settings.data)
         normal = normalization(sequences, sequences.parts(self.training))
-        normalization(sequences, sequences.parts(self.held_out))  # refuses values that are no numbers there too
+        normalization(sequences, sequences.parts(self.held_out))  # also refuses values there that are not finite
         own = values[self.training].reshape(-1, values.shape[-1])
         self.mean, self.scale = own.mean(axis=0), own.std(axis=0)
         if not self.scale.all():
@@ -52,13 +53,13 @@ class Regress(SequenceProblem[Examples]):
         self.order = Order(self.training, settings.batch, settings.seed)
 
     def opening(self) -> list[str]:
-        """Sizes, and the error of the mean."""
+        """Lines on sizes, and on the error of the mean."""
         lines = described(self.examples.sequences, len(self.training), len(self.held_out))
         errors = ", ".join(f"{error:.4g}" for error in self._mean_errors()[:MOST_NAMED])
-        return [*lines, f"the baseline, always the mean of the training targets, has a root mean square error of {errors} when held out"]
+        return [*lines, f"the baseline, always the mean of the training targets, has a held-out root mean square error of {errors}"]
 
     def draw(self, step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """x (b, L, C), lengths (b,) where they differ, and normalized targets."""
+        """x (b, L, C), lengths (b,) if they differ, and normalized targets."""
         rows = self.order.at(step)
         return (*self.examples.take(rows), self.targets[torch.from_numpy(rows)])
 
@@ -68,11 +69,11 @@ class Regress(SequenceProblem[Examples]):
         return nn.functional.mse_loss(self.model(*given), targets)
 
     def predictions(self, rows: Rows) -> FloatArray:
-        """Answers in the units of the targets, of their shape."""
+        """Predictions with the units and shape of the targets."""
         return np.asarray(self.answers_to(rows).double().numpy() * self.scale + self.mean)
 
     def measures(self) -> list[Measure]:
-        """The share of the variance that is explained, and the error of every output, on what was held out."""
+        """The share of the variance that is explained, and the error of every output, on held-out sequences."""
         errors = _root_mean_square(self.predictions(self.held_out) - self.values[self.held_out])
         base = self._mean_errors()
         skill = float(1 - np.mean((errors / base) ** 2))
@@ -85,15 +86,15 @@ class Regress(SequenceProblem[Examples]):
         return found
 
     def _mean_errors(self) -> FloatArray:
-        """Root mean square error of the mean of the training targets, (K,); at least what rounding leaves."""
+        """Root mean square error (K,) of the mean of the training targets, which is at least the rounding error."""
         return np.maximum(_root_mean_square(self.mean - self.values[self.held_out]), 1e-12 * self.scale)
 
     def about(self) -> dict[str, Any]:
-        """The model, and how its inputs and outputs are normalized."""
+        """The model, and the normalization of its inputs and outputs."""
         return {"task": "regress", **super().about(), "target": {"mean": self.mean.tolist(), "scale": self.scale.tolist()}}
 
-    def pictures(self, folder: Path) -> list[Path]:
-        """Answers against targets."""
+    def pictures(self, folder: Path, measures: Sequence[Measure]) -> list[Path]:
+        """Draw predictions against targets."""
         from ssmspec.report.figures.predictions import scatter_figure
         from ssmspec.report.figures.style import save
 
@@ -104,27 +105,25 @@ class Regress(SequenceProblem[Examples]):
 
 
 def _root_mean_square(errors: FloatArray) -> FloatArray:
-    """Per output, (K,)."""
+    """The root mean square per output, (K,)."""
     return np.sqrt(np.mean(np.square(errors).reshape(-1, errors.shape[-1]), axis=0))
 
 
 def _named_target(settings: DataSettings) -> str:
     if settings.target is None:
-        raise SsmspecError(
-            "regress needs to know what to learn; name a file with numbers per sequence with --target Y.npy (or .npz:y, .csv)"
-        )
+        raise SsmspecError("regress needs targets to learn; give a file with numbers per sequence: --target Y.npy (or .npz:y, .csv)")
     return settings.target
 
 
 def _check_shape(values: FloatArray, settings: DataSettings, lengths: Rows) -> None:
-    """A target per sample needs outputs per sample, and the other way round."""
+    """Check that targets per sample come with outputs per sample, and vice versa."""
     per_sample = values.ndim == 3
     if per_sample != (settings.pooling == "none"):
         advice = "add --set pooling=none for an output per sample" if per_sample else "an output per sample needs a target (B, L, K)"
         raise SsmspecError(f"{settings.target}: shape {values.shape} with pooling {settings.pooling}; {advice}")
     if per_sample and (lengths != values.shape[1]).any():
         raise SsmspecError(
-            f"{settings.target}: {values.shape[1]} samples per sequence and {lengths.max()} in {settings.data}; expected as many"
+            f"{settings.target}: {values.shape[1]} samples per sequence, but {lengths.max()} in {settings.data}; expected equal numbers"
         )
 
 

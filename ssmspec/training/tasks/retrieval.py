@@ -1,4 +1,4 @@
-"""The task `retrieval` of the Long Range Arena: whether two texts belong together, character by character."""
+"""The task `retrieval` of the Long Range Arena: whether two texts belong together, read character by character."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ from ssmspec.training.kinds.own_data import draw_sweep
 from ssmspec.training.kinds.published import Dataset, PublishedSettings, absolute, problem, require_data
 from ssmspec.training.task import Task
 
-LONGEST = 4000  # characters with the end (state-spaces/s4, src/dataloaders/lra.py)
-TOPICS = 8  # of made-up texts
+LONGEST = 4000  # characters, including the end (state-spaces/s4, src/dataloaders/lra.py)
+TOPICS = 8  # number of topics of made-up texts
 
 
 class PairModel(SequenceModel):
-    """A model of sequences that reads two, and a decoder that sees what it makes of both, their difference and their product.
+    """A model that reads two sequences. Its decoder receives both outputs, their difference and their product.
 
     Source: state-spaces/s4, src/tasks/decoders.py, RetrievalDecoder and RetrievalHead.
     """

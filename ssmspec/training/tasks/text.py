@@ -1,4 +1,4 @@
-"""The task `text` of the Long Range Arena: whether a review praises or blames, character by character."""
+"""The task `text` of the Long Range Arena: whether a review praises or blames, read character by character."""
 
 import numpy as np
 import torch
@@ -10,11 +10,14 @@ from ssmspec.training.kinds.own_data import draw_sweep
 from ssmspec.training.kinds.published import Dataset, PublishedSettings, absolute, problem, require_data
 from ssmspec.training.task import Task
 
-LONGEST, FEWEST = 4096, 15  # characters with the end; occurrences of one with a number. Source: state-spaces/s4, src/dataloaders/lra.py
+LONGEST, FEWEST = (
+    4096,
+    15,
+)  # characters, including the end; least occurrences of a numbered one. Source: state-spaces/s4, src/dataloaders/lra.py
 
 
 def read(settings: PublishedSettings, device: torch.device) -> Dataset:
-    """Reviews of IMDB, or made-up ones of `width` words."""
+    """Reviews of IMDB, or made-up reviews of `width` words."""
     if settings.drawn:
         found = draw_reviews(settings.examples + settings.tests, settings.width, np.random.default_rng(settings.seed))
         parts = [found[: settings.examples], found[settings.examples :]]

@@ -1,14 +1,15 @@
-"""The task `waves`: the amplitudes of four superposed waves, from which the frequencies that a model has learned can be read off.
+"""The task `waves`: the amplitudes of four superposed waves. Their errors show which frequencies a model has learned.
 
     u(t_l) = sum_j a_j cos(f_j t_l),   t_l = l step;    decoder(mean over l of GELU(bank(encoder(u))))  ->  a
 
-Encoder and bank are linear, so what the bank makes of the waves (and of a bias of the encoder) is formed once per channel and mixed with
-the amplitudes of every example: the same function of the parameters as sending every example through the bank.
+Encoder and bank are linear. The response of the bank to the waves (and to a bias of the encoder) is therefore computed once per channel,
+and mixed with the amplitudes of every example. This is the same function of the parameters as sending every example through the bank.
 
 Source: arXiv 2410.02035, section 5.1; AnnanYu/FreqBiasSSM, waves.py, waves_gen.py and models/s4/s4d.py.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -26,22 +27,23 @@ from ssmspec.training.banks.choices import bank_sobolev, bank_weighting, weight_
 from ssmspec.training.banks.wave_layers import ARCHITECTURES, LinearLayer, check_architecture, sizes_of
 from ssmspec.training.task import OWN, Outcome, Settings, State, Task, changed, check_tensors, load_start
 
-HELD_OUT = 1024  # examples of the final figures
+HELD_OUT = 1024  # number of examples for the final measures
 HELD_OUT_SEED = 2**20
-CHUNK = 2**22  # samples of all channels that the final figures hold at once
+CHUNK = 2**22  # samples of all channels that the final measures hold at once
 CHANCE = 0.25  # mean |a - 1/2| for a uniform in 0..1: the error of a model that always answers 1/2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WavesSettings(Settings):
-    """What `waves` has besides.
+    """The additional settings of `waves`.
 
     Args:
         length: L [samples]. step: Delta [model time per sample]. tones: f_j [rad per model time].
         channels: H. modes: N, stored. lr_real, lr_imag: learning rates of log(-Re a) and Im a.
-        offset: whether the encoder has a bias. skip: a trained weight past the bank, which leaks the total energy; its channels share it.
-        amplitudes: "uniform", a new draw from [0, 1) in every step; "grid", all of {0.1, .., 1}^J once per epoch in random order.
-        architecture: of the layer, see `wave_layers`. matrices: how its B and C begin, "own", "xavier" or "kaiming".
+        offset: whether the encoder has a bias. skip: whether there is a trained skip weight, shared by all channels, which leaks the total
+            energy. amplitudes: "uniform", a new draw from [0, 1) in every step; or "grid", all of {0.1, .., 1}^J once per epoch in random
+            order. architecture: architecture of the layer, see `wave_layers`. matrices: how its B and C are initialized, "own", "xavier"
+            or "kaiming".
     """
 
     length: int
@@ -60,7 +62,7 @@ class WavesSettings(Settings):
     def __post_init__(self) -> None:
         super(WavesSettings, self).__post_init__()
         if self.amplitudes not in ("uniform", "grid"):
-            raise SsmspecError(f"amplitudes is {self.amplitudes!r}; choose one of uniform, grid")
+            raise SsmspecError(f"amplitudes is {self.amplitudes!r}; choose uniform or grid")
         if self.length < 2 or max(self.tones) * self.step > math.pi:
             raise SsmspecError(
                 f"tone {max(self.tones):g} and step {self.step:g} give {max(self.tones) * self.step:g} rad/sample, beyond pi"
@@ -69,7 +71,7 @@ class WavesSettings(Settings):
 
 
 class WaveModel(nn.Module):
-    """Encoder, bank, GELU, decoder, mean over time."""
+    """Encoder, bank, GELU, decoder, and mean over time."""
 
     def __init__(self, settings: WavesSettings) -> None:
         super().__init__()
@@ -78,7 +80,7 @@ class WaveModel(nn.Module):
         self.decoder = nn.Linear(settings.channels, len(settings.tones))
 
     def answer(self, amplitudes: Tensor, waves: FixedSources, constant: FixedSources) -> Tensor:
-        """The answer (B, J) to waves with the given amplitudes (B, J); `constant` is heard where the encoder has a bias."""
+        """The output (B, J) for waves with the given amplitudes (B, J). `constant` is used if the encoder has a bias."""
         if isinstance(self.layer, Mamba):
             u = amplitudes.to(waves.signals) @ waves.signals
             heard: Tensor = self.layer(self.encoder(u[..., None]).mT)
@@ -88,7 +90,7 @@ class WaveModel(nn.Module):
         return answer
 
     def _mix(self, layer: LinearLayer, amplitudes: Tensor, waves: FixedSources, constant: FixedSources) -> Tensor:
-        """What a linear layer makes of every example, (B, H, L)."""
+        """The output of a linear layer for every example, (B, H, L)."""
         scales, sources, mixture = self.encoder.weight.reshape(1, -1), [waves], amplitudes
         if self.encoder.bias is not None:
             scales, sources = torch.cat([scales, self.encoder.bias[None]]), [waves, constant]
@@ -117,13 +119,13 @@ class Waves:
         self.sources = [FixedSources(each, weighting, settings.beta, step).to(device) for each in (signals[:-1], signals[-1:])]
 
     def opening(self) -> list[str]:
-        """What alpha is where it is no factor on frequencies."""
+        """A line on the meaning of alpha, if alpha is not a factor on frequencies."""
         if self.settings.architecture != "mamba1":
             return []
         return ["mamba1 has real poles: alpha multiplies its initial steps instead of frequencies"]
 
     def about(self) -> dict[str, Any]:
-        """The settings, from which the model and its data follow."""
+        """The settings, which determine the model and its data."""
         return {"task": "waves", "settings": asdict(self.settings)}
 
     def draw(self, step: int, generator: torch.Generator) -> Tensor:
@@ -158,30 +160,30 @@ class Waves:
         ]
 
     def weights(self) -> dict[str, Sobolev]:
-        """The weight of the layer; S5 and LRU are one system of all channels."""
+        """The weight of the layer. S5 and LRU are one system of all channels."""
         copies = 1 if self.settings.architecture in ("s5", "lru") else self.settings.channels
         return {"layer": bank_sobolev(self.settings, copies, self.settings.length)} if self.settings.architecture != "mamba1" else {}
 
     def marks(self) -> dict[str, float]:
-        """The tones."""
+        """The frequencies of the tones."""
         return {f"{tone:g} rad/unit": tone * self.settings.step for tone in self.settings.tones}
 
-    def pictures(self, folder: Path) -> list[Path]:
-        """The error of every tone as bars."""
+    def pictures(self, folder: Path, measures: Sequence[Measure]) -> list[Path]:
+        """Draw the error of every tone as bars."""
         from ssmspec.report.figures.style import save
         from ssmspec.report.figures.training import bars_figure
 
-        values = {f"{tone:g}": error for tone, error in zip(self.settings.tones, self.errors().tolist(), strict=True)}
+        values = {f"{tone:g}": error for tone, error in zip(self.settings.tones, (measure.value for measure in measures), strict=True)}
         labels = {"axis": "tone [rad/model time]", "value": "mean absolute error of the amplitude"}
         figure = bars_figure(values, **labels, reference=("always 1/2", CHANCE))
         return [save(figure, folder / "errors.png")]
 
 
 def adopt(settings: WavesSettings, tensors: State) -> WavesSettings:
-    """Settings for a model with these tensors, as far as they tell.
+    """Settings for a model with these tensors, as far as the tensors determine them.
 
     Raises:
-        SsmspecError: they are of no such model.
+        SsmspecError: the tensors do not belong to such a model.
     """
     found = {"offset": "encoder.bias" in tensors, "skip": "layer.D" in tensors, **sizes_of(tensors)}
     settings = changed(settings, found)
@@ -191,7 +193,7 @@ def adopt(settings: WavesSettings, tensors: State) -> WavesSettings:
 
 
 def _from_grid(step: int, settings: WavesSettings) -> Tensor:
-    """Batch of a step out of an epoch over all points of {0.1, .., 1}^J, in an order that depends on seed and epoch only."""
+    """The batch of a step from an epoch over all points of {0.1, .., 1}^J, in an order that depends only on seed and epoch."""
     tones = len(settings.tones)
     batches = -(-(10**tones) // settings.batch)
     epoch, index = divmod(step, batches)

@@ -1,1 +1,1 @@
-"""Poles and residues: initializations, alpha, diagonal form, and residues refitted on the same poles."""
+"""Poles and residues: initializations, alpha, diagonal form, and refitting of residues with fixed poles."""

@@ -1,7 +1,8 @@
-"""A low-rank system (DPLR, S4) as a diagonal one in the same number of stored modes, so that its poles can be scaled.
+"""Convert a low-rank system (DPLR, S4) to a diagonal one with the same number of stored modes, so that its poles can be scaled.
 
-The eigenvalues of diag(a) - P Q^* are poles of the same response. Complex ones come in pairs and fit one stored mode each; two real ones
-take two where the low-rank form took one, so a copy with real eigenvalues has too many: the weakest are left out, and C is refitted.
+The eigenvalues of diag(a) - P Q^* are the poles of the same response. A complex pair fits in one stored mode, but two real eigenvalues need
+two modes where the low-rank form had one. A copy with real eigenvalues therefore has too many modes: the weakest are dropped, and C is
+refitted.
 """
 
 from collections.abc import Sequence
@@ -21,9 +22,9 @@ from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace, dis
 class Diagonalized:
     """A system whose low-rank part is zero, and for every copy, (K,):
 
-    error: relative, L2 over theta, of the response. condition: of the eigenvectors. dropped: modes that were left out.
-    cancellation: root of the sum of the energies of the single modes over that of the response. Where it is large, residues are large and
-    cancel only at these very poles: scaling them, or storing them in float32, spoils the response.
+    error: relative error of the response, L2 over theta. condition: condition number of the eigenvectors. dropped: number of dropped modes.
+    cancellation: square root of the summed energies of the single modes over that of the response. If it is large, the residues are large
+    and cancel only at exactly these poles; scaling the poles, or storing them in float32, spoils the response.
     """
 
     system: StateSpace
@@ -34,16 +35,16 @@ class Diagonalized:
 
 
 def diagonalize(systems: Sequence[StateSpace]) -> list[Diagonalized]:
-    """The systems with their eigenvalues as poles and P = Q = 0, in the same number of stored modes.
+    """The systems with their eigenvalues as poles and P = Q = 0, with the same number of stored modes.
 
     Args:
-        systems: the directions of one layer; copies that share their poles keep sharing them.
+        systems: the directions of one layer; copies that share poles still share them afterwards.
     Raises:
-        LayerError: no low-rank part, or poles too close to the unit circle to measure the error.
+        LayerError: there is no low-rank part, or the poles are too close to the unit circle to measure the error.
     """
     for system in systems:
         if not system.rank:
-            raise LayerError(f"layer {system.name} ({system.family}) is diagonal already; leave --diagonalize out")
+            raise LayerError(f"layer {system.name} ({system.family}) is already diagonal; remove --diagonalize")
     forms = [modal_form(system) for system in systems]
     kept = _kept_modes([modal for modal, _ in forms], systems[0].modes)
     return [_diagonalize(system, *form, order) for system, form, order in zip(systems, forms, kept, strict=True)]
@@ -70,7 +71,7 @@ def _diagonalize(system: StateSpace, modal: StateSpace, condition: FloatArray, k
 
 
 def _kept_modes(modals: Sequence[StateSpace], count: int) -> list[np.ndarray]:
-    """Which modes (K, count or fewer) every copy keeps: those of most energy, summed over all copies with the same poles."""
+    """Which modes (K, count or fewer) every copy keeps: those with the most energy, summed over all copies with the same poles."""
     width = max(modal.modes for modal in modals)
     padded = [np.pad(modal.poles, ((0, 0), (0, width - modal.modes))) for modal in modals]
     energies = [np.pad(_energies(modal), ((0, 0), (0, width - modal.modes)), constant_values=-1) for modal in modals]
@@ -82,14 +83,14 @@ def _kept_modes(modals: Sequence[StateSpace], count: int) -> list[np.ndarray]:
 
 
 def _energies(modal: StateSpace) -> FloatArray:
-    """Energy of every mode by itself, as a share of those of its copy, (K, N)."""
+    """Energy of every single mode, as a share of the sum over its copy, (K, N)."""
     size = mode_sizes(modal) * np.abs(discrete_residues(modal))
     energy = size**2 / np.maximum(1 - np.abs(discrete_poles(modal)) ** 2, np.finfo(float).tiny)
     return np.asarray(energy / np.maximum(energy.sum(axis=1, keepdims=True), np.finfo(float).tiny))
 
 
 def _picked(copy: StateSpace, kept: np.ndarray, count: int) -> tuple[StateSpace, int]:
-    """One copy with the modes `kept`, filled up with silent ones, and how many that are not silent were left out."""
+    """One copy with the modes `kept`, padded with modes of residue zero, and the number of dropped modes with a nonzero residue."""
     kept = kept[kept < copy.modes]
     silent = (copy.B[0] == 0).all(axis=1)
     missing = count - len(kept)
@@ -100,7 +101,7 @@ def _picked(copy: StateSpace, kept: np.ndarray, count: int) -> tuple[StateSpace,
 
 
 def _refitted(copy: StateSpace, target: ComplexArray, nodes: Panels, *, refit: bool) -> tuple[StateSpace, float, float]:
-    """One copy whose C is fitted to the target (O, I, F) where modes are missing, its relative error, and its cancellation."""
+    """One copy whose C is fitted to the target (O, I, F) if modes are missing, its relative error, and its cancellation."""
     weights = np.sqrt(nodes.weights()[0])
     phi = completed_response(copy, *theta_nodes(nodes.nodes()))[0]
     V = np.concatenate([copy.B[0], copy.B[0].conj()], axis=0)
@@ -117,7 +118,7 @@ def _refitted(copy: StateSpace, target: ComplexArray, nodes: Panels, *, refit: b
 
 
 def _least_squares(basis: ComplexArray, wanted: ComplexArray, modes: int) -> ComplexArray:
-    """C (O, N) so that C and its conjugate on the basis (2N, I, F) come nearest to what is wanted (O, I, F), in real unknowns."""
+    """C (O, N) such that C and its conjugate on the basis (2N, I, F) best approximate the wanted values (O, I, F), in real unknowns."""
     upper, lower = basis[:modes].reshape(modes, -1), basis[modes:].reshape(modes, -1)
     columns = np.concatenate([upper + lower, 1j * (upper - lower)]).T
     rows = np.concatenate([columns.real, columns.imag])

@@ -1,4 +1,4 @@
-"""The normal part of HiPPO-LegS in its eigenbasis, from which S4, S4D-LegS and S5 start."""
+"""The normal part of HiPPO-LegS in its eigenbasis: the initialization of S4, S4D-LegS and S5."""
 
 import numpy as np
 
@@ -11,12 +11,12 @@ def legs_weights(size: int) -> FloatArray:
 
 
 def legs_normal_part(modes: int) -> tuple[FloatArray, ComplexArray]:
-    """Frequencies (modes,), falling, and orthonormal eigenvectors (2 modes, modes) of its upper half.
+    """Frequencies (modes,), in descending order, and orthonormal eigenvectors (2 modes, modes) of its upper half.
 
         A + P P^T = -1/2 + S,   S_ij = -1/2 B_i B_j for i > j and 1/2 B_i B_j for i < j,   P = B/sqrt 2
 
-    The phase of an eigenvector is free. LAPACK, and so the published code, makes the first component real. Here it is also positive: a B
-    whose imaginary part is clipped then does not depend on the LAPACK build.
+    The phase of an eigenvector is arbitrary. LAPACK, and therefore the published code, makes the first component real. Here it is also made
+    positive, so that a B whose imaginary part is clipped does not depend on the LAPACK build.
 
     Source: arXiv 2111.00396, theorem 1; state-spaces/s4, src/models/hippo/hippo.py, `nplr`; lindermanlab/S5, s5/ssm_init.py.
     """

@@ -1,9 +1,9 @@
-"""Initial poles and steps of state space layers, by the names of the literature; B and C are in `matrices`.
+"""Initial poles and steps of state space layers, under their names in the literature; B and C are in `matrices`.
 
 Symbols: K copies, N stored modes, a pole [1/model time], Delta step [model time per sample], z = exp(a Delta).
 
 Poles are the upper half of a real system, Im a >= 0, so the full state has 2N modes. Code that stores the lower half (S4, S5) has the
-conjugates of these poles and of the B that goes with them. A new initialization is one function and one line of a dict.
+conjugates of these poles and of the corresponding B. To add an initialization, write one function and add one line to a dict.
 """
 
 import math
@@ -23,18 +23,18 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Sizes of a layer, and the constants of the initializations that have some.
+    """Sizes of a layer, and constants used by some initializations.
 
     Args:
-        copies: K. modes: N, stored, half of the state. inputs: I. outputs: O.
-        blocks: of "s5-hippo" and the S5 matrices, J equal blocks of N/J stored modes.
-        layer, layers: of "dfout", this layer's number, from 1, among those of the model.
-        decay: of "dfout", range of xi = -2 log|z| [1/sample].
-        radius: of "lru-ring", range of |z|, thin and near 1 for long sequences; (0, 1) is the default of minimal-LRU.
-        max_phase: of "lru-ring", largest stored phase [rad/sample], at most 2 pi.
+        copies: K. modes: N stored modes, half of the state. inputs: I. outputs: O.
+        blocks: for "s5-hippo" and the S5 matrices, J equal blocks of N/J stored modes.
+        layer, layers: for "dfout", the number of this layer, from 1, and the number of layers of the model.
+        decay: for "dfout", range of xi = -2 log|z| [1/sample].
+        radius: for "lru-ring", range of |z|, narrow and near 1 for long sequences; (0, 1) is the default of minimal-LRU.
+        max_phase: for "lru-ring", largest stored phase [rad/sample], at most 2 pi.
 
     Raises:
-        SsmspecError: a size below 1, blocks that do not divide the modes, a layer beyond the last, or an empty or unstable range.
+        SsmspecError: a size below 1, blocks that do not divide the modes, a layer number above `layers`, or an empty or unstable range.
     """
 
     copies: int
@@ -52,7 +52,7 @@ class Settings:
         for label in ("copies", "modes", "inputs", "outputs", "blocks", "layers"):
             _check_size(label, getattr(self, label))
         if self.modes % self.blocks:
-            raise SsmspecError(f"{self.modes} modes cannot be cut into {self.blocks} equal blocks; choose a divisor of the modes")
+            raise SsmspecError(f"{self.modes} modes cannot be divided into {self.blocks} equal blocks; choose a divisor of the modes")
         if not 1 <= self.layer <= self.layers:
             raise SsmspecError(f"layer is {self.layer}, expected 1..{self.layers}, the number of layers")
         _check_range("decay", self.decay)
@@ -65,12 +65,12 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Poles:
-    """Initial poles, stored as the exponents of their modes, from which both planes follow without loss.
+    """Initial poles, stored as the exponents of their modes, from which poles in both planes follow without loss.
 
     Args:
         exponents: (K, N) complex128, Re < 0, Im >= 0: a [1/model time] for the plane "s"; log z [1/sample], Im <= pi, for "z".
         plane: where the initialization places its poles.
-        clamped: how many phases alpha would have moved beyond pi, and which stay at pi.
+        clamped: number of phases that alpha would have moved beyond pi and that stay at pi.
     """
 
     exponents: ComplexArray
@@ -78,47 +78,47 @@ class Poles:
     clamped: int
 
     def continuous(self, step: FloatArray) -> ComplexArray:
-        """a, (K, N) [1/model time]; log(z)/Delta for "z", so that zoh (and euler) with this step has exactly these z.
+        """a, (K, N) [1/model time]; for "z" log(z)/Delta, so that zoh (and euler) with this step gives exactly these z.
 
         Args:
             step: (K, 1) or (K, N), Delta [model time per sample]; not used by "s".
         Raises:
-            SsmspecError: a step that is not positive and finite.
+            SsmspecError: the step is not positive and finite.
         """
         if self.plane == "s":
             return self.exponents
         if not ((step > 0) & np.isfinite(step)).all():
-            raise SsmspecError(f"step goes from {step.min()} to {step.max()}, expected positive finite values")
+            raise SsmspecError(f"step ranges from {step.min()} to {step.max()}, expected positive finite values")
         return self.exponents / step
 
     def discrete(self) -> ComplexArray:
         """z, (K, N), |z| < 1, for layers of "direct" discretization.
 
         Raises:
-            SsmspecError: continuous poles, whose z depends on a step that such a layer does not have.
+            SsmspecError: the poles are continuous; their z depends on a step, which such a layer does not have.
         """
         return np.exp(self._per_sample())
 
     def normalization(self) -> FloatArray:
-        """gamma = sqrt(1 - |z|^2), (K, N), LRU's factor on B. Raises as `discrete`. Source: arXiv 2303.06349, section 3.4."""
+        """gamma = sqrt(1 - |z|^2), (K, N), LRU's factor on B. Raises like `discrete`. Source: arXiv 2303.06349, section 3.4."""
         return np.sqrt(-np.expm1(2 * self._per_sample().real))
 
     def _per_sample(self) -> ComplexArray:
         if self.plane == "s":
-            raise SsmspecError("these poles are continuous, and the layer stores discrete ones; choose an initialization of the plane 'z'")
+            raise SsmspecError("these poles are continuous, but the layer stores discrete ones; choose an initialization of the plane 'z'")
         return self.exponents
 
 
 @dataclass(frozen=True, slots=True)
 class Initialization:
-    """Poles with a name.
+    """A named initialization of poles.
 
     Args:
-        name: key of `INITIALIZATIONS`. title: in words. source: paper and section, repository and path.
+        name: key of `INITIALIZATIONS`. title: name in words. source: paper and section, repository and path.
         plane: "s" for continuous poles, "z" for poles of the sampled system.
-        families: keys of `ssmspec.families.FAMILIES` for whose layers it was published.
-        function: settings and generator to exponents (K, N), complex128, at alpha = 1.
-        real: all poles are real, so there is no frequency for alpha to scale.
+        families: keys of `ssmspec.families.FAMILIES` for which it was published.
+        function: (settings, generator) -> exponents (K, N), complex128, at alpha = 1.
+        real: whether all poles are real, so that alpha has no frequency to scale.
     """
 
     name: str
@@ -131,14 +131,14 @@ class Initialization:
 
 
 def initial_poles(name: str, settings: Settings, *, alpha: float = 1.0, rng: Rng) -> Poles:
-    """Poles of a layer that starts as `name` says, with its frequencies scaled by alpha.
+    """Poles of a layer with the initialization `name`, with frequencies scaled by alpha.
 
         plane "s": Im a <- alpha Im a;      plane "z": arg z <- min(alpha arg z, pi)
 
     Args:
         name: key of `INITIALIZATIONS`. settings: sizes and constants. alpha: factor, at least 0. rng: source of all random numbers.
     Raises:
-        SsmspecError: an unknown name, a negative or not finite alpha, or alpha != 1 where all poles are real.
+        SsmspecError: an unknown name, an alpha that is negative or not finite, or alpha != 1 if all poles are real.
     Source: arXiv 2410.02035, section 4.1; the rule for z is ours.
     """
     if name not in INITIALIZATIONS:
@@ -147,7 +147,7 @@ def initial_poles(name: str, settings: Settings, *, alpha: float = 1.0, rng: Rng
     if not (math.isfinite(alpha) and alpha >= 0):
         raise SsmspecError(f"alpha is {alpha}, expected a finite factor of at least 0")
     if chosen.real and alpha != 1:
-        raise SsmspecError(f"alpha cannot act on {name}: its poles are real; scale the step instead to move the band of the layer")
+        raise SsmspecError(f"alpha has no effect on {name}: its poles are real; scale the step instead to move the band of the layer")
     start = chosen.function(settings, rng)
     phase = alpha * start.imag
     limit = math.pi if chosen.plane == "z" else math.inf
@@ -155,7 +155,7 @@ def initial_poles(name: str, settings: Settings, *, alpha: float = 1.0, rng: Rng
 
 
 def sample_step(copies: int, low: float, high: float, rng: Rng, *, modes: int = 1) -> FloatArray:
-    """Steps Delta, log-uniform in low..high: (K, 1), or (K, modes) for one step per mode as in S5; [model time per sample].
+    """Steps Delta [model time per sample], log-uniform in low..high: (K, 1), or (K, modes) for one step per mode as in S5.
 
     Raises:
         SsmspecError: a size below 1, or a range that is not positive, finite and increasing.
@@ -179,7 +179,7 @@ def _check_range(label: str, bounds: tuple[float, float]) -> None:
 
 
 def unknown(what: str, name: str, choices: Iterable[str]) -> SsmspecError:
-    """The error for a name that is none of the choices."""
+    """The error for a name that is not one of the choices."""
     return SsmspecError(f"{what} {name!r} is unknown; choose one of {', '.join(choices)}")
 
 
@@ -216,7 +216,8 @@ def _random(settings: Settings, rng: Rng) -> ComplexArray:
 def _fourier(settings: Settings, rng: Rng) -> ComplexArray:
     """a_n = -1/2 + 2 pi i n: HiPPO-FouT in its diagonal form (`foud`).
 
-    Not the diagonal part of the low-rank form (`fout`), a_n = i pi n, which only its low rank damps; damped by 1/2 that is S4D-Lin.
+    This is not the diagonal part of the low-rank form (`fout`), a_n = i pi n, which is damped only by its low-rank part; with a damping of
+    1/2 that part would be S4D-Lin.
     """
     return _exponents(-0.5, 2 * np.pi * np.arange(settings.modes), settings)
 
@@ -227,18 +228,18 @@ def _legs(settings: Settings, rng: Rng) -> ComplexArray:
 
 
 def _legs_blocks(settings: Settings, rng: Rng) -> ComplexArray:
-    """The eigenvalues of J diagonal blocks, each the normal part of a HiPPO-LegS of its own (HiPPO-N)."""
+    """The eigenvalues of J diagonal blocks, each the normal part of a separate HiPPO-LegS (HiPPO-N)."""
     return _exponents(-0.5, np.tile(legs_normal_part(settings.modes // settings.blocks)[0], settings.blocks), settings)
 
 
 def _discrete_fourier(settings: Settings, rng: Rng) -> ComplexArray:
     """log z_n = -xi/2 + i (2 pi n/M + 2 pi (h - 1)/(M H)), M = 2N the size of the full state, h of H layers, n = 0..N-1.
 
-    The paper's n runs over 0..M-1, a full circle. A real system has the conjugate of every pole as well, so the first half of the n is
-    kept and conjugation gives the rest. In the first layer that is every pole of the paper except z_N on the negative real axis, which
-    would need an (N+1)-th mode, since z_0 is its own conjugate. In later layers the lower half turns the other way; all layers together
-    have all points of the paper's finer circle of M H but that one. Of xi the paper gives the range; it is drawn log-uniformly, one per
-    copy, as the Delta in exp(-Delta/2) of S4D, whose place it takes.
+    In the paper n runs over 0..M-1, a full circle. A real system also has the conjugate of every pole, so only the first half of the n is
+    kept, and conjugation gives the rest. In the first layer this gives every pole of the paper except z_N on the negative real axis, which
+    would need an (N+1)-th mode, because z_0 is its own conjugate. In later layers the lower half rotates in the opposite direction; all
+    layers together have all points of the paper's finer circle of M H points except that one. The paper gives only the range of xi; here xi
+    is drawn log-uniformly, one per copy, like the Delta in exp(-Delta/2) of S4D, which it replaces.
     """
     xi = _log_uniform((settings.copies, 1), settings.decay, rng)
     index = np.arange(settings.modes) + (settings.layer - 1) / settings.layers

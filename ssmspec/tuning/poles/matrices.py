@@ -1,7 +1,7 @@
-"""Initial input and output matrices B (K, N, I) and C (K, O, N) of state space layers, complex128, by the names of the literature.
+"""Initial input and output matrices B (K, N, I) and C (K, O, N) of state space layers, complex128, under their names in the literature.
 
-Values are as the named code holds them, for the upper half of the poles. LRU multiplies B by `Poles.normalization` and takes Re of the
-output, not 2 Re, so half of its C belongs into a `StateSpace`. The fan of a matrix counts stored modes.
+Values are those of the named code, for the upper half of the poles. LRU multiplies B by `Poles.normalization` and takes Re of the output
+instead of 2 Re, so a `StateSpace` needs half of its C. The fan of a matrix counts stored modes.
 """
 
 import math
@@ -15,16 +15,16 @@ from ssmspec.tuning.poles.hippo import legs_normal_part, legs_weights
 from ssmspec.tuning.poles.initializations import Rng, Settings, unknown
 
 CLIP = 2.0  # largest |Im B| of HiPPO-LegS: `B_clip` of state-spaces/s4, src/models/hippo/hippo.py, `nplr`
-TRUNCATED_DEVIATION = 0.8796256610342398  # of a standard normal number within -2..2
+TRUNCATED_DEVIATION = 0.8796256610342398  # standard deviation of a standard normal number truncated to -2..2
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixInitialization:
-    """B or C with a name.
+    """A named initialization of B or C.
 
     Args:
-        name: key of its dict. title: in words. source: paper and section, repository and path.
-        function: settings and generator to B (K, N, I) or C (K, O, N), complex128.
+        name: key of its dict. title: name in words. source: paper and section, repository and path.
+        function: (settings, generator) -> B (K, N, I) or C (K, O, N), complex128.
     """
 
     name: str
@@ -34,14 +34,14 @@ class MatrixInitialization:
 
 
 def initial_inputs(name: str, settings: Settings, *, rng: Rng) -> ComplexArray:
-    """B (K, N, I), complex128, as `INPUT_INITIALIZATIONS` has it under the name. Raises SsmspecError for an unknown one."""
+    """B (K, N, I), complex128, from the named entry of `INPUT_INITIALIZATIONS`. Raises SsmspecError for an unknown name."""
     if name not in INPUT_INITIALIZATIONS:
         raise unknown("initialization of B", name, INPUT_INITIALIZATIONS)
     return INPUT_INITIALIZATIONS[name].function(settings, rng)
 
 
 def initial_outputs(name: str, settings: Settings, *, rng: Rng) -> ComplexArray:
-    """C (K, O, N), complex128, as `OUTPUT_INITIALIZATIONS` has it under the name. Raises SsmspecError for an unknown one."""
+    """C (K, O, N), complex128, from the named entry of `OUTPUT_INITIALIZATIONS`. Raises SsmspecError for an unknown name."""
     if name not in OUTPUT_INITIALIZATIONS:
         raise unknown("initialization of C", name, OUTPUT_INITIALIZATIONS)
     return OUTPUT_INITIALIZATIONS[name].function(settings, rng)
@@ -62,7 +62,7 @@ def _complex_normal(shape: tuple[int, ...], variance: float, rng: Rng) -> Comple
 
 
 def _truncated_normal(shape: tuple[int, ...], variance: float, rng: Rng) -> FloatArray:
-    """Normal numbers drawn within two deviations, then scaled to the variance, as jax.nn.initializers.lecun_normal does."""
+    """Normal numbers truncated to two standard deviations, then scaled to the variance, like jax.nn.initializers.lecun_normal."""
     draws = rng.standard_normal(shape)
     while (far := np.abs(draws) > 2).any():
         draws[far] = rng.standard_normal(int(far.sum()))
@@ -82,20 +82,20 @@ def _normal_inputs(settings: Settings, rng: Rng) -> ComplexArray:
 
 
 def _legs_inputs(settings: Settings, rng: Rng) -> ComplexArray:
-    """V^* B with its imaginary part clipped; theory halves it for a diagonal system, the published code does not."""
+    """V^* B with its imaginary part clipped. In theory it should be halved for a diagonal system, but the published code does not do so."""
     B = legs_normal_part(settings.modes)[1].conj().T @ legs_weights(2 * settings.modes)
     return _rows(B.real + 1j * np.clip(B.imag, -CLIP, CLIP), settings)
 
 
 def _fourier_inputs(settings: Settings, rng: Rng) -> ComplexArray:
-    """V^* B = 1, and 1/sqrt 2 for the constant mode, whose eigenvector the published code leaves to LAPACK; here (1, i)/sqrt 2."""
+    """V^* B = 1, and 1/sqrt 2 for the constant mode. Its eigenvector is (1, i)/sqrt 2 here; the published code leaves it to LAPACK."""
     B = np.ones(settings.modes, complex)
     B[0] = math.sqrt(0.5)
     return _rows(B, settings)
 
 
 def _lru_inputs(settings: Settings, rng: Rng) -> ComplexArray:
-    """Re and Im normal with deviation 1/sqrt(2 I)."""
+    """Re and Im normal with standard deviation 1/sqrt(2 I)."""
     return _complex_normal(_input_shape(settings), 1 / settings.inputs, rng)
 
 
@@ -104,14 +104,14 @@ def _block_basis(settings: Settings) -> ComplexArray:
 
 
 def _s5_inputs(settings: Settings, rng: Rng) -> ComplexArray:
-    """V^* B_0, B_0 real (2N, I), truncated normal of variance 1/(2N)."""
+    """V^* B_0, where B_0 (2N, I) is real and truncated normal with variance 1/(2N)."""
     K, N, I = _input_shape(settings)
     real = _truncated_normal((K, settings.blocks, 2 * N // settings.blocks, I), 1 / (2 * N), rng)
     return (_block_basis(settings).conj().T @ real).reshape(K, N, I)
 
 
 def _s5_outputs(settings: Settings, fan_in: int, rng: Rng) -> ComplexArray:
-    """C_0 V, Re and Im of C_0 (O, 2N) truncated normal of variance 1/fan_in."""
+    """C_0 V, where Re and Im of C_0 (O, 2N) are truncated normal with variance 1/fan_in."""
     K, O, N = _output_shape(settings)
     shape = (K, O, settings.blocks, 2 * N // settings.blocks)
     full = _truncated_normal(shape, 1 / fan_in, rng) + 1j * _truncated_normal(shape, 1 / fan_in, rng)
@@ -119,12 +119,12 @@ def _s5_outputs(settings: Settings, fan_in: int, rng: Rng) -> ComplexArray:
 
 
 def _s5_trunc_standard_normal(settings: Settings, rng: Rng) -> ComplexArray:
-    """The code's default draws row by row, so the fan is one row, and its variance is 1/(2N), not the 1 of its name."""
+    """The code's default draws row by row, so the fan is one row and the variance is 1/(2N), not 1 as the name suggests."""
     return _s5_outputs(settings, 2 * settings.modes, rng)
 
 
 def _s5_lecun_normal(settings: Settings, rng: Rng) -> ComplexArray:
-    """Drawn as one tensor (O, 2N, 2), whose first axis counts into jax's fan: variance 1/(2 N O)."""
+    """Drawn as one tensor (O, 2N, 2), whose first axis is part of jax's fan: the variance is 1/(2 N O)."""
     return _s5_outputs(settings, 2 * settings.modes * settings.outputs, rng)
 
 
@@ -133,7 +133,7 @@ def _normal_outputs(settings: Settings, rng: Rng) -> ComplexArray:
 
 
 def _lru_outputs(settings: Settings, rng: Rng) -> ComplexArray:
-    """Re and Im normal with deviation 1/sqrt(N)."""
+    """Re and Im normal with standard deviation 1/sqrt(N)."""
     return _complex_normal(_output_shape(settings), 2 / settings.modes, rng)
 
 

@@ -1,10 +1,10 @@
-"""Residues refitted on given poles so that a diagonal system comes near a response that it cannot have exactly.
+"""Refit residues for given poles, so that a diagonal system approximates a response that it cannot reproduce exactly.
 
 With H = U diag(phi) V over the completed set, U = [C, conj C], V = [B; conj B], the output matrix that minimizes the mean of
 ||T - U' diag(phi) V||^2 over the circle solves U' Gamma = E[T (phi V)^*] with Gamma_nm = E[phi_n conj(phi_m)] (V V^*)_nm. Poles that
-lie close together make Gamma nearly singular and let residues explode, so a ridge pulls every residue toward what it would be if its mode
-were narrow, the weight at its own frequency times the old one: the smallest ridge for which the norm of the residues grows by no more
-than a given factor. Means over the circle are taken by the quadrature that knows the poles.
+lie close together make Gamma nearly singular, and residues explode. A ridge therefore pulls every residue toward its value for a narrow
+mode: the old residue times the weight at the mode's own frequency. The smallest ridge is used for which the norm of the residues grows by
+no more than a given factor. Means over the circle are computed by the quadrature adapted to the poles.
 """
 
 from dataclasses import dataclass, replace
@@ -18,15 +18,15 @@ from ssmspec.systems.grid import theta_nodes
 from ssmspec.systems.response import completed_response
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
-RIDGES = np.concatenate([[0.0], np.geomspace(1e-15, 1.0, 31), [np.inf]])  # relative to modes of unit norm; the last leaves the prior
-NODES_AT_ONCE = 1 << 21  # complex numbers of phi held at once: 32 MB
+RIDGES = np.concatenate([[0.0], np.geomspace(1e-15, 1.0, 31), [np.inf]])  # relative to modes of unit norm; the last one returns the prior
+NODES_AT_ONCE = 1 << 21  # complex numbers of phi in memory at once: 32 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Refit:
-    """A refitted system, and of every copy the relative error of its response (L2 over theta) and the growth of its modes, (K,).
+    """A refitted system, and for every copy, (K,), the relative error of its response (L2 over theta) and the growth of its modes.
 
-    The strength of the modes is the root of the sum of the energies that each has by itself: their residues, weighted with their sizes.
+    The strength of the modes is the square root of the sum of their individual energies, that is, of residues weighted by mode size.
     """
 
     system: StateSpace
@@ -35,22 +35,22 @@ class Refit:
 
 
 def bake(system: StateSpace, *, growth: float = 2.0) -> Refit:
-    """The system without its beta weight whose plain response is near the weighted one: same poles and B, another C.
+    """A system without beta weight whose plain response approximates the weighted one: same poles and B, but a different C.
 
     Args:
         system: diagonal, with a Sobolev weight.
         growth: bound on the growth of the norm of the residues of a copy, in units of the largest gain of its weight.
     Raises:
-        LayerError: a low-rank part, a system without weight, or poles too close to the circle to integrate.
+        LayerError: the system has a low-rank part or no weight, or its poles are too close to the unit circle to integrate.
     Source: ours; least squares as in barycentric rational approximation with fixed poles.
     """
     if system.sobolev is None:
         raise LayerError(f"layer {system.name} has no beta weight to bake")
     if system.P is not None and system.P.any():
-        raise LayerError(f"layer {system.name} ({system.family}) has a low-rank part; its weight is baked after --diagonalize")
+        raise LayerError(f"layer {system.name} ({system.family}) has a low-rank part; add --diagonalize to bake its weight")
     cut = panels(system)
     if cut is None:
-        raise LayerError(f"layer {system.name}: its poles are too close to the unit circle to bake a weight in")
+        raise LayerError(f"layer {system.name}: its poles are too close to the unit circle to bake in a weight")
     inputs, outputs = (largest_exponent(array.reshape(system.copies, -1), 1)[:, None, None] for array in (system.B, system.C))
     scaled = replace(system, B=times_power_of_two(system.B, -inputs), C=times_power_of_two(system.C, -outputs))
     parts = [_bake_copies(scaled.copy_slice(k, k + 1), Panels(cut.edges[k : k + 1]), growth) for k in range(system.copies)]
@@ -88,7 +88,7 @@ def _bake_copies(system: StateSpace, cut: Panels, limit: float) -> tuple[Complex
 
 
 def _gram_matrices(system: StateSpace, theta: FloatArray, weights: tuple[np.ndarray, ...]) -> list[ComplexArray]:
-    """(2N, 2N) sums over the whole circle of weight phi_n conj(phi_m) (V V^*)_nm, one for each weight (1, F) given on [0, pi]."""
+    """Sums (2N, 2N) of weight phi_n conj(phi_m) (V V^*)_nm over the whole circle, one for each weight (1, F) given on [0, pi]."""
     N = system.modes
     V = np.concatenate([system.B[0], system.B[0].conj()], axis=0)
     totals = [np.zeros((2 * N, 2 * N), complex) for _ in weights]
@@ -98,5 +98,5 @@ def _gram_matrices(system: StateSpace, theta: FloatArray, weights: tuple[np.ndar
         phi = completed_response(system, *theta_nodes(theta[:, columns]))[0]
         for total, weight in zip(totals, weights, strict=True):
             total += (phi * weight[0, columns, None]).T @ phi.conj()
-    swap = np.r_[N : 2 * N, :N]  # phi(-theta) is conj(phi(theta)) with the halves exchanged
+    swap = np.r_[N : 2 * N, :N]  # phi(-theta) is conj(phi(theta)) with its halves exchanged
     return [(total + total.conj()[np.ix_(swap, swap)]) / (2 * np.pi) * (V @ V.conj().T) for total in totals]

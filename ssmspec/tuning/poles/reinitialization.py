@@ -1,4 +1,4 @@
-"""A trained layer set back to a chosen start: poles, step, B and C drawn anew in the shapes and ties that the layer has; D stays."""
+"""Re-initialize a trained layer: poles, step, B and C are drawn again, with the shapes and tied copies of the layer; D is kept."""
 
 import math
 from collections.abc import Sequence
@@ -11,29 +11,29 @@ from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 from ssmspec.tuning.poles.initializations import INITIALIZATIONS, Poles, Settings, initial_poles, sample_step, unknown
 from ssmspec.tuning.poles.matrices import INPUT_INITIALIZATIONS, OUTPUT_INITIALIZATIONS, initial_inputs, initial_outputs
 
-# family -> names of the draws of B and C in the family's own code
+# family -> names of the initializations of B and C in the family's own code
 DRAWS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("s4d", "freqbias-standalone", "freqbias-block", "annotated-s4d"), ("ones", "normal")),
     **dict.fromkeys(("s4-diag", "s4-diag-v3", "s4-diag-v2"), ("ones", "normal")),
     **dict.fromkeys(("s5", "s5-torch"), ("s5", "s5")),
     "lru": ("lru", "lru"),
 }
-OWN_INPUTS = {"s4d-legs": "legs", "fout": "fout"}  # initializations that come with a B, for families that store one
+OWN_INPUTS = {"s4d-legs": "legs", "fout": "fout"}  # initializations of poles that come with their own B, for families that store B
 S5_BLOCKS = 8
 SMALLEST_PHASE = 1e-6  # rad/sample: an LRU stores the logarithm of its phases
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reinitialization:
-    """How layers start anew.
+    """How layers are re-initialized.
 
     Args:
-        name: key of `INITIALIZATIONS`. alpha: factor on Im of the poles. seed: of every random draw.
-        step: range of Delta [model time per sample], log-uniform; that of S4, S4D and S5.
-        inputs, outputs: keys of `INPUT_INITIALIZATIONS` and `OUTPUT_INITIALIZATIONS`; None: as the family's own code draws them.
+        name: key of `INITIALIZATIONS`. alpha: factor on Im of the poles. seed: seed of all random numbers.
+        step: range of Delta [model time per sample], log-uniform; the default is that of S4, S4D and S5.
+        inputs, outputs: keys of `INPUT_INITIALIZATIONS` and `OUTPUT_INITIALIZATIONS`; None means those of the family's own code.
 
     Raises:
-        SsmspecError: an unknown name.
+        SsmspecError: a name is unknown.
     """
 
     name: str
@@ -53,21 +53,21 @@ class Reinitialization:
                 raise unknown(what, name, choices)
 
     def describe(self, family: str) -> str:
-        """What is drawn for a layer of that family and from where it is known, in words."""
+        """What is drawn for a layer of the given family, and its source, in words."""
         of_B, of_C = self.draw_of_inputs(family), self.outputs or DRAWS[family][1]
         low, high = self.step
         steps = "" if family == "lru" else f", step {low:g}..{high:g}"
         source = INITIALIZATIONS[self.name].source
-        return f"{self.name}, alpha {self.alpha:g}, B {of_B}, C {of_C}{steps}, seed {self.seed}; poles after {source}"
+        return f"{self.name}, alpha {self.alpha:g}, B {of_B}, C {of_C}{steps}, seed {self.seed}; poles from {source}"
 
     def draw_of_inputs(self, family: str) -> str:
-        """The draw of B for a layer of that family."""
+        """The initialization of B for a layer of the given family."""
         return self.inputs or (OWN_INPUTS.get(self.name) if family == "s4-diag" else None) or DRAWS[family][0]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A layer's number, from 1, among those of the model; and how many copies have poles of their own (None: all)."""
+    """The number of a layer, from 1, the number of layers, and the number of copies with poles of their own (None: all)."""
 
     layer: int = 1
     layers: int = 1
@@ -75,18 +75,18 @@ class Place:
 
 
 def reinitialize(systems: Sequence[StateSpace], how: Reinitialization, place: Place, *, features: int) -> tuple[list[StateSpace], int]:
-    """The directions of one layer, drawn anew, and how many phases met pi.
+    """The re-initialized directions of one layer, and the number of phases that reached pi.
 
     Args:
-        systems: share poles, B and step; every one has C of its own.
-        how, place: see there.
-        features: H, copies after which poles and steps repeat (channels of one block).
+        systems: the directions, which share poles, B and step; each has its own C.
+        how, place: see their classes.
+        features: H, the number of copies after which poles and steps repeat (channels of one block).
     Raises:
-        LayerError: a family without a known start, or continuous poles for a layer that stores discrete ones.
+        LayerError: the family has no known initialization, or the poles are continuous and the layer stores discrete ones.
     """
     first = systems[0]
     if first.family not in DRAWS:
-        raise LayerError(f"layer {first.name} ({first.family}) cannot be re-initialized; families that can: {', '.join(DRAWS)}")
+        raise LayerError(f"layer {first.name} ({first.family}) cannot be re-initialized; supported families: {', '.join(DRAWS)}")
     rng = np.random.default_rng([how.seed, place.layer])
     base = min(first.copies, features)
     groups = min(place.groups or base, base)
@@ -101,7 +101,7 @@ def reinitialize(systems: Sequence[StateSpace], how: Reinitialization, place: Pl
         layers=place.layers,
     )
     start = initial_poles(how.name, settings, alpha=how.alpha, rng=rng)
-    # poles that the file ties across copies are continuous, so those placed on the z-plane need tied steps too
+    # poles that the file ties across copies are continuous, so poles placed on the z-plane need tied steps, too
     steps = groups if start.plane == "z" else base
     step = np.tile(sample_step(steps, *how.step, rng, modes=first.step.shape[1]), (base // steps, 1))
     start = Poles(np.tile(start.exponents, (base // groups, 1)), start.plane, start.clamped * (base // groups))
@@ -127,7 +127,7 @@ def _renewed(
         except SsmspecError as error:
             names = ", ".join(name for name, start in INITIALIZATIONS.items() if start.plane == "z")
             raise LayerError(
-                f"layer {system.name} ({system.family}) stores discrete poles, and {how.name} has continuous ones; choose {names}"
+                f"layer {system.name} ({system.family}) stores discrete poles, but {how.name} has continuous ones; choose {names}"
             ) from error
         gamma = start.normalization()[:, :, None]
         poles = np.abs(poles) * np.exp(1j * np.maximum(np.angle(poles), SMALLEST_PHASE))

@@ -1,18 +1,19 @@
-"""alpha and its relatives on trained systems: the imaginary and the real part of the poles, and the step, times a factor.
+"""Scale trained systems by alpha and related factors: on the imaginary part of the poles, on their real part, and on the step.
 
     a <- alpha_real Re a + i alpha Im a,   Delta <- step_scale Delta        (zoh, bilinear, euler)
-    log z <- step_scale (alpha_real log|z| + i alpha arg z)                 (direct; phases are cut off at pi)
+    log z <- step_scale (alpha_real log|z| + i alpha arg z)                 (direct; phases are clipped at pi)
 
-Residues C B stay, or, to keep the gain, C changes so that every |g_n| of discrete time stays.
+The residues C B are kept, or, to preserve the gain, C changes so that every |g_n| in discrete time is kept.
 Source: arXiv 2410.02035, section 4.1 (alpha, there at initialization).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ssmspec.errors import LayerError, SsmspecError
-from ssmspec.systems.statespace import ComplexArray, StateSpace, discrete_residues
+from ssmspec.systems.statespace import ComplexArray, StateSpace, beyond_nyquist, discrete_residues
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Scaling:
     """Factors on Im a, Re a and Delta, dimensionless and positive, and whether |g_n| is kept.
 
     Raises:
-        SsmspecError: a factor that is not a positive finite number.
+        SsmspecError: a factor is not a positive finite number.
     """
 
     alpha: float = 1.0
@@ -45,7 +46,7 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """A scaled system, and how many of its discrete poles met the phase pi and were stopped there."""
+    """A scaled system, and how many of its discrete poles reached the phase pi and were clipped."""
 
     system: StateSpace
     clamped: int
@@ -55,8 +56,8 @@ def scale(system: StateSpace, scaling: Scaling) -> Scaled:
     """The system with scaled poles and step.
 
     Raises:
-        LayerError: alpha for a system whose poles are all real, or whose low-rank part holds poles that no factor on the diagonal scales;
-            a gain that cannot be kept.
+        LayerError: alpha is given for a system with only real poles, or with a low-rank part, whose poles a factor on the diagonal does not
+            scale; or the gain cannot be kept.
     """
     if scaling.moves_poles and system.P is not None and system.P.any():
         raise LayerError(
@@ -65,12 +66,12 @@ def scale(system: StateSpace, scaling: Scaling) -> Scaled:
         )
     if scaling.alpha != 1 and not system.poles.imag.any():
         raise LayerError(
-            f"layer {system.name} ({system.family}) has real poles only, which alpha does not change; "
+            f"layer {system.name} ({system.family}) has only real poles, which alpha does not change; "
             "--step-scale changes its time scale: 2 doubles every corner frequency"
         )
     if scaling.preserve_gain and (system.operating_point is not None or (system.P is not None and system.P.any())):
-        reason = "has no C of its own to keep its gain with" if system.operating_point else "has a low-rank part, which couples its modes"
-        raise LayerError(f"layer {system.name} ({system.family}) {reason}; leave --preserve-gain out")
+        reason = "has no stored C to preserve its gain with" if system.operating_point else "has a low-rank part, which couples its modes"
+        raise LayerError(f"layer {system.name} ({system.family}) {reason}; remove --preserve-gain")
     poles, clamped = _scaled_poles(system, scaling)
     step = system.step if system.discretization == "direct" else system.step * scaling.step_scale
     scaled = replace(system, poles=poles, step=step)
@@ -89,3 +90,14 @@ def _scaled_poles(system: StateSpace, scaling: Scaling) -> tuple[ComplexArray, i
     size = np.abs(system.poles) ** (scaling.alpha_real * scaling.step_scale)
     poles = (size * np.exp(1j * np.minimum(phase, np.pi))).astype(complex)
     return poles, int((phase > np.pi).sum())
+
+
+def aliasing(before: Sequence[StateSpace], after: Sequence[StateSpace]) -> tuple[list[str], dict[str, float]]:
+    """How many modes are beyond Nyquist before and after. Empty if no mode can be, or if neither poles nor steps changed."""
+    counts = [[None if (beyond := beyond_nyquist(s)) is None else int(beyond.sum()) for s in part] for part in (before, after)]
+    moved = any(not (np.array_equal(a.poles, b.poles) and np.array_equal(a.step, b.step)) for a, b in zip(before, after, strict=True))
+    if any(None in part for part in counts) or not moved or not any(system.poles.imag.any() for system in (*before, *after)):
+        return [], {}
+    first, last = (sum(count or 0 for count in part) for part in counts)
+    figures = {"beyond_nyquist_before": float(first), "beyond_nyquist_after": float(last)}
+    return [f"modes beyond Nyquist, which alias: {first} -> {last} of {sum(system.poles.size for system in after)}"], figures

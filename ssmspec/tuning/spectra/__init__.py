@@ -1,1 +1,1 @@
-"""Spectra of data: how signals are read, their power spectra, what those suggest, and layers matched to them."""
+"""Spectra of data: reading signals, estimating power spectra, suggestions based on them, and layers matched to them."""

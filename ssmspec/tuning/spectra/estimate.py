@@ -1,7 +1,7 @@
 """Power spectra and cross-spectra of the user's data by Welch's method, with their statistical spread.
 
-The spread comes from a jackknife over groups of the data, so it holds for data that are neither Gaussian nor stationary, too. It does not
-know the bias of the window: half a decibel at the third bin of a 1/f^2 spectrum.
+The spread comes from a jackknife over groups of the data, so it is also valid for data that are neither Gaussian nor stationary. It does
+not include the bias of the window: half a decibel at the third bin of a 1/f^2 spectrum.
 """
 
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ from ssmspec.systems.statespace import FloatArray
 from ssmspec.tuning.spectra.segments import Segments, Sums
 from ssmspec.tuning.spectra.signals import Signals
 
-FLOOR = 1e-4  # least power told from zero, of the mean over the grid: 40 dB below white noise of the same power
+FLOOR = 1e-4  # smallest power distinguished from zero, relative to the mean over the grid: 40 dB below white noise of the same power
 MOST_PAIRS = 4096  # input times output channels of a cross-spectrum
-LEAST_LEFT = 1e-12  # of the power, without any one group: what is less is a rounding error of the rest
-FALSE_ALARM = 1e-3  # chance that unrelated Gaussian signals pass for coherent
+LEAST_LEFT = 1e-12  # share of the power that must remain without any one group; less is a rounding error of the rest
+FALSE_ALARM = 1e-3  # probability that unrelated Gaussian signals are taken for coherent
 
 
 @dataclass(frozen=True, slots=True)
 class Spectrum:
-    """A spectrum normalized over its grid: the mean over the F bins is 1, so white noise is 1 everywhere.
+    """A spectrum normalized over its grid: the mean over the F bins is 1, so white noise gives 1 everywhere.
 
     Args:
         theta: (F,) [rad/sample], 2 pi j/n for j = 2..n/2.
         power: (F,) S(theta), dimensionless: the power spectrum, or |S_xy|.
-        replicates: (G, F) the same with one of G groups of the data left out.
-        floor: (F,) power below which the estimate says nothing.
-        segment: n [samples]. segments: how many there are.
-        degrees_of_freedom: 2 n_eff of every bin for Gaussian data, n_eff the number of independent segments; channels are not counted.
+        replicates: (G, F) the same, computed without one of G groups of the data.
+        floor: (F,) power below which the estimate is not meaningful.
+        segment: n [samples]. segments: number of segments.
+        degrees_of_freedom: 2 n_eff of every bin for Gaussian data, n_eff being the number of independent segments; channels do not count.
         kind: "power" or "cross".
-        coherence: of a cross-spectrum, mean over bins of sum |S_xy|^2/(S_xx S_yy), bias removed, weighted with |S_xy|; else None.
-        assumptions: about the data, in words.
+        coherence: for a cross-spectrum, mean over bins of sum |S_xy|^2/(S_xx S_yy), bias removed, weighted with |S_xy|; otherwise None.
+        assumptions: assumptions about the data, in words.
     """
 
     theta: FloatArray
@@ -49,32 +49,32 @@ class Spectrum:
 
     @property
     def standard_error(self) -> FloatArray:
-        """(F,) of `power`."""
+        """(F,), standard error of `power`."""
         return jackknife(self.replicates)
 
     @property
     def standard_error_db(self) -> FloatArray:
-        """(F,) [dB], of 10 log10(power + floor)."""
+        """(F,) [dB], standard error of 10 log10(power + floor)."""
         return jackknife(10 * np.log10(self.replicates + self.floor))
 
     def rolloff(self, share: float = 0.95) -> tuple[float, float]:
-        """theta [rad/sample] below which that share of the power lies, and its standard error, at least half a bin."""
+        """The theta [rad/sample] below which the given share of the power lies, and its standard error, at least half a bin."""
         half = np.pi / self.segment
         edges = np.minimum(self.theta + half, np.pi)
         found = [np.interp(share * row.sum(), np.cumsum(row), edges) for row in (self.power, *self.replicates)]
         return float(found[0]), float(np.hypot(jackknife(np.array(found[1:])), half))
 
     def method(self) -> str:
-        """How it was estimated, in a line."""
+        """How it was estimated, in one line."""
         return (
-            f"Welch: {self.segments} segments of {self.segment} samples, Hann window, half overlapping, mean removed, bins 2..n/2: what is "
-            f"slower than {self.theta[0] - np.pi / self.segment:.2g} rad/sample is not seen (longer segments see more); "
+            f"Welch: {self.segments} segments of {self.segment} samples, Hann window, half overlapping, mean removed, bins 2..n/2; "
+            f"frequencies below {self.theta[0] - np.pi / self.segment:.2g} rad/sample are not resolved (longer segments resolve more); "
             f"{self.degrees_of_freedom:.0f} degrees of freedom; spread by a jackknife over {len(self.replicates)} groups"
         )
 
 
 def jackknife(replicates: FloatArray) -> FloatArray:
-    """Standard error (...) of a statistic from its values (G, ...) with one of G groups left out: sqrt((G - 1)/G sum (x_g - mean)^2).
+    """Standard error (...) of a statistic from its values (G, ...) without one of G groups: sqrt((G - 1)/G sum (x_g - mean)^2).
 
     Source: Efron & Stein, Ann. Statist. 9 (1981), equation 1.2.
     """
@@ -91,7 +91,7 @@ def power_spectrum(signals: Signals, *, segment: int | None = None) -> Spectrum:
     Returns:
         Spectrum of F = n/2 - 1 bins.
     Raises:
-        SsmspecError: segments that do not fit, or fewer than 8; no power beyond the lowest two bins.
+        SsmspecError: segments do not fit, or there are fewer than 8; there is no power above the lowest two bins.
     Source: Welch, IEEE Trans. Audio Electroacoust. 15 (1967), 70-73.
     """
     segments = Segments.cut(signals, None, segment)
@@ -102,16 +102,17 @@ def power_spectrum(signals: Signals, *, segment: int | None = None) -> Spectrum:
 
 
 def cross_spectrum(signals: Signals, target: Signals, *, segment: int | None = None) -> Spectrum:
-    """Welch estimate of the magnitude of the cross-spectrum of data and target.
+    """Welch estimate of the magnitude of the cross-spectrum between data and target.
 
         |S_xy|^2 = sum_io |mean over segments of conj(X_i) Y_o|^2 - b,      b = sum_io S_ii S_oo/n_eff
 
-    b is what unrelated signals would show with n_eff independent segments. sqrt(b) is the floor of the result; |S_xy|^2 < 0 counts as 0.
+    b is the expected value for unrelated signals with n_eff independent segments. sqrt(b) is the floor of the result; |S_xy|^2 < 0 counts
+    as 0.
 
     Args:
         signals: (batch, L, I). target: (batch, L, O). segment: as in `power_spectrum`.
     Raises:
-        SsmspecError: as `power_spectrum`; sequences that do not pair up; more than MOST_PAIRS pairs of channels; nothing coherent.
+        SsmspecError: the same errors as `power_spectrum`; sequences that do not match; more than MOST_PAIRS channel pairs; no coherence.
     Source: Bendat & Piersol, Random Data (4th ed. 2010), section 9.2, for b; the sum over channels is ours.
     """
     _check_pair(signals, target)
@@ -132,7 +133,7 @@ def cross_spectrum(signals: Signals, target: Signals, *, segment: int | None = N
 def _check_pair(signals: Signals, target: Signals) -> None:
     if signals.values.shape[:2] != target.values.shape[:2]:
         raise SsmspecError(
-            f"{target.source}: {target.batch} sequences of {target.length} samples, and {signals.source} has {signals.batch} of "
+            f"{target.source}: {target.batch} sequences of {target.length} samples, but {signals.source} has {signals.batch} of "
             f"{signals.length}; expected a target with a value for every sample; labels of whole sequences have no cross-spectrum"
         )
     pairs = signals.channels * target.channels
@@ -148,16 +149,16 @@ def _magnitude(sums: Sums, segments: Segments) -> tuple[FloatArray, FloatArray]:
 
 
 def _raw_ratio(sums: Sums, segments: Segments) -> FloatArray:
-    """|S_xy|^2 before b is taken off, in units of b, (F,): 1 on average for unrelated signals."""
+    """|S_xy|^2 before b is subtracted, in units of b, (F,): 1 on average for unrelated signals."""
     squared = (np.abs(sums.cross) ** 2).sum(axis=0)
     ceiling = sums.power * sums.target_power
     return segments.independent(sums.count) * np.divide(squared, ceiling, out=np.zeros_like(squared), where=ceiling > 0)
 
 
 def _coherent(ratio: FloatArray) -> bool:
-    """Whether any bin, or their mean, exceeds what chance allows: the ratio of unrelated Gaussian signals is exponential, mean 1.
+    """Whether any bin, or their mean, exceeds the chance level. For unrelated Gaussian signals the ratio is exponential with mean 1.
 
-    Neighboring bins under a Hann window are correlated, so the F bins count as F/2.
+    Neighboring bins are correlated by the Hann window, so the F bins count as F/2.
     """
     return bool(ratio.max() > np.log(len(ratio) / FALSE_ALARM) or ratio.mean() > 1 + 4 / np.sqrt(len(ratio) / 2))
 
@@ -166,13 +167,13 @@ def _spectrum(segments: Segments, power: FloatArray, replicates: FloatArray, flo
     """Power, replicates and floor divided by their mean power.
 
     Raises:
-        SsmspecError: without one group of segments next to nothing is left.
+        SsmspecError: one group of segments contains almost all of the power.
     """
     level, levels = power.mean(), replicates.mean(axis=1, keepdims=True)
     target = segments.target
     if levels.min() <= LEAST_LEFT * level:
         raise SsmspecError(
-            f"{segments.signals.source}: one stretch of it holds all power, so that the spread cannot be known; cut it out, or give more"
+            f"{segments.signals.source}: one section contains all of the power, so the spread is unknown; cut it out, or give more data"
         )
     return Spectrum(
         theta=segments.theta,

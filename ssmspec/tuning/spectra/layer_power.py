@@ -1,16 +1,16 @@
-"""Mean |H|^2 of a layer through a spectral window, as a differentiable function of Delta, Re a, Im a and C.
+"""Mean |H|^2 of a layer, smoothed by a spectral window, as a differentiable function of Delta, Re a, Im a and C.
 
-The autocorrelation of the impulse response of a copy is a sum over its modes again (theory: partial fractions of |H|^2),
+The autocorrelation of the impulse response of a copy is again a sum over its modes (theory: partial fractions of |H|^2),
 
     c[l] = 2 Re sum_n R_n z_n^l,    R_n = sum over completed m of <C_m, C_n> <B_m, B_n> kappa_n conj(kappa_m)/(1 - z_n conj(z_m)),
 
-kappa = g/(C B). Under the lag window q(l) = 2 e^(-eta l) - e^(-2 eta l), the spectrum is two Cauchy sums over poles moved inwards:
+kappa = g/(C B). With the lag window q(l) = 2 e^(-eta l) - e^(-2 eta l), the spectrum consists of two Cauchy sums over poles moved inward:
 
     P(theta) = sum_l q(|l|) c[|l|] e^(-i theta l) = 2 Re [2 T(eta) - T(2 eta)] - c[0]
     T(eta) = sum_n R_n/(1 - z_n e^(-eta - i theta)) + conj-pair
 
-Its spectral window, 6 eta^3/(pi (theta^2 + eta^2)(theta^2 + 4 eta^2)), is positive, has variance 2 eta^2 and keeps the power of every peak,
-so a line narrower than the bins of an estimate cannot hide between them. Gradients are d/d Re + i d/d Im, as in `ssmspec.backends`.
+The spectral window, 6 eta^3/(pi (theta^2 + eta^2)(theta^2 + 4 eta^2)), is positive, has variance 2 eta^2 and preserves the power of every
+peak, so a line narrower than the bins of an estimate cannot hide between them. Gradients are d/d Re + i d/d Im, as in `ssmspec.backends`.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,8 @@ from ssmspec.backends import BACKENDS, CauchySum, load_backend
 from ssmspec.systems.grid import theta_nodes
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
-SMALLEST = 1e-30  # |z| of a mode that has no memory at all
-SMALL = 1e-3  # |lambda| below which 1/expm1 and 1/lambda cancel; the series is then good to 1e-14
+SMALLEST = 1e-30  # |z| that stands for a mode without memory
+SMALL = 1e-3  # |lambda| below which 1/expm1 and 1/lambda cancel; there the series is accurate to 1e-14
 LAG_WINDOW = ((2.0, 1), (-1.0, 2))  # factor, and multiple of eta
 
 PullBack = Callable[[FloatArray, FloatArray], "Parameters"]
@@ -43,14 +43,14 @@ class Engine:
         """The engine of that name.
 
         Raises:
-            BackendError: unknown, or cannot run here.
+            BackendError: the engine is unknown or cannot run here.
         """
         return cls(load_backend(name), import_module(BACKENDS[name]).cauchy_vjp)
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What a fit moves: a = -exp(log_decay) + i frequency, Delta = exp(log_step); log z in place of a for "direct".
+    """The parameters of a fit: a = -exp(log_decay) + i frequency, Delta = exp(log_step); for "direct", log z instead of a.
 
     Args:
         log_step: (K, 1) or (K, N). log_decay, frequency: (K, N). C: (K, O, N) complex128.
@@ -63,7 +63,7 @@ class Parameters:
 
     @classmethod
     def of(cls, system: StateSpace) -> "Parameters":
-        """Those of a stable diagonal system."""
+        """The parameters of a stable diagonal system."""
         exponents = np.log(np.where(system.poles == 0, SMALLEST, system.poles)) if system.discretization == "direct" else system.poles
         return cls(np.log(system.step), np.log(-exponents.real), exponents.imag, system.C)
 
@@ -72,7 +72,7 @@ class Parameters:
         return -np.exp(self.log_decay) + 1j * self.frequency
 
     def system(self, start: StateSpace) -> StateSpace:
-        """The start with these parameters, folded into the upper half: a pole with Im a < 0 is replaced by its conjugate."""
+        """The starting system with these parameters, folded into the upper half: a pole with Im a < 0 is replaced by its conjugate."""
         exponents = self.exponents()
         if start.discretization == "direct":
             exponents = np.log(np.exp(exponents))
@@ -90,14 +90,14 @@ class Parameters:
 def layer_power(
     start: StateSpace, at: Parameters, theta: FloatArray, eta: float, engine: Engine
 ) -> tuple[FloatArray, FloatArray, PullBack]:
-    """P of every copy, without D and with the beta weight, its power c[0], without it, and how gradients go back to the parameters.
+    """P of every copy (without D, with the beta weight), its power c[0] (without the weight), and the pull-back of gradients.
 
     Args:
-        start: B, beta weight and discretization; diagonal.
-        at: where.
-        theta: (F,) [rad/sample]. eta: of the window [rad/sample]; 0 gives ||H_k||_F^2 itself. engine: for the sums.
+        start: diagonal system that gives B, beta weight and discretization.
+        at: the parameters at which to evaluate.
+        theta: (F,) [rad/sample]. eta: width of the window [rad/sample]; 0 gives ||H_k||_F^2 itself. engine: for the sums.
     Returns:
-        (K, F), (K, 1), and the function that turns the gradients of a loss, of the same shapes, into that of the parameters.
+        (K, F), (K, 1), and the function from the gradients of a loss, of these shapes, to its gradient in the parameters.
     """
     modes = _Modes.of(start, at)
     correlation = _Correlation.of(start.B, at.C, modes)
@@ -120,7 +120,7 @@ def layer_power(
 def _windowed(
     R: ComplexArray, modes: "_Modes", theta: FloatArray, eta: float, engine: Engine
 ) -> tuple[FloatArray, Callable[[FloatArray], tuple[ComplexArray, ComplexArray]]]:
-    """P (K, F) and what turns its gradient into those of R and log z."""
+    """P (K, F), and the function from its gradient to those of R and log z."""
     x, y = theta_nodes(theta[None, :])
     rotation = (x + 1j * y)[:, None, :]  # (1, 1, F)
     power = -2 * R.real.sum(axis=1, keepdims=True)
@@ -172,14 +172,14 @@ class _Correlation:
 
 
 def _of_both(upper: ComplexArray, lower: ComplexArray) -> ComplexArray:
-    """Gradient of v, (K, N), where the loss moves by Re sum [ upper_nm (dv_n + conj dv_m) + lower_nm (dv_n + dv_m) ]."""
+    """Gradient in v, (K, N), if the loss changes by Re sum [ upper_nm (dv_n + conj dv_m) + lower_nm (dv_n + dv_m) ]."""
     result: ComplexArray = (upper + lower).sum(axis=2).conj() + upper.sum(axis=1) + lower.sum(axis=1).conj()
     return result
 
 
 @dataclass(frozen=True, slots=True)
 class _Pairs:
-    """Terms Q_nm of R_n, (K, N, N); their scale, which is Q without the factor of C; and the slope of log Q in log z_n z_m."""
+    """Terms Q_nm of R_n, (K, N, N); their scale, which is Q without the factor of C; and the derivative of log Q in log z_n z_m."""
 
     Q: ComplexArray
     scale: ComplexArray
@@ -194,7 +194,7 @@ class _Pairs:
 
 @dataclass(frozen=True, slots=True)
 class _Modes:
-    """Of every stored mode, (K, N) each; slopes are d/d lambda, lambda = a Delta (log z for "direct")."""
+    """Quantities of every stored mode, (K, N) each; slopes are d/d lambda, lambda = a Delta (log z for "direct")."""
 
     exponents: ComplexArray  # lambda
     step: FloatArray
@@ -215,7 +215,7 @@ class _Modes:
 
 
 def _kappa(discretization: str, exponents: ComplexArray) -> tuple[ComplexArray, ComplexArray]:
-    """kappa/Delta as a function of lambda, and the slope of its logarithm."""
+    """kappa/Delta as a function of lambda, and the derivative of its logarithm."""
     if discretization == "zoh":
         small = np.abs(exponents) < SMALL
         safe = np.where(small, 1, exponents)
@@ -228,7 +228,7 @@ def _kappa(discretization: str, exponents: ComplexArray) -> tuple[ComplexArray, 
 
 
 def _through_weight(start: StateSpace, at: Parameters, theta: FloatArray, gradient: FloatArray) -> FloatArray:
-    """What a beta weight whose knee is the step adds to the gradient of log Delta, (K, 1): d log w^2 = -2 beta theta/(Delta + theta)."""
+    """What a beta weight with the step as its knee adds to the gradient in log Delta, (K, 1): d log w^2 = -2 beta theta/(Delta + theta)."""
     if start.sobolev is None or start.sobolev.convention != "paper":
         return np.zeros_like(at.log_step)
     share = theta / (np.exp(at.log_step) + theta)

@@ -1,7 +1,7 @@
-"""Power-spectrum matching: a layer whose mean |H|^2 starts near the spectrum of the task.
+"""Power-spectrum matching: fit a layer so that its mean |H|^2 is initially close to the spectrum of the task.
 
-The idea is task-dependent initialization (TDI, arXiv 2509.20789). Its exact loss was not available to us: the loss is ours, and
-`spectral_distance` defines it.
+The idea is task-dependent initialization (TDI, arXiv 2509.20789). Its exact loss was not available to us; the loss used here is ours and is
+defined in `spectral_distance`.
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +11,8 @@ import numpy as np
 
 from ssmspec.backends import choose_backend
 from ssmspec.errors import LayerError, SsmspecError
-from ssmspec.systems.statespace import FloatArray, StateSpace, untrustworthy
+from ssmspec.systems.statespace import FloatArray, StateSpace
+from ssmspec.systems.trust import untrustworthy
 from ssmspec.tuning.spectra.estimate import Spectrum
 from ssmspec.tuning.spectra.layer_power import Engine, Parameters, PullBack, layer_power
 from ssmspec.tuning.spectra.spectral_distance import Distance, Target
@@ -19,27 +20,27 @@ from ssmspec.tuning.spectra.spectral_distance import Distance, Target
 Moved = Literal["step", "decay", "frequency", "C"]
 MOVED: tuple[Moved, ...] = ("step", "decay", "frequency", "C")
 
-FINE_ENOUGH = 0.1  # dB: where the fit stops, however well the data are known; below the bias of the window; ours
-CHANCE = 1.25  # times the spread: the distance that chance gives a perfect match scatters by 6 % at 200 bins
-ATTEMPTS = 4  # fits from larger and larger jitters, where one does not reach the goal
-JITTER = 1e-3  # of the units of the fit, so that copies that start alike can part
-REACH = 10.0  # unit of C, in root mean squares of its copy: cutting the power of some modes to nothing takes several of them
-FARTHEST = 10.0  # bound of the logarithms of step and decay around their start: a factor of 2e4, so that no trial step overflows
+FINE_ENOUGH = 0.1  # dB; the fit stops here however accurate the data are; below the bias of the window; ours
+CHANCE = 1.25  # times the spread; the distance of a perfect match varies by 6 % at 200 bins because of chance
+ATTEMPTS = 4  # number of fits with increasing jitter if one does not reach the goal
+JITTER = 1e-3  # in units of the fit; lets copies with equal initial values diverge
+REACH = 10.0  # unit of C, in root mean squares of its copy: reducing the power of some modes to zero takes several units
+FARTHEST = 10.0  # bound on the change of log step and log decay: a factor of 2e4, so that no trial step overflows
 
 
 @dataclass(frozen=True, slots=True)
 class MatchSettings:
-    """What a fit may do.
+    """The options of a fit.
 
     Args:
-        moved: any of "step" (Delta), "decay" (Re a), "frequency" (Im a) and "C". A C that is not moved still takes the factor that keeps
-            the power of its copy, and conjugates modes whose pole is folded back from Im a < 0.
-        pole_sets: number of different rows of poles, for code in which copies k and k + pole_sets share theirs; None for one row per copy.
-        iterations: of L-BFGS, at most in each of up to ATTEMPTS fits.
-        backend: the engine; None chooses.
+        moved: any of "step" (Delta), "decay" (Re a), "frequency" (Im a) and "C". If C is not moved, it is still scaled to keep the power of
+            its copy, and conjugated for modes whose pole is folded back from Im a < 0.
+        pole_sets: number of different rows of poles, for code in which copies k and k + pole_sets share poles; None for one row per copy.
+        iterations: largest number of L-BFGS iterations in each of up to ATTEMPTS fits.
+        backend: the engine; None chooses one.
 
     Raises:
-        SsmspecError: nothing to move, a name that is unknown, or a number below 1.
+        SsmspecError: nothing to move, an unknown name, or a number below 1.
     """
 
     moved: tuple[Moved, ...] = MOVED
@@ -50,22 +51,22 @@ class MatchSettings:
     def __post_init__(self) -> None:
         unknown = [name for name in self.moved if name not in MOVED]
         if unknown or not self.moved:
-            raise SsmspecError(f"moved is {', '.join(unknown) or 'empty'}; choose some of {', '.join(MOVED)}")
+            raise SsmspecError(f"moved is {', '.join(unknown) or 'empty'}; choose from {', '.join(MOVED)}")
         if self.iterations < 1 or (self.pole_sets is not None and self.pole_sets < 1):
             raise SsmspecError(f"iterations is {self.iterations} and pole_sets {self.pole_sets}; expected at least 1")
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What became of a layer.
+    """The result of matching a layer.
 
     Args:
-        system: the fitted layer; the given one, unchanged, where the fit was declined.
+        system: the fitted layer, or the unchanged layer if the fit was declined.
         declined: why nothing was changed, or None.
         before, after: distances [dB].
-        spread: of the estimate in the band, rms [dB]; tolerance: distance up to which a layer counts as matched [dB].
-        iterations: that the fit took.
-        theta: (F,) [rad/sample]. target, start, fitted: (F,) spectra of mean 1, of the data and of the layer as the estimate sees it.
+        spread: spread of the estimate in the band, rms [dB]. tolerance: distance up to which a layer counts as matched [dB].
+        iterations: number of iterations of the fit.
+        theta: (F,) [rad/sample]. target, start, fitted: (F,) spectra with mean 1, of the data and of the layer as seen by the estimate.
         error: (F,) standard error of the target [dB].
         band: (F,) bool, the bins that carry 95 % of the power.
     """
@@ -86,32 +87,32 @@ class Match:
 
     @property
     def matched(self) -> bool:
-        """Whether the layer is now as near as the spread of the estimate lets one tell."""
+        """Whether the layer now matches to within the accuracy of the estimate."""
         return self.after.band <= self.tolerance
 
 
 def match_spectrum(system: StateSpace, spectrum: Spectrum, *, seed: int = 0, settings: MatchSettings | None = None) -> Match:
-    """Move a layer from its initialization until its mean |H|^2 has the shape of a spectrum.
+    """Fit a layer, starting from its initialization, until its mean |H|^2 has the shape of a spectrum.
 
-    The layer's spectrum is the mean over copies of |H_k|^2 (of the squared Frobenius norm, for several inputs and outputs), since what
-    follows the layer mixes the copies. Only shapes are compared, and the power of every copy, int |H_k|^2, stays what it was: no copy is
-    silenced, no gain grows. Poles stay stable: -Re a and Delta move through their logarithms. The fit stops as soon as it is within the
-    spread of the estimate (or 0.1 dB), so it stays near the initialization. Of a peak narrower than a bin only the power is seen, and what
-    lies below the second bin is not seen at all: choose longer segments where memory beyond that matters.
+    The layer's spectrum is the mean over copies of |H_k|^2 (for several inputs and outputs, of the squared Frobenius norm), because the
+    operations after the layer mix the copies. Only shapes are compared. The power of every copy, int |H_k|^2, does not change: no copy is
+    silenced and no gain grows. Poles stay stable, because -Re a and Delta are varied through their logarithms. The fit stops as soon as it
+    is within the spread of the estimate (or 0.1 dB), so it stays close to the initialization. For a peak narrower than a bin only the power
+    is resolved, and frequencies below the second bin are not resolved at all: choose longer segments if longer memory matters.
 
-    Worth trying with few data, and where the default is far from the task; with plenty of data the published gain vanishes, and the fit
-    can hurt (arXiv 2509.20789).
+    This is worth trying with few data, and if the default is far from the task. With plenty of data the published gain vanishes, and the
+    fit can be harmful (arXiv 2509.20789).
 
     Args:
         system: one linear diagonal layer; a selective or a low-rank one is refused.
-        spectrum: of `ssmspec.tuning.spectra.estimate`.
-        seed: of the small jitter that lets equal copies part.
-        settings: what may move, and how.
+        spectrum: from `ssmspec.tuning.spectra.estimate`.
+        seed: seed of the small jitter that lets equal copies diverge.
+        settings: what may be changed, and how.
     Returns:
-        Match; `declined` if the layer is within the tolerance as it is, or did not come nearer.
+        Match; `declined` if the layer is already within the tolerance, or if the fit did not improve it.
     Raises:
-        LayerError: a layer that cannot be fitted, or rows of poles that contradict pole_sets.
-        BackendError: a named backend that cannot run here.
+        LayerError: the layer cannot be fitted, or its rows of poles contradict pole_sets.
+        BackendError: the named backend cannot run here.
     Source: arXiv 2509.20789 for the idea; loss and fit are ours.
     """
     settings = settings or MatchSettings()
@@ -122,13 +123,13 @@ def match_spectrum(system: StateSpace, spectrum: Spectrum, *, seed: int = 0, set
     before = target.loss(power)[2]
     tolerance = CHANCE * max(target.spread, FINE_ENOUGH)
     if before.band <= tolerance:
-        reason = f"the layer already matches: {before.band:.2g} dB from the data, and {tolerance:.2g} dB is all that they can tell"
+        reason = f"the layer already matches: {before.band:.2g} dB from the data, within their accuracy of {tolerance:.2g} dB"
         return _match(system, fit, before, before, reason, 0, fit.start, tolerance)
     found, iterations = _minimize(fit, max(target.spread, FINE_ENOUGH), settings.iterations, np.random.default_rng(seed))
     fitted = fit.with_power_kept(found)
     after = target.loss(fit.copies(fitted).mean(axis=0))[2]
     if not after.band < before.band:
-        reason = f"the fit came no nearer: {after.band:.3g} dB from the data after {iterations} iterations, {before.band:.3g} dB before"
+        reason = f"the fit did not improve it: {after.band:.3g} dB from the data after {iterations} iterations, {before.band:.3g} dB before"
         return _match(system, fit, before, before, reason, iterations, fit.start, tolerance)
     return _match(fitted.system(system), fit, before, after, None, iterations, fitted, tolerance)
 
@@ -167,11 +168,11 @@ def _check_layer(system: StateSpace, settings: MatchSettings) -> None:
     if problem:
         raise LayerError(f"layer {system.name}: {problem}; expected a stable layer to start from")
     if system.operating_point is not None:
-        raise LayerError(f"layer {system.name}: selective, so its C is made from the input; only linear layers can be matched")
+        raise LayerError(f"layer {system.name}: it is selective, so its C depends on the input; only linear layers can be matched")
     if system.rank:
         raise LayerError(f"layer {system.name}: a low-rank state matrix cannot be matched; start from a diagonal layer")
     if not system.B.any() or not system.C.any():
-        raise LayerError(f"layer {system.name}: B or C is zero, so its response is; expected an initialized layer")
+        raise LayerError(f"layer {system.name}: B or C is zero, so the response is zero; expected an initialized layer")
     sets = settings.pole_sets
     if sets is not None and (system.copies % sets or (system.poles != np.tile(system.poles[:sets], (system.copies // sets, 1))).any()):
         raise LayerError(f"layer {system.name}: its {system.copies} copies do not share {sets} rows of poles; choose another pole_sets")
@@ -179,9 +180,9 @@ def _check_layer(system: StateSpace, settings: MatchSettings) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """The loss as a function of one vector: the moved parameters, less their start, in units that make them comparable.
+    """The loss as a function of one vector: the change of the moved parameters, in units that make them comparable.
 
-    Units: 1 for the logarithms; for Im a the width of the peak, as seen or its own; for C REACH.
+    The units are 1 for the logarithms, for Im a the width of the peak (its own or the resolved one), and REACH for C.
     """
 
     system: StateSpace
@@ -190,7 +191,7 @@ class _Fit:
     totals: FloatArray  # (K, 1): power of every copy, to be kept
     units: Parameters
     moved: tuple[str, ...]  # fields of Parameters
-    sets: int  # rows of log_decay and frequency that move on their own
+    sets: int  # rows of log_decay and frequency that move independently
     engine: Engine
 
     @classmethod
@@ -213,16 +214,16 @@ class _Fit:
         return layer_power(self.system, at, self.target.spectrum.theta, self.target.eta, self.engine)
 
     def copies(self, at: Parameters) -> FloatArray:
-        """|H_k|^2 (K, F), every copy scaled to the power that it had."""
+        """|H_k|^2 (K, F), with every copy scaled to its original power."""
         power, total, _ = self._power(at)
         return power * _ratio(self.totals, total)
 
     def with_power_kept(self, at: Parameters) -> Parameters:
-        """The same, the power kept through C."""
+        """The same parameters, with C scaled to keep the power."""
         return replace(at, C=at.C * np.sqrt(_ratio(self.totals, self._power(at)[1]))[:, :, None])
 
     def parameters(self, vector: FloatArray) -> Parameters:
-        """Those that a vector stands for."""
+        """The parameters that a vector represents."""
         values: dict[str, Any] = {}
         for name, part in zip(self.moved, np.split(vector, np.cumsum(self._sizes())[:-1]), strict=True):
             values[name] = getattr(self.start, name) + getattr(self.units, name) * self._expand(name, part)
@@ -259,7 +260,7 @@ class _Fit:
         return value, np.concatenate(parts), distance
 
     def bounds(self) -> tuple[FloatArray, FloatArray]:
-        """Of the vector: only the logarithms are bounded."""
+        """Bounds of the vector; only the logarithms are bounded."""
         limits = [FARTHEST if name.startswith("log") else np.inf for name in self.moved]
         upper = np.repeat(limits, self._sizes())
         return -upper, upper
@@ -274,15 +275,15 @@ def _units(system: StateSpace, start: Parameters, target: Target, sets: int) -> 
 
 
 def _ratio(wanted: FloatArray, now: FloatArray) -> FloatArray:
-    """What brings every copy back to its power, (K, 1); zero for a copy that has none."""
+    """The factor that restores the power of every copy, (K, 1); zero for a copy without power."""
     return np.divide(wanted, now, out=np.zeros_like(now), where=now > 0)
 
 
 def _minimize(fit: _Fit, goal: float, iterations: int, rng: np.random.Generator) -> tuple[Parameters, int]:
     """L-BFGS from the start until the distance in the band reaches the goal [dB].
 
-    Some jitters lead to a local minimum, often one where too few modes have moved to the band. So up to ATTEMPTS are tried, each ten times
-    as large, until a fit is as near as can be told; the nearest is taken.
+    Some jitters lead to a local minimum, often one in which too few modes have moved to the band. Up to ATTEMPTS fits are therefore tried,
+    each with ten times as much jitter, until one reaches the goal; the best one is used.
     """
     found, nearest, spent = fit.start, np.inf, 0
     for attempt in range(ATTEMPTS):
@@ -296,7 +297,7 @@ def _minimize(fit: _Fit, goal: float, iterations: int, rng: np.random.Generator)
 
 
 def _descend(fit: _Fit, goal: float, iterations: int, start: FloatArray) -> tuple[FloatArray, float, int]:
-    """Where L-BFGS ends, its distance in the band [dB], and the iterations."""
+    """The final point of L-BFGS, its distance in the band [dB], and the number of iterations."""
     from scipy.optimize import Bounds, minimize
 
     distances: dict[float, float] = {}

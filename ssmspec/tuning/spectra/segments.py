@@ -1,7 +1,7 @@
-"""Windowed segments of the user's data and their Fourier sums, the raw material of Welch's method.
+"""Windowed segments of the user's data and their Fourier sums, the input of Welch's method.
 
-Segments of n samples, each with its mean removed and under a Hann window, overlap by half. Sums are kept in groups of whole sequences,
-or of neighboring segments where there are few sequences, from which a jackknife tells the spread.
+Segments of n samples, each with its mean removed and multiplied by a Hann window, overlap by half. Sums are kept in groups of complete
+sequences, or of neighboring segments if there are few sequences. A jackknife over the groups gives the spread.
 """
 
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from ssmspec.systems.statespace import ComplexArray, FloatArray
 from ssmspec.tuning.spectra.signals import Signals
 
 FIRST_BIN = 2  # removing the mean empties bin 0 and, through the window, a part of bin 1
-SHORTEST_SEGMENT, LONGEST_SEGMENT = 16, 1024  # samples, without a choice of the user
-FEWEST, ENOUGH, MOST_GROUPS = 8, 32, 32  # segments that are needed, that are wished for; groups of the jackknife
+SHORTEST_SEGMENT, LONGEST_SEGMENT = 16, 1024  # samples; the longest applies only to the default
+FEWEST, ENOUGH, MOST_GROUPS = 8, 32, 32  # required segments, desired segments; groups of the jackknife
 CHUNK = 2**21  # values transformed at once
-ROUNDING = 1e-24  # of the mean square: power that is nothing but rounding errors
+ROUNDING = 1e-24  # share of the mean square below which power consists only of rounding errors
 OVERLAP_CORRELATION = 1 / 36  # squared correlation of periodograms of white noise, Hann windows that overlap by half
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Sums over the segments of a group; densities, so white noise of variance 1 adds 1 per segment and channel.
+    """Sums over the segments of a group, as densities: white noise of variance 1 adds 1 per segment and channel.
 
     Args:
-        count: segments. level: of squares of all samples, in the same unit.
+        count: number of segments. level: sum of squares of all samples, in the same unit.
         power: (F,) |X|^2, over channels. target_power: (F,) |Y|^2; zero without a target.
         cross: (I O, F) conj(X_i) Y_o; no rows without a target.
     """
@@ -55,11 +55,11 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """How the data are cut.
+    """How the data are divided into segments.
 
     Args:
-        signals, target: the data, and what goes with them sample by sample, or None.
-        size: n, samples of a segment. per_sequence: segments of every sequence.
+        signals, target: the data, and the values that belong to them sample by sample, or None.
+        size: n, samples of a segment. per_sequence: segments per sequence.
     """
 
     signals: Signals
@@ -69,10 +69,10 @@ class Segments:
 
     @classmethod
     def cut(cls, signals: Signals, target: Signals | None, size: int | None) -> "Segments":
-        """Segments of the given size, or of the largest power of two up to LONGEST_SEGMENT that leaves ENOUGH of them.
+        """Segments of the given size, or of the largest power of two up to LONGEST_SEGMENT that gives ENOUGH segments.
 
         Raises:
-            SsmspecError: a size that is odd, too small or does not fit, or fewer than FEWEST segments.
+            SsmspecError: the size is odd, too small or does not fit, or there are fewer than FEWEST segments.
         """
         size = _default_size(signals) if size is None else size
         if size < SHORTEST_SEGMENT or size % 2 or size > signals.length:
@@ -99,14 +99,14 @@ class Segments:
         return theta
 
     def independent(self, count: int) -> float:
-        """How many independent segments are worth as much as `count` of these, for Gaussian data. Source: Welch 1967."""
+        """The number of independent segments equivalent to `count` of these, for Gaussian data. Source: Welch 1967."""
         return count / (1 + 2 * (1 - 1 / self.per_sequence) * OVERLAP_CORRELATION)
 
     def groups(self) -> list[Sums]:
         """Sums over 8 to 32 groups.
 
         Raises:
-            SsmspecError: no power beyond the bins that are dropped.
+            SsmspecError: there is no power except in the dropped bins.
         """
         groups = min(MOST_GROUPS, self.signals.batch if self.signals.batch >= FEWEST else self.count)
         unit = self.per_sequence if self.signals.batch >= FEWEST else 1
@@ -119,11 +119,11 @@ class Segments:
         if power <= ROUNDING * level:
             lowest = 2 * np.pi * FIRST_BIN / self.size
             raise SsmspecError(
-                f"{source}: no power above {lowest:.3g} rad/sample in segments of {self.size} samples; expected values that vary in time"
+                f"{source}: no power above {lowest:.3g} rad/sample in segments of {self.size} samples; expected values that vary over time"
             )
 
     def _sum(self, first: int, last: int) -> Sums:
-        """Segments first..last-1, counted through all sequences."""
+        """The sum over segments first..last-1, numbered across all sequences."""
         channels = self.signals.channels + (self.target.channels if self.target else 0)
         step = max(1, CHUNK // (self.size * channels))
         parts = [self._block(np.arange(start, min(start + step, last))) for start in range(first, last, step)]

@@ -1,4 +1,4 @@
-"""Arrays of samples in the files that people keep them in: NumPy arrays, sound, and tables of text."""
+"""Read arrays of samples from common file formats: NumPy arrays, sound, and text tables."""
 
 import warnings
 import zipfile
@@ -14,18 +14,18 @@ import numpy.typing as npt
 from ssmspec.errors import SsmspecError
 from ssmspec.files.reading import exists, numpy_reason, one_line, require_regular
 
-MOST_BYTES = 2 * 2**30  # of a file, or of an array in an archive, that has to be held in memory; .npy files are mapped
-PREFERRED = ("x", "data")  # arrays of an .npz file that need no naming
+MOST_BYTES = 2 * 2**30  # limit for a file, or an array in an archive, that must be kept in memory; .npy files are mapped
+PREFERRED = ("x", "data")  # arrays of an .npz file that are chosen by default
 
 
 @dataclass(frozen=True, slots=True)
 class RawArray:
-    """What a file holds, before its axes are given a meaning.
+    """The content of a file, before its axes are interpreted.
 
     Args:
-        values: any shape and type; memory-mapped where it comes from a .npy file.
-        layout: meaning of two axes where the format has one: "LC" for sound and tables; None for NumPy arrays.
-        sample_rate: [Hz], of a sound.
+        values: any shape and type; memory-mapped if it comes from a .npy file.
+        layout: meaning of two axes if the format defines one: "LC" for sound and tables; None for NumPy arrays.
+        sample_rate: [Hz], for sound.
         notes: what was chosen or assumed.
     """
 
@@ -36,13 +36,14 @@ class RawArray:
 
 
 def read_array(path: str | Path, name: str | None = None) -> RawArray:
-    """The array of a file.
+    """Read the array of a file.
 
     Args:
         path: .npy, .npz, .wav, .csv, .tsv or .txt; "file.npz:name" names an array, "file.csv:name" a column.
-        name: the same, as an argument of its own.
+        name: the same name, as a separate argument.
     Raises:
-        SsmspecError: missing, unreadable, damaged or too large; another format; an array or column that must be named, or is not there.
+        SsmspecError: the file is missing, unreadable, damaged, too large or of another format; an array or column must be named or does not
+            exist.
     """
     path, name = split_name(path, name)
     require_regular(path)
@@ -50,18 +51,18 @@ def read_array(path: str | Path, name: str | None = None) -> RawArray:
     if reader is None:
         raise SsmspecError(f"{path}: format {path.suffix or 'without suffix'!r} is unknown; choose one of {', '.join(READERS)}")
     if name is not None and reader in (_npy, _wav):
-        raise SsmspecError(f"{path}: holds one array, and {name!r} was asked for; leave the name out")
+        raise SsmspecError(f"{path}: has only one array, but {name!r} was requested; remove the name")
     try:
-        with np.errstate(all="ignore"):  # sizes in headers that leave the range of integers
+        with np.errstate(all="ignore"):  # sizes in headers that overflow integers
             return reader(path, name)
     except SsmspecError:
         raise
-    except Exception as error:  # bad bytes must never end in a traceback, whatever NumPy and SciPy raise for them
+    except Exception as error:  # damaged files must never cause a traceback, whatever NumPy and SciPy raise
         raise SsmspecError(f"{path}: cannot be read as {path.suffix.lower()} ({one_line(numpy_reason(error), 200)})") from error
 
 
 def split_name(path: str | Path, name: str | None = None) -> tuple[Path, str | None]:
-    """The file, and the name of an array or column: the given one, or what stands behind the last colon unless a file is called so."""
+    """The file, and the name of an array or column: the given name, or the part after the last colon, unless a file has that full name."""
     file, colon, behind = str(path).rpartition(":")
     if name is None and colon and behind and not exists(Path(path)) and exists(Path(file)):
         return Path(file), behind
@@ -69,21 +70,21 @@ def split_name(path: str | Path, name: str | None = None) -> tuple[Path, str | N
 
 
 def check_bytes(size: int, where: str) -> None:
-    """Refuse what is too large to be held in memory.
+    """Refuse data that are too large for memory.
 
     Raises:
-        SsmspecError: more than MOST_BYTES.
+        SsmspecError: there are more than MOST_BYTES.
     """
     if size > MOST_BYTES:
         raise SsmspecError(
-            f"{where}: {size / 2**30:.3g} GiB; expected at most {MOST_BYTES / 2**30:g} GiB; save it as .npy, which is mapped"
+            f"{where}: {size / 2**30:.3g} GiB; expected at most {MOST_BYTES / 2**30:g} GiB; save it as .npy, which is memory-mapped"
         )
 
 
 def _npy(path: Path, name: str | None) -> RawArray:
     with path.open("rb") as stream:
         if stream.read(6) != b"\x93NUMPY":
-            raise SsmspecError(f"{path}: not a .npy file, whatever its name; save the array with numpy.save")
+            raise SsmspecError(f"{path}: not a .npy file despite its name; save the array with numpy.save")
     return RawArray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
@@ -97,7 +98,7 @@ def _npz(path: Path, name: str | None) -> RawArray:
     if not isinstance(values, np.ndarray):
         raise SsmspecError(f"{path}: {chosen} is not an array")
     others = len(sizes) - 1
-    return RawArray(values, notes=(f"array {chosen}; {others} other{'s' * (others > 1)} left aside",) if others and name is None else ())
+    return RawArray(values, notes=(f"array {chosen}; {others} other{'s' * (others > 1)} ignored",) if others and name is None else ())
 
 
 def _choose(path: Path, names: tuple[str, ...], name: str | None) -> str:
@@ -121,12 +122,12 @@ def _wav(path: Path, name: str | None) -> RawArray:
         warnings.simplefilter("always")
         rate, values = wavfile.read(path)
     if any("EOF" in str(warning.message) for warning in caught):
-        raise SsmspecError(f"{path}: shorter than its header says; the file is truncated")
+        raise SsmspecError(f"{path}: shorter than its header says: the file is truncated; fetch it again")
     return RawArray(values, "LC", float(rate))
 
 
 def _table(path: Path, name: str | None) -> RawArray:
-    """Rows are samples and columns channels; a first line that is not all numbers is a header."""
+    """Rows are samples and columns are channels; a first line with anything but numbers is a header."""
     check_bytes(path.stat().st_size, str(path))
     with path.open(encoding="utf-8-sig") as stream:
         lines = (line for line in stream if line.strip() and not line.startswith("#"))
@@ -141,13 +142,13 @@ def _table(path: Path, name: str | None) -> RawArray:
     if not has_header:
         header = [str(number) for number in range(1, values.shape[1] + 1)]
     if len(header) != values.shape[-1]:
-        raise SsmspecError(f"{path}: {len(header)} names in the header and {values.shape[-1]} columns; expected as many")
+        raise SsmspecError(f"{path}: {len(header)} names in the header, but {values.shape[-1]} columns; expected the same number")
     if name is not None:
         if name not in header:
             raise SsmspecError(f"{path}: no column {name!r}; it has {one_line(', '.join(header))}")
         return RawArray(values[:, [header.index(name)]], "LC", notes=(f"column {name}",))
     _refuse_time_axis(path, header, values)
-    return RawArray(values, "LC", notes=("first line read as names of columns",) if has_header else ())
+    return RawArray(values, "LC", notes=("first line read as column names",) if has_header else ())
 
 
 def _is_number(cell: str) -> bool:
@@ -159,14 +160,14 @@ def _is_number(cell: str) -> bool:
 
 
 def _refuse_time_axis(path: Path, header: list[str], values: npt.NDArray[np.float64]) -> None:
-    """A column that rises evenly beside others is a time or an index; its 1/f^2 spectrum would drown theirs."""
+    """Refuse a first column that rises evenly beside others: it is a time or an index, and its 1/f^2 spectrum would dominate theirs."""
     if values.shape[1] < 2 or len(values) < 3:
         return
     steps = np.diff(values[:, 0])
     if np.isfinite(steps).all() and steps[0] > 0 and np.allclose(steps, steps[0], rtol=1e-3, atol=0):
         others = ", ".join(header[1:4])
         raise SsmspecError(
-            f"{path}: column {header[0]!r} rises evenly like a time axis; leave it out of the file, or choose one column "
+            f"{path}: column {header[0]!r} rises evenly like a time axis; remove it from the file, or choose one column "
             f"({path.name}:{header[1]}); the others are {one_line(others)}"
         )
 

@@ -1,4 +1,4 @@
-"""The user's data: real signals of equal length, and what their axes were taken to mean."""
+"""The user's data: real signals of equal length, and the interpretation of their axes."""
 
 from dataclasses import dataclass, replace
 from itertools import product
@@ -14,9 +14,9 @@ from ssmspec.tuning.spectra.signal_files import RawArray, read_array
 
 AXES = {"B": "sequences", "L": "samples", "C": "channels"}
 DEFAULT_LAYOUTS = {1: "L", 2: "BL", 3: "BLC"}
-SHORTEST = 16  # samples of a sequence: fewer hold no spectrum worth the name
-MOST_SAMPLES = 2**24  # per channel that are looked at, some seconds of work; the estimate has long converged by then
-LARGEST = 1e140  # amplitude: a power spectrum sums squares
+SHORTEST = 16  # samples of a sequence; shorter ones have no useful spectrum
+MOST_SAMPLES = 2**24  # samples used per channel, a few seconds of work; the estimate has converged long before
+LARGEST = 1e140  # largest amplitude, because a power spectrum sums squares
 CHUNK = 2**22  # values converted to float64 at once
 
 
@@ -25,10 +25,10 @@ class Signals:
     """Sequences of equal length, (batch, L, channels).
 
     Args:
-        values: (batch, L, channels), real, in the units and the type of the file; memory-mapped where it can be.
+        values: (batch, L, channels), real, in the units and the type of the file; memory-mapped if possible.
         source: where they come from, for messages.
-        sample_rate: [Hz], or None where the file has none.
-        assumptions: what was assumed because nobody said it; in words.
+        sample_rate: [Hz], or None if the file has none.
+        assumptions: what was assumed because it was not specified, in words.
     """
 
     values: npt.NDArray[Any]
@@ -50,23 +50,23 @@ class Signals:
 
     def part(self, sequences: slice, samples: slice) -> npt.NDArray[np.float64]:
         """Some samples of some sequences in float64, (sequences, samples, channels)."""
-        with np.errstate(invalid="ignore"):  # a signaling NaN, which is found like any other
+        with np.errstate(invalid="ignore"):  # a signaling NaN, which is detected like any other NaN
             return np.asarray(self.values[sequences, samples], dtype=np.float64)
 
 
 def read_signals(path: str | Path, *, name: str | None = None, layout: str | None = None) -> Signals:
-    """Signals from a file.
+    """Read signals from a file.
 
     Args:
         path: .npy, .npz, .wav, .csv, .tsv or .txt; "file.npz:name" chooses an array, "file.csv:name" a column.
-        name: the same choice, as an argument of its own.
-        layout: what the axes are, in order: B sequences, L samples, C channels, e.g. "BLC", "BCL", "LC". Without it: one axis is "L", two
-            are "BL" in NumPy arrays and "LC" in sounds and tables, three are "BLC"; the result says so.
+        name: the same choice, as a separate argument.
+        layout: the axes in order: B sequences, L samples, C channels, e.g. "BLC", "BCL", "LC". By default, one axis is "L", two axes are
+            "BL" in NumPy arrays and "LC" in sounds and tables, and three axes are "BLC"; the result says which was assumed.
     Returns:
-        Signals (batch, L, channels). Of more than MOST_SAMPLES samples a part is kept: evenly spaced sequences, or the start of one.
+        Signals (batch, L, channels). Of more than MOST_SAMPLES samples, only evenly spaced sequences or the start of one are kept.
     Raises:
-        SsmspecError: a file that cannot be read; values that are complex, texts, objects, NaN, infinite or all the same; axes that do
-            not fit the layout; no values, or fewer than SHORTEST samples.
+        SsmspecError: the file cannot be read; values are complex, strings, objects, NaN, infinite or all equal; the axes do not fit the
+            layout; there are no values, or fewer than SHORTEST samples.
     """
     raw = read_array(path, name)
     signals = as_signals(raw.values, layout=layout, source=str(path), default=raw.layout)
@@ -74,13 +74,13 @@ def read_signals(path: str | Path, *, name: str | None = None, layout: str | Non
 
 
 def as_signals(values: npt.NDArray[Any], *, layout: str | None = None, source: str = "data", default: str | None = None) -> Signals:
-    """Signals from an array; the rules for its axes and the errors are those of `read_signals`.
+    """Make signals from an array; the rules for its axes and the errors are those of `read_signals`.
 
     Args:
         values: one to three axes, real.
         layout: letters of its axes.
         source: its name in messages.
-        default: the layout of two axes where none is given, instead of "BL".
+        default: the layout of two axes if none is given, instead of "BL".
     """
     whole, chosen, assumed = in_order(values, layout=layout, source=source, default=default)
     _check_size(whole, chosen, values.shape, source)
@@ -93,12 +93,12 @@ def as_signals(values: npt.NDArray[Any], *, layout: str | None = None, source: s
 def in_order(
     values: npt.NDArray[Any], *, layout: str | None, source: str, default: str | None = None
 ) -> tuple[npt.NDArray[Any], str, tuple[str, ...]]:
-    """An array as (batch, L, channels), without a copy; the layout that it was read with, and what was assumed, in words.
+    """An array as (batch, L, channels), without a copy; the layout that was used; and what was assumed, in words.
 
     Args:
         values, layout, source, default: as for `as_signals`.
     Raises:
-        SsmspecError: values that are not real, or axes that do not fit the layout.
+        SsmspecError: the values are not real, or the axes do not fit the layout.
     """
     require_real(values, source)
     chosen = layout or _default_layout(values, source, default)
@@ -124,7 +124,7 @@ def _check_layout(layout: str, shape: tuple[int, ...], source: str) -> None:
             f"layout {layout!r} is unknown; expected the letters B (sequences), L (samples), C (channels), e.g. BLC, with an L"
         )
     if len(layout) != len(shape):
-        raise SsmspecError(f"{source}: shape {shape} has {len(shape)} axes and the layout {layout!r} has {len(layout)}; expected as many")
+        raise SsmspecError(f"{source}: shape {shape} has {len(shape)} axes, but layout {layout!r} has {len(layout)}; expected as many")
 
 
 def _assumption(shape: tuple[int, ...], layout: str) -> str:
@@ -134,16 +134,16 @@ def _assumption(shape: tuple[int, ...], layout: str) -> str:
 
 def _check_size(values: npt.NDArray[Any], layout: str, shape: tuple[int, ...], source: str) -> None:
     if not values.size:
-        raise SsmspecError(f"{source}: an array of shape {shape} holds no values; expected at least {SHORTEST} samples")
+        raise SsmspecError(f"{source}: an array of shape {shape} has no values; expected at least {SHORTEST} samples")
     if values.shape[1] < SHORTEST:
-        advice = f"; if {max(shape)} is the number of samples, say so with another layout than {layout!r}" if max(shape) >= SHORTEST else ""
+        advice = f"; if {max(shape)} is the number of samples, give a layout other than {layout!r}" if max(shape) >= SHORTEST else ""
         raise SsmspecError(
-            f"{source}: sequences of {values.shape[1]} samples, of shape {shape}; expected at least {SHORTEST} samples{advice}"
+            f"{source}: sequences of {values.shape[1]} samples in shape {shape}; expected at least {SHORTEST} samples{advice}"
         )
 
 
 def _within_budget(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
-    """At most MOST_SAMPLES samples per channel, chosen from the shape alone, so that an input and its target keep the same ones."""
+    """At most MOST_SAMPLES samples per channel. The choice depends only on the shape, so an input and its target keep the same samples."""
     batch, length = values.shape[:2]
     if batch * length <= MOST_SAMPLES:
         return values, ()
@@ -161,16 +161,16 @@ def _check_values(signals: Signals) -> None:
         bad = int((~np.isfinite(part)).sum())
         if bad:
             where = f"from sequence {start}, sample {first}"
-            raise SsmspecError(f"{signals.source}: {bad} NaN or infinite values {where} on; expected finite ones; fill or cut them")
+            raise SsmspecError(f"{signals.source}: {bad} NaN or infinite values, starting {where}; expected finite ones; fill or cut them")
         low, high = min(low, float(part.min())), max(high, float(part.max()))
     if low == high:
-        raise SsmspecError(f"{signals.source}: all values are {low:.6g}; a constant has no spectrum; expected values that vary")
+        raise SsmspecError(f"{signals.source}: all values are {low:.6g}, and a constant has no spectrum; expected values that vary")
     if not (max(-low, high) < LARGEST and high - low > 1 / LARGEST):
-        raise SsmspecError(f"{signals.source}: values from {low:.3g} to {high:.3g}; their squares leave the range of numbers; rescale them")
+        raise SsmspecError(f"{signals.source}: values range from {low:.3g} to {high:.3g}, so their squares overflow; rescale them")
 
 
 def _integer_note(raw: RawArray) -> tuple[str, ...]:
-    """Pixels are bytes and sounds name themselves; other integers may be the numbers of tokens."""
+    """A note about integer data, which may be token ids, unless they are bytes (pixels) or come from a sound file."""
     if raw.layout is None and raw.values.dtype.kind in "iu" and raw.values.dtype.itemsize > 1:
-        return ("integers read as amplitudes; of tokens give the embeddings instead, their numbers have no spectrum",)
+        return ("integers are read as amplitudes; for tokens give the embeddings instead, because token ids have no meaningful spectrum",)
     return ()

@@ -1,9 +1,9 @@
-"""How far the spectrum of a layer is from an estimated one, in dB, with its gradient. Ours: the loss of arXiv 2509.20789 was not available.
+"""Distance of a layer's spectrum from an estimate, in dB, with its gradient. Ours, because the loss of arXiv 2509.20789 was not available.
 
-    d_j = 10 log10 (P_j + floor_j)/(S_j + floor_j)  [dB],    P and S both of mean 1 over the bins
+    d_j = 10 log10 (P_j + floor_j)/(S_j + floor_j)  [dB],    P and S both with mean 1 over the bins
 
-P is the mean over copies of |H_k|^2 through a window as wide as the Hann window of S. The floor keeps what the estimate cannot tell
-from zero out of the logarithm.
+P is the mean over copies of |H_k|^2, smoothed by a window as wide as the Hann window of S. The floor keeps values that the estimate cannot
+distinguish from zero out of the logarithm.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ import numpy as np
 from ssmspec.systems.statespace import FloatArray
 from ssmspec.tuning.spectra.estimate import Spectrum
 
-BAND_SHARE = 0.95  # of the power
-OUTSIDE = 0.02  # least weight of a bin outside the band, beside 1 inside; ours
+BAND_SHARE = 0.95  # share of the power in the band
+OUTSIDE = 0.02  # smallest weight of a bin outside the band, relative to 1 inside; ours
 DECIBEL = 10 / np.log(10)
 
 
@@ -23,7 +23,7 @@ class Distance:
     """Log-spectral distances, root mean square over bins [dB].
 
     Args:
-        band: over the fewest bins that carry 95 % of the power of the data. outside: over the others; 0 without any.
+        band: over the fewest bins that contain 95 % of the power of the data. outside: over all other bins; 0 if there are none.
     """
 
     band: float
@@ -32,10 +32,10 @@ class Distance:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a layer is compared with.
+    """The target that a layer is compared with.
 
     Args:
-        spectrum: the estimate S. band: (F,) bool, the fewest bins that carry 95 % of its power.
+        spectrum: the estimate S. band: (F,) bool, the fewest bins that contain 95 % of its power.
     """
 
     spectrum: Spectrum
@@ -43,7 +43,7 @@ class Target:
 
     @classmethod
     def of(cls, spectrum: Spectrum) -> "Target":
-        """The target that an estimate makes."""
+        """The target defined by an estimate."""
         order = np.argsort(spectrum.power)[::-1]
         carried = np.cumsum(spectrum.power[order])
         band = np.zeros(len(order), bool)
@@ -52,15 +52,15 @@ class Target:
 
     @property
     def eta(self) -> float:
-        """Of the window of `layer_power` [rad/sample]: its variance 2 eta^2 is that of a Hann window, a third of a squared bin."""
+        """Width of the window of `layer_power` [rad/sample]: its variance 2 eta^2 is that of a Hann window, a third of a squared bin."""
         return float(2 * np.pi / self.spectrum.segment / np.sqrt(6))
 
     @property
     def weights(self) -> FloatArray:
-        """(F,) of the squares of d in the loss; their sum is 1.
+        """Weights (F,) of the squares of d in the loss; their sum is 1.
 
-        Outside the band they fall with the squared power, from that of the weakest bin inside, so that a layer gains nothing by power that
-        it hides next to the band, and little by following a spectrum down to where nothing is.
+        Outside the band they decrease with the squared power, starting from that of the weakest bin inside. A layer therefore cannot gain
+        by hiding power next to the band, and gains little by following a spectrum down to where there is no power.
         """
         power = self.spectrum.power
         weights = np.where(self.band, 1.0, np.maximum((power / power[self.band].min()) ** 2, OUTSIDE))
@@ -83,7 +83,7 @@ class Target:
 
     @property
     def spread(self) -> float:
-        """The distance [dB] in the band that chance makes: root mean square of the standard error."""
+        """The distance [dB] in the band that is expected by chance: root mean square of the standard error."""
         return _root_mean_square(self.spectrum.standard_error_db[self.band])
 
 

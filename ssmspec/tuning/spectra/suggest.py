@@ -1,4 +1,4 @@
-"""What the data suggest for a layer before it is trained: beta, the range of alpha, and the step; each with source and uncertainty."""
+"""Suggestions from data for a layer before training: beta, the range of alpha, and the step, each with source and uncertainty."""
 
 import math
 from collections.abc import Callable
@@ -14,27 +14,27 @@ from ssmspec.tuning.spectra.power_law import PowerLaw, correlation_time, power_l
 
 _TUNING = "arXiv 2410.02035"
 _TOPO = "guideline of Topo_S4, beta ~ gamma/2; there a uniform filter raised the mean squared error on noise by 37 %"
-ROUGH = 0.05  # least uncertainty of beta: a guideline is no measurement; ours
-COARSE = 0.05  # least relative uncertainty of the memory: the window and the lowest bins; ours
-CERTAIN = 2.0  # standard errors from 0 at which gamma is told from it
-VAGUE = 0.5  # uncertainty beyond which beta is not suggested; ours
-PANELS = 24  # octaves below Nyquist that are integrated one by one: knees down to 2e-7 rad/sample
+ROUGH = 0.05  # smallest uncertainty of beta, because a guideline is not a measurement; ours
+COARSE = 0.05  # smallest relative uncertainty of the memory, because of the window and the lowest bins; ours
+CERTAIN = 2.0  # standard errors from 0 at which gamma counts as different from 0
+VAGUE = 0.5  # uncertainty above which beta is not suggested; ours
+PANELS = 24  # octaves below Nyquist that are integrated separately, for knees down to 2e-7 rad/sample
 
 
 @dataclass(frozen=True, slots=True)
 class StartingLayer:
-    """What must be known of a layer before training.
+    """The properties of a layer that must be known before training.
 
     Args:
-        step: (smallest, largest) Delta [model time per sample]; (1, 1) for layers of discrete poles.
+        step: (smallest, largest) Delta [model time per sample]; (1, 1) for layers with discrete poles.
         highest: largest |Im a| [rad per model time] at alpha = 1.
         decay: smallest -Re a [1/model time].
-        discretization: the rule that decides whether a pole can alias.
-        selective: linear only at an operating point, so that no beta has a fixed meaning.
-        step_per_mode: more than one step per copy, for which the convention "paper" is not defined.
+        discretization: it determines whether a pole can alias.
+        selective: whether the layer is linear only at an operating point, so that beta has no fixed meaning.
+        step_per_mode: whether there is more than one step per copy, for which the convention "paper" is not defined.
 
     Raises:
-        SsmspecError: a range that is not positive, finite and increasing; a negative frequency or a decay that is not positive.
+        SsmspecError: the range is not positive, finite and increasing; the frequency is negative, or the decay is not positive.
     """
 
     step: tuple[float, float]
@@ -43,6 +43,7 @@ class StartingLayer:
     discretization: Discretization = "zoh"
     selective: bool = False
     step_per_mode: bool = False
+    assumptions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         low, high = self.step
@@ -60,7 +61,7 @@ class StartingLayer:
 
     @classmethod
     def of(cls, system: StateSpace) -> "StartingLayer":
-        """That of a layer as it is: alpha is then a factor on its present frequencies, those of its eigenvalues where it has a low rank."""
+        """The properties of an existing layer; alpha is then a factor on its present frequencies (of its eigenvalues if it is low-rank)."""
         poles = modal_form(system)[0].poles
         exponents = np.log(poles) if system.discretization == "direct" else poles
         return cls(
@@ -70,16 +71,17 @@ class StartingLayer:
             discretization=system.discretization,
             selective=system.operating_point is not None,
             step_per_mode=system.step.shape[1] > 1,
+            assumptions=system.assumptions,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Suggested:
-    """One number.
+    """One suggested number.
 
     Args:
-        name: what it is. value: rounded to what the uncertainty justifies; None if there is none to give.
-        uncertainty: one standard error, in the same unit; None for what follows from definitions alone.
+        name: its name. value: rounded to the accuracy that the uncertainty justifies; None if no value can be given.
+        uncertainty: one standard error, in the same unit; None for a value that follows from definitions alone.
         unit: "" for a pure number. source: paper and section, or how it was estimated. note: what to know before using it.
     """
 
@@ -93,16 +95,16 @@ class Suggested:
 
 @dataclass(frozen=True, slots=True)
 class SuggestSettings:
-    """What may be chosen.
+    """The options of `suggest`.
 
     Args:
-        convention: of the beta weight, with theta_ref [rad/sample] or length [samples] where it needs one, see `Sobolev`.
-        memory: [samples] that the slowest mode shall have; None takes the correlation time of the data.
+        convention: convention of the beta weight, with theta_ref [rad/sample] or length [samples] if it needs one; see `Sobolev`.
+        memory: desired memory of the slowest mode [samples]; None uses the correlation time of the data.
         fit_range: [rad/sample] for gamma; None for the default of `power_law`.
 
     Raises:
-        LayerError: a convention that is unknown or lacks what it needs.
-        SsmspecError: a memory that is not positive.
+        LayerError: the convention is unknown, or a parameter that it needs is missing.
+        SsmspecError: the memory is not positive.
     """
 
     convention: Convention = "lra"
@@ -128,8 +130,8 @@ class Suggestion:
     Args:
         items: gamma, beta, noise_amplification, nyquist_gain, alpha_min, alpha_max, memory, step.
         power_law: the fit behind gamma and beta, not rounded.
-        assumptions: about the data, and how the spectrum was estimated.
-        settings, layer: what was asked for, and for what.
+        assumptions: assumptions about the data and the layer, and how the spectrum was estimated.
+        settings, layer: the options and the layer that were given.
     """
 
     items: tuple[Suggested, ...]
@@ -140,7 +142,7 @@ class Suggestion:
 
     @property
     def has_beta(self) -> bool:
-        """Whether there is a beta to apply: one is given, told from 0, and the spectrum is a power law."""
+        """Whether there is a beta to apply: it has a value that differs from 0, and the spectrum is a power law."""
         told = abs(self.power_law.gamma) >= CERTAIN * self.power_law.uncertainty
         return self["beta"].value is not None and told and not self.power_law.bends
 
@@ -149,32 +151,32 @@ class Suggestion:
 
 
 def suggest(spectrum: Spectrum, layer: StartingLayer, settings: SuggestSettings | None = None) -> Suggestion:
-    """Numbers to start from, for a layer that will see data with this spectrum.
+    """Suggest initial values for a layer whose input has the given spectrum.
 
     Signs: S(theta) ~ theta^-gamma, so gamma > 0 for data whose power falls with frequency, and beta = gamma/2 > 0 raises high frequencies:
-    |weight|^2 S is then level where theta is far above the knee.
+    |weight|^2 S is then flat for theta far above the knee.
 
     Args:
-        spectrum: of the layer's input, from `ssmspec.tuning.spectra.estimate`.
-        layer: what it starts from.
-        settings: convention and wishes.
+        spectrum: spectrum of the layer's input, from `ssmspec.tuning.spectra.estimate`.
+        layer: the initial layer.
+        settings: convention and options.
     Raises:
-        SsmspecError: too few bins for gamma, or a convention that the layer's steps do not fit.
-    Source: every item carries its own.
+        SsmspecError: there are too few bins for gamma, or the convention does not support the layer's steps.
+    Source: given with every item.
     """
     settings = settings or SuggestSettings()
     if settings.convention == "paper" and layer.step_per_mode:
-        raise SsmspecError("the beta convention 'paper' needs one step per copy, and this layer has one per mode; use 'angular' or 'lra'")
+        raise SsmspecError("the beta convention 'paper' needs one step per copy, but this layer has one per mode; use 'angular' or 'lra'")
     law = power_law(spectrum, settings.fit_range)
     items = (*_bias_items(law, layer, settings), *_alpha_items(spectrum, layer), *_memory_items(spectrum, layer, settings))
-    return Suggestion(items, law, (*spectrum.assumptions, spectrum.method()), settings, layer)
+    return Suggestion(items, law, (*spectrum.assumptions, spectrum.method(), *layer.assumptions), settings, layer)
 
 
 def _bias_items(law: PowerLaw, layer: StartingLayer, settings: SuggestSettings) -> tuple[Suggested, ...]:
     low, high = law.fit_range
-    fit = f"least squares of log S over log theta, {low:.2g}..{high:.2g} rad/sample, octaves weighted alike"
+    fit = f"least squares of log S over log theta, {low:.2g}..{high:.2g} rad/sample, all octaves weighted equally"
     bend = (
-        f"no power law: gamma is {law.halves[0]:.2g} in the lower and {law.halves[1]:.2g} in the upper half of the range"
+        f"not a power law: gamma is {law.halves[0]:.2g} in the lower and {law.halves[1]:.2g} in the upper half of the range"
         if law.bends
         else ""
     )
@@ -183,10 +185,10 @@ def _bias_items(law: PowerLaw, layer: StartingLayer, settings: SuggestSettings) 
     if error > VAGUE or layer.selective:
         note = "gamma is too uncertain; match the spectrum instead"
         if layer.selective:
-            note = "the layer is linear only at an operating point, so a beta on it has no fixed meaning"
+            note = "the layer is linear only at an operating point, so beta has no fixed meaning"
         names = {"beta": "", "noise_amplification": "dB", "nyquist_gain": "dB"}
         return gamma, *(Suggested(name, None, None, unit, _TOPO, note) for name, unit in names.items())
-    unclear = "not told from 0: leave beta at 0" if abs(law.gamma) < CERTAIN * law.uncertainty else bend
+    unclear = "not significantly different from 0: leave beta at 0" if abs(law.gamma) < CERTAIN * law.uncertainty else bend
     weight = settings.weight(np.array([beta, beta - error, beta + error]))
     step = np.full((3, 1), math.sqrt(layer.step[0] * layer.step[1]))
     noise, gain = (_with_error(values) for values in (noise_amplification(weight, step), gain_at_nyquist(weight, step)))
@@ -201,18 +203,18 @@ def _bias_items(law: PowerLaw, layer: StartingLayer, settings: SuggestSettings) 
 
 
 def _with_error(values: FloatArray) -> tuple[float, float]:
-    """The first value, and half the distance of the other two."""
+    """The first value, and half the distance between the other two."""
     return rounded(float(values[0]), abs(float(values[2] - values[1])) / 2)
 
 
 def noise_amplification(weight: Sobolev, step: FloatArray) -> FloatArray:
-    """How much louder a beta weight makes white noise, 10 log10 of the mean of |W|^2 over [0, pi]; (K,) [dB].
+    """The gain of a beta weight for white noise, 10 log10 of the mean of |W|^2 over [0, pi]; (K,) [dB].
 
     Args:
         weight: of K copies. step: (K, 1) [model time per sample].
     """
     nodes, shares = np.polynomial.legendre.leggauss(16)
-    edges = np.concatenate([[0.0], np.pi * 0.5 ** np.arange(PANELS, -1.0, -1.0)])  # halved towards zero, where the knee may be
+    edges = np.concatenate([[0.0], np.pi * 0.5 ** np.arange(PANELS, -1.0, -1.0)])  # halved toward zero, where the knee may be
     middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
     theta = (middle[:, None] + half[:, None] * nodes).reshape(1, -1)
     squares = weight.gain(theta, step) ** 2
@@ -227,7 +229,7 @@ def gain_at_nyquist(weight: Sobolev, step: FloatArray) -> FloatArray:
 
 
 def _alpha_items(spectrum: Spectrum, layer: StartingLayer) -> tuple[Suggested, ...]:
-    """The range of alpha in which the fastest pole of the fastest copy is above the data's band and below Nyquist."""
+    """The range of alpha for which the fastest pole of the fastest copy lies above the data's band and below Nyquist."""
     unit = layer.highest * layer.step[1]
     source = f"{_TUNING}, section 4.1: |Im a| Delta < pi, for the largest step {layer.step[1]:.3g}"
     if unit == 0:
@@ -245,23 +247,23 @@ def _alpha_items(spectrum: Spectrum, layer: StartingLayer) -> tuple[Suggested, .
     if bilinear:
         return low, Suggested("alpha_max", None, None, "", source, "bilinear warps instead of aliasing: no limit")
     largest = _two_digits(math.pi / unit, math.floor)
-    aliased = "" if largest >= 1 else "below 1: some copies alias as they are, as 43..54 % of the poles do in published settings"
+    aliased = "" if largest >= 1 else "below 1: some copies already alias, as do 43..54 % of the poles in published settings"
     return low, Suggested("alpha_max", largest, None, "", source, aliased)
 
 
 def _memory_items(spectrum: Spectrum, layer: StartingLayer, settings: SuggestSettings) -> tuple[Suggested, ...]:
-    """Memory and the step that gives it to the slowest mode."""
+    """The memory, and the step that gives this memory to the slowest mode."""
     source = f"time constant 1/(|Re a| Delta) = memory, |Re a| = {layer.decay:.3g}"
     if layer.discretization == "direct":
         source, layer_note = "time constant -1/log|z| = memory", "discrete poles have no step: multiply their log|z| by this"
     else:
-        layer_note = "of the slowest mode"
+        layer_note = "for the slowest mode"
     if settings.memory is not None:
         step = _two_digits(1 / (layer.decay * settings.memory), round)
         return Suggested("memory", settings.memory, None, "samples", "given"), Suggested("step", step, None, "", source, layer_note)
     time, error, falls = correlation_time(spectrum)
     error = max(error, COARSE * time)
-    bound = "" if falls else f"a lower bound: segments of {spectrum.segment} samples are too short to see all of it"
+    bound = "" if falls else f"a lower bound: segments of {spectrum.segment} samples are too short to resolve all of it"
     memory = Suggested(
         "memory", *rounded(time, error), "samples", "correlation time of the data: sum of the squared autocorrelation", bound
     )
@@ -270,7 +272,7 @@ def _memory_items(spectrum: Spectrum, layer: StartingLayer, settings: SuggestSet
 
 
 def rounded(value: float, uncertainty: float) -> tuple[float, float]:
-    """Both rounded to the leading digit of the uncertainty, to its second where it starts with 1; 0.4312 +- 0.027 is 0.43 +- 0.03."""
+    """Both rounded to the leading digit of the uncertainty, or to its second digit if it starts with 1; 0.4312 +- 0.027 is 0.43 +- 0.03."""
     if not (math.isfinite(uncertainty) and uncertainty > 0):
         return value, uncertainty
     exponent = math.floor(math.log10(uncertainty))
@@ -279,7 +281,7 @@ def rounded(value: float, uncertainty: float) -> tuple[float, float]:
 
 
 def _two_digits(value: float, towards: Callable[[float], float]) -> float:
-    """Two significant digits; a bound is rounded to its safe side."""
+    """The value with two significant digits; a bound is rounded to the safe side."""
     if value <= 0:
         return value
     digits = 1 - math.floor(math.log10(value))

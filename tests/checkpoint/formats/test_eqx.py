@@ -103,7 +103,7 @@ def test_file_without_hyperparameters_is_known_by_its_second_array(tmp_path, rng
 
 def test_notes_say_which_arrays_were_named_and_that_none_had_a_name(tmp_path, rng):
     (note,) = open_checkpoint(write(tmp_path / "x.eqx", [single(rng, 2, 2), *lru(rng)])).notes
-    assert "stores no names" in note
+    assert "does not store names" in note
     assert "1..8 (LRU)" in note
 
 
@@ -111,7 +111,7 @@ def test_arrays_of_no_known_layer_keep_their_positions(tmp_path, rng, arrays):
     leaves = [single(rng, 4, 4), single(rng, 4), np.arange(3), 0.5]
     path = write(tmp_path / "mlp.eqx", leaves, {"depth": 1})
     assert list(arrays(path)) == ["0", "1", "2", "3"]
-    assert "no run of them" in open_checkpoint(path).notes[0]
+    assert "none of them match" in open_checkpoint(path).notes[0]
 
 
 def test_every_dtype_and_order_is_read_as_it_was_written(tmp_path, rng, arrays):
@@ -127,7 +127,7 @@ def test_every_dtype_and_order_is_read_as_it_was_written(tmp_path, rng, arrays):
 def test_flat_log_step_after_two_vectors_is_refused_as_ambiguous(tmp_path, rng, refusal):
     """(P), (P), (P,H,2), (H,P,2), (H), (P): S5, damped LinOSS, or LinOSS behind a vector."""
     line = refusal(write(tmp_path / "x.eqx", [single(rng, 2), single(rng, P), *linoss(rng)], {}))
-    assert "arrays 1..6 may be S5 with a flat log_step or damped LinOSS or LinOSS" in line
+    assert "arrays 1..6 could be S5 with a flat log_step or damped LinOSS or LinOSS" in line
     assert "numpy.savez" in line
 
 

@@ -59,7 +59,7 @@ def test_a_train_state_gives_parameters_and_statistics_without_the_optimizer(tmp
     checkpoint = open_checkpoint(save(state, tmp_path / "checkpoint_25"))
     assert checkpoint.container == "flax msgpack"
     assert list(checkpoint.tensors) == ["batch_stats.norm.mean", "encoder.layers_0.seq.B"]
-    assert checkpoint.notes == ("optimizer state left out: opt_state (2 tensors)", "1 entry is not a tensor: step")
+    assert checkpoint.notes == ("optimizer state skipped: opt_state (2 tensors)", "1 entry is not a tensor: step")
     assert checkpoint.config == state["config"]
 
 
@@ -101,7 +101,7 @@ def array(data: bytes) -> bytes:
         (GOOD[:-1], "truncated"),
         (GOOD + b"x", "1 bytes follow"),
         (b"\x81\xa1a\xc1", "invalid code 0xc1"),
-        (b"\x81\xa1a" + b"\x91" * 5000, "nestings"),
+        (b"\x81\xa1a" + b"\x91" * 5000, "nesting levels"),
         (b"\x81\xa1a\xdd\xff\xff\xff\xff", "truncated"),
         (b"\x81\xc0\xc0", "a key of type NoneType"),
         (array(b"\x93"), "truncated"),
@@ -110,10 +110,10 @@ def array(data: bytes) -> bytes:
         (array(msgpack.packb(((-3,), "float64", bytes(24)))), "non-negative"),
         (array(msgpack.packb(((2**63, 2**63), "float64", bytes(24)))), "with 24 bytes"),
         (array(msgpack.packb(((3,), "float64", 5))), "not binary"),
-        (array(msgpack.packb(((1,), "float99", bytes(24)))), "without any tensor"),
+        (array(msgpack.packb(((1,), "float99", bytes(24)))), "without tensors"),
         (msgpack.packb({"a": {"__msgpack_chunked_array__": True}}), "without matching chunks"),
         (msgpack.packb({"a": msgpack.ExtType(2, b"\x01")}), "complex number"),
-        (msgpack.packb({"a": 1}), "without any tensor"),
+        (msgpack.packb({"a": 1}), "without tensors"),
     ],
 )
 def test_damaged_msgpack_is_one_clear_line(tmp_path, refusal, data, words):

@@ -67,7 +67,7 @@ def member(descr="'<f8'", shape="(3,)", data=24, version=1) -> bytes:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (member(data=20), "has 20 bytes of data, its shape and dtype need 24"),
+        (member(data=20), "has 20 bytes of data, but shape and dtype need 24"),
         (member(data=30), "has 30 bytes of data"),
         (member(shape="(-3,)"), "non-negative"),
         (member(shape="(True,)", data=8), "non-negative"),
@@ -86,7 +86,7 @@ def test_a_damaged_member_is_one_clear_line(tmp_path, refusal, data, words):
 
 def test_a_bare_npy_has_no_names(tmp_path, refusal):
     np.save(tmp_path / "x.npy", np.ones(3))
-    assert "arrays without names" in refusal(tmp_path / "x.npy")
+    assert "an array without a name" in refusal(tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize(("size", "words"), [(1000, "'a.npy' cannot be inflated"), (100_000, "tensor 'a' cannot be read")])

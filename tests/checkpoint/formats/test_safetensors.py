@@ -120,8 +120,8 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
         ({"a": entry()}, bytes(7), "truncated"),
         ({"a": entry()}, bytes(9), "overlong"),
         ({"a": entry(offsets=(0, 80))}, bytes(8), "truncated"),
-        ({"a": entry(shape=(3,))}, bytes(8), "holds 8 bytes"),
-        ({"a": entry(shape=(2**40, 2**40))}, bytes(8), "holds 8 bytes"),
+        ({"a": entry(shape=(3,))}, bytes(8), "has 8 bytes"),
+        ({"a": entry(shape=(2**40, 2**40))}, bytes(8), "has 8 bytes"),
         ({"a": entry(shape=(-2,))}, bytes(8), "non-negative"),
         ({"a": entry(shape=(2.0,))}, bytes(8), "non-negative"),
         ({"a": entry(shape=(True, 2))}, bytes(8), "non-negative"),
@@ -135,7 +135,7 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
         ({"a": 3}, bytes(8), "needs dtype"),
         ({"a": entry(), "b": entry()}, bytes(8), "overlaps"),
         ({"a": entry(), "b": entry(offsets=(4, 12))}, bytes(12), "overlaps"),
-        ({"a": entry(), "b": entry(offsets=(12, 20))}, bytes(20), "hole"),
+        ({"a": entry(), "b": entry(offsets=(12, 20))}, bytes(20), "unclaimed bytes"),
         ({"__metadata__": {"a": 1}, "a": entry()}, bytes(8), "__metadata__"),
         ({"__metadata__": [], "a": entry()}, bytes(8), "__metadata__"),
         (b'{"a": ', bytes(8), "not valid JSON"),
@@ -143,7 +143,7 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
         (b'{"a": 1, "a": 2}', bytes(8), "occurs twice"),
         (b'{"a": ' + b"[" * 100_000, bytes(8), "not valid JSON"),
         ([], b"", "expected an object"),
-        ({}, b"", "without any tensor"),
+        ({}, b"", "without tensors"),
     ],
 )
 def test_a_damaged_header_is_one_clear_line(tmp_path, refusal, header, data, words):

@@ -284,8 +284,8 @@ def test_whole_numbers_in_float_become_integers(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"layer.taget": np.zeros((3, 4))}, "no tensor 'layer.taget' to change; there are layer.target"),
-        ({"layer.target": np.zeros((4, 3))}, r"has shape \(3, 4\), its new values have \(4, 3\)"),
+        ({"layer.taget": np.zeros((3, 4))}, "no tensor is named 'layer.taget'; there are layer.target"),
+        ({"layer.target": np.zeros((4, 3))}, r"has shape \(3, 4\), but its new values have \(4, 3\)"),
         ({"layer.target": np.zeros(12)}, "give values of the same shape"),
     ],
 )
@@ -462,7 +462,10 @@ def test_metadata_alone_leaves_the_tensor_bytes(tmp_path):
 
 @pytest.mark.parametrize(
     ("added", "words"),
-    [({"layer.target": np.zeros(2)}, "there is such a tensor; change it"), ({"z": np.zeros(2, "c16")}, "dtype complex128 cannot be added")],
+    [
+        ({"layer.target": np.zeros(2)}, "this tensor already exists; change it"),
+        ({"z": np.zeros(2, "c16")}, "dtype complex128 cannot be added"),
+    ],
 )
 def test_tensors_that_cannot_be_added_are_refused(tmp_path, added, words):
     save_file(tensors(), tmp_path / "x.safetensors")

@@ -16,7 +16,7 @@ from ssmspec.checkpoint import open_checkpoint
 BIG = 5 * 2**30  # bytes of one tensor beside the small one
 MEMORY = 300_000_000
 ON_DISK = 64 * 2**20
-ISLANDS = (10_000_000, BIG // 2, BIG - 10_000_000)  # bytes of the big tensor that are no holes
+ISLANDS = (10_000_000, BIG // 2, BIG - 10_000_000)  # bytes of the big tensor that are not holes
 
 SCRIPT = """
 import sys
@@ -69,7 +69,7 @@ def place(tmp_path) -> Iterator[Path]:
     if (tmp_path / "probe").stat().st_blocks * 512 > 1 << 20:
         pytest.skip("this file system has no sparse files")
     yield tmp_path
-    for path in sorted(tmp_path.rglob("*"), reverse=True):  # gone at once, not after three more runs
+    for path in sorted(tmp_path.rglob("*"), reverse=True):  # removed at once, instead of after three more runs
         path.rmdir() if path.is_dir() else path.unlink()
 
 

@@ -54,7 +54,7 @@ def model(tmp_path) -> Path:
 def test_files_that_keep_the_old_weights_are_noted(tmp_path, model):
     torch.save(SHARDS[0], model / "pytorch_model.bin")
     (note,) = write_changed(open_checkpoint(model), tmp_path / "out", NEW)
-    assert note == "'pytorch_model.bin' in the folder was not changed: if it holds the same weights, they are the old ones"
+    assert note == "'pytorch_model.bin' in the folder was not changed; if it holds the same weights, it still has the old values"
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "bin"])
@@ -186,8 +186,8 @@ def test_a_link_to_a_folder_is_followed(tmp_path, model, arrays):
         ("model", "the checkpoint itself; name another, or use --in-place"),
         ("model/sub", "inside the checkpoint's own folder"),
         (".", "the checkpoint's own folder is inside it"),
-        ("file", "a file; name a folder, as the checkpoint is one"),
-        ("new.safetensors", "a folder and is written as one"),
+        ("file", "a file; name a folder, because the checkpoint is one"),
+        ("new.safetensors", "a folder and must be written as one"),
         ("missing/out", "No such file or directory"),
         ("model/model.safetensors.index.json", "inside the checkpoint's own folder"),
     ],
@@ -211,7 +211,7 @@ def test_what_is_neither_file_nor_folder_is_refused(tmp_path, model):
 def test_a_folder_that_changed_since_it_was_opened_is_refused(tmp_path, model, name):
     checkpoint = open_checkpoint(model)
     os.utime(model / name, ns=(1, 1))
-    with pytest.raises(CheckpointError, match="was changed while ssmspec worked on it"):
+    with pytest.raises(CheckpointError, match="was changed while ssmspec was working on it"):
         write_changed(checkpoint, tmp_path / "out", NEW)
     assert not (tmp_path / "out").exists()
 
@@ -228,7 +228,7 @@ def test_a_folder_that_changes_while_it_is_copied_is_refused(tmp_path, model, ne
         (model / new).write_text("{'saved': 'meanwhile'}")
 
     monkeypatch.setattr(module, "_fill", fill_and_save)
-    with pytest.raises(CheckpointError, match="was changed while ssmspec worked on it"):
+    with pytest.raises(CheckpointError, match="was changed while ssmspec was working on it"):
         write_changed(open_checkpoint(model), model, {**NEW, "tail": np.zeros(4)}, in_place=True)
     assert (model / new).read_text() == "{'saved': 'meanwhile'}"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -1,4 +1,4 @@
-"""Whatever happens while a checkpoint is written, its place holds the old one or the new one, whole, and the input stays."""
+"""Whatever happens while a checkpoint is written, the target is the complete old file or the complete new one, and the input is kept."""
 
 import errno
 import json
@@ -42,7 +42,7 @@ import json, os, shutil, signal, sys
 from pathlib import Path
 import numpy as np
 from ssmspec.checkpoint import open_checkpoint, write_changed
-from ssmspec.files.writing import replacing
+from ssmspec.files import replacing
 
 scenario, top = sys.argv[1], Path(sys.argv[2])
 folder, in_place, replace, pair = (word in scenario for word in ("folder", "in place", "replace", "pair"))
@@ -269,7 +269,7 @@ def cut(path: Path) -> None:
 def test_an_input_changed_since_it_was_opened_is_refused(source, change):
     checkpoint = open_checkpoint(source)
     change(source)
-    with pytest.raises(CheckpointError, match=r"x\.npz: (it was changed while ssmspec worked on it|cannot be read: No such file)"):
+    with pytest.raises(CheckpointError, match=r"x\.npz: (it was changed while ssmspec was working on it|cannot be read: No such file)"):
         write_changed(checkpoint, source.with_name("y.npz"), {"a": NEW})
     assert not source.with_name("y.npz").exists()
 
@@ -304,7 +304,7 @@ def test_an_input_changed_while_it_is_copied_is_refused(source, change, moment, 
         ("folder", {"replace": True}, "it is a folder; name a file"),
         ("fifo", {"replace": True}, "it is a device, a pipe or standard output; name a file"),
         ("/dev/null", {"replace": True}, "it is a device, a pipe or standard output; name a file"),
-        ("missing/y.npz", {}, "No such file or directory; choose a folder that exists"),
+        ("missing/y.npz", {}, "No such file or directory; choose an existing folder"),
         ("other.npz/y.npz", {}, "Not a directory"),
         ("n" * 300, {}, "File name too long"),
         ("-", {}, "name a file"),
@@ -379,7 +379,7 @@ def test_folders_and_files_without_permission_are_one_line(source):
     checkpoint, closed = open_checkpoint(source), source.parent / "closed"
     closed.mkdir()
     closed.chmod(0o500)
-    with pytest.raises(SsmspecError, match="Permission denied; choose a folder that exists and can be written"):
+    with pytest.raises(SsmspecError, match="Permission denied; choose an existing folder that is writable"):
         write_changed(checkpoint, closed / "y.npz", {"a": NEW})
     source.chmod(0o400)
     with pytest.raises(SsmspecError, match="it is write-protected"):
@@ -457,7 +457,7 @@ def test_an_interrupt_leaves_nothing_behind(source, monkeypatch):
 
 
 def test_readers_of_a_replaced_file_keep_the_old_one(source, arrays):
-    """Who has the file open, or mapped, while it is replaced goes on reading the old bytes."""
+    """A reader that has the file open or mapped while it is replaced continues to read the old bytes."""
     before = source.read_bytes()
     with source.open("rb") as file:
         half = file.read(2000)

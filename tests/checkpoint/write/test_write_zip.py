@@ -73,7 +73,7 @@ def test_every_layout_is_whole_after_a_change(tmp_path, methods, stream, zip64):
 
 
 def assert_streamable(path: Path) -> None:
-    """Headers and descriptors agree with the directory: what a reader sees that goes from the front to the back."""
+    """Check that headers and descriptors, which a sequential reader uses, agree with the directory."""
     data = path.read_bytes()
     with zipfile.ZipFile(path) as file:
         infos = file.infolist()
@@ -135,7 +135,7 @@ def damage(data: bytes, place: int) -> bytes:
 
 
 def test_a_damaged_compressed_member_is_refused(tmp_path):
-    """Its tensor cannot be read, but who replaces all its values never reads it."""
+    """Its tensor cannot be read, but replacing all of its values does not read it."""
     np.savez_compressed(tmp_path / "x.npz", a=np.random.default_rng(0).normal(size=100_000))
     data = (tmp_path / "x.npz").read_bytes()
     for place in (len(data) // 2, len(data) - 150):

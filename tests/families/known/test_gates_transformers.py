@@ -1,5 +1,6 @@
 """RG-LRU and gated delta nets against the modules of transformers, with gates that do not depend on the input."""
 
+import importlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +12,7 @@ transformers = pytest.importorskip("transformers", minversion="5.0")
 
 from ssmspec.commands.analyze import AnalysisOptions, analyze  # noqa: E402 - only useful where transformers is
 from ssmspec.families import FAMILIES, OperatingPoint, ReadOptions, detect  # noqa: E402
+from ssmspec.families.layers import read_layer  # noqa: E402
 from ssmspec.systems.response import impulse_response  # noqa: E402
 from ssmspec.systems.statespace import StateSpace  # noqa: E402
 
@@ -34,7 +36,7 @@ def fill(parameter, values: np.ndarray | float) -> None:
 def read(module, **options: object) -> StateSpace:
     tensors = stored({f"layers.0.{name}": tensor.numpy() for name, tensor in module.state_dict().items()})
     (layer,) = detect(tensors, FAMILIES.values()).layers
-    (system,) = FAMILIES[layer.family].read(layer, ReadOptions(**options))
+    (system,) = read_layer(FAMILIES[layer.family], layer, ReadOptions(**options))
     return system
 
 
@@ -94,7 +96,7 @@ def qwen3_next():
 
 
 class WithoutNorm(torch.nn.Module):
-    """Takes the place of the gated normalization, which is not linear."""
+    """Replaces the gated normalization, which is not linear."""
 
     def forward(self, hidden, gate):
         return hidden
@@ -124,6 +126,40 @@ def test_gated_delta_net_forgets_one_write_at_its_pole():
         output = module(hidden)[0].numpy().T.reshape(4, 3, STEPS)
     kernel = impulse_response(read(module), STEPS)[:, 0, 0]
     assert np.abs(output / output[:, :, :1] - kernel[:, None]).max() < SINGLE
+
+
+GLM = ("glm5_next.modeling_glm5_next", "Glm5NextTextForgetGate", "Glm5NextTextConfig")
+LING = ("bailing_hybrid.modeling_bailing_hybrid", "BailingHybridForgetGate", "BailingHybridConfig")
+GATES = {  # module of the gate, its class, that of the configuration, and what it is given
+    "GLM-5-Next": (*GLM, {"linear_lower_bound": -5.0}),
+    "GLM-5-Next, another bound": (*GLM, {"linear_lower_bound": -3.0}),
+    "GLM-5-Next, none": (*GLM, {"linear_lower_bound": None}),
+    "Ling-3": (*LING, {"kda_lower_bound": -5.0}),
+    "Ling-3, off": (*LING, {"kda_safe_gate": False}),
+    "Kimi Linear": ("kimi_linear.modeling_kimi_linear", "KimiLinearForgetGate", "KimiLinearConfig", {}),
+}
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_gates_per_channel_have_the_decay_of_their_modules(name):
+    """A token of zeros leaves the bias alone; the module returns log z of every channel."""
+    place, gate, settings, options = GATES[name]
+    try:
+        module = importlib.import_module(f"transformers.models.{place}")
+    except ImportError:
+        pytest.skip(f"this transformers has no {place}")
+    config = getattr(module, settings)(hidden_size=8, linear_num_heads=2, linear_head_dim=3, num_hidden_layers=4, **options)
+    rng = np.random.default_rng(6)
+    attention = torch.nn.Module()
+    attention.forget_gate, attention.b_proj = getattr(module, gate)(config), torch.nn.Linear(8, 2, bias=False)
+    fill(attention.forget_gate.A_log, np.log(rng.uniform(0.5, 4, 2)).reshape(attention.forget_gate.A_log.shape))
+    fill(attention.forget_gate.dt_bias, rng.uniform(-3, 1, 6))
+    with torch.no_grad():
+        log_z = attention.forget_gate(torch.zeros(1, 1, 8)).double().numpy().reshape(-1)
+    for document in (config.to_dict(), {"text_config": config.to_dict()}):
+        system = read(attention, config=document)
+        np.testing.assert_allclose(np.log(system.poles[:, 0].real), log_z, rtol=SINGLE)
+        assert [(each.name, each.by) for each in system.assumed] == [("gate_lower_bound", "file")]
 
 
 def test_saved_qwen3_next_is_analyzed_layer_by_layer(tmp_path):

@@ -3,7 +3,11 @@
 Each is compared with the modules of the model itself: A from the module's A_log, Delta from what its forward makes of the bias.
 """
 
+import ast
+import importlib
+import inspect
 import json
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,8 +20,9 @@ transformers = pytest.importorskip("transformers")
 from ssmspec.checkpoint import open_checkpoint  # noqa: E402
 from ssmspec.commands.analyze import AnalysisOptions, analyze  # noqa: E402 - only useful where transformers is
 from ssmspec.commands.inspect import inspect_checkpoint  # noqa: E402
-from ssmspec.commands.retune import plan_retune, write_retuned  # noqa: E402
-from ssmspec.families import ReadOptions  # noqa: E402
+from ssmspec.commands.retune import RetuneOptions, plan_retune  # noqa: E402
+from ssmspec.commands.retune_writing import write_retuned  # noqa: E402
+from ssmspec.families import FAMILIES, ReadOptions  # noqa: E402
 from ssmspec.families.layers import find_layers, read_systems  # noqa: E402 - only useful where transformers is
 from ssmspec.systems.statespace import StateSpace  # noqa: E402
 from ssmspec.tuning.poles.scaling import Scaling  # noqa: E402
@@ -83,6 +88,8 @@ LAYERS = {  # where the selective mixers are, and their family
     "falcon-h1": ("mamba-2", ["model.layers.0.mamba", "model.layers.1.mamba"]),
     "nemotron-h": ("mamba-2", ["backbone.layers.0.mixer", "backbone.layers.3.mixer"]),
 }
+SLOW = ReadOptions(assume={"delta_clamp": "slow"})  # as this transformers has it on every path
+OPTIONS = {"zamba2": SLOW, "nemotron-h": SLOW}
 WITH_ATTENTION = [name for name in MODELS if name != "falcon-mamba"]
 
 
@@ -123,7 +130,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[obj
 
 def systems_of(folder: Path, options: ReadOptions | None = None) -> list[StateSpace]:
     checkpoint = open_checkpoint(folder)
-    systems, _ = read_systems(checkpoint, find_layers(checkpoint), options or ReadOptions())
+    options = options or ReadOptions()
+    systems, _ = read_systems(checkpoint, find_layers(checkpoint, options=options), options)
     return systems
 
 
@@ -150,7 +158,7 @@ def test_selective_layers_of_a_sharded_model_are_found_under_their_names(saved, 
 @pytest.mark.parametrize("name", MODELS)
 def test_poles_and_steps_are_those_of_the_modules(saved, name):
     model, folder = saved(name)
-    systems = systems_of(folder)
+    systems = systems_of(folder, OPTIONS.get(name))
     assert len(systems) == len(mixers(model))
     for system, mixer in zip(systems, mixers(model), strict=True):
         A = -torch.exp(mixer.A_log.double()).detach().numpy()
@@ -168,7 +176,7 @@ def test_poles_and_steps_are_those_of_the_modules(saved, name):
 def test_shards_with_doubled_steps_load_into_the_model(saved, tmp_path, name):
     """from_pretrained of what `retune --step-scale 2` writes: Delta of every mixer, and all other parameters to the bit."""
     model, folder = saved(name)
-    plan = plan_retune(folder, Recipe(scaling=Scaling(step_scale=2)))
+    plan = plan_retune(folder, Recipe(scaling=Scaling(step_scale=2)), RetuneOptions(read=OPTIONS.get(name, ReadOptions())))
     write_retuned(plan, tmp_path / "out", command="test")
     loaded = type(model).from_pretrained(tmp_path / "out").eval()
     for before, after in zip(mixers(model), mixers(loaded), strict=True):
@@ -186,7 +194,7 @@ def test_shards_with_doubled_steps_load_into_the_model(saved, tmp_path, name):
 
 @pytest.mark.parametrize(("name", "low"), [("zamba2", 0.01), ("granite-4", 0.005), ("nemotron-h", 0.01)])
 def test_a_clamp_of_the_step_in_the_config_is_applied_and_said(saved, name, low):
-    systems = systems_of(saved(name)[1])
+    systems = systems_of(saved(name)[1], OPTIONS.get(name))
     assert min(system.step.min() for system in systems) == low
     assert any("clamped" in line for system in systems for line in system.assumptions)
 
@@ -252,3 +260,48 @@ def test_multipliers_of_falcon_h1_scale_its_rms_residues(saved):
     B, C = 3 * weights[:4], 4 * weights[4:]
     total = np.sqrt(((B @ B.T) * (C @ C.T)).sum())
     np.testing.assert_allclose(2 * systems_of(folder, ReadOptions(residues="rms"))[0].C[:, 1, 0].real, total, rtol=1e-12)
+
+
+MIXERS = {  # the module that reads the configuration of a mixer, and the family that reads its tensors
+    "mamba": (("MambaMixer",), "mamba-1"),
+    "falcon_mamba": (("FalconMambaMixer",), "mamba-1"),
+    "jamba": (("JambaMambaMixer",), "mamba-1"),
+    "zamba": (("ZambaMambaMixer",), "zamba"),
+    "mamba2": (("Mamba2Mixer",), "mamba-2"),
+    "bamba": (("BambaMixer",), "mamba-2"),
+    "granitemoehybrid": (("GraniteMoeHybridMambaLayer",), "mamba-2"),
+    "falcon_h1": (("FalconH1Mixer",), "mamba-2"),
+    "nemotron_h": (("NemotronHMamba2Mixer",), "mamba-2"),
+    "zamba2": (("Zamba2MambaMixer",), "mamba-2"),
+    "recurrent_gemma": (("RecurrentGemmaRglru", "RecurrentGemmaRecurrentBlock"), "rg-lru"),
+    "qwen3_next": (("Qwen3NextGatedDeltaNet",), "gated-delta"),
+    "olmo_hybrid": (("OlmoHybridGatedDeltaNet",), "gated-delta"),
+    "kimi_linear": (("KimiLinearForgetGate", "KimiLinearDeltaAttention"), "gated-delta"),
+    "glm5_next": (("Glm5NextTextForgetGate",), "gated-delta"),
+    "bailing_hybrid": (("BailingHybridForgetGate", "BailingHybridDeltaAttention"), "gated-delta"),
+}
+USED = {"n_groups", "mamba_n_groups", "mamba_ngroups", "time_step_limit", "ssm_in_multiplier", "ssm_multipliers"}
+TOLD_BY_TENSORS = {  # sizes, which biases there are, and which layers are of the kind
+    *("hidden_size", "intermediate_size", "state_size", "ssm_state_size", "mamba_d_state", "mamba_d_ssm", "expand", "mamba_expand"),
+    *("num_heads", "n_mamba_heads", "mamba_n_heads", "mamba_num_heads", "num_attention_heads", "head_dim", "mamba_d_head", "mamba_headdim"),
+    *("mamba_head_dim", "time_step_rank", "mamba_dt_rank", "conv_kernel", "mamba_d_conv", "conv1d_width", "lru_width", "layer_types"),
+    *("use_bias", "use_conv_bias", "mamba_conv_bias", "mamba_proj_bias", "projectors_bias", "add_bias_linear"),
+    *("linear_conv_kernel_dim", "linear_head_dim", "linear_num_heads", "linear_key_head_dim", "linear_value_head_dim"),
+    *("linear_num_key_heads", "linear_num_value_heads"),
+}
+
+
+@pytest.mark.parametrize("model", MIXERS)
+def test_every_key_of_a_configuration_that_a_mixer_uses_is_used_or_said_to_be_unused(model):
+    classes, name = MIXERS[model]
+    try:
+        module = importlib.import_module(f"transformers.models.{model}.modeling_{model}")
+    except ImportError:
+        pytest.skip(f"this transformers has no {model}")
+    keys = set()
+    for each in classes:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(getattr(module, each))))
+        keys |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("config")}
+    assert keys
+    looked_at = {key for assumption in FAMILIES[name].assumptions for key in assumption.keys}
+    assert keys - TOLD_BY_TENSORS - USED - looked_at - set(FAMILIES[name].unused) == set()

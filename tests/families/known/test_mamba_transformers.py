@@ -124,7 +124,7 @@ def test_mamba_1_mixer_in_its_own_precision_agrees_to_single_rounding():
 
 
 class WithoutNorm(torch.nn.Module):
-    """Takes the place of the gated normalization, which is not linear."""
+    """Replaces the gated normalization, which is not linear."""
 
     def forward(self, hidden, gate):
         return hidden

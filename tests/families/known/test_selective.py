@@ -13,7 +13,7 @@ from ssmspec.backends.reference import cauchy_sum
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import FAMILIES, LayerTensors, OperatingPoint, ReadOptions, detect
 from ssmspec.families.selective.calibration import open_calibration
-from ssmspec.families.selective.residues import after_norm, factor, gram
+from ssmspec.families.selective.residues import factor, gram, norm_gain
 from ssmspec.systems.response import impulse_response, squared_magnitude
 from ssmspec.systems.statespace import StateSpace
 
@@ -117,8 +117,9 @@ def test_rms_system_is_written_back_bit_for_bit(name):
 def test_norms_bring_second_moments_to_unit_size():
     moments = gram(np.random.default_rng(0).standard_normal((2, 3, 7)))
     weight = np.array([1.0, 2.0, 0.5])
-    np.testing.assert_allclose(np.trace(after_norm(moments, None), axis1=1, axis2=2), 3)
-    np.testing.assert_allclose(after_norm(moments, weight), after_norm(moments, None) * np.outer(weight, weight))
+    gain = norm_gain(moments, None)
+    np.testing.assert_allclose(np.trace(moments * gain[:, :, None] * gain[:, None, :], axis1=1, axis2=2), 3)
+    np.testing.assert_allclose(norm_gain(moments, weight), gain * weight)
 
 
 @pytest.mark.parametrize("rank", [1, 2, 5])
@@ -224,7 +225,7 @@ def test_recorded_delta_is_not_written_into_the_bias(calibrated):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"delta": np.ones(3)}, "calibration delta has shape (3,), expected (4,), or samples before it"),
+        ({"delta": np.ones(3)}, "calibration delta has shape (3,), expected (4,), optionally with a leading axis of samples"),
         ({"B": np.ones((2, 2, 2))}, "calibration B has shape (2, 2, 2), expected (1, 3) or (3,)"),
         ({"delta": np.array([1, 1, np.nan, 1])}, "array delta holds NaN"),
         ({"delta": np.array([1, 1, -1, 1])}, "array delta must be positive; record it after the softplus"),
@@ -255,7 +256,7 @@ def test_file_that_is_no_npz_is_one_clear_line(tmp_path, content, words):
         open_calibration(tmp_path / "c.npz")
 
 
-@pytest.mark.parametrize(("arrays", "words"), [({"a/gamma": np.ones(2)}, "'a/gamma' is not understood"), ({}, "has no arrays")])
+@pytest.mark.parametrize(("arrays", "words"), [({"a/gamma": np.ones(2)}, "'a/gamma' is unknown"), ({}, "has no arrays")])
 def test_file_with_other_arrays_is_one_clear_line(tmp_path, arrays, words):
     np.savez(tmp_path / "c.npz", **arrays)
     with pytest.raises(SsmspecError, match=words):
@@ -321,7 +322,7 @@ def test_mamba_3_without_input_dependent_parts_is_its_recurrence():
 
 def test_mamba_3_says_what_its_file_cannot_tell():
     lines = " ".join(read("mamba-3").assumptions)
-    assert "depend on the input and are in no tensor" in lines
+    assert "depend on the input and are not stored" in lines
     assert "at most" in lines
 
 
@@ -345,5 +346,5 @@ def test_mamba_3_has_no_rms_residues_and_no_poles_to_write():
     with pytest.raises(LayerError, match="no rms residues"):
         read("mamba-3", residues="rms")
     layer, system = layer_of("mamba-3"), read("mamba-3")
-    with pytest.raises(LayerError, match="no tensor holds them"):
+    with pytest.raises(LayerError, match="no tensor can store new ones"):
         FAMILIES["mamba-3"].write(layer, [replace(system, poles=2 * system.poles)], ReadOptions())

@@ -1,4 +1,4 @@
-"""Layouts that a mapping file describes: read as the built-in readers do, written back bit for bit, every mistake told in one line."""
+"""Layouts that a mapping file describes: read as the built-in readers do, written back bit for bit, with every mistake in one line."""
 
 import json
 import math
@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import FAMILIES, LayerTensors, ReadOptions, detect, known_families
+from ssmspec.families.assumption import check_assumptions
 from ssmspec.families.layers import load_system
 from ssmspec.families.mapping.draft import draft_mapping
 from ssmspec.families.mapping.mapping_file import load_mapping, parse_mapping
@@ -91,7 +92,7 @@ def noise(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
 
 
-# --- layouts: tensors under names of their own, the mapping that tells them, and the same layer under the names of a built-in family ---
+# --- layouts: tensors with their own names, the mapping that describes them, and the same layer with the names of a built-in family ---
 
 
 @dataclass(frozen=True)
@@ -308,8 +309,8 @@ def test_constant_step_is_that_of_every_copy() -> None:
 def test_discretization_of_the_mapping_cannot_be_overruled() -> None:
     layout = own_s5()
     (layer,) = layers_of(layout.tensors, layout.families)
-    with pytest.raises(LayerError, match="'zoh'"):
-        layout.families[0].read(layer, ReadOptions(discretization="bilinear"))
+    with pytest.raises(LayerError, match="no layer of this file depends on it"):
+        check_assumptions([layer], {"mapped": layout.families[0]} | FAMILIES, ReadOptions(assume={"discretization": "bilinear"}))
 
 
 # --- detection ---
@@ -437,10 +438,10 @@ step = {tensor = "log_delta", transform = "exp", axes = "H 1"}
 """
 
 MISTAKES = {
-    "syntax": (GOOD.replace('"siso"', "siso"), "no valid TOML: Invalid value (at line 3, column 8)"),
-    "twice": (GOOD + GOOD.split("\n")[1], "no valid TOML: Cannot overwrite a value (at end of document)"),
-    "empty": ("", "holds no [[layer]] table"),
-    "one bracket": (GOOD.replace("[[layer]]", "[layer]"), "holds no [[layer]] table"),
+    "syntax": (GOOD.replace('"siso"', "siso"), "not valid TOML: Invalid value (at line 3, column 8)"),
+    "twice": (GOOD + GOOD.split("\n")[1], "not valid TOML: Cannot overwrite a value (at end of document)"),
+    "empty": ("", "has no [[layer]] table"),
+    "one bracket": (GOOD.replace("[[layer]]", "[layer]"), "has no [[layer]] table"),
     "top-level key": ("version = 1\n" + GOOD, "key 'version' is unknown"),
     "key": (GOOD + "A = 1", "[[layer]] 1: key 'A' is unknown; choose one of match, kind"),
     "key of a tensor": (GOOD.replace("tensor =", "tesnor =", 1), "pole_real: key 'tesnor' is unknown; choose one of tensor, axes"),
@@ -456,7 +457,21 @@ MISTAKES = {
     "transform type": (GOOD.replace('"-exp"', "1"), "pole_real: transform is 1"),
     "complex transform": (GOOD + 'C = {tensor = "c", transform = "exp"}', "C: transform 'exp' is unknown for complex numbers"),
     "scale": (GOOD.replace('"-exp"', '"-exp", scale = -1'), "pole_real: scale is -1, expected a positive number"),
-    "axes": (GOOD.replace('"N H"', '"N K"'), "pole_real: axes are 'N K', expected a list such as 'H N'"),
+    "axes": (GOOD.replace('"N H"', '"N G"'), "pole_real: axes are 'N G', expected a list such as 'H N'"),
+    "directions without a count": (GOOD.replace('"N H"', '"K N H"'), "an axis K counts directions, and directions is missing"),
+    "count without directions": (GOOD.replace("kind =", "directions = 2\nkind ="), "no tensor has an axis K"),
+    "directions": (GOOD.replace("kind =", "directions = 0\nkind ="), "directions is 0, expected a number from 1 to 64"),
+    "directions twice": (
+        GOOD.replace("kind =", 'directions = ["a", "a"]\nkind ='),
+        "expected a number from 1 to 64, or a list of different",
+    ),
+    "names of directions": (GOOD.replace("kind =", 'directions = ["a:b", 3]\nkind ='), "a list of different names"),
+    "axes of directions twice": (GOOD.replace('"N H"', '"K K*H"'), "axes are 'K K*H'"),
+    "half an axis": (GOOD.replace('"N H"', '"K* N"'), "axes are 'K* N'"),
+    "low rank by zoh": (GOOD + 'P = {tensor = "p"}', "P needs discretization 'bilinear'"),
+    "length by zoh": (GOOD + "kernel_length = 64", "kernel_length needs discretization 'bilinear'"),
+    "length": (GOOD.replace("zoh", "bilinear") + "kernel_length = -1", "kernel_length is -1, expected a number of samples"),
+    "Q alone": (GOOD.replace("zoh", "bilinear") + 'Q = {tensor = "q"}', "Q needs a P"),
     "axes twice": (GOOD.replace('"N H"', '"H H"'), "pole_real: axes are 'H H'"),
     "axes of the kind": (GOOD + 'B = {tensor = "b", axes = "N I"}', "B: axes are 'N I', expected a list such as 'H N'"),
     "tensor type": (GOOD.replace('"lambda_re"', "[1]"), "pole_real: tensor is [1], expected the name of a tensor"),
@@ -470,7 +485,7 @@ MISTAKES = {
     "step with direct": (GOOD.replace("zoh", "direct"), "step has no meaning with 'direct'"),
     "negative step": (GOOD[: GOOD.index("step")] + "step = -0.1", "step is -0.1, expected a positive number"),
     "mimo without C": (GOOD.replace("siso", "mimo").replace("H", "1").replace("1 1 N", "N"), "kind 'mimo' needs both B and C"),
-    "scale without B": (GOOD + 'B_scale = {tensor = "g"}', "B_scale needs a B"),
+    "scale without B": (GOOD + 'B_scale = {tensor = "g"}', "B_scale is given without B"),
 }
 
 
@@ -486,11 +501,11 @@ def test_mistake_in_a_mapping_is_one_line_with_the_name_of_the_file(name: str) -
 
 
 UNMATCHED = {
-    "match": (GOOD.replace("blocks", "layers"), "match 'layers.*.ssm' names no layer: its tensors are under 'blocks.0.ssm'"),
-    "tensor": (GOOD.replace("log_delta", "log_dt"), "nearest is blocks.0.ssm: missing log_dt; unexpected"),
+    "match": (GOOD.replace("blocks", "layers"), "match 'layers.*.ssm' matches no layer; its tensors are under 'blocks.0.ssm'"),
+    "tensor": (GOOD.replace("log_delta", "log_dt"), "the nearest is blocks.0.ssm: missing log_dt; unexpected"),
     "shape": (GOOD.replace('"H 1"', '"H"'), "blocks.0.ssm.log_delta has shape (16, 1), expected (H) with N=12, H=16"),
     "transposed": (GOOD.replace('"N H"', '"H N"'), "blocks.0.ssm.lambda_im has shape (1, 16, 12), expected (1 H N) with H=12, N=16"),
-    "every name": (GOOD.replace("lambda_", "l_").replace("log_", "l_"), "no tensor is called l_re or l_im or l_delta"),
+    "every name": (GOOD.replace("lambda_", "l_").replace("log_", "l_"), "no tensor is named l_re or l_im or l_delta"),
     "claimed": (GOOD + GOOD, "the tensors of blocks.0.ssm belong to an earlier [[layer]]"),
 }
 
@@ -515,8 +530,8 @@ def test_vector_skip_between_different_inputs_and_outputs_is_an_error() -> None:
     ("content", "words"),
     [
         (None, "cannot be read"),
-        (b"\xff\xfe", "no text in UTF-8"),
-        (b"a = " + b"[" * 20000, "no valid TOML"),
+        (b"\xff\xfe", "not UTF-8 text"),
+        (b"a = " + b"[" * 20000, "not valid TOML"),
         (b"#" * 2000000, "more than 1048576 bytes"),
     ],
 )
@@ -686,7 +701,7 @@ def test_inspect_shows_the_tensors_of_mapped_layers(own: Path) -> None:
 def test_mapping_that_names_no_layer_is_one_line(own: Path, command: str) -> None:
     done = ssmspec(command, S4D, "--map", "own.toml", cwd=own)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-    assert "own.toml: match 'blocks.*.ssm' names no layer" in done.err
+    assert "own.toml: match 'blocks.*.ssm' matches no layer" in done.err
 
 
 def test_suggested_map_is_printed_alone_and_can_be_used(own: Path) -> None:
@@ -703,4 +718,4 @@ def test_suggested_map_without_anything_to_suggest_exits_3(tmp_path: Path) -> No
     for path in (tmp_path / "gpt.safetensors", S4D):
         done = ssmspec("inspect", path, "--suggest-map")
         assert (done.code, done.out, done.err.count("\n")) == (3, "", 1)
-        assert "nothing resembles an SSM layer" in done.err
+        assert "no tensors resemble an SSM layer" in done.err

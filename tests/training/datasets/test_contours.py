@@ -1,4 +1,4 @@
-"""Pictures of Pathfinder: the label can be found again by an algorithm that sees the picture only."""
+"""Pictures of Pathfinder: an algorithm that sees only the picture finds the label."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Data that cannot be learned from: every mistake is one line that says what was given and what to do."""
+"""Unusable data: every mistake is reported in one line that says what was given and what to do."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def with_value(array: np.ndarray, place: tuple[int, ...], value: float) -> np.nd
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files with one thing wrong each, and sound ones."""
+    """Files with one mistake each, and correct files."""
     tmp_path = tmp_path_factory.mktemp("data")
     put(tmp_path, X=X, y=X[:, 0], few=X[:4], one=X[0], short=X[:, :1], empty=X[:0], deep=X.reshape(20, 2, 3, 4), complex=X * 1j)
     put(tmp_path, nan=with_value(X, (7, 3), np.nan), flat=np.ones((20, 24)), huge=X * 1e200)
@@ -52,17 +52,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 ERRORS = {
-    "no data": ("regress", None, "y.npy", "name them with --data"),
+    "no data": ("regress", None, "y.npy", "give them with --data"),
     "missing": ("regress", "nowhere.npy", "y.npy", "nowhere.npy: no such file"),
-    "no target": ("regress", "X.npy", None, "name a file with numbers per sequence with --target"),
+    "no target": ("regress", "X.npy", None, "give a file with numbers per sequence: --target"),
     "no labels": ("classify", "X.npy", None, "classify needs labels"),
     "a target to forecast": ("forecast", "X.npy", "y.npy", "leave --target out"),
     "pickle": ("regress", "pickle.npy", "y.npy", "Python objects"),
     "pickled target": ("classify", "X.npy", "pickle.npy", "Python objects"),
-    "rows": ("regress", "X.npy", "y19.npy", "has 19 rows and"),
-    "labels": ("classify", "X.npy", "y19.npy", "20 sequences; expected as many"),
+    "rows": ("regress", "X.npy", "y19.npy", "has 19 rows, but"),
+    "labels": ("classify", "X.npy", "y19.npy", "20 sequences; expected one row per sequence"),
     "few": ("regress", "few.npy", "few.npy", "4 sequences; expected at least 10"),
-    "one sequence": ("regress", "one.npy", "one.npy", "1 sequences; expected as many"),
+    "one sequence": ("regress", "one.npy", "one.npy", "1 sequences; expected one row per sequence"),
     "one sample": ("regress", "short.npy", "y.npy", "sequence 0 has 1 samples"),
     "empty": ("forecast", "empty.npy", None, "holds no values"),
     "axes": ("regress", "deep.npy", "y.npy", "flatten images first"),
@@ -79,13 +79,13 @@ ERRORS = {
     "as many classes": ("classify", "X.npy", "names.npy", "20 classes in 20 sequences"),
     "labels of many axes": ("classify", "X.npy", "X.npy", "expected one label per sequence"),
     "per sample": ("regress", "X.npy", "perS.npy", "add --set pooling=none"),
-    "per sample, others": ("regress", "X.npy", "perS9.npy", "9 samples per sequence and 24"),
+    "per sample, others": ("regress", "X.npy", "perS9.npy", "9 samples per sequence, but 24"),
     "which array": ("regress", "many.npz", "y.npy", "choose one: many.npz:a"),
     "which column": ("classify", "X.npy", "words.csv", "name one as words.csv:COLUMN"),
     "other column": ("classify", "X.npy", "words.csv:sort", "no column 'sort'; it has id, kind"),
     "no sounds": ("classify", "nothing", None, "no .wav files"),
-    "mixed sounds": ("classify", "mixed", None, "sounds beside subfolders"),
-    "sounds of two kinds": ("classify", "rates", None, "convert them to one kind"),
+    "mixed sounds": ("classify", "mixed", None, "both sounds and subfolders with sounds"),
+    "sounds of two kinds": ("classify", "rates", None, "convert all to one kind"),
     "sound without samples": ("classify", "silence", None, "holds no values"),
     "labels twice": ("classify", "sounds", "y.npy", "leave one of them out"),
 }
@@ -104,12 +104,12 @@ def test_data_that_do_not_fit_are_one_line(typed: Type, folder: Path, case: str)
 SETTINGS = {
     "pooling": ("regress", "pooling=max", "pooling 'max' is unknown"),
     "pooling of a class": ("classify", "pooling=none", "one class per sequence"),
-    "held out": ("regress", "held_out=1.5", "expected a share between 0 and 1"),
+    "held out": ("regress", "held_out=1.5", "it must be a share between 0 and 1"),
     "layout": ("regress", "layout=s5", "layout 's5' is unknown"),
     "layout and convention": ("forecast", "layout=freqbias-block", "trainable_beta=false"),
     "bidirectional": ("forecast", "bidirectional=true", "does not depend on later samples"),
     "horizon": ("forecast", "horizon=30", "a horizon of 30 needs at least 32"),
-    "plane": ("regress", "init=dfout", "needs one step; add --set step_min"),
+    "plane": ("regress", "init=dfout", "needs a single step; add --set step_min"),
     "axes": ("regress", "axes=LX", "layout 'LX' is unknown"),
     "dropout": ("regress", "dropout=1.0", "dropout is 1.0"),
 }
@@ -132,4 +132,4 @@ def test_resume_refuses_data_that_have_changed(typed: Type, tmp_path: Path, monk
     done = typed("train", "regress", "--data", "X.npy", "--out", "run", "--resume")
     assert done.code == 2
     assert "X.npy has changed since the run began" in done.err
-    assert "bring the old data back, or start anew with --force" in done.err
+    assert "restore the old data, or start anew with --force" in done.err

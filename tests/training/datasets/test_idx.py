@@ -1,4 +1,4 @@
-"""Files of MNIST, whole and damaged."""
+"""Files of MNIST, intact and damaged."""
 
 import gzip
 import struct
@@ -34,17 +34,17 @@ def test_both_parts_are_found_under_all_their_names(folder: str, name: str, tmp_
 
 
 def test_a_folder_without_the_files_is_told_what_is_expected(tmp_path: Path) -> None:
-    with pytest.raises(SsmspecError, match="expected in it train-images-idx3-ubyte, t10k-images-idx3-ubyte") as caught:
+    with pytest.raises(SsmspecError, match="expected it to contain train-images-idx3-ubyte, t10k-images-idx3-ubyte") as caught:
         read_mnist(str(tmp_path))
     assert "\n" not in str(caught.value)
 
 
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "empty": (lambda data: b"", "begins with nothing, expected 00 00 08 03"),
+    "empty": (lambda data: b"", "begins with nothing; expected 00 00 08 03"),
     "header cut off": (lambda data: data[:9], "begins with 00 00 08 03"),
-    "labels": (lambda data: struct.pack(">2I", 0x801, 20) + bytes(20), "begins with 00 00 08 01, expected 00 00 08 03"),
-    "cut off": (lambda data: data[:-7], "should have 80 bytes of pictures and has only 73"),
-    "too long": (lambda data: data + b"x", "should have 80 bytes of pictures and has more"),
+    "labels": (lambda data: struct.pack(">2I", 0x801, 20) + bytes(20), "begins with 00 00 08 01; expected 00 00 08 03"),
+    "cut off": (lambda data: data[:-7], "should have 80 bytes of pictures, but has only 73"),
+    "too long": (lambda data: data + b"x", "should have 80 bytes of pictures, but has more"),
     "no pictures": (lambda data: struct.pack(">4I", 0x803, 0, 4, 4), "0 pictures of 4 x 4"),
     "not square": (lambda data: struct.pack(">4I", 0x803, 2, 2, 4) + bytes(16), "2 pictures of 2 x 4"),
     "absurd sizes": (lambda data: struct.pack(">4I", 0x803, *[2**32 - 1] * 3), "4294967295 pictures"),

@@ -1,4 +1,4 @@
-"""Clips of moving digits: the rule of motion, colors, and that a number is always the same clip."""
+"""Clips of moving digits: the rule of motion, the colors, and that a number always gives the same clip."""
 
 import numpy as np
 import pytest

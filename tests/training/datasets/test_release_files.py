@@ -62,7 +62,7 @@ def test_a_pickle_of_cifar_runs_nothing(cifar, tmp_path: Path) -> None:
     target = tmp_path / "executed"
     hostile = b"\x80\x02cos\nsystem\n" + text(f"touch {target}") + b"\x85R."
     (tmp_path / "py/cifar-10-batches-py/data_batch_3").write_bytes(hostile)
-    with pytest.raises(SsmspecError, match="data_batch_3 is no batch of CIFAR-10"):
+    with pytest.raises(SsmspecError, match="data_batch_3 is not a batch of CIFAR-10"):
         read_cifar(str(tmp_path / "py"))
     assert not target.exists()
 
@@ -121,7 +121,7 @@ def test_pathfinder_is_read_from_its_lists(tmp_path: Path, rng: np.random.Genera
     paths, labels = read_pathfinder(str(tmp_path), 32)
     assert labels.tolist() == [0, 1, 0]
     assert np.array_equal(read_gray(paths, 32), pictures)
-    with pytest.raises(SsmspecError, match="32 x 32 pixels, expected 128 x 128"):
+    with pytest.raises(SsmspecError, match="32 x 32 pixels; expected 128 x 128"):
         read_gray(paths, 128)
     paths[1].write_bytes(b"")
     with pytest.raises(SsmspecError, match=r"sample_1.png cannot be read as a picture"):
@@ -138,7 +138,7 @@ def test_pathfinder_is_read_from_its_lists(tmp_path: Path, rng: np.random.Genera
     ],
 )
 def test_absent_files_are_named_with_the_paths_that_are_expected(read, expected: str, tmp_path: Path) -> None:
-    with pytest.raises(SsmspecError, match=f"expected in it.*{expected}.*--data"):
+    with pytest.raises(SsmspecError, match=f"expected it to contain.*{expected}.*--data"):
         read(str(tmp_path))
 
 

@@ -43,7 +43,7 @@ def test_lists_decide_which_sounds_are_held_out_and_noise_is_no_word(words: Path
     assert sequences.labels == ("no", "no", "no", "yes", "yes", "yes")
     assert [[sequences.names[row] for row in rows] for rows in parts[1:]] == [VALIDATION, TEST]
     assert sorted(np.concatenate(parts)) == list(range(6))
-    assert sequences.notes == ("left out: _background_noise_",)
+    assert sequences.notes == ("skipped: _background_noise_",)
 
 
 def test_a_second_of_every_sound_is_kept_and_short_ones_are_filled_up_with_zeros(words: Path) -> None:
@@ -74,7 +74,7 @@ def overwrite(rate: int, values: np.ndarray) -> Callable[[Path], None]:
 
 SECOND = np.ones(16_000, np.int16)
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "truncated": (truncate, r"yes/b_nohash_0.wav: shorter than its header says; the file is truncated"),
+    "truncated": (truncate, r"yes/b_nohash_0.wav: shorter than its header says: the file is truncated"),
     "no sound": (lambda folder: (folder / "yes/b_nohash_0.wav").write_bytes(b"sound"), r"yes/b_nohash_0.wav: cannot be read as .wav"),
     "rate": (overwrite(8000, SECOND), r"yes/b_nohash_0.wav: 16000 samples, 8000 Hz, 1 channel, int16; expected 16000 Hz"),
     "channels": (overwrite(16_000, np.ones((16_000, 2), np.int16)), r"16000 Hz, 2 channels, int16; expected 16000 Hz, 1 channel, int16"),
@@ -84,13 +84,13 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / "testing_list.txt").unlink(),
         r"does not hold Speech Commands .*validation_list.txt, testing_list",
     ),
-    "missing sound": (lambda folder: (folder / TEST[0]).unlink(), r"testing_list.txt names no/c_nohash_0.wav, and there is no such sound"),
-    "nothing held out": (lambda folder: (folder / "testing_list.txt").write_text("\n"), r"0 sounds held out and 5 in no list"),
+    "missing sound": (lambda folder: (folder / TEST[0]).unlink(), r"testing_list.txt names no/c_nohash_0.wav, but there is no such sound"),
+    "nothing held out": (lambda folder: (folder / "testing_list.txt").write_text("\n"), r"0 sounds are held out and 5 are in no list"),
     "nothing to train on": (
         lambda folder: (folder / "testing_list.txt").write_text("\n".join(LENGTHS)),
-        r"6 sounds held out and 0 in no list",
+        r"6 sounds are held out and 0 are in no list",
     ),
-    "beside the lists": (lambda folder: wavfile.write(folder / "hum.wav", 16_000, SECOND), r"sounds beside subfolders with sounds"),
+    "beside the lists": (lambda folder: wavfile.write(folder / "hum.wav", 16_000, SECOND), r"both sounds and subfolders with sounds"),
 }
 
 
@@ -106,7 +106,7 @@ def test_another_folder_or_sound_is_one_clear_line(words: Path, damage: str) -> 
 def test_sounds_without_words_are_refused(words: Path) -> None:
     for name in LENGTHS:
         (words / name).rename(words / name.replace("/", "_"))
-    with pytest.raises(SsmspecError, match=r"expected subfolders of them, named after the words"):
+    with pytest.raises(SsmspecError, match=r"expected sounds in subfolders that are named after the words"):
         read_speech_commands(str(words))
 
 

@@ -1,4 +1,4 @@
-"""Runs that are killed again and again: a fork goes on with each and dies by SIGKILL at a random moment; at last the run may finish.
+"""Runs that are killed repeatedly: a fork resumes each run and is killed by SIGKILL at a random moment. In the end the run may finish.
 
 python kill_and_resume.py MOST KILLS FOLDER KILLS FOLDER...: a fork does at most MOST steps before it is killed. Prints how many forks of
 every folder were killed, and after how many of the kills metrics and state did not agree.
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def attempt(folder: Path, chance: random.Random, most: int) -> bool:
-    """Goes on with the run in a fork and kills it; False if it was done before."""
+    """Resume the run in a fork and kill it. Returns False if the run finished first."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -55,7 +55,7 @@ def attempt(folder: Path, chance: random.Random, most: int) -> bool:
 
 
 def agree(folder: Path) -> bool:
-    """Whether every step up to that of the state has its line, once."""
+    """Whether every step up to the step of the state has exactly one line."""
     path = folder / "resume.state"
     found: dict[str, Any] = torch.load(path, weights_only=True) if path.exists() else {"step": 0}
     steps = [line["step"] for line in read_metrics(folder / "metrics.jsonl") if line["step"] <= found["step"]]

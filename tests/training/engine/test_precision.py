@@ -1,4 +1,4 @@
-"""bf16: matrix products and what follows them are narrow, the kernel and all that is trained are not, and the run says the same."""
+"""bf16: matrix products and what follows them are narrow, but the kernel and all parameters are not, and the results agree."""
 
 from dataclasses import replace
 from pathlib import Path

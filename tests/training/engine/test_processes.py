@@ -1,4 +1,4 @@
-"""A run by several processes, and a batch in several parts: the same run as by one process in one part."""
+"""A run with several processes, or with batches in several parts, equals the run of one process with whole batches."""
 
 import json
 import math
@@ -38,7 +38,7 @@ SAME = 1e-5  # relative: sums of float32 in another order, through 60 steps
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[Any]]]:
-    """A folder of runs, and what became of every process of every job, all in one go: loading torch takes longer than they do."""
+    """A folder of runs, and the outcome of every process of every job. All start from one process, since loading torch takes longest."""
     place = tmp_path_factory.mktemp("together")
     jobs: dict[str, dict[str, Any]] = {}
     for task, settings in SETTINGS.items():
@@ -101,7 +101,7 @@ def test_more_processes_than_examples_do_no_harm(outcomes, tmp_path: Path) -> No
 def test_a_signal_to_any_process_saves_and_the_run_goes_on_bit_for_bit(outcomes) -> None:
     place, ends = outcomes
     first, second = ends["stopped"]
-    assert first == f"stopped by SIGTERM after 21 of 60 steps, which are saved in {place / 'stopped'}; --resume goes on [143]"
+    assert first == f"stopped by SIGTERM after 21 of 60 steps, which are saved in {place / 'stopped'}; continue with --resume [143]"
     assert (second, ends["stopped, resumed"]) == ("quiet", ["finished", "quiet"])
     assert losses(place / "stopped") == losses(place / "waves")
     for name in ("final.safetensors", "step-45.safetensors"):
@@ -113,7 +113,7 @@ def test_a_process_that_dies_ends_the_others_with_a_line_and_others_resume(outco
     line, dead = ends["killed"]
     assert dead == -9
     assert line.startswith("rank 0 of 2: lost contact with another process in step 20 (")
-    assert line.endswith("); start all again with --resume, which goes on from the last state saved [2]")
+    assert line.endswith("); start all of them again with --resume, which continues from the last saved state [2]")
     assert ends["killed, resumed by three"] == ["finished", "quiet", "quiet"]
     assert close(place / "killed", place / "waves")
 
@@ -232,7 +232,7 @@ def test_torchrun_trains_stops_and_notices_a_death(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=HANG)
     ours = [line for line in err.splitlines() if line.startswith("ssmspec: ")]
-    assert ours == [f"ssmspec: stopped by SIGTERM after {saved()} of 1000 steps, which are saved in run; --resume goes on"]
+    assert ours == [f"ssmspec: stopped by SIGTERM after {saved()} of 1000 steps, which are saved in run; continue with --resume"]
     assert out == ""
 
     process = begun("--resume")

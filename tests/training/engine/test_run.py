@@ -1,4 +1,4 @@
-"""The run folder: what is in it, how a run stops, goes on and fails."""
+"""The run folder: what is in it, and how a run stops, resumes and fails."""
 
 import errno
 import json
@@ -20,11 +20,13 @@ from small_runs import DENOISE, TINY, problem_of
 from ssmspec import analyze
 from ssmspec.errors import SsmspecError
 from ssmspec.report.training_progress import TrainingProgress
+from ssmspec.training.engine import record
 from ssmspec.training.engine.loop import Stopped, new_state
-from ssmspec.training.engine.record import read_metrics
+from ssmspec.training.engine.record import read_measures, read_metrics
 from ssmspec.training.engine.run import environment, run
 from ssmspec.training.engine.run_folder import RunConfig, new_folder, read_config, write_config
 from ssmspec.training.engine.step import Stepper, culprit
+from ssmspec.training.tasks.waves import Waves
 
 QUICK = replace(TINY, length=64, step=0.09, tones=(1.0, 8.0), steps=60, batch=4)
 
@@ -52,7 +54,7 @@ def test_a_finished_run_has_all_files_and_its_checkpoints_can_be_analyzed(tmp_pa
     names = {path.name for path in folder.iterdir()}
     pictures = {"errors.png", "history.png", "initial-final.layer.png", "learning.png", "loss.png", "spectra.png"}
     checkpoints = {"initial.safetensors", "step-15.safetensors", "step-30.safetensors", "step-45.safetensors", "final.safetensors"}
-    assert names == {"config.toml", "metrics.jsonl", "resume.state", "results.json", "README.md"} | pictures | checkpoints
+    assert names == {"config.toml", "metrics.jsonl", "measures.jsonl", "resume.state", "results.json", "README.md"} | pictures | checkpoints
     layers = {name: analyze(folder / name).layers[0] for name in checkpoints}
     assert {(layer.family, layer.copies, layer.modes, layer.beta_range, layer.beta_convention) for layer in layers.values()} == {
         ("s4d", 8, 4, (0.5, 0.5), "paper")
@@ -63,6 +65,49 @@ def test_a_finished_run_has_all_files_and_its_checkpoints_can_be_analyzed(tmp_pa
     assert all(name in card for name in pictures | checkpoints | {"bias_slope", "pole_movement", "error_8"})
     results = json.loads((folder / "results.json").read_text())
     assert set(results["measures"]) == {"error_1", "error_8"}
+
+
+def test_the_model_is_measured_once_at_every_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    monkeypatch.setattr(Waves, "errors", counted(Waves.errors, steps))
+    done = finished(tmp_path / "run", pictures=True)
+    assert len(steps) == 5
+    measured = read_measures(tmp_path / "run" / "measures.jsonl")
+    assert list(measured) == [0, 15, 30, 45, 60]
+    assert measured[60] == list(done.summary.measures)
+    finished(tmp_path / "quiet", pictures=False)
+    assert len(steps) == 6
+    assert read_measures(tmp_path / "quiet" / "measures.jsonl") == {60: measured[60]}
+
+
+def counted(function, calls: list[int]):
+    def count(problem: Waves) -> torch.Tensor:
+        calls.append(1)
+        return function(problem)
+
+    return count
+
+
+def test_measures_of_a_run_that_was_stopped_are_those_of_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    finished(whole, pictures=True)
+    settings = started(cut)
+    write_checkpoint = record.write_checkpoint
+    monkeypatch.setattr(record, "write_checkpoint", stopping_at(write_checkpoint, "step-45.safetensors"))
+    with pytest.raises(SsmspecError, match="no more"):
+        run(settings, cut)
+    monkeypatch.setattr(record, "write_checkpoint", write_checkpoint)
+    run(settings, cut)
+    assert (cut / "measures.jsonl").read_bytes() == (whole / "measures.jsonl").read_bytes()
+
+
+def stopping_at(function, name: str):
+    def stop(path: Path, problem: Waves) -> None:
+        if path.name == name:
+            raise SsmspecError("no more")
+        function(path, problem)
+
+    return stop
 
 
 def test_config_is_enough_to_repeat_the_run(tmp_path: Path) -> None:
@@ -123,7 +168,7 @@ def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(tmp_path: Path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(TrainingProgress, "__call__", interrupt)
         with pytest.raises(
-            Stopped, match=rf"stopped by {number.name} after 37 of 60 steps, which are saved in \S+; --resume goes on"
+            Stopped, match=rf"stopped by {number.name} after 37 of 60 steps, which are saved in \S+; continue with --resume"
         ) as stop:
             run(made, tmp_path / "run", pictures=False)
     assert stop.value.exit_code == 128 + number
@@ -202,7 +247,7 @@ def test_a_disk_that_is_full_leaves_the_last_state_and_says_so(tmp_path: Path, m
     done = torch.load(state, weights_only=True)["step"] if state.exists() else 0
     assert re.match(r"cannot write \S+/run/(metrics\.jsonl|\S+\.safetensors|resume\.state): No space left on device", str(failure.value))
     if which > 4:
-        kept = re.search(r"; (\d) of 4 steps are saved, --resume goes on from there|; no step was saved", str(failure.value))
+        kept = re.search(r"; (\d) of 4 steps are saved; continue from there with --resume|; no step was saved", str(failure.value))
         assert kept is not None
         assert int(kept[1] or 0) in (done, done - 1)
     run(made, tmp_path / "run", pictures=False)
@@ -245,12 +290,12 @@ def test_a_state_of_another_model_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda text: text[:15], "is no valid TOML"),
+        (lambda text: text[:15], "is not valid TOML"),
         (lambda text: text.replace('task = "waves"', 'task = "sums"'), "task 'sums' is unknown"),
         (lambda text: text.replace("steps = 60", 'steps = "many"'), "steps is 'many'; expected int"),
         (lambda text: text.replace("steps = 60\n", ""), "settings lack steps"),
         (lambda text: text.replace("alpha = 1.0", "alpha = nan"), "alpha is nan"),
-        (lambda text: text.replace("ssmspec.run/1", "other/1"), "is of schema 'other/1', expected ssmspec.run/1"),
+        (lambda text: text.replace("ssmspec.run/1", "other/1"), "has the schema 'other/1', expected ssmspec.run/1"),
         (lambda text: text.replace("threads = 1\n", ""), "'threads' is missing"),
         (lambda text: text.replace('"float32"', '"float8"'), "precision 'float8' is unknown; choose one of float32, bf16"),
         (lambda text: text.replace("accumulate = 1", "accumulate = 0"), "accumulate is 0; expected at least 1"),
@@ -271,7 +316,9 @@ def test_a_device_that_is_not_here_any_more_is_an_error(tmp_path: Path) -> None:
 
 
 def test_out_of_memory_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SsmspecError, match="out of memory in step 1; do a batch in more parts with --accumulate, or take a smaller one"):
+    with pytest.raises(
+        SsmspecError, match="out of memory in step 1; process a batch in more parts with --accumulate, or use a smaller batch"
+    ):
         finished(tmp_path / "run", replace(QUICK, batch=10**15))
 
 

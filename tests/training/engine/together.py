@@ -1,8 +1,8 @@
-"""Runs by several processes, as torchrun would start them: forks of one that has loaded torch already.
+"""Runs with several processes, as torchrun would start them, but as forks of a process that has loaded torch already.
 
 python together.py, with a list of jobs as JSON on stdin:
     {"folder": a run folder, "count": processes, "timeout": seconds, "event": {"rank": who, "step": when, "kind": "TERM", .. or "error"}}
-Answers with what became of every process of every job: "finished", "quiet", the text of an error, or minus the signal that ended it.
+Prints the outcome of every process of every job: "finished", "quiet", the text of an error, or minus the signal that ended it.
 """
 
 import gc
@@ -67,7 +67,7 @@ def together(job: dict[str, Any]) -> list[Any]:
 
 
 def outcome(job: dict[str, Any], rank: int) -> str:
-    """What becomes of one process."""
+    """The outcome of one process."""
     processes.TIMEOUT = job.get("timeout", processes.TIMEOUT)
     folder, event = Path(job["folder"]), job.get("event", {})
     if event.get("rank") == rank:
@@ -80,7 +80,7 @@ def outcome(job: dict[str, Any], rank: int) -> str:
 
 
 def interrupt(event: dict[str, Any]) -> None:
-    """Something happens to this process before a step, counted from 1."""
+    """Let something happen to this process before a step, counted from 1."""
     step = Stepper.__call__
 
     def interrupted(self: Stepper, stop: int = 0) -> tuple[float, int]:

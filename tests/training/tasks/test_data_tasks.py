@@ -1,4 +1,4 @@
-"""The tasks on a user's own data: what they learn is known beforehand, and so are the baselines, the split and the alignment."""
+"""The tasks on the user's own data: what they should learn is known in advance, like the baselines, the split and the alignment."""
 
 import json
 from pathlib import Path
@@ -176,7 +176,7 @@ def test_sounds_of_different_lengths_are_classified_by_folder_and_padding_does_n
     wavfile.write(folder / "_background_noise_/hum.wav", 8000, np.ones(1000, np.int16))
     problem = problem_of("classify", data=folder, **LITTLE)
     assert problem.about()["classes"] == ["no", "yes"]
-    assert any("left out: _background_noise_" in line for line in problem.opening())
+    assert any("skipped: _background_noise_" in line for line in problem.opening())
     rows = np.arange(12)
     x, lengths = problem.examples.take(rows)
     together = problem.answers([(x, lengths)])[0]
@@ -338,7 +338,7 @@ def test_a_run_has_pictures_of_what_it_learned_and_says_its_baseline_first(tmp_p
 def test_every_task_draws_its_predictions(tmp_path: Path, task: str, values: dict[str, int]) -> None:
     data, target = saved(tmp_path, X=noise(20, 24), y=np.array(["$", "a long name of a class"])[np.arange(20) % 2])
     problem = problem_of(task, data=data, **LITTLE, **values, **({"target": target} if task == "classify" else {}))
-    (picture,) = problem.pictures(tmp_path)
+    (picture,) = problem.pictures(tmp_path, problem.measures())
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

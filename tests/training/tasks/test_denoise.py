@@ -1,4 +1,4 @@
-"""The task denoise: scalar products stand for the images, and the bias decides which noise survives."""
+"""The task denoise: scalar products represent the images, and the bias determines which noise survives."""
 
 import math
 from dataclasses import replace
@@ -86,7 +86,7 @@ def test_stripes_have_their_energy_and_direction() -> None:
 
 
 def test_preset_paper_has_the_published_settings() -> None:
-    # ../shared/theory.md, section 7; FreqBiasSSM, denoising.py
+    # FreqBiasSSM, denoising.py
     paper = TASK.preset("paper")
     assert (paper.rows, paper.columns, paper.modes, paper.step, paper.decay) == (2048, 128, 64, 1e-4, 3.0)
     assert (paper.lr, paper.batch, paper.beta_convention, paper.init) == (1e-3, 32, "denoising", "own")

@@ -89,7 +89,7 @@ def test_errors_are_those_of_each_color_after_the_context() -> None:
     wanted = clips[:, 3:]
     mean = np.sqrt([((wanted - wanted.mean((0, 1)))[:, :, color] ** 2).mean() for color in (0, 2)])
     found, best = figures(problem), np.minimum(last, mean)
-    assert best[0] == mean[0] < last[0]  # of the fast digit the last frame tells nothing
+    assert best[0] == mean[0] < last[0]  # the last frame says nothing about the fast digit
     for place, name in enumerate(("fast", "slow")):
         assert found[f"error_{name}"] == pytest.approx((last[place], best[place]), rel=1e-5)
         assert found[f"skill_{name}"][0] == pytest.approx(1 - (last[place] / best[place]) ** 2, rel=1e-4, abs=1e-5)
@@ -137,7 +137,7 @@ def test_alpha_scales_the_frequencies_of_every_start() -> None:
 
 
 def test_starts_per_frame_need_one_step() -> None:
-    with pytest.raises(SsmspecError, match="places poles per frame and needs one step"):
+    with pytest.raises(SsmspecError, match="places poles per frame and needs a single step"):
         made(init="dfout")
     assert made(init="dfout", step_min=0.1).model.layers[0].seq.log_step.exp().flatten().tolist() == pytest.approx([0.1] * 2)
 
@@ -145,9 +145,9 @@ def test_starts_per_frame_need_one_step() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"beta": 1.0, "beta_convention": "lra", "theta_ref": None}, "lets a frame depend on later ones"),
-        ({"context": 4}, "clips have 5 frames; expected at least two more"),
-        ({"speeds": (0.5,)}, "expected two, of the fast digit and of the slow one"),
+        ({"beta": 1.0, "beta_convention": "lra", "theta_ref": None}, "lets a frame depend on later frames"),
+        ({"context": 4}, "clips have 5 frames; clips need at least two more"),
+        ({"speeds": (0.5,)}, "expected two, for the fast and the slow digit"),
         ({"absolute": 1.5}, "at most 1"),
         ({"side": 8}, "no room to move"),
         ({"bundled": False}, "this preset learns from the pictures of MNIST .*--data"),

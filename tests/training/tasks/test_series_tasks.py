@@ -66,7 +66,7 @@ def test_a_run_without_data_keeps_the_digest_of_the_series_and_goes_on_anywhere(
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "matplotlib ships it; install matplotlib anew, or name your own series with --data"), (b"\0" * 100, "12000 finite values")],
+    [(None, "matplotlib ships it; reinstall matplotlib, or give your own series with --data"), (b"\0" * 100, "12000 finite values")],
     ids=["missing", "damaged"],
 )
 def test_a_library_without_the_series_is_one_line(
@@ -83,7 +83,7 @@ def test_a_library_without_the_series_is_one_line(
 def test_axes_without_data_are_refused(typed: Type) -> None:
     done = typed("train", "forecast", *OPTIONS, "--set", "axes=BL", "--out", "run")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "leave it out, or name them with --data" in done.err
+    assert "leave axes out, or give the data with --data" in done.err
 
 
 def test_the_bundled_series_can_be_cut() -> None:

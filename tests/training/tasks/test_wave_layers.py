@@ -130,7 +130,7 @@ def test_a_checkpoint_tells_the_settings_of_its_model(architecture: str) -> None
         ({"architecture": "mamba1", "init": "s4d-inv"}, "leave beta at 0"),
         ({"architecture": "lru", "beta": 1.0}, "choose angular with --theta-ref"),
         ({"architecture": "s5", "skip": True}, "add --set skip=false"),
-        ({"architecture": "mamba1", "alpha": 0.0}, "choose alpha from 0.1 on"),
+        ({"architecture": "mamba1", "alpha": 0.0}, "choose alpha of at least 0.1"),
     ],
     ids=["architecture", "matrices", "mamba-beta", "mamba-init", "lru-paper", "skip", "mamba-alpha"],
 )

@@ -1,4 +1,4 @@
-"""The task waves: the shortcut is the model, the published settings are those of the paper, and the bias decides what is learned."""
+"""The task waves: the shortcut equals the model, published settings are those of the paper, and the bias determines what is learned."""
 
 import math
 from dataclasses import replace
@@ -85,7 +85,7 @@ def test_a_step_transforms_kernels_and_cotangents_but_not_the_waves_again() -> N
 
 
 def test_preset_paper_has_the_published_settings() -> None:
-    # ../shared/theory.md, section 7; FreqBiasSSM, waves.py, waves_gen.py, models/s4/s4d.py
+    # FreqBiasSSM, waves.py, waves_gen.py, models/s4/s4d.py
     paper = TASKS["waves"].preset("paper")
     assert (paper.length, paper.step, paper.tones) == (62832, 1e-4, (1.0, 16.0, 256.0, 4096.0))
     assert (paper.modes, paper.channels) == (4, 16)
@@ -112,7 +112,7 @@ def test_an_epoch_of_the_grid_has_every_point_once_and_its_own_order() -> None:
     assert not torch.equal(*epochs)
 
 
-# What ../shared/experiments.md lists as assertable, its margins as they stand there. The runs of 1000 steps take 2.5 s each: every
+# What the earlier reproduction found robust, with its margins. The runs of 1000 steps take 2.5 s each: every
 # test run does those of one seed, the nightly one those of all eight.
 ONE_SEED = pytest.param(1, id="1-seed", marks=pytest.mark.slow)
 ALL_SEEDS = pytest.param(8, id="8-seeds", marks=pytest.mark.nightly)
@@ -122,7 +122,7 @@ Runs = dict[tuple[float, float], list[Trained]]
 
 
 def runs_of(base: WavesSettings, pairs: list[tuple[float, float]], seeds: int) -> Runs:
-    """The runs of every alpha and beta, one per seed."""
+    """The runs for every alpha and beta, one per seed."""
     settings = [replace(base, alpha=alpha, beta=beta, seed=seed) for alpha, beta in pairs for seed in range(seeds)]
     found = train_all("waves", settings)
     return {pair: found[seeds * place : seeds * (place + 1)] for place, pair in enumerate(pairs)}

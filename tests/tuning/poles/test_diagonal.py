@@ -1,4 +1,4 @@
-"""Low-rank systems made diagonal: against dense matrices, and the error that is reported against the one there is."""
+"""Low-rank systems converted to diagonal form, compared with dense matrices, and the reported error compared with the true one."""
 
 from dataclasses import replace
 
@@ -116,5 +116,5 @@ def test_two_directions_keep_the_same_poles_and_inputs(rng: np.random.Generator)
 
 
 def test_a_diagonal_system_is_refused(rng: np.random.Generator) -> None:
-    with pytest.raises(LayerError, match="diagonal already"):
+    with pytest.raises(LayerError, match="already diagonal"):
         diagonalize([random_system(rng)])

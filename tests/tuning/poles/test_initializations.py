@@ -386,7 +386,7 @@ def test_a_negative_or_infinite_alpha_is_an_error(alpha) -> None:
         ({"copies": 0}, "copies is 0, expected at least 1"),
         ({"modes": 0}, "modes is 0, expected at least 1"),
         ({"inputs": -1}, "inputs is -1, expected at least 1"),
-        ({"blocks": 3}, "8 modes cannot be cut into 3 equal blocks"),
+        ({"blocks": 3}, "8 modes cannot be divided into 3 equal blocks"),
         ({"layer": 5, "layers": 4}, "layer is 5, expected 1..4"),
         ({"layer": 0}, "layer is 0, expected 1..1"),
         ({"decay": (0.0, 0.1)}, "decay is 0.0..0.1"),

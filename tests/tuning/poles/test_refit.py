@@ -1,4 +1,4 @@
-"""Weights baked into residues: the error that is reported is the one there is, and growth is bounded."""
+"""Weights baked into residues: the reported error is the true error, and growth is bounded."""
 
 from dataclasses import replace
 
@@ -99,7 +99,7 @@ def test_a_silent_copy_stays_silent(rng: np.random.Generator) -> None:
 
 def test_a_low_rank_system_is_refused_and_one_made_diagonal_is_not(rng: np.random.Generator) -> None:
     system = weighted(random_system(rng, R=1), 0.5)
-    with pytest.raises(LayerError, match="after --diagonalize"):
+    with pytest.raises(LayerError, match="add --diagonalize"):
         bake(system)
     none = np.zeros_like(system.P)
     system = replace(system, P=none, Q=none)

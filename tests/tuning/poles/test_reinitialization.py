@@ -128,5 +128,5 @@ def test_unknown_names_are_refused_with_the_choices(choice: str, known: str) -> 
 
 
 def test_alpha_on_a_real_start_is_refused(rng: np.random.Generator) -> None:
-    with pytest.raises(SsmspecError, match="alpha cannot act on s4d-real"):
+    with pytest.raises(SsmspecError, match="alpha has no effect on s4d-real"):
         renewed(trained(rng), name="s4d-real", alpha=2)

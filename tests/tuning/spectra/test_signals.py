@@ -1,4 +1,4 @@
-"""Reading the user's data: every format, every layout, and one line for everything that is wrong."""
+"""Reading the user's data: every format, every layout, and one line for every mistake."""
 
 import struct
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def test_npz_takes_the_only_array_or_x_or_the_named_one(tmp_path: Path, samples:
     assert read_signals(tmp_path / "one.npz").assumptions[0].startswith("shape")
     chosen = read_signals(tmp_path / "two.npz")
     np.testing.assert_array_equal(chosen.values, samples)
-    assert "array x; 1 other left aside" in chosen.assumptions
+    assert "array x; 1 other ignored" in chosen.assumptions
     np.testing.assert_array_equal(read_signals(f"{tmp_path / 'two.npz'}:y").values, -samples)
     np.testing.assert_array_equal(read_signals(tmp_path / "two.npz", name="y").values, -samples)
 
@@ -92,7 +92,7 @@ def test_tables_have_channels_in_columns(tmp_path: Path, rng: np.random.Generato
     (tmp_path / name).write_text("\ufeff" + header + rows + "\n", encoding="utf-8")
     result = read_signals(tmp_path / name)
     np.testing.assert_allclose(result.values[0], values, atol=1e-9)
-    assert ("first line read as names of columns" in result.assumptions) == bool(header)
+    assert ("first line read as column names" in result.assumptions) == bool(header)
 
 
 def test_a_column_is_chosen_by_name_and_a_time_axis_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -123,16 +123,16 @@ def test_integers_are_named_as_a_risk_and_bytes_are_not(tmp_path: Path, rng: np.
 
 
 BAD_VALUES: list[tuple[Callable[[], object], str]] = [
-    (lambda: np.full(40, 2.0), "all values are 2; a constant has no spectrum"),
-    (lambda: np.where(np.arange(40) == 7, np.nan, np.arange(40.0)), "1 NaN or infinite values from sequence 0, sample 0"),
+    (lambda: np.full(40, 2.0), "all values are 2, and a constant has no spectrum"),
+    (lambda: np.where(np.arange(40) == 7, np.nan, np.arange(40.0)), "1 NaN or infinite values, starting from sequence 0, sample 0"),
     (lambda: np.exp(1j * np.arange(40)), "values of type complex128; expected real numbers"),
     (lambda: np.array(["a"] * 40), "values of type <U1; expected real numbers"),
-    (lambda: np.arange(3.0), r"sequences of 3 samples, of shape \(3,\); expected at least 16 samples"),
-    (lambda: np.random.default_rng(0).normal(size=(400, 2)), "if 400 is the number of samples, say so with another layout than 'BL'"),
-    (lambda: np.zeros((0, 40)), "holds no values"),
+    (lambda: np.arange(3.0), r"sequences of 3 samples in shape \(3,\); expected at least 16 samples"),
+    (lambda: np.random.default_rng(0).normal(size=(400, 2)), "if 400 is the number of samples, give a layout other than 'BL'"),
+    (lambda: np.zeros((0, 40)), "has no values"),
     (lambda: np.float64(3), r"an array of shape \(\); expected \(L,\)"),
     (lambda: np.zeros((8, 3, 28, 28)), r"flatten images first, x.reshape\(len\(x\), -1\)"),
-    (lambda: np.linspace(-1e200, 1e200, 40), "their squares leave the range of numbers"),
+    (lambda: np.linspace(-1e200, 1e200, 40), "so their squares overflow"),
 ]
 
 
@@ -151,7 +151,7 @@ def test_layouts_that_mean_nothing_are_refused(samples: np.ndarray, layout: str)
 
 
 def test_layout_of_another_number_of_axes_is_refused(samples: np.ndarray) -> None:
-    with pytest.raises(SsmspecError, match=r"shape \(5, 40, 3\) has 3 axes and the layout 'BL' has 2"):
+    with pytest.raises(SsmspecError, match=r"shape \(5, 40, 3\) has 3 axes, but layout 'BL' has 2"):
         as_signals(samples, layout="BL")
 
 
@@ -188,7 +188,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "ragged.csv": "cannot be read as .csv",
         "words.csv": "cannot be read as .csv",
         "empty.csv": "no lines",
-        "header.csv": "3 names in the header and 2 columns",
+        "header.csv": "3 names in the header, but 2 columns",
         "latin.csv": "cannot be read as .csv",
         "folder.npy": "not a regular file",
         "absent.npy": "no such file",
@@ -209,7 +209,7 @@ def test_files_that_cannot_be_read_are_one_line_each(tmp_path: Path) -> None:
 def test_names_where_there_is_nothing_to_name_are_refused(tmp_path: Path, samples: np.ndarray) -> None:
     np.save(tmp_path / "a.npy", samples)
     np.savez(tmp_path / "a.npz", x=samples)
-    with pytest.raises(SsmspecError, match="holds one array, and 'x' was asked for"):
+    with pytest.raises(SsmspecError, match="has only one array, but 'x' was requested"):
         read_signals(f"{tmp_path / 'a.npy'}:x")
     with pytest.raises(SsmspecError, match="no array 'z'; it has x"):
         read_signals(f"{tmp_path / 'a.npz'}:z")
@@ -222,5 +222,5 @@ def test_what_would_not_fit_in_memory_is_refused_before_it_is_read(
     (tmp_path / "a.csv").write_text("1\n2\n" * 500)
     monkeypatch.setattr(signal_files, "MOST_BYTES", 1000)
     for name in ("a.npz", "a.csv"):
-        with pytest.raises(SsmspecError, match=r"expected at most .* GiB; save it as \.npy, which is mapped"):
+        with pytest.raises(SsmspecError, match=r"expected at most .* GiB; save it as \.npy, which is memory-mapped"):
             read_signals(tmp_path / name)

@@ -58,7 +58,7 @@ def test_white_noise_asks_for_no_beta() -> None:
 def test_a_spectrum_that_is_no_power_law_gives_no_beta() -> None:
     suggestion = suggest(spectrum_of("band"), LAYER)
     assert suggestion.power_law.bends
-    assert "no power law" in suggestion["gamma"].note
+    assert "not a power law" in suggestion["gamma"].note
     assert suggestion["beta"].value is None
     assert suggestion["noise_amplification"].value is None
 

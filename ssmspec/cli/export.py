@@ -1,0 +1,37 @@
+"""The command `export`: the state matrices of one layer for other tools."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssmspec.cli.app import app
+from ssmspec.cli.options import CheckpointPath, FamilyName, LayerName, Reading, takes
+from ssmspec.cli.terminal import tell_written
+from ssmspec.errors import SsmspecError
+
+
+@app.command()
+@takes(reading=Reading)
+def export(
+    checkpoint: CheckpointPath,
+    layer: LayerName,
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write: .npz, or .mat for MATLAB.", show_default=False)],
+    copy: Annotated[int | None, typer.Option("--copy", help="Only this copy of the layer; default: all.", show_default=False)] = None,
+    family: FamilyName = None,
+    *,
+    reading: Reading,
+) -> None:
+    """Write the real state matrices of one layer, with D and without a beta weight.
+
+    A, B, C, D: x[t+1] = A x[t] + B u[t], y[t] = C x[t] + D u[t]. A_continuous, ...: the same before sampling, with step. Several copies are
+    the first axis.
+    """
+    from ssmspec.commands.export import export as run
+    from ssmspec.report.arrays import write_arrays
+
+    if output.suffix.lower() not in (".npz", ".mat"):
+        raise SsmspecError(f"cannot write {output}: matrices are written as .npz or .mat; end its name in one of them")
+    found = run(checkpoint, layer, reading.options(), family, copy=copy)
+    notes = write_arrays(output, checkpoint, found.arrays)
+    tell_written(output, found.assumptions, (*found.notes, *notes))
