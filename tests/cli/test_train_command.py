@@ -14,6 +14,7 @@ from ssmspec.report.training_progress import TrainingProgress
 from ssmspec.training.engine.run_folder import RunConfig, read_config, write_config
 from ssmspec.training.tasks import TASKS
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
 LITTLE = ["--steps", 12, "--set", "length=64", "--set", "step=0.09", "--set", "tones=[1, 8]", "--set", "batch=4"]
 
 
@@ -36,7 +37,6 @@ def test_a_run_prints_its_figures_and_writes_its_folder(typed: Type, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("blank_pictures")
 @pytest.mark.parametrize("task", ["waves", "denoise"])
 def test_the_preset_small_takes_under_a_minute(typed: Type, task: str) -> None:
     """Of one thread; 5 to 7 s are usual. What is counted is no time, which is the machine's: 3e9 elements take 2.5 s of these."""

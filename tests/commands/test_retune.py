@@ -10,7 +10,7 @@ import jsonschema
 import numpy as np
 import pytest
 from locations import SAMPLES
-from program import Result, Type, s4d_tensors, ssmspec
+from program import Result, Type, process, s4d_tensors
 from safetensors.numpy import load_file, save_file
 
 from ssmspec.checkpoint import open_checkpoint
@@ -155,7 +155,7 @@ def test_json_fits_the_schema_and_is_all_of_stdout(typed: Type, tmp_path: Path) 
 
 
 def test_json_of_a_subprocess_is_pure() -> None:
-    result = ssmspec("retune", "s4d_trained.safetensors", "--alpha", "2", "--dry-run", "--json")
+    result = process("retune", "s4d_trained.safetensors", "--alpha", "2", "--dry-run", "--json")
     jsonschema.validate(json.loads(result.out), schema("retune-1"))
     assert (result.code, result.err) == (0, "")
 

@@ -1,24 +1,17 @@
 """Two processes that train one model: rank 0 measures, the other does nothing, and neither waits for the other."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from locations import HANG
 from nets import lines
+from ranks import run_ranks
 
 from ssmspec import AnalysisOptions, analyze
 
 
 @pytest.mark.slow
 def test_only_the_first_of_two_processes_logs(tmp_path: Path) -> None:
-    script = Path(__file__).parent / "two_ranks.py"
-    arguments = [str(tmp_path / "store"), str(tmp_path)]
-    ranks = [subprocess.Popen([sys.executable, str(script), str(rank), *arguments], stderr=subprocess.PIPE, text=True) for rank in (0, 1)]
-    for rank in ranks:
-        _, errors = rank.communicate(timeout=HANG)
-        assert rank.returncode == 0, errors
+    run_ranks(Path(__file__).with_name("two_ranks.py"), tmp_path)
     assert (tmp_path / "rank0.txt").read_text(encoding="utf-8") == "[0, None, 2, None, 4]"
     assert (tmp_path / "rank1.txt").read_text(encoding="utf-8") == "[None, None, None, None, None]"
     written = lines(tmp_path / "bias.jsonl")

@@ -1,22 +1,19 @@
-"""One of two processes that train a model together; started by test_distributed.py with the rank, a file for both, and a folder."""
+"""One of two processes that train a model together; started by `ranks` with a folder."""
 
 import gc
-import sys
 from pathlib import Path
 
 import torch
 from nets import loss_of, net
-from torch import distributed, nn
+from torch import nn
 
 from ssmspec import SpectralMonitor
 
 STEPS = 4
 
 
-def main(rank: int, store: str, folder: Path) -> None:
+def main(rank: int, folder: Path) -> None:
     """Trains on data of the rank's own, and saves rank 0's model."""
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     model = nn.parallel.DistributedDataParallel(net(dropout=0.0))
     monitor = SpectralMonitor(model, folder / "bias.jsonl", every=2, images=0, budget=None, strict=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -33,9 +30,3 @@ def main(rank: int, store: str, folder: Path) -> None:
         torch.save(model.state_dict(), folder / "model.pt")
     del model, monitor, loss, optimizer  # DistributedDataParallel is part of a cycle, and must not outlive the group
     gc.collect()
-    distributed.barrier()
-    distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))

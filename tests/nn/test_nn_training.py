@@ -1,15 +1,14 @@
 """Optimizer groups, copies, precisions, compilers and several processes."""
 
 import copy
-import gc
 import pickle
 import shutil
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
-from locations import HANG
+import two_halves
+from ranks import run_ranks
 from torch import nn
 
 from ssmspec.errors import BackendError
@@ -212,33 +211,11 @@ def test_compiling_with_inductor_gives_the_same_values() -> None:
     compiled_equals_eager(S4D(H, 8), "inductor")
 
 
-def _train(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=HANG)
-    )
-    torch.manual_seed(0)
-    layer = S4D(H, 8, beta=0.5, trainable_beta=True)
-    parallel = nn.parallel.DistributedDataParallel(layer)
-    parallel(batch()[rank::2])[0].square().mean().backward()
-    if rank == 0:
-        torch.save({name: parameter.grad for name, parameter in layer.named_parameters()}, f"{folder}/gradients.pt")
-    del parallel  # it is part of a cycle, and must not outlive the group
-    gc.collect()
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-
-
-def batch() -> torch.Tensor:
-    return torch.randn(4, H, 16, generator=torch.Generator().manual_seed(8))
-
-
 @pytest.mark.slow
 def test_two_processes_average_the_gradients_of_their_halves(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_train, (str(tmp_path),), nprocs=2)
-    torch.manual_seed(0)
-    layer = S4D(H, 8, beta=0.5, trainable_beta=True)
-    layer(batch())[0].square().mean().backward()
+    run_ranks(Path(__file__).with_name("two_halves.py"), tmp_path)
+    layer = two_halves.layer()
+    layer(two_halves.batch())[0].square().mean().backward()
     found = torch.load(tmp_path / "gradients.pt", weights_only=True)
     for name, parameter in layer.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6, msg=name)

@@ -47,6 +47,7 @@ def finished(folder: Path, settings=QUICK, *, pictures: bool = False, **changes)
     return run(started(folder, settings, **changes), folder, pictures=pictures)
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_finished_run_has_all_files_and_its_checkpoints_can_be_analyzed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     finished(folder, replace(QUICK, beta=0.5), pictures=True)
