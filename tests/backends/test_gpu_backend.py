@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 import pytest
-from locations import HANG
+from locations import HANG, TESTS
 from test_backends import EXTREMES, ROUNDINGS, conditioning, differences, double, extreme, problem, single
 
 from ssmspec.backends import load_backend
@@ -84,7 +84,8 @@ def interpreted() -> dict[str, object]:
 
 @pytest.fixture(scope="session")
 def answers() -> dict[str, object]:
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
+    path = os.pathsep.join([str(TESTS / "support"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    environment = {**os.environ, "PYTHONPATH": path, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     # warnings are errors because the interpreter's sum leaves out what is not a number, where a GPU does not
     done = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", __file__], env=environment, capture_output=True, text=True, timeout=HANG

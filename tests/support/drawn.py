@@ -89,7 +89,7 @@ def wide_systems(draw: st.DrawFn) -> StateSpace:
 def digits_for(system: StateSpace) -> int:
     """Decimal digits that outlast what cancels in the definitions: 1 - |z|, angles of many turns, residues of different size."""
     turns = np.abs(system.poles * system.step)
-    decay = -np.log(np.abs(system.poles)) if system.discretization == "direct" else -(system.poles.real * system.step)
+    decay = -np.log(np.maximum(np.abs(system.poles), 1e-300)) if system.discretization == "direct" else -(system.poles.real * system.step)
     sizes = np.abs(system.C[system.C != 0])
     spread = np.log10(sizes.max()) - np.log10(sizes.min()) if sizes.size else 0
     return int(80 + 2 * max(0, -np.log10(decay.min())) + 2 * spread + 2 * max(0, np.log10(turns.max())))

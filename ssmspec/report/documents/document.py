@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from importlib.resources import files
 from typing import Any
 
+from ssmspec.errors import printable
+
 Document = dict[str, Any]
 
 FORMULA = ("=", "+", "-", "@")  # how a cell that a spreadsheet computes begins
@@ -32,7 +34,15 @@ def escaped(line: str) -> str:
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
-    """Rows as CSV with "\\n" as line ending. None becomes an empty cell."""
+    """Rows as CSV with "\\n" as line ending. None becomes an empty cell. Text is printable and never a formula to a spreadsheet."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
     return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    """Text without controls; an apostrophe stands before what a spreadsheet would compute (OWASP, CSV Injection)."""
+    if not isinstance(value, str):
+        return value
+    shown = printable(value)
+    return f"'{shown}" if shown.startswith(FORMULA) else shown

@@ -9,7 +9,6 @@ import pytest
 
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.commands.analyze import AnalysisOptions, analyze
-from ssmspec.errors import LayerError
 
 H, P = 3, 4
 
@@ -147,8 +146,7 @@ def test_hyperparameters_that_say_the_model_decide(tmp_path, rng, hyperparameter
 def test_state_dim_behind_the_run_is_a_damped_linoss_which_is_not_read(tmp_path, rng):
     path = write(tmp_path / "x.eqx", [single(rng, P), *linoss(rng), P], {})
     assert "linoss.0.G_diag" in open_checkpoint(path).tensors
-    with pytest.raises(LayerError, match="damped LinOSS"):
-        analyze(path)
+    assert "damped LinOSS" in (analyze(path).problem or "")
 
 
 @pytest.mark.parametrize("cut", [1, 40, 100])
