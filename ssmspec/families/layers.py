@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ssmspec.checkpoint import Described, open_checkpoint
+from ssmspec.checkpoint import Described, average_in, open_checkpoint
 from ssmspec.errors import LayerError, NoLayerError, about
 from ssmspec.families import Detection, Family, LayerTensors, ReadOptions, Tensor, detect, known_families
 from ssmspec.families.assumption import check_assumptions, with_assumptions
@@ -114,15 +114,14 @@ def try_layers(
     families = known_families(options)
     options = replace(options, config=checkpoint.config)
     layers: dict[tuple[str, str], ReadLayer] = {}  # by name and family: two tables of a mapping may describe tensors under one prefix
+    copies: list[tuple[tuple[str, str], LayerTensors]] = []
     skipped = [Skipped(miss.prefix, miss.describe(), "near miss", miss.family) for miss in detection.near_misses]
     partial = getattr(checkpoint, "partial", "")
     part_of_model = (f"{partial} alone: a part of the model's layer",) if partial else ()
     for layer, original in zip(detection.layers, originals, strict=True):
         if original != layer.name:
             skipped.append(Skipped(layer.name, f"the same tensors as {original} (shared module)", "shared", layer.family))
-            first = layers.get((original, layer.family))
-            if first is not None:
-                layers[original, layer.family] = replace(first, twins=(*first.twins, layer))
+            copies.append(((original, layer.family), layer))
             continue
         try:
             with np.errstate(all="ignore"):  # overflow and values that are not finite are reported by `systems.trust`
@@ -133,6 +132,9 @@ def try_layers(
             layers[layer.name, layer.family] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
         except LayerError as error:  # only its text is kept: its traceback would keep this frame and its arrays in memory
             skipped.append(Skipped(layer.name, str(error), "unread", layer.family))
+    for key, copy in copies:  # an averaged copy may come before its original
+        if key in layers:
+            layers[key] = replace(layers[key], twins=(*layers[key].twins, copy))
     return list(layers.values()), skipped
 
 
@@ -163,7 +165,7 @@ def _weighted(system: StateSpace, layer: LayerTensors, weights: Attached) -> Sta
 
 
 def _originals(layers: Sequence[LayerTensors]) -> list[str]:
-    """For every layer, the name of the first layer with the same tensors (usually its own name).
+    """For every layer, the name of the first layer with the same tensors (usually its own name), of the model before its averaged copies.
 
     Matrices may take gigabytes in total, so they are compared only if all vectors agree, and read completely only if their first rows do.
     """
@@ -176,8 +178,9 @@ def _originals(layers: Sequence[LayerTensors]) -> list[str]:
                 finer[number, look(layers[index])].append(index)
         groups = list(finer.values())
     for group in groups:
+        first = next((index for index in group if average_in(layers[index].name) is None), group[0])
         for index in group:
-            originals[index] = layers[group[0]].name
+            originals[index] = layers[first].name
     return originals
 
 

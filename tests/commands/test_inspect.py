@@ -21,22 +21,23 @@ def written(folder: Path, tensors: Tensors) -> Path:
 
 
 def test_copies_are_counted_apart_and_say_of_what_they_are_copies(typed: Type, tmp_path: Path) -> None:
-    layers = {f"{place}.{i}": layer(f"{place}.{i}", i / 10) for place in ("enc", "ema") for i in range(3)}
+    """An averaged copy comes first in natural order, and is a copy of the model all the same."""
+    layers = {f"{place}.{i}": layer(f"{place}.{i}", i / 10) for place in ("enc", "ema", "tied") for i in range(3)}
     path = written(tmp_path, {name: values for tensors in layers.values() for name, values in tensors.items()})
     document = json.loads(typed("inspect", path, "--json").out)
-    # in natural order the averaged weights come first
     assert [(entry["name"], entry["copy_of"]) for entry in document["layers"]] == [
-        *((f"ema.{i}", None) for i in range(3)),
-        *((f"enc.{i}", f"ema.{i}") for i in range(3)),
+        *((f"ema.{i}", f"enc.{i}") for i in range(3)),
+        *((f"enc.{i}", None) for i in range(3)),
+        *((f"tied.{i}", f"enc.{i}") for i in range(3)),
     ]
     text = typed("inspect", path).out
-    assert "3 SSM layers, 3 copies of them under other names" in text
-    assert "of ema.2" in text
+    assert "3 SSM layers, 6 copies of them under other names" in text
+    assert "of enc.2" in text
     assert "--layer takes the name of that one" in text
-    refused = typed("analyze", path, "--layer", "enc.1")
+    refused = typed("analyze", path, "--layer", "tied.1")
     assert refused.code == 2
-    assert "--layer enc.1 matches no layer that is read, but enc.1: the same tensors as ema.1 (shared module)" in refused.err
-    assert len(json.loads(typed("analyze", path, "--json").out)["layers"]) == 3
+    assert "--layer tied.1 matches no layer that is read, but tied.1: the same tensors as enc.1 (shared module)" in refused.err
+    assert [entry["name"] for entry in json.loads(typed("analyze", path, "--json").out)["layers"]] == ["enc.0", "enc.1", "enc.2"]
 
 
 def test_a_layer_that_cannot_be_used_is_said_to_be(typed: Type, tmp_path: Path) -> None:
