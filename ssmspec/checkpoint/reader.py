@@ -12,12 +12,13 @@ from ssmspec.checkpoint.derived import AnyTensor
 from ssmspec.checkpoint.formats.archive import Archive
 from ssmspec.checkpoint.formats.eqx import NPY, is_equinox, read_equinox
 from ssmspec.checkpoint.formats.flax_msgpack import read_flax
-from ssmspec.checkpoint.formats.folders import adapter_config, choose, is_index, read_config, read_index
+from ssmspec.checkpoint.formats.folders import adapter_config, choose, has_weights, is_index, read_config, read_index
 from ssmspec.checkpoint.formats.foreign import refuse_file, refuse_names
 from ssmspec.checkpoint.formats.npz import read_npz
 from ssmspec.checkpoint.formats.rank_folders import alone, latest_step, ranks_in, read_ranks
 from ssmspec.checkpoint.formats.safetensors import read_safetensors
 from ssmspec.checkpoint.formats.torch_distributed import NAME as DISTRIBUTED
+from ssmspec.checkpoint.formats.torch_distributed import SUFFIX as DISTCP
 from ssmspec.checkpoint.formats.torch_distributed import distributed_below, is_distributed, read_distributed
 from ssmspec.checkpoint.formats.torch_files import read_pickle, read_torch_legacy, read_torch_zip, root_pickle
 from ssmspec.checkpoint.naming import natural_key, without_inner_wrappers
@@ -133,7 +134,7 @@ def _place(given: Path) -> tuple[Path, tuple[str, ...]]:
     while folder.is_dir() and len(notes) < MAX_NESTED:
         if is_folder_checkpoint(folder):
             return folder, notes
-        inner = latest_step(folder) or distributed_below(folder)
+        inner = None if has_weights(folder) else latest_step(folder) or distributed_below(folder)
         if inner is None:
             path, more = choose(folder)
             return path, (*notes, *more)
@@ -170,7 +171,7 @@ def _read(path: Path, status: os.stat_result) -> Contents:
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a socket, pipe or device"
         raise problem(path, f"{kind}, expected a regular file; give a checkpoint file")
     size = status.st_size
-    if path.suffix == ".distcp":
+    if path.suffix == DISTCP:
         raise problem(path, "a part of a checkpoint of torch.distributed: give the folder that it is in")
     if not size:
         raise problem(path, "an empty file (0 bytes); fetch it again")

@@ -3,7 +3,7 @@
 Source: transformers, modeling_utils.py and utils/hub.py (get_checkpoint_shard_files: index with "weight_map": name -> shard).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,12 @@ def choose(folder: Path) -> tuple[Path, tuple[str, ...]]:
         raise problem(folder, f"a folder without weights: looked for {looked}; name the file itself")
     listed = ", ".join(short(entry.name, 60) for entry in candidates[:8]) + (", ..." if len(candidates) > 8 else "")
     raise problem(folder, f"a folder with {len(candidates)} checkpoints ({listed}); name one of them")
+
+
+def has_weights(folder: Path, besides: Collection[str] = ()) -> bool:
+    """Whether a folder has files that may hold weights, besides those of the given names and what trainers put there."""
+    names = (entry.name for entry in folder.iterdir() if entry.suffix in SUFFIXES and entry.is_file())
+    return any(name not in NO_WEIGHTS and name not in besides and not name.startswith("rng_state_") for name in names)
 
 
 def is_index(path: Path) -> bool:

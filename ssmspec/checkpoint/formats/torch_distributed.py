@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ssmspec.checkpoint.derived import AnyTensor, JoinedTensor, Piece
 from ssmspec.checkpoint.formats.archive import Archive
-from ssmspec.checkpoint.formats.folders import ReadFile
+from ssmspec.checkpoint.formats.folders import ReadFile, has_weights
 from ssmspec.checkpoint.formats.json_text import parse_json
 from ssmspec.checkpoint.formats.rebuild import TORCH_DTYPES
 from ssmspec.checkpoint.formats.safetensors import METADATA, read_header, tensor_at
@@ -30,7 +30,7 @@ from ssmspec.checkpoint.tensor_parallel import join_parts
 from ssmspec.checkpoint.tensors import MAX_DIMENSIONS, Contents, Stamp, StoredTensor, problem, short
 from ssmspec.errors import CheckpointError
 
-NAME = ".metadata"
+NAME, SUFFIX = ".metadata", ".distcp"
 OF_A_RANK = re.compile(r"__\d+\.metadata")  # written without collectives, one per rank
 SHARD = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 SHARDING = "DCP_SHARDING_INFO"
@@ -97,8 +97,10 @@ class StoredPiece:
 
 
 def is_distributed(folder: Path) -> bool:
-    """Whether a folder is such a checkpoint, by the names in it."""
-    return bool(_metadata_files(folder) or _shards(folder))
+    """Whether a folder is such a checkpoint, by the names in it; `.metadata` beside weights of another kind may be anything."""
+    if not _metadata_files(folder):
+        return bool(_shards(folder))
+    return any(entry.suffix == SUFFIX for entry in folder.iterdir()) or not has_weights(folder, besides=BESIDE)
 
 
 def distributed_below(folder: Path) -> Path | None:

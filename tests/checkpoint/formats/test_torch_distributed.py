@@ -151,6 +151,18 @@ def test_a_folder_around_it_will_do(tmp_path, place):
         open_checkpoint(tmp_path / "run")
 
 
+def test_weights_beside_other_folders_are_the_checkpoint(tmp_path):
+    """As the Trainer of transformers leaves it with DeepSpeed, or with anything called `.metadata`."""
+    distributed.save(tmp_path / "run" / "global_step5", {"model": {"other": torch.ones(1)}})
+    (tmp_path / "run" / ".metadata").write_text("of a file manager")
+    torch.save({"rng": 1}, tmp_path / "run" / "rng_state_0.pth")
+    save_file({"D": torch.ones(2)}, tmp_path / "run" / "model.safetensors")
+    assert_holds(tmp_path / "run", {"D": torch.ones(2)})
+    (tmp_path / "run" / "model.safetensors").unlink()
+    (tmp_path / "run" / ".metadata").unlink()
+    assert_holds(tmp_path / "run", {"other": torch.ones(1)})
+
+
 def test_parts_of_a_projection_are_joined(tmp_path):
     parts = {
         name: torch.full((rows, 3), float(number)) for number, (name, rows) in enumerate({"z": 4, "x": 4, "B": 2, "C": 2, "dt": 1}.items())
