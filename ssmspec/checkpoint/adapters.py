@@ -162,8 +162,9 @@ def _adapted(module: str, base: AnyTensor, adapters: list[_Adapter], settings: S
     def rows(first: int, last: int) -> NDArray[np.float32]:
         low, high = (_matrix(tensor.read(part)) for tensor, part in ((A, None), (B, slice(first, last))))
         values: NDArray[np.float32] = base.read(slice(first, last)).astype(np.float32)
-        delta = (np.float32(scaling) * (high @ low)).astype(np.float32)
-        return values + delta.reshape(values.shape)
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is reported as such
+            delta = (np.float32(scaling) * (high @ low)).astype(np.float32)
+            return values + delta.reshape(values.shape)
 
     origin = f"{words}: plus {scaling:g} lora_B lora_A ({why})"
     if isinstance(base, DerivedTensor):

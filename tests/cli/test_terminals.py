@@ -56,6 +56,7 @@ def commands(folder: Path, *, pictures: bool = False) -> dict[str, list[str]]:
         "response": ["response", str(trained), *one, str(folder / f"h {ODD}.npz")],
         "impulse": ["impulse", str(trained), "--length", "4", *one, str(folder / f"k {ODD}.npz")],
         "inspect": ["inspect", str(trained)],
+        "export": ["export", str(trained), *one, str(folder / f"e {ODD}.npz")],
         "families": ["families"],
         "retrain": ["retune", str(waves), *retrain, "--force", "-o", str(folder / f"more {ODD}.safetensors")],
         "train": ["train", "forecast", "--data", str(data), *few, "--force", "--out", str(folder / f"run {ODD}")],
@@ -66,8 +67,8 @@ def commands(folder: Path, *, pictures: bool = False) -> dict[str, list[str]]:
 
 
 NAMES = (("trained", ".safetensors"), ("initial", ".safetensors"), ("waves", ".safetensors"), ("data", ".npy"))
-WRITTEN = {"csv": ("",), "png": ("", "inits "), "safetensors": ("out ", "more "), "npz": ("h ", "k ")}
-WRITERS_ONLY = {"plot", "plot inits", "response", "impulse", "no such file"}  # nothing on standard output
+WRITTEN = {"csv": ("",), "png": ("", "inits "), "safetensors": ("out ", "more "), "npz": ("h ", "k ", "e ")}
+WRITERS_ONLY = {"plot", "plot inits", "response", "impulse", "export", "no such file"}  # nothing on standard output
 
 
 class InTurn:
@@ -160,7 +161,7 @@ def test_a_pipe_in_the_c_locale_gets_ascii_and_no_escapes(folder: Path, tmp_path
     written = [folder / f"{name}{ODD}.{suffix}" for suffix, names in WRITTEN.items() for name in names]
     assert [path for path in written if not path.exists()] == []
     assert len(list((folder / f"plots {ODD}").iterdir())) == 6 + 2  # of analyze and compare
-    assert "initial a b\n'\\udcc3\\udcbc" in (folder / f"{ODD}.csv").read_text()
+    assert "initial a b\\n'\\udcc3\\udcbc" in (folder / f"{ODD}.csv").read_text()
 
 
 @pytest.mark.slow
