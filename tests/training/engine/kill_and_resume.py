@@ -21,7 +21,8 @@ from ssmspec.training.engine.record import read_metrics
 from ssmspec.training.engine.run import make_problem, run
 from ssmspec.training.engine.run_folder import read_config
 
-MOMENT = 0.02  # seconds: longer than a step with its saving takes
+MOMENT = 0.02  # seconds until a kill: longer than a step with its saving takes
+AT_MOST = 20  # steps in that time, so that a run on a fast machine is not done before the last kill
 
 
 def main() -> None:
@@ -46,9 +47,11 @@ def attempt(folder: Path, chance: random.Random, most: int) -> bool:
         run(read_config(folder), folder, pictures=False)
         os._exit(0)
     os.close(writer)
-    for _ in range(chance.randint(0, most)):
+    steps, start = chance.randint(0, most), time.monotonic()
+    for _ in range(steps):
         os.read(reader, 1)
-    time.sleep(chance.uniform(0, MOMENT))
+    step = (time.monotonic() - start) / max(1, steps)
+    time.sleep(chance.uniform(0, min(MOMENT, AT_MOST * step)))
     os.kill(child, signal.SIGKILL)
     os.close(reader)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
