@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo  # an optimizer loads it: once for all forks
+from preload import preload
 
 from ssmspec.report.training_progress import TrainingProgress
 from ssmspec.training.engine.record import read_metrics
-from ssmspec.training.engine.run import make_problem, run
+from ssmspec.training.engine.run import run
 from ssmspec.training.engine.run_folder import read_config
 
 MOMENT = 0.02  # seconds until a kill: longer than a step with its saving takes
@@ -28,7 +28,7 @@ AT_MOST = 20  # steps in that time, so that a run on a fast machine is not done 
 def main() -> None:
     most, *rest = sys.argv[1:]
     for kills, folder in zip(map(int, rest[::2]), map(Path, rest[1::2]), strict=True):
-        make_problem(read_config(folder), folder)  # loads what forks then need not
+        preload(folder)
         chance, killed, disagreements = random.Random(folder.name), 0, 0
         while killed < kills and attempt(folder, chance, int(most)):
             killed += 1
