@@ -71,7 +71,7 @@ def _lost_decays(facts: LayerFacts) -> str | None:
     if found is None or family is None or family.initial_decays is None:
         return None
     logarithms, name = found
-    alone = len(facts.tensors.tensors[_role(facts, "A_log")].shape) > 1 and facts.system.modes == 1  # A = 1 is where one mode starts
+    alone = len(facts.tensors.tensors[_role(facts, "A_log")].shape) > 1 and facts.sound.modes == 1  # A = 1 is where one mode starts
     if logarithms.size < 2 or alone or not (np.abs(logarithms) < NEAR_ZERO).all():
         return None
     low, high = family.initial_decays

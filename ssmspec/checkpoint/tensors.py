@@ -156,6 +156,14 @@ class StoredTensor:
         with reading(self):
             return self._read(rows)
 
+    def read_flat(self, start: int, stop: int) -> NDArray[np.generic] | None:
+        """Values start..stop-1 in C order, of which no other bytes are read; None if they do not lie together. Raises the same."""
+        if self.span.strides is not None:
+            return None
+        with reading(self):
+            size = ITEMSIZE[self.dtype]
+            return decode(self.span.fetch(start * size, (stop - start) * size), numpy_dtype(self.dtype), self.span.flags)
+
     def _read(self, rows: slice | None) -> NDArray[np.generic]:
         shape, first, step = self.shape, 0, 1
         if rows is not None:

@@ -43,13 +43,13 @@ def response(
     from ssmspec.backends import choose_backend, load_backend
     from ssmspec.families.layers import load_system
     from ssmspec.report.arrays import frequency_grid, write_arrays
-    from ssmspec.systems.response import frequency_response
+    from ssmspec.systems.system import pairs_of_response, steps_of
+    from ssmspec.systems.system import response as frequency_response
     from ssmspec.systems.trust import GROWING, assess
 
     system = load_system(checkpoint, layer, reading.options(), family)
-    grid = frequency_grid(system.step, axis.value, points, theta)
-    pairs = float(system.copies) * system.modes * system.inputs * system.outputs * grid.values.size
-    engine = load_backend(backend or choose_backend(pairs))
+    grid = frequency_grid(steps_of(system), axis.value, points, theta)
+    engine = load_backend(backend or choose_backend(pairs_of_response(system, grid.values.size)))
     with about(checkpoint):
         result = frequency_response(system, grid, engine, with_beta=not no_beta)
     notes = write_arrays(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,15 +17,21 @@ from ssmspec.statistics import (
     STATISTICS,
     CheckpointAnalysis,
     Curve,
+    KernelSpectrum,
     LayerAnalysis,
     LayerSpectrum,
+    Spectrum,
     Summary,
     memory_shares,
+    spectrum_of,
     summarize,
     unavailable,
 )
+from ssmspec.statistics.resolution import grid_notes
 from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
+from ssmspec.systems.kernel import KernelSystem
 from ssmspec.systems.statespace import ComplexArray, StateSpace, modal_form, padded_modes
+from ssmspec.systems.system import System
 from ssmspec.systems.trust import NOT_FINITE, Trust, assess
 
 Progress = Callable[[str, int, int], None]
@@ -105,12 +112,12 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
 
 
 def analyze_layer(
-    system: StateSpace,
+    system: System,
     grid: FrequencyGrid,
     engine: CauchySum,
     *,
     with_skip: bool = False,
-    spectrum: LayerSpectrum | None = None,
+    spectrum: Spectrum | None = None,
     trust: Trust | None = None,
     chosen: Collection[str] = STATISTICS,
 ) -> LayerAnalysis:
@@ -125,37 +132,48 @@ def analyze_layer(
     if trust.problem:
         measured.statistics = {name: unavailable(STATISTICS[name].unit, trust.problem) for name in chosen}
     else:
-        spectrum = spectrum or LayerSpectrum(sound, grid, engine, with_skip=with_skip)
+        spectrum = spectrum or spectrum_of(sound, grid, engine, with_skip=with_skip)
         measured = _measure(spectrum, trust, chosen)
-    direct = system.discretization == "direct"
     return LayerAnalysis(
         name=system.name,
         family=system.family,
         copies=system.copies,
         inputs=system.inputs,
         outputs=system.outputs,
-        modes=system.modes,
-        rank=system.rank,
-        discretization=system.discretization,
-        delay=system.delay,
-        step_range=None if direct else _finite_range(sound.step),
+        **_form(system, sound, trust, spectrum),
         operating_point=system.operating_point,
-        beta_range=None if sound.sobolev is None else _finite_range(sound.sobolev.beta),
-        beta_convention=None if sound.sobolev is None else sound.sobolev.convention,
         assumptions=system.assumptions,
         assumed=system.assumed,
         notes=measured.notes,
         problem=trust.problem,
         statistics=measured.statistics,
         curve=measured.curve,
-        poles=_poles(system, trust, spectrum),
-        continuous_poles=not direct,
         energy_error=measured.energy_error,
         memory=measured.memory,
         values=measured.values,
         gaps=measured.gaps,
         faults=trust.faults,
     )
+
+
+def _form(system: System, sound: System, trust: Trust, spectrum: Spectrum | None) -> dict[str, Any]:
+    """What an analysis says about the form of a layer: its modes and poles, or the samples of its kernel."""
+    if isinstance(system, KernelSystem):
+        return {"length": system.length, "first_lag": system.first_lag}
+    assert isinstance(sound, StateSpace)
+    assert not isinstance(spectrum, KernelSpectrum)
+    direct = system.discretization == "direct"
+    return {
+        "modes": system.modes,
+        "rank": system.rank,
+        "discretization": system.discretization,
+        "delay": system.delay,
+        "step_range": None if direct else _finite_range(sound.step),
+        "beta_range": None if sound.sobolev is None else _finite_range(sound.sobolev.beta),
+        "beta_convention": None if sound.sobolev is None else sound.sobolev.convention,
+        "poles": _poles(system, trust, spectrum),
+        "continuous_poles": not direct,
+    }
 
 
 @dataclass(slots=True)
@@ -172,7 +190,7 @@ class _Measured:
 
 
 @np.errstate(all="ignore")  # a value that overflows becomes null with a reason
-def _measure(spectrum: LayerSpectrum, trust: Trust, chosen: Collection[str]) -> _Measured:
+def _measure(spectrum: Spectrum, trust: Trust, chosen: Collection[str]) -> _Measured:
     statistics, values, gaps = _statistics(spectrum, trust, chosen)
     left_out = (f"{text}; these copies are skipped in all statistics" for text in trust.gaps)
     band = spectrum.band if len(chosen) == len(STATISTICS) else None
@@ -182,7 +200,7 @@ def _measure(spectrum: LayerSpectrum, trust: Trust, chosen: Collection[str]) -> 
         gaps=gaps,
         notes=(*left_out, *_observations(spectrum, trust), *gaps.values()),
         curve=_curve(spectrum, trust),
-        memory=memory_shares(spectrum) if spectrum.system.operating_point else None,
+        memory=memory_shares(spectrum) if spectrum.system.operating_point and isinstance(spectrum, LayerSpectrum) else None,
         energy_error=None if band is None else _largest(band.relative_error[np.isfinite(band.total)]),
     )
 
@@ -211,7 +229,7 @@ def _largest(values: FloatArray) -> float | None:
 
 
 def _statistics(
-    spectrum: LayerSpectrum, trust: Trust, chosen: Collection[str]
+    spectrum: Spectrum, trust: Trust, chosen: Collection[str]
 ) -> tuple[dict[str, Summary], dict[str, FloatArray], dict[str, str]]:
     """Summaries and values (K,) by name, and a note for every statistic that some of the sound copies lack."""
     summaries, everything, gaps = {}, {}, {}
@@ -231,7 +249,7 @@ def _sound(trust: Trust) -> str:
     return f"{len(trust.sound)} {'sound ' if trust.faults else ''}copies"
 
 
-def _curve(spectrum: LayerSpectrum, trust: Trust) -> Curve:
+def _curve(spectrum: Spectrum, trust: Trust) -> Curve:
     magnitude = spectrum.magnitude
     alive = magnitude[(magnitude > 0).any(axis=1)]
     if trust.copies == 1 or not len(alive):
@@ -240,21 +258,27 @@ def _curve(spectrum: LayerSpectrum, trust: Trust) -> Curve:
     return Curve(median, p5, p95)
 
 
-def _observations(spectrum: LayerSpectrum, trust: Trust) -> tuple[str, ...]:
+def _observations(spectrum: Spectrum, trust: Trust) -> tuple[str, ...]:
     notes = []
     dead = int((spectrum.unit_magnitude.max(axis=1) == 0).sum())
+    kernel = isinstance(spectrum, KernelSpectrum)
     if dead:
-        notes.append(f"{dead} of {_sound(trust)} have no response (zero residues) and are skipped in medians and ranges")
-    if spectrum.system.rank:
+        zero = "all samples are zero" if kernel else "zero residues"
+        notes.append(f"{dead} of {_sound(trust)} have no response ({zero}) and are skipped in medians and ranges")
+    if isinstance(spectrum, KernelSpectrum):
+        notes += grid_notes(spectrum)
+    elif spectrum.system.rank:
         notes.append(f"eigenvectors of diag - P Q^* have condition numbers up to {spectrum.condition.max():.3g}")
     return tuple(notes)
 
 
-def pairs_of(system: StateSpace, points: int, chosen: Collection[str] = STATISTICS) -> float:
+def pairs_of(system: System, points: int, chosen: Collection[str] = STATISTICS) -> float:
     """Number of pole-node pairs for the statistics of a layer: two passes over the grid, and about 200 quadrature nodes per pole.
 
-    The headlines are sums over the grid and need no quadrature.
+    The headlines are sums over the grid and need no quadrature. An explicit kernel has no poles.
     """
+    if isinstance(system, KernelSystem):
+        return 0.0
     sums = min((system.outputs + system.rank) * (system.inputs + system.rank), 4 * system.modes)
     nodes = 0 if set(chosen) <= set(HEADLINES) else 200 * system.modes * (2 if system.rank else 1)
     return float(system.copies) * system.modes * sums * (2 * points + nodes)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
+from ssmspec.systems.system import System
 
 
 class Tensor(Protocol):
@@ -27,6 +28,13 @@ class Tensor(Protocol):
     @property
     def dtype(self) -> str: ...
     def read(self, rows: slice | None = None) -> npt.NDArray[Any]: ...
+
+
+def flat_values(tensor: Tensor, start: int, stop: int) -> npt.NDArray[Any]:
+    """Values start..stop-1 of a tensor in C order; no others are read where its bytes lie together."""
+    read = getattr(tensor, "read_flat", None)
+    found = None if read is None else read(start, stop)
+    return np.asarray(tensor.read().reshape(-1)[start:stop] if found is None else found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +188,15 @@ class LayerTensors:
             )
         return values
 
+    def flat(self, role: str, start: int, stop: int) -> FloatArray:
+        """Values start..stop-1 of a real tensor in C order, in float64; an infinite value becomes NaN, as in `array`.
+
+        Raises:
+            LayerError: the values are not real numbers.
+        """
+        values = np.asarray(flat_values(self._real(role), start, stop), dtype=np.float64)
+        return np.where(np.isinf(values), np.nan, values) if np.isinf(values).any() else values
+
     def _whole(self, tensor: Tensor, role: str) -> Tensor:
         if math.prod(tensor.shape) > MOST_VALUES:
             raise LayerError(
@@ -213,6 +230,10 @@ class LayerTensors:
         return np.stack([values.real, values.imag], axis=-1)
 
 
+def _no_values(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """A checkpoint family.
@@ -222,8 +243,9 @@ class Family:
         title: name in words.
         source: repository and path, or paper, from which names and formulas were taken.
         templates: alternative layouts, the preferred one first; the keys (roles) are names that the reader uses.
-        read: tensors -> one StateSpace, or several (two directions of one block).
+        read: tensors -> one system, or several (two directions of one block).
         write: the inverse: the values that every stored tensor must have for the given systems, by role, in float64 or complex128.
+        fixed: why no other systems can be stored, for families without `write`.
         assumptions: what its tensors do not state and a user can.
         unused: keys of a configuration that the code of the family uses and its reader does not, each with the reason.
         anew: returns the layer with the parameters that do not appear in its state spaces initialized to fit the given systems.
@@ -240,8 +262,9 @@ class Family:
     title: str
     source: str
     templates: tuple[Template, ...]
-    read: Callable[[LayerTensors, ReadOptions], list[StateSpace]]
-    write: Callable[[LayerTensors, Sequence[StateSpace], ReadOptions], dict[str, npt.NDArray[Any]]]
+    read: Callable[[LayerTensors, ReadOptions], Sequence[System]]
+    write: Callable[[LayerTensors, Sequence[StateSpace], ReadOptions], dict[str, npt.NDArray[Any]]] = _no_values
+    fixed: str = ""
     assumptions: tuple[Assumption, ...] = ()
     unused: Mapping[str, str] = field(default_factory=dict)
     anew: Callable[[LayerTensors, Sequence[StateSpace]], LayerTensors] | None = None

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ssmspec.statistics.explicit import KernelSpectrum
 from ssmspec.statistics.spectrum import CONDITION_LIMIT, ILL_CONDITIONED, LayerSpectrum
 from ssmspec.statistics.values import Values
 from ssmspec.systems.grid import FloatArray
@@ -16,7 +17,7 @@ def bias_slope(spectrum: LayerSpectrum) -> Values:
     return Values(np.where(usable, _log_slope(spectrum.grid.values, spectrum.unit_sensitivity), np.nan))
 
 
-def center_frequency(spectrum: LayerSpectrum) -> Values:
+def center_frequency(spectrum: LayerSpectrum | KernelSpectrum) -> Values:
     """The theta below which half of |H| lies, summed over the log-spaced grid; interpolated in log theta between grid points."""
     magnitude = spectrum.unit_magnitude
     cumulative = np.cumsum(magnitude, axis=1)
@@ -31,7 +32,7 @@ def center_frequency(spectrum: LayerSpectrum) -> Values:
     return Values(np.exp(lower + fraction * (log_theta[index] - lower)))
 
 
-def spectral_slope(spectrum: LayerSpectrum) -> Values:
+def spectral_slope(spectrum: LayerSpectrum | KernelSpectrum) -> Values:
     """Least-squares slope of log10 |H|^2 over log10 theta on the grid."""
     return Values(2 * _log_slope(spectrum.grid.values, spectrum.unit_magnitude))
 

@@ -10,20 +10,19 @@ import numpy as np
 from scipy.linalg import toeplitz
 
 from ssmspec.systems.grid import FloatArray
-from ssmspec.systems.response import impulse_response
-from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.system import System, impulse
 
 LENGTH = 256
 
 
-def kernel_spectrum(system: StateSpace, length: int = LENGTH) -> FloatArray:
+def kernel_spectrum(system: System, length: int = LENGTH) -> FloatArray:
     """Eigenvalues of T^T T in descending order, (K, L min(O, I)) [(output/input)^2]; with several inputs and outputs T is a block matrix.
 
     Args:
         system: K copies; the kernel is taken without D and without beta weight.
         length: L samples.
     """
-    kernel = impulse_response(system, length)
+    kernel = impulse(system, length)
     return np.stack([np.linalg.svd(_block_toeplitz(copy), compute_uv=False) ** 2 for copy in kernel])
 
 

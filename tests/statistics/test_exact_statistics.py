@@ -34,6 +34,9 @@ def error_of(name: str, value: float, exact: Exact) -> float:
         return 0.0 if shares[0] <= 0 <= shares[2] or abs(shares[1]) < 1e-9 else float(abs(shares[1]))
     if name == "peak_frequency":  # by the gain there: a flat peak has no sharp place
         return float(abs(exact.gain(value) / exact.peak_gain() - 1))
+    if name == "length_99":
+        held, short = exact.beyond(value) <= mp.mpf("0.01") * (1 + ERROR), exact.beyond(value - 1) >= mp.mpf("0.01") * (1 - ERROR)
+        return 0.0 if held and (short or value == 1) else 1.0
     wanted = getattr(exact, name)()
     if name == "aliased_share":
         ties = sum(abs(abs(mp.im(a)) * step / mp.pi - 1) < 1e-15 for a, step in zip(exact.a, exact.steps, strict=True))
