@@ -38,6 +38,7 @@ class StoredKernel:
     change: Callable[[FloatArray], FloatArray] | None = None
     first: int = 0
     shared: bool = False
+    known_finite: bool = False
 
     def samples(self, start: int, stop: int) -> FloatArray:
         """As `KernelSource`: (stop - start, 1, 1, L)."""
@@ -59,6 +60,10 @@ class TwoSidedKernel:
     @property
     def shared(self) -> bool:
         return self.causal.shared
+
+    @property
+    def known_finite(self) -> bool:
+        return self.causal.known_finite and self.ahead.known_finite
 
     def samples(self, start: int, stop: int) -> FloatArray:
         """As `KernelSource`."""

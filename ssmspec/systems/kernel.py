@@ -31,10 +31,13 @@ class KernelSource(Protocol):
 
     Attributes:
         shared: whether every call repeats work that does not depend on the copies, so that calls should ask for many copies.
+        known_finite: whether all samples are known to be finite without a look at them.
     """
 
     @property
     def shared(self) -> bool: ...
+    @property
+    def known_finite(self) -> bool: ...
 
     def samples(self, start: int, stop: int) -> FloatArray:
         """k of the copies start..stop-1, (stop - start, O, I, L)."""
@@ -47,6 +50,7 @@ class HeldKernel:
 
     values: FloatArray
     shared: bool = False
+    known_finite: bool = False
 
     def samples(self, start: int, stop: int) -> FloatArray:
         """As `KernelSource`."""

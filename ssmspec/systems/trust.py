@@ -82,7 +82,7 @@ def assess(system: System) -> Trust:
 def _assess_kernel(system: KernelSystem) -> Trust:
     left = np.ones(system.copies, bool)
     bad = np.zeros((2, system.copies), int)
-    for place, samples in system.blocks():
+    for place, samples in () if system.source.known_finite else system.blocks():
         bad[0, place] = (~np.isfinite(samples)).sum(axis=(1, 2, 3))
     bad[1] = (~np.isfinite(system.D)).sum(axis=(1, 2))
     sizes = int(np.prod(system.shape)), system.D.size

@@ -49,6 +49,8 @@ def test_a_smooth_size_has_small_factors_and_none_is_smaller(least: int) -> None
 class Counted:
     """A source that remembers what it was asked for."""
 
+    known_finite = False
+
     def __init__(self, values: np.ndarray, *, shared: bool = False) -> None:
         self.values, self.shared, self.asked = values, shared, []
 

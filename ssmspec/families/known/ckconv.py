@@ -73,6 +73,7 @@ class _Network:
     length: int
     shape: tuple[int, int]
     shared: bool = True
+    known_finite: bool = False
 
     def samples(self, start: int, stop: int) -> FloatArray:
         """As `KernelSource`: (1, O, I, L), L one more than the number of positions where that is even."""

@@ -83,7 +83,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[KernelSystem]:
 class Cut:
     """The first samples of a kernel."""
 
-    shared = False
+    shared = known_finite = False
 
     def __init__(self, source: StoredKernel, kept: int) -> None:
         self.source, self.kept = source, kept

@@ -22,6 +22,7 @@ from ssmspec.systems.statespace import FloatArray
 SAFARI = "HazyResearch/safari, src/models/sequence/hyena.py, HyenaFilter"
 DNA = "HazyResearch/hyena-dna, src/models/sequence/hyena.py, standalone_hyenadna.py"
 DEEPEST = 6  # inner layers of the network; published files have two
+LARGEST = 1e100  # of a parameter; no product of a few overflows
 POSITIONS_AT_ONCE = 1 << 15
 MOST_POSITIONS = 1 << 24
 
@@ -109,6 +110,13 @@ class _Network:
     normalized: str
     shared: bool = True
     _sums: FloatArray | None = field(default=None)
+
+    @property
+    def known_finite(self) -> bool:
+        """Sines are bounded, so finite parameters of usual size make finite samples, unless these are divided by a sum."""
+        if self.normalized != "false" or not (np.isfinite(self.frequency).all() and np.isfinite(self.shift or 0.0)):
+            return False
+        return all(np.abs(self.layer.array(role)).max() < LARGEST for role in self.layer.tensors)
 
     def samples(self, start: int, stop: int) -> FloatArray:
         """As `KernelSource`: (stop - start, 1, 1, L)."""

@@ -73,6 +73,7 @@ class _Scales:
     length: int
     first: int
     shared: bool = False
+    known_finite: bool = False
 
     def samples(self, start: int, stop: int) -> FloatArray:
         """As `KernelSource`: (stop - start, 1, 1, L)."""

@@ -21,7 +21,7 @@ WORDS = {
     "pole_phase": "theta phase angle arg",
     "B": "b",
     "B_scale": "gamma",
-    "C": "c",
+    "C": "c residue residues",
     "D": "d skip feedthrough",
     "P": "p",
     "Q": "q",
@@ -33,7 +33,7 @@ WRAPPERS = {"weight", "data", "value"}  # last words without meaning: the word b
 ORDER = ("pole", "pole_real", "pole_imag", "pole_abs", "pole_phase", "C", "B", "B_scale", "step", "D", "P", "Q")
 LOW_RANK = "H N|N H|N|R H N|H N R|1 N|N R|R N"
 AXES = {
-    "siso": {"step": "H|H 1|1 H|H N|N H|N||1", "D": "H|1 H|H 1", "P": LOW_RANK, "Q": LOW_RANK, "": "H N|N H|1 H N|1 N H|N|1 N|H"},
+    "siso": {"step": "H|H 1|1 H|H N|N H|N||1", "D": "H|1 H|H 1", "P": LOW_RANK, "Q": LOW_RANK, "": "H N|N H|1 H N|1 N H|N|1 N|H|H N 1"},
     "mimo": {"step": "N|N 1|1 N||1", "B": "N I|I N", "C": "O N|N O", "D": "I|O I|I O", "P": "N|N R|R N", "Q": "N|N R|R N", "": "N|N 1|1 N"},
 }
 """Kind -> quantity -> possible axes, the most usual first; "" stands for any other quantity."""

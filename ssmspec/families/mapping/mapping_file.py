@@ -13,6 +13,8 @@
 A layer of several directions says `directions = 4` or their names; "K H" and "K*H" are axes of tensors that hold all of them. P and Q make
 the state matrix diag(pole) - P Q^*, and `kernel_length = L` says that C is stored as C (I - Abar^L).
 
+A layer that stores its convolution kernel is of the kind "kernel"; `ssmspec.families.mapping.explicit_mapped` has its keys.
+
 Every table of a file becomes a family of its own, which claims only layers that `match` matches.
 """
 
@@ -24,6 +26,7 @@ from typing import Any
 
 from ssmspec.errors import SsmspecError
 from ssmspec.families.mapping import mapped, stacked
+from ssmspec.families.mapping.explicit_mapped import explicit_family
 from ssmspec.families.mapping.mapped import COMPLEX, LETTERS, POLE, Layout, Part, template
 from ssmspec.families.mapping.transform import IDENTITY, Transform, parse_transform
 from ssmspec.families.template import Family
@@ -67,10 +70,12 @@ def _families(document: Mapping[str, Any], source: str) -> tuple[Family, ...]:
         raise SsmspecError(f"{source}: has no [[layer]] table (with two brackets); expected at least one")
     known_keys(document, ("layer",), source)
     names = ["mapped"] if len(layers) == 1 else [f"mapped-{number}" for number in range(1, len(layers) + 1)]
-    return tuple(
-        _family(name, _layout(layer, source, f"{source}: [[layer]] {number}"))
-        for number, (name, layer) in enumerate(zip(names, layers, strict=True), start=1)
-    )
+    found = []
+    for number, (name, layer) in enumerate(zip(names, layers, strict=True), start=1):
+        where = f"{source}: [[layer]] {number}"
+        explicit = layer.get("kind") == "kernel"
+        found.append(explicit_family(name, layer, source, where) if explicit else _family(name, _layout(layer, source, where)))
+    return tuple(found)
 
 
 def _family(name: str, layout: Layout) -> Family:
