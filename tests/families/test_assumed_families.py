@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from examples_assumed import ASSUMED
 from factories import Example, make, stored
-from test_families import PREFIX, assert_close, assert_kernels, only_layer, perturbed, written
+from family_layers import PREFIX, assert_close, assert_kernels, only_layer, perturbed, written
 
 from ssmspec.errors import LayerError
 from ssmspec.families import FAMILIES, ReadOptions, detect

@@ -1,18 +1,17 @@
 """Every family against an independent forward of its original module; see factories.py."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import factories
 import ml_dtypes
 import numpy as np
 import pytest
-from examples_selective import other_mamba3
 from factories import FACTORIES, Example, Recurrence, make, stored
+from family_layers import PREFIX, assert_close, assert_kernels, detected, only_layer, perturbed, written
 
 from ssmspec.backends.reference import cauchy_sum
 from ssmspec.errors import LayerError
-from ssmspec.families import FAMILIES, Detection, LayerTensors, OperatingPoint, ReadOptions, detect
+from ssmspec.families import FAMILIES, OperatingPoint, ReadOptions, detect
 from ssmspec.families.assumption import check_assumptions
 from ssmspec.families.layers import read_layer
 from ssmspec.systems.grid import FrequencyGrid
@@ -20,21 +19,10 @@ from ssmspec.systems.response import frequency_response, impulse_response
 from ssmspec.systems.statespace import Assumed, StateSpace
 from ssmspec.systems.trust import untrustworthy
 
-PREFIX = "encoder.layers.0"
 EVERY = tuple(FACTORIES)
 REQUIRED = [(name, suffix) for name in EVERY for suffix in make(name).required]
 LINEAR = [name for name in EVERY if not FAMILIES[make(name).family].selective]
 LOW_RANK = [name for name in EVERY if name.startswith(("s4-dplr", "s4-nplr"))]
-
-
-def detected(tensors: dict[str, np.ndarray]) -> Detection:
-    return detect(stored(tensors), FAMILIES.values())
-
-
-def only_layer(tensors: dict[str, np.ndarray]) -> LayerTensors:
-    detection = detected(tensors)
-    assert [layer.name for layer in detection.layers] == [PREFIX], detection
-    return detection.layers[0]
 
 
 def read(tensors: dict[str, np.ndarray], options: ReadOptions | None = None) -> list[StateSpace]:
@@ -49,17 +37,6 @@ def read_example(example: Example, **options: object) -> list[StateSpace]:
 def options_of(example: Example) -> ReadOptions:
     """What the user must state for this example."""
     return ReadOptions(length=example.length)
-
-
-def assert_close(actual: np.ndarray, expected: np.ndarray, tolerance: float = 1e-10) -> None:
-    """Within a share of the largest expected value: kernels are float64 arithmetic on the same stored numbers, a few dozen roundings."""
-    assert actual.shape == expected.shape
-    assert np.abs(actual - expected).max() <= tolerance * np.abs(expected).max()
-
-
-def assert_kernels(systems: Sequence[StateSpace], truths: Sequence[Recurrence], tolerance: float = 1e-10, length: int = 100) -> None:
-    for system, truth in zip(systems, truths, strict=True):
-        assert_close(impulse_response(system, length), truth.impulse(length), tolerance)
 
 
 def test_every_family_has_an_example():
@@ -187,34 +164,6 @@ def test_families_without_a_stored_beta_have_no_weight(name):
 
 NORMS = ("dt_norm", "B_norm", "C_norm", "B_bias", "C_bias", "fc_D", "x_proj_bias")
 GATES = ("recurrence_bias", "recurrence_weight", "input_bias", "input_weight", "gate", "beta", "decay", "correction")
-
-
-def written(tensors: dict[str, np.ndarray], systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, np.ndarray]:
-    """The tensors of a file after `write`, in their stored dtypes."""
-    layer = only_layer(tensors)
-    values = FAMILIES[layer.family].write(layer, systems, options)
-    result = dict(tensors)
-    for role, array in values.items():
-        name = layer.tensor_names[role]
-        assert array.shape == tensors[name].shape, name
-        result[name] = array.astype(tensors[name].dtype)
-    return result
-
-
-def perturbed(system: StateSpace, rng: np.random.Generator) -> StateSpace:
-    """Another system that the same tensors can hold: tied copies change together."""
-    if system.family == "mamba-3":
-        return other_mamba3(system, rng)
-    if system.family in factories.CONSTRAINED:
-        return factories.CONSTRAINED[system.family](system, rng)
-    if system.discretization == "direct":
-        poles = np.abs(system.poles) ** 0.9 * np.exp(0.9j * np.angle(system.poles))
-    else:
-        poles = 0.9 * system.poles.real + 1.3j * system.poles.imag
-    step = system.step if system.discretization == "direct" else 1.1 * system.step
-    C = system.C if system.operating_point else system.C * (rng.uniform(0.5, 2, system.C.shape) + 1j * rng.normal(size=system.C.shape))
-    sobolev = system.sobolev and replace(system.sobolev, beta=1.2 * system.sobolev.beta)
-    return replace(system, poles=poles, step=step, C=C, D=0.7 * system.D, sobolev=sobolev)
 
 
 @pytest.mark.parametrize("name", EVERY)
