@@ -23,6 +23,7 @@ from ssmspec.statistics import (
     summarize,
     unavailable,
 )
+from ssmspec.statistics.values import quantiles
 from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
 from ssmspec.systems.statespace import ComplexArray, StateSpace, modal_form, padded_modes
 from ssmspec.systems.trust import NOT_FINITE, Trust, assess
@@ -236,7 +237,7 @@ def _curve(spectrum: LayerSpectrum, trust: Trust) -> Curve:
     alive = magnitude[(magnitude > 0).any(axis=1)]
     if trust.copies == 1 or not len(alive):
         return Curve(magnitude[0], None, None)
-    p5, median, p95 = np.percentile(alive, [5, 50, 95], axis=0)
+    p5, median, p95 = quantiles(alive)
     return Curve(median, p5, p95)
 
 

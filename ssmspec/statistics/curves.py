@@ -11,6 +11,7 @@ from ssmspec.statistics.bands import TOO_SHARP
 from ssmspec.statistics.kernel_spectrum import kernel_spectrum
 from ssmspec.statistics.results import Curve
 from ssmspec.statistics.spectrum import CONDITION_LIMIT, ILL_CONDITIONED, LayerSpectrum
+from ssmspec.statistics.values import quantiles
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
 from ssmspec.systems.response import CHUNK, frequency_response
 from ssmspec.systems.statespace import ComplexArray, StateSpace
@@ -27,7 +28,7 @@ def over_copies(values: FloatArray) -> Curve:
     usable = values[~np.isnan(values).any(axis=1)]
     if len(values) == 1:
         return Curve(usable[0], None, None)
-    p5, median, p95 = np.percentile(usable, [5, 50, 95], axis=0)
+    p5, median, p95 = quantiles(usable)
     return Curve(median, p5, p95)
 
 
