@@ -140,10 +140,10 @@ def _search(
 
 def _between(function: Callable[[FloatArray], FloatArray], theta: FloatArray, place: int) -> tuple[FloatArray, FloatArray]:
     """A local maximum over theta near a place, with its neighbors: theta and values, each (3, 1, 1)."""
-    values = function(theta[place - 1 : place + 2])
+    values = function(_folded(theta[place - 1 : place + 2]))
     while (side := int(np.argmax(values)) - 1) and 1 <= place + side <= len(theta) - 2:
         place += side
-        more = function(theta[[place + side]])
+        more = function(_folded(theta[[place + side]]))
         values = np.concatenate([values[1:], more]) if side > 0 else np.concatenate([more, values[:-1]])
     return theta[place - 1 : place + 2, None, None], values[:, None, None]
 
@@ -155,7 +155,7 @@ def _climb(function: Callable[[FloatArray], FloatArray], points: FloatArray, val
     side is cut by the golden section. Source: Brent, Algorithms for Minimization without Derivatives (1973), chapter 5.
 
     Args:
-        function: values at one theta of every bracket, (K, C).
+        function: values at one theta of every bracket, (K, C), in [0, pi]; beyond, the response is its mirror image.
         points, values: (3, K, C) left end, a place inside whose value is not below those of the ends, right end; an end may be that place.
     """
     (low, best, high), (at_low, at_best, at_high) = points, values
@@ -173,7 +173,7 @@ def _climb(function: Callable[[FloatArray], FloatArray], points: FloatArray, val
         step = np.where(np.abs(step) < near, np.copysign(near, golden), step)
         trial = np.clip(best + step, low, high)
         before, moved = moved, np.abs(step)
-        at_trial = function(trial)
+        at_trial = function(_folded(trial))
         better = at_trial > at_best * (1 + NOISE)
         low = np.where(better, np.where(step > 0, best, low), np.where(step < 0, trial, low))
         high = np.where(better, np.where(step > 0, high, best), np.where(step > 0, trial, high))

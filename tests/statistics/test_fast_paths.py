@@ -187,3 +187,11 @@ def test_no_pole_lies_in_the_ellipse_of_a_panel(seed: int, kind: str, reach: flo
     spread = np.hypot(angle - left, decay) + np.hypot(angle - right, decay)
     assert (spread >= reach * (right - left) * (1 - 1e-9) - 1e-13).all()
     assert (edges[0], edges[-1]) == (0, np.pi)
+
+
+def test_the_gain_of_a_weight_that_rises_up_to_nyquist_is_that_at_nyquist() -> None:
+    """The maximum is at the end, where the slope is not zero; beyond it the weight would go on rising."""
+    system = replace(build([-1.0], [[1]], [[1]], step=1.0), sobolev=Sobolev(np.array([1.0]), "angular", 0.1))
+    assert value("peak_frequency", system) == np.pi
+    exact = Exact(system, GRID.values)
+    assert value("peak_gain", system) == pytest.approx(float(exact.gain(exact.mp.pi)), rel=1e-12)
