@@ -1,12 +1,16 @@
 """From a checkpoint file to the statistics of its layers. `analyze` follows the path through the whole package in reading order."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from ssmspec.backends import CauchySum, choose_backend, load_backend
+from ssmspec.backends.pool import mapped
+from ssmspec.backends.threads import limited
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.errors import about
 from ssmspec.families import ReadOptions
@@ -28,7 +32,10 @@ from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
 from ssmspec.systems.statespace import ComplexArray, StateSpace, modal_form, padded_modes
 from ssmspec.systems.trust import NOT_FINITE, Trust, assess
 
+WORTHWHILE = 1e8  # pole-node pairs, about half a second, from which on other processes are started
+
 Progress = Callable[[str, int, int], None]
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +50,8 @@ class AnalysisOptions:
         points: F, the number of points of the log-spaced grid.
         with_skip: include D in the response.
         statistics: names of the statistics to compute; None computes all.
+        threads: processes for the layers of a checkpoint, where there is enough to do; each uses one thread. None stays in this process,
+            where an engine uses as many threads as there are cores.
     """
 
     layers: tuple[str, ...] = ()
@@ -52,11 +61,27 @@ class AnalysisOptions:
     points: int = DEFAULT_POINTS
     with_skip: bool = False
     statistics: tuple[str, ...] | None = None
+    threads: int | None = None
 
     @property
     def chosen(self) -> Collection[str]:
         """The names of the statistics to compute."""
         return STATISTICS if self.statistics is None else self.statistics
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What decides in how many processes something is done: the engine and its name, pole-node pairs, and how many may run."""
+
+    engine: CauchySum
+    backend: str
+    pairs: float
+    threads: int | None
+
+    @property
+    def processes(self) -> int:
+        """1 where there is so little to do that starting others takes longer; the memory of a GPU is not shared either."""
+        return 1 if self.backend == "gpu" or self.pairs < WORTHWHILE else self.threads or 1
 
 
 def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progress: Progress | None = None) -> CheckpointAnalysis:
@@ -81,15 +106,16 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
     everything = [system for layer in readable for system in layer.systems]
     places = {id(system): place for place, system in enumerate(everything)}
     systems = select_layers(everything, options.layers, checkpoint, skipped) if everything else []
-    backend = options.backend or choose_backend(sum(pairs_of(system, options.points, options.chosen) for system in systems))
+    pairs = sum(pairs_of(system, options.points, options.chosen) for system in systems)
+    backend = options.backend or choose_backend(pairs)
     engine = load_backend(backend)
-    layers = []
+
+    def layer(system: StateSpace) -> LayerAnalysis:
+        return analyze_layer(system, grid, engine, with_skip=options.with_skip, chosen=options.chosen)
+
     with about(checkpoint.path):
-        for done, system in enumerate(systems):
-            if progress:
-                progress(system.name, done, len(systems))
-            found = analyze_layer(system, grid, engine, with_skip=options.with_skip, chosen=options.chosen)
-            layers.append(replace(found, index=places[id(system)]))
+        found = each(layer, systems, Work(engine, backend, pairs, options.threads), progress)
+        layers = [replace(layer, index=places[id(system)]) for system, layer in zip(systems, found, strict=True)]
     return CheckpointAnalysis(
         path=str(checkpoint.path),
         container=checkpoint.container,
@@ -103,6 +129,32 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         notes=checkpoint.notes,
         statistics=tuple(options.chosen),
     )
+
+
+def each(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    work: "Work",
+    progress: Progress | None = None,
+    name_of: Callable[[Item], str] = attrgetter("name"),
+) -> list[Result]:
+    """function(item) of every layer in turn, in several processes where that is allowed and finishes earlier.
+
+    Args:
+        progress: called with the name of an item before its result is there.
+    """
+    processes = work.processes if len(items) > 1 else 1
+    if processes > 1:
+        work.engine(np.ones((1, 1, 1), complex), -np.ones((1, 1), complex), np.ones((1, 1)), np.ones((1, 1)))  # compiled code is loaded
+        work.engine(np.ones((1, 2, 1), complex), -np.ones((1, 1), complex), np.ones((1, 1)), np.ones((1, 1)))  # once, not by every process
+    found = []
+    with limited(work.threads):
+        results = mapped(function, items, processes)
+        for done, item in enumerate(items):
+            if progress:
+                progress(name_of(item), done, len(items))
+            found.append(next(results))
+    return found
 
 
 def analyze_layer(
