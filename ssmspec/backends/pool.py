@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from ssmspec.backends import threads
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 FORKING = sys.platform == "linux"  # elsewhere a fork is missing, or libraries of the system do not survive it
 
 _inherited: tuple[Callable[[Any], Any], Sequence[Any]] | None = None  # what forked processes find in their memory

@@ -35,7 +35,8 @@ from ssmspec.systems.trust import NOT_FINITE, Trust, assess
 WORTHWHILE = 1e8  # pole-node pairs, about half a second, from which on other processes are started
 
 Progress = Callable[[str, int, int], None]
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

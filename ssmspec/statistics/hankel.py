@@ -135,7 +135,7 @@ def _cholesky(gramian: FloatArray) -> FloatArray:
     raised = gramian.copy()
     raised[:, diagonal, diagonal] = np.maximum(raised[:, diagonal, diagonal] * (1 + SHIFT), SMALLEST)
     try:
-        return np.linalg.cholesky(raised)
+        return np.asarray(np.linalg.cholesky(raised), np.float64)
     except np.linalg.LinAlgError:
         pass
     factor = np.full_like(gramian, np.nan)
@@ -147,7 +147,7 @@ def _cholesky(gramian: FloatArray) -> FloatArray:
 
 def _eigenvalues(symmetric: FloatArray) -> FloatArray:
     """Eigenvalues (K, n) in rising order; NaN for matrices that are not finite."""
-    known = np.isfinite(symmetric).all(axis=(1, 2))
+    known = np.asarray(np.isfinite(symmetric).all(axis=(1, 2)))
     values = np.linalg.eigvalsh(np.where(known[:, None, None], symmetric, 0))
     return np.where(known[:, None], values, np.nan)
 

@@ -62,7 +62,8 @@ class PairSums:
 
     def squared_norm(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
         """|H|^2 at theta (1|K, F), (K, F); and the sum of the absolute terms behind it."""
-        return self._evaluated(theta, speed=False)[:2]
+        norm, size = self._evaluated(theta, speed=False)
+        return norm, size
 
     def squared_norms(self, theta: FloatArray) -> tuple[FloatArray, ...]:
         """|H|^2 and |dH/d theta|^2 at theta (1|K, F), each followed by the sum of its absolute terms, then d|H|^2/d theta/2; (K, F)."""
@@ -99,8 +100,9 @@ class PairSums:
     def _block(self, theta: FloatArray, once: FloatArray, squares: dict[str, FloatArray] | None) -> list[FloatArray]:
         x, y = theta_nodes(theta)
         columns = once if squares is not None else once[:, :, [0, 1, 2, 6, 7, 8]]
-        sums, differences, own = 0.0, 0.0, 0.0
-        squared = {"v2": [0.0, 0.0], "v": [0.0, 0.0]}
+        nothing: FloatArray = np.zeros(())  # to which any shape can be added
+        sums = differences = own = nothing
+        squared = {"v2": [nothing, nothing], "v": [nothing, nothing]}
         for sign in (1, -1):
             v = y[:, :, None] - sign * self.sigma.imag[:, None, :] * x[:, :, None]
             a = self.sigma.real[:, None, :] * x[:, :, None]

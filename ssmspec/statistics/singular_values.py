@@ -48,8 +48,9 @@ class Operator:
         for start in range(0, len(flat), count):
             part = slice(start, start + count)
             H = (self.U * self._gains(flat[part])[:, None, :]) @ self.V + (0 if self.D is None else self.D)
-            known = np.isfinite(H).all(axis=(1, 2))
-            result[part] = np.where(known, np.linalg.svd(np.where(known[:, None, None], H, 0), compute_uv=False)[:, 0] ** 2, np.nan)
+            known = np.asarray(np.isfinite(H).all(axis=(1, 2)))
+            usable: ComplexArray = np.where(known[:, None, None], H, 0)
+            result[part] = np.where(known, np.linalg.svd(usable, compute_uv=False)[:, 0] ** 2, np.nan)
         return result.reshape(theta.shape)
 
     def iterated(self, theta: FloatArray) -> FloatArray:

@@ -260,7 +260,8 @@ class LayerSpectrum:
         sharp = self.sharp[start:stop]  # no node comes near enough to such a pole to see it
         with np.errstate(divide="ignore", invalid="ignore"):
             centroid = np.where((integral.whole_error() <= TOLERANCE) & ~sharp, integral.first_moment() / total, np.nan)
-        error, energy = np.where(sharp, np.inf, error), integral.up_to
+        error = np.where(sharp, np.inf, error)
+        energy: Callable[[FloatArray], FloatArray] = integral.up_to
         if closed is not None:
             energy = _preferring(closed.up_to, preferred, integral.up_to)
             total, low = np.where(preferred, closed_total, total), np.where(preferred, closed_low, low)
