@@ -65,7 +65,7 @@ def analyze(
     """
     from ssmspec.commands.analyze import AnalysisOptions
     from ssmspec.files.writing import Kind, refuse_precious
-    from ssmspec.statistics import HEADLINES
+    from ssmspec.statistics import HEADLINES, STATISTICS
 
     check_sample_rate(sample_rate)
     for table in (csv, copies):
@@ -79,7 +79,7 @@ def analyze(
         points=points,
         threads=thread_number(threads),
         with_skip=with_skip,
-        statistics=chosen_statistics(statistics, None if as_json or csv or copies else HEADLINES),
+        statistics=chosen_statistics(statistics, tuple(STATISTICS) if as_json or csv or copies else HEADLINES),
     )
     paths = expand(checkpoints)
     shown = HEADLINES if statistics is None else tuple(options.chosen)

@@ -75,7 +75,7 @@ def compare(
         return
     if limits or by_order:
         raise SsmspecError("--fail-above and --by-order apply to two checkpoints; leave them out for a history")
-    _history(paths, options if everything else replace(options, statistics=HEADLINES), as_json, csv, plot)
+    _history(paths, replace(options, statistics=tuple(STATISTICS) if everything else HEADLINES), as_json, csv, plot)
 
 
 def _steps(checkpoints: Sequence[Path]) -> list[Path]:

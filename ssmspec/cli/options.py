@@ -173,8 +173,8 @@ def check_sample_rate(sample_rate: float | None) -> None:
         )
 
 
-def chosen_statistics(text: str | None, default: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """The names after --statistics; None stands for all.
+def chosen_statistics(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
+    """The names after --statistics.
 
     Args:
         default: what is taken without the option.
@@ -184,7 +184,7 @@ def chosen_statistics(text: str | None, default: tuple[str, ...] | None) -> tupl
     from ssmspec.statistics import STATISTICS
 
     if text is None or text.strip() == "all":
-        return default if text is None else None
+        return default if text is None else tuple(STATISTICS)
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         if name not in STATISTICS:
