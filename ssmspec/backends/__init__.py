@@ -36,7 +36,7 @@ BACKENDS: dict[str, str] = {
 
 # Number of pole-node pairs above which compiled code pays off against NumPy (about 5e7 pairs per second): it is loaded in 0.1 s. The first
 # time on a machine it is compiled, which takes 2..5 s.
-COMPILE_WORTHWHILE = 5e7
+COMPILE_WORTHWHILE = 2e7
 
 
 def load_backend(name: str) -> CauchySum:
