@@ -1,19 +1,35 @@
 import os
 import signal
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import settings
-from program import Type, ssmspec
 
 from ssmspec.backends import CauchySum, load_backend
 
+if TYPE_CHECKING:
+    from program import Type
+
+
+# what the shell that starts the tests says about its terminal, and about other processes
+TERMINAL = ("FORCE_COLOR", "NO_COLOR", "PY_COLORS", "CLICOLOR", "CLICOLOR_FORCE", "GITHUB_ACTIONS", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+GROUP = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let the default run draw the same examples every time, so that only a change can make it fail. Other runs draw more and new ones."""
+    """Give every machine the same environment, before any module reads it, and the same examples.
+
+    The default run draws the same examples every time, so that only a change can make it fail. Other runs draw more and new ones.
+    """
+    for name in (*TERMINAL, *GROUP):
+        os.environ.pop(name, None)
+    os.environ |= {"COLUMNS": "80", "LINES": "24"}
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for the worker processes: the matrices are too small for more threads
     settings.register_profile("same examples", derandomize=True, database=None, max_examples=40)
     settings.register_profile("new examples", derandomize=False, print_blob=True, max_examples=1000)
     settings.load_profile("same examples" if config.option.markexpr == "not nightly" else "new examples")
@@ -24,6 +40,13 @@ def _signals() -> None:
     """Handle signals as in a terminal. A shell that runs this in the background ignores some, and so does an interrupted command."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_of_torch() -> None:
+    """Use one thread, so that sums have the same order on every machine. The models are too small for more."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture
@@ -54,14 +77,16 @@ def real_checkpoints() -> Callable[[str], Path]:
 
 @pytest.fixture
 def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files of pictures are written, and nothing is on them."""
+    """Write the files of pictures with nothing on them."""
     from drawing import Figure, blank
 
     monkeypatch.setattr(Figure, "savefig", blank)
 
 
 @pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Type:
-    """Runs `ssmspec ...` in the test's own folder and in this process."""
+def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Type":
+    """Run `ssmspec ...` in the test's own folder and in this process."""
+    from program import ssmspec
+
     monkeypatch.chdir(tmp_path)
     return partial(ssmspec, cwd=Path())

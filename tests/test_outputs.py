@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from disk import disk_of
@@ -16,6 +17,8 @@ from faults import Faults, faulty
 from locations import HANG, TESTS
 from outputs import INPUTS, OUTPUTS, X, carried_out, check, files, prepare, temporary
 from program import Result, Type
+
+from ssmspec.commands import compare
 
 DAILY = ("analyze --csv", "impulse -o", "check --init", "retune --in-place", "retune folder")
 EVERY = [name if name in DAILY else pytest.param(name, marks=pytest.mark.nightly) for name in OUTPUTS]
@@ -39,6 +42,19 @@ def interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture
+def compared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every command of a test the comparison that the first one made. It takes longer than all the writing."""
+    compare_systems, found = compare.compare_systems, []
+
+    def once(*arguments: Any, **options: Any) -> Any:
+        if not found:
+            found.append(compare_systems(*arguments, **options))
+        return found[0]
+
+    monkeypatch.setattr(compare, "compare_systems", once)
+
+
 def assert_one_line(done: Result, *words: str) -> None:
     assert done.code == 2, done
     assert done.err.count("\n") == 1, done.err
@@ -46,6 +62,7 @@ def assert_one_line(done: Result, *words: str) -> None:
         assert word in done.err
 
 
+@pytest.mark.usefixtures("compared_once")
 @pytest.mark.parametrize("name", EVERY)
 def test_a_fault_at_any_operation_leaves_the_old_or_the_new(name: str, typed: Type, tmp_path: Path) -> None:
     """Every operation fails once, in one of three ways, and the next run is as if nothing had failed."""

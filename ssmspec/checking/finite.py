@@ -84,21 +84,17 @@ def owned_tensors(layers: Iterable[LayerTensors]) -> dict[Key, dict[str, Tensor]
 
     A tensor that has a role in one layer is no other tensor of a layer around it, and one below several layers belongs to the innermost.
     """
-    layers = sorted(layers, key=lambda layer: -len(_start(layer)))
+    layers = sorted(layers, key=lambda layer: -len(layer.start))
     with_role = {name for layer in layers for name in layer.tensor_names.values()}
     taken: set[str] = set()
     found: dict[Key, dict[str, Tensor]] = {}
     for layer in layers:
         own = {name: layer.tensors[role] for role, name in layer.tensor_names.items()}
-        others = {_start(layer) + suffix: tensor for suffix, tensor in layer.beside.items()}
+        others = {layer.start + suffix: tensor for suffix, tensor in layer.beside.items()}
         new = own | {name: tensor for name, tensor in others.items() if name not in with_role and name not in taken}
         found[key_of(layer)] = new
         taken |= set(new)
     return found
-
-
-def _start(layer: LayerTensors) -> str:
-    return "" if layer.name == "root" else f"{layer.name}."
 
 
 def account_for(

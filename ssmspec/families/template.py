@@ -136,6 +136,11 @@ class LayerTensors:
     def __contains__(self, role: object) -> bool:
         return role in self.tensors
 
+    @property
+    def start(self) -> str:
+        """What the names of all tensors under the layer's prefix begin with."""
+        return "" if self.name == "root" else f"{self.name}."
+
     def with_values(self, values: Mapping[str, npt.NDArray[Any]]) -> "LayerTensors":
         """The layer with new values of some tensors, by role, rounded to the dtype in the file."""
         with np.errstate(all="ignore"):

@@ -17,11 +17,23 @@ def tensor_changes(pairs: Sequence[tuple[LayerTensors, LayerTensors]]) -> tuple[
     """The tensors of pairs of layers, in file order; tensors that several layers share are there once."""
     found: dict[tuple[str, str], TensorChange] = {}
     for before, after in pairs:
-        for role, name in before.tensor_names.items():
-            key = (name, after.tensor_names.get(role, ""))
-            if key not in found and role in after:
-                found[key] = _change(*key, before.tensors[role], after.tensors[role])
+        for (name, old), (name_after, new) in _common(before, after):
+            if (name, name_after) not in found:
+                found[name, name_after] = _change(name, name_after, old, new)
     return tuple(found.values())
+
+
+_Named = tuple[str, Tensor]
+
+
+def _common(before: LayerTensors, after: LayerTensors) -> Iterator[tuple[_Named, _Named]]:
+    """Tensors that both layers have: those that the family reads, by role, then the others under the layer's name, by suffix."""
+    for role, name in before.tensor_names.items():
+        if role in after:
+            yield (name, before.tensors[role]), (after.tensor_names[role], after.tensors[role])
+    for suffix, tensor in before.beside.items():
+        if suffix in after.beside:
+            yield (before.start + suffix, tensor), (after.start + suffix, after.beside[suffix])
 
 
 def _change(name: str, name_after: str, before: Tensor, after: Tensor) -> TensorChange:

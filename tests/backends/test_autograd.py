@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from locations import HANG
 from torch import Tensor
 
 from ssmspec.backends import BACKENDS, threads
@@ -250,7 +251,7 @@ def test_a_forked_process_computes_after_the_threads_were_used(monkeypatch: pyte
         warnings.filterwarnings("ignore", message="This process .* is multi-threaded", category=DeprecationWarning)
         child.start()
     try:
-        assert here.poll(60)
+        assert here.poll(HANG)
         assert here.recv() == wanted
     finally:
         child.kill()

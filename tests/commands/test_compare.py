@@ -265,17 +265,20 @@ def test_eigenvalues_without_an_order_are_not_joined_by_lines() -> None:
 
 
 def test_the_tensors_that_changed_are_named_with_the_size_of_the_change(typed: Type, tmp_path: Path) -> None:
-    tensors = s4d_tensors(layers=2)
+    tensors = s4d_tensors(layers=2) | {"layers.0.output_linear.weight": np.ones((4, 4), np.float32)}  # no part of the family
     changed = dict(tensors)
+    changed["layers.0.output_linear.weight"] = np.full((4, 4), 1.5, np.float32)
     changed["layers.1.kernel.C"] = tensors["layers.1.kernel.C"] * np.float32(1.25)
     changed["layers.0.D"] = np.zeros_like(tensors["layers.0.D"])
     a, b = checkpoint(tmp_path, tensors, "a.safetensors"), checkpoint(tmp_path, changed, "b.safetensors")
     document = json.loads(typed("compare", a, b, "--json").out)
     jsonschema.validate(document, schema("compare-1"))
     found = {tensor["name"]: tensor["change"] for tensor in document["tensors"]}
-    assert found == pytest.approx(dict.fromkeys(tensors, 0.0) | {"layers.1.kernel.C": 0.25, "layers.0.D": 1.0}, rel=1e-6)
+    sizes = {"layers.1.kernel.C": 0.25, "layers.0.D": 1.0, "layers.0.output_linear.weight": 0.5}
+    assert found == pytest.approx(dict.fromkeys(tensors, 0.0) | sizes, rel=1e-6)
     text = typed("compare", a, b).out
-    assert "stored tensors: 2 of 10 changed (relative norm of the difference); most: layers.0.D by 1, layers.1.kernel.C by 0.25" in text
+    assert "stored tensors: 3 of 11 changed (relative norm of the difference); most: layers.0.D by 1" in text
+    assert "layers.1.kernel.C by 0.25" in text
     back = {tensor["name"]: tensor for tensor in json.loads(typed("compare", b, a, "--json").out)["tensors"]}
     assert back["layers.0.D"] == {"name": "layers.0.D", "name_after": "layers.0.D", "change": None, "reason": "it was zero before"}
 

@@ -3,7 +3,7 @@
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
@@ -36,15 +36,6 @@ CONTAINERS = {  # sample -> options that it can be retuned with, and the ends of
     "mamba1_trained.safetensors": (("--step-scale", "2"), {"bias"}),
     "mamba2_trained": (("--step-scale", "2"), {"dt_bias"}),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    torch = pytest.importorskip("torch")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def model(folder: Path, name: str = "model.safetensors", *, layers: int = 2, seed: int = 0, **extra: np.ndarray) -> Path:

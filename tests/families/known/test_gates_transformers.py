@@ -1,7 +1,6 @@
 """RG-LRU and gated delta nets against the modules of transformers, with gates that do not depend on the input."""
 
 import importlib
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -18,14 +17,6 @@ from ssmspec.systems.statespace import StateSpace  # noqa: E402
 
 STEPS = 24
 SINGLE = 1e-5  # the modules scan in float32; two dozen roundings of values below 1
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def fill(parameter, values: np.ndarray | float) -> None:

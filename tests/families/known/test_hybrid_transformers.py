@@ -8,7 +8,7 @@ import importlib
 import inspect
 import json
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -91,14 +91,6 @@ LAYERS = {  # where the selective mixers are, and their family
 SLOW = ReadOptions(assume={"delta_clamp": "slow"})  # as this transformers has it on every path
 OPTIONS = {"zamba2": SLOW, "nemotron-h": SLOW}
 WITH_ATTENTION = [name for name in MODELS if name != "falcon-mamba"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,6 @@ A mixer becomes linear in its input when nothing it selects with depends on the 
 the gate is a constant that is divided out, and B, C and Delta come from biases. Weights alone do that; no method is replaced.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from factories import stored
@@ -26,14 +24,6 @@ STEPS = 24
 def double_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers calls .float() on A and B even in a double model; here that keeps float64, so that the algebra is what is compared."""
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def fill(parameter, values: np.ndarray | float) -> None:

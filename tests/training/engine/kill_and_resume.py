@@ -14,20 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo  # an optimizer loads it: once for all forks
+from preload import preload
 
 from ssmspec.report.training_progress import TrainingProgress
 from ssmspec.training.engine.record import read_metrics
-from ssmspec.training.engine.run import make_problem, run
+from ssmspec.training.engine.run import run
 from ssmspec.training.engine.run_folder import read_config
 
-MOMENT = 0.02  # seconds: longer than a step with its saving takes
+MOMENT = 0.02  # seconds until a kill: longer than a step with its saving takes
+AT_MOST = 20  # steps in that time, so that a run on a fast machine is not done before the last kill
 
 
 def main() -> None:
     most, *rest = sys.argv[1:]
     for kills, folder in zip(map(int, rest[::2]), map(Path, rest[1::2]), strict=True):
-        make_problem(read_config(folder), folder)  # loads what forks then need not
+        preload(folder)
         chance, killed, disagreements = random.Random(folder.name), 0, 0
         while killed < kills and attempt(folder, chance, int(most)):
             killed += 1
@@ -46,9 +47,11 @@ def attempt(folder: Path, chance: random.Random, most: int) -> bool:
         run(read_config(folder), folder, pictures=False)
         os._exit(0)
     os.close(writer)
-    for _ in range(chance.randint(0, most)):
+    steps, start = chance.randint(0, most), time.monotonic()
+    for _ in range(steps):
         os.read(reader, 1)
-    time.sleep(chance.uniform(0, MOMENT))
+    step = (time.monotonic() - start) / max(1, steps)
+    time.sleep(chance.uniform(0, min(MOMENT, AT_MOST * step)))
     os.kill(child, signal.SIGKILL)
     os.close(reader)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL

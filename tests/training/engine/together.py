@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch._dynamo  # noqa: F401  (DistributedDataParallel loads it: once for all forks)
+from preload import preload
 
 from ssmspec.errors import SsmspecError
 from ssmspec.training.engine import processes
@@ -27,7 +27,9 @@ LONGEST = 600.0  # seconds of a job; then what is left of it is killed
 
 
 def main() -> None:
-    sys.stdout.write(json.dumps([together(job) for job in json.load(sys.stdin)]))
+    jobs = json.load(sys.stdin)
+    preload(Path(jobs[0]["folder"]))
+    sys.stdout.write(json.dumps([together(job) for job in jobs]))
 
 
 def together(job: dict[str, Any]) -> list[Any]:
