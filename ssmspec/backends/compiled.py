@@ -42,6 +42,7 @@ class Kernel:
 
     def __call__(self, first: int, last: int, sizes: Sequence[int], *arrays: npt.NDArray[Any]) -> None:
         """Run it on contiguous arrays that all have one float type."""
+        assert all(array.flags.c_contiguous and array.dtype == arrays[0].dtype for array in arrays)
         kind = arrays[0].dtype.str[1:]
         run = self._ready.get(kind)
         if run is None:

@@ -125,7 +125,7 @@ def _coefficients(residues: ComplexArray, poles: ComplexArray, kind: np.dtype[An
     p, q = -2 * (residues * poles.conj()[:, :, None]).real, 2 * residues.real
     own = np.stack([p, q, -2 * q * s, 2 * p * s], axis=-1).reshape(*poles.shape, -1)
     table = np.concatenate([poles.imag[:, :, None], s * s, 4 * s * s, own], axis=2)
-    return np.ascontiguousarray(table, kind), scale.astype(kind)
+    return np.ascontiguousarray(table, kind), np.ascontiguousarray(scale, kind)
 
 
 LOOPS = "ssmspec.backends.loops"
