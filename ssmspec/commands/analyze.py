@@ -1,12 +1,16 @@
 """From a checkpoint file to the statistics of its layers. `analyze` follows the path through the whole package in reading order."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from ssmspec.backends import CauchySum, choose_backend, load_backend
+from ssmspec.backends.pool import mapped
+from ssmspec.backends.threads import limited
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.errors import about
 from ssmspec.families import ReadOptions
@@ -19,15 +23,22 @@ from ssmspec.statistics import (
     LayerAnalysis,
     LayerSpectrum,
     Summary,
+    Values,
     memory_shares,
     summarize,
     unavailable,
 )
+from ssmspec.statistics.on_demand import OnDemand
+from ssmspec.statistics.values import quantiles
 from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
 from ssmspec.systems.statespace import ComplexArray, StateSpace, modal_form, padded_modes
 from ssmspec.systems.trust import NOT_FINITE, Trust, assess
 
+WORTHWHILE = 1e8  # pole-node pairs, about half a second, from which on other processes are started
+
 Progress = Callable[[str, int, int], None]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +52,9 @@ class AnalysisOptions:
         backend: name of an engine; None chooses one by the size of the work.
         points: F, the number of points of the log-spaced grid.
         with_skip: include D in the response.
-        statistics: names of the statistics to compute; None computes all.
+        statistics: names of the statistics to compute at once; None stands for all, each computed when it is first asked for.
+        threads: processes for the layers of a checkpoint, where there is enough to do; each uses one thread. None stays in this process,
+            where an engine uses as many threads as there are cores.
     """
 
     layers: tuple[str, ...] = ()
@@ -51,11 +64,27 @@ class AnalysisOptions:
     points: int = DEFAULT_POINTS
     with_skip: bool = False
     statistics: tuple[str, ...] | None = None
+    threads: int | None = None
 
     @property
     def chosen(self) -> Collection[str]:
         """The names of the statistics to compute."""
         return STATISTICS if self.statistics is None else self.statistics
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What decides in how many processes something is done: the engine and its name, pole-node pairs, and how many may run."""
+
+    engine: CauchySum
+    backend: str
+    pairs: float
+    threads: int | None
+
+    @property
+    def processes(self) -> int:
+        """1 where there is so little to do that starting others takes longer; the memory of a GPU is not shared either."""
+        return 1 if self.backend == "gpu" or self.pairs < WORTHWHILE else self.threads or 1
 
 
 def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progress: Progress | None = None) -> CheckpointAnalysis:
@@ -80,15 +109,16 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
     everything = [system for layer in readable for system in layer.systems]
     places = {id(system): place for place, system in enumerate(everything)}
     systems = select_layers(everything, options.layers, checkpoint, skipped) if everything else []
-    backend = options.backend or choose_backend(sum(pairs_of(system, options.points, options.chosen) for system in systems))
+    pairs = sum(pairs_of(system, options.points, options.chosen) for system in systems)
+    backend = options.backend or choose_backend(pairs)
     engine = load_backend(backend)
-    layers = []
+
+    def layer(system: StateSpace) -> LayerAnalysis:
+        return analyze_layer(system, grid, engine, with_skip=options.with_skip, chosen=options.statistics)
+
     with about(checkpoint.path):
-        for done, system in enumerate(systems):
-            if progress:
-                progress(system.name, done, len(systems))
-            found = analyze_layer(system, grid, engine, with_skip=options.with_skip, chosen=options.chosen)
-            layers.append(replace(found, index=places[id(system)]))
+        found = each(layer, systems, Work(engine, backend, pairs, options.threads), progress)
+        layers = [replace(layer, index=places[id(system)]) for system, layer in zip(systems, found, strict=True)]
     return CheckpointAnalysis(
         path=str(checkpoint.path),
         container=checkpoint.container,
@@ -104,6 +134,32 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
     )
 
 
+def each(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    work: "Work",
+    progress: Progress | None = None,
+    name_of: Callable[[Item], str] = attrgetter("name"),
+) -> list[Result]:
+    """function(item) of every layer in turn, in several processes where that is allowed and finishes earlier.
+
+    Args:
+        progress: called with the name of an item before its result is there.
+    """
+    processes = work.processes if len(items) > 1 else 1
+    if processes > 1:
+        work.engine(np.ones((1, 1, 1), complex), -np.ones((1, 1), complex), np.ones((1, 1)), np.ones((1, 1)))  # compiled code is loaded
+        work.engine(np.ones((1, 2, 1), complex), -np.ones((1, 1), complex), np.ones((1, 1)), np.ones((1, 1)))  # once, not by every process
+    found = []
+    with limited(work.threads):
+        results = mapped(function, items, processes)
+        for done, item in enumerate(items):
+            if progress:
+                progress(name_of(item), done, len(items))
+            found.append(next(results))
+    return found
+
+
 def analyze_layer(
     system: StateSpace,
     grid: FrequencyGrid,
@@ -112,18 +168,21 @@ def analyze_layer(
     with_skip: bool = False,
     spectrum: LayerSpectrum | None = None,
     trust: Trust | None = None,
-    chosen: Collection[str] = STATISTICS,
+    chosen: Collection[str] | None = tuple(STATISTICS),
 ) -> LayerAnalysis:
     """Statistics of the sound copies of one layer, with the curve of |H| over them, and the poles of all copies.
 
     Args:
         spectrum: the spectrum of the sound copies, if the caller already has it. trust: which copies are sound, likewise.
-        chosen: names of `STATISTICS`; all by default. The estimated error of energies needs a quadrature, so it is given only with all.
+        chosen: names of `STATISTICS`; all by default. None computes each of them when it is first asked for. The estimated error of
+            energies needs a quadrature, so it is given only with all.
     """
     trust = trust or assess(system)
     measured, sound = _Measured(), system if trust.problem else trust.pick(system)
     if trust.problem:
-        measured.statistics = {name: unavailable(STATISTICS[name].unit, trust.problem) for name in chosen}
+        measured.statistics = {
+            name: unavailable(STATISTICS[name].unit, trust.problem) for name in STATISTICS if chosen is None or name in chosen
+        }
     else:
         spectrum = spectrum or LayerSpectrum(sound, grid, engine, with_skip=with_skip)
         measured = _measure(spectrum, trust, chosen)
@@ -150,7 +209,7 @@ def analyze_layer(
         curve=measured.curve,
         poles=_poles(system, trust, spectrum),
         continuous_poles=not direct,
-        energy_error=measured.energy_error,
+        errors=measured.errors,
         memory=measured.memory,
         values=measured.values,
         gaps=measured.gaps,
@@ -162,29 +221,46 @@ def analyze_layer(
 class _Measured:
     """What an analysis says about the sound copies of a layer; empty by default."""
 
-    statistics: dict[str, Summary] = field(default_factory=dict)
-    values: dict[str, FloatArray] = field(default_factory=dict)
-    gaps: dict[str, str] = field(default_factory=dict)
+    statistics: Mapping[str, Summary] = field(default_factory=dict)
+    values: Mapping[str, FloatArray] = field(default_factory=dict)
+    gaps: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     curve: Curve | None = None
     memory: dict[int, float] | None = None
-    energy_error: float | None = None
+    errors: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @np.errstate(all="ignore")  # a value that overflows becomes null with a reason
-def _measure(spectrum: LayerSpectrum, trust: Trust, chosen: Collection[str]) -> _Measured:
-    statistics, values, gaps = _statistics(spectrum, trust, chosen)
-    left_out = (f"{text}; these copies are skipped in all statistics" for text in trust.gaps)
-    band = spectrum.band if len(chosen) == len(STATISTICS) else None
-    return _Measured(
-        statistics=statistics,
-        values=values,
-        gaps=gaps,
-        notes=(*left_out, *_observations(spectrum, trust), *gaps.values()),
-        curve=_curve(spectrum, trust),
-        memory=memory_shares(spectrum) if spectrum.system.operating_point else None,
-        energy_error=None if band is None else _largest(band.relative_error[np.isfinite(band.total)]),
-    )
+def _measure(spectrum: LayerSpectrum, trust: Trust, chosen: Collection[str] | None) -> _Measured:
+    names = STATISTICS if chosen is None else chosen
+    alive, gaps = spectrum.unit_magnitude.max(axis=1) != 0, dict[str, str]()
+    values = OnDemand(names, lambda name: _values(name, spectrum, trust, alive, gaps))
+    statistics = OnDemand(names, lambda name: summarize(values[name], STATISTICS[name].unit))
+    copies = OnDemand(names, lambda name: values[name].values)
+    errors = OnDemand(("energies",) if len(names) == len(STATISTICS) else (), lambda _: _energy_error(spectrum))
+    left_out = [f"{text}; these copies are skipped in all statistics" for text in trust.gaps]
+    measured = _Measured(statistics, copies, gaps, curve=_curve(spectrum, trust), errors=errors)
+    if chosen is not None:
+        measured.statistics, measured.values, measured.errors = dict(statistics), dict(copies), dict(errors)
+    measured.notes = (*left_out, *_observations(spectrum, trust), *gaps.values())
+    measured.memory = memory_shares(spectrum) if spectrum.system.operating_point else None
+    return measured
+
+
+@np.errstate(all="ignore")  # as above
+def _values(name: str, spectrum: LayerSpectrum, trust: Trust, alive: np.ndarray, gaps: dict[str, str]) -> Values:
+    """One statistic of every copy, and a gap where only some of the sound copies have it."""
+    found = STATISTICS[name].of(spectrum)
+    missing = int((~np.isfinite(found.values) & alive).sum())
+    if 0 < missing < len(alive) and not found.by_definition:
+        gaps[name] = f"{name} has no value for {missing} of {_sound(trust)} ({found.reason}), which are skipped"
+    return replace(found, values=trust.scatter(found.values))
+
+
+@np.errstate(all="ignore")  # as above
+def _energy_error(spectrum: LayerSpectrum) -> float | None:
+    """Largest estimate, over copies, of the relative error of the energies used."""
+    return _largest(spectrum.band.relative_error[np.isfinite(spectrum.band.total)])
 
 
 def _poles(system: StateSpace, trust: Trust, spectrum: LayerSpectrum | None) -> ComplexArray:
@@ -210,23 +286,6 @@ def _largest(values: FloatArray) -> float | None:
     return float(finite.max()) if finite.size else None
 
 
-def _statistics(
-    spectrum: LayerSpectrum, trust: Trust, chosen: Collection[str]
-) -> tuple[dict[str, Summary], dict[str, FloatArray], dict[str, str]]:
-    """Summaries and values (K,) by name, and a note for every statistic that some of the sound copies lack."""
-    summaries, everything, gaps = {}, {}, {}
-    alive = spectrum.unit_magnitude.max(axis=1) != 0
-    for name in chosen:
-        statistic = STATISTICS[name]
-        values = statistic.of(spectrum)
-        missing = int((~np.isfinite(values.values) & alive).sum())
-        if 0 < missing < len(alive) and not values.by_definition:
-            gaps[name] = f"{name} has no value for {missing} of {_sound(trust)} ({values.reason}), which are skipped"
-        everything[name] = trust.scatter(values.values)
-        summaries[name] = summarize(replace(values, values=everything[name]), statistic.unit)
-    return summaries, everything, gaps
-
-
 def _sound(trust: Trust) -> str:
     return f"{len(trust.sound)} {'sound ' if trust.faults else ''}copies"
 
@@ -236,7 +295,7 @@ def _curve(spectrum: LayerSpectrum, trust: Trust) -> Curve:
     alive = magnitude[(magnitude > 0).any(axis=1)]
     if trust.copies == 1 or not len(alive):
         return Curve(magnitude[0], None, None)
-    p5, median, p95 = np.percentile(alive, [5, 50, 95], axis=0)
+    p5, median, p95 = quantiles(alive)
     return Curve(median, p5, p95)
 
 

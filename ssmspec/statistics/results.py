@@ -28,12 +28,14 @@ class LayerAnalysis:
         assumptions: in words. assumed: those of them that a user can set.
         step_range: smallest and largest Delta [model time per sample]; None for layers that store discrete poles.
         memory: for selective layers, number of samples (tokens) -> share of sound copies with a longer half-life.
-        energy_error: largest estimate, over copies, of the relative error of the energies used; None if there is no usable copy.
+        errors: `energies` -> largest estimate, over copies, of the relative error of the energies used; None if there is no usable copy.
+            Empty where not all statistics were chosen.
         problem: why the values of this layer cannot be trusted, or None. With a problem, every statistic is null and curve is None.
         faults: why some copies cannot be trusted. They are skipped in everything but poles; the notes say so if other copies are sound.
         poles: (K, N) upper half, in the s-plane if continuous_poles is true, otherwise in the z-plane; NaN where a copy has no pole.
         values: (K,) values of every statistic, NaN if a copy has none, in the unit of `STATISTICS`; empty if there is a problem.
-        gaps: for statistics that only some sound copies have, a line that says how many lack it and why; it is also among the notes.
+        gaps: for statistics that only some sound copies have, a line that says how many lack it and why; of statistics on demand, of those
+            that were asked for. It is also among the notes, unless statistics are computed on demand.
     """
 
     name: str
@@ -58,11 +60,16 @@ class LayerAnalysis:
     continuous_poles: bool
     index: int = 0
     assumed: tuple[Assumed, ...] = ()
-    energy_error: float | None = None
+    errors: Mapping[str, float | None] = field(default_factory=dict)
     memory: Mapping[int, float] | None = None
     values: Mapping[str, FloatArray] = field(default_factory=dict)
     gaps: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
+
+    @property
+    def energy_error(self) -> float | None:
+        """The error of the energies, if it is known."""
+        return self.errors.get("energies")
 
     @property
     def undamped(self) -> bool:
