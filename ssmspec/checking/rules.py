@@ -149,7 +149,7 @@ def beyond_nyquist(facts: LayerFacts) -> str | None:
 def step_range(facts: LayerFacts) -> str | None:
     """A step outside STEP_RANGE; for selective layers, the step at the operating point."""
     system, (low, high) = facts.system, STEP_RANGE
-    if system.discretization == "direct":
+    if not system.has_step:
         return None
     step = system.step[np.isfinite(system.step) & (system.step > 0)]
     count = int(((step < low) | (step > high)).sum())

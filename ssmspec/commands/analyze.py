@@ -138,7 +138,7 @@ def analyze_layer(
         rank=system.rank,
         discretization=system.discretization,
         delay=system.delay,
-        step_range=None if direct else _finite_range(sound.step),
+        step_range=_finite_range(sound.step) if system.has_step else None,
         operating_point=system.operating_point,
         beta_range=None if sound.sobolev is None else _finite_range(sound.sobolev.beta),
         beta_convention=None if sound.sobolev is None else sound.sobolev.convention,

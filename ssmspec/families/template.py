@@ -213,6 +213,10 @@ class LayerTensors:
         return np.stack([values.real, values.imag], axis=-1)
 
 
+def _no_values(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """A checkpoint family.
@@ -224,6 +228,8 @@ class Family:
         templates: alternative layouts, the preferred one first; the keys (roles) are names that the reader uses.
         read: tensors -> one StateSpace, or several (two directions of one block).
         write: the inverse: the values that every stored tensor must have for the given systems, by role, in float64 or complex128.
+        fixed: why no other systems can be stored, for families without `write`.
+        one_set: all copies of a layer have the same poles.
         assumptions: what its tensors do not state and a user can.
         unused: keys of a configuration that the code of the family uses and its reader does not, each with the reason.
         anew: returns the layer with the parameters that do not appear in its state spaces initialized to fit the given systems.
@@ -241,7 +247,9 @@ class Family:
     source: str
     templates: tuple[Template, ...]
     read: Callable[[LayerTensors, ReadOptions], list[StateSpace]]
-    write: Callable[[LayerTensors, Sequence[StateSpace], ReadOptions], dict[str, npt.NDArray[Any]]]
+    write: Callable[[LayerTensors, Sequence[StateSpace], ReadOptions], dict[str, npt.NDArray[Any]]] = _no_values
+    fixed: str = ""
+    one_set: bool = False
     assumptions: tuple[Assumption, ...] = ()
     unused: Mapping[str, str] = field(default_factory=dict)
     anew: Callable[[LayerTensors, Sequence[StateSpace]], LayerTensors] | None = None
