@@ -10,8 +10,10 @@ from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.errors import about
 from ssmspec.families import ReadOptions
+from ssmspec.families.configuration import context_length
 from ssmspec.families.layers import find_layers, readable_layers, select_layers
 from ssmspec.statistics import (
+    HALF_LIFE,
     HEADLINES,
     STATISTICS,
     CheckpointAnalysis,
@@ -19,12 +21,14 @@ from ssmspec.statistics import (
     LayerAnalysis,
     LayerSpectrum,
     Summary,
+    memory_notes,
     memory_shares,
     summarize,
     unavailable,
 )
+from ssmspec.statistics.poles import half_life
 from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
-from ssmspec.systems.statespace import ComplexArray, StateSpace, modal_form, padded_modes
+from ssmspec.systems.statespace import ComplexArray, StateSpace, discrete_poles, modal_form, padded_modes
 from ssmspec.systems.trust import NOT_FINITE, Trust, assess
 
 Progress = Callable[[str, int, int], None]
@@ -87,7 +91,7 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         for done, system in enumerate(systems):
             if progress:
                 progress(system.name, done, len(systems))
-            found = analyze_layer(system, grid, engine, with_skip=options.with_skip, chosen=options.chosen)
+            found = analyze_layer(system, grid, engine, with_skip=options.with_skip, chosen=_chosen_for(system, options))
             layers.append(replace(found, index=places[id(system)]))
     return CheckpointAnalysis(
         path=str(checkpoint.path),
@@ -99,9 +103,14 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         with_skip=options.with_skip,
         layers=tuple(layers),
         skipped=tuple(skipped),
-        notes=checkpoint.notes,
+        notes=(*checkpoint.notes, *memory_notes(layers, context_length(checkpoint.config))),
         statistics=tuple(options.chosen),
     )
+
+
+def _chosen_for(system: StateSpace, options: AnalysisOptions) -> Collection[str]:
+    """The statistics of one layer: a table shows the half-lives of decay gates."""
+    return (*options.chosen, HALF_LIFE) if system.decay_gate and options.statistics == HEADLINES else options.chosen
 
 
 def analyze_layer(
@@ -122,12 +131,13 @@ def analyze_layer(
     """
     trust = trust or assess(system)
     measured, sound = _Measured(), system if trust.problem else trust.pick(system)
+    if system.decay_gate:
+        measured.half_lives = np.full(system.copies, np.nan)
     if trust.problem:
         measured.statistics = {name: unavailable(STATISTICS[name].unit, trust.problem) for name in chosen}
     else:
         spectrum = spectrum or LayerSpectrum(sound, grid, engine, with_skip=with_skip)
         measured = _measure(spectrum, trust, chosen)
-    direct = system.discretization == "direct"
     return LayerAnalysis(
         name=system.name,
         family=system.family,
@@ -149,9 +159,10 @@ def analyze_layer(
         statistics=measured.statistics,
         curve=measured.curve,
         poles=_poles(system, trust, spectrum),
-        continuous_poles=not direct,
+        continuous_poles=system.continuous_time,
         energy_error=measured.energy_error,
         memory=measured.memory,
+        half_lives=measured.half_lives,
         values=measured.values,
         gaps=measured.gaps,
         faults=trust.faults,
@@ -168,6 +179,7 @@ class _Measured:
     notes: tuple[str, ...] = ()
     curve: Curve | None = None
     memory: dict[int, float] | None = None
+    half_lives: FloatArray | None = None
     energy_error: float | None = None
 
 
@@ -183,6 +195,7 @@ def _measure(spectrum: LayerSpectrum, trust: Trust, chosen: Collection[str]) -> 
         notes=(*left_out, *_observations(spectrum, trust), *gaps.values()),
         curve=_curve(spectrum, trust),
         memory=memory_shares(spectrum) if spectrum.system.operating_point else None,
+        half_lives=trust.scatter(half_life(spectrum).values) if spectrum.system.decay_gate else None,
         energy_error=None if band is None else _largest(band.relative_error[np.isfinite(band.total)]),
     )
 
@@ -190,7 +203,7 @@ def _measure(spectrum: LayerSpectrum, trust: Trust, chosen: Collection[str]) -> 
 def _poles(system: StateSpace, trust: Trust, spectrum: LayerSpectrum | None) -> ComplexArray:
     """The poles of every copy, sound or not, (K, M): eigenvalues where there is a low-rank part, and NaN where a copy has fewer."""
     if not system.rank:
-        return system.poles
+        return system.poles if system.continuous_time else discrete_poles(system)
     parts = [] if spectrum is None else [(trust.sound, spectrum.system, spectrum.modal)]
     others = [fault.copies for fault in trust.faults if fault.kind != NOT_FINITE]
     parts += [(copies, part, modal_form(part)[0]) for copies in others for part in (system.pick(copies),)]
@@ -256,5 +269,5 @@ def pairs_of(system: StateSpace, points: int, chosen: Collection[str] = STATISTI
     The headlines are sums over the grid and need no quadrature.
     """
     sums = min((system.outputs + system.rank) * (system.inputs + system.rank), 4 * system.modes)
-    nodes = 0 if set(chosen) <= set(HEADLINES) else 200 * system.modes * (2 if system.rank else 1)
+    nodes = 0 if set(chosen) <= {*HEADLINES, HALF_LIFE} else 200 * system.modes * (2 if system.rank else 1)
     return float(system.copies) * system.modes * sums * (2 * points + nodes)

@@ -238,6 +238,7 @@ class Family:
         when_named: layouts that are used only if the user names the family, because an incomplete layer of another family looks the same.
         hints: last words of a layer name that suggest this family.
         selective: the layer is linear only at an operating point.
+        decay_gate: all of its poles are real decays per token, so that half-lives say what it does.
         initial_steps, initial_decays: ranges from which published code draws Delta and A = exp(A_log).
         match: glob of the prefixes that it may claim. A family with a glob is tried before those without, and must match a layer.
     """
@@ -258,6 +259,7 @@ class Family:
     when_named: tuple[Template, ...] = ()
     hints: tuple[str, ...] = ()
     selective: bool = False
+    decay_gate: bool = False
     initial_steps: tuple[float, float] | None = None
     initial_decays: tuple[float, float] | None = None
     match: str | None = None

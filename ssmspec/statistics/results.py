@@ -27,6 +27,7 @@ class LayerAnalysis:
         index: index among all layers of the checkpoint, as accepted by `--layer`.
         assumptions: in words. assumed: those of them that a user can set.
         step_range: smallest and largest Delta [model time per sample]; None for layers that store discrete poles.
+        half_lives: for decay gates, of every copy [tokens], NaN where it is not sound; None for other layers.
         memory: for selective layers, number of samples (tokens) -> share of sound copies with a longer half-life.
         energy_error: largest estimate, over copies, of the relative error of the energies used; None if there is no usable copy.
         problem: why the values of this layer cannot be trusted, or None. With a problem, every statistic is null and curve is None.
@@ -59,6 +60,7 @@ class LayerAnalysis:
     index: int = 0
     assumed: tuple[Assumed, ...] = ()
     energy_error: float | None = None
+    half_lives: FloatArray | None = None
     memory: Mapping[int, float] | None = None
     values: Mapping[str, FloatArray] = field(default_factory=dict)
     gaps: Mapping[str, str] = field(default_factory=dict)

@@ -118,6 +118,16 @@ class StateSpace:
         return self.discretization != "direct" and not self.unit_step
 
     @property
+    def continuous_time(self) -> bool:
+        """Whether the layer is a sampled continuous system; otherwise its poles are z, or log z per sample."""
+        return self.discretization != "direct" and not (self.unit_step and self.discretization == "euler")
+
+    @property
+    def decay_gate(self) -> bool:
+        """Whether its poles are decays per token at an operating point, and nothing else."""
+        return self.unit_step and self.operating_point is not None
+
+    @property
     def copies(self) -> int:
         return self.poles.shape[0]
 

@@ -191,6 +191,7 @@ def test_families_without_a_stored_beta_have_no_weight(name):
 
 NORMS = ("dt_norm", "B_norm", "C_norm", "B_bias", "C_bias", "fc_D", "x_proj_bias")
 GATES = ("recurrence_bias", "recurrence_weight", "input_bias", "input_weight", "gate", "beta", "decay", "correction")
+GATES += ("bonus", "gate_in", "gate_out", "other")
 
 
 def written(tensors: dict[str, np.ndarray], systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, np.ndarray]:
@@ -281,6 +282,7 @@ EITHER = {  # each of the remaining files lacks one of the two
     ("s5-bidirectional", "C2"): "C",
     ("gated-delta-fla", "a_proj.weight"): "f_b_proj.weight",
     ("gated-delta-fla", "b_proj.weight"): "in_proj_ba.weight",
+    ("hgrn2", "layers.0.attn.q_proj.weight"): "layers.0.attn.g_proj.weight",
     ("freqbias-block", "s"): "kernel.B",
     ("freqbias-block-bidirectional", "s"): "kernel.B",
     ("s4-nplr-log-w", "kernel.kernel.log_w_real"): "kernel.kernel.w",

@@ -555,6 +555,7 @@ def mamba2(rng: np.random.Generator) -> Example:
 
 
 import examples_filters  # noqa: E402 - as above
+import examples_gates  # noqa: E402 - as above
 import examples_layouts  # noqa: E402 - as above
 import examples_s5_gates  # noqa: E402 - as above
 from examples_s4_history import S4_HISTORY  # noqa: E402 - it builds on what stands above
@@ -588,9 +589,10 @@ FACTORIES: Mapping[str, Callable[[np.random.Generator], Example]] = {
     **examples_s5_gates.EXAMPLES,
     **SELECTIVE,
     **examples_filters.EXAMPLES,
+    **examples_gates.EXAMPLES,
     **examples_layouts.LAYOUTS,
 }
-CONSTRAINED = examples_s5_gates.CONSTRAINED | examples_layouts.CONSTRAINED | examples_filters.CONSTRAINED
+CONSTRAINED = examples_s5_gates.CONSTRAINED | examples_layouts.CONSTRAINED | examples_filters.CONSTRAINED | examples_gates.CONSTRAINED
 
 
 def make(name: str) -> Example:

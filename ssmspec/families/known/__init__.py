@@ -11,6 +11,7 @@ from ssmspec.families.known.gss import GSS
 from ssmspec.families.known.h3 import H3
 from ssmspec.families.known.hydra import HYDRA
 from ssmspec.families.known.lightning import LIGHTNING
+from ssmspec.families.known.linear_attention import GLA, HGRN, HGRN2, MLSTM
 from ssmspec.families.known.linoss import LINOSS
 from ssmspec.families.known.lru import LRU
 from ssmspec.families.known.mamba1 import MAMBA1, ZAMBA
@@ -20,6 +21,7 @@ from ssmspec.families.known.mega import MEGA
 from ssmspec.families.known.megalodon import MEGALODON
 from ssmspec.families.known.retnet import RETNET
 from ssmspec.families.known.rg_lru import RG_LRU
+from ssmspec.families.known.rwkv import RWKV4, RWKV5, RWKV6, RWKV7
 from ssmspec.families.known.s4_block import FREQBIAS_BLOCK, S4_DIAGONAL, S4_DPLR
 from ssmspec.families.known.s4_nplr import S4_NPLR
 from ssmspec.families.known.s4_torch import S4_TORCH
@@ -31,7 +33,10 @@ from ssmspec.families.known.s5 import S5
 from ssmspec.families.known.s5_torch import S5_TORCH
 from ssmspec.families.known.ss2d import SS2D, SS2D_M0
 from ssmspec.families.known.vim import LOCAL_MAMBA, VIM, VIM_V1
+from ssmspec.families.selective.decay_gate import DecayGate
 from ssmspec.families.template import Family
+
+DECAY_GATES: tuple[DecayGate, ...] = (GATED_DELTA, RWKV4, RWKV5, RWKV6, RWKV7, MLSTM, GLA, HGRN, HGRN2)
 
 FAMILIES: dict[str, Family] = {
     "s4d": S4D,
@@ -64,7 +69,7 @@ FAMILIES: dict[str, Family] = {
     "retnet": RETNET,
     "lightning": LIGHTNING,
     "rg-lru": RG_LRU,
-    "gated-delta": GATED_DELTA,
+    **{gate.name: gate.family() for gate in DECAY_GATES},
     "mamba-1": MAMBA1,
     "zamba": ZAMBA,
     "vim": VIM,

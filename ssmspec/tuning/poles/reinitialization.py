@@ -140,5 +140,6 @@ def _renewed(
     poles, step, B = np.tile(start.continuous(step), (repeats, 1)), np.tile(step, (repeats, 1)), np.tile(B, (repeats, 1, 1))
     if system.unit_step:
         poles, step = poles * step, np.ones_like(step)
-        poles = poles.real + 1j * (np.maximum(poles.imag, SMALLEST_PHASE) if poles.imag.any() else 0)
+        imag = np.maximum(poles.imag, SMALLEST_PHASE) if poles.imag.any() else poles.imag
+        poles = np.asarray(poles.real + 1j * imag, dtype=np.complex128)
     return replace(system, poles=poles, step=step, B=B, C=C)
