@@ -177,6 +177,7 @@ BUILT_IN: dict[str, Rule] = {
         Rule("step-not-positive", "error", "a step that is zero or negative", step_not_positive, needs_trust=False),
         Rule("unread-layer", "error", "a layer whose tensors contradict its family, so it was skipped", None),
         Rule("near-miss", "warning", "tensors that look like a layer of a known family but cannot be read as one", None),
+        Rule("recognized-only", "info", "a sequence mixer that is recognized by its tensors, and not read", None),
         Rule("marginal-pole", "warning", f"a time constant above {LONGEST_MEMORY:,.0f} samples", marginal_pole),
         Rule("dead-channel", "warning", "a copy, an input or an output whose residues are all zero", dead_channel),
         Rule("duplicated-modes", "warning", "more than 1 in 1000 modes repeat a pole of their copy", duplicated_modes),

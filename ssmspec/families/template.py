@@ -264,6 +264,11 @@ class Family:
     initial_decays: tuple[float, float] | None = None
     match: str | None = None
 
+    @property
+    def group(self) -> str:
+        """What kind of system it is read as."""
+        return "at an operating point" if self.selective else "time invariant"
+
     def usual(self, assumption: str) -> str:
         """The default of one of its assumptions."""
         return next(each.usual for each in self.assumptions if each.name == assumption)

@@ -82,13 +82,13 @@ class Skipped:
     """Something in the file that was not analyzed.
 
     Args:
-        kind: a near miss of a family, a copy of a layer under another name, or a layer that cannot be read.
+        kind: a near miss of a family, a copy of a layer under another name, one that cannot be read, or a mixer that is recognized only.
         family: that it belongs to or comes near.
     """
 
     name: str
     reason: str
-    kind: Literal["near miss", "shared", "unread"] = "unread"
+    kind: Literal["near miss", "shared", "unread", "named"] = "unread"
     family: str | None = None
 
 
