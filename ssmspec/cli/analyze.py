@@ -14,6 +14,7 @@ from ssmspec.cli.options import (
     AsJson,
     Backend,
     FamilyName,
+    Horizon,
     LayerNames,
     Points,
     Reading,
@@ -51,6 +52,7 @@ def analyze(
     sample_rate: SampleRate = None,
     points: Points = 1024,
     with_skip: WithSkip = False,
+    horizon: Horizon = None,
     backend: Backend = None,
     family: FamilyName = None,
     *,
@@ -75,6 +77,7 @@ def analyze(
         backend=backend,
         points=points,
         with_skip=with_skip,
+        horizon=horizon,
         statistics=chosen_statistics(statistics, None if as_json or csv or copies else HEADLINES),
     )
     paths = expand(checkpoints)

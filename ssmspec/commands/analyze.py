@@ -1,6 +1,6 @@
 """From a checkpoint file to the statistics of its layers. `analyze` follows the path through the whole package in reading order."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ssmspec.statistics import (
     STATISTICS,
     CheckpointAnalysis,
     Curve,
+    HorizonSpectrum,
     LayerAnalysis,
     LayerSpectrum,
     Summary,
@@ -29,7 +30,7 @@ from ssmspec.statistics import (
 from ssmspec.statistics.poles import half_life
 from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
 from ssmspec.systems.statespace import ComplexArray, StateSpace, discrete_poles, modal_form, padded_modes
-from ssmspec.systems.trust import NOT_FINITE, Trust, assess
+from ssmspec.systems.trust import GROWING, NOT_FINITE, Trust, assess
 
 Progress = Callable[[str, int, int], None]
 
@@ -46,6 +47,7 @@ class AnalysisOptions:
         points: F, the number of points of the log-spaced grid.
         with_skip: include D in the response.
         statistics: names of the statistics to compute; None computes all.
+        horizon: samples of the kernel that stand for a layer whose poles do not decay; None gives such a layer no numbers.
     """
 
     layers: tuple[str, ...] = ()
@@ -55,6 +57,7 @@ class AnalysisOptions:
     points: int = DEFAULT_POINTS
     with_skip: bool = False
     statistics: tuple[str, ...] | None = None
+    horizon: int | None = None
 
     @property
     def chosen(self) -> Collection[str]:
@@ -91,7 +94,9 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         for done, system in enumerate(systems):
             if progress:
                 progress(system.name, done, len(systems))
-            found = analyze_layer(system, grid, engine, with_skip=options.with_skip, chosen=_chosen_for(system, options))
+            found = analyze_layer(
+                system, grid, engine, with_skip=options.with_skip, chosen=_chosen_for(system, options), horizon=options.horizon
+            )
             layers.append(replace(found, index=places[id(system)]))
     return CheckpointAnalysis(
         path=str(checkpoint.path),
@@ -103,9 +108,16 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         with_skip=options.with_skip,
         layers=tuple(layers),
         skipped=tuple(skipped),
-        notes=(*checkpoint.notes, *memory_notes(layers, context_length(checkpoint.config))),
+        notes=(*checkpoint.notes, *memory_notes(layers, context_length(checkpoint.config)), *_uncut(systems, options.horizon)),
         statistics=tuple(options.chosen),
     )
+
+
+def _uncut(systems: Sequence[StateSpace], horizon: int | None) -> tuple[str, ...]:
+    """A note where a horizon was given for nothing."""
+    if horizon is None or any(fault.kind == GROWING for system in systems for fault in assess(system).faults):
+        return ()
+    return (f"--horizon {horizon}: all poles decay, so no kernel was cut",)
 
 
 def _chosen_for(system: StateSpace, options: AnalysisOptions) -> Collection[str]:
@@ -122,18 +134,26 @@ def analyze_layer(
     spectrum: LayerSpectrum | None = None,
     trust: Trust | None = None,
     chosen: Collection[str] = STATISTICS,
+    horizon: int | None = None,
 ) -> LayerAnalysis:
     """Statistics of the sound copies of one layer, with the curve of |H| over them, and the poles of all copies.
 
     Args:
         spectrum: the spectrum of the sound copies, if the caller already has it. trust: which copies are sound, likewise.
+        horizon: as in `AnalysisOptions`.
         chosen: names of `STATISTICS`; all by default. The estimated error of energies needs a quadrature, so it is given only with all.
     """
     trust = trust or assess(system)
+    cut, growing = None, sum(len(fault.copies) for fault in trust.faults if fault.kind == GROWING)
+    if horizon is not None and growing and not system.rank:
+        trust = _with_growing(trust)
+        cut = None if trust.problem else HorizonSpectrum(trust.pick(system), grid, horizon, with_skip=with_skip)
     measured, sound = _Measured(), system if trust.problem else trust.pick(system)
     if system.decay_gate:
         measured.half_lives = np.full(system.copies, np.nan)
-    if trust.problem:
+    if cut is not None:
+        measured = _measure_cut(cut, trust, chosen, growing)
+    elif trust.problem:
         measured.statistics = {name: unavailable(STATISTICS[name].unit, trust.problem) for name in chosen}
     else:
         spectrum = spectrum or LayerSpectrum(sound, grid, engine, with_skip=with_skip)
@@ -169,6 +189,13 @@ def analyze_layer(
     )
 
 
+def _with_growing(trust: Trust) -> Trust:
+    """Copies whose only fault is that their poles do not decay count as sound."""
+    growing = [fault for fault in trust.faults if fault.kind == GROWING]
+    sound = np.sort(np.concatenate([trust.sound, *(fault.copies for fault in growing)]))
+    return Trust(trust.copies, sound, tuple(fault for fault in trust.faults if fault.kind != GROWING))
+
+
 @dataclass(slots=True)
 class _Measured:
     """What an analysis says about the sound copies of a layer; empty by default."""
@@ -197,6 +224,18 @@ def _measure(spectrum: LayerSpectrum, trust: Trust, chosen: Collection[str]) -> 
         memory=memory_shares(spectrum) if spectrum.system.operating_point else None,
         half_lives=trust.scatter(half_life(spectrum).values) if spectrum.system.decay_gate else None,
         energy_error=None if band is None else _largest(band.relative_error[np.isfinite(band.total)]),
+    )
+
+
+def _measure_cut(spectrum: HorizonSpectrum, trust: Trust, chosen: Collection[str], growing: int) -> _Measured:
+    """What can be said about the first samples of copies that grow."""
+    values = {name: spectrum.statistic(name) for name in chosen}
+    everything = {name: trust.scatter(found.values) for name, found in values.items()}
+    return _Measured(
+        statistics={name: summarize(replace(found, values=everything[name]), STATISTICS[name].unit) for name, found in values.items()},
+        values=everything,
+        notes=(*(f"{text}; these copies are skipped in all statistics" for text in trust.gaps), spectrum.note(growing)),
+        curve=_curve(spectrum, trust),
     )
 
 
@@ -244,7 +283,7 @@ def _sound(trust: Trust) -> str:
     return f"{len(trust.sound)} {'sound ' if trust.faults else ''}copies"
 
 
-def _curve(spectrum: LayerSpectrum, trust: Trust) -> Curve:
+def _curve(spectrum: LayerSpectrum | HorizonSpectrum, trust: Trust) -> Curve:
     magnitude = spectrum.magnitude
     alive = magnitude[(magnitude > 0).any(axis=1)]
     if trust.copies == 1 or not len(alive):

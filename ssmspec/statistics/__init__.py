@@ -18,6 +18,7 @@ from ssmspec.statistics.bands import (
     variation_beyond_nyquist,
 )
 from ssmspec.statistics.bias import bias_slope, center_frequency, spectral_slope
+from ssmspec.statistics.horizon import HorizonSpectrum
 from ssmspec.statistics.memory import memory_notes
 from ssmspec.statistics.poles import aliased_share, alpha_hat, alpha_residual, half_life, memory_shares, time_constant
 from ssmspec.statistics.results import CheckpointAnalysis, Curve, LayerAnalysis, Measurement, Skipped
@@ -151,6 +152,7 @@ __all__ = [
     "STATISTICS",
     "CheckpointAnalysis",
     "Curve",
+    "HorizonSpectrum",
     "LayerAnalysis",
     "LayerSpectrum",
     "Measurement",

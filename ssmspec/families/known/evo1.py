@@ -29,7 +29,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             skip=layer.array("D"),
             discretization="direct",
             assumptions=(LEFT_OUT,),
-            if_growing="the kernel of L samples, which is what the model uses, has a response: --horizon L",
+            if_growing="--horizon L gives the response of its first L samples, which is all that a model uses",
         )
     ]
 
