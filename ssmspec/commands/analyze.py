@@ -98,6 +98,7 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
                 system, grid, engine, with_skip=options.with_skip, chosen=_chosen_for(system, options), horizon=options.horizon
             )
             layers.append(replace(found, index=places[id(system)]))
+    context = context_length(checkpoint.config)
     return CheckpointAnalysis(
         path=str(checkpoint.path),
         container=checkpoint.container,
@@ -108,8 +109,9 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         with_skip=options.with_skip,
         layers=tuple(layers),
         skipped=tuple(skipped),
-        notes=(*checkpoint.notes, *memory_notes(layers, context_length(checkpoint.config)), *_uncut(systems, options.horizon)),
+        notes=(*checkpoint.notes, *memory_notes(layers, context), *_uncut(systems, options.horizon)),
         statistics=tuple(options.chosen),
+        context_length=None if context is None else context[0],
     )
 
 

@@ -44,8 +44,9 @@ class HorizonSpectrum:
         """What was cut, and the energy of what is left."""
         total = self.energy.total[np.isfinite(self.energy.total)]
         energy = f"; its energy has median {np.median(total):.3g}, {total.min():.3g}..{total.max():.3g}" if total.size else ""
+        have = "copies has" if count == 1 else "copies have"
         return (
-            f"{count} of {self.system.copies} copies have poles that do not decay: all numbers are those of the kernel of {self.length} "
+            f"{count} of {self.system.copies} {have} poles that do not decay: all numbers are those of the kernel of {self.length} "
             f"samples, as asked with --horizon, and energies are without D{energy}"
         )
 

@@ -94,7 +94,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointAnalysis:
-    """One checkpoint: its path, its layers in model order, what was skipped, the notes of the reader, and the statistics computed."""
+    """One checkpoint: its path, its layers in model order, what was skipped, notes, the statistics computed, and the model's context."""
 
     path: str
     container: str
@@ -107,6 +107,7 @@ class CheckpointAnalysis:
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
     statistics: tuple[str, ...]
+    context_length: int | None = None
 
     @property
     def problem(self) -> str | None:

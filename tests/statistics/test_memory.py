@@ -84,3 +84,21 @@ def test_file_with_other_layers_has_both_columns(typed: Type, tmp_path: Path) ->
 )
 def test_context_comes_from_the_configuration(config: dict[str, object], expected: tuple[int, str] | None) -> None:
     assert context_length(config) == expected
+
+
+def test_half_lives_are_drawn_over_depth(typed: Type, model: Path, tmp_path: Path) -> None:
+    typed("analyze", str(model), "--plot", str(tmp_path / "pictures"))
+    assert [path.name for path in (tmp_path / "pictures").glob("*.memory.png")] == [f"{model.name}.memory.png"]
+
+
+def test_picture_has_a_dot_per_copy_a_median_per_layer_and_the_context(model: Path) -> None:
+    from ssmspec.commands.analyze import analyze
+    from ssmspec.report.figures.memory import memory_figure
+
+    analysis = analyze(model)
+    (axes,) = memory_figure(analysis.layers, "model", analysis.context_length).axes
+    lines = [np.asarray(line.get_xdata(), float) for line in axes.lines]
+    dots, medians, context = [x for x in lines if x.size == 6], [x[0] for x in lines if x.size == 2 and x[0] != 4096], lines[-1]
+    np.testing.assert_allclose(np.concatenate(dots), np.sort(half_lives().reshape(2, 6), axis=1).reshape(-1), rtol=1e-6)
+    np.testing.assert_allclose(medians, np.median(half_lives().reshape(2, 6), axis=1), rtol=1e-6)
+    assert list(context) == [4096, 4096]
