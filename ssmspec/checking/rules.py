@@ -24,6 +24,7 @@ SIGNIFICANT_BITS = {"bfloat16": 8, "float16": 11, "float8_e4m3fn": 4, "float8_e4
 POLE_ROLES = (
     frozenset({"A_log", "log_A_real", "A_real", "A_imag", "w", "log_w_real", "w_imag", "A_diag", "real", "imag", "param"})
     | {"Lambda", "Lambda_re", "Lambda_im", "Lambda_log_neg_re", "nu_log", "theta_log", "params_log"}
+    | {"poles", "log_poles"}
     | {"pole", "pole_real", "pole_imag", "pole_abs", "pole_phase"}
 )
 """Roles in the templates of `ssmspec.families` that determine poles."""

@@ -177,7 +177,9 @@ class _Found:
         state = _state(root)
         entries, places = state.get("state_dict_metadata"), state.get("storage_data")
         if not isinstance(entries, dict) or not isinstance(places, dict):
-            raise problem(path, "not metadata of torch.distributed.checkpoint: it lacks state_dict_metadata or storage_data; fetch it again")
+            raise problem(
+                path, "not metadata of torch.distributed.checkpoint: it lacks state_dict_metadata or storage_data; fetch it again"
+            )
         if len(entries) > MAX_TENSORS:
             raise problem(path, f"{len(entries)} entries in one checkpoint; expected at most {MAX_TENSORS}")
         for name, entry in entries.items():

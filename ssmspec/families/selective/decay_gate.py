@@ -10,7 +10,7 @@ from the stored numbers and carried, because 1 - z may be 1e-8, where z itself h
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -20,10 +20,10 @@ import numpy.typing as npt
 from ssmspec.families.assumption import Assumption
 from ssmspec.families.parameterization import logarithm_of_decay
 from ssmspec.families.selective.frozen_system import values_of
-from ssmspec.families.template import Family, LayerTensors, OperatingPoint, ReadOptions, Template
+from ssmspec.families.template import Family, Held, LayerTensors, OperatingPoint, ReadOptions, Template
 from ssmspec.systems.statespace import FloatArray, StateSpace
 
-COARSE = {"bfloat16": "0.8", "float16": "0.1"}  # percent of log z, where it is an exponential of a number between 2 and 4
+ROUNDOFF = {"bfloat16": 2.0**-8, "float16": 2.0**-11}  # relative, of a stored number
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class DecayGate:
 
     Args:
         name, title, source, templates, assumptions, unused, absent, initial_decays: as in `Family`.
-        bias: role of the tensor that decides the decay, for `COARSE`.
+        bias: role of the tensor that decides the decay, for what its dtype leaves of log z.
         log_z: log z of every copy and mode, (K, N), from the tensors of a layer.
         at: the same at the operating point of the options, where delta is not -log z.
         words: where the layer is frozen, in words.
@@ -100,8 +100,11 @@ def _decays(gate: DecayGate, layer: LayerTensors, options: ReadOptions) -> Decay
     if given is not None:
         shape = log_z.shape if log_z.shape[1] > 1 else log_z.shape[:1]
         log_z, words = -values_of(given, shape, "delta", layer).reshape(log_z.shape), "delta = -log z as given"
-    lives = np.log(2) / -log_z
-    return Decays(log_z, words, f"half-lives in {np.nanmin(lives):.3g}..{np.nanmax(lives):.3g} tokens")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lives = np.log(2) / -log_z
+    known = lives[np.isfinite(lives)]
+    span = f"half-lives in {known.min():.3g}..{known.max():.3g} tokens" if known.size else "no half-life is finite"
+    return Decays(log_z, words, span)
 
 
 def _read(gate: DecayGate, layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
@@ -141,11 +144,20 @@ def _notes(gate: DecayGate, layer: LayerTensors, options: ReadOptions, words: st
     if options.residues == "rms":
         lines.append("unit residues instead of rms: B and C of this layer are not projections of its input")
     dtype = layer.tensors[gate.bias].dtype
-    if dtype in COARSE:
-        lines.append(
-            f"{layer.tensor_names[gate.bias].rsplit('.', 1)[-1]} is stored in {dtype}: log z is known to {COARSE[dtype]} % at best"
-        )
+    if dtype in ROUNDOFF:
+        name, error = layer.tensor_names[gate.bias].rsplit(".", 1)[-1], _rounding(gate, layer, options, ROUNDOFF[dtype])
+        lines.append(f"{name} is stored in {dtype}: log z is known to {100 * error:.2g} % at best")
     return tuple(lines)
+
+
+def _rounding(gate: DecayGate, layer: LayerTensors, options: ReadOptions, roundoff: float) -> float:
+    """The largest relative change of a log z if the stored numbers change by their rounding."""
+    bias = layer.array(gate.bias)
+    moved = [replace(layer, tensors={**layer.tensors, gate.bias: Held(bias * (1 + side * roundoff), "float64")}) for side in (0, -1, 1)]
+    with np.errstate(all="ignore"):
+        log_z, *others = [gate.log_z(each, options) for each in moved]
+        changes = np.abs(np.array([other / log_z - 1 for other in others]))
+    return float(np.max(changes, where=np.isfinite(changes), initial=0.0))
 
 
 def _write(gate: DecayGate, layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:

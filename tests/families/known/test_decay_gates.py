@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import factories  # noqa: F401 - it imports the examples in its own order
+import ml_dtypes
 import mpmath
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from ssmspec.statistics.poles import half_life
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.response import frequency_response, impulse_response
 from ssmspec.systems.statespace import StateSpace, discrete_poles
+from ssmspec.systems.trust import untrustworthy
 
 PREFIX = "layers.0"
 
@@ -139,3 +141,26 @@ def test_pole_below_what_a_soft_cap_allows_cannot_be_written():
     (system,) = read(example)
     with pytest.raises(LayerError, match="soft cap 15"):
         FAMILIES["mlstm"].write(layer_of(example), [replace(system, poles=np.full_like(system.poles, -40))], ReadOptions())
+
+
+def test_coarse_dtype_of_a_gate_says_how_well_its_decays_are_known():
+    """A w of -3.5..0.5 in bfloat16 is known to 2^-8 of itself, and log z = -exp(w) to that part of w."""
+    example = make("rwkv-5")
+    coarse = {name: values.astype(ml_dtypes.bfloat16) for name, values in example.tensors.items()}
+    (system,) = read(replace(example, tensors=coarse))
+    largest = np.abs(coarse["time_decay"].astype(float)).max()
+    (line,) = [line for line in system.assumptions if line.startswith("time_decay is stored in bfloat16: log z is known to ")]
+    assert float(line.split()[-4]) == pytest.approx(100 * np.expm1(largest * 2.0**-8), rel=0.05)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 200.0])
+@pytest.mark.parametrize("name", ["rwkv-4", "rwkv-5", "rwkv-7", "mlstm", "mlstm-large", "gla", "hgrn"])
+def test_gate_whose_stored_numbers_are_not_finite_or_absurd_is_read_and_not_trusted_or_sound(name, value):
+    example = make(name)
+    layer = layer_of(example)
+    suffix = layer.tensor_names[next(gate.bias for gate in DECAY_GATES if gate.name == layer.family)].removeprefix(f"{PREFIX}.")
+    with np.errstate(all="ignore"):
+        systems = read(with_tensors(example, **{suffix: np.full_like(example.tensors[suffix], value)}))
+    assert all(system.poles.shape[0] for system in systems)
+    assert np.isfinite(value) or all(untrustworthy(system) for system in systems)
