@@ -18,12 +18,12 @@ from ssmspec.statistics.bands import (
     variation_beyond_nyquist,
 )
 from ssmspec.statistics.bias import bias_slope, center_frequency, spectral_slope
-from ssmspec.statistics.horizon import HorizonSpectrum
 from ssmspec.statistics.memory import memory_notes
 from ssmspec.statistics.poles import aliased_share, alpha_hat, alpha_residual, half_life, memory_shares, time_constant
 from ssmspec.statistics.results import CheckpointAnalysis, Curve, LayerAnalysis, Measurement, Skipped
 from ssmspec.statistics.rounding import steady, without
 from ssmspec.statistics.spectrum import LayerSpectrum
+from ssmspec.statistics.truncated import HorizonSpectrum
 from ssmspec.statistics.values import Summary, Values, summarize, unavailable
 
 Axis = Literal["theta", "omega", "samples", "modes"]

@@ -93,7 +93,7 @@ def test_half_lives_are_drawn_over_depth(typed: Type, model: Path, tmp_path: Pat
 
 def test_picture_has_a_dot_per_copy_a_median_per_layer_and_the_context(model: Path) -> None:
     from ssmspec.commands.analyze import analyze
-    from ssmspec.report.figures.memory import memory_figure
+    from ssmspec.report.figures.half_lives import memory_figure
 
     analysis = analyze(model)
     (axes,) = memory_figure(analysis.layers, "model", analysis.context_length).axes

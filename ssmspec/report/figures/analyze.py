@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from ssmspec.report.figures.half_lives import memory_figure
 from ssmspec.report.figures.magnitude import draw_heatmap, draw_magnitude
-from ssmspec.report.figures.memory import memory_figure
 from ssmspec.report.figures.poles import PoleSet, draw_poles
 from ssmspec.report.figures.style import (
     BAND,
