@@ -14,6 +14,7 @@ from ssmspec.cli.options import (
     AsJson,
     Backend,
     FamilyName,
+    Horizon,
     LayerNames,
     Points,
     Reading,
@@ -53,6 +54,7 @@ def analyze(
     sample_rate: SampleRate = None,
     points: Points = 1024,
     with_skip: WithSkip = False,
+    horizon: Horizon = None,
     backend: Backend = None,
     threads: Threads = None,
     family: FamilyName = None,
@@ -79,6 +81,7 @@ def analyze(
         points=points,
         threads=thread_number(threads),
         with_skip=with_skip,
+        horizon=horizon,
         statistics=chosen_statistics(statistics, tuple(STATISTICS) if as_json or csv or copies else HEADLINES),
     )
     paths = expand(checkpoints)

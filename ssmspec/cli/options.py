@@ -76,6 +76,12 @@ StatisticNames = Annotated[
     ),
 ]
 SampleRate = Annotated[float | None, typer.Option("--sample-rate", help="Samples per second; gives frequencies in Hz and times in s.")]
+Horizon = Annotated[
+    int | None,
+    typer.Option(
+        "--horizon", min=1, help="Samples of the kernel that stand for layers whose poles do not decay, which have no response otherwise."
+    ),
+]
 LayerName = Annotated[str, typer.Option("--layer", help="Exact name, glob, or index of one layer.", show_default=False)]
 ArrayFile = Annotated[Path, typer.Option("-o", "--output", help="File to write (.npz).", show_default=False)]
 WithSkip = Annotated[bool, typer.Option("--with-skip", help="Include the skip connection D.")]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ssmspec.cli.app import app
-from ssmspec.cli.options import ArrayFile, Backend, CheckpointPath, FamilyName, LayerName, Reading, takes
+from ssmspec.cli.options import ArrayFile, Backend, CheckpointPath, FamilyName, Horizon, LayerName, Reading, takes
 from ssmspec.cli.terminal import tell_written
 from ssmspec.errors import about
 
@@ -31,6 +31,7 @@ def response(
         AxisName, typer.Option("--axis", help="Frequency axis: theta [rad/sample], or omega [rad/model time].")
     ] = AxisName.theta,
     no_beta: Annotated[bool, typer.Option("--no-beta", help="Leave out the beta weight that the layer stores.")] = False,
+    horizon: Horizon = None,
     backend: Backend = None,
     family: FamilyName = None,
     *,
@@ -43,6 +44,7 @@ def response(
     from ssmspec.backends import choose_backend, load_backend
     from ssmspec.families.layers import load_system
     from ssmspec.report.arrays import frequency_grid, write_arrays
+    from ssmspec.systems.horizon import truncated_response
     from ssmspec.systems.response import frequency_response
     from ssmspec.systems.trust import GROWING, assess
 
@@ -50,11 +52,20 @@ def response(
     grid = frequency_grid(system.step, axis.value, points, theta)
     pairs = float(system.copies) * system.modes * system.inputs * system.outputs * grid.values.size
     engine = load_backend(backend or choose_backend(pairs))
+    if horizon is not None and axis is not AxisName.theta:
+        raise typer.BadParameter("a kernel of finite length has a response over theta only", param_hint="--horizon")
     with about(checkpoint):
-        result = frequency_response(system, grid, engine, with_beta=not no_beta)
+        if horizon is None:
+            total = frequency_response(system, grid, engine, with_beta=not no_beta).total
+        else:
+            total = truncated_response(system, grid.values, horizon) + system.D[..., None]
     notes = write_arrays(
-        output, checkpoint, {axis.value: grid.values, "H": result.total, "D": system.D, "name": system.name, "family": system.family}
+        output, checkpoint, {axis.value: grid.values, "H": total, "D": system.D, "name": system.name, "family": system.family}
     )
-    unstable = "; the response is the transfer function on the axis, not the spectrum of the kernel, which grows"
+    if horizon is not None:
+        notes = (f"the response is that of the kernel of {horizon} samples (--horizon)", *notes)
+    unstable = (
+        "" if horizon is not None else "; the response is the transfer function on the axis, not the spectrum of the kernel, which grows"
+    )
     faults = (fault.text + unstable * (fault.kind == GROWING) for fault in assess(system).faults)
     tell_written(output, system.assumptions, (*faults, *notes))

@@ -14,25 +14,30 @@ from ssmspec.backends.threads import limited
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.errors import about
 from ssmspec.families import ReadOptions
+from ssmspec.families.configuration import context_length
 from ssmspec.families.layers import find_layers, readable_layers, select_layers
 from ssmspec.statistics import (
+    HALF_LIFE,
     HEADLINES,
     STATISTICS,
     CheckpointAnalysis,
     Curve,
+    HorizonSpectrum,
     LayerAnalysis,
     LayerSpectrum,
     Summary,
     Values,
+    memory_notes,
     memory_shares,
     summarize,
     unavailable,
 )
 from ssmspec.statistics.on_demand import OnDemand
+from ssmspec.statistics.poles import half_life
 from ssmspec.statistics.values import quantiles
 from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
-from ssmspec.systems.statespace import ComplexArray, StateSpace, modal_form, padded_modes
-from ssmspec.systems.trust import NOT_FINITE, Trust, assess
+from ssmspec.systems.statespace import ComplexArray, StateSpace, discrete_poles, modal_form, padded_modes
+from ssmspec.systems.trust import GROWING, NOT_FINITE, Trust, assess
 
 WORTHWHILE = 1e8  # pole-node pairs, about half a second, from which on other processes are started
 
@@ -55,6 +60,7 @@ class AnalysisOptions:
         statistics: names of the statistics to compute at once; None stands for all, each computed when it is first asked for.
         threads: processes for the layers of a checkpoint, where there is enough to do; each uses one thread. None stays in this process,
             where an engine uses as many threads as there are cores.
+        horizon: samples of the kernel that stand for a layer whose poles do not decay; None gives such a layer no numbers.
     """
 
     layers: tuple[str, ...] = ()
@@ -65,6 +71,7 @@ class AnalysisOptions:
     with_skip: bool = False
     statistics: tuple[str, ...] | None = None
     threads: int | None = None
+    horizon: int | None = None
 
     @property
     def chosen(self) -> Collection[str]:
@@ -114,11 +121,14 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
     engine = load_backend(backend)
 
     def layer(system: StateSpace) -> LayerAnalysis:
-        return analyze_layer(system, grid, engine, with_skip=options.with_skip, chosen=options.statistics)
+        return analyze_layer(
+            system, grid, engine, with_skip=options.with_skip, chosen=_chosen_for(system, options), horizon=options.horizon
+        )
 
     with about(checkpoint.path):
         found = each(layer, systems, Work(engine, backend, pairs, options.threads), progress)
         layers = [replace(layer, index=places[id(system)]) for system, layer in zip(systems, found, strict=True)]
+    context = context_length(checkpoint.config)
     return CheckpointAnalysis(
         path=str(checkpoint.path),
         container=checkpoint.container,
@@ -129,8 +139,9 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         with_skip=options.with_skip,
         layers=tuple(layers),
         skipped=tuple(skipped),
-        notes=checkpoint.notes,
+        notes=(*checkpoint.notes, *memory_notes(layers, context), *_uncut(systems, options.horizon)),
         statistics=tuple(options.chosen),
+        context_length=None if context is None else context[0],
     )
 
 
@@ -160,6 +171,18 @@ def each(
     return found
 
 
+def _uncut(systems: Sequence[StateSpace], horizon: int | None) -> tuple[str, ...]:
+    """A note where a horizon was given for nothing."""
+    if horizon is None or any(fault.kind == GROWING for system in systems for fault in assess(system).faults):
+        return ()
+    return (f"--horizon {horizon}: all poles decay, so no kernel was cut",)
+
+
+def _chosen_for(system: StateSpace, options: AnalysisOptions) -> Collection[str] | None:
+    """The statistics of one layer: a table shows the half-lives of decay gates."""
+    return (*HEADLINES, HALF_LIFE) if system.decay_gate and options.statistics == HEADLINES else options.statistics
+
+
 def analyze_layer(
     system: StateSpace,
     grid: FrequencyGrid,
@@ -169,24 +192,32 @@ def analyze_layer(
     spectrum: LayerSpectrum | None = None,
     trust: Trust | None = None,
     chosen: Collection[str] | None = tuple(STATISTICS),
+    horizon: int | None = None,
 ) -> LayerAnalysis:
     """Statistics of the sound copies of one layer, with the curve of |H| over them, and the poles of all copies.
 
     Args:
         spectrum: the spectrum of the sound copies, if the caller already has it. trust: which copies are sound, likewise.
+        horizon: as in `AnalysisOptions`.
         chosen: names of `STATISTICS`; all by default. None computes each of them when it is first asked for. The estimated error of
             energies needs a quadrature, so it is given only with all.
     """
     trust = trust or assess(system)
+    cut, growing = None, sum(len(fault.copies) for fault in trust.faults if fault.kind == GROWING)
+    if horizon is not None and growing and not system.rank:
+        trust = _with_growing(trust)
+        cut = None if trust.problem else HorizonSpectrum(trust.pick(system), grid, horizon, with_skip=with_skip)
     measured, sound = _Measured(), system if trust.problem else trust.pick(system)
-    if trust.problem:
-        measured.statistics = {
-            name: unavailable(STATISTICS[name].unit, trust.problem) for name in STATISTICS if chosen is None or name in chosen
-        }
+    names = tuple(STATISTICS if chosen is None else chosen)
+    if system.decay_gate:
+        measured.half_lives = np.full(system.copies, np.nan)
+    if cut is not None:
+        measured = _measure_cut(cut, trust, names, growing)
+    elif trust.problem:
+        measured.statistics = {name: unavailable(STATISTICS[name].unit, trust.problem) for name in names}
     else:
         spectrum = spectrum or LayerSpectrum(sound, grid, engine, with_skip=with_skip)
         measured = _measure(spectrum, trust, chosen)
-    direct = system.discretization == "direct"
     return LayerAnalysis(
         name=system.name,
         family=system.family,
@@ -197,7 +228,7 @@ def analyze_layer(
         rank=system.rank,
         discretization=system.discretization,
         delay=system.delay,
-        step_range=None if direct else _finite_range(sound.step),
+        step_range=_finite_range(sound.step) if system.has_step else None,
         operating_point=system.operating_point,
         beta_range=None if sound.sobolev is None else _finite_range(sound.sobolev.beta),
         beta_convention=None if sound.sobolev is None else sound.sobolev.convention,
@@ -208,13 +239,21 @@ def analyze_layer(
         statistics=measured.statistics,
         curve=measured.curve,
         poles=_poles(system, trust, spectrum),
-        continuous_poles=not direct,
+        continuous_poles=system.continuous_time,
         errors=measured.errors,
         memory=measured.memory,
+        half_lives=measured.half_lives,
         values=measured.values,
         gaps=measured.gaps,
         faults=trust.faults,
     )
+
+
+def _with_growing(trust: Trust) -> Trust:
+    """Copies whose only fault is that their poles do not decay count as sound."""
+    growing = [fault for fault in trust.faults if fault.kind == GROWING]
+    sound = np.sort(np.concatenate([trust.sound, *(fault.copies for fault in growing)]))
+    return Trust(trust.copies, sound, tuple(fault for fault in trust.faults if fault.kind != GROWING))
 
 
 @dataclass(slots=True)
@@ -227,6 +266,7 @@ class _Measured:
     notes: tuple[str, ...] = ()
     curve: Curve | None = None
     memory: dict[int, float] | None = None
+    half_lives: FloatArray | None = None
     errors: Mapping[str, float | None] = field(default_factory=dict)
 
 
@@ -244,6 +284,7 @@ def _measure(spectrum: LayerSpectrum, trust: Trust, chosen: Collection[str] | No
         measured.statistics, measured.values, measured.errors = dict(statistics), dict(copies), dict(errors)
     measured.notes = (*left_out, *_observations(spectrum, trust), *gaps.values())
     measured.memory = memory_shares(spectrum) if spectrum.system.operating_point else None
+    measured.half_lives = trust.scatter(half_life(spectrum).values) if spectrum.system.decay_gate else None
     return measured
 
 
@@ -263,10 +304,22 @@ def _energy_error(spectrum: LayerSpectrum) -> float | None:
     return _largest(spectrum.band.relative_error[np.isfinite(spectrum.band.total)])
 
 
+def _measure_cut(spectrum: HorizonSpectrum, trust: Trust, chosen: Collection[str], growing: int) -> _Measured:
+    """What can be said about the first samples of copies that grow."""
+    values = {name: spectrum.statistic(name) for name in chosen}
+    everything = {name: trust.scatter(found.values) for name, found in values.items()}
+    return _Measured(
+        statistics={name: summarize(replace(found, values=everything[name]), STATISTICS[name].unit) for name, found in values.items()},
+        values=everything,
+        notes=(*(f"{text}; these copies are skipped in all statistics" for text in trust.gaps), spectrum.note(growing)),
+        curve=_curve(spectrum, trust),
+    )
+
+
 def _poles(system: StateSpace, trust: Trust, spectrum: LayerSpectrum | None) -> ComplexArray:
     """The poles of every copy, sound or not, (K, M): eigenvalues where there is a low-rank part, and NaN where a copy has fewer."""
     if not system.rank:
-        return system.poles
+        return system.poles if system.continuous_time else discrete_poles(system)
     parts = [] if spectrum is None else [(trust.sound, spectrum.system, spectrum.modal)]
     others = [fault.copies for fault in trust.faults if fault.kind != NOT_FINITE]
     parts += [(copies, part, modal_form(part)[0]) for copies in others for part in (system.pick(copies),)]
@@ -290,7 +343,7 @@ def _sound(trust: Trust) -> str:
     return f"{len(trust.sound)} {'sound ' if trust.faults else ''}copies"
 
 
-def _curve(spectrum: LayerSpectrum, trust: Trust) -> Curve:
+def _curve(spectrum: LayerSpectrum | HorizonSpectrum, trust: Trust) -> Curve:
     magnitude = spectrum.magnitude
     alive = magnitude[(magnitude > 0).any(axis=1)]
     if trust.copies == 1 or not len(alive):
@@ -315,5 +368,5 @@ def pairs_of(system: StateSpace, points: int, chosen: Collection[str] = STATISTI
     The headlines are sums over the grid and need no quadrature.
     """
     sums = min((system.outputs + system.rank) * (system.inputs + system.rank), 4 * system.modes)
-    nodes = 0 if set(chosen) <= set(HEADLINES) else 200 * system.modes * (2 if system.rank else 1)
+    nodes = 0 if set(chosen) <= {*HEADLINES, HALF_LIFE} else 200 * system.modes * (2 if system.rank else 1)
     return float(system.copies) * system.modes * sums * (2 * points + nodes)

@@ -202,10 +202,14 @@ def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Thresho
 
 
 def _findings_about_skipped(skipped: Iterable[Skipped], rules: RuleSet, wanted: Sequence[str]) -> list[Finding]:
-    """Findings for near misses and for layers that contradict their family. A module that occurs twice is neither."""
-    found = []
+    """Findings for near misses and for layers that contradict their family. A module that occurs twice is neither.
+
+    All layers of a mixer that is recognized only are one finding.
+    """
+    found: list[Finding] = []
     for item in skipped:
-        rule = rules.find("near-miss" if item.kind == "near miss" else "unread-layer")
-        if rule is not None and _matches(item.name, wanted) and item.kind != "shared":
+        rule = rules.find({"near miss": "near-miss", "named": "recognized-only"}.get(item.kind, "unread-layer"))
+        told = item.kind == "shared" or (item.kind == "named" and any(each.message == item.reason for each in found))
+        if rule is not None and _matches(item.name, wanted) and not told:
             found.append(Finding(rule.id, rule.severity, item.name, item.reason))
     return found

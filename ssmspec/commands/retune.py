@@ -95,10 +95,15 @@ def plan_retune(path: Path | str, recipe: Recipe, options: RetuneOptions | None 
     with about(checkpoint.path), np.errstate(all="ignore"):  # an overflow is refused, or reported for the layer
         for number, layer in enumerate(layers, start=1):
             if layer.tensors.name in chosen:
-                plan = _with_layer(plan, layer, Place(number, len(layers), layer.tensors.sizes.get("S")))
+                plan = _with_layer(plan, layer, Place(number, len(layers), _pole_sets(layer, options)))
     if not plan.layers:
         raise LayerError(f"{checkpoint.path}: no layer is usable; {'; '.join(plan.notes)}")
     return plan
+
+
+def _pole_sets(layer: ReadLayer, options: RetuneOptions) -> int | None:
+    """The number of copies with poles of their own; None where all have."""
+    return 1 if known_families(options.read)[layer.tensors.family].one_set else layer.tensors.sizes.get("S")
 
 
 def _chosen(layers: Sequence[ReadLayer], options: RetuneOptions, checkpoint: Checkpoint) -> set[str]:

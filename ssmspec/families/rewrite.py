@@ -41,6 +41,8 @@ def changed_values(
     Raises:
         LayerError: the family's parameters cannot hold these values.
     """
+    if family.fixed:
+        raise LayerError(f"layer {layer.name} ({family.name}) cannot be changed: {family.fixed}")
     with np.errstate(all="ignore"):
         renewed = family.anew(layer, after) if anew and family.anew is not None else layer
         old, new = family.write(layer, before, options), family.write(renewed, after, options)

@@ -18,10 +18,12 @@ from ssmspec.statistics.bands import (
     variation_beyond_nyquist,
 )
 from ssmspec.statistics.bias import bias_slope, center_frequency, spectral_slope
+from ssmspec.statistics.memory import memory_notes
 from ssmspec.statistics.poles import aliased_share, alpha_hat, alpha_residual, half_life, memory_shares, time_constant
 from ssmspec.statistics.results import CheckpointAnalysis, Curve, LayerAnalysis, Measurement, Skipped
 from ssmspec.statistics.rounding import steady, without
 from ssmspec.statistics.spectrum import LayerSpectrum
+from ssmspec.statistics.truncated import HorizonSpectrum
 from ssmspec.statistics.values import Summary, Values, summarize, unavailable
 
 Axis = Literal["theta", "omega", "samples", "modes"]
@@ -142,12 +144,15 @@ STATISTICS: dict[str, Statistic] = {
 
 HEADLINES = tuple(name for name, statistic in STATISTICS.items() if statistic.headline)
 """The statistics that tables show."""
+HALF_LIFE = "half_life"  # what they show of decay gates, whose poles are real, in place of a bias
 
 __all__ = [
+    "HALF_LIFE",
     "HEADLINES",
     "STATISTICS",
     "CheckpointAnalysis",
     "Curve",
+    "HorizonSpectrum",
     "LayerAnalysis",
     "LayerSpectrum",
     "Measurement",
@@ -155,6 +160,7 @@ __all__ = [
     "Statistic",
     "Summary",
     "Values",
+    "memory_notes",
     "memory_shares",
     "summarize",
     "unavailable",

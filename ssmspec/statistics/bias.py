@@ -15,13 +15,18 @@ def bias_slope(spectrum: LayerSpectrum) -> Values:
     if not usable.any():
         reason = ILL_CONDITIONED.format(worst=spectrum.condition.max())
         return Values(np.full(spectrum.system.copies, np.nan), reason)
-    return Values(np.where(usable, _log_slope(spectrum.grid.values, spectrum.unit_sensitivity), np.nan))
+    return Values(np.where(usable, log_slope(spectrum.grid.values, spectrum.unit_sensitivity), np.nan))
 
 
 def center_frequency(spectrum: LayerSpectrum) -> Values:
-    """theta below which half of |H| lies, summed over the log-spaced grid; interpolated on the logarithm between grid points."""
-    log_theta = np.log(spectrum.grid.values)
-    return Values(_by_rows(lambda magnitude: _halving(log_theta, magnitude), spectrum.unit_magnitude))
+    """The theta below which half of |H| lies, summed over the log-spaced grid; interpolated in log theta between grid points."""
+    return Values(center_of(spectrum.grid.values, spectrum.unit_magnitude))
+
+
+def center_of(theta: FloatArray, magnitude: FloatArray) -> FloatArray:
+    """The same of given values of |H| (K, F) on a log-spaced grid (F,)."""
+    log_theta = np.log(theta)
+    return _by_rows(lambda rows: _halving(log_theta, rows), magnitude)
 
 
 def _halving(log_theta: FloatArray, magnitude: FloatArray) -> FloatArray:
@@ -38,10 +43,10 @@ def _halving(log_theta: FloatArray, magnitude: FloatArray) -> FloatArray:
 
 def spectral_slope(spectrum: LayerSpectrum) -> Values:
     """Least-squares slope of log10 |H|^2 over log10 theta on the grid."""
-    return Values(2 * _log_slope(spectrum.grid.values, spectrum.unit_magnitude))
+    return Values(2 * log_slope(spectrum.grid.values, spectrum.unit_magnitude))
 
 
-def _log_slope(theta: FloatArray, values: FloatArray) -> FloatArray:
+def log_slope(theta: FloatArray, values: FloatArray) -> FloatArray:
     """Slopes (K,) of log values (K, F) over log theta; NaN if a value is zero or not finite."""
     centered = np.log(theta) - np.log(theta).mean()
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -27,6 +27,7 @@ class LayerAnalysis:
         index: index among all layers of the checkpoint, as accepted by `--layer`.
         assumptions: in words. assumed: those of them that a user can set.
         step_range: smallest and largest Delta [model time per sample]; None for layers that store discrete poles.
+        half_lives: for decay gates, of every copy [tokens], NaN where it is not sound; None for other layers.
         memory: for selective layers, number of samples (tokens) -> share of sound copies with a longer half-life.
         errors: `energies` -> largest estimate, over copies, of the relative error of the energies used; None if there is no usable copy.
             Empty where not all statistics were chosen.
@@ -61,6 +62,7 @@ class LayerAnalysis:
     index: int = 0
     assumed: tuple[Assumed, ...] = ()
     errors: Mapping[str, float | None] = field(default_factory=dict)
+    half_lives: FloatArray | None = None
     memory: Mapping[int, float] | None = None
     values: Mapping[str, FloatArray] = field(default_factory=dict)
     gaps: Mapping[str, str] = field(default_factory=dict)
@@ -87,19 +89,19 @@ class Skipped:
     """Something in the file that was not analyzed.
 
     Args:
-        kind: a near miss of a family, a copy of a layer under another name, or a layer that cannot be read.
+        kind: a near miss of a family, a copy of a layer under another name, one that cannot be read, or a mixer that is recognized only.
         family: that it belongs to or comes near.
     """
 
     name: str
     reason: str
-    kind: Literal["near miss", "shared", "unread"] = "unread"
+    kind: Literal["near miss", "shared", "unread", "named"] = "unread"
     family: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointAnalysis:
-    """One checkpoint: its path, its layers in model order, what was skipped, the notes of the reader, and the statistics computed."""
+    """One checkpoint: its path, its layers in model order, what was skipped, notes, the statistics computed, and the model's context."""
 
     path: str
     container: str
@@ -112,6 +114,7 @@ class CheckpointAnalysis:
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
     statistics: tuple[str, ...]
+    context_length: int | None = None
 
     @property
     def problem(self) -> str | None:

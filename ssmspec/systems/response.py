@@ -156,7 +156,7 @@ def _require_bilinear(system: StateSpace) -> None:
 
 
 def _continuous(system: StateSpace, x: FloatArray, y: FloatArray, cauchy_sum: CauchySum) -> ComplexArray:
-    if system.discretization == "direct":
+    if not system.continuous_time:
         raise LayerError(f"layer {system.name} ({system.family}) exists only in discrete time; use the axis theta")
     if system.rank:
         return _woodbury(system, cauchy_sum(_products(*_bordered(system)), system.poles, x, y), x[:, None, :])

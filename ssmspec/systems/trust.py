@@ -146,7 +146,7 @@ def _growth(system: StateSpace) -> tuple[FloatArray, str]:
         growth = np.abs(system.poles) - 1
         return np.where(_on_circle(system), -1.0, growth) if system.undamped else growth, "|z| >= 1"
     if system.P is None:
-        return system.poles.real, "Re a >= 0"
+        return system.poles.real, "Re a >= 0" if system.continuous_time else "|z| >= 1"
     with np.errstate(over="ignore", invalid="ignore"):
         A = real_realization(system)[0]
     unique, inverse = np.unique(A.reshape(len(A), -1), axis=0, return_inverse=True)

@@ -58,7 +58,7 @@ def perturbed(system: StateSpace, rng: np.random.Generator) -> StateSpace:
         poles = np.abs(system.poles) ** 0.9 * np.exp(0.9j * np.angle(system.poles))
     else:
         poles = 0.9 * system.poles.real + 1.3j * system.poles.imag
-    step = system.step if system.discretization == "direct" else 1.1 * system.step
+    step = 1.1 * system.step if system.has_step else system.step
     C = system.C if system.operating_point else system.C * (rng.uniform(0.5, 2, system.C.shape) + 1j * rng.normal(size=system.C.shape))
     sobolev = system.sobolev and replace(system.sobolev, beta=1.2 * system.sobolev.beta)
     return replace(system, poles=poles, step=step, C=C, D=0.7 * system.D, sobolev=sobolev)
