@@ -39,7 +39,7 @@ CACHES = {
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*.nb*")}
+    return {path: path.read_bytes() for path in folder.rglob("*.code")}
 
 
 @pytest.mark.slow

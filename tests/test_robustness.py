@@ -346,12 +346,12 @@ def test_theta_in_float32_reaches_pi(tmp_path: Path) -> None:
 def test_a_damaged_cache_of_compiled_code_is_compiled_again(tmp_path: Path) -> None:
     arguments = ("analyze", S4D, "--backend", "cpu", "--json")
     wanted = process(*arguments, NUMBA_CACHE_DIR=str(tmp_path))
-    files = [path for path in tmp_path.rglob("*.nb*") if path.is_file()]
+    files = [path for path in tmp_path.rglob("*.code") if path.is_file()]
     assert files
-    for suffix in (".nbc", ".nbi"):
-        for path in files:
-            if path.suffix == suffix:
-                path.write_bytes(path.read_bytes()[:-100])
+    whole = {path: path.read_bytes() for path in files}
+    for damage in (lambda data: data[:-100], lambda data: data[:50] + b"?" + data[51:], lambda data: b""):
+        for path, data in whole.items():
+            path.write_bytes(damage(data))
         result = process(*arguments, NUMBA_CACHE_DIR=str(tmp_path))
         assert result.code == 0, result.err
         assert result.out == wanted.out

@@ -34,8 +34,9 @@ BACKENDS: dict[str, str] = {
     "gpu": "ssmspec.backends.gpu",
 }
 
-# Number of pole-node pairs above which compiling (2..5 s the first time) and threads pay off against NumPy (about 5e7 pairs per second).
-COMPILE_WORTHWHILE = 1.5e8
+# Number of pole-node pairs above which compiled code pays off against NumPy (about 5e7 pairs per second): it is loaded in 0.1 s. The first
+# time on a machine it is compiled, which takes 2..5 s.
+COMPILE_WORTHWHILE = 2e7
 
 
 def load_backend(name: str) -> CauchySum:

@@ -1,14 +1,35 @@
 """Threads for compiled code that releases the interpreter lock: a pool with one thread per core, created on first use."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+MOST = 8  # threads that are taken without being asked for
 
 _pool: ThreadPoolExecutor | None = None
+_limit: int | None = None
+
+
+@contextmanager
+def limited(threads: int | None) -> Iterator[None]:
+    """Use at most this many threads within the block; None leaves the number as it is."""
+    global _limit
+    before = _limit
+    _limit = before if threads is None else threads
+    try:
+        yield
+    finally:
+        _limit = before
 
 
 def thread_count() -> int:
-    """Number of threads: the cores this process may use, or fewer if OMP_NUM_THREADS is set (torchrun sets it for its workers)."""
+    """Number of threads: the limit that was set, or else the cores this process may use, or fewer if OMP_NUM_THREADS is set.
+
+    torchrun sets it for its workers.
+    """
+    if _limit is not None:
+        return _limit
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return min(cores, int(wanted)) if wanted.isdigit() and int(wanted) > 0 else cores

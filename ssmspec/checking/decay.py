@@ -37,9 +37,9 @@ KNOWN: tuple[KnownDecay, ...] = (
 def unusual_decay(facts: LayerFacts) -> str | None:
     """The same decay in all modes, more than a factor FAR from every known one. For S4, the decay of the diagonal part is used."""
     system = facts.sound
-    discrete, real = system.discretization == "direct", not system.poles.imag.any()
+    discrete, real = not system.has_step, not system.poles.imag.any()
     with np.errstate(divide="ignore"):
-        decay = -np.log(np.abs(system.poles)) if discrete else -system.poles.real
+        decay = -np.log(np.abs(system.poles)) if system.discretization == "direct" else -system.poles.real
     value = float(decay.mean())
     if decay.size < 2 or not np.isfinite(decay).all() or np.ptp(decay) > CONSTANT * value:
         return None

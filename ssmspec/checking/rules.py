@@ -25,6 +25,7 @@ SIGNIFICANT_BITS = {"bfloat16": 8, "float16": 11, "float8_e4m3fn": 4, "float8_e4
 POLE_ROLES = (
     frozenset({"A_log", "log_A_real", "A_real", "A_imag", "w", "log_w_real", "w_imag", "A_diag", "real", "imag", "param"})
     | {"Lambda", "Lambda_re", "Lambda_im", "Lambda_log_neg_re", "nu_log", "theta_log", "params_log"}
+    | {"poles", "log_poles"}
     | {"pole", "pole_real", "pole_imag", "pole_abs", "pole_phase"}
 )
 """Roles in the templates of `ssmspec.families` that determine poles."""
@@ -168,7 +169,7 @@ def beyond_nyquist(facts: LayerFacts) -> str | None:
 def step_range(facts: LayerFacts) -> str | None:
     """A step outside STEP_RANGE; for selective layers, the step at the operating point."""
     (system,), (low, high) = state_spaces([facts.system]), STEP_RANGE
-    if system.discretization == "direct":
+    if not system.has_step:
         return None
     step = system.step[np.isfinite(system.step) & (system.step > 0)]
     count = int(((step < low) | (step > high)).sum())
@@ -196,6 +197,7 @@ BUILT_IN: dict[str, Rule] = {
         Rule("step-not-positive", "error", "a step that is zero or negative", step_not_positive, needs_trust=False),
         Rule("unread-layer", "error", "a layer whose tensors contradict its family, so it was skipped", None),
         Rule("near-miss", "warning", "tensors that look like a layer of a known family but cannot be read as one", None),
+        Rule("recognized-only", "info", "a sequence mixer that is recognized by its tensors, and not read", None),
         Rule("marginal-pole", "warning", f"a time constant above {LONGEST_MEMORY:,.0f} samples", marginal_pole),
         Rule("dead-channel", "warning", "a copy, an input or an output whose residues are all zero", dead_channel, needs_poles=False),
         Rule("duplicated-modes", "warning", "more than 1 in 1000 modes repeat a pole of their copy", duplicated_modes),

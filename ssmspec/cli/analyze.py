@@ -14,16 +14,19 @@ from ssmspec.cli.options import (
     AsJson,
     Backend,
     FamilyName,
+    Horizon,
     LayerNames,
     Points,
     Reading,
     SampleRate,
     StatisticNames,
+    Threads,
     WithSkip,
     check_sample_rate,
     chosen_statistics,
     expand,
     takes,
+    thread_number,
 )
 from ssmspec.cli.terminal import echo, message, tell_pictures
 from ssmspec.errors import SsmspecError
@@ -51,7 +54,9 @@ def analyze(
     sample_rate: SampleRate = None,
     points: Points = 1024,
     with_skip: WithSkip = False,
+    horizon: Horizon = None,
     backend: Backend = None,
+    threads: Threads = None,
     family: FamilyName = None,
     *,
     reading: Reading,
@@ -62,7 +67,7 @@ def analyze(
     """
     from ssmspec.commands.analyze import AnalysisOptions
     from ssmspec.files.writing import Kind, refuse_precious
-    from ssmspec.statistics import HEADLINES
+    from ssmspec.statistics import HEADLINES, STATISTICS
 
     check_sample_rate(sample_rate)
     for table in (csv, copies):
@@ -74,8 +79,10 @@ def analyze(
         read=reading.options(),
         backend=backend,
         points=points,
+        threads=thread_number(threads),
         with_skip=with_skip,
-        statistics=chosen_statistics(statistics, None if as_json or csv or copies else HEADLINES),
+        horizon=horizon,
+        statistics=chosen_statistics(statistics, tuple(STATISTICS) if as_json or csv or copies else HEADLINES),
     )
     paths = expand(checkpoints)
     shown = HEADLINES if statistics is None else tuple(options.chosen)

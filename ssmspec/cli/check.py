@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmspec.cli.app import app
-from ssmspec.cli.options import FamilyName, LayerNames, Reading, expand, takes
+from ssmspec.cli.options import FamilyName, LayerNames, Reading, Threads, expand, takes, thread_number
 from ssmspec.cli.terminal import echo, message
 from ssmspec.errors import SsmspecError
 
@@ -43,6 +43,7 @@ def check(
     layer: LayerNames = None,
     init: Annotated[bool, typer.Option("--init", help=f"Write a commented rules file; default name: {STARTER}.")] = False,
     force: Annotated[bool, typer.Option("--force", help="With --init: replace an existing file.")] = False,
+    threads: Threads = None,
     family: FamilyName = None,
     *,
     reading: Reading,
@@ -65,6 +66,7 @@ def check(
         layers=tuple(layer or ()),
         family=family,
         read=reading.options(),
+        threads=thread_number(threads),
     )
     rule_set = RuleSet() if rules is None else load_rules(rules)
     report, codes = _check_all(expand(checkpoints), rule_set, options, strict=strict, shallow=shallow)

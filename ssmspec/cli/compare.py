@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmspec.cli.app import app
-from ssmspec.cli.options import AsJson, Backend, FamilyName, LayerNames, Points, Reading, takes
+from ssmspec.cli.options import AsJson, Backend, FamilyName, LayerNames, Points, Reading, Threads, takes, thread_number
 from ssmspec.cli.terminal import echo, message, tell_pictures
 from ssmspec.errors import SsmspecError
 
@@ -39,6 +39,7 @@ def compare(
     layer: LayerNames = None,
     points: Points = 1024,
     backend: Backend = None,
+    threads: Threads = None,
     family: FamilyName = None,
     *,
     reading: Reading,
@@ -60,6 +61,7 @@ def compare(
         read=reading.options(),
         backend=backend,
         points=points,
+        threads=thread_number(threads),
     )
     limits = _limits(fail_above or ())
     paths = _steps(checkpoints)
@@ -73,7 +75,7 @@ def compare(
         return
     if limits or by_order:
         raise SsmspecError("--fail-above and --by-order apply to two checkpoints; leave them out for a history")
-    _history(paths, options if everything else replace(options, statistics=HEADLINES), as_json, csv, plot)
+    _history(paths, replace(options, statistics=tuple(STATISTICS) if everything else HEADLINES), as_json, csv, plot)
 
 
 def _steps(checkpoints: Sequence[Path]) -> list[Path]:

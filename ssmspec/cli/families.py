@@ -19,15 +19,18 @@ def families(
 ) -> None:
     """List the supported checkpoint families with their tensors, assumptions and sources."""
     from ssmspec.families import FAMILIES
+    from ssmspec.families.named import NAMED
     from ssmspec.report.documents.document import to_json
     from ssmspec.report.documents.families import families_document
     from ssmspec.report.tables.families import families_table, family_text
     from ssmspec.report.tables.parts import console
 
-    if name is not None and name not in FAMILIES:
-        raise SsmspecError(f"family {name!r} is unknown; choose one of {', '.join(FAMILIES)}")
-    chosen = list(FAMILIES.values()) if name is None else [FAMILIES[name]]
+    known = {**FAMILIES, **NAMED}
+    if name is not None and name not in known:
+        raise SsmspecError(f"family {name!r} is unknown; choose one of {', '.join(known)}")
+    chosen = [family for family in known.values() if name in (None, family.name)]
+    read, named = [family for family in chosen if family.name in FAMILIES], [family for family in chosen if family.name in NAMED]
     if as_json:
-        echo(to_json(families_document(chosen)))
+        echo(to_json(families_document(read, named)))
     else:
-        console().print(families_table(chosen) if name is None else family_text(chosen[0]), highlight=False)
+        console().print(families_table(read, named) if name is None else family_text(chosen[0]), highlight=False)

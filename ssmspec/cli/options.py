@@ -49,6 +49,12 @@ Backend = Annotated[
     str | None,
     typer.Option("--backend", help="Engine: reference, cpu or gpu. Default: reference or cpu, depending on the size of the work."),
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", min=1, help="Processor cores to use at most. Default: all, at most 8. Results do not depend on it.", show_default=False
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -70,6 +76,12 @@ StatisticNames = Annotated[
     ),
 ]
 SampleRate = Annotated[float | None, typer.Option("--sample-rate", help="Samples per second; gives frequencies in Hz and times in s.")]
+Horizon = Annotated[
+    int | None,
+    typer.Option(
+        "--horizon", min=1, help="Samples of the kernel that stand for layers whose poles do not decay, which have no response otherwise."
+    ),
+]
 LayerName = Annotated[str, typer.Option("--layer", help="Exact name, glob, or index of one layer.", show_default=False)]
 ArrayFile = Annotated[Path, typer.Option("-o", "--output", help="File to write (.npz).", show_default=False)]
 WithSkip = Annotated[bool, typer.Option("--with-skip", help="Include the skip connection D.")]
@@ -167,8 +179,8 @@ def check_sample_rate(sample_rate: float | None) -> None:
         )
 
 
-def chosen_statistics(text: str | None, default: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """The names after --statistics; None stands for all.
+def chosen_statistics(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
+    """The names after --statistics.
 
     Args:
         default: what is taken without the option.
@@ -178,12 +190,19 @@ def chosen_statistics(text: str | None, default: tuple[str, ...] | None) -> tupl
     from ssmspec.statistics import STATISTICS
 
     if text is None or text.strip() == "all":
-        return default if text is None else None
+        return default if text is None else tuple(STATISTICS)
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         if name not in STATISTICS:
             raise SsmspecError(f"--statistics {text}: {name!r} is not a statistic; choose all, or some of {', '.join(STATISTICS)}")
     return names
+
+
+def thread_number(wanted: int | None) -> int:
+    """The number after --threads; by default that of the cores, or of OMP_NUM_THREADS, up to a limit."""
+    from ssmspec.backends.threads import MOST, thread_count
+
+    return min(thread_count(), MOST) if wanted is None else wanted
 
 
 def expand(patterns: Iterable[str]) -> list[str]:

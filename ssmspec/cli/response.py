@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ssmspec.cli.app import app
-from ssmspec.cli.options import ArrayFile, Backend, CheckpointPath, FamilyName, LayerName, Reading, takes
+from ssmspec.cli.options import ArrayFile, Backend, CheckpointPath, FamilyName, Horizon, LayerName, Reading, takes
 from ssmspec.cli.terminal import tell_written
 from ssmspec.errors import about
 
@@ -31,6 +31,7 @@ def response(
         AxisName, typer.Option("--axis", help="Frequency axis: theta [rad/sample], or omega [rad/model time].")
     ] = AxisName.theta,
     no_beta: Annotated[bool, typer.Option("--no-beta", help="Leave out the beta weight that the layer stores.")] = False,
+    horizon: Horizon = None,
     backend: Backend = None,
     family: FamilyName = None,
     *,
@@ -43,6 +44,8 @@ def response(
     from ssmspec.backends import choose_backend, load_backend
     from ssmspec.families.layers import load_system
     from ssmspec.report.arrays import frequency_grid, write_arrays
+    from ssmspec.systems.horizon import first_samples
+    from ssmspec.systems.kernel import KernelSystem
     from ssmspec.systems.system import pairs_of_response, steps_of
     from ssmspec.systems.system import response as frequency_response
     from ssmspec.systems.trust import GROWING, assess
@@ -50,11 +53,17 @@ def response(
     system = load_system(checkpoint, layer, reading.options(), family)
     grid = frequency_grid(steps_of(system), axis.value, points, theta)
     engine = load_backend(backend or choose_backend(pairs_of_response(system, grid.values.size)))
+    if horizon is not None and axis is not AxisName.theta:
+        raise typer.BadParameter("a kernel of finite length has a response over theta only", param_hint="--horizon")
+    cut = horizon is not None and not isinstance(system, KernelSystem)
     with about(checkpoint):
-        result = frequency_response(system, grid, engine, with_beta=not no_beta)
+        asked = first_samples(system, horizon) if horizon is not None else system
+        total = frequency_response(asked, grid, engine, with_beta=not no_beta).total
     notes = write_arrays(
-        output, checkpoint, {axis.value: grid.values, "H": result.total, "D": system.D, "name": system.name, "family": system.family}
+        output, checkpoint, {axis.value: grid.values, "H": total, "D": system.D, "name": system.name, "family": system.family}
     )
-    unstable = "; the response is the transfer function on the axis, not the spectrum of the kernel, which grows"
+    if cut:
+        notes = (f"the response is that of the kernel of {horizon} samples (--horizon)", *notes)
+    unstable = "" if cut else "; the response is the transfer function on the axis, not the spectrum of the kernel, which grows"
     faults = (fault.text + unstable * (fault.kind == GROWING) for fault in assess(system).faults)
     tell_written(output, system.assumptions, (*faults, *notes))

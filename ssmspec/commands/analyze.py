@@ -1,18 +1,23 @@
 """From a checkpoint file to the statistics of its layers. `analyze` follows the path through the whole package in reading order."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ssmspec.backends import CauchySum, choose_backend, load_backend
+from ssmspec.backends.pool import mapped
+from ssmspec.backends.threads import limited
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.errors import about
 from ssmspec.families import ReadOptions
+from ssmspec.families.configuration import context_length
 from ssmspec.families.layers import find_layers, readable_layers, select_layers
 from ssmspec.statistics import (
+    HALF_LIFE,
     HEADLINES,
     STATISTICS,
     CheckpointAnalysis,
@@ -22,19 +27,29 @@ from ssmspec.statistics import (
     LayerSpectrum,
     Spectrum,
     Summary,
+    Values,
+    memory_notes,
     memory_shares,
     spectrum_of,
     summarize,
     unavailable,
 )
+from ssmspec.statistics.on_demand import OnDemand
+from ssmspec.statistics.poles import half_life
 from ssmspec.statistics.resolution import grid_notes
+from ssmspec.statistics.values import quantiles
 from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
+from ssmspec.systems.horizon import first_samples
 from ssmspec.systems.kernel import KernelSystem
-from ssmspec.systems.statespace import ComplexArray, StateSpace, modal_form, padded_modes
-from ssmspec.systems.system import System
-from ssmspec.systems.trust import NOT_FINITE, Trust, assess
+from ssmspec.systems.statespace import ComplexArray, StateSpace, discrete_poles, modal_form, padded_modes
+from ssmspec.systems.system import System, decay_gate
+from ssmspec.systems.trust import GROWING, NOT_FINITE, Trust, assess, within_range
+
+WORTHWHILE = 1e8  # pole-node pairs, about half a second, from which on other processes are started
 
 Progress = Callable[[str, int, int], None]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +63,10 @@ class AnalysisOptions:
         backend: name of an engine; None chooses one by the size of the work.
         points: F, the number of points of the log-spaced grid.
         with_skip: include D in the response.
-        statistics: names of the statistics to compute; None computes all.
+        statistics: names of the statistics to compute at once; None stands for all, each computed when it is first asked for.
+        threads: processes for the layers of a checkpoint, where there is enough to do; each uses one thread. None stays in this process,
+            where an engine uses as many threads as there are cores.
+        horizon: samples of the kernel that stand for a layer whose poles do not decay; None gives such a layer no numbers.
     """
 
     layers: tuple[str, ...] = ()
@@ -58,11 +76,28 @@ class AnalysisOptions:
     points: int = DEFAULT_POINTS
     with_skip: bool = False
     statistics: tuple[str, ...] | None = None
+    threads: int | None = None
+    horizon: int | None = None
 
     @property
     def chosen(self) -> Collection[str]:
         """The names of the statistics to compute."""
         return STATISTICS if self.statistics is None else self.statistics
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What decides in how many processes something is done: the engine and its name, pole-node pairs, and how many may run."""
+
+    engine: CauchySum
+    backend: str
+    pairs: float
+    threads: int | None
+
+    @property
+    def processes(self) -> int:
+        """1 where there is so little to do that starting others takes longer; the memory of a GPU is not shared either."""
+        return 1 if self.backend == "gpu" or self.pairs < WORTHWHILE else self.threads or 1
 
 
 def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progress: Progress | None = None) -> CheckpointAnalysis:
@@ -87,15 +122,19 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
     everything = [system for layer in readable for system in layer.systems]
     places = {id(system): place for place, system in enumerate(everything)}
     systems = select_layers(everything, options.layers, checkpoint, skipped) if everything else []
-    backend = options.backend or choose_backend(sum(pairs_of(system, options.points, options.chosen) for system in systems))
+    pairs = sum(pairs_of(system, options.points, options.chosen) for system in systems)
+    backend = options.backend or choose_backend(pairs)
     engine = load_backend(backend)
-    layers = []
+
+    def layer(system: System) -> LayerAnalysis:
+        return analyze_layer(
+            system, grid, engine, with_skip=options.with_skip, chosen=_chosen_for(system, options), horizon=options.horizon
+        )
+
     with about(checkpoint.path):
-        for done, system in enumerate(systems):
-            if progress:
-                progress(system.name, done, len(systems))
-            found = analyze_layer(system, grid, engine, with_skip=options.with_skip, chosen=options.chosen)
-            layers.append(replace(found, index=places[id(system)]))
+        found = each(layer, systems, Work(engine, backend, pairs, options.threads), progress)
+        layers = [replace(layer, index=places[id(system)]) for system, layer in zip(systems, found, strict=True)]
+    context = context_length(checkpoint.config)
     return CheckpointAnalysis(
         path=str(checkpoint.path),
         container=checkpoint.container,
@@ -106,9 +145,48 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         with_skip=options.with_skip,
         layers=tuple(layers),
         skipped=tuple(skipped),
-        notes=checkpoint.notes,
+        notes=(*checkpoint.notes, *memory_notes(layers, context), *_uncut(systems, options.horizon)),
         statistics=tuple(options.chosen),
+        context_length=None if context is None else context[0],
     )
+
+
+def each(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    work: "Work",
+    progress: Progress | None = None,
+    name_of: Callable[[Item], str] = attrgetter("name"),
+) -> list[Result]:
+    """function(item) of every layer in turn, in several processes where that is allowed and finishes earlier.
+
+    Args:
+        progress: called with the name of an item before its result is there.
+    """
+    processes = work.processes if len(items) > 1 else 1
+    if processes > 1:
+        work.engine(np.ones((1, 1, 1), complex), -np.ones((1, 1), complex), np.ones((1, 1)), np.ones((1, 1)))  # compiled code is loaded
+        work.engine(np.ones((1, 2, 1), complex), -np.ones((1, 1), complex), np.ones((1, 1)), np.ones((1, 1)))  # once, not by every process
+    found = []
+    with limited(work.threads):
+        results = mapped(function, items, processes)
+        for done, item in enumerate(items):
+            if progress:
+                progress(name_of(item), done, len(items))
+            found.append(next(results))
+    return found
+
+
+def _uncut(systems: Sequence[System], horizon: int | None) -> tuple[str, ...]:
+    """A note where a horizon was given for nothing."""
+    if horizon is None or any(fault.kind == GROWING for system in systems for fault in assess(system).faults):
+        return ()
+    return (f"--horizon {horizon}: all poles decay, so no kernel was cut",)
+
+
+def _chosen_for(system: System, options: AnalysisOptions) -> Collection[str] | None:
+    """The statistics of one layer: a table shows the half-lives of decay gates."""
+    return (*HEADLINES, HALF_LIFE) if decay_gate(system) and options.statistics == HEADLINES else options.statistics
 
 
 def analyze_layer(
@@ -119,28 +197,40 @@ def analyze_layer(
     with_skip: bool = False,
     spectrum: Spectrum | None = None,
     trust: Trust | None = None,
-    chosen: Collection[str] = STATISTICS,
+    chosen: Collection[str] | None = tuple(STATISTICS),
+    horizon: int | None = None,
 ) -> LayerAnalysis:
     """Statistics of the sound copies of one layer, with the curve of |H| over them, and the poles of all copies.
 
     Args:
         spectrum: the spectrum of the sound copies, if the caller already has it. trust: which copies are sound, likewise.
-        chosen: names of `STATISTICS`; all by default. The estimated error of energies needs a quadrature, so it is given only with all.
+        horizon: as in `AnalysisOptions`.
+        chosen: names of `STATISTICS`; all by default. None computes each of them when it is first asked for. The estimated error of
+            energies needs a quadrature, so it is given only with all.
     """
     trust = trust or assess(system)
-    measured, sound = _Measured(), system if trust.problem else trust.pick(system)
+    growing = sum(len(fault.copies) for fault in trust.faults if fault.kind == GROWING) if horizon else 0
+    measured, numbers = _Measured(), system
+    if horizon and growing:
+        numbers = first_samples(system, horizon)
+        trust = within_range(trust.despite(GROWING), numbers)
     if trust.problem:
-        measured.statistics = {name: unavailable(STATISTICS[name].unit, trust.problem) for name in chosen}
+        names = tuple(STATISTICS if chosen is None else chosen)
+        measured.statistics = {name: unavailable(STATISTICS[name].unit, trust.problem) for name in names}
+        measured.half_lives = np.full(system.copies, np.nan) if decay_gate(system) else None
     else:
+        sound = trust.pick(numbers)
         spectrum = spectrum or spectrum_of(sound, grid, engine, with_skip=with_skip)
         measured = _measure(spectrum, trust, chosen)
+        if growing and isinstance(sound, KernelSystem):
+            measured.notes = (*measured.notes, _cut_note(sound, growing))
     return LayerAnalysis(
         name=system.name,
         family=system.family,
         copies=system.copies,
         inputs=system.inputs,
         outputs=system.outputs,
-        **_form(system, sound, trust, spectrum),
+        **_form(system, trust, spectrum),
         operating_point=system.operating_point,
         assumptions=system.assumptions,
         assumed=system.assumed,
@@ -148,31 +238,30 @@ def analyze_layer(
         problem=trust.problem,
         statistics=measured.statistics,
         curve=measured.curve,
-        energy_error=measured.energy_error,
+        errors=measured.errors,
         memory=measured.memory,
+        half_lives=measured.half_lives,
         values=measured.values,
         gaps=measured.gaps,
         faults=trust.faults,
     )
 
 
-def _form(system: System, sound: System, trust: Trust, spectrum: Spectrum | None) -> dict[str, Any]:
+def _form(system: System, trust: Trust, spectrum: Spectrum | None) -> dict[str, Any]:
     """What an analysis says about the form of a layer: its modes and poles, or the samples of its kernel."""
     if isinstance(system, KernelSystem):
         return {"length": system.length, "first_lag": system.first_lag}
-    assert isinstance(sound, StateSpace)
-    assert not isinstance(spectrum, KernelSpectrum)
-    direct = system.discretization == "direct"
+    sound = system if trust.problem else trust.pick(system)
     return {
         "modes": system.modes,
         "rank": system.rank,
         "discretization": system.discretization,
         "delay": system.delay,
-        "step_range": None if direct else _finite_range(sound.step),
+        "step_range": _finite_range(sound.step) if system.has_step else None,
         "beta_range": None if sound.sobolev is None else _finite_range(sound.sobolev.beta),
         "beta_convention": None if sound.sobolev is None else sound.sobolev.convention,
-        "poles": _poles(system, trust, spectrum),
-        "continuous_poles": not direct,
+        "poles": _poles(system, trust, spectrum if isinstance(spectrum, LayerSpectrum) else None),
+        "continuous_poles": system.continuous_time,
     }
 
 
@@ -180,35 +269,67 @@ def _form(system: System, sound: System, trust: Trust, spectrum: Spectrum | None
 class _Measured:
     """What an analysis says about the sound copies of a layer; empty by default."""
 
-    statistics: dict[str, Summary] = field(default_factory=dict)
-    values: dict[str, FloatArray] = field(default_factory=dict)
-    gaps: dict[str, str] = field(default_factory=dict)
+    statistics: Mapping[str, Summary] = field(default_factory=dict)
+    values: Mapping[str, FloatArray] = field(default_factory=dict)
+    gaps: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     curve: Curve | None = None
     memory: dict[int, float] | None = None
-    energy_error: float | None = None
+    half_lives: FloatArray | None = None
+    errors: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @np.errstate(all="ignore")  # a value that overflows becomes null with a reason
-def _measure(spectrum: Spectrum, trust: Trust, chosen: Collection[str]) -> _Measured:
-    statistics, values, gaps = _statistics(spectrum, trust, chosen)
-    left_out = (f"{text}; these copies are skipped in all statistics" for text in trust.gaps)
-    band = spectrum.band if len(chosen) == len(STATISTICS) else None
-    return _Measured(
-        statistics=statistics,
-        values=values,
-        gaps=gaps,
-        notes=(*left_out, *_observations(spectrum, trust), *gaps.values()),
-        curve=_curve(spectrum, trust),
-        memory=memory_shares(spectrum) if spectrum.system.operating_point and isinstance(spectrum, LayerSpectrum) else None,
-        energy_error=None if band is None else _largest(band.relative_error[np.isfinite(band.total)]),
+def _measure(spectrum: Spectrum, trust: Trust, chosen: Collection[str] | None) -> _Measured:
+    names = STATISTICS if chosen is None else chosen
+    alive, gaps = spectrum.unit_magnitude.max(axis=1) != 0, dict[str, str]()
+    values = OnDemand(names, lambda name: _values(name, spectrum, trust, alive, gaps))
+    statistics = OnDemand(names, lambda name: summarize(values[name], STATISTICS[name].unit))
+    copies = OnDemand(names, lambda name: values[name].values)
+    errors = OnDemand(("energies",) if len(names) == len(STATISTICS) else (), lambda _: _energy_error(spectrum))
+    left_out = [f"{text}; these copies are skipped in all statistics" for text in trust.gaps]
+    measured = _Measured(statistics, copies, gaps, curve=_curve(spectrum, trust), errors=errors)
+    if chosen is not None:
+        measured.statistics, measured.values, measured.errors = dict(statistics), dict(copies), dict(errors)
+    measured.notes = (*left_out, *_observations(spectrum, trust), *gaps.values())
+    if isinstance(spectrum, LayerSpectrum):
+        measured.memory = memory_shares(spectrum) if spectrum.system.operating_point else None
+        measured.half_lives = trust.scatter(half_life(spectrum).values) if spectrum.system.decay_gate else None
+    return measured
+
+
+@np.errstate(all="ignore")  # as above
+def _values(name: str, spectrum: Spectrum, trust: Trust, alive: np.ndarray, gaps: dict[str, str]) -> Values:
+    """One statistic of every copy, and a gap where only some of the sound copies have it."""
+    found = STATISTICS[name].of(spectrum)
+    missing = int((~np.isfinite(found.values) & alive).sum())
+    if 0 < missing < len(alive) and not found.by_definition:
+        gaps[name] = f"{name} has no value for {missing} of {_sound(trust)} ({found.reason}), which are skipped"
+    return replace(found, values=trust.scatter(found.values))
+
+
+@np.errstate(all="ignore")  # as above
+def _energy_error(spectrum: Spectrum) -> float | None:
+    """Largest estimate, over copies, of the relative error of the energies used."""
+    return _largest(spectrum.band.relative_error[np.isfinite(spectrum.band.total)])
+
+
+def _cut_note(system: KernelSystem, growing: int) -> str:
+    """What was cut of a layer with so many growing copies, and the energy of what is left."""
+    total = system.energy()
+    total = total[np.isfinite(total)]
+    energy = f"; its energy has median {np.median(total):.3g}, {total.min():.3g}..{total.max():.3g}, without D" if total.size else ""
+    have = "copies has" if growing == 1 else "copies have"
+    return (
+        f"{growing} of {system.copies} {have} poles that do not decay: all numbers are those of the kernel of {system.length} samples, "
+        f"as asked with --horizon{energy}"
     )
 
 
 def _poles(system: StateSpace, trust: Trust, spectrum: LayerSpectrum | None) -> ComplexArray:
     """The poles of every copy, sound or not, (K, M): eigenvalues where there is a low-rank part, and NaN where a copy has fewer."""
     if not system.rank:
-        return system.poles
+        return system.poles if system.continuous_time else discrete_poles(system)
     parts = [] if spectrum is None else [(trust.sound, spectrum.system, spectrum.modal)]
     others = [fault.copies for fault in trust.faults if fault.kind != NOT_FINITE]
     parts += [(copies, part, modal_form(part)[0]) for copies in others for part in (system.pick(copies),)]
@@ -228,23 +349,6 @@ def _largest(values: FloatArray) -> float | None:
     return float(finite.max()) if finite.size else None
 
 
-def _statistics(
-    spectrum: Spectrum, trust: Trust, chosen: Collection[str]
-) -> tuple[dict[str, Summary], dict[str, FloatArray], dict[str, str]]:
-    """Summaries and values (K,) by name, and a note for every statistic that some of the sound copies lack."""
-    summaries, everything, gaps = {}, {}, {}
-    alive = spectrum.unit_magnitude.max(axis=1) != 0
-    for name in chosen:
-        statistic = STATISTICS[name]
-        values = statistic.of(spectrum)
-        missing = int((~np.isfinite(values.values) & alive).sum())
-        if 0 < missing < len(alive) and not values.by_definition:
-            gaps[name] = f"{name} has no value for {missing} of {_sound(trust)} ({values.reason}), which are skipped"
-        everything[name] = trust.scatter(values.values)
-        summaries[name] = summarize(replace(values, values=everything[name]), statistic.unit)
-    return summaries, everything, gaps
-
-
 def _sound(trust: Trust) -> str:
     return f"{len(trust.sound)} {'sound ' if trust.faults else ''}copies"
 
@@ -254,7 +358,7 @@ def _curve(spectrum: Spectrum, trust: Trust) -> Curve:
     alive = magnitude[(magnitude > 0).any(axis=1)]
     if trust.copies == 1 or not len(alive):
         return Curve(magnitude[0], None, None)
-    p5, median, p95 = np.percentile(alive, [5, 50, 95], axis=0)
+    p5, median, p95 = quantiles(alive)
     return Curve(median, p5, p95)
 
 
@@ -280,5 +384,5 @@ def pairs_of(system: System, points: int, chosen: Collection[str] = STATISTICS) 
     if isinstance(system, KernelSystem):
         return 0.0
     sums = min((system.outputs + system.rank) * (system.inputs + system.rank), 4 * system.modes)
-    nodes = 0 if set(chosen) <= set(HEADLINES) else 200 * system.modes * (2 if system.rank else 1)
+    nodes = 0 if set(chosen) <= {*HEADLINES, HALF_LIFE} else 200 * system.modes * (2 if system.rank else 1)
     return float(system.copies) * system.modes * sums * (2 * points + nodes)

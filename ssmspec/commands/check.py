@@ -14,7 +14,7 @@ from ssmspec.checking.rules import NOT_FINITE, spoiled_quantities, spoiled_value
 from ssmspec.checking.rules_file import RuleSet
 from ssmspec.checking.thresholds import Threshold, apply
 from ssmspec.checkpoint import Checkpoint, open_checkpoint
-from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze_layer, pairs_of
+from ssmspec.commands.analyze import AnalysisOptions, Progress, Work, analyze_layer, each, pairs_of
 from ssmspec.errors import LayerError
 from ssmspec.families import Tensor
 from ssmspec.families.layers import ReadLayer, find_layers, read_layers, select_layers
@@ -169,14 +169,15 @@ def _analyses(
     """The wanted statistics of the layers, by layer name."""
     if not systems:
         return {}
-    backend = options.backend or choose_backend(sum(pairs_of(system, options.points, wanted[system.name]) for system in systems))
+    pairs = sum(pairs_of(system, options.points, wanted[system.name]) for system in systems)
+    backend = options.backend or choose_backend(pairs)
     engine, grid = load_backend(backend), FrequencyGrid.default(options.points)
-    found = {}
-    for done, system in enumerate(systems):
-        if progress:
-            progress(system.name, done, len(systems))
-        found[system.name] = analyze_layer(system, grid, engine, with_skip=options.with_skip, chosen=wanted[system.name])
-    return found
+
+    def layer(system: System) -> LayerAnalysis:
+        return analyze_layer(system, grid, engine, with_skip=options.with_skip, chosen=wanted[system.name])
+
+    found = each(layer, systems, Work(engine, backend, pairs, options.threads), progress)
+    return {system.name: analysis for system, analysis in zip(systems, found, strict=True)}
 
 
 def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Threshold]) -> tuple[CheckedLayer, list[Finding]]:
@@ -202,10 +203,14 @@ def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Thresho
 
 
 def _findings_about_skipped(skipped: Iterable[Skipped], rules: RuleSet, wanted: Sequence[str]) -> list[Finding]:
-    """Findings for near misses and for layers that contradict their family. A module that occurs twice is neither."""
-    found = []
+    """Findings for near misses and for layers that contradict their family. A module that occurs twice is neither.
+
+    All layers of a mixer that is recognized only are one finding.
+    """
+    found: list[Finding] = []
     for item in skipped:
-        rule = rules.find("near-miss" if item.kind == "near miss" else "unread-layer")
-        if rule is not None and _matches(item.name, wanted) and item.kind != "shared":
+        rule = rules.find({"near miss": "near-miss", "named": "recognized-only"}.get(item.kind, "unread-layer"))
+        told = item.kind == "shared" or (item.kind == "named" and any(each.message == item.reason for each in found))
+        if rule is not None and _matches(item.name, wanted) and not told:
             found.append(Finding(rule.id, rule.severity, item.name, item.reason))
     return found

@@ -9,7 +9,7 @@ import numpy as np
 
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.checkpoint import common_name, is_folder_checkpoint, natural_key, open_checkpoint, plain_name
-from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze, analyze_layer, pairs_of
+from ssmspec.commands.analyze import AnalysisOptions, Progress, Work, analyze, analyze_layer, each, pairs_of
 from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.families import LayerTensors
 from ssmspec.families.layers import find_layers, read_layers, select_layers
@@ -70,14 +70,15 @@ def compare_systems(
         raise LayerError(
             f"{before_path} and {after_path} share no layer name ({names[0]}; {names[1]}); use --by-order to pair layers by their order"
         )
-    backend = options.backend or choose_backend(sum(pairs_of(system, options.points, options.chosen) for pair in pairs for system in pair))
+    amount = sum(pairs_of(system, options.points, options.chosen) for pair in pairs for system in pair)
+    backend = options.backend or choose_backend(amount)
     engine, grid = load_backend(backend), FrequencyGrid.default(options.points)
-    layers = []
+
+    def layer(pair: tuple[System, System]) -> LayerComparison:
+        return _compare_layers(*pair, grid, engine, options)
+
     with about(f"{before_path} and {after_path}"):
-        for done, (a, b) in enumerate(pairs):
-            if progress:
-                progress(a.name, done, len(pairs))
-            layers.append(_compare_layers(a, b, grid, engine, options))
+        layers = each(layer, pairs, Work(engine, backend, amount, options.threads), progress, lambda pair: pair[0].name)
     matched = ({a.name for a, _ in pairs}, {b.name for _, b in pairs})
     return CheckpointComparison(
         before=str(before_path),

@@ -9,9 +9,8 @@ import numpy as np
 from ssmspec.errors import LayerError
 from ssmspec.families import ReadOptions
 from ssmspec.families.layers import load_system
-from ssmspec.systems.kernel import KernelSystem
+from ssmspec.systems.kernel import NO_POLES, KernelSystem
 from ssmspec.systems.realization import continuous_realization, discrete_realization
-from ssmspec.systems.system import NO_POLES
 from ssmspec.systems.trust import assess
 
 MOST_BYTES = 4 * 2**30  # of all matrices

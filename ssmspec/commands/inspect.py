@@ -29,7 +29,7 @@ def inspect_checkpoint(path: Path | str, options: ReadOptions | None = None) -> 
     options = options or ReadOptions()
     checkpoint, families, reads = open_checkpoint(path), known_families(options), Reads()
     detection = detect(checkpoint.tensors, families.values())
-    notes = list(checkpoint.notes)
+    notes = [*checkpoint.notes, *(f"{each.describe()} ({', '.join(each.prefixes)})" for each in detection.named)]
     states: dict[Key, Document] = {}
     try:
         states = _states(*readable_layers(checkpoint, reads.watch(detection), options))

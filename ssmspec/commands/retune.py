@@ -18,9 +18,10 @@ from ssmspec.families.provenance import (
     written_by_ssmspec,
 )
 from ssmspec.families.rewrite import changed_values, systems_as_stored
+from ssmspec.systems.kernel import NO_POLES
 from ssmspec.systems.sobolev import Sobolev
 from ssmspec.systems.statespace import StateSpace
-from ssmspec.systems.system import NO_POLES, state_spaces
+from ssmspec.systems.system import state_spaces
 from ssmspec.systems.trust import GROWING, Trust, assess
 from ssmspec.tuning.poles.reinitialization import Place
 from ssmspec.tuning.poles.scaling import aliasing
@@ -96,10 +97,15 @@ def plan_retune(path: Path | str, recipe: Recipe, options: RetuneOptions | None 
     with about(checkpoint.path), np.errstate(all="ignore"):  # an overflow is refused, or reported for the layer
         for number, layer in enumerate(layers, start=1):
             if layer.tensors.name in chosen:
-                plan = _with_layer(plan, layer, Place(number, len(layers), layer.tensors.sizes.get("S")))
+                plan = _with_layer(plan, layer, Place(number, len(layers), _pole_sets(layer, options)))
     if not plan.layers:
         raise LayerError(f"{checkpoint.path}: no layer is usable; {'; '.join(plan.notes)}")
     return plan
+
+
+def _pole_sets(layer: ReadLayer, options: RetuneOptions) -> int | None:
+    """The number of copies with poles of their own; None where all have."""
+    return 1 if known_families(options.read)[layer.tensors.family].one_set else layer.tensors.sizes.get("S")
 
 
 def _chosen(layers: Sequence[ReadLayer], options: RetuneOptions, checkpoint: Checkpoint) -> set[str]:

@@ -21,6 +21,7 @@ COMPUTING = dict.fromkeys(
     ("chunk_size", "mamba_chunk_size", "use_mamba_kernels", "use_mambapy", "use_associative_scan"), "how the model computes, not what"
 )
 UNUSED = START | ACTIVATIONS | COMPUTING
+CONTEXT = ("max_position_embeddings", "context_length", "ctx_len", "n_ctx", "max_seqlen", "seqlen", "max_sequence_length", "n_positions")
 NESTED = ("text_config", "ssm_cfg", "linear_attn_config")  # tables inside others that describe the layers of a model
 
 
@@ -38,6 +39,16 @@ def model_types(config: Mapping[str, object]) -> list[str]:
     """What a configuration calls its model, the inner ones last."""
     found = (place.get("model_type") for _, place in places(config))
     return [name for name in found if isinstance(name, str)]
+
+
+def context_length(config: Mapping[str, object]) -> tuple[int, str] | None:
+    """The tokens that a model is made for, and the key that says so."""
+    for prefix, place in places(config):
+        for key in CONTEXT:
+            length = number_of(place.get(key))
+            if length is not None and 0 < length < 2**40 and length == int(length):
+                return int(length), f"{prefix}{key} of the configuration"
+    return None
 
 
 def number_of(value: object) -> float | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ssmspec.errors import LayerError
+from ssmspec.families.named import Recognized, recognize
 from ssmspec.families.template import Family, Fit, LayerTensors, Template, Tensor, candidate_prefixes, fit, join
 
 NEAR = 0.5  # an incomplete prefix is reported if it has at least this share of a template's required tensors
@@ -40,10 +41,11 @@ class NearMiss:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """SSM layers in model order, and near misses among the tensors that no layer claimed."""
+    """SSM layers in model order, near misses among the tensors that no layer claimed, and mixers that are recognized and not read."""
 
     layers: tuple[LayerTensors, ...]
     near_misses: tuple[NearMiss, ...]
+    named: tuple[Recognized, ...] = ()
 
 
 def detect(tensors: Mapping[str, Tensor], families: Iterable[Family]) -> Detection:
@@ -81,7 +83,10 @@ def detect(tensors: Mapping[str, Tensor], families: Iterable[Family]) -> Detecti
             raise LayerError(_without_layer(family, tensors, by_last_word))
     position = {name: index for index, name in enumerate(tensors)}
     layers.sort(key=lambda layer: min(position[name] for name in layer.tensor_names.values()))
-    return Detection(tuple(layers), _near_misses(attempts, claimed, names_below, tensors, families))
+    named = recognize(tensors, layers)
+    prefixes = {prefix for each in named for prefix in each.prefixes}
+    misses = _near_misses(attempts, claimed, names_below, tensors, families)
+    return Detection(tuple(layers), tuple(miss for miss in misses if miss.prefix not in prefixes), named)
 
 
 def _layer(family: Family, found: Fit, tensors: Mapping[str, Tensor], names_below: "_NamesBelow") -> LayerTensors:

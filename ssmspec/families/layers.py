@@ -63,7 +63,13 @@ def find_layers(checkpoint: Source, family: str | None = None, options: ReadOpti
         if near
         else "; no known family comes near ('ssmspec families' lists them; 'ssmspec inspect --suggest-map' drafts a mapping for others)"
     )
+    if detection.named:
+        advice = "; " + "; ".join(f"{each.describe()} ({_shown(each.prefixes)})" for each in detection.named)
     raise NoLayerError(f"{checkpoint.path}: no {wanted} found: it holds {seen}{advice}")
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +125,7 @@ def try_layers(
     copies: list[tuple[tuple[str, str], LayerTensors]] = []
     skipped = [Skipped(miss.prefix, miss.describe(), "near miss", miss.family) for miss in detection.near_misses]
     partial = getattr(checkpoint, "partial", "")
+    skipped += [Skipped(prefix, each.describe(), "named", each.family) for each in detection.named for prefix in each.prefixes]
     part_of_model = (f"{partial} alone: a part of the model's layer",) if partial else ()
     for layer, original in zip(detection.layers, originals, strict=True):
         if original != layer.name:

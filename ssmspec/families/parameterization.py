@@ -96,10 +96,11 @@ def logarithm_of_decay(system: StateSpace) -> FloatArray:
     Raises:
         LayerError: a pole is not a real number between 0 and 1.
     """
-    z = system.poles.real
-    if (system.poles.imag != 0).any() or not ((z > 0) & (z < 1)).all():
+    stored = system.poles.real
+    sound = (stored > 0) & (stored < 1) if system.discretization == "direct" else stored < 0
+    if (system.poles.imag != 0).any() or not sound.all():
         raise LayerError(f"layer {system.name}: a decay gate can only store real poles between 0 and 1")
-    return np.asarray(np.log(z))
+    return np.asarray(np.log(stored) if system.discretization == "direct" else stored * system.step)
 
 
 def missing_length(layer: LayerTensors, options: ReadOptions, what: str = "C is stored for a kernel length") -> LayerError:

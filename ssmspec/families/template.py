@@ -246,6 +246,7 @@ class Family:
         read: tensors -> one system, or several (two directions of one block).
         write: the inverse: the values that every stored tensor must have for the given systems, by role, in float64 or complex128.
         fixed: why no other systems can be stored, for families without `write`.
+        one_set: all copies of a layer have the same poles.
         assumptions: what its tensors do not state and a user can.
         unused: keys of a configuration that the code of the family uses and its reader does not, each with the reason.
         anew: returns the layer with the parameters that do not appear in its state spaces initialized to fit the given systems.
@@ -254,6 +255,7 @@ class Family:
         when_named: layouts that are used only if the user names the family, because an incomplete layer of another family looks the same.
         hints: last words of a layer name that suggest this family.
         selective: the layer is linear only at an operating point.
+        decay_gate: all of its poles are real decays per token, so that half-lives say what it does.
         initial_steps, initial_decays: ranges from which published code draws Delta and A = exp(A_log).
         match: glob of the prefixes that it may claim. A family with a glob is tried before those without, and must match a layer.
     """
@@ -265,6 +267,7 @@ class Family:
     read: Callable[[LayerTensors, ReadOptions], Sequence[System]]
     write: Callable[[LayerTensors, Sequence[StateSpace], ReadOptions], dict[str, npt.NDArray[Any]]] = _no_values
     fixed: str = ""
+    one_set: bool = False
     assumptions: tuple[Assumption, ...] = ()
     unused: Mapping[str, str] = field(default_factory=dict)
     anew: Callable[[LayerTensors, Sequence[StateSpace]], LayerTensors] | None = None
@@ -273,9 +276,15 @@ class Family:
     when_named: tuple[Template, ...] = ()
     hints: tuple[str, ...] = ()
     selective: bool = False
+    decay_gate: bool = False
     initial_steps: tuple[float, float] | None = None
     initial_decays: tuple[float, float] | None = None
     match: str | None = None
+
+    @property
+    def group(self) -> str:
+        """What kind of system it is read as."""
+        return "at an operating point" if self.selective else "time invariant"
 
     def usual(self, assumption: str) -> str:
         """The default of one of its assumptions."""

@@ -21,8 +21,8 @@ from ssmspec.report.figures.style import checked_format, safe_name, save, styled
 from ssmspec.report.tables.parts import folded
 from ssmspec.statistics import Spectrum, spectrum_of
 from ssmspec.systems.grid import DEFAULT_POINTS, FrequencyGrid
-from ssmspec.systems.kernel import KernelSystem
-from ssmspec.systems.system import NO_POLES, System, pairs_of_response
+from ssmspec.systems.kernel import NO_POLES, KernelSystem
+from ssmspec.systems.system import System, pairs_of_response
 from ssmspec.systems.trust import GROWING, UNDAMPED, Trust, assess
 
 Axis = Literal["theta", "cycles", "omega"]

@@ -23,13 +23,14 @@ from ssmspec.statistics.bands import (
 from ssmspec.statistics.bias import bias_slope, center_frequency, spectral_slope
 from ssmspec.statistics.explicit import KernelSpectrum
 from ssmspec.statistics.extent import energy_delay, energy_delay_of_kernel, length_99, length_99_of_kernel
+from ssmspec.statistics.memory import memory_notes
 from ssmspec.statistics.poles import aliased_share, alpha_hat, alpha_residual, half_life, memory_shares, time_constant
 from ssmspec.statistics.results import CheckpointAnalysis, Curve, LayerAnalysis, Measurement, Skipped
 from ssmspec.statistics.rounding import steady, without
 from ssmspec.statistics.spectra import Spectrum, spectrum_of
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.statistics.values import Summary, Values, summarize, unavailable
-from ssmspec.systems.system import NO_POLES
+from ssmspec.systems.kernel import KernelSystem
 
 Axis = Literal["theta", "omega", "samples", "modes"]
 
@@ -65,7 +66,7 @@ class Statistic:
     def of(self, spectrum: Spectrum) -> Values:
         """The values of all copies; NaN also where the value is determined by rounding alone, or where the layer lacks what it needs."""
         if isinstance(spectrum, KernelSpectrum):
-            return no_poles(spectrum.system.copies) if self.of_kernel is None else self.of_kernel(spectrum)
+            return _no_poles(spectrum.system) if self.of_kernel is None else self.of_kernel(spectrum)
         values = self.function(spectrum)
         copies, others = spectrum.shaken
         if not others or not np.isfinite(values.values[copies]).any():
@@ -207,15 +208,17 @@ STATISTICS: dict[str, Statistic] = {
 }
 
 
-def no_poles(copies: int) -> Values:
+def _no_poles(system: KernelSystem) -> Values:
     """No value for any copy of a layer without poles."""
-    return Values(np.full(copies, np.nan), NO_POLES)
+    return Values(np.full(system.copies, np.nan), system.no_poles)
 
 
 HEADLINES = tuple(name for name, statistic in STATISTICS.items() if statistic.headline)
 """The statistics that tables show."""
+HALF_LIFE = "half_life"  # what they show of decay gates, whose poles are real, in place of a bias
 
 __all__ = [
+    "HALF_LIFE",
     "HEADLINES",
     "STATISTICS",
     "CheckpointAnalysis",
@@ -229,6 +232,7 @@ __all__ = [
     "Statistic",
     "Summary",
     "Values",
+    "memory_notes",
     "memory_shares",
     "spectrum_of",
     "summarize",

@@ -54,7 +54,7 @@ def variation_beyond_nyquist(spectrum: LayerSpectrum) -> Values:
     """Upper bound of V_B^inf(G) with B = pi/step: how much the continuous response can vary above the Nyquist frequency."""
     modal = spectrum.modal
     nothing = np.full(modal.copies, np.nan)
-    if modal.discretization == "direct":
+    if not modal.continuous_time:
         return Values(nothing, "no continuous poles")
     if modal.step.shape[1] != 1:
         return Values(nothing, "one step per mode, so there is no single Nyquist frequency in model time")

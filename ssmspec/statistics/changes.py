@@ -10,8 +10,8 @@ from ssmspec.statistics.results import LayerAnalysis
 from ssmspec.statistics.spectra import Spectrum
 from ssmspec.statistics.values import Summary, summarize, unavailable
 from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.kernel import KernelSystem
-from ssmspec.systems.system import NO_POLES, System, shape_text
+from ssmspec.systems.kernel import NO_POLES, KernelSystem
+from ssmspec.systems.system import System, shape_text
 
 TRAINING_CHANGE = 0.15
 """Largest change of a layer's median bias_slope by training alone in 75 reference models [decades/decade]."""

@@ -13,6 +13,7 @@ from ssmspec.statistics.kernel_spectrum import kernel_spectrum
 from ssmspec.statistics.results import Curve
 from ssmspec.statistics.spectra import Spectrum
 from ssmspec.statistics.spectrum import CONDITION_LIMIT, ILL_CONDITIONED, LayerSpectrum
+from ssmspec.statistics.values import quantiles
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
 from ssmspec.systems.kernel import KernelSystem
 from ssmspec.systems.response import CHUNK
@@ -31,7 +32,7 @@ def over_copies(values: FloatArray) -> Curve:
     usable = values[~np.isnan(values).any(axis=1)]
     if len(values) == 1:
         return Curve(usable[0], None, None)
-    p5, median, p95 = np.percentile(usable, [5, 50, 95], axis=0)
+    p5, median, p95 = quantiles(usable)
     return Curve(median, p5, p95)
 
 
@@ -156,7 +157,7 @@ def kernel_quantiles(spectrum: Spectrum, lengths: Sequence[int] = LENGTHS) -> tu
     for length in sorted({max(2, length // cut) for length in lengths}):
         eigenvalues = np.sort(np.concatenate([kernel_spectrum(copy, length)[0] for copy in chosen]))
         share = (np.arange(len(eigenvalues)) + 0.5) / len(eigenvalues)
-        result.append(KernelQuantiles(length, eigenvalues, np.quantile(squares, share)))
+        result.append(KernelQuantiles(length, eigenvalues, _interpolated(squares, share)))
     return result, len(copies)
 
 
@@ -173,7 +174,14 @@ def _spread(magnitude: FloatArray) -> list[int]:
 def _squared_singular_values(copy: System, theta: FloatArray, engine: CauchySum) -> FloatArray:
     """Squared singular values of H at all theta, in one vector; |H|^2 for one input and one output."""
     H = np.moveaxis(response(copy, FrequencyGrid(theta, "theta"), engine).dynamic[0], -1, 0)
+    if copy.inputs == copy.outputs == 1:
+        return np.asarray(H.real**2 + H.imag**2).ravel()
     return np.asarray(np.linalg.svd(H, compute_uv=False).ravel() ** 2, dtype=np.float64)
+
+
+def _interpolated(ordered: FloatArray, shares: FloatArray) -> FloatArray:
+    """Quantiles (Q,) of values that are in ascending order already, by linear interpolation."""
+    return np.asarray(np.interp(shares * (len(ordered) - 1), np.arange(len(ordered)), ordered))
 
 
 @dataclass(frozen=True, slots=True)

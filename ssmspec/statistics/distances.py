@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from ssmspec.statistics.explicit import KernelSpectrum
 from ssmspec.statistics.quadrature import pole_distances
@@ -91,6 +90,8 @@ def _matched(before: LayerSpectrum, after: LayerSpectrum) -> list[tuple[ComplexA
     starts, ends = _log_poles(before), _log_poles(after)
     if not before.system.rank and not after.system.rank:
         return list(zip(starts, ends, strict=True))
+    from scipy.optimize import linear_sum_assignment  # imported here because it takes half a second and only low-rank layers need it
+
     pairs = []
     for spectrum_start, spectrum_end in zip(_completed(before, starts), _completed(after, ends), strict=True):
         rows, columns = linear_sum_assignment(np.abs(spectrum_start[:, None] - spectrum_end))

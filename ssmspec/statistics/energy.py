@@ -17,15 +17,18 @@ import numpy as np
 from ssmspec.systems.grid import FloatArray, theta_nodes
 from ssmspec.systems.statespace import ComplexArray, StateSpace, cayley_poles, homogeneous_scale
 
-TOLERANCE = 1e-9  # above this relative error the closed form is replaced by quadrature, and quadrature by null
-RESOLUTION = 1e-15  # relative interval width at which a bisection stops
-NUMBERS_AT_ONCE = 1 << 22  # pairs of modes in memory at once: 64 MB of complex128
-MOST_BISECTIONS = 1100  # enough to get from pi down to the smallest float
+TOLERANCE = 1e-9  # relative error above which a closed form gives way to quadrature, and quadrature to null
+RESOLUTION = 1e-15  # relative width at which a bisection ends
+NUMBERS_AT_ONCE = 1 << 22  # pairs of modes held at once: 64 MB of complex128
+MOST_BISECTIONS = 1100  # enough to get from pi to the smallest float
+MOST_STEPS = 30  # of Newton, or halvings in its stead
+EXCESS, SETTLED = 1e-10, 1e-12  # relative: energy missing at a theta that moves no more
+ROUNDING = 1e-14  # relative: energy missing that is no more than rounding
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedEnergy:
-    """tau and sigma of the completed set, (K, 2N), and the sum of the absolute values of the terms of tau."""
+    """tau and sigma of the stored half, (K, N), and the sum of the absolute terms that made tau; the other half doubles every sum."""
 
     tau: ComplexArray
     sigma: ComplexArray
@@ -33,16 +36,23 @@ class ClosedEnergy:
 
     def up_to(self, theta: FloatArray) -> FloatArray:
         """E(theta), (K,), for theta (K,) in [0, pi] [rad/sample]."""
-        return (self.tau * self._logarithms(theta)).imag.sum(axis=1) / np.pi
+        length, angle = self._logarithms(theta)
+        return np.asarray((self.tau.real * angle + self.tau.imag * length).sum(axis=1)) * (2 / np.pi)
 
     def relative_error(self, theta: FloatArray) -> FloatArray:
-        """Relative rounding error of E(theta), (K,), estimated from the cancellation of its terms."""
-        terms = (self.size * np.abs(self._logarithms(theta))).sum(axis=1) / np.pi
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return 8 * np.finfo(float).eps * terms / np.abs(self.up_to(theta))
+        """Rounding error of E(theta) relative to it, estimated from how far its terms cancel, (K,)."""
+        return self.with_error(theta)[1]
 
-    def _logarithms(self, theta: FloatArray) -> ComplexArray:
-        """log(i y - sigma x) - log(-i y - sigma x), (K, 2N), accurate in both parts even if both logarithms are far larger."""
+    def with_error(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """`up_to` and `relative_error`."""
+        length, angle = self._logarithms(theta)
+        energy = np.asarray((self.tau.real * angle + self.tau.imag * length).sum(axis=1)) * (2 / np.pi)
+        terms = (self.size * np.hypot(length, angle)).sum(axis=1) * (2 / np.pi)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return energy, 8 * np.finfo(float).eps * terms / np.abs(energy)
+
+    def _logarithms(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Real and imaginary part of log(i y - sigma x) - log(-i y - sigma x), (K, N), with the digits of each even where it is tiny."""
         x, y = theta_nodes(theta[:, None])
         a, b = self.sigma.real * x, self.sigma.imag * x
         size = np.hypot(a, b)
@@ -52,33 +62,59 @@ class ClosedEnergy:
         excess = -4 * (y / backward) * (b / backward)  # squared ratio minus 1
         small = np.abs(excess) < 0.5
         length = np.where(small, np.log1p(np.where(small, excess, 0)) / 2, np.log(forward / backward))
-        return np.asarray(length + 1j * angle)
+        return length, angle
 
 
 def closed_energy(diagonal: StateSpace) -> ClosedEnergy:
-    """The closed form for a diagonal system without beta weight and without D."""
-    upper = cayley_poles(diagonal)
-    scale = homogeneous_scale(diagonal, upper)
-    sigma = np.concatenate([upper, upper.conj()], axis=1)
-    U = np.concatenate([diagonal.C, diagonal.C.conj()], axis=2).conj().transpose(0, 2, 1)
-    V = np.concatenate([diagonal.B * scale[:, :, None], (diagonal.B * scale[:, :, None]).conj()], axis=1).conj().transpose(0, 2, 1)
-    tau, size = np.empty_like(upper), np.empty(upper.shape)
-    height = max(1, NUMBERS_AT_ONCE // sigma.size)
-    for start in range(0, diagonal.modes, height):
-        rows = slice(start, start + height)
-        pairs = (diagonal.B[:, rows] * scale[:, rows, None] @ V) * (U @ diagonal.C[:, :, rows]).transpose(0, 2, 1)
-        terms = -2 * pairs / (upper[:, rows, None] + sigma[:, None, :].conj())
-        tau[:, rows], size[:, rows] = terms.sum(axis=2), np.abs(terms).sum(axis=2)
-    return ClosedEnergy(np.concatenate([tau, tau.conj()], axis=1), sigma, np.concatenate([size, size], axis=1))
+    """The closed form for a diagonal system with one input and one output, without beta weight, without D."""
+    sigma = cayley_poles(diagonal)
+    gain = diagonal.C[:, 0] * diagonal.B[:, :, 0] * homogeneous_scale(diagonal, sigma)
+    tau, size = np.zeros_like(sigma), np.zeros(sigma.shape)
+    width = max(1, NUMBERS_AT_ONCE // sigma.size)
+    for start in range(0, diagonal.modes, width):
+        part = slice(start, start + width)
+        for other, weight in ((sigma.conj()[:, part], gain.conj()[:, part]), (sigma[:, part], gain[:, part])):
+            inverse = np.reciprocal(sigma[:, :, None] + other[:, None, :])
+            tau += (inverse @ weight[:, :, None])[:, :, 0]
+            size += (np.abs(inverse) @ np.abs(weight)[:, :, None])[:, :, 0]
+    return ClosedEnergy(-2 * gain * tau, sigma, 2 * np.abs(gain) * size)
 
 
-def quantile(up_to: Callable[[FloatArray], FloatArray], total: FloatArray, share: float) -> FloatArray:
-    """The theta for which E(theta) = share E(pi), (K,) [rad/sample], by bisection of a function that increases with theta."""
-    low, high = np.zeros(len(total)), np.where(np.isfinite(total), np.pi, np.nan)
+def solved(
+    energy: Callable[[FloatArray], FloatArray],
+    density: Callable[[FloatArray], FloatArray],
+    target: FloatArray,
+    bracket: tuple[FloatArray, FloatArray, FloatArray],
+) -> FloatArray:
+    """theta with E(theta) = target, (K,) [rad/sample], by Newton steps; NaN where they do not arrive.
+
+    Args:
+        density: dE/d theta.
+        bracket: theta below and above, to be halved where a Newton step leaves it, and where to begin.
+    """
+    low, high, theta = bracket
+    arrived = np.zeros(len(theta), bool)
+    for _ in range(MOST_STEPS):
+        excess = energy(theta) - target
+        low, high = np.where(excess < 0, theta, low), np.where(excess < 0, high, theta)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            better = theta - excess / density(theta)
+        better = np.where((better >= low) & (better <= high), better, (low + high) / 2)
+        arrived = (np.abs(excess) <= EXCESS * target) & (np.abs(better - theta) <= SETTLED * theta)
+        arrived |= np.abs(excess) <= ROUNDING * target
+        theta = np.where(arrived, theta, better)
+        if (arrived | np.isnan(excess)).all():
+            break
+    return np.where(arrived, theta, np.nan)
+
+
+def bisected(energy: Callable[[FloatArray], FloatArray], target: FloatArray) -> FloatArray:
+    """theta with E(theta) = target, (K,) [rad/sample], by bisection of [0, pi]."""
+    low, high = np.zeros(len(target)), np.where(np.isfinite(target), np.pi, np.nan)
     for _ in range(MOST_BISECTIONS):
         if not (high - low > RESOLUTION * high).any():
             break
         middle = (low + high) / 2
-        above = up_to(middle) >= share * total
+        above = energy(middle) >= target
         low, high = np.where(above, low, middle), np.where(above, middle, high)
     return (low + high) / 2

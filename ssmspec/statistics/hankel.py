@@ -1,17 +1,26 @@
 """Hankel singular values: how much of the past each direction of the state carries into the future, and how many directions matter.
 
     P_mn = b_m conj(b_n)/(1 - z_m conj(z_n)),   Q_mn = conj(c_m) c_n/(1 - conj(z_m) z_n)       over the completed set
-    singular values of L_P^* L_Q with P = L_P L_P^*, Q = L_Q L_Q^*; the factors retain small values that the eigenvalues of P Q lose
+    square roots of the eigenvalues of L^* Q L with P = L L^*
 
 b and c are those of k[l] = c z^l b, for the state as the layer updates it. With z = (1 + sigma)/(1 - sigma) the denominator is
 -2 (sigma_m + conj(sigma_n))/((1 - sigma_m)(1 - conj(sigma_n))), which does not cancel near the unit circle.
 
-For a low-rank layer the eigenvectors may be ill-conditioned and are not used. With A of the continuous system and E = 1 - Delta A/2,
+With one input and one output the modes can be scaled so that b = c. Then Q = conj(P), which in the real coordinates (Re x, Im x) is S P S
+with S = diag(1, -1), and the values are the sizes of the eigenvalues of the symmetric matrix L^T S L: no square is formed, so none of their
+digits is lost. L is a Cholesky factor. Its rounding moves an eigenvalue by at most a few eps (|P|/sigma)^2 relative to it. Where that is
+more than `LOST`, and where P is not positive definite to working precision, the factors come from eigenvectors of both Gramians, and the
+values from a singular value decomposition of L_P^* L_Q.
+
+A low-rank layer does without its eigenvectors, which may be ill-conditioned: with A of the continuous system, E = 1 - Delta A/2,
 
     A P + P A^T = -Delta B B^T,   A^T R + R A = -C^T C/Delta,   Q = E^T R E          singular values of L_R^T E L_P
 
-Source: Zhou, Doyle & Glover, Robust and Optimal Control (1996), section 8.1; Glover 1984.
+Sources: Zhou, Doyle & Glover, Robust and Optimal Control (1996), section 8.1; Glover 1984; Fernando & Nicholson 1983 (the eigenvalues of
+the cross-Gramian).
 """
+
+from contextlib import suppress
 
 import numpy as np
 
@@ -20,7 +29,10 @@ from ssmspec.systems.statespace import ComplexArray, StateSpace, cayley_poles, c
 
 COUNTED = 0.01  # directions above this fraction of the largest Hankel singular value count toward the effective order
 PAIRS_AT_ONCE = 1 << 21
-MOST_MODES = 1024  # limit for one copy: about twenty seconds, with a cost that grows with the cube
+MOST_MODES = 1024  # of one copy: about twenty seconds, and cost grows with the cube
+LOST = 1e-10  # relative error of the largest value beyond which a Cholesky factor is not trusted; at 1 % of it there is 1e4 times that
+SHIFT = 4 * np.finfo(float).eps  # by which the diagonal is raised, so that a factor of a singular Gramian exists
+SMALLEST = 1e-290  # of the diagonal: a state that nothing reaches
 
 
 def hankel_singular_values(system: StateSpace) -> FloatArray:
@@ -66,24 +78,109 @@ def _lyapunov(form: FloatArray, right: FloatArray, transposed: str) -> FloatArra
 
 def _values(diagonal: StateSpace) -> FloatArray:
     sigma = cayley_poles(diagonal)
-    gain = homogeneous_scale(diagonal, sigma) * 2 / (1 - sigma)
-    # the gain is split between both sides, so that neither Gramian overflows on its own
-    scale = np.sqrt(gain) * (1 - sigma) / np.sqrt(2)
-    reach = _gramian(diagonal.B * scale[:, :, None], sigma)
-    observe = _gramian((diagonal.C * scale[:, None, :]).conj().transpose(0, 2, 1), sigma.conj())
-    lost = ~np.asarray(np.isfinite(reach).all(axis=(1, 2)) & np.isfinite(observe).all(axis=(1, 2)))  # overflow of huge residues
+    with np.errstate(all="ignore"):  # what overflows becomes NaN
+        fast = _balanced_values if diagonal.outputs == diagonal.inputs == 1 else _squared_values
+        values, lost = fast(diagonal, sigma)
+    again = np.flatnonzero(~(lost <= LOST))
+    if len(again):
+        values[again] = _factored_values(diagonal.pick(again), sigma[again])
+    return values
+
+
+def _balanced_values(diagonal: StateSpace, sigma: ComplexArray) -> tuple[FloatArray, FloatArray]:
+    """Values (K, 2N) of copies with one input and one output, and an estimate of the relative error of the largest, (K,).
+
+    A real pole has one real state, so where all poles are real N of the values are zero.
+    """
+    copies, modes = sigma.shape
+    strength = (diagonal.C[:, 0, :] * diagonal.B[:, :, 0]) * homogeneous_scale(diagonal, sigma) * (1 - sigma)
+    real = sigma.imag == 0
+    if real.all():
+        sign = np.where(strength.real < 0, -1.0, 1.0)
+        vectors = np.sqrt(np.abs(2 * strength.real))
+        gramian = -(vectors[:, :, None] * vectors[:, None, :]) / (sigma.real[:, :, None] + sigma.real[:, None, :])
+    else:
+        sign = np.repeat([[1.0, -1.0]], modes, axis=1)
+        gramian = _gramian(np.sqrt(np.where(real, strength.real, strength))[:, :, None], sigma)
+    values = np.zeros((copies, 2 * modes))
+    if (sign > 0).all():
+        product = gramian
+    else:
+        factor = _cholesky(gramian)
+        product = (factor * sign[:, :, None]).transpose(0, 2, 1) @ factor
+    size = np.linalg.norm(gramian, axis=(1, 2))
+    found = -np.sort(-np.abs(_eigenvalues(product)), axis=1)
+    values[:, : len(sign[0])] = np.where(size[:, None] > 0, found, 0)
+    return values, _error(size**2, values)
+
+
+def _squared_values(diagonal: StateSpace, sigma: ComplexArray) -> tuple[FloatArray, FloatArray]:
+    """As `_balanced_values`, for several inputs and outputs: the values come from squares, whose digits end at 1e-8 of the largest."""
+    reach, observe = _gramians(diagonal, sigma)
+    factor = _cholesky(reach)
+    squares = _eigenvalues(factor.transpose(0, 2, 1) @ observe @ factor)
+    size = np.linalg.norm(reach, axis=(1, 2)) * np.linalg.norm(observe, axis=(1, 2))
+    values = np.where(size[:, None] > 0, np.sqrt(np.maximum(squares[:, ::-1], 0)), 0)
+    return values, _error(size, values)
+
+
+def _error(size: FloatArray, values: FloatArray) -> FloatArray:
+    """Relative error of the largest value, (K,), from the product of the norms of both Gramians."""
+    return np.where(size > 0, (values.shape[1] + 16) * np.finfo(float).eps * size / values[:, 0] ** 2, 0)
+
+
+def _cholesky(gramian: FloatArray) -> FloatArray:
+    """L with L L^T = gramian, (K, n, n); NaN for copies whose Gramian is not positive definite or not finite."""
+    diagonal = np.arange(gramian.shape[1])
+    raised = gramian.copy()
+    raised[:, diagonal, diagonal] = np.maximum(raised[:, diagonal, diagonal] * (1 + SHIFT), SMALLEST)
+    try:
+        return np.asarray(np.linalg.cholesky(raised), np.float64)
+    except np.linalg.LinAlgError:
+        pass
+    factor = np.full_like(gramian, np.nan)
+    for copy, matrix in enumerate(raised):
+        with suppress(np.linalg.LinAlgError):
+            factor[copy] = np.linalg.cholesky(matrix)
+    return factor
+
+
+def _eigenvalues(symmetric: FloatArray) -> FloatArray:
+    """Eigenvalues (K, n) in rising order; NaN for matrices that are not finite."""
+    known = np.asarray(np.isfinite(symmetric).all(axis=(1, 2)))
+    values = np.linalg.eigvalsh(np.where(known[:, None, None], symmetric, 0))
+    return np.where(known[:, None], values, np.nan)
+
+
+def _factored_values(diagonal: StateSpace, sigma: ComplexArray) -> FloatArray:
+    """Values from factors that keep what Cholesky factors lose; NaN where a Gramian overflows."""
+    with np.errstate(all="ignore"):
+        reach, observe = _gramians(diagonal, sigma)
+    lost = ~np.asarray(np.isfinite(reach).all(axis=(1, 2)) & np.isfinite(observe).all(axis=(1, 2)))
     reach[lost], observe[lost] = 0, 0
     factors = _factor(reach).transpose(0, 2, 1) @ _factor(observe)
     values = np.asarray(np.linalg.svd(factors, compute_uv=False), dtype=np.float64)
     return np.where(lost[:, None], np.nan, values)
 
 
+def _gramians(diagonal: StateSpace, sigma: ComplexArray) -> tuple[FloatArray, FloatArray]:
+    """P and Q, each (K, 2N, 2N); the gain is shared between both sides, so that neither overflows alone."""
+    scale = np.sqrt(homogeneous_scale(diagonal, sigma) * (1 - sigma))
+    reach = _gramian(diagonal.B * scale[:, :, None], sigma)
+    return reach, _gramian((diagonal.C * scale[:, None, :]).conj().transpose(0, 2, 1), sigma.conj())
+
+
 def _gramian(vectors: ComplexArray, sigma: ComplexArray) -> FloatArray:
     """-v_m v_n^*/(sigma_m + conj(sigma_n)) over the completed set of vectors (K, N, W), in the real coordinates (Re x, Im x) sqrt 2."""
-    upper = -(vectors @ vectors.conj().transpose(0, 2, 1)) / (sigma[:, :, None] + sigma.conj()[:, None, :])
-    across = -(vectors @ vectors.transpose(0, 2, 1)) / (sigma[:, :, None] + sigma[:, None, :])
-    corner = across.imag - upper.imag
-    return np.block([[(upper + across).real, corner], [corner.transpose(0, 2, 1), (upper - across).real]])
+    modes = sigma.shape[1]
+    upper = (vectors @ vectors.conj().transpose(0, 2, 1)) * np.reciprocal(sigma[:, :, None] + sigma.conj()[:, None, :])
+    across = (vectors @ vectors.transpose(0, 2, 1)) * np.reciprocal(sigma[:, :, None] + sigma[:, None, :])
+    result = np.empty((len(sigma), 2 * modes, 2 * modes))
+    np.negative(upper.real + across.real, out=result[:, :modes, :modes])
+    np.subtract(across.real, upper.real, out=result[:, modes:, modes:])
+    np.subtract(upper.imag, across.imag, out=result[:, :modes, modes:])
+    result[:, modes:, :modes] = result[:, :modes, modes:].transpose(0, 2, 1)
+    return result
 
 
 def _factor(gramian: FloatArray) -> FloatArray:

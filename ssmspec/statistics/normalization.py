@@ -14,7 +14,8 @@ from ssmspec.systems.grid import FloatArray
 from ssmspec.systems.statespace import ComplexArray, StateSpace, cayley_poles, homogeneous_scale
 
 Exponents = npt.NDArray[np.intp]
-ABSENT = -(1 << 20)  # exponent that stands for zero; below every other
+LARGEST_POWER = 1000  # of two, which double precision holds together with its inverse
+ABSENT = -(1 << 20)  # exponent of zero: below every other
 
 
 def normalized(system: StateSpace, *, with_skip: bool = False) -> tuple[StateSpace, Exponents]:
@@ -57,8 +58,15 @@ def times_power_of_two(array: ComplexArray, exponents: Exponents) -> ComplexArra
 
 
 def restored(values: FloatArray, exponents: Exponents) -> FloatArray:
-    """Convert values (K, ...) of the normalized system to those of the given one; NaN where they leave the range of normal numbers."""
-    with np.errstate(over="ignore", under="ignore"):
-        result = np.ldexp(values, exponents.reshape(-1, *[1] * (values.ndim - 1)))
-    lost = (np.abs(result) < np.finfo(float).tiny) & (values != 0)
+    """Values (K, ...) of the normalized system as those of the given one; NaN where they leave the range of normal numbers."""
+    shape = -1, *[1] * (values.ndim - 1)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        if (np.abs(exponents) < LARGEST_POWER).all():  # a product with a power of two is as exact as ldexp, and far faster
+            result = values * np.ldexp(1.0, exponents).reshape(shape)
+        else:
+            result = np.ldexp(values, exponents.reshape(shape))
+    tiny = np.finfo(float).tiny
+    if values.size and result.min() >= tiny and result.max() < np.inf:
+        return result
+    lost = (np.abs(result) < tiny) & (values != 0)
     return np.where(np.isfinite(result) & ~lost, result, np.nan)

@@ -1,24 +1,35 @@
 """Peak gain (the H-infinity norm on the unit circle) and its frequency."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ssmspec.backends import CauchySum
-from ssmspec.systems.grid import FloatArray, theta_nodes
-from ssmspec.systems.response import completed_response, squared_magnitude
-from ssmspec.systems.statespace import ComplexArray, StateSpace
+from ssmspec.statistics.quadrature import NODES, ORDER, Integral
+from ssmspec.statistics.singular_values import Operator
+from ssmspec.systems.grid import FloatArray
+from ssmspec.systems.statespace import StateSpace
 
 CANDIDATES = 3  # local maxima refined per copy
+NEAR_HIGHEST = 0.5  # of the highest: maxima below it are not the highest between the points either
 GOLDEN = (np.sqrt(5) - 1) / 2
-REFINEMENTS = 30  # golden-section steps: the bracket shrinks to 5e-7 of its width, the error of a smooth maximum to the square of that
-STRIDES = 4, 16  # singular values are searched at every fourth of the 16 nodes per panel, or for large systems at only one
+NEAREST = 1e-6  # of the bracket: where the place of a maximum is known to it, its height is to the square
+AGREEMENT = 1e-8  # relative, of squared gains with polynomials through panels
+NEWTON_STEPS = 5
+FARTHEST = 0.25  # of half a panel: the most that a maximum lies beside the highest node
+NOISE = 1e-15  # relative: no place is better by less
+MOST_TRIALS = 40  # golden sections alone would need 30
+STRIDES = 4, 16  # of 16 nodes per panel, every fourth, or for large systems one, on which singular values are searched
 MOST_SEARCHED = 4096
-POWER_ITERATIONS = 12
-NEAR_BEST = 0.9  # the exact value is computed where the lower bound reaches this fraction of the best squared gain
-MOST_EXACT = 48
-BLOCK = 1024  # number of frequencies whose mode gains are computed at once
+NEAR_BEST = 0.9  # of the squared gain: lower bounds beside which the maximum may be
+MARGIN = 1e-9  # relative, of squared gains
+
+
+DERIVATIVE = np.polynomial.legendre.legder(np.eye(ORDER)).T  # Legendre coefficients -> those of the derivative, one column less
+DERIVATIVE = np.pad(DERIVATIVE, ((0, 0), (0, 1)))
+Places = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,125 +40,187 @@ class Peak:
     theta: FloatArray
 
 
-def find_peak(system: StateSpace, nodes: FloatArray, squared: FloatArray, cauchy_sum: CauchySum, *, with_skip: bool) -> Peak:
-    """Search the nodes, which resolve every pole, then refine the highest local maxima.
+def find_peak(squared_gain: Callable[[FloatArray], FloatArray], theta: FloatArray, squared: FloatArray, integral: Integral) -> Peak:
+    """Search points that resolve every pole, then refine the highest local maxima; for one input or one output.
+
+    Between the nodes of a panel the squared gain is a polynomial, whose maximum says where to evaluate it; where the value there is not
+    that of the polynomial, the maxima are sought anew without it.
 
     Args:
-        system: K copies; in modal form if there are several inputs or outputs.
-        nodes: (K, F) theta of the quadrature panels, increasing [rad/sample].
+        squared_gain: squared Frobenius norms at theta (K, C) [rad/sample].
+        theta: (K, F) increasing from 0 to pi, with the nodes of the quadrature panels between.
         squared: (K, F) squared Frobenius norms there.
-        cauchy_sum: the engine.
+        integral: the polynomials through them.
+    """
+    known = np.isfinite(squared).all(axis=1)
+    places = _highest_maxima(squared)
+    at, predicted = _stationary(theta, places, integral)
+    value, start = squared_gain(at), np.take_along_axis(squared, places, axis=1)
+    with np.errstate(invalid="ignore"):
+        right = (np.abs(value - predicted) <= AGREEMENT * value) & (value >= start * (1 - NOISE * len(NODES)))
+    if not right[known].all():
+        at, value = _climb(squared_gain, *_brackets(theta, squared, places))
+    better = value > start * (1 + NOISE)
+    at, value = np.where(better, at, np.take_along_axis(theta, places, axis=1)), np.where(better, value, start)
+    best = np.argmax(value, axis=1)[:, None]
+    gain = np.where(known, np.sqrt(np.take_along_axis(value, best, axis=1)[:, 0]), np.nan)
+    return Peak(gain, _folded(np.take_along_axis(at, best, axis=1)[:, 0]))
+
+
+def _stationary(theta: FloatArray, places: Places, integral: Integral) -> tuple[FloatArray, FloatArray]:
+    """Where the polynomials through the panels have their maxima beside some points, and what they are there, each (K, C)."""
+    rows = np.arange(len(theta))[:, None]
+    widths = np.diff(integral.edges, axis=1)
+    last = (widths > 0).sum(axis=1)[:, None] - 1
+    panel = np.clip((places - 1) // ORDER, 0, last)
+    left, half, series = integral.edges[rows, panel], widths[rows, panel] / 2, integral.coefficients[rows, panel]
+    start = (np.take_along_axis(theta, places, axis=1) - left) / half - 1
+    local, slopes = start, series @ DERIVATIVE
+    curvatures = slopes @ DERIVATIVE
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for _ in range(NEWTON_STEPS):
+            values = np.polynomial.legendre.legvander(local, ORDER - 1)
+            step = (slopes * values).sum(axis=-1) / (curvatures * values).sum(axis=-1)
+            local = np.clip(np.where(np.isfinite(step), local - step, start), start - FARTHEST, start + FARTHEST)
+    local = np.clip(local, (0 - left) / half - 1, (np.pi - left) / half - 1)
+    values = np.polynomial.legendre.legvander(local, ORDER - 1)
+    return np.clip(left + half * (1 + local), 0, np.pi), (series * values).sum(axis=-1)
+
+
+def find_operator_peak(system: StateSpace, theta: FloatArray, squared: FloatArray, *, with_skip: bool) -> Peak:
+    """The same of the largest singular value, for several inputs and outputs.
+
+    Args:
+        system: K copies in modal form.
+        theta, squared: as in `find_peak`, D included where it counts.
         with_skip: include D.
     """
-    ends = np.zeros((len(nodes), 1)), np.full((len(nodes), 1), np.pi)
-    borders = [squared_magnitude(system, end, cauchy_sum, with_skip=with_skip) for end in ends]
-    theta = np.concatenate([ends[0], nodes, ends[1]], axis=1)
-    values = np.concatenate([borders[0], squared, borders[1]], axis=1)
-    if min(system.outputs, system.inputs) > 1:
-        stride = int(np.clip(theta.shape[1] // MOST_SEARCHED, *STRIDES))
-        keep = np.unique(np.concatenate([np.arange(0, theta.shape[1], stride), [theta.shape[1] - 1]]))
-        theta, values = theta[:, keep], values[:, keep]
-        values = _squared_singular_values(system, theta, with_skip)
-
-    def squared_gain(at: FloatArray) -> FloatArray:
-        if min(system.outputs, system.inputs) == 1:
-            return squared_magnitude(system, at, cauchy_sum, with_skip=with_skip)
-        return _squared_singular_values(system, at, with_skip)
-
-    low, high, start, start_value = _brackets(theta, values)
-    middle = _golden_section(squared_gain, low, high)
-    found, value = np.concatenate([start, middle], axis=1), np.concatenate([start_value, squared_gain(middle)], axis=1)
-    best = np.argmax(value, axis=1)[:, None]
-    gain = np.where(np.isfinite(values).all(axis=1), np.sqrt(np.take_along_axis(value, best, axis=1)[:, 0]), np.nan)
-    return Peak(gain, np.take_along_axis(found, best, axis=1)[:, 0])
+    parts = [_operator_peak(system, k, theta[k], squared[k], with_skip) for k in range(system.copies)]
+    gain, at = np.array(parts).T
+    return Peak(gain, at)
 
 
-def _golden_section(function: Callable[[FloatArray], FloatArray], low: FloatArray, high: FloatArray) -> FloatArray:
-    """The position of the maximum of a function in each of the brackets (K, C), with one evaluation per step."""
-    left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-    at_left, at_right = function(left), function(right)
-    for _ in range(REFINEMENTS):
-        rising = at_left < at_right
-        low, high = np.where(rising, left, low), np.where(rising, high, right)
-        probe = np.where(rising, low + GOLDEN * (high - low), high - GOLDEN * (high - low))
-        at_probe = function(probe)
-        left, right, at_left, at_right = (
-            np.where(rising, right, probe),
-            np.where(rising, probe, left),
-            np.where(rising, at_right, at_probe),
-            np.where(rising, at_probe, at_left),
-        )
-    return np.where(at_left < at_right, right, left)
+def _operator_peak(system: StateSpace, k: int, theta: FloatArray, squared: FloatArray, with_skip: bool) -> tuple[float, float]:
+    """Largest singular value of copy k over theta, and where.
 
-
-def _brackets(theta: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Neighbors of the highest local maxima, and the maxima themselves, each (K, CANDIDATES)."""
-    padded = np.pad(values, ((0, 0), (1, 1)), constant_values=-np.inf)
-    is_peak = (values >= padded[:, :-2]) & (values >= padded[:, 2:])
-    ranked = np.argsort(np.where(is_peak, -values, np.inf), axis=1, kind="stable")[:, :CANDIDATES]
-    take = np.take_along_axis
-    last = theta.shape[1] - 1
-    return (
-        take(theta, np.maximum(ranked - 1, 0), axis=1),
-        take(theta, np.minimum(ranked + 1, last), axis=1),
-        take(theta, ranked, axis=1),
-        take(values, ranked, axis=1),
-    )
-
-
-def _squared_singular_values(system: StateSpace, theta: FloatArray, with_skip: bool) -> FloatArray:
-    """Squared largest singular values (K, F) of diagonal systems, exact where they may be the largest.
-
-    A few power iterations, which never form the matrix, give lower bounds everywhere. Where a bound comes close to the best one, the exact
-    singular value is computed; elsewhere the bound is returned.
+    No singular value is above the Frobenius norm, so only places are searched where this reaches a gain that is known. What a search finds
+    by iterations is computed again in full at the end; should that be more, the search is done in full, too.
     """
-    compact = system if with_skip else _compressed(system)
-    result = np.empty_like(theta)
-    for k in range(system.copies):
-        part = compact.copy_slice(k, k + 1)
-        phi = np.concatenate([_mode_gains(part, theta[k, f : f + BLOCK]) for f in range(0, theta.shape[1], BLOCK)])
-        D = part.D[0] if with_skip else None
-        result[k] = _power_iterations(part, phi, D)
-        near = np.argsort(-result[k])[:MOST_EXACT]
-        near = near[result[k, near] >= NEAR_BEST * result[k, near[0]]]
-        U, V = _completed(part)
-        for index in near:
-            H = (U * phi[index]) @ V + (0 if D is None else D)
-            result[k, index] = np.linalg.norm(H, ord=2) ** 2 if np.isfinite(H).all() else np.nan
-    return result
+    if not np.isfinite(squared).all():
+        return np.nan, np.nan
+    operator = Operator.of(system.copy_slice(k, k + 1), with_skip)
+    highest = int(np.argmax(squared))
+    least = float(operator.exact(theta[[highest]])[0])
+    if not least:
+        return 0.0, float(theta[highest])
+    stride = int(np.clip(len(theta) // MOST_SEARCHED, *STRIDES))
+    kept = np.unique(np.concatenate([np.arange(0, len(theta), stride), [highest, len(theta) - 1]]))
+    for function in (operator.iterated, operator.exact):
+        at, gain = _search(operator, function, theta[kept], squared[kept] >= least * (1 - MARGIN))
+        full = float(operator.exact(at)[0])
+        if abs(full - gain) <= MARGIN * full and full >= least * (1 - MARGIN):
+            break
+    return float(np.sqrt(full)), float(_folded(at)[0])
 
 
-def _completed(part: StateSpace) -> tuple[ComplexArray, ComplexArray]:
-    """Output (O, 2N) and input (2N, I) matrices of the completed set of one copy."""
-    return np.concatenate([part.C[0], part.C[0].conj()], axis=1), np.concatenate([part.B[0], part.B[0].conj()], axis=0)
+def _search(
+    operator: Operator, function: Callable[[FloatArray], FloatArray], theta: FloatArray, possible: npt.NDArray[np.bool_]
+) -> tuple[FloatArray, float]:
+    """Place (1,) and value of the highest squared singular value over theta, where it is possible that it is there."""
+    values = np.full(len(theta), -np.inf)
+    values[possible] = operator.lower_bounds(theta[possible]) if function == operator.iterated else function(theta[possible])
+    rivals = np.where((values >= np.roll(values, 1)) & (values >= np.roll(values, -1)), values, -np.inf)
+    order = [int(np.argmax(values)), *map(int, np.argsort(-rivals)[:CANDIDATES])]
+    places = [place for place in dict.fromkeys(order) if values[place] >= NEAR_BEST * values[order[0]]]
+    mirrored = np.concatenate([-theta[1:2], theta, 2 * np.pi - theta[-2:-1]])
+    found = [_climb(function, *_between(function, mirrored, place + 1)) for place in places]
+    at, value = max(found, key=lambda pair: pair[1][0, 0])
+    return at[0], float(value[0, 0])
 
 
-def _mode_gains(part: StateSpace, theta: FloatArray) -> ComplexArray:
-    """phi (F, 2N) such that H = U diag(phi) V, including the beta weight."""
-    phi = completed_response(part, *theta_nodes(theta[None]))[0]
-    return phi if part.sobolev is None else phi * part.sobolev.weight(theta[None], part.step)[0][:, None]
+def _between(function: Callable[[FloatArray], FloatArray], theta: FloatArray, place: int) -> tuple[FloatArray, FloatArray]:
+    """A local maximum over theta near a place, with its neighbors: theta and values, each (3, 1, 1)."""
+    values = function(_folded(theta[place - 1 : place + 2]))
+    while (side := int(np.argmax(values)) - 1) and 1 <= place + side <= len(theta) - 2:
+        place += side
+        more = function(_folded(theta[[place + side]]))
+        values = np.concatenate([values[1:], more]) if side > 0 else np.concatenate([more, values[:-1]])
+    return theta[place - 1 : place + 2, None, None], values[:, None, None]
 
 
-def _power_iterations(part: StateSpace, phi: ComplexArray, D: FloatArray | None) -> FloatArray:
-    """Squared lower bounds of the largest singular value of U diag(phi_f) V + D for every f, (F,)."""
-    U, V = _completed(part)
-    vector = np.tile(V.conj().sum(axis=0) + 1e-3 * np.arange(1, V.shape[1] + 1), (len(phi), 1))
-    bound = np.zeros(len(phi))
-    for _ in range(POWER_ITERATIONS):
-        vector = vector / np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), np.finfo(float).tiny)
-        image = ((vector @ V.T) * phi) @ U.T + (0 if D is None else vector @ D.T)
-        bound = np.maximum(bound, (image.real**2 + image.imag**2).sum(axis=1))
-        vector = ((image @ U.conj()) * phi.conj()) @ V.conj() + (0 if D is None else image @ D)
-    return bound
+def _climb(function: Callable[[FloatArray], FloatArray], points: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Where a function has its maximum in each of the brackets, and its value there, (K, C).
+
+    The vertex of the parabola through the three best points is tried next; where it leaves the bracket or does not come nearer, the longer
+    side is cut by the golden section. Source: Brent, Algorithms for Minimization without Derivatives (1973), chapter 5.
+
+    Args:
+        function: values at one theta of every bracket, (K, C), in [0, pi]; beyond, the response is its mirror image.
+        points, values: (3, K, C) left end, a place inside whose value is not below those of the ends, right end; an end may be that place.
+    """
+    (low, best, high), (at_low, at_best, at_high) = points, values
+    second, at_second = np.where(at_low >= at_high, low, high), np.maximum(at_low, at_high)
+    third, at_third = np.where(at_low >= at_high, high, low), np.minimum(at_low, at_high)
+    near = NEAREST * (high - low)
+    moved = before = high - low
+    for _ in range(MOST_TRIALS):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            p, q = (best - second) * (at_best - at_third), (best - third) * (at_best - at_second)
+            step = -((best - second) * p - (best - third) * q) / (2 * (p - q))
+        golden = np.where(best - low > high - best, low - best, high - best) * (1 - GOLDEN)
+        trusted = (best + step > low) & (best + step < high) & (np.abs(step) <= before / 2)
+        step = np.where(trusted, step, golden)
+        step = np.where(np.abs(step) < near, np.copysign(near, golden), step)
+        trial = np.clip(best + step, low, high)
+        before, moved = moved, np.abs(step)
+        at_trial = function(_folded(trial))
+        better = at_trial > at_best * (1 + NOISE)
+        low = np.where(better, np.where(step > 0, best, low), np.where(step < 0, trial, low))
+        high = np.where(better, np.where(step > 0, high, best), np.where(step > 0, trial, high))
+        second_best = ~better & ((at_trial >= at_second) | (second == best))
+        third_best = ~better & ~second_best & ((at_trial >= at_third) | (third == best) | (third == second))
+        moves = better | second_best
+        third, at_third = _chosen((moves, second, at_second), (third_best, trial, at_trial), (third, at_third))
+        second, at_second = _chosen((better, best, at_best), (second_best, trial, at_trial), (second, at_second))
+        best, at_best = np.where(better, trial, best), np.where(better, at_trial, at_best)
+        if (high - low <= 4 * near).all():
+            break
+    return best, at_best
 
 
-def _compressed(system: StateSpace) -> StateSpace:
-    """A system with the same singular values and at most 2N inputs and outputs: C and B in coordinates of the space they span."""
-    C, B = system.C, system.B
-    if system.outputs > 2 * system.modes:
-        basis = np.linalg.qr(np.concatenate([C.real, C.imag], axis=2))[0]
-        C = basis.transpose(0, 2, 1) @ C
-    if system.inputs > 2 * system.modes:
-        basis = np.linalg.qr(np.concatenate([B.real, B.imag], axis=1).transpose(0, 2, 1))[0]
-        B = B @ basis
-    return replace(system, B=B, C=C, D=np.zeros((system.copies, C.shape[1], B.shape[2])))
+def _chosen(first: Any, second: Any, otherwise: Any) -> tuple[FloatArray, FloatArray]:
+    """Points and values where the first condition holds, where the second does, and elsewhere."""
+    point, value = (np.where(first[0], first[i], np.where(second[0], second[i], otherwise[i - 1])) for i in (1, 2))
+    return point, value
+
+
+def _highest_maxima(values: FloatArray) -> Places:
+    """Places (K, at most CANDIDATES) of the highest local maxima; copies that have fewer near the highest repeat that one."""
+    peaks = np.ones(values.shape, bool)
+    peaks[:, 1:] &= values[:, 1:] >= values[:, :-1]
+    peaks[:, :-1] &= values[:, :-1] >= values[:, 1:]
+    left = np.where(peaks, values, -np.inf)
+    rows, found = np.arange(len(values)), []
+    for _ in range(CANDIDATES):
+        place = np.argmax(left, axis=1)
+        found.append(place)
+        left[rows, place] = -np.inf
+    places = np.stack(found, axis=1)
+    heights = np.take_along_axis(values, places, axis=1)
+    usable = np.take_along_axis(peaks, places, axis=1) & (heights >= NEAR_HIGHEST * heights[:, :1])
+    return np.where(usable, places, places[:, :1])[:, : max(1, int(usable.sum(axis=1).max()))]
+
+
+def _brackets(theta: FloatArray, values: FloatArray, places: Places) -> tuple[FloatArray, FloatArray]:
+    """Some places between their neighbors: theta and values, each (3, K, C). Beyond [0, pi] the response is its mirror image."""
+    last = values.shape[1] - 1
+    sides = np.where(places > 0, places - 1, 1), places, np.where(places < last, places + 1, last - 1)
+    points = np.stack([np.take_along_axis(theta, side, axis=1) for side in sides])
+    points[0] = np.where(places > 0, points[0], -points[0])
+    points[2] = np.where(places < last, points[2], 2 * np.pi - points[2])
+    return points, np.stack([np.take_along_axis(values, side, axis=1) for side in sides])
+
+
+def _folded(theta: FloatArray) -> FloatArray:
+    """theta in [0, pi] of the same response."""
+    return np.where(theta < 0, -theta, np.where(theta > np.pi, 2 * np.pi - theta, theta))

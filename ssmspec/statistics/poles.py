@@ -15,7 +15,7 @@ SHARPEST_STORED = 1e-9  # rad/sample; below this the decay of a stored z has few
 def aliased_share(spectrum: LayerSpectrum) -> Values:
     """Share of poles with |Im a| Delta > pi, which alias to another frequency."""
     system = spectrum.system
-    beyond = beyond_nyquist(system)
+    beyond = beyond_nyquist(system) if system.continuous_time else None
     if beyond is None:
         reason = "bilinear warps frequencies instead of aliasing them" if system.discretization == "bilinear" else "no continuous poles"
         return Values(np.full(system.copies, np.nan), reason)
@@ -58,7 +58,7 @@ def alpha_residual(spectrum: LayerSpectrum) -> Values:
 def _fit_linear_poles(spectrum: LayerSpectrum) -> tuple[Values, Values]:
     system, copies = spectrum.system, spectrum.system.copies
     nothing = np.full(copies, np.nan)
-    if system.discretization == "direct":
+    if not system.continuous_time:
         return (Values(nothing, "no continuous poles"),) * 2
     # rows padded by modal_form must not be counted as poles
     imag = np.sort(np.where(padded_modes(system, spectrum.modal), -1, np.abs(spectrum.modal.poles.imag)), axis=1)[:, -system.modes :]

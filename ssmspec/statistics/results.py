@@ -29,8 +29,10 @@ class LayerAnalysis:
         index: index among all layers of the checkpoint, as accepted by `--layer`.
         assumptions: in words. assumed: those of them that a user can set.
         step_range: smallest and largest Delta [model time per sample]; None for layers that store discrete poles.
+        half_lives: for decay gates, of every copy [tokens], NaN where it is not sound; None for other layers.
         memory: for selective layers, number of samples (tokens) -> share of sound copies with a longer half-life.
-        energy_error: largest estimate, over copies, of the relative error of the energies used; None if there is no usable copy.
+        errors: `energies` -> largest estimate, over copies, of the relative error of the energies used; None if there is no usable copy.
+            Empty where not all statistics were chosen.
         problem: why the values of this layer cannot be trusted, or None. With a problem, every statistic is null and curve is None.
         faults: why some copies cannot be trusted. They are skipped in everything but poles; the notes say so if other copies are sound.
         modes, rank, discretization, delay: as in `StateSpace`; None for an explicit kernel.
@@ -38,7 +40,8 @@ class LayerAnalysis:
         poles: (K, N) upper half, in the s-plane if continuous_poles is true, otherwise in the z-plane; NaN where a copy has no pole.
             Empty for an explicit kernel.
         values: (K,) values of every statistic, NaN if a copy has none, in the unit of `STATISTICS`; empty if there is a problem.
-        gaps: for statistics that only some sound copies have, a line that says how many lack it and why; it is also among the notes.
+        gaps: for statistics that only some sound copies have, a line that says how many lack it and why; of statistics on demand, of those
+            that were asked for. It is also among the notes, unless statistics are computed on demand.
     """
 
     name: str
@@ -65,7 +68,8 @@ class LayerAnalysis:
     first_lag: int | None = None
     index: int = 0
     assumed: tuple[Assumed, ...] = ()
-    energy_error: float | None = None
+    errors: Mapping[str, float | None] = field(default_factory=dict)
+    half_lives: FloatArray | None = None
     memory: Mapping[int, float] | None = None
     values: Mapping[str, FloatArray] = field(default_factory=dict)
     gaps: Mapping[str, str] = field(default_factory=dict)
@@ -78,8 +82,13 @@ class LayerAnalysis:
         return f"{self.copies} x {inner}"
 
     @property
+    def energy_error(self) -> float | None:
+        """The error of the energies, if it is known."""
+        return self.errors.get("energies")
+
+    @property
     def undamped(self) -> bool:
-        """Whether the problem is no defect: the poles are on the unit circle by design."""
+        """Whether the problem is not a defect: the poles are on the unit circle by design."""
         return self.problem is not None and all(fault.kind == UNDAMPED for fault in self.faults)
 
     @property
@@ -93,19 +102,19 @@ class Skipped:
     """Something in the file that was not analyzed.
 
     Args:
-        kind: a near miss of a family, a copy of a layer under another name, or a layer that cannot be read.
+        kind: a near miss of a family, a copy of a layer under another name, one that cannot be read, or a mixer that is recognized only.
         family: that it belongs to or comes near.
     """
 
     name: str
     reason: str
-    kind: Literal["near miss", "shared", "unread"] = "unread"
+    kind: Literal["near miss", "shared", "unread", "named"] = "unread"
     family: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointAnalysis:
-    """One checkpoint: its path, its layers in model order, what was skipped, the notes of the reader, and the statistics computed."""
+    """One checkpoint: its path, its layers in model order, what was skipped, notes, the statistics computed, and the model's context."""
 
     path: str
     container: str
@@ -118,6 +127,7 @@ class CheckpointAnalysis:
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
     statistics: tuple[str, ...]
+    context_length: int | None = None
 
     @property
     def problem(self) -> str | None:

@@ -1,30 +1,34 @@
 """One layer on the grid of the statistics: quantities shared by several statistics, computed once and on demand."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from ssmspec.backends import CauchySum
 from ssmspec.errors import LayerError
-from ssmspec.statistics.energy import TOLERANCE, ClosedEnergy, closed_energy, quantile
+from ssmspec.statistics.energy import TOLERANCE, ClosedEnergy, bisected, closed_energy, solved
 from ssmspec.statistics.hankel import hankel_singular_values
 from ssmspec.statistics.normalization import Exponents, normalized, restored
-from ssmspec.statistics.peak import Peak, find_peak
-from ssmspec.statistics.quadrature import Integral, Panels, panels, pole_distances
+from ssmspec.statistics.norms import PairSums, pair_sums, squared_norms, squared_norms_and_speeds
+from ssmspec.statistics.peak import Peak, find_operator_peak, find_peak
+from ssmspec.statistics.quadrature import REACH, SHORT_REACH, Integral, Panels, panels, pole_distances
 from ssmspec.statistics.rounding import ERROR, ROUNDS, moved, suspects
-from ssmspec.statistics.variation import Variation, total_variation, variation_from_samples
+from ssmspec.statistics.variation import ACCEPTED, Variation, total_variation, variation_from_samples, variation_from_speeds
 from ssmspec.systems.grid import FloatArray, FrequencyGrid, theta_nodes
-from ssmspec.systems.response import discrete_response, squared_magnitude
+from ssmspec.systems.response import DiscreteSums, squared_magnitude, turn
 from ssmspec.systems.statespace import ComplexArray, StateSpace, cayley_poles, discrete_poles, homogeneous_scale, modal_form, mode_sizes
 
 CONDITION_LIMIT = 1e8  # of the eigenvectors; above it, residues of a low-rank system have no reliable digits
 ILL_CONDITIONED = "the state matrix has no usable eigenvectors (condition number {worst:.1e}, limit 1e8), so there are no residues"
 SHARPEST = 5e-13  # rad/sample from pole to unit circle: theta, known to 4e-16, locates a peak to 1e-6; panels stop at the same limit
 VARIATION_TOLERANCE = 1e-6  # relative error above which a total variation is null
-MOST_VALUES = 1 << 25  # values of |H| of one layer: current models need a twentieth, but a small compressed file can expand to more
-NUMBERS_AT_ONCE = 1 << 21  # numbers per array of mode pairs or quadrature nodes
+MOST_ENTRIES = 8  # of H: inputs times outputs up to which every entry is formed
+MOST_VALUES = 1 << 25  # of |H| of one layer: every model of today has a twentieth, and a few repeated bytes of a file can stand for more
+ROLLOFF = 0.95  # of the energy lies below the roll-off
+SUMS_AT_ONCE = 1 << 16  # of every kind on the grid
+NUMBERS_AT_ONCE = 1 << 21  # numbers per array where pairs of modes or quadrature nodes are formed
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,12 @@ class LayerSpectrum:
         return self._on_grid(with_skip=self.with_skip)
 
     def _on_grid(self, *, with_skip: bool) -> FloatArray:
-        return np.sqrt(np.maximum(squared_magnitude(self.unit, self.grid.values[None, :], self.cauchy_sum, with_skip=with_skip), 0))
+        theta = self.grid.values[None, :]
+        if not with_skip and self._single:
+            return self._single_sums[0]
+        if with_skip or not self._by_pairs:
+            return np.sqrt(np.maximum(squared_magnitude(self.unit, theta, self.cauchy_sum, with_skip=with_skip), 0))
+        return np.sqrt(np.maximum(squared_norms(self.unit, self.pair_sums, theta), 0))
 
     @cached_property
     def magnitude(self) -> FloatArray:
@@ -111,7 +120,8 @@ class LayerSpectrum:
         for other in others:
             change = np.abs(other.unit_magnitude - found).mean(axis=1)
             known[copies] &= change <= ERROR * found.mean(axis=1)
-        return np.where(known[:, None], self.restored(self.unit_magnitude), np.nan)
+        magnitude = self.restored(self.unit_magnitude)
+        return magnitude if known.all() else np.where(known[:, None], magnitude, np.nan)
 
     @cached_property
     def shaken(self) -> "tuple[np.ndarray, tuple[LayerSpectrum, ...]]":
@@ -149,6 +159,42 @@ class LayerSpectrum:
         """Condition number of the eigenvectors that diagonalize the system, (K,); 1 for diagonal systems."""
         return self._modal[1]
 
+    @property
+    def _single(self) -> bool:
+        """Whether one sum is the response, and one more over the same poles the sensitivity."""
+        return self.system.inputs == self.system.outputs == 1 and not self.system.rank
+
+    @cached_property
+    def _single_sums(self) -> tuple[FloatArray, FloatArray]:
+        """|H| and K of `unit` on the grid, each (K, F), by sums that share their divisions."""
+        theta, copies = self.grid.values[None, :], self.system.copies
+        x, y = theta_nodes(theta)
+        magnitude, sensitivity = np.empty((copies, theta.size)), np.empty((copies, theta.size))
+        count = max(1, SUMS_AT_ONCE // theta.size)
+        for start in range(0, copies, count):
+            part = slice(start, start + count)
+            terms = DiscreteSums.of(self.unit.pick(part))
+            strength = _strength(self.unit.pick(part), terms.sigma, self.poles_z[part])
+            residues = np.concatenate([terms.residues, (strength / -terms.sigma.real)[:, None, :]], axis=1)
+            sums = self.cauchy_sum(residues, terms.sigma, x, y)
+            magnitude[part] = np.sqrt(sums[:, 0].real ** 2 + sums[:, 0].imag ** 2)
+            sensitivity[part] = _per_x(sums[:, 1].real, x, strength)
+        if self.system.sobolev is not None:
+            gain = self.system.sobolev.gain(theta, self.system.step)
+            return magnitude * gain, sensitivity * gain
+        return magnitude, sensitivity
+
+    @property
+    def _by_pairs(self) -> bool:
+        """Whether norms come from sums over pairs of modes: H has so many entries that these take less, and the layer permits them."""
+        several = self.system.inputs * self.system.outputs > MOST_ENTRIES
+        return several and not self.system.rank and (self.system.sobolev is None or self.system.sobolev.zero_phase)
+
+    @cached_property
+    def pair_sums(self) -> PairSums:
+        """Of `unit`, a diagonal system."""
+        return pair_sums(self.unit)
+
     @cached_property
     def poles_z(self) -> ComplexArray:
         """Discrete poles of the upper half, (K, N)."""
@@ -160,17 +206,15 @@ class LayerSpectrum:
 
         Because 1/|i y - sigma x|^2 = -Re[1/(i y - sigma x)]/(Re sigma x), this is again a Cauchy sum.
         """
-        modal = self.modal
+        if self._single:
+            return self._single_sums[1]
+        modal, theta = self.modal, self.grid.values[None, :]
         sigma = cayley_poles(modal)
-        strength = mode_sizes(modal) * np.abs(homogeneous_scale(modal, sigma)) * np.abs(self.poles_z) * np.abs(1 - sigma) / 2
-        x, y = theta_nodes(self.grid.values[None, :])
-        residues = (strength / -sigma.real)[:, None, :].astype(complex)
-        sums = self.cauchy_sum(residues, sigma, x, y)[:, 0, :].real
-        at_nyquist = 2 * strength.sum(axis=1, keepdims=True)
-        result = np.where(x > 0, sums / np.where(x > 0, x, 1), at_nyquist)
-        if modal.sobolev is not None:
-            result = result * modal.sobolev.gain(self.grid.values[None, :], modal.step)
-        return np.asarray(result)
+        strength = _strength(modal, sigma, self.poles_z)
+        x, y = theta_nodes(theta)
+        sums = self.cauchy_sum((strength / -sigma.real)[:, None, :].astype(complex), sigma, x, y)
+        result = _per_x(sums[:, 0, :].real, x, strength)
+        return result if modal.sobolev is None else result * modal.sobolev.gain(theta, modal.step)
 
     @cached_property
     def sensitivity(self) -> FloatArray:
@@ -200,26 +244,29 @@ class LayerSpectrum:
         return Band(**joined, peak=Peak(gains, thetas))
 
     def _band_of(self, start: int, stop: int) -> Band:
-        system, modal = self.unit.copy_slice(start, stop), self.modal.copy_slice(start, stop)
-        cut = panels(modal)
+        corner, whole = np.full(stop - start, self.corner), np.full(stop - start, np.pi)
+        closed, exact = self._closed(start, stop), whole * np.inf
+        if closed is not None:
+            (closed_total, total_error), (closed_low, low_error) = closed.with_error(whole), closed.with_error(corner)
+            exact = np.maximum(total_error, low_error)
+        preferred = exact <= TOLERANCE
+        cut = panels(self.modal.copy_slice(start, stop), np.where(preferred, SHORT_REACH, REACH)[:, None])
         if cut is None:
-            return self._band_without_panels(system)
-        nodes = cut.nodes()
-        values, variation = self._sampled(system, modal, cut, nodes)
-        integral = Integral(cut.edges, cut.coefficients(values))
-        corner = np.full(stop - start, self.corner)
+            return self._band_without_panels(closed, stop - start)
+        theta = cut.nodes_between_ends()
+        values, variation = self._sampled(start, stop, cut, theta)
+        integral = Integral(cut.edges, cut.coefficients(values[:, 1:-1]))
         total, low, error = integral.total(), integral.up_to(corner), integral.relative_error()
-        sharp = self.sharp[start:stop]  # no node comes close enough to such a pole to resolve it
-        error, variation = np.where(sharp, np.inf, error), replace(variation, value=np.where(sharp, np.nan, variation.value))
+        sharp = self.sharp[start:stop]  # no node comes near enough to such a pole to see it
         with np.errstate(divide="ignore", invalid="ignore"):
-            centroid = np.where(error <= TOLERANCE, integral.first_moment() / total, np.nan)
-        closed, whole = self._closed(system), np.full(stop - start, np.pi)
+            centroid = np.where((integral.whole_error() <= TOLERANCE) & ~sharp, integral.first_moment() / total, np.nan)
+        error = np.where(sharp, np.inf, error)
         energy: Callable[[FloatArray], FloatArray] = integral.up_to
         if closed is not None:
-            exact = np.maximum(closed.relative_error(whole), closed.relative_error(corner))
-            energy = _preferring(closed.up_to, exact <= TOLERANCE, integral.up_to)
-            total, low, error = energy(whole), energy(corner), np.where(exact <= TOLERANCE, exact, error)
-        rolloff = quantile(energy, total, 0.95)
+            energy = _preferring(closed.up_to, preferred, integral.up_to)
+            total, low = np.where(preferred, closed_total, total), np.where(preferred, closed_low, low)
+            error = np.where(preferred, exact, error)
+        rolloff = _rolloff(energy, total, integral)
         trusted = error <= TOLERANCE
         return Band(
             total=np.where(trusted, total, np.nan),
@@ -227,36 +274,49 @@ class LayerSpectrum:
             centroid=centroid,
             rolloff=np.where(trusted, rolloff, np.nan),
             relative_error=error,
-            variation=np.where(variation.relative_error <= VARIATION_TOLERANCE, variation.value, np.nan),
-            peak=find_peak(
-                modal if min(system.outputs, system.inputs) > 1 else system, nodes, values, self.cauchy_sum, with_skip=self.with_skip
-            ),
+            variation=np.where((variation.relative_error <= VARIATION_TOLERANCE) & ~sharp, variation.value, np.nan),
+            peak=self._peak(start, stop, theta, values, integral),
         )
 
-    def _band_without_panels(self, system: StateSpace) -> Band:
-        """For poles that are too sharp or too many for quadrature: only the results of the closed form."""
-        nothing, whole = np.full(system.copies, np.nan), np.full(system.copies, np.pi)
-        closed = self._closed(system)
+    def _band_without_panels(self, closed: ClosedEnergy | None, copies: int) -> Band:
+        """Poles too sharp or too many for quadrature: what the closed form knows, and nothing else."""
+        nothing, whole = np.full(copies, np.nan), np.full(copies, np.pi)
         if closed is None:
             return Band(nothing, nothing, nothing, nothing, nothing, whole * np.inf, Peak(nothing, nothing))
-        corner = np.full(system.copies, self.corner)
-        error = np.maximum(closed.relative_error(whole), closed.relative_error(corner))
-        total = np.where(error <= TOLERANCE, closed.up_to(whole), np.nan)
-        low = np.where(error <= TOLERANCE, closed.up_to(corner), np.nan)
-        return Band(total, low, nothing, quantile(closed.up_to, total, 0.95) + 0 * total, nothing, error, Peak(nothing, nothing))
+        (total, total_error), (low, low_error) = closed.with_error(whole), closed.with_error(np.full(copies, self.corner))
+        error = np.maximum(total_error, low_error)
+        total, low = (np.where(error <= TOLERANCE, energy, np.nan) for energy in (total, low))
+        rolloff = bisected(closed.up_to, ROLLOFF * total) + 0 * total
+        return Band(total, low, nothing, rolloff, nothing, error, Peak(nothing, nothing))
 
-    def _sampled(self, system: StateSpace, modal: StateSpace, cut: Panels, nodes: FloatArray) -> tuple[FloatArray, Variation]:
-        """|H|^2 at the nodes (K, F) and the total variation; with one input and one output, both come from the same samples of H."""
-        if system.outputs * system.inputs > 1:
-            return squared_magnitude(system, nodes, self.cauchy_sum, with_skip=self.with_skip), total_variation(modal)
-        prompt = replace(system, delay=0)
-        H = discrete_response(prompt, *theta_nodes(nodes), self.cauchy_sum)[:, 0, 0]
+    def _sampled(self, start: int, stop: int, cut: Panels, theta: FloatArray) -> tuple[FloatArray, Variation]:
+        """|H|^2 at theta (K, F), the nodes between both ends, and the total variation, from the same samples."""
+        system, modal = self.unit.copy_slice(start, stop), self.modal.copy_slice(start, stop)
+        if self._by_pairs:
+            squared, speeds = squared_norms_and_speeds(system, self.pair_sums.pick(start, stop), theta)
+            variation = variation_from_speeds(system, cut, speeds[:, 1:-1])
+            return squared_magnitude(system, theta, self.cauchy_sum, with_skip=True) if self.with_skip else squared, variation
+        if system.outputs * system.inputs > MOST_ENTRIES:
+            return squared_magnitude(system, theta, self.cauchy_sum, with_skip=self.with_skip), total_variation(modal)
+        x, y = theta_nodes(theta)
+        H = DiscreteSums.of(system).unturned(x, y, self.cauchy_sum)
         if system.sobolev is not None:
-            H = H * system.sobolev.weight(nodes, system.step)
-        variation = variation_from_samples(modal, cut, H)
+            H = H * system.sobolev.weight(theta, system.step)[:, None, None, :]
+        variation = variation_from_samples(modal, cut, H[..., 1:-1], VARIATION_TOLERANCE if system.rank else ACCEPTED)
         if self.with_skip:
-            H = H * np.exp(-1j * nodes * system.delay) + system.D[:, 0]
-        return H.real**2 + H.imag**2, variation
+            H = H * turn(x, y, system.delay)[:, None, None, :] + system.D[..., None]
+        return np.asarray((H.real**2 + H.imag**2).sum(axis=(1, 2))), variation
+
+    def _peak(self, start: int, stop: int, theta: FloatArray, squared: FloatArray, integral: Integral) -> Peak:
+        """From the squared norms at theta (K, F), of which the integral has polynomials."""
+        system = self.unit.copy_slice(start, stop)
+        if min(system.outputs, system.inputs) > 1:
+            return find_operator_peak(self.modal.copy_slice(start, stop), theta, squared, with_skip=self.with_skip)
+        if self._by_pairs and not self.with_skip:
+            sums = self.pair_sums.pick(start, stop)
+            return find_peak(lambda at: squared_norms(system, sums, at), theta, squared, integral)
+        terms = DiscreteSums.of(system)
+        return find_peak(lambda at: terms.squared(at, self.cauchy_sum, with_skip=self.with_skip), theta, squared, integral)
 
     def energy_shares(self, theta: FloatArray) -> FloatArray:
         """E(theta)/E(pi) of every copy at theta (F,) in [0, pi], (K, F); NaN if the energy is not known to within the tolerance."""
@@ -265,13 +325,11 @@ class LayerSpectrum:
             return np.concatenate(parts) / self.band.total[:, None]
 
     def _shares_of(self, start: int, stop: int, theta: FloatArray) -> FloatArray:
-        system = self.unit.copy_slice(start, stop)
-        whole = np.full(stop - start, np.pi)
-        closed = self._closed(system)
+        whole, closed = np.full(stop - start, np.pi), self._closed(start, stop)
         if closed is not None and (closed.relative_error(whole) <= TOLERANCE).all():
             energy = closed.up_to
         else:
-            cut = panels(self.modal.copy_slice(start, stop))
+            system, cut = self.unit.copy_slice(start, stop), panels(self.modal.copy_slice(start, stop))
             if cut is None:
                 return np.full((stop - start, len(theta)), np.nan)
             values = squared_magnitude(system, cut.nodes(), self.cauchy_sum, with_skip=self.with_skip)
@@ -281,15 +339,37 @@ class LayerSpectrum:
     def _cuts(self) -> list[tuple[int, int]]:
         """Ranges of copies small enough that their mode pairs and quadrature nodes fit in memory."""
         modes, copies = self.modal.modes, self.system.copies
-        nodes = 600 + 200 * modes * bool(self.modal.poles.imag.any())  # about 200 per resonance, and a few hundred for decays
-        count = max(1, NUMBERS_AT_ONCE // max(4 * modes * modes, nodes))
+        entries = min(self.system.inputs * self.system.outputs, MOST_ENTRIES)
+        nodes = 600 + 200 * modes * bool(self.modal.poles.imag.any())  # about 200 per resonance, a few hundred for decays alone
+        count = max(1, NUMBERS_AT_ONCE // max(4 * modes * modes, nodes * entries))
         return [(start, min(start + count, copies)) for start in range(0, copies, count)]
 
-    def _closed(self, system: StateSpace) -> ClosedEnergy | None:
-        """The closed form, or None; it exists only for diagonal systems without beta and without D."""
-        if system.rank or system.sobolev is not None or self.with_skip:
+    def _closed(self, start: int, stop: int) -> ClosedEnergy | None:
+        """The closed form holds for diagonal systems without beta and without D."""
+        if self.system.rank or self.system.sobolev is not None or self.with_skip:
             return None
-        return closed_energy(system)
+        single = self.system.inputs == self.system.outputs == 1
+        return closed_energy(self.unit.copy_slice(start, stop)) if single else self.pair_sums.pick(start, stop).energy
+
+
+def _strength(modal: StateSpace, sigma: ComplexArray, z: ComplexArray) -> FloatArray:
+    """|g_n| |z_n| |1 - sigma_n|^2/4 of every mode, (K, N): K(theta) is their sum over 1/|i y - sigma x|^2, twice at Nyquist."""
+    return np.asarray(mode_sizes(modal) * np.abs(homogeneous_scale(modal, sigma)) * np.abs(z) * np.abs(1 - sigma) / 2)
+
+
+def _per_x(sums: FloatArray, x: FloatArray, strength: FloatArray) -> FloatArray:
+    """Sums (K, F) over x, and their limit where x is 0."""
+    if x.all():
+        return np.asarray(sums / x)
+    return np.where(x > 0, sums / np.where(x > 0, x, 1), 2 * strength.sum(axis=1, keepdims=True))
+
+
+def _rolloff(energy: Callable[[FloatArray], FloatArray], total: FloatArray, integral: Integral) -> FloatArray:
+    """theta (K,) with E(theta) = ROLLOFF E(pi); by bisection where Newton steps from the place that the integral names do not arrive."""
+    target = ROLLOFF * total
+    theta = solved(energy, integral.density, target, integral.bracket(ROLLOFF))
+    lost = np.isnan(theta) & np.isfinite(total)
+    return np.where(lost, bisected(energy, target), theta) if lost.any() else theta
 
 
 def _preferring(

@@ -6,6 +6,8 @@ import numpy as np
 
 from ssmspec.systems.grid import FloatArray
 
+SHARES = (0.05, 0.5, 0.95)  # of the copies below the lower end of the range, the median and the upper end
+NUMBERS_AT_ONCE = 1 << 17
 DEAD = "no response within double precision (zero residues, underflow, overflow or cancellation)"
 
 
@@ -43,8 +45,28 @@ def summarize(values: Values, unit: str) -> Summary:
         return Summary(None, None, None, unit, values.reason)
     if len(values.values) == 1:
         return Summary(float(finite[0]), None, None, unit)
-    p5, median, p95 = np.percentile(finite, [5, 50, 95])
+    p5, median, p95 = quantiles(finite[:, None])[:, 0]
     return Summary(float(median), float(p5), float(p95), unit)
+
+
+def quantiles(values: FloatArray) -> FloatArray:
+    """5th, 50th and 95th percentile over the copies, (3, F), of values (K, F) without NaN, interpolated between order statistics.
+
+    As `np.percentile` does it, with a fraction of its time: columns are gathered in blocks that stay in the cache.
+    """
+    copies, points = values.shape
+    places = np.array(SHARES) * (copies - 1)
+    below = np.floor(places).astype(int)
+    above, part = np.minimum(below + 1, copies - 1), (places - below)[:, None]
+    ranks = np.unique(np.concatenate([below, above]))
+    result = np.empty((len(SHARES), points))
+    width = max(1, NUMBERS_AT_ONCE // copies)
+    for start in range(0, points, width):
+        columns = np.ascontiguousarray(values[:, start : start + width].T)
+        columns.partition(ranks, axis=1)
+        low, high = columns[:, below].T, columns[:, above].T
+        result[:, start : start + width] = np.where(part < 0.5, low + (high - low) * part, high - (high - low) * (1 - part))
+    return result
 
 
 def unavailable(unit: str, reason: str) -> Summary:

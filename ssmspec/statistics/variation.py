@@ -3,16 +3,18 @@
     V_a^b(H) = int_a^b |dH/d theta| d theta,   d/d theta 1/(1 - u) = -i u/(1 - u)^2,   u = z e^{-i theta}
 
 |dH/d theta| has kinks where the derivative comes close to zero, and the poles do not predict these places. The panels of `quadrature` are
-therefore halved where 16 points on a panel and on its halves disagree.
+therefore halved where 16 points do not resolve it. Samples of H on a panel define a polynomial, which gives the derivative at the points of
+every half without further samples.
 
 Source: arXiv 2410.02035 (Tuning Frequency Bias of SSMs), section 3: the variation of G over a band limits what a loss there can change.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from ssmspec.statistics.quadrature import ORDER, TO_COEFFICIENTS, Panels, panels, pole_distances
+from ssmspec.statistics.quadrature import NODES, ORDER, TO_COEFFICIENTS, WEIGHTS, Panels, panels, pole_distances
 from ssmspec.systems.grid import FloatArray, theta_nodes
 from ssmspec.systems.statespace import (
     ComplexArray,
@@ -25,21 +27,19 @@ from ssmspec.systems.statespace import (
 )
 
 TOLERANCE = 1e-8  # fraction of a copy's variation, per panel and halving; the total error is far below the documented 1e-6
+POLYNOMIAL_TOLERANCE = 1e-10  # the same, per piece of a polynomial
+ACCEPTED = 1e-8  # relative error up to which the variation from samples is used; otherwise it is computed from the modes
+MISSED = 30.0  # times the squared tail of a series divided by its size: an upper estimate of what 16 points miss, as measured on halves
 MOST_HALVINGS = 30
 MOST_PIECES = 1 << 12  # limit of disagreeing pieces per copy (or its initial number): more are rounding noise, which halving never resolves
-NUMBERS_AT_ONCE = 1 << 21
 ROUNDED = 4.0  # spacings of theta: at most 1.6 in poles of widths from 1e-7 down to 1e-10
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(ORDER)
+NUMBERS_AT_ONCE = 1 << 21
 
-
-def _slope_matrix(at: FloatArray) -> FloatArray:
-    """Derivative of the interpolating polynomial at the points `at` of [-1, 1], from its values at the nodes."""
-    slopes = np.polynomial.legendre.legder(np.eye(ORDER))
-    return np.asarray(np.polynomial.legendre.legvander(at, ORDER - 2) @ slopes @ TO_COEFFICIENTS)
-
-
-_SLOPES = _slope_matrix(_NODES)
-_HALF_SLOPES = _slope_matrix(np.concatenate([(_NODES - 1) / 2, (_NODES + 1) / 2]))
+# values at the nodes of a piece -> derivatives there, and values at the nodes of its halves, exact for polynomials of degree < ORDER
+_SLOPES = np.polynomial.legendre.legvander(NODES, ORDER - 2) @ np.polynomial.legendre.legder(np.eye(ORDER)) @ TO_COEFFICIENTS
+_HALVES = np.polynomial.legendre.legvander(np.concatenate([(NODES - 1) / 2, (NODES + 1) / 2]), ORDER - 1) @ TO_COEFFICIENTS
+_TAIL = TO_COEFFICIENTS[-2:].T  # -> the last two Legendre coefficients
+_MEASURES = np.concatenate([WEIGHTS[:, None], _TAIL], axis=1)  # -> the integral and the last two Legendre coefficients
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +89,116 @@ def total_variation(diagonal: StateSpace, low: float = 0.0, high: float = np.pi)
     return _refine(diagonal, pieces, whole, _integrate(diagonal, pieces.halves()))
 
 
-def variation_from_samples(diagonal: StateSpace, cut: Panels, response: ComplexArray) -> Variation:
-    """V_0^pi of copies with one input and one output, from the response at the nodes of the panels (a polynomial on each panel).
+def variation_from_samples(diagonal: StateSpace, cut: Panels, response: ComplexArray, accepted: float = ACCEPTED) -> Variation:
+    """V_0^pi of copies from every entry S of e^{-i theta/2} H at the nodes of the panels, which is a polynomial on each.
+
+    |dH/d theta| = |dS/d theta + i S/2|.
 
     Args:
-        diagonal: the same system in modal form, used only to recompute panels near a zero of the derivative.
+        diagonal: the same system in modal form, from which copies are computed whose samples do not suffice.
         cut: panels for its poles.
-        response: (K, P * ORDER) dynamic part at `cut.nodes()`, with beta weight, without delay.
+        response: (K, ..., P * ORDER) S of the dynamic part at `cut.nodes()`, beta weight included, a delay not.
+        accepted: relative error up to which the samples suffice.
     """
-    samples = response.reshape(diagonal.copies, -1, ORDER)
-    copy, panel = np.nonzero(np.diff(cut.edges, axis=1) > 0)
-    pieces = _Pieces(copy, cut.edges[copy, panel], cut.edges[copy, panel + 1])
-    slopes = samples[copy, panel]
-    whole = np.abs(slopes @ _SLOPES.T) @ _WEIGHTS
-    halves = np.abs(slopes @ _HALF_SLOPES.T).reshape(-1, ORDER) @ _WEIGHTS / 2
-    return _refine(diagonal, pieces, whole, halves)
+    width = np.diff(cut.edges, axis=1)
+    copy, panel = np.nonzero(width > 0)
+    samples = np.moveaxis(response.reshape(diagonal.copies, -1, width.shape[1], ORDER), 1, 0)
+    chosen = slice(None) if len(copy) == width.size else (slice(None), copy, panel)
+    parts = [part[chosen].reshape(len(samples), -1, ORDER) for part in (samples.real, samples.imag)]
+    planes = np.concatenate(parts)
+    half, entries = width[copy, panel][:, None] / 4, len(samples)
+    slopes = _mapped(planes, _SLOPES)
+    slopes[:entries] -= half * planes[entries:]
+    slopes[entries:] += half * planes[:entries]
+    found = _polynomial_pieces(diagonal.copies, copy, np.ones(len(copy)), slopes, _length, np.zeros(len(copy)))
+    tails = np.abs(_mapped(planes, _TAIL.T)).sum(axis=(0, 2))  # missed of S, and about as much of its length
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = found.relative_error + np.where(found.value > 0, np.bincount(copy, tails, diagonal.copies) / found.value, 0)
+    return _completed(diagonal, Variation(found.value, error), accepted)
+
+
+def _mapped(planes: FloatArray, matrix: FloatArray) -> FloatArray:
+    """A matrix (m, ORDER) applied to the nodes of every piece, (planes, P, m), in one product."""
+    return (planes.reshape(-1, ORDER) @ matrix.T).reshape(*planes.shape[:2], -1)
+
+
+def variation_from_speeds(diagonal: StateSpace, cut: Panels, squared: FloatArray) -> Variation:
+    """V_0^pi of copies from the norm of their derivative at the nodes of the panels, whose square is nearly a polynomial on each.
+
+    Args:
+        diagonal, cut: as in `variation_from_samples`.
+        squared: (K, P * ORDER) squared Frobenius norm of dH/d theta at `cut.nodes()`.
+    """
+    width = np.diff(cut.edges, axis=1)
+    copy, panel = np.nonzero(width > 0)
+    values, half = squared.reshape(diagonal.copies, -1, ORDER)[copy, panel], width[copy, panel] / 2
+    between = half * np.abs(values @ _TAIL).sum(axis=1) / np.sqrt(np.maximum(values.max(axis=1), np.finfo(float).tiny))
+    return _completed(diagonal, _polynomial_pieces(diagonal.copies, copy, half, values[None], _root, between), ACCEPTED)
+
+
+def _length(planes: FloatArray) -> FloatArray:
+    """Norm (P, ORDER) of real and imaginary parts (planes, P, ORDER)."""
+    total = planes[0] * planes[0]
+    for plane in planes[1:]:
+        total += plane * plane
+    return np.sqrt(total, out=total)
+
+
+def _root(squares: FloatArray) -> FloatArray:
+    """Square roots (P, ORDER) of (1, P, ORDER); a polynomial may fall below zero where it should touch it."""
+    return np.sqrt(np.maximum(squares[0], 0))
+
+
+def _polynomial_pieces(
+    copies: int,
+    copy: np.ndarray,
+    half: FloatArray,
+    values: FloatArray,
+    size: Callable[[FloatArray], FloatArray],
+    between: FloatArray,
+) -> Variation:
+    """The sum over all pieces of a copy of half times the integral of `size` over [-1, 1], (K,).
+
+    Args:
+        copy, half: (P,) of every piece.
+        values: (planes, P, ORDER) polynomials at the nodes of every piece.
+        between: (P,) what a polynomial may miss elsewhere, which counts where a piece is halved.
+    """
+    value, error, scale = np.zeros(copies), np.zeros(copies), np.zeros(copies)
+    for halving in range(MOST_HALVINGS):
+        speed = size(values)
+        measured = speed @ _MEASURES
+        whole, tail = half * measured[:, 0], np.abs(measured[:, 1]) + np.abs(measured[:, 2])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            missed = np.where(tail > 0, MISSED * half * tail**2 / speed.max(axis=1), 0)
+        if not halving:
+            scale = np.maximum(np.bincount(copy, whole, copies), np.finfo(float).tiny)
+            most = np.maximum(np.bincount(copy, minlength=copies), MOST_PIECES)
+        done = ~(missed > POLYNOMIAL_TOLERANCE * scale[copy])
+        done |= 2 * np.bincount(copy[~done], minlength=copies)[copy] > most[copy]
+        if halving == MOST_HALVINGS - 1:
+            done[:] = True
+        value += np.bincount(copy[done], whole[done], copies)
+        error += np.bincount(copy[done], missed[done], copies)
+        if done.all():
+            break
+        if not halving:
+            error += np.bincount(copy[~done], between[~done], copies)
+        copy, half = np.repeat(copy[~done], 2), np.repeat(half[~done] / 2, 2)
+        values = _mapped(values[:, ~done], _HALVES).reshape(len(values), -1, ORDER)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return Variation(value, np.where(value > 0, error / value, 0.0))
+
+
+def _completed(diagonal: StateSpace, found: Variation, accepted: float) -> Variation:
+    """The variation from samples, or from the modes where its error is above the accepted one."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        value, error = found.value, found.relative_error + np.where(found.value > 0, _rounding(diagonal) / found.value, 0.0)
+    again = np.flatnonzero(~(found.relative_error <= accepted))
+    if len(again):
+        better = total_variation(diagonal.pick(again))
+        value[again], error[again] = better.value, better.relative_error
+    return Variation(value, error)
 
 
 def _refine(diagonal: StateSpace, pieces: _Pieces, whole: FloatArray, halves: FloatArray) -> Variation:
@@ -157,9 +252,16 @@ def _integrate(diagonal: StateSpace, pieces: _Pieces) -> FloatArray:
 
 def _integrate_block(diagonal: StateSpace, pieces: _Pieces) -> FloatArray:
     half = (pieces.right - pieces.left) / 2
-    theta = (pieces.left + pieces.right)[:, None] / 2 + half[:, None] * _NODES
-    result: FloatArray = half * (_speed(diagonal, pieces.copy, theta) @ _WEIGHTS)
+    theta = (pieces.left + pieces.right)[:, None] / 2 + half[:, None] * NODES
+    result: FloatArray = half * (_speed(diagonal, pieces.copy, theta) @ WEIGHTS)
     return result
+
+
+def squared_speed(diagonal: StateSpace, theta: FloatArray) -> FloatArray:
+    """Squared Frobenius norm of d/d theta of the weighted response without delay of the only copy at theta (F,), by pairs of modes."""
+    width = max(1, NUMBERS_AT_ONCE // (2 * diagonal.modes))
+    parts = [_speed(diagonal, np.zeros(1, int), theta[None, f : f + width])[0] for f in range(0, len(theta), width)]
+    return np.concatenate(parts) ** 2
 
 
 def _speed(diagonal: StateSpace, copy: np.ndarray, theta: FloatArray) -> FloatArray:

@@ -21,6 +21,7 @@ from ssmspec.systems.trigonometric import SampledSums
 
 MOST_SAMPLES = 1 << 26  # of one copy, which is handed out as a whole: 512 MB
 NUMBERS_AT_ONCE = 1 << 22  # samples of one block: 32 MB
+NO_POLES = "the layer is an explicit kernel, which has no poles"
 GENERATED_AT_ONCE = 1 << 25  # samples that a source generates together where work is shared by all copies: 256 MB
 
 Numbers = npt.NDArray[np.intp]
@@ -68,6 +69,7 @@ class KernelSystem:
         D: (K, O, I) float64, the skip connection.
         first_lag: the lag of the first sample; negative for kernels that look ahead.
         chosen: numbers of the copies in the source; None for all.
+        no_poles: why statistics of poles have no value.
 
     Raises:
         LayerError: the shapes of the arrays contradict each other, an axis is empty, or one copy has more than MOST_SAMPLES.
@@ -83,6 +85,7 @@ class KernelSystem:
     assumptions: tuple[str, ...] = field(default=())
     assumed: tuple[Assumed, ...] = field(default=())
     chosen: Numbers | None = None
+    no_poles: str = NO_POLES
 
     def __post_init__(self) -> None:
         if not all(self.shape):

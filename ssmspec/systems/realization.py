@@ -27,7 +27,7 @@ def discrete_realization(system: StateSpace) -> Matrices:
 
 def continuous_realization(system: StateSpace) -> Matrices | None:
     """The same of the continuous system x' = A x + B u, y = C x + D u, in model time; None for layers that store discrete poles."""
-    return None if system.discretization == "direct" else (*_real(system), system.D)
+    return (*_real(system), system.D) if system.continuous_time else None
 
 
 def _real(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatArray]:

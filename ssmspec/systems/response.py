@@ -93,16 +93,59 @@ def _check_size(system: StateSpace, count: int, itemsize: int, what: str) -> Non
         )
 
 
+@dataclass(frozen=True, slots=True)
+class DiscreteSums:
+    """What the discrete response of a system takes from its parameters, formed once for many evaluations.
+
+    Args:
+        system: K copies.
+        sigma: (K, N) poles of the sums.
+        residues: (K, M, N): M = O I of a diagonal system; with a low-rank part (O + R)(I + R) sums, and a factor step/2 apart.
+    """
+
+    system: StateSpace
+    sigma: ComplexArray
+    residues: ComplexArray
+
+    @classmethod
+    def of(cls, system: StateSpace) -> "DiscreteSums":
+        """Those of a system."""
+        sigma = cayley_poles(system)
+        if system.rank:
+            _require_bilinear(system)
+            return cls(system, sigma, _products(*_bordered(system)))
+        return cls(system, sigma, _products(system.C, system.B * homogeneous_scale(system, sigma)[:, :, None]))
+
+    def unturned(self, x: FloatArray, y: FloatArray, cauchy_sum: CauchySum) -> ComplexArray:
+        """The dynamic part at x = cos theta/2, y = sin theta/2 of shape (1|K, F) without beta and without its `turn`; (K, O, I, F)."""
+        system, sums = self.system, cauchy_sum(self.residues, self.sigma, x, y)
+        if system.rank:
+            half = system.step[:, :, None, None] / 2
+            return half * _woodbury(system, sums, half[..., 0] * x[:, None, :])
+        return sums.reshape(system.copies, system.outputs, system.inputs, -1)
+
+    def squared(self, theta: FloatArray, cauchy_sum: CauchySum, *, with_skip: bool = False) -> FloatArray:
+        """As `squared_magnitude`, from all entries at once."""
+        x, y = theta_nodes(theta)
+        H = self.unturned(x, y, cauchy_sum)
+        if not with_skip:
+            squared = np.asarray((H.real**2 + H.imag**2).sum(axis=(1, 2)))
+            return squared if self.system.sobolev is None else squared * self.system.sobolev.gain(theta, self.system.step) ** 2
+        factor = turn(x, y, self.system.delay)
+        if self.system.sobolev is not None:
+            factor = factor * self.system.sobolev.weight(theta, self.system.step)
+        H = H * factor[:, None, None, :] + self.system.D[..., None]
+        return np.asarray((H.real**2 + H.imag**2).sum(axis=(1, 2)))
+
+
+def turn(x: FloatArray, y: FloatArray, delay: int) -> ComplexArray:
+    """e^{i theta/2} e^{-i theta delay}: what the response is beside the homogeneous sums."""
+    return np.asarray(x + 1j * y if delay == 0 else (x + 1j * y) * (x - 1j * y) ** (2 * delay))
+
+
 def discrete_response(system: StateSpace, x: FloatArray, y: FloatArray, cauchy_sum: CauchySum) -> ComplexArray:
     """Dynamic part in discrete time at nodes x = cos theta/2, y = sin theta/2 of shape (1|K, F), without beta; (K, O, I, F)."""
-    sigma = cayley_poles(system)
-    rotation = (x + 1j * y) * (x - 1j * y) ** (2 * system.delay)
-    if system.rank:
-        _require_bilinear(system)
-        half = system.step[:, :, None, None] / 2
-        return (half * rotation[:, None, None, :]) * _woodbury(system, sigma, x, y, half[..., 0] * x[:, None, :], cauchy_sum)
-    scaled = system.B * homogeneous_scale(system, sigma)[:, :, None]
-    return _sums(system.C, scaled, sigma, x, y, cauchy_sum) * rotation[:, None, None, :]
+    return DiscreteSums.of(system).unturned(x, y, cauchy_sum) * turn(x, y, system.delay)[:, None, None, :]
 
 
 def _require_bilinear(system: StateSpace) -> None:
@@ -113,34 +156,34 @@ def _require_bilinear(system: StateSpace) -> None:
 
 
 def _continuous(system: StateSpace, x: FloatArray, y: FloatArray, cauchy_sum: CauchySum) -> ComplexArray:
-    if system.discretization == "direct":
+    if not system.continuous_time:
         raise LayerError(f"layer {system.name} ({system.family}) exists only in discrete time; use the axis theta")
     if system.rank:
-        return _woodbury(system, system.poles, x, y, x[:, None, :], cauchy_sum)
-    return _sums(system.C, system.B, system.poles, x, y, cauchy_sum)
+        return _woodbury(system, cauchy_sum(_products(*_bordered(system)), system.poles, x, y), x[:, None, :])
+    sums = cauchy_sum(_products(system.C, system.B), system.poles, x, y)
+    return sums.reshape(system.copies, system.outputs, system.inputs, -1)
 
 
-def _sums(C: ComplexArray, B: ComplexArray, poles: ComplexArray, x: FloatArray, y: FloatArray, cauchy_sum: CauchySum) -> ComplexArray:
-    """All sums with residues C_on B_ni over shared poles; (K, O, I, F)."""
-    K, O, N = C.shape
-    residues = np.einsum("kon,kni->koin", C, B).reshape(K, -1, N)
-    return cauchy_sum(residues, poles, x, y).reshape(K, O, B.shape[2], -1)
+def _products(C: ComplexArray, B: ComplexArray) -> ComplexArray:
+    """Residues C_on B_ni of all sums over the same poles, (K, O I, N)."""
+    return np.einsum("kon,kni->koin", C, B).reshape(len(C), -1, C.shape[2])
 
 
-def _woodbury(
-    system: StateSpace, poles: ComplexArray, x: FloatArray, y: FloatArray, coupling: FloatArray, cauchy_sum: CauchySum
-) -> ComplexArray:
-    """S_CB - h S_CP (1 + h S_QP)^{-1} S_QB with h = coupling (1|K, 1, F); (K, O, I, F)."""
+def _bordered(system: StateSpace) -> tuple[ComplexArray, ComplexArray]:
+    """C above Q^*, (K, O + R, N), and B beside P, (K, N, I + R)."""
     assert system.P is not None
     assert system.Q is not None
+    return np.concatenate([system.C, system.Q.conj().transpose(0, 2, 1)], axis=1), np.concatenate([system.B, system.P], axis=2)
+
+
+def _woodbury(system: StateSpace, sums: ComplexArray, coupling: FloatArray) -> ComplexArray:
+    """S_CB - h S_CP (1 + h S_QP)^{-1} S_QB with h = coupling (1|K, 1, F), from the sums of `_bordered`; (K, O, I, F)."""
     O, I = system.outputs, system.inputs
-    rows = np.concatenate([system.C, system.Q.conj().transpose(0, 2, 1)], axis=1)
-    columns = np.concatenate([system.B, system.P], axis=2)
-    sums = np.moveaxis(_sums(rows, columns, poles, x, y, cauchy_sum), -1, 1)  # (K, F, O + R, I + R)
+    table = np.moveaxis(sums.reshape(system.copies, O + system.rank, I + system.rank, -1), -1, 1)  # (K, F, O + R, I + R)
     h = coupling.transpose(0, 2, 1)[..., None]
-    inner = np.eye(system.rank) + h * sums[:, :, O:, I:]
-    correction = h * sums[:, :, :O, I:] @ np.linalg.solve(inner, sums[:, :, O:, :I])
-    return np.moveaxis(sums[:, :, :O, :I] - correction, 1, -1)
+    inner = np.eye(system.rank) + h * table[:, :, O:, I:]
+    correction = h * table[:, :, :O, I:] @ np.linalg.solve(inner, table[:, :, O:, :I])
+    return np.moveaxis(table[:, :, :O, :I] - correction, 1, -1)
 
 
 def squared_magnitude(system: StateSpace, theta: FloatArray, cauchy_sum: CauchySum, *, with_skip: bool = False) -> FloatArray:
@@ -177,15 +220,11 @@ def _uses_gram(system: StateSpace) -> bool:
 
 
 def _squared_block(system: StateSpace, theta: FloatArray, cauchy_sum: CauchySum, with_skip: bool) -> FloatArray:
+    if not _uses_gram(system):
+        return DiscreteSums.of(system).squared(theta, cauchy_sum, with_skip=with_skip)
     x, y = theta_nodes(theta)
     weight = np.ones_like(x) if system.sobolev is None else system.sobolev.weight(theta, system.step)
-    if _uses_gram(system):
-        return _gram_block(system, x, y, weight, with_skip)
-    H = discrete_response(system, x, y, cauchy_sum) * weight[:, None, None, :]
-    if with_skip:
-        H = H + system.D[..., None]
-    result: FloatArray = (H.real**2 + H.imag**2).sum(axis=(1, 2))
-    return result
+    return _gram_block(system, x, y, weight, with_skip)
 
 
 def completed_response(system: StateSpace, x: FloatArray, y: FloatArray) -> ComplexArray:

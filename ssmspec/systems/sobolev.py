@@ -64,6 +64,11 @@ class Sobolev:
         """Whether the weighted response does not depend on later inputs."""
         return self.convention == "causal" or not self.beta.any()
 
+    @property
+    def zero_phase(self) -> bool:
+        """Whether the weight is real."""
+        return self.convention != "causal"
+
     def knee(self, step: FloatArray) -> FloatArray:
         """The frequency of every copy at which the weight changes from flat to a power of theta, (K, 1) [rad/sample]."""
         if self.convention == "paper":

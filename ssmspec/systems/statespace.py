@@ -53,6 +53,7 @@ class StateSpace:
         B: (K, N, I) complex128. C: (K, O, N) complex128. D: (K, O, I) float64, the skip connection.
         step: (K, 1) or (K, N) float64, Delta [model time per sample]; ones for "direct".
         discretization: how the continuous system is sampled (`zoh`, `bilinear`, `euler`, `direct`).
+        unit_step: the poles are log z per sample: the step is 1 by definition, no tensor holds it, and factors on it go to the poles.
         delay: samples between an input and its first effect: 0 (y[0] depends on u[0]) or 1 (pre-update outputs).
         P, Q: (K, N, R) complex128: the state matrix is diag(poles) - P Q^* on the completed set; None for diagonal systems.
         sobolev: the weight that the layer applies to its response, or None.
@@ -75,6 +76,7 @@ class StateSpace:
     D: FloatArray
     step: FloatArray
     discretization: Discretization
+    unit_step: bool = False
     delay: int = 0
     P: ComplexArray | None = None
     Q: ComplexArray | None = None
@@ -109,6 +111,21 @@ class StateSpace:
             raise LayerError(f"layer {self.name}: a low-rank part needs continuous poles, but 'direct' stores discrete ones")
         if self.P is not None and self.step.shape[1] != 1:
             raise LayerError(f"layer {self.name}: a low-rank state matrix needs one step per copy, but the file has one per mode")
+
+    @property
+    def has_step(self) -> bool:
+        """Whether the step is a parameter of the layer."""
+        return self.discretization != "direct" and not self.unit_step
+
+    @property
+    def continuous_time(self) -> bool:
+        """Whether the layer is a sampled continuous system; otherwise its poles are z, or log z per sample."""
+        return self.discretization != "direct" and not (self.unit_step and self.discretization == "euler")
+
+    @property
+    def decay_gate(self) -> bool:
+        """Whether its poles are decays per token at an operating point, and nothing else."""
+        return self.unit_step and self.operating_point is not None
 
     @property
     def copies(self) -> int:

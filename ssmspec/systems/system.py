@@ -19,7 +19,6 @@ from ssmspec.systems.statespace import FloatArray, StateSpace
 
 System = StateSpace | KernelSystem
 AnySystem = TypeVar("AnySystem", bound=System)
-NO_POLES = "the layer is an explicit kernel, which has no poles"
 
 
 def response(system: System, grid: FrequencyGrid, cauchy_sum: CauchySum, *, with_beta: bool = True) -> FrequencyResponse:
@@ -43,7 +42,7 @@ def state_spaces(systems: Iterable[System]) -> tuple[StateSpace, ...]:
     found = []
     for system in systems:
         if isinstance(system, KernelSystem):
-            raise LayerError(f"layer {system.name} ({system.family}) cannot be used here: {NO_POLES}; choose another layer")
+            raise LayerError(f"layer {system.name} ({system.family}) cannot be used here: {system.no_poles}; choose another layer")
         found.append(system)
     return tuple(found)
 
@@ -65,6 +64,11 @@ def first_lag(system: System) -> tuple[int, tuple[str, ...]]:
     if not isinstance(system, KernelSystem) or not system.two_sided:
         return 0, ()
     return system.first_lag, (f"the kernel looks ahead: its first sample has lag {system.first_lag}",)
+
+
+def decay_gate(system: System) -> bool:
+    """Whether a layer consists of decays per token at an operating point, see `StateSpace.decay_gate`."""
+    return isinstance(system, StateSpace) and system.decay_gate
 
 
 def weight_of(system: System) -> Sobolev | None:

@@ -29,7 +29,7 @@ class Fault:
     """What some copies of a layer have in common that makes their numbers useless.
 
     Args:
-        kind: NOT_FINITE, STEP_NOT_POSITIVE, GROWING or UNDAMPED, which is no defect of the file.
+        kind: NOT_FINITE, STEP_NOT_POSITIVE, GROWING or UNDAMPED, which is not a defect of the file.
         copies: their numbers, rising.
         text: one line with the figures; it says how many copies there are unless the fault is that of all.
     """
@@ -61,6 +61,12 @@ class Trust:
         """A line for every fault of a layer that has sound copies, too."""
         return tuple(fault.text for fault in self.faults) if self.sound.size else ()
 
+    def despite(self, kind: str) -> "Trust":
+        """The same where one kind of fault does not count."""
+        forgiven = [fault.copies for fault in self.faults if fault.kind == kind]
+        sound = np.sort(np.concatenate([self.sound, *forgiven]))
+        return Trust(self.copies, sound, tuple(fault for fault in self.faults if fault.kind != kind))
+
     def pick(self, system: AnySystem) -> AnySystem:
         """The sound copies as a system of their own; the system itself where all are."""
         return system if len(self.sound) == self.copies else cast(AnySystem, system.pick(self.sound))
@@ -77,6 +83,17 @@ class Trust:
 def assess(system: System) -> Trust:
     """Which copies have finite values, positive steps and poles that decay; of an explicit kernel, which are finite."""
     return _assess_kernel(system) if isinstance(system, KernelSystem) else _assess_state_space(system)
+
+
+def within_range(trust: Trust, kernel: KernelSystem) -> Trust:
+    """The sound copies of a layer whose samples of a finite kernel are finite, too."""
+    if trust.problem:
+        return trust
+    found = _assess_kernel(trust.pick(kernel))
+    lost = tuple(
+        Fault(fault.kind, trust.sound[fault.copies], f"{fault.text} within the first {kernel.length} samples") for fault in found.faults
+    )
+    return Trust(trust.copies, trust.sound[found.sound], (*trust.faults, *lost))
 
 
 def _assess_kernel(system: KernelSystem) -> Trust:
@@ -167,7 +184,7 @@ def _growth(system: StateSpace) -> tuple[FloatArray, str]:
         growth = np.abs(system.poles) - 1
         return np.where(_on_circle(system), -1.0, growth) if system.undamped else growth, "|z| >= 1"
     if system.P is None:
-        return system.poles.real, "Re a >= 0"
+        return system.poles.real, "Re a >= 0" if system.continuous_time else "|z| >= 1"
     with np.errstate(over="ignore", invalid="ignore"):
         A = real_realization(system)[0]
     unique, inverse = np.unique(A.reshape(len(A), -1), axis=0, return_inverse=True)

@@ -11,8 +11,8 @@ import sys
 
 import numpy as np
 import pytest
+from cauchy_problems import EXTREMES, ROUNDINGS, conditioning, differences, double, extreme, problem, single
 from locations import HANG, TESTS
-from test_backends import EXTREMES, ROUNDINGS, conditioning, differences, double, extreme, problem, single
 
 from ssmspec.backends import load_backend
 

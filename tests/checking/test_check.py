@@ -143,6 +143,7 @@ FIRING: dict[str, list[tuple[Tensors, str]]] = {
     "step-not-positive": [(changed(s4d(), K + "log_dt", -800, 1), "1 of 4 steps are not positive")],
     "unread-layer": [(s4d() | _dss("dss."), "--length")],
     "near-miss": [(s4d() | _without(s4d("layers.1."), "layers.1.kernel.log_dt"), "missing kernel.log_dt")],
+    "recognized-only": [(s4d() | {"net.to_hidden_and_gate.weight": np.ones((16, 5), np.float32)}, "minGRU in 1 layer")],
     "marginal-pole": [
         (changed(s4d(), K + "log_A_real", np.log(1e-6), (1, 1)), "1 of 4 copies has a time constant above 1,000,000 samples"),
         (changed(lru(), "lru.nu_log", np.log(1e-7), 0), "the longest is 1e+07 samples"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import jsonschema
@@ -475,3 +476,15 @@ def test_an_unknown_statistic_is_refused_with_those_that_exist(typed: Type) -> N
     done = typed("analyze", S4D, "--statistics", "half_live")
     assert done.code == 2
     assert "'half_live' is not a statistic; choose all, or some of bias_slope, " in done.err
+
+
+@pytest.mark.parametrize("command", [("analyze", "--json"), ("analyze",), ("compare", "--json"), ("check", "--format", "json")])
+def test_threads_do_not_change_a_byte(typed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: tuple[str, ...]) -> None:
+    monkeypatch.setattr(import_module("ssmspec.commands.analyze"), "WORTHWHILE", 0)
+    (tmp_path / "rules.toml").write_text('[[threshold]]\nstatistic = "hankel_norm"\nmax = 1e3\n')
+    paths = (S4D, S4D) if command[0] == "compare" else (S4D,)
+    rules = ("--rules", "rules.toml") if command[0] == "check" else ()
+    one, two = (typed(command[0], *paths, *command[1:], *rules, "--threads", str(number)) for number in (1, 2))
+    assert (one.code, one.out, one.err) == (two.code, two.out, two.err)
+    assert one.code == 0
+    assert one.out

@@ -7,6 +7,7 @@ from pathlib import Path
 import factories as f
 import numpy as np
 import pytest
+from examples_filters import EXAMPLES as FILTERS
 from examples_layouts import PLANE, SPACE, SPACE_LENGTHS, mega_truths, nnx_truth, s4_torch_truth, s4nd_truths
 from examples_s4_history import diag_v3_truths, dss_truths
 from examples_s5_gates import conv_s5_truth, s5_bidirectional_truths, s5_torch_truths
@@ -21,7 +22,8 @@ from ssmspec.families import FAMILIES, ReadOptions
 from ssmspec.families.layers import find_layers, read_layers
 from ssmspec.systems.response import impulse_response
 from ssmspec.systems.sobolev import Sobolev
-from ssmspec.systems.statespace import StateSpace, discrete_residues
+from ssmspec.systems.statespace import StateSpace, discrete_poles, discrete_residues
+from ssmspec.systems.trust import assess
 from ssmspec.tuning.poles.diagonal import diagonalize
 from ssmspec.tuning.poles.initializations import Settings, initial_poles, sample_step
 from ssmspec.tuning.poles.matrices import initial_inputs
@@ -83,7 +85,9 @@ DPLR_FORWARDS: Mapping[str, Forward] = {
 FREQUENCIES = {"A_imag", "w_imag", "Lambda_im", "A_im", "theta_log", "Lambda", "Lambda_log_im", "params_log"}
 DIAGONAL = [*FORWARDS, "annotated-s4d", "lru-params-log", "s5-with-constants"]
 LOW_RANK = [*DPLR_FORWARDS, "s4-nplr-v1", "s4-nplr-v1-untied", "annotated-s4"]
-REAL = [name for name in f.FACTORIES if FAMILIES[make(name).family].selective]
+REAL = [name for name in f.FACTORIES if FAMILIES[make(name).family].selective and not FAMILIES[make(name).family].fixed]
+MODAL = [name for name in FILTERS if not FAMILIES[make(name).family].fixed]  # Evo, Centaurus, GSS
+FIXED = [name for name in f.FACTORIES if FAMILIES[make(name).family].fixed]
 MEGA = ["mega", "mega-bidirectional", "mega-of-transformers"]
 
 
@@ -156,7 +160,7 @@ def with_alpha(system: StateSpace, alpha: float) -> StateSpace:
 
 
 def test_every_family_is_retuned_here_or_refused() -> None:
-    assert set(f.FACTORIES) == {*DIAGONAL, *LOW_RANK, *REAL, *MEGA, "linoss"}
+    assert set(f.FACTORIES) == {*DIAGONAL, *LOW_RANK, *REAL, *MEGA, *MODAL, *FIXED, "linoss"}
 
 
 @pytest.mark.parametrize("name", DIAGONAL)
@@ -179,6 +183,49 @@ def test_alpha_scales_every_stored_frequency_and_leaves_all_other_bytes(retuned:
     assert frequencies <= found.changed <= frequencies | quotient
     if name in FORWARDS:
         assert_forward_is(FORWARDS[name](found.after), [with_alpha(system, 1.7) for system in found.systems], 400 * eps)
+
+
+@pytest.mark.parametrize("name", [name for name in MODAL if not name.startswith("evo-2")])
+def test_alpha_moves_the_frequencies_of_modal_filters_alone(retuned: Retune, name: str) -> None:
+    found = retuned(name, scaling=Scaling(alpha=1.4))
+    for before, after in zip(found.systems, found.retuned, strict=True):
+        assert_near(impulse_response(after, 60), impulse_response(with_alpha(before, 1.4), 60), 400 * EPS)
+        np.testing.assert_array_equal(after.step, before.step)
+    assert found.changed == {"evo-1": {"poles"}, "gss": {"Lambda_imag"}, "centaurus": {"A"}}[make(name).family]
+
+
+@pytest.mark.parametrize("name", MODAL)
+def test_step_scale_of_modal_filters_goes_to_the_step_or_where_there_is_none_to_the_poles(retuned: Retune, name: str) -> None:
+    found = retuned(name, scaling=Scaling(step_scale=1.5))
+    for before, after in zip(found.systems, found.retuned, strict=True):
+        lengths = np.log(np.abs(discrete_poles(after))) / np.log(np.abs(discrete_poles(before)))
+        np.testing.assert_allclose(lengths, 1.5, rtol=1e-3 if before.discretization == "direct" else 32 * EPS)
+        assert (after.step == 1).all() or before.family == "centaurus"
+    roles = {"evo-1": {"poles"}, "gss": {"Lambda_real", "Lambda_imag"}, "centaurus": {"log_dt"}, "evo-2-hcl": {"log_poles", "filter.p"}}
+    assert found.changed <= roles[make(name).family]
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_filters_whose_poles_cannot_be_stored_refuse_a_change_with_the_reason(retuned: Retune, name: str) -> None:
+    with pytest.raises(LayerError, match="cannot be changed"):
+        retuned(name, scaling=Scaling(step_scale=2))
+
+
+STARTS = {"evo-1": "lru-ring", "evo-2-hcl": "s4d-real", **dict.fromkeys(("gss", "centaurus-dws", "centaurus-s5"), "s4d-lin")}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_modal_filters_are_drawn_anew_and_written(retuned: Retune, name: str) -> None:
+    found = retuned(name, start=Reinitialization(name=STARTS[name], seed=3))
+    for before, after in zip(found.systems, found.retuned, strict=True):
+        assert np.abs(after.poles - before.poles).min() > 1e-4
+        assert assess(after).problem is None
+
+
+@pytest.mark.parametrize(("name", "reason"), [("evo-2-hcl", "real poles"), ("centaurus-neck", "change them together")])
+def test_draws_that_a_modal_filter_cannot_store_are_refused(retuned: Retune, name: str, reason: str) -> None:
+    with pytest.raises(LayerError, match=reason):
+        retuned(name, start=Reinitialization(name="s4d-lin"))
 
 
 def test_alpha_on_complex_poles_keeps_their_real_parts_to_the_bit(retuned: Retune) -> None:
@@ -247,12 +294,14 @@ def test_step_scale_multiplies_the_logarithm_of_real_poles(retuned: Retune, name
     for before, after in zip(found.systems, found.retuned, strict=True):
         if before.discretization == "direct":
             np.testing.assert_allclose(np.log(after.poles.real), 2 * np.log(before.poles.real), rtol=32 * EPS)
+        elif before.unit_step:
+            np.testing.assert_allclose(after.poles, 2 * before.poles, rtol=64 * EPS)
         else:
             np.testing.assert_allclose(after.step, 2 * before.step, rtol=32 * EPS)
             np.testing.assert_array_equal(after.poles, before.poles)
     ends = {suffix.rsplit(".", 1)[-1] for suffix in found.changed}
     biases = {"dt_bias", "bias", "dt_proj_bias", "dt_projs_bias"}
-    assert ends <= {*biases, "recurrent_param", "a_param", *(["D"] if name == "mamba-3" else [])}
+    assert ends <= {*biases, "time_decay", "w0", "recurrent_param", "a_param", *(["D"] if name == "mamba-3" else [])}
     assert ends
 
 
@@ -381,7 +430,7 @@ def test_beta_goes_into_the_slot_of_a_freqbias_block(retuned: Retune, name: str)
         assert system.sobolev.convention == "lra"
 
 
-REINITIALIZED = [name for name in f.FACTORIES if make(name).family in DRAWS]
+REINITIALIZED = [name for name in f.FACTORIES if make(name).family in DRAWS and name not in FILTERS]
 SSM = {"A_real", "A_imag", "inv_dt", "log_dt", "log_A_real", "inv_A_real", "log_w_real", "w_imag", "B", "C", "C1", "C2", "Bp"}
 SSM |= {"A_re", "A_im", "log_step", "Lambda", "Lambda_re", "Lambda_im", "nu_log", "theta_log", "gamma_log", "params_log"}
 SSM |= {"B_re", "B_im", "C_re", "C_im"}

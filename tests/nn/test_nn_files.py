@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from layers_of_nn import CASES, make
 from safetensors.torch import save_file
-from test_nn_layer import CASES, make
 
 from ssmspec.errors import LayerError
 from ssmspec.families import ReadOptions

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from test_nn_layer import BETAS, CASES
+from layers_of_nn import BETAS, CASES
 
 from ssmspec.nn import S4D
 

@@ -213,7 +213,7 @@ def test_compiling_with_inductor_gives_the_same_values() -> None:
 
 @pytest.mark.slow
 def test_two_processes_average_the_gradients_of_their_halves(tmp_path: Path) -> None:
-    run_ranks(Path(__file__).with_name("two_halves.py"), tmp_path)
+    run_ranks(Path(two_halves.__file__), tmp_path)
     layer = two_halves.layer()
     layer(two_halves.batch())[0].square().mean().backward()
     found = torch.load(tmp_path / "gradients.pt", weights_only=True)

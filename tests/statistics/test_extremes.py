@@ -109,7 +109,7 @@ def test_a_stored_pole_too_close_to_the_circle_has_no_time_constant() -> None:
 def test_a_weight_that_leaves_the_range_of_numbers_takes_no_more_work_than_none(engine: CauchySum, beta: float, monkeypatch) -> None:
     counted: list[int] = []
     variation = import_module("ssmspec.statistics.variation")  # the package has a function of this name
-    speed, cumulative = variation._speed, Integral._cumulative
+    speed, energy = variation._speed, Integral.up_to
 
     def count(function):
         def call(*arguments):
@@ -119,7 +119,7 @@ def test_a_weight_that_leaves_the_range_of_numbers_takes_no_more_work_than_none(
         return call
 
     monkeypatch.setattr(variation, "_speed", count(speed))
-    monkeypatch.setattr(Integral, "_cumulative", count(cumulative))
+    monkeypatch.setattr(Integral, "up_to", count(energy))
     system = load_system(SAMPLES / "s4d_trained.safetensors", "0", ReadOptions())
     work = []
     for weight in (None, Sobolev(np.full(system.copies, 0.5), "paper"), Sobolev(np.full(system.copies, beta), "paper")):

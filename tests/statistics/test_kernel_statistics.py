@@ -13,10 +13,9 @@ from ssmspec.commands.analyze import analyze_layer
 from ssmspec.statistics import STATISTICS, KernelSpectrum, spectrum_of
 from ssmspec.statistics.distances import DISTANCES
 from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.kernel import HeldKernel, KernelSystem
+from ssmspec.systems.kernel import NO_POLES, HeldKernel, KernelSystem
 from ssmspec.systems.response import impulse_response
 from ssmspec.systems.statespace import StateSpace
-from ssmspec.systems.system import NO_POLES
 
 GRID = FrequencyGrid.default(300)
 ENGINE = load_backend("reference")

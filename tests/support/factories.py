@@ -554,6 +554,8 @@ def mamba2(rng: np.random.Generator) -> Example:
     return Example("mamba-2", tensors, (truth,), ("conv1d.bias", "norm.weight", "out_proj.weight"))
 
 
+import examples_filters  # noqa: E402 - as above
+import examples_gates  # noqa: E402 - as above
 import examples_layouts  # noqa: E402 - as above
 import examples_s5_gates  # noqa: E402 - as above
 from examples_s4_history import S4_HISTORY  # noqa: E402 - it builds on what stands above
@@ -586,9 +588,11 @@ FACTORIES: Mapping[str, Callable[[np.random.Generator], Example]] = {
     **S4_HISTORY,
     **examples_s5_gates.EXAMPLES,
     **SELECTIVE,
+    **examples_filters.EXAMPLES,
+    **examples_gates.EXAMPLES,
     **examples_layouts.LAYOUTS,
 }
-CONSTRAINED = examples_s5_gates.CONSTRAINED | examples_layouts.CONSTRAINED
+CONSTRAINED = examples_s5_gates.CONSTRAINED | examples_layouts.CONSTRAINED | examples_filters.CONSTRAINED | examples_gates.CONSTRAINED
 
 
 def make(name: str) -> Example:

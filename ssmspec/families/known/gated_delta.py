@@ -11,7 +11,7 @@ bound (a "safe gate").
 `--operating-point` takes softplus(a + dt_bias) as delta or, for a bounded gate, the sigmoid, between 0 and 1.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,11 @@ import numpy.typing as npt
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption, Value
 from ssmspec.families.configuration import UNUSED, model_types, number_of, places
-from ssmspec.families.parameterization import inverse_softplus, logarithm_of_decay, softplus
+from ssmspec.families.parameterization import inverse_softplus, softplus
+from ssmspec.families.selective.decay_gate import DecayGate, Decays
 from ssmspec.families.selective.frozen_system import values_of
-from ssmspec.families.template import Family, LayerTensors, OperatingPoint, ReadOptions, Slot, Template
-from ssmspec.systems.statespace import FloatArray, StateSpace
+from ssmspec.families.template import LayerTensors, OperatingPoint, ReadOptions, Slot, Template
+from ssmspec.systems.statespace import FloatArray
 
 UNBOUNDED = "none"
 USUAL_BOUND = -5.0
@@ -118,8 +119,12 @@ def _rate(layer: LayerTensors) -> FloatArray:
     return np.repeat(rate, copies // rate.size)
 
 
-def _gate(layer: LayerTensors, options: ReadOptions) -> tuple[FloatArray, FloatArray, str]:
-    """log z of every copy, the delta that it comes from, and that in words."""
+def _logarithm(layer: LayerTensors, options: ReadOptions) -> FloatArray:
+    return _at(layer, options).log_z
+
+
+def _at(layer: LayerTensors, options: ReadOptions) -> Decays:
+    """log z of every copy, and the delta that it comes from."""
     rate, bound, given = _rate(layer), _bound(layer, options), (options.operating_point or OperatingPoint()).delta
     with np.errstate(over="ignore", invalid="ignore"):
         if given is not None:
@@ -133,55 +138,25 @@ def _gate(layer: LayerTensors, options: ReadOptions) -> tuple[FloatArray, FloatA
         else:
             delta = np.exp(-softplus(-rate * layer.array("dt_bias")))
             words = "bias point, delta = sigmoid(exp(A_log) dt bias)"
-        return (-rate if bound is None else bound) * delta, delta, words
+        log_z = ((-rate if bound is None else bound) * delta)[:, None]
+    return Decays(log_z, words, f"delta in {delta.min():.3g}..{delta.max():.3g}")
 
 
-def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """One copy per head or channel, with one real pole."""
-    logarithm, delta, words = _gate(layer, options)
-    point, shape = options.operating_point or OperatingPoint(), logarithm.shape
-    words += ", unit residues (B = C = 1)" if point.B is None and point.C is None else ", B and C as given"
-    return [
-        StateSpace(
-            name=layer.name,
-            family=layer.family,
-            poles=np.exp(logarithm).astype(complex)[:, None],
-            B=values_of(point.B, shape, "B", layer).astype(complex)[:, None, None],
-            C=(values_of(point.C, shape, "C", layer) / 2).astype(complex)[:, None, None],
-            D=np.zeros((logarithm.size, 1, 1)),
-            step=np.ones((logarithm.size, 1)),
-            discretization="direct",
-            operating_point=f"{words}; delta in {delta.min():.3g}..{delta.max():.3g}",
-            assumptions=_notes(layer, options, words),
-        )
-    ]
+def _left_out(layer: LayerTensors) -> list[str]:
+    lines = ["only the decay gate is analyzed; the delta rule's state transition (I - beta k k^T) is not included"]
+    return lines + [f"{text}; it is not included ({layer.tensor_names[role]})" for role, text in BESIDE.items() if role in layer]
 
 
-def _notes(layer: LayerTensors, options: ReadOptions, words: str) -> tuple[str, ...]:
-    lines = [
-        "only the decay gate is analyzed; the delta rule's state transition (I - beta k k^T) is not included",
-        f"operating point: {words}; without conv1d, keys, queries and output gate",
-    ]
-    lines += [f"{text}; it is not included ({layer.tensor_names[role]})" for role, text in BESIDE.items() if role in layer]
-    if options.residues == "rms":
-        lines.append("unit residues instead of rms: B and C of this layer are not projections of its input")
-    dtype = layer.tensors["A_log"].dtype
-    if dtype in ("bfloat16", "float16"):
-        lines.append(f"A_log is stored in {dtype}: log z is known to {'0.8' if dtype == 'bfloat16' else '0.1'} % at best")
-    return tuple(lines)
-
-
-def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
+def _stored(layer: LayerTensors, log_z: FloatArray, options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
     """dt_bias for the given poles; A_log is unchanged. With a user-given delta, no stored value needs to change.
 
     Raises:
         LayerError: a pole that a gate with a lower bound cannot have.
     """
-    (system,) = systems
     stored: dict[str, npt.NDArray[Any]] = {"A_log": layer.array("A_log")}
     if options.operating_point is not None and options.operating_point.delta is not None:
         return stored
-    logarithm, rate, bound = logarithm_of_decay(system)[:, 0], _rate(layer), _bound(layer, options)
+    logarithm, rate, bound = log_z[:, 0], _rate(layer), _bound(layer, options)
     if bound is None:
         return stored | {"dt_bias": inverse_softplus(-logarithm / rate)}
     share = logarithm / bound
@@ -206,7 +181,7 @@ def _kimi(gate: str, *projections: str) -> Template:
 _HEADS = {"A_log": Slot("A_log", "h"), "dt_bias": Slot("dt_bias", "h")}
 _BESIDE = {"decay": Slot("decay", "k", optional=True), "correction": Slot("D", "k", optional=True)}
 
-GATED_DELTA = Family(
+GATED_DELTA = DecayGate(
     name="gated-delta",
     title="Gated delta net: decay gate only, not a full SSM",
     source="transformers, models/qwen3_next, kimi_linear, glm5_next, bailing_hybrid; "
@@ -219,11 +194,13 @@ GATED_DELTA = Family(
         _kimi("forget_gate.", "f_b_proj.weight", "f_proj.weight"),
         _kimi("", "f_b_proj.weight", "f_proj.1.weight", "f_proj.weight"),
     ),
-    read=read,
-    write=write,
+    log_z=_logarithm,
+    at=_at,
+    bias="A_log",
+    left_out=_left_out,
+    stored=_stored,
     assumptions=(BOUND,),
     unused=UNUSED
     | dict.fromkeys(("allow_neg_eigval", "linear_allow_neg_eigval"), "it scales beta of the delta rule, which is not included"),
-    selective=True,
     initial_decays=(0.0, 16.0),
 )

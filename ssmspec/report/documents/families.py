@@ -8,9 +8,31 @@ from ssmspec.report.documents.document import Document
 from ssmspec.version import __version__
 
 
-def families_document(families: Iterable[Family]) -> Document:
-    """What `ssmspec families --json` prints: the tensors and assumptions of every family, and the source of both."""
-    return {"schema": "ssmspec.families/1", "version": __version__, "families": [_family(family) for family in families]}
+def families_document(families: Iterable[Family], named: Iterable[Family] = ()) -> Document:
+    """What `ssmspec families --json` prints: the tensors and assumptions of every family, and the source of both.
+
+    Args:
+        named: what is recognized and not read.
+    """
+    return {
+        "schema": "ssmspec.families/1",
+        "version": __version__,
+        "families": [_family(family) for family in families],
+        "named_only": [
+            {
+                "name": family.name,
+                "title": family.title,
+                "tensors": _required(family),
+                "reason": family.fixed,
+                "source": family.source,
+            }
+            for family in named
+        ],
+    }
+
+
+def _required(family: Family) -> list[Document]:
+    return [{slot.names: slot.shape for slot in template.values() if slot.required} for template in family.templates]
 
 
 def _family(family: Family) -> Document:
@@ -18,7 +40,9 @@ def _family(family: Family) -> Document:
         "name": family.name,
         "title": family.title,
         "selective": family.selective,
-        "tensors": [{slot.names: slot.shape for slot in template.values() if slot.required} for template in family.templates],
+        "group": family.group,
+        "not_written": family.fixed or None,
+        "tensors": _required(family),
         "optional": [{slot.names: slot.shape for slot in template.values() if not slot.required} for template in family.templates],
         "unused_configuration": dict(family.unused),
         "assumptions": [_assumption(each) for each in family.assumptions],

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from ssmspec.report.figures.half_lives import memory_figure
 from ssmspec.report.figures.magnitude import draw_heatmap, draw_magnitude
 from ssmspec.report.figures.poles import PoleSet, draw_poles
 from ssmspec.report.figures.style import (
@@ -44,7 +45,9 @@ __all__ = [
 
 
 def plot_analysis(analysis: CheckpointAnalysis, folder: Path, stem: str, *, sample_rate: float | None = None) -> list[Path]:
-    """Write the overview and one picture per usable layer as PNG. Returns their paths in order; empty if no layer is usable.
+    """Write the overview, the half-lives of decay gates and one picture per usable layer as PNG.
+
+    Returns their paths in order; empty if no layer is usable.
 
     Args:
         folder: target folder, created if missing.
@@ -61,7 +64,11 @@ def plot_analysis(analysis: CheckpointAnalysis, folder: Path, stem: str, *, samp
     theta = analysis.grid.values
     with styled():
         written = [save(overview_figure(usable, theta, Path(analysis.path).name, sample_rate), target / f"{stem}.overview.png")]
-        for layer, name in zip(usable, safe_names((layer.name for layer in usable), taken=["overview"]), strict=True):
+        gates = [layer for layer in analysis.layers if layer.half_lives is not None]
+        if gates:
+            figure = memory_figure(gates, Path(analysis.path).name, analysis.context_length)
+            written.append(save(figure, target / f"{stem}.memory.png"))
+        for layer, name in zip(usable, safe_names((layer.name for layer in usable), taken=["overview", "memory"]), strict=True):
             figure = layer_figure(layer, theta, sample_rate)
             written.append(save(figure, target / f"{stem}.{name}.png"))
     return written

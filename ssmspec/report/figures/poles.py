@@ -21,7 +21,8 @@ from ssmspec.report.figures.style import (
     new_figure,
     short_name,
 )
-from ssmspec.systems.grid import FloatArray
+from ssmspec.statistics import LayerSpectrum
+from ssmspec.systems.statespace import ComplexArray, FloatArray
 
 MOST_POLES = 20_000  # points drawn in one pole plot
 COLUMNS = 8  # at most this many columns of small multiples
@@ -47,12 +48,9 @@ class PoleSet:
 def poles_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figure:
     """The poles of one layer, in both planes if it has both. Several layers are small multiples on common axes."""
     if len(layers) > 1:
-        return _small_multiples(
-            [PoleSet(layer.system.name, _thin(layer.modal.poles), layer.system.discretization != "direct") for layer in layers], title
-        )
+        return _small_multiples([PoleSet(layer.system.name, _thin(_shown(layer)), layer.system.continuous_time) for layer in layers], title)
     (layer,) = layers
-    continuous = layer.system.discretization != "direct"
-    shown = PoleSet(layer.system.name, layer.modal.poles, continuous)
+    shown = PoleSet(layer.system.name, _shown(layer), layer.system.continuous_time)
     if shown.plane == "s":
         figure = new_figure(9, 4)
         left, right = figure.subplots(1, 2)
@@ -64,6 +62,11 @@ def poles_figure(layers: Layers, axis: FrequencyAxis, title: str) -> Figure:
         draw_poles(figure.add_subplot(), shown)
     head(figure, title, layer_title(layer))
     return figure
+
+
+def _shown(layer: LayerSpectrum) -> ComplexArray:
+    """The poles of the plane in which the layer has them."""
+    return layer.modal.poles if layer.system.continuous_time else layer.poles_z
 
 
 def draw_poles(axes: Axes, shown: PoleSet) -> None:

@@ -11,9 +11,10 @@ from rich.text import Text
 from ssmspec.checkpoint import average_in, count_of_layers, kind_of_average
 from ssmspec.report.tables.fitting import FittingTable
 from ssmspec.report.tables.parts import MOST_LINES, count_of, folded, grouped, label_of, plain, readable_size, summary_text
-from ssmspec.statistics import HEADLINES, STATISTICS, CheckpointAnalysis, LayerAnalysis
+from ssmspec.statistics import HALF_LIFE, HEADLINES, STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FloatArray
 
+BIAS = "bias_slope"
 SPARK_WIDTH = 16
 SPARK_RANGE = 60.0  # the lowest bar stands for at most this many dB below the highest point
 BARS = "▁▂▃▄▅▆▇█"
@@ -27,11 +28,12 @@ MEANING = {
 
 def analysis_table(analysis: CheckpointAnalysis, *, columns: Sequence[str] = HEADLINES, unicode: bool = True) -> RenderableType:
     """The table of one checkpoint, with medians and 5..95 % ranges over copies. A layer that is a single system has a single value."""
+    columns = _with_half_lives(analysis, columns) if tuple(columns) == HEADLINES else columns
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("#", "layer", "family", "copies x modes", "step"):
         table.add_column(heading, justify="right" if heading == "#" else "left", overflow="fold")
     for name in columns:
-        unit = analysis.layers[0].statistics[name].unit if analysis.layers else STATISTICS[name].unit
+        unit = next((layer.statistics[name].unit for layer in analysis.layers if name in layer.statistics), STATISTICS[name].unit)
         table.add_column(label_of(name, unit), overflow="fold")
     table.add_column("median |H|, low to high theta", no_wrap=True)
     for layer in analysis.layers:
@@ -40,6 +42,15 @@ def analysis_table(analysis: CheckpointAnalysis, *, columns: Sequence[str] = HEA
         if item.kind == "unread":
             table.add_row("-", plain(item.name), item.family or "", "-", "-", *["none"] * (len(columns) + 1))
     return Group(plain(_title(analysis), style="bold"), Text(), FittingTable(table), *_footnotes(analysis, columns))
+
+
+def _with_half_lives(analysis: CheckpointAnalysis, columns: Sequence[str]) -> Sequence[str]:
+    """The columns of a table: decay gates have a half-life in the place of a bias."""
+    gates = [layer.half_lives is not None for layer in analysis.layers]
+    if not any(gates):
+        return columns
+    first = (HALF_LIFE,) if all(gates) else (BIAS, HALF_LIFE)
+    return (*first, *(name for name in columns if name != BIAS))
 
 
 def _title(analysis: CheckpointAnalysis) -> str:
@@ -53,7 +64,13 @@ def _row(layer: LayerAnalysis, columns: Sequence[str]) -> list[RenderableType]:
     step = "-" if layer.step_range is None else _span(*layer.step_range)
     word = average_in(layer.name)
     name = layer.name if word is None else f"{layer.name} ({kind_of_average(word)})"
-    return [plain(name), layer.family, shape, step, *(summary_text(layer.statistics[name]) for name in columns)]
+    return [plain(name), layer.family, shape, step, *(_cell(layer, name) for name in columns)]
+
+
+def _cell(layer: LayerAnalysis, name: str) -> Text:
+    """A statistic; a dash where it is not what describes the layer."""
+    gate = layer.half_lives is not None
+    return plain("-") if name not in layer.statistics or (name == BIAS and gate) else summary_text(layer.statistics[name])
 
 
 def _span(low: float, high: float) -> str:

@@ -7,23 +7,32 @@ from rich.text import Text
 
 from ssmspec.families import Family
 from ssmspec.families.assumption import shown
+from ssmspec.families.named import NAMED
 from ssmspec.families.template import Slot
 from ssmspec.report.tables.parts import plain, plain_table
 
 
-def families_table(families: Collection[Family]) -> RenderableType:
-    """A table with one line per family."""
-    rows = [
-        (
-            family.name,
-            family.title,
-            ", ".join(slot.names for slot in family.templates[0].values() if slot.required),
-            ", ".join(assumption.name for assumption in family.assumptions),
-            family.source,
-        )
-        for family in families
-    ]
-    return plain_table(f"{len(rows)} families", ("family", "what it is", "tensors", "assumes", "source"), rows)
+def families_table(families: Collection[Family], named: Collection[Family] = ()) -> RenderableType:
+    """A table per group with one line per family.
+
+    Args:
+        named: what is recognized and not read; `fixed` says why.
+    """
+    groups: dict[str, list[tuple[str, ...]]] = {}
+    for family in families:
+        assumed = ", ".join(assumption.name for assumption in family.assumptions)
+        groups.setdefault(family.group, []).append((family.name, family.title, _tensors(family), assumed, family.source))
+    headings = ("family", "what it is", "tensors", "assumes", "source")
+    parts = [plain(f"{len(families)} families", style="bold")]
+    tables = [plain_table(f"{group} ({len(rows)})", headings, rows) for group, rows in groups.items()]
+    if named:
+        rows = [(family.name, family.title, _tensors(family), family.fixed, family.source) for family in named]
+        tables.append(plain_table(f"named only ({len(rows)})", ("name", "what it is", "tensors", "why it is not read", "source"), rows))
+    return Group(*parts, *(part for table in tables for part in (Text(), table)))
+
+
+def _tensors(family: Family) -> str:
+    return ", ".join(slot.names for slot in family.templates[0].values() if slot.required)
 
 
 def family_text(family: Family) -> RenderableType:
@@ -39,6 +48,8 @@ def family_text(family: Family) -> RenderableType:
     parts: list[RenderableType] = [plain(f"{family.name}: {family.title}", style="bold"), plain(f"source: {family.source}"), Text()]
     for layout in layouts:
         parts += [layout, Text()]
+    if family.fixed:
+        parts += [plain(f"not {'read' if family.name in NAMED else 'written back'}: {family.fixed}"), Text()]
     if not family.assumptions:
         return Group(*parts, plain("assumptions: none"))
     return Group(*parts, _assumptions(family))

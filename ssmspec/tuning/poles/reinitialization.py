@@ -11,16 +11,19 @@ from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 from ssmspec.tuning.poles.initializations import INITIALIZATIONS, Poles, Settings, initial_poles, sample_step, unknown
 from ssmspec.tuning.poles.matrices import INPUT_INITIALIZATIONS, OUTPUT_INITIALIZATIONS, initial_inputs, initial_outputs
 
+KEPT = "kept"  # in the place of an initialization: the layer's weights are real numbers in a form that no draw has
 # family -> names of the initializations of B and C in the family's own code
 DRAWS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("s4d", "freqbias-standalone", "freqbias-block", "annotated-s4d"), ("ones", "normal")),
     **dict.fromkeys(("s4-diag", "s4-diag-v3", "s4-diag-v2"), ("ones", "normal")),
     **dict.fromkeys(("s5", "s5-torch"), ("s5", "s5")),
     "lru": ("lru", "lru"),
+    **dict.fromkeys(("evo-1", "gss"), ("ones", "normal")),
+    **dict.fromkeys(("centaurus", "evo-2-hcl"), (KEPT, KEPT)),
 }
 OWN_INPUTS = {"s4d-legs": "legs", "fout": "fout"}  # initializations of poles that come with their own B, for families that store B
 S5_BLOCKS = 8
-SMALLEST_PHASE = 1e-6  # rad/sample: an LRU stores the logarithm of its phases
+SMALLEST_PHASE = 1e-6  # rad/sample: LRU and GSS store the logarithms of their phases
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +105,11 @@ def reinitialize(systems: Sequence[StateSpace], how: Reinitialization, place: Pl
     )
     start = initial_poles(how.name, settings, alpha=how.alpha, rng=rng)
     # poles that the file ties across copies are continuous, so poles placed on the z-plane need tied steps, too
-    steps = groups if start.plane == "z" else base
+    steps = groups if start.plane == "z" or first.unit_step else base
     step = np.tile(sample_step(steps, *how.step, rng, modes=first.step.shape[1]), (base // steps, 1))
     start = Poles(np.tile(start.exponents, (base // groups, 1)), start.plane, start.clamped * (base // groups))
-    B = np.tile(initial_inputs(how.draw_of_inputs(first.family), settings, rng=rng), (base // groups, 1, 1))
+    draw = how.draw_of_inputs(first.family)
+    B = first.B[:base] if draw == KEPT else np.tile(initial_inputs(draw, settings, rng=rng), (base // groups, 1, 1))
     renewed = [_renewed(system, how, start, step, B, replace(settings, copies=system.copies), rng) for system in systems]
     return renewed, start.clamped
 
@@ -120,7 +124,8 @@ def _renewed(
     rng: np.random.Generator,
 ) -> StateSpace:
     repeats = system.copies // len(step)
-    C = initial_outputs(how.outputs or DRAWS[system.family][1], settings, rng=rng)
+    draw = how.outputs or DRAWS[system.family][1]
+    C = system.C if draw == KEPT else initial_outputs(draw, settings, rng=rng)
     if system.discretization == "direct":
         try:
             poles = start.discrete()
@@ -133,4 +138,8 @@ def _renewed(
         poles = np.abs(poles) * np.exp(1j * np.maximum(np.angle(poles), SMALLEST_PHASE))
         return replace(system, poles=poles, B=B * gamma, C=C / 2)  # output Re, not 2 Re
     poles, step, B = np.tile(start.continuous(step), (repeats, 1)), np.tile(step, (repeats, 1)), np.tile(B, (repeats, 1, 1))
+    if system.unit_step:
+        poles, step = poles * step, np.ones_like(step)
+        imag = np.maximum(poles.imag, SMALLEST_PHASE) if poles.imag.any() else poles.imag
+        poles = np.asarray(poles.real + 1j * imag, dtype=np.complex128)
     return replace(system, poles=poles, step=step, B=B, C=C)

@@ -1,6 +1,6 @@
 """Scale trained systems by alpha and related factors: on the imaginary part of the poles, on their real part, and on the step.
 
-    a <- alpha_real Re a + i alpha Im a,   Delta <- step_scale Delta        (zoh, bilinear, euler)
+    a <- alpha_real Re a + i alpha Im a,   Delta <- step_scale Delta        (zoh, bilinear, euler; without a step of its own: on a)
     log z <- step_scale (alpha_real log|z| + i alpha arg z)                 (direct; phases are clipped at pi)
 
 The residues C B are kept, or, to preserve the gain, C changes so that every |g_n| in discrete time is kept.
@@ -73,7 +73,7 @@ def scale(system: StateSpace, scaling: Scaling) -> Scaled:
         reason = "has no stored C to preserve its gain with" if system.operating_point else "has a low-rank part, which couples its modes"
         raise LayerError(f"layer {system.name} ({system.family}) {reason}; remove --preserve-gain")
     poles, clamped = _scaled_poles(system, scaling)
-    step = system.step if system.discretization == "direct" else system.step * scaling.step_scale
+    step = system.step * scaling.step_scale if system.has_step else system.step
     scaled = replace(system, poles=poles, step=step)
     if scaling.preserve_gain:
         ratio = np.abs(discrete_residues(system)) / np.abs(discrete_residues(scaled))
@@ -83,7 +83,8 @@ def scale(system: StateSpace, scaling: Scaling) -> Scaled:
 
 def _scaled_poles(system: StateSpace, scaling: Scaling) -> tuple[ComplexArray, int]:
     if system.discretization != "direct":
-        return scaling.alpha_real * system.poles.real + 1j * (scaling.alpha * system.poles.imag), 0
+        factor = scaling.step_scale if system.unit_step else 1.0
+        return (factor * scaling.alpha_real) * system.poles.real + 1j * (factor * scaling.alpha * system.poles.imag), 0
     if (scaling.alpha, scaling.alpha_real, scaling.step_scale) == (1, 1, 1):
         return system.poles, 0
     phase = scaling.alpha * scaling.step_scale * np.abs(np.angle(system.poles))

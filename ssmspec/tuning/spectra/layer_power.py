@@ -81,7 +81,7 @@ class Parameters:
         return replace(
             start,
             poles=np.exp(exponents) if start.discretization == "direct" else exponents,
-            step=start.step if start.discretization == "direct" else np.exp(self.log_step),
+            step=np.exp(self.log_step) if start.has_step else start.step,
             B=np.where(lower[:, :, None], start.B.conj(), start.B),
             C=np.where(lower[:, None, :], self.C.conj(), self.C),
         )

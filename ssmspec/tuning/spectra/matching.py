@@ -198,9 +198,7 @@ class _Fit:
     def of(cls, system: StateSpace, target: Target, settings: MatchSettings) -> "_Fit":
         start = Parameters.of(system)
         names = {"step": "log_step", "decay": "log_decay", "frequency": "frequency", "C": "C"}
-        moved = tuple(
-            names[name] for name in MOVED if name in settings.moved and not (name == "step" and system.discretization == "direct")
-        )
+        moved = tuple(names[name] for name in MOVED if name in settings.moved and not (name == "step" and not system.has_step))
         if not moved:
             raise LayerError(f"layer {system.name} has no step; choose other parts to move than {', '.join(settings.moved)}")
         engine = Engine.named(

@@ -13,7 +13,7 @@ from ssmspec.errors import LayerError
 from ssmspec.families import FAMILIES, LayerTensors, OperatingPoint, ReadOptions, detect
 from ssmspec.families.layers import read_layer
 from ssmspec.systems.response import impulse_response
-from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.statespace import StateSpace, discrete_poles
 from ssmspec.systems.trust import untrustworthy
 
 PREFIX = "blocks.0"
@@ -213,13 +213,16 @@ def test_gated_delta_net_at_a_given_delta_has_that_pole_and_does_not_write_it_in
     layer = detected(example)
     (system,) = FAMILIES["gated-delta"].read(layer, options)
     rate = np.exp(factories.wide(example.tensors["A_log"])).reshape(-1)
-    assert np.allclose(system.poles[:, 0], np.repeat(np.exp(-0.1 * rate), system.copies // rate.size), rtol=1e-12)
+    assert np.allclose(discrete_poles(system)[:, 0], np.repeat(np.exp(-0.1 * rate), system.copies // rate.size), rtol=1e-12)
     assert set(FAMILIES["gated-delta"].write(layer, [system], options)) == {"A_log"}
 
 
-@pytest.mark.parametrize("name", ["rg-lru", "gated-delta"])
-@pytest.mark.parametrize("pole", [1.1, -0.5, 0.5 + 0.1j])
+@pytest.mark.parametrize(
+    ("name", "pole"),
+    [*(("rg-lru", pole) for pole in (1.1, -0.5, 0.5 + 0.1j)), *(("gated-delta", pole) for pole in (0.1, 0.0, -0.5 + 0.1j))],
+)
 def test_pole_that_no_decay_gate_has_cannot_be_written(name, pole):
+    """z itself of an RG-LRU, and log z of the others."""
     example = make(name)
     (system,) = read(example)
     with pytest.raises(LayerError, match="between 0 and 1"):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from quick_runs import QUICK, finished, losses, started
 from small_runs import TINY, problem_of
-from test_run import QUICK, finished, losses, started
 
 from ssmspec.report.training_progress import TrainingProgress
 from ssmspec.training.engine.loop import new_state

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 from locations import HANG
+from quick_runs import QUICK, finished, losses, started
 from small_runs import DENOISE, problem_of
-from test_run import QUICK, finished, losses, started
 
 from ssmspec.errors import SsmspecError
 from ssmspec.training.engine.loop import new_state

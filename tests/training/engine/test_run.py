@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 from locations import HANG
+from quick_runs import QUICK, config, finished, losses, started
 from safetensors import safe_open
-from small_runs import DENOISE, TINY, problem_of
+from small_runs import DENOISE, problem_of
 
 from ssmspec import analyze
 from ssmspec.errors import SsmspecError
@@ -23,28 +24,10 @@ from ssmspec.report.training_progress import TrainingProgress
 from ssmspec.training.engine import record
 from ssmspec.training.engine.loop import Stopped, new_state
 from ssmspec.training.engine.record import read_measures, read_metrics
-from ssmspec.training.engine.run import environment, run
-from ssmspec.training.engine.run_folder import RunConfig, new_folder, read_config, write_config
+from ssmspec.training.engine.run import run
+from ssmspec.training.engine.run_folder import RunConfig, read_config, write_config
 from ssmspec.training.engine.step import Stepper, culprit
 from ssmspec.training.tasks.waves import Waves
-
-QUICK = replace(TINY, length=64, step=0.09, tones=(1.0, 8.0), steps=60, batch=4)
-
-
-def config(settings=QUICK, task: str = "waves", **changes) -> RunConfig:
-    plain = {"device": "cpu", "threads": 1, "closed_form": False, "command": "ssmspec train", "environment": environment()}
-    return RunConfig(task=task, preset="small", settings=settings, **(plain | changes))
-
-
-def started(folder: Path, settings=QUICK, **changes) -> RunConfig:
-    made = config(settings, **changes)
-    new_folder(folder, force=False)
-    write_config(folder, made)
-    return made
-
-
-def finished(folder: Path, settings=QUICK, *, pictures: bool = False, **changes):
-    return run(started(folder, settings, **changes), folder, pictures=pictures)
 
 
 @pytest.mark.usefixtures("blank_pictures")
@@ -200,10 +183,6 @@ def test_a_second_signal_ends_at_once(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Stepper, "__call__", twice)
     with pytest.raises(KeyboardInterrupt):
         finished(tmp_path / "run")
-
-
-def losses(folder: Path) -> list[tuple[float, float]]:
-    return [(line["step"], line["loss"]) for line in read_metrics(folder / "metrics.jsonl")]
 
 
 @pytest.mark.slow

@@ -1,0 +1,58 @@
+"""A function applied to many items in several processes; the results are those of one process, in the order of the items.
+
+NumPy holds the interpreter lock for much of its time in arrays as small as those of a layer, so threads gain little. A forked process has
+the items without a copy. Its engine uses one thread, and BLAS has one in every process, so no more threads run than were asked for.
+"""
+
+import multiprocessing
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from ssmspec.backends import threads
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+FORKING = sys.platform == "linux"  # elsewhere a fork is missing, or libraries of the system do not survive it
+
+_inherited: tuple[Callable[[Any], Any], Sequence[Any]] | None = None  # what forked processes find in their memory
+
+
+def mapped(function: Callable[[Item], Result], items: Sequence[Item], processes: int) -> Iterator[Result]:
+    """function(item) of every item in turn; errors are raised where their turn comes.
+
+    Args:
+        processes: at most this many; 1 does everything in this one.
+    Raises:
+        MemoryError: a process was ended from outside, as the system does when memory is too small.
+    """
+    global _inherited
+    processes = min(processes, len(items))
+    if processes < 2 or not FORKING:
+        yield from map(function, items)
+        return
+    _inherited = (function, items)
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), initializer=_begin)
+    try:
+        for waiting in [pool.submit(_one, place) for place in range(len(items))]:
+            yield waiting.result()
+    except BrokenProcessPool as error:
+        raise MemoryError("a process was ended by the system") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+        _inherited = None
+
+
+def _begin() -> None:
+    """A process of the pool: Ctrl-C ends it in silence, because the process that started it reports."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _one(place: int) -> Any:
+    assert _inherited is not None
+    function, items = _inherited
+    with threads.limited(1):
+        return function(items[place])
