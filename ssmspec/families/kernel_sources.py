@@ -70,6 +70,27 @@ class TwoSidedKernel:
         return np.concatenate([self.ahead.samples(start, stop)[..., ::-1], self.causal.samples(start, stop)], axis=-1)
 
 
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """The product or the sum of two kernels of the same shape."""
+
+    first: KernelSource
+    second: KernelSource
+    combine: Callable[[FloatArray, FloatArray], FloatArray]
+
+    @property
+    def shared(self) -> bool:
+        return self.first.shared or self.second.shared
+
+    @property
+    def known_finite(self) -> bool:
+        return False
+
+    def samples(self, start: int, stop: int) -> FloatArray:
+        """As `KernelSource`."""
+        return self.combine(self.first.samples(start, stop), self.second.samples(start, stop))
+
+
 def number_in(config: Mapping[str, object], *keys: str) -> tuple[float, str] | None:
     """The first finite number under one of these keys in a table that may describe layers, and where it was found."""
     for prefix, place in places(config, PLACES):

@@ -254,7 +254,7 @@ class Family:
         not_under: last words that a prefix must not have, because another template of the family ends with them.
         when_named: layouts that are used only if the user names the family, because an incomplete layer of another family looks the same.
         hints: last words of a layer name that suggest this family.
-        selective: the layer is linear only at an operating point.
+        selective: the layer is linear only at an operating point. explicit: it is its kernel, a `KernelSystem`.
         decay_gate: all of its poles are real decays per token, so that half-lives say what it does.
         initial_steps, initial_decays: ranges from which published code draws Delta and A = exp(A_log).
         match: glob of the prefixes that it may claim. A family with a glob is tried before those without, and must match a layer.
@@ -276,6 +276,7 @@ class Family:
     when_named: tuple[Template, ...] = ()
     hints: tuple[str, ...] = ()
     selective: bool = False
+    explicit: bool = False
     decay_gate: bool = False
     initial_steps: tuple[float, float] | None = None
     initial_decays: tuple[float, float] | None = None
@@ -284,7 +285,7 @@ class Family:
     @property
     def group(self) -> str:
         """What kind of system it is read as."""
-        return "at an operating point" if self.selective else "time invariant"
+        return "explicit kernels" if self.explicit else "at an operating point" if self.selective else "time invariant"
 
     def usual(self, assumption: str) -> str:
         """The default of one of its assumptions."""

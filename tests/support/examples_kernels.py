@@ -49,7 +49,7 @@ def per_copy(kernel: Array, skip: Array | None = None) -> tuple[Array, Array]:
 def evo2_hcm(rng: np.random.Generator) -> KernelExample:
     tensors = {"filter.h": normal(rng, 2, 1, 20), "filter.D": normal(rng, 6), "filter.short_filter_weight": normal(rng, 18, 1, 3)}
     kernel = [wide(tensors["filter.h"])[channel // 3, 0] for channel in range(6)]
-    return KernelExample("evo2-hcm", tensors, *per_copy(np.array(kernel), tensors["filter.D"]))
+    return KernelExample("evo-2-hcm", tensors, *per_copy(np.array(kernel), tensors["filter.D"]))
 
 
 def evo2_hcm_in_training(rng: np.random.Generator) -> KernelExample:
@@ -58,13 +58,13 @@ def evo2_hcm_in_training(rng: np.random.Generator) -> KernelExample:
     product = wide(tensors["filter.h"]) * wide(tensors["filter.decay"])
     kernel = np.array([product[channel // 2, :12] for channel in range(4)])
     config = {"hyena_medium_conv_len": 12}
-    return KernelExample("evo2-hcm", tensors, *per_copy(kernel, tensors["conv_bias"]), config=config)
+    return KernelExample("evo-2-hcm", tensors, *per_copy(kernel, tensors["conv_bias"]), config=config)
 
 
 def evo2_hcs(rng: np.random.Generator) -> KernelExample:
     tensors = {"filter.h": normal(rng, 2, 1, 7), "filter.short_filter_weight": normal(rng, 12, 1, 3)}
     kernel = [[wide(tensors["filter.h"])[channel // 2, 0, 6 - lag] for lag in range(7)] for channel in range(4)]
-    return KernelExample("evo2-hcs", tensors, *per_copy(np.array(kernel)))
+    return KernelExample("evo-2-hcs", tensors, *per_copy(np.array(kernel)))
 
 
 def lfm2(rng: np.random.Generator) -> KernelExample:
@@ -212,9 +212,9 @@ def _seeded(number: int) -> np.random.Generator:
 
 
 KERNELS: Mapping[str, KernelExample] = {
-    "evo2-hcm": evo2_hcm(_seeded(0)),
-    "evo2-hcm-in-training": evo2_hcm_in_training(_seeded(1)),
-    "evo2-hcs": evo2_hcs(_seeded(2)),
+    "evo-2-hcm": evo2_hcm(_seeded(0)),
+    "evo-2-hcm-in-training": evo2_hcm_in_training(_seeded(1)),
+    "evo-2-hcs": evo2_hcs(_seeded(2)),
     "lfm2-conv": lfm2(_seeded(3)),
     "hyena": hyena(_seeded(4)),
     "hyena-safari": hyena(_seeded(5), shift=0.0),

@@ -142,5 +142,6 @@ CKCONV = Family(
     ),
     read=read,
     fixed=FIXED,
+    explicit=True,
     assumptions=(OMEGA, LENGTH),
 )

@@ -12,9 +12,9 @@ import numpy as np
 
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption
-from ssmspec.families.kernel_sources import FIXED, StoredKernel, number_in
+from ssmspec.families.kernel_sources import FIXED, Combined, StoredKernel, number_in
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
-from ssmspec.systems.kernel import KernelSystem
+from ssmspec.systems.kernel import KernelSource, KernelSystem
 from ssmspec.systems.statespace import FloatArray
 
 GATES = "without the gates around the convolution, the short filter and the projections"
@@ -37,16 +37,6 @@ CUT = Assumption(
 )
 
 
-class _Decayed(StoredKernel):
-    """h times decay, cut."""
-
-    __slots__ = ()
-
-    def samples(self, start: int, stop: int) -> FloatArray:
-        decay = StoredKernel(self.layer, "decay", self.length, self.repeated)
-        return super().samples(start, stop) * decay.samples(start, stop)
-
-
 def per_group(layer: LayerTensors, channels: int) -> int:
     """How many channels share a filter.
 
@@ -62,9 +52,10 @@ def per_group(layer: LayerTensors, channels: int) -> int:
 def read(layer: LayerTensors, options: ReadOptions) -> list[KernelSystem]:
     """One copy per channel."""
     channels, length, notes = layer.sizes["H"], layer.sizes["L"], [GATES]
-    source = (_Decayed if "decay" in layer else StoredKernel)(layer, "h", length, per_group(layer, channels))
+    source: KernelSource = StoredKernel(layer, "h", length, per_group(layer, channels))
     kept = length
     if "decay" in layer:
+        source = Combined(source, StoredKernel(layer, "decay", length, per_group(layer, channels)), np.multiply)
         kept = min(length, int(float(CUT.value(layer, options))))
         if kept < 1:
             raise LayerError(f"layer {layer.name}: hyena_medium_conv_len is {kept}, expected at least 1")
@@ -85,7 +76,7 @@ class Cut:
 
     shared = known_finite = False
 
-    def __init__(self, source: StoredKernel, kept: int) -> None:
+    def __init__(self, source: KernelSource, kept: int) -> None:
         self.source, self.kept = source, kept
 
     def samples(self, start: int, stop: int) -> FloatArray:
@@ -94,7 +85,7 @@ class Cut:
 
 
 EVO2_HCM = Family(
-    name="evo2-hcm",
+    name="evo-2-hcm",
     title="Evo 2, medium filter (hcm)",
     source="Zymrael/vortex, vortex/model/model.py and engine.py; Zymrael/savanna, NVIDIA/bionemo-framework: ExplicitSingleDecayFilter",
     templates=(
@@ -103,5 +94,6 @@ EVO2_HCM = Family(
     ),
     read=read,
     fixed=FIXED,
+    explicit=True,
     assumptions=(CUT,),
 )

@@ -24,11 +24,12 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[KernelSystem]:
 
 
 EVO2_HCS = Family(
-    name="evo2-hcs",
+    name="evo-2-hcs",
     title="Evo 2, short filter (hcs)",
     source="Zymrael/vortex, vortex/model/model.py and engine.py",
     templates=({"h": Slot("filter.h", "G 1 L"), "short": Slot("filter.short_filter_weight", "3H 1 taps")},),
     read=read,
     fixed=FIXED,
+    explicit=True,
     absent=("filter.D",),
 )

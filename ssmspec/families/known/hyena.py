@@ -223,5 +223,6 @@ HYENA = Family(
     templates=tuple(_template(inner) for inner in (2, *(n for n in range(DEEPEST, -1, -1) if n != 2))),
     read=read,
     fixed=FIXED,
+    explicit=True,
     assumptions=(SHIFT, NORMALIZED, MODULATED, LENGTH, FREQUENCY),
 )

@@ -37,4 +37,5 @@ LFM2 = Family(
     ),
     read=read,
     fixed=FIXED,
+    explicit=True,
 )

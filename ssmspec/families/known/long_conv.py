@@ -79,5 +79,6 @@ LONG_CONV = Family(
     templates=({"kernel": Slot("kernel.kernel", "c H L"), "D": Slot("D", "C H")},),
     read=read,
     fixed=FIXED,
+    explicit=True,
     assumptions=(LAM,),
 )

@@ -163,5 +163,6 @@ SGCONV = Family(
     templates=tuple(_template(scales) for scales in range(MOST_SCALES, 0, -1)),
     read=read,
     fixed=FIXED,
+    explicit=True,
     assumptions=(MODE, SCALE),
 )

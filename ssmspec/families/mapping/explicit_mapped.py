@@ -9,6 +9,7 @@ repeat = 1                     # channels that share one kernel, one after the o
 [layer.kernel]
 tensor = "h"
 axes = "H L"                   # H channels, or O outputs and I inputs of one system; L samples
+times = "decay"                # or plus, or a table with tensor, transform and axes: a second tensor
 [layer.D]
 tensor = "D"
 axes = "H"
@@ -22,10 +23,11 @@ from typing import Any
 import numpy as np
 
 from ssmspec.errors import SsmspecError
-from ssmspec.families.kernel_sources import FIXED, StoredKernel
-from ssmspec.families.mapping.transform import IDENTITY, Transform, parse_transform
+from ssmspec.families.kernel_sources import FIXED, Combined, StoredKernel
+from ssmspec.families.mapping.combined import OPERATIONS, Other, parse_other, parse_text
+from ssmspec.families.mapping.transform import IDENTITY, Transform
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
-from ssmspec.files.reading import known_keys, one_line, shown
+from ssmspec.files.reading import known_keys, shown
 from ssmspec.systems.kernel import HeldKernel, KernelSource, KernelSystem
 from ssmspec.systems.statespace import FloatArray
 
@@ -36,11 +38,12 @@ LETTERS = {"kernel": "HOIL", "D": "HOI"}
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One stored tensor: its name, its axes and the transform from the stored numbers."""
+    """One stored tensor: its name, its axes and the transform from the stored numbers; and what it is multiplied with or added to."""
 
     name: str
     axes: tuple[str, ...]
     transform: Transform
+    other: Other | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +84,12 @@ def explicit_family(name: str, table: Mapping[str, Any], source: str, where: str
     channels = "O" not in layout.kernel.axes and "I" not in layout.kernel.axes
     if layout.repeat > 1 and not channels:
         raise SsmspecError(f"{where}: repeat counts channels, but the kernel has the axes {' '.join(layout.kernel.axes)}")
-    slots = {"kernel": Slot(layout.kernel.name, " ".join(layout.kernel.axes))}
-    if layout.D is not None:
-        letters = [f"{layout.repeat}H" if axis == "H" and layout.repeat > 1 else axis for axis in layout.D.axes]
-        slots["D"] = Slot(layout.D.name, " ".join(letters))
+    slots = {}
+    for quantity, part in (("kernel", layout.kernel), ("D", layout.D)):
+        if part is not None:
+            slots[quantity] = Slot(part.name, _letters(part.axes, layout.repeat if quantity == "D" else 1))
+        if part is not None and part.other is not None:
+            slots[part.other.role(quantity)] = Slot(part.other.name, _letters(part.other.axes, layout.repeat if quantity == "D" else 1))
     return Family(
         name=name,
         title="explicit kernel, as described by a mapping",
@@ -92,8 +97,14 @@ def explicit_family(name: str, table: Mapping[str, Any], source: str, where: str
         templates=(slots,),
         read=partial(read, layout),
         fixed=FIXED,
+        explicit=True,
         match=table["match"],
     )
+
+
+def _letters(axes: tuple[str, ...], repeat: int) -> str:
+    """Axes as a template has them, where so many channels share one kernel."""
+    return " ".join(f"{repeat}H" if axis == "H" and repeat > 1 else axis for axis in axes)
 
 
 def read(layout: KernelLayout, layer: LayerTensors, options: ReadOptions) -> list[KernelSystem]:
@@ -106,7 +117,7 @@ def read(layout: KernelLayout, layer: LayerTensors, options: ReadOptions) -> lis
             name=layer.name,
             family=layer.family,
             shape=(K, O, I, length),
-            source=_source(layout, layer, length),
+            source=_source(layout, layer),
             D=np.ascontiguousarray(D),
             first_lag=layout.first_lag,
             assumptions=(
@@ -116,18 +127,26 @@ def read(layout: KernelLayout, layer: LayerTensors, options: ReadOptions) -> lis
     ]
 
 
-def _source(layout: KernelLayout, layer: LayerTensors, length: int) -> KernelSource:
+def _source(layout: KernelLayout, layer: LayerTensors) -> KernelSource:
     part = layout.kernel
-    change = None if part.transform == IDENTITY else part.transform.apply
-    if [axis for axis in part.axes if axis != "1"] in (["H", "L"], ["L"]):  # rows lie together, so they are read in blocks
-        return StoredKernel(layer, "kernel", length, layout.repeat, layout.reversed, change)
+    other = part.other
+    if [axis for axis in part.axes if axis != "1"] in (["H", "L"], ["L"]) and (other is None or other.axes == part.axes):
+        first = _rows(layout, layer, "kernel", part.transform)  # rows lie together, so they are read in blocks
+        return first if other is None else Combined(first, _rows(layout, layer, other.role("kernel"), other.transform), other.combine)
     values = np.repeat(_spread(part, layer, "kernel", "HOIL"), layout.repeat, axis=0)
     return HeldKernel(np.ascontiguousarray(values[..., ::-1] if layout.reversed else values))
+
+
+def _rows(layout: KernelLayout, layer: LayerTensors, role: str, transform: Transform) -> StoredKernel:
+    change = None if transform == IDENTITY else transform.apply
+    return StoredKernel(layer, role, layer.sizes["L"], layout.repeat, layout.reversed, change)
 
 
 def _spread(part: Part, layer: LayerTensors, role: str, letters: str) -> FloatArray:
     """The values with their axes in the order of `letters`, and size 1 for those that the tensor lacks."""
     array = part.transform.apply(layer.array(role))
+    if part.other is not None:
+        array = part.other.combine(array, part.other.values(layer, role, part.axes))
     sizes = {axis: size for axis, size in zip(part.axes, array.shape, strict=True) if axis != "1"}
     order = [list(sizes).index(letter) for letter in letters if letter in sizes]
     return np.asarray(array.reshape(tuple(sizes.values())).transpose(order).reshape([sizes.get(letter, 1) for letter in letters]))
@@ -136,7 +155,7 @@ def _spread(part: Part, layer: LayerTensors, role: str, letters: str) -> FloatAr
 def _part(table: object, quantity: str, usual: str, where: str) -> Part:
     if not isinstance(table, dict):
         raise SsmspecError(f"{where} is {shown(table)}, expected a table [layer.{quantity}] with tensor = ...")
-    known_keys(table, ("tensor", "axes", "transform"), where)
+    known_keys(table, ("tensor", "axes", "transform", *OPERATIONS), where)
     name, axes, text = table.get("tensor"), table.get("axes", usual), table.get("transform", "none")
     if not isinstance(name, str) or not name or "|" in name:
         raise SsmspecError(f"{where}: tensor is {shown(name)}, expected the name of a tensor below the prefix")
@@ -147,12 +166,7 @@ def _part(table: object, quantity: str, usual: str, where: str) -> Part:
     if not letters or not fits or ("L" in named) != (quantity == "kernel"):
         expected = "H L, or O I L of one system" if quantity == "kernel" else "H, or O I of one system"
         raise SsmspecError(f"{where}: axes are {shown(axes)}, expected a list such as {expected}, with 1 for axes of that size")
-    if not isinstance(text, str):
-        raise SsmspecError(f"{where}: transform is {shown(text)}, expected a text such as 'exp'")
-    try:
-        return Part(name, tuple(letters), parse_transform(text))
-    except SsmspecError as error:
-        raise SsmspecError(f"{where}: {one_line(str(error), 400)}") from error
+    return Part(name, tuple(letters), parse_text(text, where), parse_other(table, tuple(letters), where))
 
 
 def _whole(value: object, where: str, least: int) -> int:

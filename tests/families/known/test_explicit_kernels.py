@@ -128,10 +128,10 @@ def test_a_shrinkage_below_zero_is_refused() -> None:
         read(long_conv(np.random.default_rng(3)), longconv_lam=-1)
 
 
-@pytest.mark.parametrize("name", ["hyena", "long-conv", "sgconv", "ckconv", "evo2-hcm"])
+@pytest.mark.parametrize("name", ["hyena", "long-conv", "sgconv", "ckconv", "evo-2-hcm"])
 def test_a_kernel_with_a_value_that_is_not_finite_is_read_and_its_copies_are_not_trusted(name: str) -> None:
     example = KERNELS[name]
-    role = {"hyena": "implicit_filter.6.weight", "long-conv": "kernel.kernel", "sgconv": "kernel_list.0", "evo2-hcm": "filter.h"}
+    role = {"hyena": "implicit_filter.6.weight", "long-conv": "kernel.kernel", "sgconv": "kernel_list.0", "evo-2-hcm": "filter.h"}
     key = role.get(name, "Kernel.kernel_net.8.bias")
     tensors = {suffix: values.copy() for suffix, values in example.tensors.items()}
     tensors[key].reshape(-1)[0] = np.nan
