@@ -131,7 +131,7 @@ class Assumption:
             return None
         usual = self._default(layer)
         if found.by == "user":
-            why = "as asked" if found.value == usual else f"as asked; the default is {shown(usual)}"
+            why = "as asked" if found.value == usual or self.required else f"as asked; the default is {shown(usual)}"
         elif found.by == "file":
             told = self.told(layer, options.config)
             why = "" if told is None else told[1]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.families.mapping.groups import LOG, Group, Stored, find_groups
+from ssmspec.families.mapping.kernel_groups import KernelGroup, find_kernels, names_of, unread_poles
 from ssmspec.families.mapping.mapped import COMPLEX
 from ssmspec.families.template import Tensor, as_complex, join
 
@@ -40,9 +41,50 @@ Values = npt.NDArray[np.complex128] | None
 def draft_mapping(tensors: Mapping[str, Tensor]) -> str | None:
     """The text of a mapping file for the layers among these tensors, or None if nothing resembles a layer."""
     groups = find_groups(tensors)
-    if not groups:
+    taken = {
+        join(prefix, name)
+        for group in groups
+        for prefix in group.prefixes
+        for quantity in group.solution.axes
+        for name in group.quantities[quantity].names
+    }
+    kernels = find_kernels(tensors, taken)
+    taken |= {name for kernel in kernels for name in names_of(kernel)}
+    unread = unread_poles(tensors, taken)
+    if not (groups or kernels or unread):
         return None
-    return "\n".join([TITLE, *(line for group in groups for line in _table(group, tensors))]) + "\n"
+    lines = [line for group in groups for line in _table(group, tensors)] + [line for kernel in kernels for line in _kernel_table(kernel)]
+    return "\n".join([TITLE, *lines, *(_about_unread(unread, tensors) if unread else ())]) + "\n"
+
+
+def _kernel_table(group: KernelGroup) -> Lines:
+    """The lines of one [[layer]] table of kind "kernel"."""
+    sizes = dict(zip(group.axes.split(), group.tensor.shape, strict=True))
+    told = ", ".join(f"{letter} = {size}" for letter, size in sizes.items() if letter != "1")
+    yield f"\n[[layer]]\nmatch = {_quoted(group.match)}  # {_layers(group.prefixes)}"
+    yield f'kind = "kernel"  # {told}'
+    order = ("reversed", "time if the code flips it") if group.reversed else ("time", "reversed if a conv1d of torch uses it as it is")
+    yield f'order = "{order[0]}"  # CHECK: or {order[1]}'
+    yield "first_lag = 0  # CHECK: below 0 if outputs depend on later inputs"
+    if group.repeat > 1:
+        yield f"repeat = {group.repeat}  # CHECK: the skip has {group.repeat} times as many channels, so neighbors seem to share a kernel"
+    yield f"\n[layer.kernel]\ntensor = {_quoted(group.kernel)}  # shape {group.tensor.shape}"
+    yield f'axes = "{group.axes}"' + ("  # CHECK: outputs, then inputs of one system" if "O" in sizes else "")
+    if group.envelope is not None:
+        yield f"times = {_quoted(group.envelope)}  # CHECK: it has the same shape, and its name is that of a factor"
+    if group.skip is not None:
+        yield f'\n[layer.D]\ntensor = {_quoted(group.skip)}\naxes = "H"'
+
+
+def _about_unread(names: list[str], tensors: Mapping[str, Tensor]) -> Lines:
+    """What is called poles or residues and has shapes that no table can have."""
+    yield "\n# These tensors are called poles or residues, and no axes make their shapes fit those of one layer:"
+    for name in names[:MOST_NAMES]:
+        yield f"#   {_quoted(name)}  shape {tensors[name].shape}, {tensors[name].dtype}"
+    if len(names) > MOST_NAMES:
+        yield f"#   and {len(names) - MOST_NAMES} more"
+    yield "# A table needs poles and residues of H channels and N modes: pole or pole_real (and pole_imag) and C, with axes such as"
+    yield '# "H N" or "N H", "1" for an axis of size one, and a last axis of two for pairs; a letter that is left out is shared.'
 
 
 def _table(group: Group, tensors: Mapping[str, Tensor]) -> Lines:

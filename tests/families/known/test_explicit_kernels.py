@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 from examples_kernels import KERNELS, KernelExample, hyena, long_conv
-from factories import Tensors, stored
+from factories import Tensors, make, stored
 
 from ssmspec.backends import load_backend
 from ssmspec.errors import LayerError
@@ -45,6 +45,16 @@ def summed(kernel: np.ndarray, first_lag: int, theta: np.ndarray) -> np.ndarray:
 def test_an_example_is_one_layer_of_its_family_and_no_near_miss(name: str) -> None:
     detection = detect(stored(KERNELS[name].under(PREFIX)), FAMILIES.values())
     assert [layer.family for layer in detection.layers] == [KERNELS[name].family]
+    assert not detection.near_misses
+
+
+@pytest.mark.parametrize("ending", ["", "-in-training"], ids=["inference", "training"])
+def test_the_three_filters_of_evo_2_are_told_apart(ending: str) -> None:
+    tensors = dict(KERNELS[f"evo-2-hcm{ending}"].under("blocks.0")) | KERNELS["evo-2-hcs"].under("blocks.1")
+    example = make(f"evo-2-hcl{'-training' if ending else ''}")
+    tensors |= {f"blocks.2.filter.{name}" if not ending else f"blocks.2.{name}": values for name, values in example.tensors.items()}
+    detection = detect(stored(tensors), FAMILIES.values())
+    assert sorted(layer.family for layer in detection.layers) == ["evo-2-hcl", "evo-2-hcm", "evo-2-hcs"]
     assert not detection.near_misses
 
 

@@ -99,6 +99,78 @@ def test_a_draft_of_logarithms_of_poles_reads_the_kernel_as_it_is(rng):
     np.testing.assert_allclose(impulse(read(text, tensors), 30)[:, 0, 0], wanted, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((3, 20), "H L"), ((3, 1, 20), "H 1 L"), ((1, 3, 20), "1 H L"), ((20,), "L"), ((2, 3, 20), "O I L")]
+)
+def test_a_draft_of_a_stored_kernel_can_be_used_as_it_is(rng, shape, axes):
+    tensors = {f"blocks.{n}.mix.taps": rng.standard_normal(shape).astype(np.float32) for n in range(2)}
+    text = draft_mapping(stored(tensors))
+    assert text is not None
+    assert f'axes = "{axes}"' in text
+    families = parse_mapping(text, "own.toml")
+    layers = detect(stored(tensors), (*families, *FAMILIES.values())).layers
+    assert [layer.name for layer in layers] == ["blocks.0.mix", "blocks.1.mix"]
+    (system,) = read_layer(families[0], layers[0], ReadOptions(mapping=families))
+    np.testing.assert_array_equal(impulse(system, 20).reshape(shape), tensors["blocks.0.mix.taps"].astype(float))
+
+
+def test_a_draft_of_a_kernel_has_its_skip_its_envelope_and_its_groups(rng):
+    tensors = {name: rng.standard_normal((3, 20)).astype(np.float32) for name in ("m.filter", "m.decay")}
+    tensors["m.D"] = rng.standard_normal(6).astype(np.float32)
+    text = draft_mapping(stored(tensors))
+    assert text is not None
+    system = read(text, tensors)
+    product = tensors["m.filter"].astype(float) * tensors["m.decay"]
+    np.testing.assert_allclose(impulse(system, 20)[:, 0, 0], np.repeat(product, 2, axis=0), rtol=1e-14)
+    np.testing.assert_array_equal(system.D.ravel(), tensors["m.D"].astype(float))
+
+
+def test_a_draft_takes_a_long_depthwise_convolution_in_reverse(rng):
+    tensors = {"m.long_conv.weight": rng.standard_normal((3, 1, 64)), "m.short_conv.weight": rng.standard_normal((3, 1, 64))}
+    text = draft_mapping(stored(tensors))
+    assert text is not None
+    np.testing.assert_array_equal(impulse(read(text, tensors), 64)[:, 0, 0], tensors["m.long_conv.weight"][:, 0, ::-1])
+    assert "short_conv" not in text
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"dense.kernel": np.ones((8, 32)), "dense.bias": np.ones(32)},
+        {"conv1d.weight": np.ones((8, 1, 4)), "conv1d.bias": np.ones(8)},
+        {"conv1.weight": np.ones((8, 3, 7, 7))},
+        {"attention.q.weight": np.ones((8, 8))},
+    ],
+    ids=["dense", "short convolution", "picture", "projection"],
+)
+def test_modules_of_other_kinds_are_no_kernels(tensors):
+    assert draft_mapping(stored(tensors)) is None
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"m.poles": np.ones((3, 4, 5)), "m.residues": np.ones((2, 7))},
+        {"m.pole_logits": np.ones((3, 4)), "m.residues": np.ones((3, 4))},
+        {"m.residues": np.ones((3, 4, 2))},
+        {"filters.0.eigenvalues": np.ones((5, 2))},
+    ],
+    ids=["shapes", "words", "residues alone", "eigenvalues alone"],
+)
+def test_a_draft_names_poles_and_residues_that_fit_no_table(tensors):
+    text = draft_mapping(stored(tensors))
+    assert text is not None
+    for name, values in tensors.items():
+        assert f'#   "{name}"  shape {values.shape}, float64' in text
+
+
+def test_a_draft_that_is_a_comment_alone_is_printed(typed: Type, tmp_path: Path) -> None:
+    save_file({"m.poles": np.ones((3, 4, 5), np.float32), "m.residues": np.ones((2, 7), np.float32)}, tmp_path / "own.safetensors")
+    done = typed("inspect", "own.safetensors", "--suggest-map")
+    assert (done.code, done.err) == (0, "")
+    assert "These tensors are called poles or residues" in done.out
+
+
 def test_commands_read_a_mapped_kernel(typed: Type, tmp_path: Path, rng) -> None:
     save_file({"blocks.0.taps": rng.standard_normal((3, 5)).astype(np.float32)}, tmp_path / "own.safetensors")
     (tmp_path / "own.toml").write_text(BASIC)
