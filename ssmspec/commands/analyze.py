@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from ssmspec.backends import CauchySum, choose_backend, load_backend
-from ssmspec.checkpoint import open_checkpoint
 from ssmspec.errors import about
 from ssmspec.families import ReadOptions
-from ssmspec.families.layers import find_layers, readable_layers, select_layers
+from ssmspec.families.layers import find_layers, open_for_layers, readable_layers, select_layers
 from ssmspec.statistics import (
     HEADLINES,
     STATISTICS,
@@ -73,7 +72,7 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         BackendError: the named engine cannot run.
     """
     options = options or AnalysisOptions()
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_for_layers(path, options.read)
     grid = FrequencyGrid.default(options.points)
     detection = find_layers(checkpoint, options.family, options.read)
     readable, skipped = readable_layers(checkpoint, detection, options.read)
@@ -101,6 +100,7 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         skipped=tuple(skipped),
         notes=checkpoint.notes,
         statistics=tuple(options.chosen),
+        transfer=checkpoint.transfer,
     )
 
 

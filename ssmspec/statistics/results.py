@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ssmspec.checkpoint.remote.traffic import Transfer
 from ssmspec.statistics.values import Summary
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
 from ssmspec.systems.statespace import Assumed, ComplexArray
@@ -92,7 +93,10 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointAnalysis:
-    """One checkpoint: its path, its layers in model order, what was skipped, the notes of the reader, and the statistics computed."""
+    """One checkpoint: its path, its layers in model order, what was skipped, the notes of the reader, and the statistics computed.
+
+    `transfer`: what was read of a remote one.
+    """
 
     path: str
     container: str
@@ -105,6 +109,7 @@ class CheckpointAnalysis:
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
     statistics: tuple[str, ...]
+    transfer: Transfer | None = None
 
     @property
     def problem(self) -> str | None:
