@@ -89,7 +89,7 @@ class RangeChecks:
     async def _checked(self, response: aiohttp.ClientResponse, file: WebFile | None, wanted: str | None) -> aiohttp.ClientResponse:
         """The answer, its body read. Of one that is not what was asked for, the body is not read."""
         try:
-            if response.status >= 400 and response.status != 416:
+            if response.status >= 400:
                 raise refused(response.status, response.reason or "")
             if wanted is None:
                 return response
@@ -102,8 +102,6 @@ class RangeChecks:
         except AnswerError:
             response.close()
             raise
-        if not expected:
-            return response
         data = await response.read()
         if len(data) != expected:
             raise aiohttp.ClientPayloadError(f"{len(data)} of {expected} bytes")
@@ -119,9 +117,6 @@ def _expected(response: aiohttp.ClientResponse, file: WebFile | None, first: int
     """
     said = response.headers.get("Content-Range", "")
     length = response.headers.get("Content-Length")
-    if response.status == 416 and first == 0 and said in ("bytes */0", ""):
-        _sized(file, 0)
-        return 0
     if response.status == 200:
         if response.content_type in ("text/html", "application/xhtml+xml"):
             raise AnswerError("a web page came in place of the file, perhaps a login page; check the address and the access")

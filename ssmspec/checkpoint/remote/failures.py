@@ -9,6 +9,7 @@ from ssmspec.errors import CheckpointError
 DENIED = (401, 403)
 GONE = (404, 410)
 BUSY = 429
+UNSATISFIABLE = 416
 CREDENTIALS = (
     "credentials come from the environment (HF_TOKEN or 'hf auth login' for hf://, the variables and profiles of AWS for s3://, of Google"
     " for gs://, .netrc for https://)"
@@ -37,6 +38,8 @@ def refused(status: int, reason: str = "") -> AnswerError:
         text = f"access refused ({status} {phrase}): accept its terms on its page if it is gated; {CREDENTIALS}"
     elif status in GONE:
         text = f"no such file there ({status} {phrase}); check the address"
+    elif status == UNSATISFIABLE:
+        text = "the file is shorter than it was, or empty (416); start again"
     elif status == BUSY:
         text = "the server answers that there were too many requests (429), four times; wait, log in if you are not, or use --download"
     else:
@@ -68,8 +71,10 @@ def _words(error: BaseException) -> str:
         return "no such file there; check the address"
     if isinstance(error, PermissionError) or names & {"NoCredentialsError"}:
         return f"access refused ({text}): {CREDENTIALS}"
+    if "ClientResponseError" in names:
+        return f"the answer is no HTTP ({short(text, 120)}); check the address"
     if names & {"ClientConnectionError", "ClientPayloadError", "RemoteProtocolError", "ReadError"} or isinstance(error, ConnectionError):
-        return f"the connection broke off, four times ({text or type(error).__name__}); try again"
+        return f"the connection broke off in every try ({text or type(error).__name__}); try again"
     if isinstance(error, OSError) and error.errno not in (None, errno.EIO):
         return f"cannot be read: {error.strerror or text}"
     return text if isinstance(error, OSError) and text else f"cannot be read ({type(error).__name__}: {text})"

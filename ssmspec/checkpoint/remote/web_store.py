@@ -9,7 +9,7 @@ import yarl
 from fsspec.implementations.http import HTTPFileSystem
 
 from ssmspec.checkpoint.remote.checks import RangeChecks, WebFile
-from ssmspec.checkpoint.remote.failures import DENIED, GONE, AnswerError, explained
+from ssmspec.checkpoint.remote.failures import DENIED, GONE, UNSATISFIABLE, AnswerError, explained
 from ssmspec.checkpoint.remote.store import AT_ONCE, FIRST, Kind, RangedFile, Store, Wanted
 
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
@@ -101,7 +101,12 @@ class WebStore(Store):
         found = {key: self._known(key) for key in keys}
         for file in found.values():
             self.checks.files[file.url] = file
-        data = self._ranges([(file, 0, FIRST) for file in found.values()])
+        try:
+            data = self._ranges([(file, 0, FIRST) for file in found.values()])
+        except AnswerError as error:
+            if error.status != UNSATISFIABLE or len(keys) > 1:
+                raise
+            data, found[keys[0]].size = [b""], 0  # an empty file has no first byte
         for (key, file), head in zip(found.items(), data, strict=True):
             self._web[key] = file
             self._files[key] = RangedFile(self, key, file.size)
