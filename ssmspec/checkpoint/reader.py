@@ -13,6 +13,7 @@ from ssmspec.checkpoint.formats.eqx import NPY, is_equinox, read_equinox
 from ssmspec.checkpoint.formats.flax_msgpack import read_flax
 from ssmspec.checkpoint.formats.folders import Needed, adapter_config, choose, has_weights, is_index, read_config, read_index
 from ssmspec.checkpoint.formats.foreign import refuse_file, refuse_names
+from ssmspec.checkpoint.formats.gguf import MAGIC, read_gguf
 from ssmspec.checkpoint.formats.npz import read_npz
 from ssmspec.checkpoint.formats.rank_folders import alone, latest_step, ranks_in, read_ranks
 from ssmspec.checkpoint.formats.safetensors import read_safetensors
@@ -28,10 +29,11 @@ from ssmspec.checkpoint.tensors import Checkpoint, Contents, Stamp, problem, sho
 from ssmspec.errors import CheckpointError
 
 KNOWN = (
-    "safetensors, torch (.pt, .pth, .ckpt, .bin), npz, flax msgpack, Equinox (.eqx), a folder with such a file, or one of"
+    "safetensors, torch (.pt, .pth, .ckpt, .bin), npz, flax msgpack, Equinox (.eqx), GGUF, a folder with such a file, or one of"
     " torch.distributed.checkpoint or of tensor-parallel ranks"
 )
 CODES = ("int", "uint", "float8")  # dtypes that quantized weights may have
+READ_ONLY = ("gguf",)  # containers that are never written
 MAX_NESTED = 4  # folders of a run, a step, a model
 HEAD = 4096  # bytes read to recognize a container
 
@@ -41,7 +43,6 @@ TAR_MEMBERS = (b"pickle", b"tensors", b"storages", b"sys_info")  # torch before 
 FOREIGN = (
     (b"version https://git-lfs", "a git-lfs pointer, not the weights: run 'git lfs pull' or download the file itself"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, .h5), which is not supported: convert it to safetensors or npz"),
-    (b"GGUF", "a GGUF file (quantized for llama.cpp), which is not supported: give the original safetensors or torch weights"),
     (NPY, "bare .npy data, an array without a name: save it with numpy.savez, under the name of the tensor"),
     (b"\x1f\x8b", "gzip data: unpack it first"),
     (b"BZh", "bzip2 data: unpack it first"),
@@ -120,7 +121,7 @@ def _open(given: Location, needed: Needed | None) -> Checkpoint:
         config=config,
         notes=(*notes, *contents.notes, *more, *how),
         files=contents.files,
-        assembled=assembled or isinstance(given, RemotePath),
+        assembled=assembled or isinstance(given, RemotePath) or contents.container in READ_ONLY,
         traffic=given.store.traffic if isinstance(given, RemotePath) else None,
         revision=given.store.revision if isinstance(given, RemotePath) else None,
         unjoined=contents.unjoined,
@@ -203,6 +204,8 @@ def _read_plain(path: Location, head: bytes, size: int) -> Contents:
     if head.startswith(NPY) and is_equinox(path, head, size):
         return read_equinox(path, size)
     refuse_file(path, head)
+    if head.startswith(MAGIC):
+        return read_gguf(path, size)
     for magic, text in FOREIGN:
         if head.startswith(magic):
             raise problem(path, text)

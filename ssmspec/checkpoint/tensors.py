@@ -18,7 +18,7 @@ from ssmspec.errors import CheckpointError
 if TYPE_CHECKING:
     from ssmspec.checkpoint.derived import AnyTensor
 
-Flag = Literal["big-endian", "conjugate", "negative"]
+Flag = Literal["big-endian", "conjugate", "negative", "log of minus"]
 
 ITEMSIZE = {
     **{name: np.dtype(name).itemsize for name in ("float64", "float32", "float16", "complex64", "complex128", "bool")},
@@ -73,7 +73,7 @@ class Span:
         offset: position of the first element: in the file, in the inflated `member`, or in `data`.
         nbytes: bytes from the first to the last element, both included.
         strides: in elements; None means contiguous in C order.
-        flags: conversions from bytes to values: "big-endian", "conjugate", "negative" (lazy bits of torch).
+        flags: conversions from bytes to values: "big-endian", "conjugate", "negative" (lazy bits of torch), "log of minus" (of GGUF).
         member: name of the deflated zip member that holds the bytes; None if they are plain bytes of the file.
         data: the bytes themselves, if the container was decoded in memory.
         chunks: (file offset, bytes) of each piece, for a tensor stored in several pieces; `nbytes` in total.
@@ -256,6 +256,9 @@ def decode(raw: NDArray[np.uint8], dtype: "np.dtype[np.generic]", flags: frozens
     values: NDArray[np.generic] = raw.view(dtype)
     if "conjugate" in flags:
         values = np.conjugate(values)
+    if "log of minus" in flags:
+        with np.errstate(invalid="ignore", divide="ignore"):  # a value that is not negative has no logarithm, which is reported as NaN
+            return np.asarray(np.log(np.negative(values)), dtype)
     return np.negative(values) if "negative" in flags else values
 
 
@@ -299,8 +302,8 @@ class Checkpoint:
 
     Args:
         path: the path that was given: a file, an index or a folder.
-        container: "safetensors", "torch zip", "torch legacy", "pickle", "npz", "flax msgpack", "equinox"; followed by " (sharded)" for
-            several files; "torch distributed"; followed by " (tensor-parallel ranks)" for the files of several ranks.
+        container: "safetensors", "torch zip", "torch legacy", "pickle", "npz", "flax msgpack", "equinox", "gguf"; followed by
+            " (sharded)" for several files; "torch distributed"; followed by " (tensor-parallel ranks)" for the files of several ranks.
         size: bytes on disk, including all shards.
         tensors: by dotted name, in natural order ("blocks.10" after "blocks.2"); quantized and adapted weights are the weights they encode.
         config: config.json of the folder, or the file's own hyper_parameters, config or args; plain values only.

@@ -38,6 +38,12 @@ def find_new_file(checkpoint: Checkpoint, target: Path, *, replace: bool, in_pla
         names = ", ".join(short(name, 60) for name in checkpoint.unjoined[:SHOWN]) + (", ..." if len(checkpoint.unjoined) > SHOWN else "")
         text = f"{len(checkpoint.unjoined)} tensors ({names}) cannot be joined, so that the file would lack them"
         raise SsmspecError(f"cannot write {target}: {text}; convert the checkpoint to one file with its own tools first")
+    without = [name for name, tensor in checkpoint.tensors.items() if isinstance(tensor, DerivedTensor) and not tensor.encoded]
+    if without:
+        text = f"{len(without)} tensors such as {short(without[0], 60)} are quantized in a form that is not dequantized"
+        raise SsmspecError(
+            f"cannot write {target}: {text}, so the file would lack them; retune the original checkpoint, and convert the result"
+        )
     real, status = Path(os.path.realpath(target)), look_up(target)
     if status is None:
         return Destination(real, min(checkpoint.files).stat().st_mode & 0o777, is_new=True)
