@@ -15,6 +15,7 @@ from ssmspec.checkpoint.formats.folders import Needed, adapter_config, choose, h
 from ssmspec.checkpoint.formats.foreign import refuse_file, refuse_names
 from ssmspec.checkpoint.formats.gguf import MAGIC, read_gguf
 from ssmspec.checkpoint.formats.npz import read_npz
+from ssmspec.checkpoint.formats.onnx_graph import SUFFIX, read_onnx
 from ssmspec.checkpoint.formats.rank_folders import alone, latest_step, ranks_in, read_ranks
 from ssmspec.checkpoint.formats.safetensors import read_safetensors
 from ssmspec.checkpoint.formats.torch_distributed import NAME as DISTRIBUTED
@@ -29,11 +30,11 @@ from ssmspec.checkpoint.tensors import Checkpoint, Contents, Stamp, problem, sho
 from ssmspec.errors import CheckpointError
 
 KNOWN = (
-    "safetensors, torch (.pt, .pth, .ckpt, .bin), npz, flax msgpack, Equinox (.eqx), GGUF, a folder with such a file, or one of"
+    "safetensors, torch (.pt, .pth, .ckpt, .bin), npz, flax msgpack, Equinox (.eqx), GGUF, ONNX, a folder with such a file, or one of"
     " torch.distributed.checkpoint or of tensor-parallel ranks"
 )
 CODES = ("int", "uint", "float8")  # dtypes that quantized weights may have
-READ_ONLY = ("gguf",)  # containers that are never written
+READ_ONLY = ("gguf", "onnx")  # containers that are never written
 MAX_NESTED = 4  # folders of a run, a step, a model
 HEAD = 4096  # bytes read to recognize a container
 
@@ -42,7 +43,10 @@ TAR_MEMBERS = (b"pickle", b"tensors", b"storages", b"sys_info")  # torch before 
 
 FOREIGN = (
     (b"version https://git-lfs", "a git-lfs pointer, not the weights: run 'git lfs pull' or download the file itself"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, .h5), which is not supported: convert it to safetensors or npz"),
+    (
+        b"\x89HDF\r\n\x1a\n",
+        "an HDF5 file (Keras, .h5), which is not read, as no layout of an SSM in Keras is known: save the arrays as npz",
+    ),
     (NPY, "bare .npy data, an array without a name: save it with numpy.savez, under the name of the tensor"),
     (b"\x1f\x8b", "gzip data: unpack it first"),
     (b"BZh", "bzip2 data: unpack it first"),
@@ -209,6 +213,8 @@ def _read_plain(path: Location, head: bytes, size: int) -> Contents:
     for magic, text in FOREIGN:
         if head.startswith(magic):
             raise problem(path, text)
+    if path.suffix.lower() == SUFFIX:  # a protocol buffer has no magic
+        return read_onnx(path, size)
     if path.suffix == ".safetensors" or (head[8:9] == b"{" and head[4:8] == bytes(4)):
         return read_safetensors(path, size)
     if head[257:262] == b"ustar":
@@ -226,8 +232,6 @@ def _read_plain(path: Location, head: bytes, size: int) -> Contents:
 
 
 def _describe(path: Location, head: bytes) -> str:
-    if path.suffix == ".onnx":
-        return f"an ONNX graph, which is not supported; give the weights it was exported from: {KNOWN}"
     if head.lstrip()[:1] == b"<":
         return f"an HTML or XML page, probably a failed download; expected {KNOWN}"
     if _is_json(head):
