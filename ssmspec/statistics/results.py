@@ -67,7 +67,7 @@ class LayerAnalysis:
 
     @property
     def undamped(self) -> bool:
-        """Whether the problem is no defect: the poles are on the unit circle by design."""
+        """Whether the problem is not a defect: the poles are on the unit circle by design."""
         return self.problem is not None and all(fault.kind == UNDAMPED for fault in self.faults)
 
     @property

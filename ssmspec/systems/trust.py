@@ -26,7 +26,7 @@ class Fault:
     """What some copies of a layer have in common that makes their numbers useless.
 
     Args:
-        kind: NOT_FINITE, STEP_NOT_POSITIVE, GROWING or UNDAMPED, which is no defect of the file.
+        kind: NOT_FINITE, STEP_NOT_POSITIVE, GROWING or UNDAMPED, which is not a defect of the file.
         copies: their numbers, rising.
         text: one line with the figures; it says how many copies there are unless the fault is that of all.
     """

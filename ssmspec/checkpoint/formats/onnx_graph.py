@@ -154,7 +154,7 @@ class _Walker:
         raise ValueError(f"a number at byte {at} has no end")
 
     def varints(self, start: int, stop: int) -> list[int]:
-        found = []
+        found: list[int] = []
         while start < stop and len(found) <= MAX_DIMENSIONS:
             value, start = self._varint(start, stop)
             found.append(value)

@@ -34,7 +34,7 @@ NAME, SUFFIX = ".metadata", ".distcp"
 OF_A_RANK = re.compile(r"__\d+\.metadata")  # written without collectives, one per rank
 SHARD = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 SHARDING = "DCP_SHARDING_INFO"
-BESIDE = ("common.pt", "meta.pt")  # what is no tensor: of Megatron, of Lightning
+BESIDE = ("common.pt", "meta.pt")  # not tensors: of Megatron, of Lightning
 MAX_PIECES = 200_000  # of all tensors of a folder
 SHOWN = 4
 
@@ -182,7 +182,9 @@ class _Found:
         state = _state(root)
         entries, places = state.get("state_dict_metadata"), state.get("storage_data")
         if not isinstance(entries, dict) or not isinstance(places, dict):
-            raise problem(path, "no metadata of torch.distributed.checkpoint: it lacks state_dict_metadata or storage_data; fetch it again")
+            raise problem(
+                path, "not metadata of torch.distributed.checkpoint: it lacks state_dict_metadata or storage_data; fetch it again"
+            )
         if len(entries) > MAX_TENSORS:
             raise problem(path, f"{len(entries)} entries in one checkpoint; expected at most {MAX_TENSORS}")
         for name, entry in entries.items():

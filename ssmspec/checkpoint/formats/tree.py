@@ -18,7 +18,7 @@ class Global:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key of a dict that is no plain name: `text` is its part of a tensor's name.
+    """A key of a dict that is not a plain name: `text` is its part of a tensor's name.
 
     It hashes as a text does, which no file can foresee: numbers and tuples of numbers can be chosen to collide all.
     """

@@ -81,7 +81,7 @@ def _parse(tensor: Stored, kind: str) -> _State:
     try:
         state = parse_json(tensor.read().tobytes())
     except (ValueError, json.JSONDecodeError) as error:
-        raise UnknownSchemeError(f"{label} cannot be decoded (no JSON: {short(str(error), 60)})") from error
+        raise UnknownSchemeError(f"{label} cannot be decoded (not valid JSON: {short(str(error), 60)})") from error
     if not isinstance(state, dict) or state.get("quant_type") != kind:
         raise UnknownSchemeError(f"{label} cannot be decoded (expected a JSON object of quant_type {kind})")
     shape = state.get("shape")

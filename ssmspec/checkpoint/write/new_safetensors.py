@@ -48,7 +48,7 @@ def find_new_file(checkpoint: Checkpoint, target: Path, *, replace: bool, in_pla
     if status is None:
         return Destination(real, min(checkpoint.files).stat().st_mode & 0o777, is_new=True)
     if is_stream(status) or not stat.S_ISREG(status.st_mode):
-        raise SsmspecError(f"cannot write {target}: it is no regular file; name another")
+        raise SsmspecError(f"cannot write {target}: it is not a regular file; name another")
     if any(os.path.samestat(status, path.stat()) for path in checkpoint.files if isinstance(path, Path)):
         raise SsmspecError(f"cannot write {target}: it is a part of the checkpoint itself; name another")
     if status.st_size and not replace:

@@ -211,7 +211,7 @@ def test_large_tensors_are_written_in_blocks(tmp_path, monkeypatch):
         ("x.pt", {}, "is for reading only; write a new file with -o NAME.safetensors"),
         ("ckpt", {"in_place": True}, "is for reading only"),
         ("there.safetensors", {}, "it exists; name another, or use --force to replace it"),
-        ("folder.safetensors", {}, "it is no regular file"),
+        ("folder.safetensors", {}, "it is not a regular file"),
     ],
 )
 def test_other_targets_are_refused(tmp_path, target, options, words):
