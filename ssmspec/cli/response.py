@@ -50,6 +50,7 @@ def response(
     from ssmspec.systems.system import response as frequency_response
     from ssmspec.systems.trust import GROWING, assess
 
+    checkpoint = reading.given(checkpoint)
     system = load_system(checkpoint, layer, reading.options(), family)
     grid = frequency_grid(steps_of(system), axis.value, points, theta)
     engine = load_backend(backend or choose_backend(pairs_of_response(system, grid.values.size)))
