@@ -63,6 +63,8 @@ def response(
     notes = write_arrays(
         output, checkpoint, {axis.value: grid.values, "H": total, "D": system.D, "name": system.name, "family": system.family}
     )
+    if horizon is not None and not cut:
+        notes = ("the layer is an explicit kernel, which --horizon does not cut", *notes)
     if cut:
         notes = (f"the response is that of the kernel of {horizon} samples (--horizon)", *notes)
     unstable = "" if cut else "; the response is the transfer function on the axis, not the spectrum of the kernel, which grows"

@@ -181,7 +181,8 @@ def _uncut(systems: Sequence[System], horizon: int | None) -> tuple[str, ...]:
     """A note where a horizon was given for nothing."""
     if horizon is None or any(fault.kind == GROWING for system in systems for fault in assess(system).faults):
         return ()
-    return (f"--horizon {horizon}: all poles decay, so no kernel was cut",)
+    poles = any(isinstance(system, StateSpace) for system in systems)
+    return (f"--horizon {horizon}: {'all poles decay' if poles else 'no layer has poles'}, so no kernel was cut",)
 
 
 def _chosen_for(system: System, options: AnalysisOptions) -> Collection[str] | None:

@@ -142,6 +142,13 @@ def test_export_of_one_copy_for_matlab(typed: Type, file: Path) -> None:
     np.testing.assert_array_equal(loadmat(file.with_name("out.mat"))["kernel"].ravel(), KERNELS["lfm2-conv"].kernel[1].ravel())
 
 
+def test_horizon_cuts_no_explicit_kernel_and_that_is_said(typed: Type, file: Path) -> None:
+    done = typed("analyze", file, "--horizon", "2", *ASSUMED)
+    assert "--horizon 2: no layer has poles, so no kernel was cut" in done.out
+    done = typed("response", file, "--layer", "layers.lfm2-conv", "--horizon", "2", "-o", file.with_name("out.npz"), *ASSUMED)
+    assert "the layer is an explicit kernel, which --horizon does not cut" in done.err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
