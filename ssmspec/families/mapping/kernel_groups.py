@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from ssmspec.families.mapping.groups import QUANTITY, WRAPPERS
 from ssmspec.families.template import Tensor, join
 
-KERNEL = {"h", "taps", "fir", "impulse", "filter", "filters", "kernel", "kernels", "k"}
-DENSE = {"kernel", "kernels", "k"}  # matrices of other modules have these names, too
+KERNEL = {"h", "taps", "fir", "impulse", "filter", "filters", "kernel", "kernels"}  # the last word of a name; h alone
+DENSE = {"kernel", "kernels"}  # matrices of other modules have these names, too
 ENVELOPE = {"decay", "window", "mask", "envelope", "modulation"}
 SHORT = 16  # samples; shorter depthwise convolutions surround many layers
 POLES = {"pole", "poles", "residue", "residues", "eigenvalue", "eigenvalues"}
@@ -66,7 +66,9 @@ def _group(prefix: str, end: str, below: Mapping[str, Tensor]) -> KernelGroup | 
     """The kernel under one name, if it is one."""
     words, tensor = _words([end]), below[end]
     depthwise = "conv" in words and end.rsplit(".", 1)[-1] == "weight"
-    if not tensor.dtype.startswith(("float", "bfloat")) or not (depthwise or (words and words[-1] in KERNEL)) or "short" in words:
+    if not tensor.dtype.startswith(("float", "bfloat")) or not words or "short" in words:
+        return None
+    if not depthwise and (words[-1] not in KERNEL or (words[-1] == "h" and len(words) > 1)):
         return None
     skip = next((name for name in below if name != end and [QUANTITY.get(word) for word in _words([name])] == ["D"]), None)
     axes = _axes(tensor.shape, words[-1], depthwise=depthwise, skip=skip is not None)

@@ -140,8 +140,9 @@ def test_a_draft_takes_a_long_depthwise_convolution_in_reverse(rng):
         {"conv1d.weight": np.ones((8, 1, 4)), "conv1d.bias": np.ones(8)},
         {"conv1.weight": np.ones((8, 3, 7, 7))},
         {"attention.q.weight": np.ones((8, 8))},
+        {"att.time_mix_k": np.ones((1, 1, 8)), "att.weight_h": np.ones((8, 8))},
     ],
-    ids=["dense", "short convolution", "picture", "projection"],
+    ids=["dense", "short convolution", "picture", "projection", "recurrence"],
 )
 def test_modules_of_other_kinds_are_no_kernels(tensors):
     assert draft_mapping(stored(tensors)) is None
