@@ -48,7 +48,7 @@ def length_99_of_kernel(spectrum: KernelSpectrum) -> Values:
 def _over_copies(spectrum: LayerSpectrum, function: "Callable[[_Pairs], FloatArray]") -> Values:
     modal = spectrum.modal
     if modal.sobolev is not None:
-        return Values(np.full(modal.copies, np.nan), WEIGHTED)
+        return Values(np.full(modal.copies, np.nan), WEIGHTED, by_definition=True)
     usable = np.asarray((spectrum.condition <= CONDITION_LIMIT) & ~spectrum.sharp)
     if not (spectrum.condition <= CONDITION_LIMIT).any():
         return Values(np.full(modal.copies, np.nan), ILL_CONDITIONED.format(worst=spectrum.condition.max()))
