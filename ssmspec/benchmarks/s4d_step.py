@@ -70,7 +70,9 @@ def versus_naive(sizes: Sizes, *, which: str, device: str = "cpu") -> Iterator[C
     """
     require_device(device)
     size: StepSize = getattr(sizes, which)
-    ours, naive = (layer.to(device) for layer in layers(size))
+    ours, naive = layers(size)
+    ours.to(device)
+    naive.to(device)
     with torch_threads(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         run_ours, run_naive = training_step(ours, size), training_step(naive, size)
         yield Contest(

@@ -38,7 +38,7 @@ LIMITS = {
     "train": 75.0,
     "compiled": 50.0,
 }
-INTERPRETER = {"kernels": 300.0, "operator": 60.0, "layers": 60.0}  # seconds of what Triton's interpreter can run
+INTERPRETER = {"kernels": 200.0, "operator": 65.0, "layers": 150.0}  # seconds of what Triton's interpreter can run
 TAIL = 30  # lines of its output that are kept of a part that failed
 
 
@@ -50,7 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=LIMITS, metavar="PART", help=f"some of {', '.join(LIMITS)}")
     parser.add_argument("--limit", type=float, metavar="SECONDS", help="of every part, and of the whole; for a slow machine")
     chosen = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as an outer limit sends it; the part ends, too
     chosen.folder.mkdir(parents=True, exist_ok=True)
     return Run(chosen.folder / "gpu.json", quick=chosen.quick, limit=chosen.limit).all(chosen.only or list(LIMITS))
 
@@ -207,4 +206,5 @@ def _say(entry: Document) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as an outer limit sends it; the part ends, too
     sys.exit(main())

@@ -2,7 +2,8 @@
 
     python gpu_parts.py PART FILE [--quick]      # appends lines of JSON to FILE: {"figures": ...}, and how the part ended
 
-A part fails by an exception. Values are judged, times never are.
+A part fails by an exception. Values are judged, times never are. Each part imports what it needs by itself, so that a package that is
+missing ends only the parts that need it.
 """
 
 import argparse
@@ -23,13 +24,8 @@ from typing import Any
 import torch
 from torch import distributed
 
-from ssmspec.benchmarks import cauchy_gpu, sizes
-from ssmspec.benchmarks.catalogue import BENCHMARKS
-from ssmspec.benchmarks.contest import PeerMissing, measure
-from ssmspec.benchmarks.hardware import hardware
-from ssmspec.benchmarks.pairs import Timing, median_seconds
+from ssmspec.benchmarks.sizes import USUAL, Sizes, StepSize
 from ssmspec.training.engine.processes import Team, gradient_group
-from ssmspec.training.engine.record import read_metrics
 
 Figures = Iterator[dict[str, Any]]
 
@@ -53,6 +49,8 @@ class Place:
 
 def probe(place: Place) -> Figures:
     """What is there, and what can run: "gpu", "interpreter" or "none"."""
+    from ssmspec.benchmarks.hardware import hardware
+
     facts: dict[str, Any] = {**hardware(), "cuda": torch.version.cuda}
     facts |= {name: _version(name) for name in ("scipy", "safetensors", "typer")}
     if torch.cuda.is_available():
@@ -85,7 +83,7 @@ def kernels(place: Place) -> Figures:
     from cauchy_problems import ROUNDINGS
 
     interpreted = place.device == "interpreter"
-    few = slice(4 if place.quick else None)
+    few = slice(2 if place.quick else None)
     usual = kernel_values.as_launched() | ({} if interpreted else kernel_values.large())
     wrong = []
 
@@ -101,8 +99,8 @@ def kernels(place: Place) -> Figures:
     with kernel_values.small_tiles() if interpreted else nullcontext():
         yield from judged(kernel_values.cases())
         unusual = kernel_values.unusual()
+        yield {"unusual": unusual}
     yield from judged(usual)
-    yield {"unusual": unusual}
     wrong += [f"{name}: {unusual[name]}" for name, wanted in kernel_values.UNUSUAL.items() if unusual[name] != wanted]
     _require(wrong)
 
@@ -211,7 +209,10 @@ def _apart(found: list[float], wanted: list[float]) -> float:
 
 def engine(place: Place) -> Figures:
     """The Cauchy sum in float32 against torch and the CUDA extension of state-spaces/s4, and its share of the arithmetic limit."""
-    first = replace(sizes.USUAL, K=2, N=4, F=64) if place.quick else sizes.USUAL
+    from ssmspec.benchmarks import cauchy_gpu
+    from ssmspec.benchmarks.pairs import Timing, median_seconds
+
+    first = replace(USUAL, K=2, N=4, F=64) if place.quick else USUAL
     for at in (first, replace(first, K=8 * first.K)):
         for name in ("cauchy_gpu_vs_torch", "cauchy_gpu_vs_s4_extension"):
             yield _measured(name, f"{name}, K {at.K}", at, place)
@@ -238,13 +239,16 @@ def engine(place: Place) -> Figures:
 
 def s4d_step(place: Place) -> Figures:
     """Forward and backward pass of S4D against the layer with a Vandermonde matrix, on the device."""
-    step = sizes.StepSize(B=2, H=3, N=2, L=16)
-    at = replace(sizes.USUAL, step=step, step_long=step, step_n64=step) if place.quick else sizes.USUAL
+    step = StepSize(B=2, H=3, N=2, L=16)
+    at = replace(USUAL, step=step, step_long=step, step_n64=step) if place.quick else USUAL
     for name in ("s4d_step_vs_naive", "s4d_step_vs_naive_n64", "s4d_step_vs_naive_long"):
         yield _measured(name, name, at, place)
 
 
-def _measured(name: str, title: str, at: sizes.Sizes, place: Place) -> dict[str, Any]:
+def _measured(name: str, title: str, at: Sizes, place: Place) -> dict[str, Any]:
+    from ssmspec.benchmarks.catalogue import BENCHMARKS
+    from ssmspec.benchmarks.contest import PeerMissing, measure
+
     benchmark = BENCHMARKS[name]
     there = replace(benchmark, prepare=partial(benchmark.prepare, device=place.device))
     try:
@@ -262,6 +266,7 @@ def train(place: Place) -> Figures:
     from small_runs import problem_of
 
     from ssmspec.cli import main as ssmspec
+    from ssmspec.training.engine.record import read_metrics
     from ssmspec.training.tasks import TASKS
 
     preset, steps = ("small", 4) if place.quick else ("paper", 300)
