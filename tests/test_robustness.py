@@ -3,9 +3,11 @@
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -233,13 +235,34 @@ main()
 """
 
 
+LONG_WORK = ["analyze", "--points", "20000", "--backend", "reference"]
+
+
+def long_to_analyze(folder: Path) -> Path:
+    """A file of a minute's work."""
+    return checkpoint(folder, s4d_tensors(layers=100, H=256, N=32))
+
+
 @pytest.mark.parametrize("delay", [0.15, 1.5])
 def test_an_interrupt_is_one_line(delay: float, tmp_path: Path) -> None:
     """After so many seconds of the process's own time, whatever else the machine does: while it is loaded, and while it computes."""
-    path = checkpoint(tmp_path, s4d_tensors(layers=100, H=256, N=32))
-    command = [sys.executable, "-c", INTERRUPTED, str(delay), "analyze", str(path), "--points", "20000", "--backend", "reference"]
+    command = [sys.executable, "-c", INTERRUPTED, str(delay), *LONG_WORK, str(long_to_analyze(tmp_path)), "--threads", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "ssmspec: interrupted\n")
+
+
+def test_an_interrupt_ends_all_processes_of_an_analysis(tmp_path: Path) -> None:
+    """As Ctrl-C does, which every process of the group receives."""
+    command = [sys.executable, "-m", "ssmspec", *LONG_WORK, str(long_to_analyze(tmp_path)), "--threads", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while process.poll() is None and len(children.read_text().split()) < 2:
+        time.sleep(0.01)
+    started = children.read_text().split()
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=HANG)
+    assert (process.returncode, out, err) == (130, "", "ssmspec: interrupted\n")
+    assert [number for number in started if Path("/proc", number).exists()] == []
 
 
 @pytest.mark.parametrize("module", ["typer", "numpy"])
@@ -340,21 +363,6 @@ def test_theta_in_float32_reaches_pi(tmp_path: Path) -> None:
     with pytest.raises(SsmspecError, match="Nyquist"):
         frequency_grid(np.ones((1, 1)), "theta", 2, path)
     assert read_numbers(path).dtype == np.float64
-
-
-@pytest.mark.slow
-def test_a_damaged_cache_of_compiled_code_is_compiled_again(tmp_path: Path) -> None:
-    arguments = ("analyze", S4D, "--backend", "cpu", "--json")
-    wanted = process(*arguments, NUMBA_CACHE_DIR=str(tmp_path))
-    files = [path for path in tmp_path.rglob("*.code") if path.is_file()]
-    assert files
-    whole = {path: path.read_bytes() for path in files}
-    for damage in (lambda data: data[:-100], lambda data: data[:50] + b"?" + data[51:], lambda data: b""):
-        for path, data in whole.items():
-            path.write_bytes(damage(data))
-        result = process(*arguments, NUMBA_CACHE_DIR=str(tmp_path))
-        assert result.code == 0, result.err
-        assert result.out == wanted.out
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ FASTMATH = {"contract", "arcp", "reassoc", "nsz"}
 BLOCK = 512  # frequencies processed at once: a dozen rows of float64 fit in the first-level cache
 SEAL = 32  # bytes of the checksum before the code
 
-_engines: list[Any] = []  # they own the memory of the code
+_owners: list[Any] = []  # of the memory of the code
 _stub = ctypes.CFUNCTYPE(None)(lambda: None)  # stands for what only a failing kernel would call
 
 
@@ -55,7 +55,11 @@ class Kernel:
         for folder in _folders():
             with suppress(OSError, ValueError):
                 return self._prepared(_opened((folder / key).read_bytes()))
-        found = self._compiled(kind)
+        made = self._compiled(kind)
+        found = _code_of(made)
+        if found is None:
+            _owners.append(made)
+            return self._callable(made.address)
         sealed = sha256(found).digest() + found
         for folder in _folders():
             with suppress(OSError):
@@ -64,26 +68,20 @@ class Kernel:
         return self._prepared(found)
 
     def _key(self, kind: str) -> str:
-        machine = (sys.platform, binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten(), llvmlite.__version__)
+        chosen = tuple(os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"))
+        machine = (sys.platform, binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten(), chosen, llvmlite.__version__)
         source = Path(__file__).with_name(self.module.rpartition(".")[2] + ".py").read_bytes() + Path(__file__).read_bytes()
         return f"{self.name}-{kind}-{sha256(source + repr(machine).encode()).hexdigest()[:24]}.code"
 
-    def _compiled(self, kind: str) -> bytes:
-        """Names of what the code refers to and its entry, in a line each, an empty line, and the code."""
+    def _compiled(self, kind: str) -> Any:
+        """What Numba makes of the function."""
         import numba
 
         types: Any = numba.types
         number = {"f4": types.float32, "f8": types.float64}[kind]
         pointers = [types.CPointer(types.int64), *[types.CPointer(number)] * self.arrays]
-        made: Any = numba.cfunc(types.void(types.intp, types.intp, *pointers), error_model="numpy", fastmath=FASTMATH)(
-            getattr(import_module(self.module), self.name)
-        )
-        library = made._library
-        module = library._final_module
-        outside = [each.name for each in (*module.functions, *module.global_variables) if each.is_declaration]
-        code = library.serialize_using_object_code()[2][0]
-        names = [made._wrapper_name, *(name for name in outside if not name.startswith("llvm."))]
-        return "\n".join(names).encode() + b"\n\n" + bytes(code)
+        signature = types.void(types.intp, types.intp, *pointers)
+        return numba.cfunc(signature, error_model="numpy", fastmath=FASTMATH)(getattr(import_module(self.module), self.name))
 
     def _prepared(self, found: bytes) -> Callable[..., None]:
         head, _, code = found.partition(b"\n\n")
@@ -96,9 +94,28 @@ class Kernel:
         engine = binding.create_mcjit_compiler(binding.parse_assembly(""), binding.Target.from_default_triple().create_target_machine())
         engine.add_object_file(binding.ObjectFileRef.from_data(code))
         engine.finalize_object()
-        _engines.append(engine)
+        _owners.append(engine)
+        return self._callable(engine.get_function_address(entry))
+
+    def _callable(self, address: int) -> Callable[..., None]:
         types: list[Any] = [ctypes.c_ssize_t, ctypes.c_ssize_t, ctypes.POINTER(ctypes.c_int64), *[ctypes.c_void_p] * self.arrays]
-        return ctypes.CFUNCTYPE(None, *types)(engine.get_function_address(entry))
+        return ctypes.CFUNCTYPE(None, *types)(address)
+
+
+def _code_of(made: Any) -> bytes | None:
+    """Entry of a compiled function and names of what its code refers to, in a line each, an empty line, and the code.
+
+    None where Numba keeps them elsewhere than the versions that this was written for: then every process compiles.
+    """
+    try:
+        library = made._library
+        module = library._final_module
+        code = library.serialize_using_object_code()[2][0]
+        entry = made._wrapper_name
+    except (AttributeError, IndexError, TypeError):
+        return None
+    outside = [each.name for each in (*module.functions, *module.global_variables) if each.is_declaration]
+    return "\n".join([entry, *(name for name in outside if not name.startswith("llvm."))]).encode() + b"\n\n" + bytes(code)
 
 
 def _folders() -> Iterator[Path]:

@@ -11,13 +11,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssmspec.checkpoint.derived import UNKNOWN, AnyTensor, DerivedTensor
+from ssmspec.checkpoint.remote.path import Location
 from ssmspec.checkpoint.tensors import problem, short
 
 PART = re.compile(r"(?:(?P<module>.+?)\.)?(?P<kind>lora_A|lora_B|lora_magnitude_vector)(?:\.(?P<adapter>[^.]+))?(?:\.weight)?")
@@ -82,7 +82,7 @@ def settings_in(config: Mapping[str, object], beside: Mapping[str, object] | Non
     return Settings({})
 
 
-def refuse_alone(tensors: Mapping[str, AnyTensor], settings: Mapping[str, Any] | None, path: Path) -> None:
+def refuse_alone(tensors: Mapping[str, AnyTensor], settings: Mapping[str, Any] | None, path: Location) -> None:
     """Refuses a file that holds adapters and none of the weights that they change.
 
     Raises:
@@ -103,7 +103,7 @@ def refuse_alone(tensors: Mapping[str, AnyTensor], settings: Mapping[str, Any] |
     )
 
 
-def merged(tensors: Mapping[str, AnyTensor], settings: Settings, path: Path) -> tuple[dict[str, AnyTensor], tuple[str, ...]]:
+def merged(tensors: Mapping[str, AnyTensor], settings: Settings, path: Location) -> tuple[dict[str, AnyTensor], tuple[str, ...]]:
     """The tensors with every adapted weight in the place of its parts, without the words of wrappers; and notes.
 
     Names that would then belong to two tensors keep those words.
@@ -138,7 +138,7 @@ def _base_of(module: str, tensors: Mapping[str, AnyTensor]) -> str | None:
     return next((name for name in (f"{start}base_layer.weight", f"{start}weight") if name in tensors), None)
 
 
-def _adapted(module: str, base: AnyTensor, adapters: list[_Adapter], settings: Settings, path: Path) -> DerivedTensor:
+def _adapted(module: str, base: AnyTensor, adapters: list[_Adapter], settings: Settings, path: Location) -> DerivedTensor:
     name = f"{module}.weight" if module else "weight"
     encoded = (base, *(tensor for adapter in adapters for tensor in adapter.parts.values()))
     words = f"{'base_layer' if '.base_layer.' in f'.{base.name}' else 'weight'} with {_named(adapters)}"

@@ -57,7 +57,7 @@ def _bytes(tensor: StoredTensor, count: int) -> Iterator[NDArray[np.uint8]]:
         for start in range(0, count, BLOCK):
             yield span.fetch(start, min(BLOCK, count - start))
         return
-    with zipfile.ZipFile(span.path) as archive, archive.open(span.member) as file:
+    with span.path.open("rb") as whole, zipfile.ZipFile(whole) as archive, archive.open(span.member) as file:
         file.seek(span.offset)
         for start in range(0, count, BLOCK):
             data = file.read(min(BLOCK, count - start))

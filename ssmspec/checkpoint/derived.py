@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ssmspec.checkpoint.remote.path import Location
 from ssmspec.checkpoint.tensors import ITEMSIZE, StoredTensor, numpy_dtype, problem, short
 from ssmspec.errors import CheckpointError
 
@@ -44,7 +44,7 @@ class DerivedTensor:
 
     name: str
     shape: tuple[int, ...]
-    path: Path
+    path: Location
     origin: str
     encoded: tuple[NamedTensor, ...]
     compute: Callable[[int, int], NDArray[Any]] | None = field(default=None, repr=False)
@@ -79,7 +79,7 @@ class JoinedTensor:
     name: str
     shape: tuple[int, ...]
     dtype: str
-    path: Path
+    path: Location
     pieces: tuple[Piece, ...]
 
     @property
@@ -118,7 +118,7 @@ class JoinedTensor:
 AnyTensor = StoredTensor | JoinedTensor | DerivedTensor
 
 
-def concatenated(name: str, path: Path, tensors: Sequence[NamedTensor], axis: int) -> JoinedTensor:
+def concatenated(name: str, path: Location, tensors: Sequence[NamedTensor], axis: int) -> JoinedTensor:
     """Tensors of one shape but for an axis, one after the other along it.
 
     Raises:
@@ -140,7 +140,7 @@ def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 
 def read_rows(
-    name: str, path: Path, shape: tuple[int, ...], rows: slice | None, compute: Callable[[int, int], NDArray[Any]]
+    name: str, path: Location, shape: tuple[int, ...], rows: slice | None, compute: Callable[[int, int], NDArray[Any]]
 ) -> NDArray[Any]:
     """What `compute` gives for a slice of rows, an axis of its own for a step; errors of any kind become one line.
 

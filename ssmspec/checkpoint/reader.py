@@ -6,15 +6,16 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from ssmspec.checkpoint.derived import AnyTensor
 from ssmspec.checkpoint.formats.archive import Archive
 from ssmspec.checkpoint.formats.eqx import NPY, is_equinox, read_equinox
 from ssmspec.checkpoint.formats.flax_msgpack import read_flax
-from ssmspec.checkpoint.formats.folders import adapter_config, choose, has_weights, is_index, read_config, read_index
+from ssmspec.checkpoint.formats.folders import Needed, adapter_config, choose, has_weights, is_index, read_config, read_index
 from ssmspec.checkpoint.formats.foreign import refuse_file, refuse_names
+from ssmspec.checkpoint.formats.gguf import MAGIC, read_gguf
 from ssmspec.checkpoint.formats.npz import read_npz
+from ssmspec.checkpoint.formats.onnx_graph import SUFFIX, read_onnx
 from ssmspec.checkpoint.formats.rank_folders import alone, latest_step, ranks_in, read_ranks
 from ssmspec.checkpoint.formats.safetensors import read_safetensors
 from ssmspec.checkpoint.formats.torch_distributed import NAME as DISTRIBUTED
@@ -22,15 +23,18 @@ from ssmspec.checkpoint.formats.torch_distributed import SUFFIX as DISTCP
 from ssmspec.checkpoint.formats.torch_distributed import distributed_below, is_distributed, read_distributed
 from ssmspec.checkpoint.formats.torch_files import read_pickle, read_torch_legacy, read_torch_zip, root_pickle
 from ssmspec.checkpoint.naming import natural_key, without_inner_wrappers
+from ssmspec.checkpoint.remote.path import Location, RemotePath, RemoteStatus
+from ssmspec.checkpoint.remote.places import hint, location_of
 from ssmspec.checkpoint.tensor_parallel import GROUPS
 from ssmspec.checkpoint.tensors import Checkpoint, Contents, Stamp, problem, short
 from ssmspec.errors import CheckpointError
 
 KNOWN = (
-    "safetensors, torch (.pt, .pth, .ckpt, .bin), npz, flax msgpack, Equinox (.eqx), a folder with such a file, or one of"
+    "safetensors, torch (.pt, .pth, .ckpt, .bin), npz, flax msgpack, Equinox (.eqx), GGUF, ONNX, a folder with such a file, or one of"
     " torch.distributed.checkpoint or of tensor-parallel ranks"
 )
 CODES = ("int", "uint", "float8")  # dtypes that quantized weights may have
+READ_ONLY = ("gguf", "onnx")  # containers that are never written
 MAX_NESTED = 4  # folders of a run, a step, a model
 HEAD = 4096  # bytes read to recognize a container
 
@@ -39,8 +43,10 @@ TAR_MEMBERS = (b"pickle", b"tensors", b"storages", b"sys_info")  # torch before 
 
 FOREIGN = (
     (b"version https://git-lfs", "a git-lfs pointer, not the weights: run 'git lfs pull' or download the file itself"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, .h5), which is not supported: convert it to safetensors or npz"),
-    (b"GGUF", "a GGUF file (quantized for llama.cpp), which is not supported: give the original safetensors or torch weights"),
+    (
+        b"\x89HDF\r\n\x1a\n",
+        "an HDF5 file (Keras, .h5), which is not read, as no layout of an SSM in Keras is known: save the arrays as npz",
+    ),
     (NPY, "bare .npy data, an array without a name: save it with numpy.savez, under the name of the tensor"),
     (b"\x1f\x8b", "gzip data: unpack it first"),
     (b"BZh", "bzip2 data: unpack it first"),
@@ -50,7 +56,7 @@ FOREIGN = (
 )
 
 
-def is_folder_checkpoint(folder: Path) -> bool:
+def is_folder_checkpoint(folder: Location) -> bool:
     """Whether the files of a folder make up one checkpoint: of torch.distributed, or of tensor-parallel ranks.
 
     Raises:
@@ -59,23 +65,25 @@ def is_folder_checkpoint(folder: Path) -> bool:
     return is_distributed(folder) or bool(ranks_in(folder))
 
 
-def open_checkpoint(path: Path | str) -> Checkpoint:
+def open_checkpoint(path: Location | str, needed: Needed | None = None) -> Checkpoint:
     """Opens a checkpoint: reads headers, pickles and directories, but no tensor bytes. Nothing in the file is executed.
 
     Args:
-        path: a file of any known container, a "*.index.json" of shards, or a folder that holds one checkpoint.
+        path: a file of any known container, a "*.index.json" of shards, or a folder that holds one checkpoint; or an address of one.
+        needed: chooses the names of tensors that are needed; remote shards without one are not opened. By default all are.
     Returns:
         the named tensors, which can be read one by one; container, configuration and notes.
     Raises:
         CheckpointError: the file is missing, unreadable, damaged, of an unknown container, ambiguous, or has no tensors; always one line.
     """
-    given = Path(path)
+    given = path
     try:
-        checkpoint = _open(given)
+        given = location_of(path)
+        checkpoint = _open(given, needed)
     except CheckpointError:
         raise
     except FileNotFoundError as error:
-        raise problem(error.filename or given, "no such file or folder; check the path") from error
+        raise problem(error.filename or given, f"no such file or folder; check the path{hint(path)}") from error
     except OSError as error:
         raise problem(given, f"cannot be read: {error.strerror or error}") from error
     except Exception as error:  # damaged files must never cause a traceback, whatever a decoder raises
@@ -88,8 +96,8 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
     return checkpoint
 
 
-def _open(given: Path) -> Checkpoint:
-    path, notes = _place(given)
+def _open(given: Location, needed: Needed | None) -> Checkpoint:
+    path, notes = place_of(given)
     ranks = ranks_in(path) if path.is_dir() else []
     assembled = bool(ranks) or path.is_dir()
     if ranks:
@@ -97,7 +105,7 @@ def _open(given: Path) -> Checkpoint:
     elif assembled:
         contents, size = read_distributed(path, _read_file)
     elif is_index(path):
-        contents, size = read_index(path, _read_file)
+        contents, size = read_index(path, _read_file, needed)
     else:
         contents, size = _read_file(path)
     refuse_names(given, contents.tensors)
@@ -117,13 +125,15 @@ def _open(given: Path) -> Checkpoint:
         config=config,
         notes=(*notes, *contents.notes, *more, *how),
         files=contents.files,
-        assembled=assembled,
+        assembled=assembled or isinstance(given, RemotePath) or contents.container in READ_ONLY,
+        traffic=given.store.traffic if isinstance(given, RemotePath) else None,
+        revision=given.store.revision if isinstance(given, RemotePath) else None,
         unjoined=contents.unjoined,
         partial=partial,
     )
 
 
-def _place(given: Path) -> tuple[Path, tuple[str, ...]]:
+def place_of(given: Location) -> tuple[Location, tuple[str, ...]]:
     """The file to open, or the folder whose files make up one checkpoint, and notes.
 
     Raises:
@@ -143,7 +153,7 @@ def _place(given: Path) -> tuple[Path, tuple[str, ...]]:
     return folder, notes
 
 
-def _as_in_the_model(contents: Contents, config: Mapping[str, object], path: Path) -> tuple[dict[str, AnyTensor], tuple[str, ...]]:
+def _as_in_the_model(contents: Contents, config: Mapping[str, object], path: Location) -> tuple[dict[str, AnyTensor], tuple[str, ...]]:
     """The tensors that the model has: quantized weights dequantized, adapters added, both where they are read; and notes on them."""
     tensors = {new: contents.tensors[name] for new, name in without_inner_wrappers(contents.tensors).items()}
     notes: tuple[str, ...] = ()
@@ -161,12 +171,12 @@ def _as_in_the_model(contents: Contents, config: Mapping[str, object], path: Pat
     return tensors, (*notes, *more)
 
 
-def _read_file(path: Path) -> tuple[Contents, int]:
+def _read_file(path: Location) -> tuple[Contents, int]:
     status = path.stat()
     return replace(_read(path, status), files={path: Stamp.of(status)}), status.st_size
 
 
-def _read(path: Path, status: os.stat_result) -> Contents:
+def _read(path: Location, status: os.stat_result | RemoteStatus) -> Contents:
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a socket, pipe or device"
         raise problem(path, f"{kind}, expected a regular file; give a checkpoint file")
@@ -182,7 +192,7 @@ def _read(path: Path, status: os.stat_result) -> Contents:
     return _read_plain(path, head, size)
 
 
-def _read_zip(path: Path, archive: Archive) -> Contents:
+def _read_zip(path: Location, archive: Archive) -> Contents:
     pickle_name = root_pickle(archive.names)
     if pickle_name is not None:
         return read_torch_zip(path, archive, pickle_name)
@@ -192,15 +202,19 @@ def _read_zip(path: Path, archive: Archive) -> Contents:
     raise problem(path, f"a zip file with {seen}, expected data.pkl (torch) or .npy members (npz); unpack it if the weights are inside")
 
 
-def _read_plain(path: Path, head: bytes, size: int) -> Contents:
+def _read_plain(path: Location, head: bytes, size: int) -> Contents:
     if any(magic in head[:40] for magic in TORCH_MAGICS):
         return read_torch_legacy(path, size)
     if head.startswith(NPY) and is_equinox(path, head, size):
         return read_equinox(path, size)
     refuse_file(path, head)
+    if head.startswith(MAGIC):
+        return read_gguf(path, size)
     for magic, text in FOREIGN:
         if head.startswith(magic):
             raise problem(path, text)
+    if path.suffix.lower() == SUFFIX:  # a protocol buffer has no magic
+        return read_onnx(path, size)
     if path.suffix == ".safetensors" or (head[8:9] == b"{" and head[4:8] == bytes(4)):
         return read_safetensors(path, size)
     if head[257:262] == b"ustar":
@@ -217,9 +231,7 @@ def _read_plain(path: Path, head: bytes, size: int) -> Contents:
     raise problem(path, _describe(path, head))
 
 
-def _describe(path: Path, head: bytes) -> str:
-    if path.suffix == ".onnx":
-        return f"an ONNX graph, which is not supported; give the weights it was exported from: {KNOWN}"
+def _describe(path: Location, head: bytes) -> str:
     if head.lstrip()[:1] == b"<":
         return f"an HTML or XML page, probably a failed download; expected {KNOWN}"
     if _is_json(head):

@@ -8,11 +8,11 @@ state-spaces/mamba, mamba_ssm/modules/mamba2.py (process_group).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from ssmspec.checkpoint.derived import AnyTensor, JoinedTensor, NamedTensor, Piece, concatenated
+from ssmspec.checkpoint.remote.path import Location
 from ssmspec.checkpoint.tensors import problem, short
 
 Ranks = Sequence[Mapping[str, AnyTensor]]
@@ -41,7 +41,7 @@ PART_ORDERS = (
 )
 
 
-def join_ranks(ranks: Ranks, config: Mapping[str, object], path: Path) -> tuple[dict[str, AnyTensor], list[str]]:
+def join_ranks(ranks: Ranks, config: Mapping[str, object], path: Location) -> tuple[dict[str, AnyTensor], list[str]]:
     """The tensors of the whole model, and the names of those that no rule joins.
 
     Args:
@@ -84,7 +84,7 @@ class _Block:
         inner, heads, state: channels, heads and rows of B in one rank. holders: the ranks whose B and C differ from those before.
     """
 
-    path: Path
+    path: Location
     ranks: tuple[int, ...]
     gated: bool
     prefix: str = ""
@@ -159,7 +159,7 @@ def _at(prefix: str, own: str) -> str:
     return f"{prefix}.{own}" if prefix else own
 
 
-def _block(ranks: Ranks, prefix: str | None, config: Mapping[str, object], path: Path) -> _Block:
+def _block(ranks: Ranks, prefix: str | None, config: Mapping[str, object], path: Location) -> _Block:
     """The block of a mixer, by the shapes of its tensors in the first rank; for None that of everything that is in no mixer.
 
     Raises:
@@ -209,7 +209,7 @@ def _sample(tensor: NamedTensor, start: int, count: int) -> "np.ndarray[tuple[in
     return tensor.read(slice(start, start + count)).astype(np.float64).reshape(-1)
 
 
-def join_parts(tensors: Mapping[str, AnyTensor], path: Path) -> dict[str, AnyTensor]:
+def join_parts(tensors: Mapping[str, AnyTensor], path: Location) -> dict[str, AnyTensor]:
     """Projections that a checkpoint stores part by part (`in_proj.weight.z`, `.x`, `.B`, `.C`, `.dt`) as one tensor each."""
     result = dict(tensors)
     modules = {name.rpartition(".")[0] for name in tensors if name.rpartition(".")[0].endswith(("weight", "bias"))}

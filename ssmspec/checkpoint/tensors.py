@@ -6,18 +6,19 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ssmspec.checkpoint.remote.path import Location, RemoteStatus
+from ssmspec.checkpoint.remote.traffic import Traffic, Transfer
 from ssmspec.errors import CheckpointError
 
 if TYPE_CHECKING:
     from ssmspec.checkpoint.derived import AnyTensor
 
-Flag = Literal["big-endian", "conjugate", "negative"]
+Flag = Literal["big-endian", "conjugate", "negative", "log of minus"]
 
 ITEMSIZE = {
     **{name: np.dtype(name).itemsize for name in ("float64", "float32", "float16", "complex64", "complex128", "bool")},
@@ -27,10 +28,12 @@ ITEMSIZE = {
 }
 """Bytes per element of every dtype that can be read; the names are those of numpy and ml_dtypes."""
 
+LOCAL_HEADER = 30  # bytes of a zip member's header before its name
+MOST_EXTRA = 512  # bytes of its name and extra field that are read with it
 MAX_DIMENSIONS = 32  # the limit of numpy 1.26
 
 
-def problem(path: Path | str, text: str) -> CheckpointError:
+def problem(path: Location | str, text: str) -> CheckpointError:
     """The one-line error about a file; control characters (newline, escape) become spaces."""
     line = f"{path}: {short(text, 700)}"
     return CheckpointError("".join(c if c.isprintable() else " " for c in line))
@@ -70,13 +73,15 @@ class Span:
         offset: position of the first element: in the file, in the inflated `member`, or in `data`.
         nbytes: bytes from the first to the last element, both included.
         strides: in elements; None means contiguous in C order.
-        flags: conversions from bytes to values: "big-endian", "conjugate", "negative" (lazy bits of torch).
+        flags: conversions from bytes to values: "big-endian", "conjugate", "negative" (lazy bits of torch), "log of minus" (of GGUF).
         member: name of the deflated zip member that holds the bytes; None if they are plain bytes of the file.
         data: the bytes themselves, if the container was decoded in memory.
         chunks: (file offset, bytes) of each piece, for a tensor stored in several pieces; `nbytes` in total.
+        home: of a zip member in a store: where its local header begins, and by what byte it has ended. The header is then read with the
+            data, and `offset` counts from its end.
     """
 
-    path: Path
+    path: Location
     offset: int
     nbytes: int
     strides: tuple[int, ...] | None = None
@@ -84,6 +89,7 @@ class Span:
     member: str | None = None
     data: bytes | bytearray | None = field(default=None, repr=False)
     chunks: tuple[tuple[int, int], ...] = ()
+    home: tuple[int, int] | None = None
 
     @property
     def patchable(self) -> bool:
@@ -97,7 +103,7 @@ class Span:
         if self.data is not None:
             view[:] = memoryview(self.data)[self.offset + start : self.offset + start + count]
         elif self.member is not None:
-            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as file:
+            with self.path.open("rb") as whole, zipfile.ZipFile(whole) as archive, archive.open(self.member) as file:
                 file.seek(self.offset + start)
                 _fill(self.path, file.read(count), view)
         else:
@@ -107,7 +113,8 @@ class Span:
     def _fetch_from_file(self, start: int, view: memoryview) -> None:
         # No mmap: a file that is truncated meanwhile must give an error, not SIGBUS.
         with self.path.open("rb", buffering=0) as file:
-            for offset, nbytes in self.chunks or ((self.offset, self.nbytes),):
+            base = 0 if self.home is None else after_local_header(self.path, file, self.home[0])
+            for offset, nbytes in self.chunks or ((base + self.offset, self.nbytes),):
                 first, last = max(start, 0), min(start + len(view), nbytes)
                 if first < last:
                     file.seek(offset + first)
@@ -122,8 +129,40 @@ class Span:
                     start += last - first
                 start -= nbytes
 
+    def ranges(self, start: int, count: int) -> "Iterator[tuple[Location, int, int]]":
+        """The bytes of the file, from the first to behind the last, that `fetch` reads for the same arguments."""
+        if self.data is not None:
+            return
+        if self.home is None:
+            for offset, nbytes in self.chunks or ((self.offset, self.nbytes),):
+                yield self.path, offset + max(start, 0), offset + min(start + count, nbytes)
+                start -= nbytes
+            return
+        header, end = self.home
+        if self.member is not None:
+            yield self.path, header, end
+            return
+        first = header + LOCAL_HEADER + self.offset + start
+        yield self.path, header, min(end, header + LOCAL_HEADER + MOST_EXTRA)
+        yield self.path, first, min(end, first + count + MOST_EXTRA)
 
-def _fill(path: Path, data: bytes, view: memoryview) -> None:
+
+def after_local_header(path: Location, file: BinaryIO, position: int) -> int:
+    """Where the data of a zip member begin whose local header begins at a position.
+
+    Raises:
+        CheckpointError: there is no local header.
+    """
+    file.seek(position)
+    header = b""
+    while len(header) < LOCAL_HEADER and (more := file.read(LOCAL_HEADER - len(header))):
+        header += more
+    if len(header) != LOCAL_HEADER or header[:4] != b"PK\x03\x04":
+        raise problem(path, f"no member of the zip file is at byte {position}, where its directory says: it is damaged; fetch it again")
+    return position + LOCAL_HEADER + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+
+
+def _fill(path: Location, data: bytes, view: memoryview) -> None:
     if len(data) != len(view):
         raise problem(path, "a compressed member inflates to fewer bytes than declared: the file is damaged; fetch it again")
     view[:] = data
@@ -156,14 +195,26 @@ class StoredTensor:
         with reading(self):
             return self._read(rows)
 
+    def ranges(self, rows: slice | None = None) -> Iterator[tuple[Location, int, int]]:
+        """The bytes that `read` needs: file, first byte, byte after the last."""
+        shape, first, _ = self._picked(rows)
+        strides = self.span.strides or c_strides(self.shape)
+        itemsize = ITEMSIZE[self.dtype]
+        if 0 not in shape:
+            yield from self.span.ranges((first * strides[0] if shape else 0) * itemsize, extent(shape, strides) * itemsize)
+
+    def _picked(self, rows: slice | None) -> tuple[tuple[int, ...], int, int]:
+        """The shape of the rows from the first to the last one, the first row, and the step."""
+        if rows is None:
+            return self.shape, 0, 1
+        if not self.shape:
+            raise problem(self.span.path, f"tensor '{short(self.name)}' is 0-dimensional and has no rows; read it without a slice")
+        picked = range(*rows.indices(self.shape[0]))
+        first, step = (min(picked[0], picked[-1]), picked.step) if picked else (0, 1)
+        return (abs(picked[-1] - picked[0]) + 1 if picked else 0, *self.shape[1:]), first, step
+
     def _read(self, rows: slice | None) -> NDArray[np.generic]:
-        shape, first, step = self.shape, 0, 1
-        if rows is not None:
-            if not shape:
-                raise problem(self.span.path, f"tensor '{short(self.name)}' is 0-dimensional and has no rows; read it without a slice")
-            picked = range(*rows.indices(shape[0]))
-            first, step = (min(picked[0], picked[-1]), picked.step) if picked else (0, 1)
-            shape = (abs(picked[-1] - picked[0]) + 1 if picked else 0, *shape[1:])
+        shape, first, step = self._picked(rows)
         dtype, itemsize = numpy_dtype(self.dtype), ITEMSIZE[self.dtype]
         if 0 in shape:
             return np.empty(shape, dtype)
@@ -205,6 +256,9 @@ def decode(raw: NDArray[np.uint8], dtype: "np.dtype[np.generic]", flags: frozens
     values: NDArray[np.generic] = raw.view(dtype)
     if "conjugate" in flags:
         values = np.conjugate(values)
+    if "log of minus" in flags:
+        with np.errstate(invalid="ignore", divide="ignore"):  # a value that is not negative has no logarithm, which is reported as NaN
+            return np.asarray(np.log(np.negative(values)), dtype)
     return np.negative(values) if "negative" in flags else values
 
 
@@ -216,7 +270,7 @@ class Stamp:
     modified: int
 
     @classmethod
-    def of(cls, status: os.stat_result) -> "Stamp":
+    def of(cls, status: os.stat_result | RemoteStatus) -> "Stamp":
         """The stamp of a file, from its status."""
         return cls(status.st_size, status.st_mtime_ns)
 
@@ -229,7 +283,7 @@ class Contents:
     tensors: Mapping[str, "AnyTensor"]
     config: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    files: Mapping[Path, Stamp] = field(default_factory=dict)
+    files: Mapping[Location, Stamp] = field(default_factory=dict)
     unjoined: tuple[str, ...] = ()
 
 
@@ -237,7 +291,7 @@ class Described(Protocol):
     """The common description of every source of named tensors: its name in messages, and its configuration."""
 
     @property
-    def path(self) -> Path | str: ...
+    def path(self) -> Location | str: ...
     @property
     def config(self) -> Mapping[str, object]: ...
 
@@ -248,8 +302,8 @@ class Checkpoint:
 
     Args:
         path: the path that was given: a file, an index or a folder.
-        container: "safetensors", "torch zip", "torch legacy", "pickle", "npz", "flax msgpack", "equinox"; followed by " (sharded)" for
-            several files; "torch distributed"; followed by " (tensor-parallel ranks)" for the files of several ranks.
+        container: "safetensors", "torch zip", "torch legacy", "pickle", "npz", "flax msgpack", "equinox", "gguf", "onnx"; followed by
+            " (sharded)" for several files; "torch distributed"; followed by " (tensor-parallel ranks)" for the files of several ranks.
         size: bytes on disk, including all shards.
         tensors: by dotted name, in natural order ("blocks.10" after "blocks.2"); quantized and adapted weights are the weights they encode.
         config: config.json of the folder, or the file's own hyper_parameters, config or args; plain values only.
@@ -257,16 +311,24 @@ class Checkpoint:
         files: the files that hold the tensors, and their index, with their stamps at the time of opening.
         assembled: tensors are assembled from pieces in several files, which are for reading only; `write_changed` makes a new file.
         unjoined: names of tensors that were skipped because no rule says how their pieces are joined.
+        traffic, revision: of a remote checkpoint, what was read until now, and the state of its store (a commit), if that has a name.
         partial: which part of a model this is ("tensor-parallel rank 0 of 2"); "" for a whole model.
     """
 
-    path: Path
+    path: Location
     container: str
     size: int
     tensors: Mapping[str, "AnyTensor"]
     config: Mapping[str, object]
     notes: tuple[str, ...]
-    files: Mapping[Path, Stamp] = field(default_factory=dict)
+    files: Mapping[Location, Stamp] = field(default_factory=dict)
     assembled: bool = False
     unjoined: tuple[str, ...] = ()
     partial: str = ""
+    traffic: Traffic | None = None
+    revision: str | None = None
+
+    @property
+    def transfer(self) -> Transfer | None:
+        """What was read over the network until now; None of a local checkpoint."""
+        return None if self.traffic is None else Transfer(self.traffic.bytes, self.traffic.requests, self.revision)

@@ -42,7 +42,7 @@ KEPT = 1 << 20  # characters of a document that are held in memory before it goe
 @app.command()
 @takes(reading=Reading)
 def analyze(
-    checkpoints: Annotated[list[str], typer.Argument(metavar="CKPT...", help="Checkpoint files, folders or globs.", show_default=False)],
+    checkpoints: Annotated[list[str], typer.Argument(metavar="CKPT...", help="Files, folders, globs or addresses.", show_default=False)],
     as_json: AsJson = False,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write the statistics to this CSV file.")] = None,
     copies: Annotated[
@@ -84,7 +84,7 @@ def analyze(
         horizon=horizon,
         statistics=chosen_statistics(statistics, tuple(STATISTICS) if as_json or csv or copies else HEADLINES),
     )
-    paths = expand(checkpoints)
+    paths = [reading.given(path) for path in expand(checkpoints)]
     shown = HEADLINES if statistics is None else tuple(options.chosen)
     with _Results(
         as_json=as_json, shown=shown, several=len(paths) > 1, csv=csv, copies=copies, plot=plot, sample_rate=sample_rate
@@ -219,12 +219,12 @@ def _show(analysis: "CheckpointAnalysis", columns: Sequence[str]) -> None:
 
 def _write_pictures(folder: Path, analysis: "CheckpointAnalysis", stems: set[str], sample_rate: float | None) -> list[Path]:
     """Draw all pictures of an analysis, under a stem that is not among `stems` and is added to them. Returns the paths."""
+    from ssmspec.checkpoint.remote.path import is_address, stem_in
     from ssmspec.report.figures.analyze import plot_analysis, safe_names
 
-    path = Path(analysis.path)
-    stem = path.stem or path.name
-    if stem in stems:
-        stem = f"{path.resolve().parent.name}.{path.name}"
+    stem = stem_in(analysis.path)
+    if stem in stems and not is_address(analysis.path):
+        stem = f"{Path(analysis.path).resolve().parent.name}.{Path(analysis.path).name}"
     [stem] = safe_names([stem], taken=stems)
     while stem.casefold() in stems:  # the same checkpoint twice
         stem += "+"

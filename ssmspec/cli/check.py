@@ -30,7 +30,7 @@ class CheckFormat(StrEnum):
 def check(
     checkpoints: Annotated[
         list[str] | None,
-        typer.Argument(metavar="CKPT...", help="Checkpoint files, folders or globs; with --init, the file to write.", show_default=False),
+        typer.Argument(metavar="CKPT...", help="Files, folders, globs or addresses; with --init, the file to write.", show_default=False),
     ] = None,
     rules: Annotated[
         Path | None, typer.Option("--rules", help="TOML file that turns rules off, and sets severities and thresholds.", show_default=False)
@@ -69,7 +69,7 @@ def check(
         threads=thread_number(threads),
     )
     rule_set = RuleSet() if rules is None else load_rules(rules)
-    report, codes = _check_all(expand(checkpoints), rule_set, options, strict=strict, shallow=shallow)
+    report, codes = _check_all([reading.given(path) for path in expand(checkpoints)], rule_set, options, strict=strict, shallow=shallow)
     _print(report, output_format)
     if codes:
         raise typer.Exit(codes[0] if len(set(codes)) == 1 and not report.checks else 2)

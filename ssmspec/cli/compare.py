@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @takes(reading=Reading)
 def compare(
     checkpoints: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="BEFORE AFTER", help="Two checkpoints to compare; or more, or a folder of them, for a history.", show_default=False
         ),
@@ -64,7 +64,7 @@ def compare(
         threads=thread_number(threads),
     )
     limits = _limits(fail_above or ())
-    paths = _steps(checkpoints)
+    paths = _steps([reading.given(path) for path in checkpoints])
     everything = as_json or csv is not None
     if len(paths) == 2 and len(checkpoints) != 1:
         if not everything:
@@ -78,10 +78,13 @@ def compare(
     _history(paths, replace(options, statistics=tuple(STATISTICS) if everything else HEADLINES), as_json, csv, plot)
 
 
-def _steps(checkpoints: Sequence[Path]) -> list[Path]:
+def _steps(checkpoints: Sequence[str]) -> Sequence[Path | str]:
+    from ssmspec.checkpoint.remote.path import is_address
     from ssmspec.commands.compare import checkpoints_in
 
-    paths = checkpoints_in(checkpoints[0]) if len(checkpoints) == 1 and checkpoints[0].is_dir() else list(checkpoints)
+    paths: Sequence[Path | str] = checkpoints
+    if len(checkpoints) == 1 and not is_address(checkpoints[0]) and Path(checkpoints[0]).is_dir():
+        paths = checkpoints_in(Path(checkpoints[0]))
     if len(paths) < 2:
         raise SsmspecError(f"{paths[0]} is one checkpoint; give two to compare, or a folder of several for a history")
     return paths
@@ -104,7 +107,7 @@ def _limits(texts: Sequence[str]) -> dict[str, float]:
 
 
 def _compare_two(
-    paths: Sequence[Path],
+    paths: Sequence[Path | str],
     options: "AnalysisOptions",
     by_order: bool,
     as_json: bool,
@@ -151,7 +154,7 @@ def _excesses(found: "CheckpointComparison", limits: dict[str, float]) -> list[s
     return lines
 
 
-def _history(paths: Sequence[Path], options: "AnalysisOptions", as_json: bool, csv: Path | None, plot: Path | None) -> None:
+def _history(paths: Sequence[Path | str], options: "AnalysisOptions", as_json: bool, csv: Path | None, plot: Path | None) -> None:
     from ssmspec.commands.compare import history
     from ssmspec.report.documents.compare import history_csv, history_document
     from ssmspec.report.documents.document import to_json

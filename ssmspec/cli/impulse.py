@@ -49,6 +49,7 @@ def impulse(
 
     if output is None and against is None:
         raise SsmspecError("nothing to do with the kernel; write it with -o, or compare it with --against")
+    checkpoint = reading.given(checkpoint)
     system = load_system(checkpoint, layer, reading.options(), family)
     with about(checkpoint):
         kernel = impulse_response(system, length)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ssmspec.cli.app import app
-from ssmspec.cli.options import AsJson, CheckpointPath, MapFile
+from ssmspec.cli.options import AsJson, CheckpointPath, MapFile, local_copy
 from ssmspec.cli.terminal import echo
 
 
@@ -17,6 +17,7 @@ def inspect(
     suggest_map: Annotated[
         bool, typer.Option("--suggest-map", help="Print a draft of a mapping file for --map, guessed from names, shapes and values.")
     ] = False,
+    download: Annotated[bool, typer.Option("--download", help="Fetch a remote checkpoint whole, into a cache.")] = False,
 ) -> None:
     """Show what is in a checkpoint: SSM layers with the evidence for them, near misses, and all other tensors."""
     from ssmspec.commands.inspect import inspect_checkpoint, suggest_mapping
@@ -26,6 +27,7 @@ def inspect(
     from ssmspec.report.tables.inspect import inspection_tables
     from ssmspec.report.tables.parts import console
 
+    checkpoint = local_copy(checkpoint) if download else checkpoint
     options = ReadOptions(mapping=() if map_file is None else load_mapping(map_file))
     if suggest_map:
         if as_json:

@@ -39,7 +39,7 @@ class PrecisionName(StrEnum):
     bf16 = "bf16"
 
 
-CheckpointPath = Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint file or folder.", show_default=False)]
+CheckpointPath = Annotated[str, typer.Argument(metavar="CKPT", help="Checkpoint file, folder or address.", show_default=False)]
 FamilyName = Annotated[str | None, typer.Option("--family", help="Read the file as this family only; 'ssmspec families' lists them.")]
 MapFile = Annotated[
     Path | None,
@@ -122,6 +122,9 @@ class Reading:
     """What a file may not state, for commands that read checkpoints."""
 
     LENGTH: ClassVar[str] = "--length"
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch remote checkpoints whole, into a cache, instead of the parts that are needed.")
+    ] = False
     assume: Annotated[
         list[str] | None,
         typer.Option(
@@ -146,6 +149,14 @@ class Reading:
         int | None, typer.Option("--length", min=1, help="Kernel length for which S4 layers store C, if the file does not state it.")
     ] = None
 
+    def given(self, checkpoint: str) -> str:
+        """A checkpoint as it is to be opened: where it was typed, or with --download its local copy.
+
+        Raises:
+            CheckpointError: it cannot be fetched.
+        """
+        return local_copy(checkpoint) if self.download else checkpoint
+
     def options(self) -> "ReadOptions":
         """These options in the form that the readers of families take. Files that they name are opened.
 
@@ -167,6 +178,19 @@ class Reading:
             calibration=None if self.calibration is None else open_calibration(self.calibration),
             mapping=() if self.map_file is None else load_mapping(self.map_file),
         )
+
+
+def local_copy(checkpoint: str) -> str:
+    """The path of a local copy of a checkpoint, fetched if it is remote.
+
+    Raises:
+        CheckpointError: it cannot be fetched.
+    """
+    from ssmspec.checkpoint.remote.download import download
+    from ssmspec.report.progress import LayerProgress
+
+    with LayerProgress(checkpoint):
+        return str(download(checkpoint))
 
 
 def check_sample_rate(sample_rate: float | None) -> None:
@@ -207,10 +231,12 @@ def thread_number(wanted: int | None) -> int:
 
 def expand(patterns: Iterable[str]) -> list[str]:
     """Paths as given. A glob that is not itself a path is replaced by the paths that it matches."""
+    from ssmspec.checkpoint.remote.path import is_address
     from ssmspec.files.reading import exists
 
     paths: list[str] = []
     for pattern in patterns:
-        matches = [] if exists(Path(pattern)) or not glob.has_magic(pattern) else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
+        plain = is_address(pattern) or exists(Path(pattern)) or not glob.has_magic(pattern)
+        matches = [] if plain else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
         paths += matches or [pattern]
     return paths

@@ -81,8 +81,8 @@ class Drawing:
 def plot(
     figure: Annotated[str, typer.Argument(metavar="FIGURE", help="Name of a figure; --list shows all.", show_default=False)],
     checkpoints: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="CKPT", help="Checkpoint file or folder; compare takes two, inits takes none.", show_default=False),
+        list[str] | None,
+        typer.Argument(metavar="CKPT", help="Checkpoint file, folder or address; compare takes two, inits takes none.", show_default=False),
     ] = None,
     *,
     drawing: Drawing,
@@ -98,7 +98,7 @@ def plot(
     from ssmspec.report.progress import LayerProgress
 
     options = drawing.options(reading)
-    checkpoints = checkpoints or []
+    checkpoints = [reading.given(path) for path in checkpoints or []]
     wanted = {"compare": 2, "inits": 0}.get(figure, 1)
     if len(checkpoints) != wanted:
         count = f"{wanted or 'no'} checkpoint{'' if wanted == 1 else 's'}"
@@ -109,7 +109,7 @@ def plot(
     if figure == "compare":
         message(f"wrote {plot_pair(checkpoints[0], checkpoints[1], drawing.output, options=options)}")
         return
-    with LayerProgress(str(checkpoints[0])) as progress:
+    with LayerProgress(checkpoints[0]) as progress:
         written, notes = draw(figure, checkpoints[0], drawing.output, options=options, progress=progress)
     for note in notes:
         message(note)

@@ -48,6 +48,7 @@ def response(
     from ssmspec.systems.response import frequency_response
     from ssmspec.systems.trust import GROWING, assess
 
+    checkpoint = reading.given(checkpoint)
     system = load_system(checkpoint, layer, reading.options(), family)
     grid = frequency_grid(system.step, axis.value, points, theta)
     pairs = float(system.copies) * system.modes * system.inputs * system.outputs * grid.values.size

@@ -15,7 +15,7 @@ from ssmspec.cli.terminal import echo, message, tell_pictures
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
-    from ssmspec.commands.retune import RetunePlan
+    from ssmspec.commands.retune import RetuneOptions, RetunePlan
     from ssmspec.tuning.recipe import Recipe
 
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @takes(change=Change, weight=Weight, start=Start, match=Match, retraining=Retraining, writing=Writing, reading=Reading)
 def retune(
     checkpoint: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(metavar="[CKPT]", help="Checkpoint; default: the only one in the current folder.", show_default=False),
     ] = None,
     layer: LayerNames = None,
@@ -41,6 +41,7 @@ def retune(
 
     Tensors that the change does not touch stay the same, byte for byte. The input is never changed without --in-place.
     """
+    from ssmspec.checkpoint.remote.path import is_address
     from ssmspec.commands.retune import RetuneOptions, default_target, only_checkpoint, plan_retune
     from ssmspec.commands.retune_writing import check_target
 
@@ -50,18 +51,42 @@ def retune(
     layers = layer or ([] if match.match_spectrum is None else ["first"])
     chosen = () if "all" in layers else tuple("0" if name == "first" else name for name in layers)
     options = RetuneOptions(layers=chosen, family=family, read=reading.options())
+    if reading.download and writing.output is None and not writing.dry_run:
+        raise SsmspecError("--download needs -o: the copy in the cache stays as it is")
     if checkpoint is None:
-        checkpoint = only_checkpoint(Path(), options)
+        checkpoint = str(only_checkpoint(Path(), options))
         message(f"retuning {checkpoint}, the only checkpoint here")
-    plan = plan_retune(checkpoint, recipe, options)
-    place = checkpoint if writing.in_place else writing.output or default_target(checkpoint)
-    asked = None if writing.dry_run else retraining.training(checkpoint, start.seed, match.target)
+    given = reading.given(checkpoint)
+    if is_address(given):
+        _dry_run_only(given, recipe, options, writing)
+        return
+    source = Path(given)
+    plan = plan_retune(source, recipe, options)
+    place = source if writing.in_place else writing.output or default_target(source)
+    asked = None if writing.dry_run else retraining.training(source, start.seed, match.target)
     if asked is not None:
         check_target(plan, place, replace_target=writing.force, in_place=writing.in_place)
-        check_folder(asked.folder, (checkpoint, place))
+        check_folder(asked.folder, (source, place))
         plan = train_plan(plan, asked, resume=retraining.resume, force=writing.force)
     nothing = writing.dry_run or (asked is None and plan.changes_nothing)
     _carry_out(plan, None if nothing else place, writing)
+
+
+def _dry_run_only(given: str, recipe: "Recipe", options: "RetuneOptions", writing: Writing) -> None:
+    """Shows what would change in a remote checkpoint, which is not written: that takes all of it.
+
+    Raises:
+        SsmspecError: with the size, where more than that is asked for.
+    """
+    from ssmspec.commands.retune import plan_retune
+    from ssmspec.report.tables.parts import readable_size
+
+    plan = plan_retune(given, recipe, options)
+    if not writing.dry_run:
+        size = readable_size(plan.checkpoint.size)
+        text = f"{given}: a retuned copy takes the whole file ({size}): give --download to fetch it into the cache, and -o for the result"
+        raise SsmspecError(f"{text}; --dry-run shows what would change without it")
+    _carry_out(plan, None, writing)
 
 
 def _refuse_idle(change: Change, weight: Weight, start: Start, match: Match, retraining: Retraining) -> None:
@@ -122,7 +147,7 @@ def _carry_out(plan: "RetunePlan", target: Path | None, writing: Writing) -> Non
     # compare first: if a long comparison fails or is interrupted, no file has changed yet
     with LayerProgress("compare") as progress:
         found = compare_systems(
-            (plan.checkpoint.path, [layer.before for layer in plan.layers]),
+            (str(plan.checkpoint.path), [layer.before for layer in plan.layers]),
             (target or "not written", [layer.after for layer in plan.layers]),
             AnalysisOptions(backend=writing.backend, statistics=None if writing.as_json else SHOWN_STATISTICS),
             progress=progress,

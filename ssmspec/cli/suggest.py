@@ -1,6 +1,5 @@
 """The command `suggest`: starting values for the data that a layer will see."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 def suggest(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Signals: .npy, .npz, .wav or .csv; FILE:NAME picks an array or a column.")],
     checkpoint: Annotated[
-        Path | None, typer.Option("--checkpoint", help="Suggest values for a layer of this checkpoint; default: a new S4D-Lin layer.")
+        str | None, typer.Option("--checkpoint", help="Suggest values for a layer of this checkpoint; default: a new S4D-Lin layer.")
     ] = None,
     layer: LayerNames = None,
     modes: Annotated[int, typer.Option("--modes", min=1, help="Number of stored modes of the new layer.")] = 32,
@@ -57,7 +56,11 @@ def suggest(
     if theta_ref is not None and beta_convention.value not in ("angular", "causal"):
         raise SsmspecError(f"--theta-ref does not apply to the convention {beta_convention.value}; leave it out")
     settings = SuggestSettings(beta_convention.value, theta_ref, sequence_length, memory)
-    start = StartingLayer.s4d_lin(modes, (step_min, step_max)) if checkpoint is None else _stored(checkpoint, layer, reading, family)
+    start = (
+        StartingLayer.s4d_lin(modes, (step_min, step_max))
+        if checkpoint is None
+        else _stored(reading.given(checkpoint), layer, reading, family)
+    )
     found = run(power_spectrum(read_signals(data, layout=layout), segment=segment), start, settings)
     if as_json:
         echo(to_json(suggestion_document(found, data)))
@@ -65,7 +68,7 @@ def suggest(
         console().print(suggestion_text(found, data), highlight=False)
 
 
-def _stored(checkpoint: Path, layer: list[str] | None, reading: Reading, family: str | None) -> "StartingLayer":
+def _stored(checkpoint: str, layer: list[str] | None, reading: Reading, family: str | None) -> "StartingLayer":
     from ssmspec.families.layers import load_system
     from ssmspec.systems.trust import assess
     from ssmspec.tuning.spectra.suggest import StartingLayer

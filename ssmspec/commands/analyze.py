@@ -11,11 +11,10 @@ import numpy as np
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.backends.pool import mapped
 from ssmspec.backends.threads import limited
-from ssmspec.checkpoint import open_checkpoint
 from ssmspec.errors import about
 from ssmspec.families import ReadOptions
 from ssmspec.families.configuration import context_length
-from ssmspec.families.layers import find_layers, readable_layers, select_layers
+from ssmspec.families.layers import find_layers, open_for_layers, readable_layers, select_layers
 from ssmspec.statistics import (
     HALF_LIFE,
     HEADLINES,
@@ -109,7 +108,7 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         BackendError: the named engine cannot run.
     """
     options = options or AnalysisOptions()
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_for_layers(path, options.read)
     grid = FrequencyGrid.default(options.points)
     detection = find_layers(checkpoint, options.family, options.read)
     readable, skipped = readable_layers(checkpoint, detection, options.read)
@@ -142,6 +141,7 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         notes=(*checkpoint.notes, *memory_notes(layers, context), *_uncut(systems, options.horizon)),
         statistics=tuple(options.chosen),
         context_length=None if context is None else context[0],
+        transfer=checkpoint.transfer,
     )
 
 

@@ -13,15 +13,17 @@ from ssmspec.checking.finite import Account, Key, Reads, account_for, key_of, ow
 from ssmspec.checking.rules import NOT_FINITE, spoiled_quantities, spoiled_values
 from ssmspec.checking.rules_file import RuleSet
 from ssmspec.checking.thresholds import Threshold, apply
-from ssmspec.checkpoint import Checkpoint, open_checkpoint
+from ssmspec.checkpoint import Checkpoint
 from ssmspec.commands.analyze import AnalysisOptions, Progress, Work, analyze_layer, each, pairs_of
 from ssmspec.errors import LayerError
 from ssmspec.families import Tensor
-from ssmspec.families.layers import ReadLayer, find_layers, read_layers, select_layers
+from ssmspec.families.layers import ReadLayer, find_layers, is_remote, open_for_layers, read_layers, select_layers
 from ssmspec.statistics import LayerAnalysis, Skipped
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.statespace import StateSpace
 from ssmspec.systems.trust import assess
+
+REMOTE = "a remote checkpoint: only the tensors that analysis needs were looked at; --download looks at all of them"
 
 
 def check(
@@ -38,7 +40,8 @@ def check(
         path: a checkpoint file or folder.
         rules: built-in rules and thresholds; all built-in rules and no threshold by default.
         options: as for `analyze`. Only the statistics that a threshold names are computed, for the layers that it names.
-        shallow: read only what analysis needs. Otherwise every tensor under the name of a layer is read and must be finite.
+        shallow: read only what analysis needs. Otherwise every tensor under the name of a layer is read and must be finite. Of a remote
+            checkpoint only what analysis needs is read in any case, and a note says so.
         progress: called with (layer name, work done, total work), in layers or bytes.
     Returns:
         CheckpointCheck. A layer whose numbers cannot be trusted is a finding, even if there is no other layer.
@@ -47,7 +50,8 @@ def check(
         LayerError: no layer can be read, or none is selected. BackendError: the named engine cannot run.
     """
     rules, options = rules or RuleSet(), options or AnalysisOptions()
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_for_layers(path, options.read)
+    asked, shallow = shallow, shallow or is_remote(checkpoint)
     detection, reads = find_layers(checkpoint, options.family, options.read), Reads()
     blocks, skipped = read_layers(checkpoint, reads.watch(detection) if shallow else detection, options.read)
     everything = [system for block in blocks for system in block.systems]
@@ -78,7 +82,7 @@ def check(
             *_findings_about_skipped(skipped, rules, options.layers),
             *unmatched,
         ),
-        notes=checkpoint.notes,
+        notes=(*checkpoint.notes, *((REMOTE,) if shallow and not asked else ())),
     )
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from ssmspec.backends import CauchySum, choose_backend, load_backend
-from ssmspec.checkpoint import common_name, is_folder_checkpoint, natural_key, open_checkpoint, plain_name
+from ssmspec.checkpoint import common_name, is_folder_checkpoint, natural_key, plain_name
 from ssmspec.commands.analyze import AnalysisOptions, Progress, Work, analyze, analyze_layer, each, pairs_of
 from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.families import LayerTensors
-from ssmspec.families.layers import find_layers, read_layers, select_layers
+from ssmspec.families.layers import find_layers, open_for_layers, read_layers, select_layers
 from ssmspec.families.tensor_changes import tensor_changes
 from ssmspec.statistics import CheckpointAnalysis, LayerSpectrum
 from ssmspec.statistics.changes import (
@@ -95,7 +95,7 @@ def compare_systems(
 
 def _layers(path: Path | str, options: AnalysisOptions) -> tuple[list[StateSpace], dict[str, LayerTensors]]:
     """The chosen systems, and the stored tensors of every system by its name."""
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_for_layers(path, options.read)
     layers, skipped = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     systems = [system for layer in layers for system in layer.systems]
     tensors = {system.name: layer.tensors for layer in layers for system in layer.systems}

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ssmspec.checkpoint import Checkpoint, open_checkpoint
+from ssmspec.checkpoint import Checkpoint
 from ssmspec.checkpoint.formats.folders import is_index
 from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.families import ReadOptions, known_families
-from ssmspec.families.layers import ReadLayer, find_layers, read_layers, select_layers
+from ssmspec.families.layers import ReadLayer, find_layers, open_for_layers, read_layers, select_layers
 from ssmspec.families.provenance import (
     trained_entry,
     written_by_ssmspec,
@@ -87,7 +87,7 @@ def plan_retune(path: Path | str, recipe: Recipe, options: RetuneOptions | None 
         SsmspecError: as `analyze`. LayerError: a layer cannot be changed as requested; the message says what can be done instead.
     """
     options = options or RetuneOptions()
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_for_layers(path, options.read)
     layers, skipped = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     chosen = _chosen(layers, options, checkpoint)
     left = tuple(f"{item.name} is left unchanged: {item.reason}" for item in skipped if item.kind != "shared")
@@ -275,7 +275,7 @@ def _listed(paths: Sequence[Path]) -> str:
 
 def _with_layers(path: Path, options: RetuneOptions) -> Checkpoint | None:
     try:
-        checkpoint = open_checkpoint(path)
+        checkpoint = open_for_layers(path, options.read)
         return checkpoint if find_layers(checkpoint, options.family, replace(options.read, assume={})).layers else None
     except SsmspecError:
         return None

@@ -116,6 +116,8 @@ def check_target(plan: RetunePlan, target: Path, *, replace_target: bool = False
 
 def _check_suffix(checkpoint: Checkpoint, target: Path) -> None:
     """Refuse a name whose suffix belongs to another container than that of the input, which is the one that is written."""
+    if checkpoint.assembled:  # becomes a new safetensors file, of which find_destination says so
+        return
     given = checkpoint.path.suffix.lower()
     for suffix in (".safetensors", ".npz", ".eqx", ".msgpack"):
         if (target.suffix.lower() == suffix) != (given == suffix) and checkpoint.path.is_file() and target.suffix.lower() in SUFFIXES:

@@ -11,9 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
-from ssmspec.checkpoint import Described, average_in, open_checkpoint
+from ssmspec.checkpoint import Checkpoint, Described, average_in, open_checkpoint
 from ssmspec.errors import LayerError, NoLayerError, about
 from ssmspec.families import Detection, Family, LayerTensors, ReadOptions, Tensor, detect, known_families
+from ssmspec.families.ahead import Ahead, names_in_layers
 from ssmspec.families.assumption import check_assumptions, with_assumptions
 from ssmspec.families.encoded import as_stored, said_of, watched
 from ssmspec.families.provenance import Attached, attached
@@ -30,6 +31,20 @@ class Source(Described, Protocol):
 
     @property
     def tensors(self) -> Mapping[str, Tensor]: ...
+
+
+def open_for_layers(path: Path | str, options: ReadOptions | None = None) -> Checkpoint:
+    """Opens a checkpoint to read its SSM layers; of remote shards only those that hold some.
+
+    Raises:
+        CheckpointError: as `open_checkpoint`.
+    """
+    return open_checkpoint(path, partial(names_in_layers, list(known_families(options or ReadOptions()).values())))
+
+
+def is_remote(checkpoint: Source) -> bool:
+    """Whether every read is a request over the network."""
+    return getattr(checkpoint, "traffic", None) is not None
 
 
 def find_layers(checkpoint: Source, family: str | None = None, options: ReadOptions | None = None) -> Detection:
@@ -105,6 +120,7 @@ def read_layers(checkpoint: Source, detection: Detection, options: ReadOptions) 
 def readable_layers(checkpoint: Source, detection: Detection, options: ReadOptions) -> tuple[list[ReadLayer], list[Skipped]]:
     """Like `read_layers`, but not an error if no layer can be read."""
     with about(checkpoint.path):  # names the file if memory runs out
+        Ahead(detection.layers, is_remote(checkpoint)).vectors()
         return try_layers(checkpoint, detection, options, attached(checkpoint), _originals(detection.layers))
 
 
@@ -125,6 +141,7 @@ def try_layers(
     partial = getattr(checkpoint, "partial", "")
     skipped += [Skipped(prefix, each.describe(), "named", each.family) for each in detection.named for prefix in each.prefixes]
     part_of_model = (f"{partial} alone: a part of the model's layer",) if partial else ()
+    ahead = Ahead(detection.layers, is_remote(checkpoint))
     for layer, original in zip(detection.layers, originals, strict=True):
         if original != layer.name:
             skipped.append(Skipped(layer.name, f"the same tensors as {original} (shared module)", "shared", layer.family))
@@ -132,8 +149,9 @@ def try_layers(
             continue
         try:
             with np.errstate(all="ignore"):  # overflow and values that are not finite are reported by `systems.trust`
-                shown, encoded = watched(layer)
+                shown, encoded = watched(ahead.noted(layer))
                 systems = read_layer(families[layer.family], shown, options)
+            ahead.learned(layer)
             said = (*part_of_model, *said_of(encoded))
             systems = [replace(system, assumptions=(*system.assumptions, *said)) for system in systems] if said else systems
             layers[layer.name, layer.family] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
@@ -287,7 +305,7 @@ def load_system(path: Path | str, layer: str, options: ReadOptions, family: str 
     Raises:
         SsmspecError: the same errors as `analyze`; also if no copy has a finite kernel. A kernel that grows is finite.
     """
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_for_layers(path, options)
     systems, skipped = read_systems(checkpoint, find_layers(checkpoint, family, options), options)
     system = select_one(systems, layer, checkpoint, skipped)
     trust = assess(system)

@@ -16,6 +16,7 @@ import numpy as np
 
 from ssmspec.checkpoint import Checkpoint, Described
 from ssmspec.checkpoint.formats.json_text import parse_json
+from ssmspec.checkpoint.remote.path import Location, RemotePath
 from ssmspec.errors import LayerError
 from ssmspec.systems.sobolev import Sobolev
 
@@ -70,15 +71,19 @@ def weight_entry(weight: Sobolev) -> dict[str, Any]:
     return entry
 
 
+def _sidecar(checkpoint: Location) -> Location:
+    return checkpoint.with_name(checkpoint.name + SUFFIX) if isinstance(checkpoint, RemotePath) else sidecar_path(checkpoint)
+
+
 def sidecar_path(checkpoint: Path) -> Path:
     """Where the sidecar of a checkpoint is: beside the file or folder itself, not beside a symbolic link to it."""
     real = Path(os.path.realpath(checkpoint))
     return real.with_name(real.name + SUFFIX)
 
 
-def read_sidecar(checkpoint: Path) -> dict[str, Any] | None:
+def read_sidecar(checkpoint: Location) -> dict[str, Any] | None:
     """The content of the sidecar, or None if there is no readable one."""
-    path = sidecar_path(checkpoint)
+    path = _sidecar(checkpoint)
     try:
         if not path.is_file() or path.stat().st_size > MOST_BYTES:
             return None
@@ -93,12 +98,13 @@ def attached(checkpoint: Described) -> Attached:
     own = metadata_entry(checkpoint)
     if own is not None:
         return Attached(_weights(own), "the file's metadata")
-    path = Path(checkpoint.path)
-    if sidecar_path(path).exists():
+    path = Path(checkpoint.path) if isinstance(checkpoint.path, str) else checkpoint.path
+    beside = _sidecar(path)
+    if beside.exists():
         found = read_sidecar(path)
         if found is None:
-            return Attached({}, problem=f"{sidecar_path(path).name} cannot be read and was ignored")
-        return Attached(_weights(found), sidecar_path(path).name, digests=_digests(found))
+            return Attached({}, problem=f"{beside.name} cannot be read and was ignored")
+        return Attached(_weights(found), beside.name, digests=_digests(found))
     return Attached({})
 
 
@@ -142,5 +148,6 @@ def input_digests(checkpoint: Checkpoint) -> dict[str, str]:
     for path in checkpoint.files:
         inside = checkpoint.path in path.parents  # files of several ranks have one name
         with path.open("rb") as file:
-            digests[str(path.relative_to(checkpoint.path)) if inside else path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            name = str(path.relative_to(str(checkpoint.path))) if inside and isinstance(path, Path) else path.name
+            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests

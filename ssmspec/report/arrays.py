@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ssmspec.checkpoint.remote.path import is_address
 from ssmspec.errors import SsmspecError
 from ssmspec.files.reading import exists, read_numbers
 from ssmspec.files.writing import Kind, refuse_precious, whole_file
@@ -44,7 +45,7 @@ def _vector(path: Path, axis: Axis) -> FloatArray:
     return values
 
 
-def write_arrays(target: Path, source: Path, arrays: dict[str, Any]) -> tuple[str, ...]:
+def write_arrays(target: Path, source: Path | str, arrays: dict[str, Any]) -> tuple[str, ...]:
     """Write an .npz file, or a .mat file if the target is named so, whole or not at all, and never over the checkpoint it came from.
 
     Returns:
@@ -67,7 +68,7 @@ def write_arrays(target: Path, source: Path, arrays: dict[str, Any]) -> tuple[st
         written[name] = np.where(lost, np.nan, values)
         which = f"{int(copies.sum())} of {len(copies)} copies, the first of them copy {int(copies.argmax())}"
         notes.append(f"{count} are not finite, in {which}; the file has NaN in their place")
-    if exists(target) and exists(source) and target.samefile(source):
+    if exists(target) and not is_address(source) and exists(Path(source)) and target.samefile(source):
         raise SsmspecError(f"{target} is the checkpoint itself; choose another output file")
     with whole_file(target, kind) as file:
         if kind is Kind.matlab:

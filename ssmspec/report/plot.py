@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 
 from ssmspec.backends import CauchySum, choose_backend, load_backend
-from ssmspec.checkpoint import open_checkpoint
+from ssmspec.checkpoint.remote.path import is_address, stem_of, title_of
 from ssmspec.commands.analyze import AnalysisOptions
 from ssmspec.commands.compare import compare
 from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.families import ReadOptions
-from ssmspec.families.layers import find_layers, read_systems, select_layers
+from ssmspec.families.layers import find_layers, open_for_layers, read_systems, select_layers
 from ssmspec.report.figures import FIGURES, Draw, FigureKind, FrequencyAxis
 from ssmspec.report.figures.compare import comparison_figure
 from ssmspec.report.figures.inits import initializations_figure
@@ -77,7 +77,7 @@ class SpectraInTurn:
 
 
 def plot(
-    name: str, path: Path, output: Path | None = None, *, options: PlotOptions | None = None, progress: Progress | None = None
+    name: str, path: Path | str, output: Path | None = None, *, options: PlotOptions | None = None, progress: Progress | None = None
 ) -> tuple[Path, tuple[str, ...]]:
     """Draw one figure of a checkpoint into a file.
 
@@ -104,18 +104,18 @@ def plot(
         names = ", ".join(system.name for system in systems[:8]) + (", ..." if len(systems) > 8 else "")
         raise LayerError(f"the figure {name} shows one layer, but there are {len(systems)}; choose one with --layer: {names}")
     chosen = f".{safe_name(systems[0].name)}" if kind.layers == "one" and options.layers else ""
-    output = output or Path(f"{path.resolve().stem or path.name}.{name}{chosen}.png")
-    if output.exists() and path.exists() and output.samefile(path):
+    output = output or Path(f"{stem_of(path)}.{name}{chosen}.png")
+    if not is_address(path) and output.exists() and Path(path).exists() and output.samefile(path):
         raise SsmspecError(f"{output} is the checkpoint itself; choose another output file")
     pairs = sum(2.0 * s.copies * s.modes * min(s.inputs * s.outputs, 4 * s.modes) * options.points for s in systems)
     engine = load_backend(options.backend or choose_backend(pairs))
     spectra = SpectraInTurn(systems, FrequencyGrid.default(options.points), engine, options.with_skip, progress)
     with styled(), about(path):
-        save(draw(spectra, axis, path.name or path.resolve().name), output)
+        save(draw(spectra, axis, title_of(path)), output)
     return output, notes
 
 
-def plot_pair(before: Path, after: Path, output: Path | None = None, *, options: PlotOptions | None = None) -> Path:
+def plot_pair(before: Path | str, after: Path | str, output: Path | None = None, *, options: PlotOptions | None = None) -> Path:
     """Draw the figure `compare`: |H| of one layer in two checkpoints, and the paths of its poles.
 
     Args:
@@ -140,7 +140,7 @@ def plot_pair(before: Path, after: Path, output: Path | None = None, *, options:
     layer = found.layers[0]
     if layer.before.problem or layer.after.problem:
         raise LayerError(f"layer {layer.name} cannot be drawn: {layer.before.problem or layer.after.problem}")
-    output = output or Path(f"{before.resolve().stem}-{after.resolve().stem}.compare.{safe_name(layer.name)}.png")
+    output = output or Path(f"{stem_of(before)}-{stem_of(after)}.compare.{safe_name(layer.name)}.png")
     with styled():
         save(comparison_figure(layer, found.grid.values), output)
     return output
@@ -191,7 +191,7 @@ def _frequency_axis(kind: FigureKind, options: PlotOptions) -> FrequencyAxis:
     return FrequencyAxis(options.axis or "theta")
 
 
-def _usable_systems(path: Path, options: PlotOptions, *, growing: bool) -> tuple[tuple[StateSpace, ...], tuple[str, ...]]:
+def _usable_systems(path: Path | str, options: PlotOptions, *, growing: bool) -> tuple[tuple[StateSpace, ...], tuple[str, ...]]:
     """The copies of the chosen layers that can be drawn, and notes on what was assumed or skipped.
 
     Args:
@@ -199,7 +199,7 @@ def _usable_systems(path: Path, options: PlotOptions, *, growing: bool) -> tuple
     Raises:
         LayerError: no copy can be drawn.
     """
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_for_layers(path, options.read)
     found, skipped = read_systems(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     chosen = select_layers(found, options.layers, checkpoint, skipped)
     systems, notes, reasons = [], [], []

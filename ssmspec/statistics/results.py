@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ssmspec.checkpoint.remote.traffic import Transfer
 from ssmspec.statistics.values import Summary
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
 from ssmspec.systems.statespace import Assumed, ComplexArray
@@ -101,7 +102,10 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointAnalysis:
-    """One checkpoint: its path, its layers in model order, what was skipped, notes, the statistics computed, and the model's context."""
+    """One checkpoint: its path, its layers in model order, what was skipped, notes, and the statistics computed.
+
+    `context_length`: that of the model [tokens], where a configuration states it. `transfer`: what was read of a remote one.
+    """
 
     path: str
     container: str
@@ -115,6 +119,7 @@ class CheckpointAnalysis:
     notes: tuple[str, ...]
     statistics: tuple[str, ...]
     context_length: int | None = None
+    transfer: Transfer | None = None
 
     @property
     def problem(self) -> str | None:

@@ -11,12 +11,12 @@ tk-rusch/linoss, models/S5.py, LinOSS.py, LRU.py, and of jaredbmit/damped-linoss
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import BinaryIO
 
 from ssmspec.checkpoint.formats.json_text import parse_json
 from ssmspec.checkpoint.formats.npz import MAX_ARRAYS, npy_header
 from ssmspec.checkpoint.formats.tree import fortran_strides
+from ssmspec.checkpoint.remote.path import Location
 from ssmspec.checkpoint.tensors import ITEMSIZE, MAX_DIMENSIONS, Contents, Flag, Span, StoredTensor, extent, problem, short
 
 NPY = b"\x93NUMPY"
@@ -93,14 +93,14 @@ class Match:
         return [name for name, _ in self.layout.fields + constants]
 
 
-def is_equinox(path: Path, head: bytes, size: int) -> bool:
+def is_equinox(path: Location, head: bytes, size: int) -> bool:
     """Whether a file that begins with `head` is Equinox: by its name, or .npy data after a line of text, or two .npy streams in a row."""
     if head.startswith(NPY):
         return path.suffix == ".eqx" or _is_followed_by_another(path, size)
     return head.partition(b"\n")[2].startswith(NPY) or path.suffix == ".eqx"
 
 
-def _is_followed_by_another(path: Path, size: int) -> bool:
+def _is_followed_by_another(path: Location, size: int) -> bool:
     with path.open("rb") as file:
         try:
             first = _Leaf.at(path, file, 0, size)
@@ -110,7 +110,7 @@ def _is_followed_by_another(path: Path, size: int) -> bool:
         return file.read(len(NPY)) == NPY
 
 
-def read_equinox(path: Path, size: int) -> Contents:
+def read_equinox(path: Location, size: int) -> Contents:
     """Reads the JSON line and the header of every leaf; array bytes stay in the file.
 
     Raises:
@@ -134,7 +134,7 @@ def read_equinox(path: Path, size: int) -> Contents:
     return Contents("equinox", tensors, config, _notes(matches, len(leaves) - len(tensors)))
 
 
-def _hyperparameters(path: Path, file: BinaryIO) -> tuple[dict[str, object], int]:
+def _hyperparameters(path: Location, file: BinaryIO) -> tuple[dict[str, object], int]:
     """The leading JSON line, as a configuration, and the byte where the arrays begin."""
     line = file.readline(LINE)
     if line.startswith(NPY):
@@ -157,7 +157,7 @@ class _Leaf:
     tensor: StoredTensor | None
 
     @classmethod
-    def at(cls, path: Path, file: BinaryIO, offset: int, size: int) -> "_Leaf":
+    def at(cls, path: Location, file: BinaryIO, offset: int, size: int) -> "_Leaf":
         """The leaf whose stream begins at an offset.
 
         Raises:
@@ -183,7 +183,7 @@ class _Leaf:
         return cls(shape, kind, stop, StoredTensor("", shape, name, Span(path, offset + length, held, strides, flags)))
 
 
-def find_layers(path: Path, leaves: Sequence[tuple[tuple[int, ...], str]], config: Mapping[str, object]) -> list[Match]:
+def find_layers(path: Location, leaves: Sequence[tuple[tuple[int, ...], str]], config: Mapping[str, object]) -> list[Match]:
     """The runs of leaves (shape, kind of dtype) that are layers, in order.
 
     Raises:
@@ -200,7 +200,7 @@ def find_layers(path: Path, leaves: Sequence[tuple[tuple[int, ...], str]], confi
     return [_decide(path, group, words) for group in groups]
 
 
-def _decide(path: Path, group: list[Match], words: set[str]) -> Match:
+def _decide(path: Location, group: list[Match], words: set[str]) -> Match:
     candidates = [match for match in group if match.layout.proven and match.constants] or group
     candidates = [match for match in candidates if match.layout.words & words] or candidates
     if len(candidates) == 1:

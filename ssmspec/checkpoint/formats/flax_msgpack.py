@@ -6,10 +6,10 @@ Sources: https://github.com/msgpack/msgpack/blob/master/spec.md; flax/serializat
 import math
 import struct
 from dataclasses import replace
-from pathlib import Path
 from typing import BinaryIO
 
 from ssmspec.checkpoint.naming import name_tree
+from ssmspec.checkpoint.remote.path import Location
 from ssmspec.checkpoint.tensors import ITEMSIZE, MAX_DIMENSIONS, Contents, Span, StoredTensor, problem, short
 
 NDARRAY, COMPLEX, SCALAR = 1, 2, 3  # extension codes of flax
@@ -30,7 +30,7 @@ CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
 DAMAGED = "msgpack data (flax?) that cannot be decoded completely"
 
 
-def read_flax(path: Path, size: int) -> Contents:
+def read_flax(path: Location, size: int) -> Contents:
     """Reads keys and array headers; array bytes stay in the file.
 
     Raises:
@@ -50,7 +50,7 @@ def read_flax(path: Path, size: int) -> Contents:
 
 
 class _Walker:
-    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
+    def __init__(self, path: Location, file: BinaryIO, size: int) -> None:
         self.path, self.file, self.size, self.at, self.values, self.text = path, file, size, 0, 0, 0
 
     def take(self, count: int) -> bytes:

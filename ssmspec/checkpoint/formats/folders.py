@@ -10,6 +10,7 @@ from typing import Any
 from ssmspec.checkpoint.derived import AnyTensor
 from ssmspec.checkpoint.formats.foreign import ZERO, rank_file_in, refuse_folder
 from ssmspec.checkpoint.formats.json_text import MAX_BYTES, parse_json
+from ssmspec.checkpoint.remote.path import Location, RemotePath, entries
 from ssmspec.checkpoint.tensors import Contents, Stamp, problem, short
 from ssmspec.errors import CheckpointError
 
@@ -21,10 +22,11 @@ NO_WEIGHTS = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.p
 ADAPTER_CONFIG = "adapter_config.json"
 QUANTIZE_CONFIG = "quantize_config.json"  # of GPTQ before transformers kept it in config.json
 
-ReadFile = Callable[[Path], tuple[Contents, int]]
+ReadFile = Callable[[Location], tuple[Contents, int]]
+Needed = Callable[[Collection[str]], Collection[str]]  # of some names, those of tensors that are needed
 
 
-def choose(folder: Path) -> tuple[Path, tuple[str, ...]]:
+def choose(folder: Location) -> tuple[Location, tuple[str, ...]]:
     """The file to open in a folder, and notes.
 
     Raises:
@@ -39,8 +41,8 @@ def choose(folder: Path) -> tuple[Path, tuple[str, ...]]:
     rank_file = rank_file_in(names)
     if rank_file is not None:
         raise problem(folder, f"a checkpoint of DeepSpeed ZeRO with files such as {rank_file}: {ZERO}")
-    found = sorted(entry for entry in folder.iterdir() if entry.suffix in SUFFIXES and entry.name not in NO_WEIGHTS and entry.is_file())
-    indices = sorted(entry for entry in folder.iterdir() if is_index(entry) and entry.is_file())
+    found = [entry for entry in entries(folder) if entry.suffix in SUFFIXES and entry.name not in NO_WEIGHTS and entry.is_file()]
+    indices = [entry for entry in entries(folder) if is_index(entry) and entry.is_file()]
     candidates = indices or found
     if len(candidates) == 1:
         return candidates[0], (f"the folder's only checkpoint: {candidates[0].name}",)
@@ -51,25 +53,29 @@ def choose(folder: Path) -> tuple[Path, tuple[str, ...]]:
     raise problem(folder, f"a folder with {len(candidates)} checkpoints ({listed}); name one of them")
 
 
-def has_weights(folder: Path, besides: Collection[str] = ()) -> bool:
+def has_weights(folder: Location, besides: Collection[str] = ()) -> bool:
     """Whether a folder has files that may hold weights, besides those of the given names and what trainers put there."""
     names = (entry.name for entry in folder.iterdir() if entry.suffix in SUFFIXES and entry.is_file())
     return any(name not in NO_WEIGHTS and name not in besides and not name.startswith("rng_state_") for name in names)
 
 
-def is_index(path: Path) -> bool:
+def is_index(path: Location) -> bool:
     """Whether a file is the index of a sharded checkpoint, by its name."""
     return path.name.endswith(INDEX_SUFFIX)
 
 
-def read_index(path: Path, read_file: ReadFile) -> tuple[Contents, int]:
-    """All shards of an index as one checkpoint.
+def read_index(path: Location, read_file: ReadFile, needed: Needed | None = None) -> tuple[Contents, int]:
+    """All shards of an index as one checkpoint; of one in a store only those that hold tensors that are needed.
 
     Raises:
         CheckpointError: there is no weight map, a shard is missing or outside the folder, or a shard disagrees with the map.
     """
     files = {path: Stamp.of(path.stat())}
-    weight_map = _weight_map(path)
+    weight_map, total = _weight_map(path)
+    every, unopened = weight_map, ""
+    if isinstance(path, RemotePath):
+        weight_map, unopened = _only_needed(weight_map, needed)
+        path.store.begin([(path.parent / name).key for name in sorted(set(weight_map.values()))])
     shards: dict[str, Contents] = {}
     size = 0
     for name in sorted(set(weight_map.values())):
@@ -80,7 +86,7 @@ def read_index(path: Path, read_file: ReadFile) -> tuple[Contents, int]:
     tensors: dict[str, AnyTensor] = {}
     for name, contents in shards.items():
         for tensor in contents.tensors.values():
-            if weight_map.get(tensor.name) != name:
+            if every.get(tensor.name) != name:
                 raise problem(
                     path, f"shard '{short(name)}' holds '{short(tensor.name)}', which the index does not assign to it; fetch both again"
                 )
@@ -94,10 +100,26 @@ def read_index(path: Path, read_file: ReadFile) -> tuple[Contents, int]:
     notes = tuple(dict.fromkeys(note for contents in shards.values() for note in contents.notes))
     for contents in shards.values():
         files |= contents.files
-    return Contents(f"{first.container} (sharded)", tensors, config, notes, files), size
+    notes = (*notes, unopened) if unopened else notes
+    return Contents(f"{first.container} (sharded)", tensors, config, notes, files), max(size, total) if unopened else size
 
 
-def _weight_map(path: Path) -> dict[str, str]:
+def shards_of(path: Location) -> list[str]:
+    """The names of the shards of an index. Raises as `read_index`."""
+    return sorted(set(_weight_map(path)[0].values()))
+
+
+def _only_needed(weight_map: dict[str, str], needed: Needed | None) -> tuple[dict[str, str], str]:
+    """The part of the map whose shards hold needed tensors, all of it if none do, and what that leaves unopened, in words."""
+    shards = {weight_map[name] for name in (needed(weight_map) if needed else ())} or set(weight_map.values())
+    kept = {name: shard for name, shard in weight_map.items() if shard in shards}
+    closed, others = len(set(weight_map.values())) - len(shards), len(weight_map) - len(kept)
+    text = f"{closed} of {closed + len(shards)} shards ({others} tensors) were not opened"
+    return kept, f"{text}: the index names no tensor of an SSM layer in them" if closed else ""
+
+
+def _weight_map(path: Location) -> tuple[dict[str, str], int]:
+    """Names of tensors to shards, and the bytes of all tensors, 0 if the index does not tell."""
     data = load_json(path)
     weight_map = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(shard, str) for shard in weight_map.values()):
@@ -107,10 +129,12 @@ def _weight_map(path: Path) -> dict[str, str]:
             raise problem(path, f"shard '{short(shard)}' is not a plain file name in the index's own folder; not opened")
         if is_index(Path(shard)):
             raise problem(path, f"shard '{short(shard)}' is an index itself; expected a checkpoint file")
-    return weight_map
+    told = data.get("metadata")
+    total = told.get("total_size") if isinstance(told, dict) else None
+    return weight_map, total if type(total) is int and total > 0 else 0
 
 
-def read_config(path: Path, given: Path) -> tuple[dict[str, object], tuple[str, ...]]:
+def read_config(path: Location, given: Location) -> tuple[dict[str, object], tuple[str, ...]]:
     """config.json beside the weights (only where the layout is that of a model folder), and a note if it cannot be used."""
     folder = path if path.is_dir() else path.parent
     if not (given != path or path.is_dir() or is_index(path) or path.name in PREFERRED):
@@ -120,7 +144,7 @@ def read_config(path: Path, given: Path) -> tuple[dict[str, object], tuple[str, 
     return ({"quantization_config": quantized} if quantized else {}) | config, (*notes, *more)
 
 
-def _object(path: Path) -> tuple[dict[str, object], tuple[str, ...]]:
+def _object(path: Location) -> tuple[dict[str, object], tuple[str, ...]]:
     """A JSON object, empty where there is no such file, and a note if it cannot be used."""
     if not path.is_file():
         return {}, ()
@@ -131,7 +155,7 @@ def _object(path: Path) -> tuple[dict[str, object], tuple[str, ...]]:
     return (data, ()) if isinstance(data, dict) else ({}, (f"{path.name} ignored: it is not a JSON object",))
 
 
-def adapter_config(path: Path) -> dict[str, Any] | None:
+def adapter_config(path: Location) -> dict[str, Any] | None:
     """What peft says of an adapter beside the weights; None if there is nothing that can be read."""
     place = (path if path.is_dir() else path.parent) / ADAPTER_CONFIG
     try:
@@ -141,7 +165,7 @@ def adapter_config(path: Path) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-def load_json(path: Path) -> Any:
+def load_json(path: Location) -> Any:
     """The content of a small JSON file.
 
     Raises:

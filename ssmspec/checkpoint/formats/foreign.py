@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Collection
-from pathlib import Path
 
 from ssmspec.checkpoint.formats.tree import TensorRef
+from ssmspec.checkpoint.remote.path import Location, entries
 from ssmspec.checkpoint.tensors import problem, short
 
 RANK_FILE = re.compile(r"(bf16_|fp16_)?zero_pp_rank_\d+_mp_rank_\d+_(model|optim)_states\.pt")
@@ -28,7 +28,7 @@ FLAT = (
 SHOWN = 3
 
 
-def refuse_folder(folder: Path, *, below: bool) -> None:
+def refuse_folder(folder: Location, *, below: bool) -> None:
     """Refuses folders of Orbax, TensorFlow and zarr, with `below` also where they are one level below.
 
     Raises:
@@ -50,11 +50,11 @@ def refuse_folder(folder: Path, *, below: bool) -> None:
             )
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))[:64]
+def _subfolders(folder: Location) -> list[Location]:
+    return sorted(entry for entry in entries(folder) if entry.is_dir() and not entry.name.startswith("."))[:64]
 
 
-def refuse_file(path: Path, head: bytes) -> None:
+def refuse_file(path: Location, head: bytes) -> None:
     """Refuses files by their first bytes, or where those say nothing by their name.
 
     Raises:
@@ -70,7 +70,7 @@ def refuse_file(path: Path, head: bytes) -> None:
         raise problem(path, f"a part of an Orbax checkpoint of JAX, {ORBAX}")
 
 
-def refuse_rank_file(path: Path, root: object) -> None:
+def refuse_rank_file(path: Location, root: object) -> None:
     """Refuses what DeepSpeed's ZeRO writes for each rank, by the content: names of files may have changed.
 
     Raises:
@@ -89,7 +89,7 @@ def refuse_rank_file(path: Path, root: object) -> None:
         raise problem(path, f"the optimizer state of one rank of DeepSpeed ZeRO{called}: {ZERO}")
 
 
-def refuse_names(path: Path, names: Collection[str]) -> None:
+def refuse_names(path: Location, names: Collection[str]) -> None:
     """Refuses weights that FSDP has flattened: only the model that was wrapped knows their shapes.
 
     Raises:

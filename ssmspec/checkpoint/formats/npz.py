@@ -7,13 +7,13 @@ import io
 import math
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from ssmspec.checkpoint.formats.archive import Archive, Place
 from ssmspec.checkpoint.formats.tree import fortran_strides
 from ssmspec.checkpoint.naming import final_names
+from ssmspec.checkpoint.remote.path import Location
 from ssmspec.checkpoint.tensors import ITEMSIZE, MAX_DIMENSIONS, Contents, Flag, Span, StoredTensor, extent, problem, short
 
 HEAD = 65_536  # bytes of a member that are read to find its header; numpy itself refuses headers above 10 000
@@ -21,7 +21,7 @@ SUFFIX = ".npy"
 MAX_ARRAYS = 50_000  # per file; each has its own header, which takes about 0.1 ms
 
 
-def read_npz(path: Path, archive: Archive) -> Contents:
+def read_npz(path: Location, archive: Archive) -> Contents:
     """Reads the headers of all members; arrays that are not plain numbers are skipped with a note.
 
     Raises:
@@ -29,6 +29,7 @@ def read_npz(path: Path, archive: Archive) -> Contents:
     """
     if len(archive.names) > MAX_ARRAYS:
         raise problem(path, f"{len(archive.names)} members in one file; expected at most {MAX_ARRAYS} arrays")
+    archive.prefetch((member for member in archive.names if member.endswith(SUFFIX)), heads=True)
     found: dict[tuple[str, ...], StoredTensor] = {}
     skipped: list[str] = []
     for member in archive.names:
@@ -43,10 +44,10 @@ def read_npz(path: Path, archive: Archive) -> Contents:
     return Contents("npz", tensors, notes=(note,) if skipped else ())
 
 
-def _member(path: Path, archive: Archive, member: str) -> StoredTensor | None:
+def _member(path: Location, archive: Archive, member: str) -> StoredTensor | None:
     label = f"npz member '{short(member)}'"
     try:
-        shape, fortran, dtype, start = npy_header(archive.read(member, HEAD))
+        shape, fortran, dtype, start = npy_header(archive.head(member, HEAD, _has_header))
     except ValueError as error:
         raise problem(path, f"{label} has no valid .npy header ({error}); write the file again") from error
     if dtype.hasobject or dtype.name not in ITEMSIZE:
@@ -60,12 +61,20 @@ def _member(path: Path, archive: Archive, member: str) -> StoredTensor | None:
     return StoredTensor("", shape, dtype.name, _span(path, place, start, shape, (fortran, dtype)))
 
 
-def _span(path: Path, place: Place, start: int, shape: tuple[int, ...], order: tuple[bool, "np.dtype[np.generic]"]) -> Span:
+def _has_header(head: bytes) -> bool:
+    try:
+        npy_header(head)
+    except ValueError:
+        return False
+    return True
+
+
+def _span(path: Location, place: Place, start: int, shape: tuple[int, ...], order: tuple[bool, "np.dtype[np.generic]"]) -> Span:
     fortran, dtype = order
     flags: frozenset[Flag] = frozenset({"big-endian"} if dtype.str[0] == ">" else ())
     strides = fortran_strides(shape) if fortran and len(shape) > 1 else None
     nbytes = (extent(shape, strides) if strides else math.prod(shape)) * dtype.itemsize
-    return Span(path, place.offset + start, nbytes, strides, flags, place.member)
+    return Span(path, place.offset + start, nbytes, strides, flags, place.member, home=place.home)
 
 
 def npy_header(head: bytes) -> tuple[tuple[int, ...], bool, "np.dtype[np.generic]", int]:

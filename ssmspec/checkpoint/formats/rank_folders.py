@@ -7,10 +7,10 @@ utils/app_state (mp_rank_00, tp_rank_00_pp_rank_000); DeepSpeed, runtime/engine.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ssmspec.checkpoint.derived import AnyTensor
 from ssmspec.checkpoint.formats.folders import ReadFile, choose
+from ssmspec.checkpoint.remote.path import Location, entries
 from ssmspec.checkpoint.tensor_parallel import join_ranks
 from ssmspec.checkpoint.tensors import Contents, problem, short
 
@@ -28,13 +28,13 @@ SHOWN = 4
 class Rank:
     """A file or folder of one rank: of the tensors, of the pipeline's layers, of the experts."""
 
-    path: Path
+    path: Location
     tensor: int
     stage: int
     expert: int
 
 
-def rank_of(path: Path) -> Rank | None:
+def rank_of(path: Location) -> Rank | None:
     """What the name of a file or folder says."""
     match = RANK.fullmatch(path.name) or RANK_2.fullmatch(path.name)
     if match is None or (match["file"] is not None) != path.is_file():
@@ -42,19 +42,19 @@ def rank_of(path: Path) -> Rank | None:
     return Rank(path, int(match["tensor"]), int(match["stage"] or 0), int(match["expert"] or 0))
 
 
-def ranks_in(folder: Path) -> list[Rank]:
+def ranks_in(folder: Location) -> list[Rank]:
     """The ranks of a folder, in order."""
     found = [rank for entry in folder.iterdir() if (rank := rank_of(entry)) is not None]
     return sorted(found, key=lambda rank: (rank.stage, rank.tensor, rank.expert, rank.path.name))
 
 
-def latest_step(folder: Path) -> Path | None:
+def latest_step(folder: Location) -> Location | None:
     """The folder of the step that a run's folder calls the latest, or of its only one.
 
     Raises:
         CheckpointError: several steps, and nothing that says which.
     """
-    steps = sorted(entry for entry in folder.iterdir() if entry.is_dir() and STEP.fullmatch(entry.name))
+    steps = [entry for entry in entries(folder) if entry.is_dir() and STEP.fullmatch(entry.name)]
     if not steps:
         return None
     for name in LATEST:
@@ -71,7 +71,7 @@ def latest_step(folder: Path) -> Path | None:
     return steps[0]
 
 
-def read_ranks(folder: Path, ranks: list[Rank], read_file: ReadFile) -> tuple[Contents, int]:
+def read_ranks(folder: Location, ranks: list[Rank], read_file: ReadFile) -> tuple[Contents, int]:
     """All ranks of a folder as one model.
 
     Raises:
@@ -95,7 +95,9 @@ def read_ranks(folder: Path, ranks: list[Rank], read_file: ReadFile) -> tuple[Co
     return _joined(folder, stages, (count, experts), read_file)
 
 
-def _joined(folder: Path, stages: Mapping[int, Mapping[int, Rank]], counts: tuple[int, int], read_file: ReadFile) -> tuple[Contents, int]:
+def _joined(
+    folder: Location, stages: Mapping[int, Mapping[int, Rank]], counts: tuple[int, int], read_file: ReadFile
+) -> tuple[Contents, int]:
     count, experts = counts
     tensors: dict[str, AnyTensor] = {}
     left: list[str] = []
@@ -135,7 +137,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(short(name, 80) for name in names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def weights_of(place: Path) -> Path:
+def weights_of(place: Location) -> Location:
     """The file with the weights of a rank.
 
     Raises:
@@ -151,7 +153,7 @@ def told_ranks(config: Mapping[str, object]) -> int:
     return max((n for key in PARALLEL if isinstance(n := config.get(key), int) and n > 0), default=1)
 
 
-def alone(given: Path, file: Path, config: Mapping[str, object]) -> str:
+def alone(given: Location, file: Location, config: Mapping[str, object]) -> str:
     """What part of a model a single rank is, in words; "" where it is not known to be one."""
     places = [place for place in (given, file, file.parent) if rank_of(place) is not None]
     told = told_ranks(config)

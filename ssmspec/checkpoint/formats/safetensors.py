@@ -4,11 +4,11 @@ Source: https://github.com/huggingface/safetensors README, "Format" (no holes, n
 """
 
 import math
-from pathlib import Path
 from typing import Any
 
 from ssmspec.checkpoint.formats.json_text import MAX_BYTES, parse_json
 from ssmspec.checkpoint.naming import check_names
+from ssmspec.checkpoint.remote.path import Location
 from ssmspec.checkpoint.tensors import ITEMSIZE, MAX_DIMENSIONS, Contents, Span, StoredTensor, problem, short
 
 DTYPES = {
@@ -26,7 +26,7 @@ DTYPES = {
 METADATA = "__metadata__"
 
 
-def read_safetensors(path: Path, size: int) -> Contents:
+def read_safetensors(path: Location, size: int) -> Contents:
     """Reads the header only.
 
     Raises:
@@ -42,7 +42,7 @@ def read_safetensors(path: Path, size: int) -> Contents:
     return Contents("safetensors", tensors, {METADATA: metadata} if metadata else {})
 
 
-def read_header(path: Path, size: int, start: int = 0) -> tuple[dict[str, Any], int]:
+def read_header(path: Location, size: int, start: int = 0) -> tuple[dict[str, Any], int]:
     """The header, with unchecked entries, and the byte where the tensors begin.
 
     Args:
@@ -67,7 +67,7 @@ def read_header(path: Path, size: int, start: int = 0) -> tuple[dict[str, Any], 
     return header, end
 
 
-def tensor_at(path: Path, name: str, entry: object, base: int, size: int) -> StoredTensor:
+def tensor_at(path: Location, name: str, entry: object, base: int, size: int) -> StoredTensor:
     """The tensor of an entry of the header, its bytes counted from `base`.
 
     Raises:
@@ -96,7 +96,7 @@ def _naturals(values: object) -> bool:
     return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
 
 
-def _check_layout(path: Path, tensors: dict[str, StoredTensor], base: int, size: int) -> None:
+def _check_layout(path: Location, tensors: dict[str, StoredTensor], base: int, size: int) -> None:
     position = base
     for tensor in sorted(tensors.values(), key=lambda t: (t.span.offset, t.span.nbytes)):
         if tensor.span.offset < position:

@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeGuard
 
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from ssmspec.checkpoint.formats.torch_files import load_pickle, read_torch_zip, 
 from ssmspec.checkpoint.formats.tree import Global, Placeholder
 from ssmspec.checkpoint.formats.unpickler import BoundedReader
 from ssmspec.checkpoint.naming import MAX_TENSORS, final_names, name_tree
+from ssmspec.checkpoint.remote.path import Location, entries
 from ssmspec.checkpoint.tensor_parallel import join_parts
 from ssmspec.checkpoint.tensors import MAX_DIMENSIONS, Contents, Stamp, StoredTensor, problem, short
 from ssmspec.errors import CheckpointError
@@ -52,9 +52,14 @@ class StoredPiece:
     name: str
     shape: Shape
     dtype: str
-    path: Path
+    path: Location
     offset: int
     length: int
+
+    @property
+    def whole_range(self) -> tuple[Location, int, int]:
+        """The bytes of the small file; all that is read is in them, except of data behind a safetensors header."""
+        return self.path, self.offset, self.offset + self.length
 
     def read(self, rows: slice | None = None) -> NDArray[Any]:
         """The values; arguments and errors as those of `StoredTensor.read`."""
@@ -96,20 +101,20 @@ class StoredPiece:
             raise problem(self.path, f"{text}; fetch all files of the folder again") from error
 
 
-def is_distributed(folder: Path) -> bool:
+def is_distributed(folder: Location) -> bool:
     """Whether a folder is such a checkpoint, by the names in it; `.metadata` beside weights of another kind may be anything."""
     if not _metadata_files(folder):
         return bool(_shards(folder))
     return any(entry.suffix == SUFFIX for entry in folder.iterdir()) or not has_weights(folder, besides=BESIDE)
 
 
-def distributed_below(folder: Path) -> Path | None:
+def distributed_below(folder: Location) -> Location | None:
     """The only subfolder that is such a checkpoint of a model, as accelerate, NeMo and Megatron nest it.
 
     Raises:
         CheckpointError: several.
     """
-    inside = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(("optimizer", "."))]
+    inside = [entry for entry in entries(folder) if entry.is_dir() and not entry.name.startswith(("optimizer", "."))]
     found = [entry for entry in inside if is_distributed(entry)]
     if len(found) > 1:
         names = ", ".join(short(entry.name, 60) for entry in found[:SHOWN]) + (", ..." if len(found) > SHOWN else "")
@@ -117,23 +122,23 @@ def distributed_below(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _metadata_files(folder: Path) -> list[Path]:
+def _metadata_files(folder: Location) -> list[Location]:
     if (folder / NAME).is_file():
         return [folder / NAME]
-    return sorted(entry for entry in folder.iterdir() if OF_A_RANK.fullmatch(entry.name) and entry.is_file())
+    return [entry for entry in entries(folder) if OF_A_RANK.fullmatch(entry.name) and entry.is_file()]
 
 
-def _shards(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if SHARD.fullmatch(entry.name) and entry.is_file())
+def _shards(folder: Location) -> list[Location]:
+    return [entry for entry in entries(folder) if SHARD.fullmatch(entry.name) and entry.is_file()]
 
 
-def read_distributed(folder: Path, read_file: ReadFile) -> tuple[Contents, int]:
+def read_distributed(folder: Location, read_file: ReadFile) -> tuple[Contents, int]:
     """Every tensor of a folder, whole; optimizer state is skipped.
 
     Raises:
         CheckpointError: damaged or contradictory metadata, files that are missing or too short, pieces that do not fill a tensor.
     """
-    files: dict[Path, Stamp] = {}
+    files: dict[Location, Stamp] = {}
     metadata = _metadata_files(folder)
     if not metadata:
         return _read_shards(folder, _shards(folder), read_file)
@@ -163,7 +168,7 @@ def read_distributed(folder: Path, read_file: ReadFile) -> tuple[Contents, int]:
 class _Found:
     """What metadata files say, put together."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Location) -> None:
         self.folder = folder
         self.tensors: dict[str, tuple[Shape, str, dict[Shape, Shape]]] = {}  # size, dtype, offset -> size of every piece
         self.places: dict[tuple[str, Shape | None], tuple[str, int, int]] = {}
@@ -172,12 +177,14 @@ class _Found:
         self.pieces = 0
         self.ends: dict[str, int] = {}  # the last byte that is needed of every file
 
-    def add(self, path: Path, root: object) -> None:
+    def add(self, path: Location, root: object) -> None:
         """The content of one pickle."""
         state = _state(root)
         entries, places = state.get("state_dict_metadata"), state.get("storage_data")
         if not isinstance(entries, dict) or not isinstance(places, dict):
-            raise problem(path, "not metadata of torch.distributed: it lacks state_dict_metadata or storage_data; fetch it again")
+            raise problem(
+                path, "not metadata of torch.distributed.checkpoint: it lacks state_dict_metadata or storage_data; fetch it again"
+            )
         if len(entries) > MAX_TENSORS:
             raise problem(path, f"{len(entries)} entries in one checkpoint; expected at most {MAX_TENSORS}")
         for name, entry in entries.items():
@@ -189,7 +196,7 @@ class _Found:
             if isinstance(name, str) and isinstance(keys, tuple) and keys and all(isinstance(key, str | int) for key in keys):
                 self.paths[name] = tuple(map(str, keys))
 
-    def _entry(self, path: Path, name: object, entry: object) -> None:
+    def _entry(self, path: Location, name: object, entry: object) -> None:
         if not isinstance(name, str):
             raise problem(path, f"an entry whose name is a {type(name).__name__}, expected text; fetch it again")
         fields = _state(entry)
@@ -216,7 +223,7 @@ class _Found:
                 raise problem(path, f"{text}, outside of {size}: the metadata is damaged; fetch it again")
             known[2][offsets] = sizes
 
-    def _place(self, path: Path, index: object, info: object) -> None:
+    def _place(self, path: Location, index: object, info: object) -> None:
         key, place = _state(index), _state(info)
         name, offset = key.get("fqn"), key.get("offset")
         file, start, length = (place.get(field) for field in ("relative_path", "offset", "length"))
@@ -253,12 +260,12 @@ class _Found:
             raise problem(self.folder / NAME, f"{text}: pieces are missing or twice there; fetch it again")
         return JoinedTensor(name, size, dtype, self.folder, tuple(pieces))
 
-    def _file(self, name: str) -> Path:
+    def _file(self, name: str) -> Location:
         if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
             raise problem(self.folder / NAME, f"file '{short(name)}' is not a plain name in the folder; not opened")
         return self.folder / name
 
-    def stamp(self, path: Path) -> Stamp:
+    def stamp(self, path: Location) -> Stamp:
         """What a file is now, which has to hold all that the metadata places there.
 
         Raises:
@@ -314,10 +321,10 @@ def _dtype(properties: object) -> str | None:
     return TORCH_DTYPES.get(found.name) if isinstance(found, Global) else None
 
 
-def _read_shards(folder: Path, paths: list[Path], read_file: ReadFile) -> tuple[Contents, int]:
+def _read_shards(folder: Location, paths: list[Location], read_file: ReadFile) -> tuple[Contents, int]:
     """safetensors files of single ranks, whose own metadata say where their pieces belong."""
     boxes: dict[str, list[tuple[AnyTensor, Shape]]] = {}
-    files: dict[Path, Stamp] = {}
+    files: dict[Location, Stamp] = {}
     size = 0
     for path in paths:
         contents, nbytes = read_file(path)
@@ -330,7 +337,7 @@ def _read_shards(folder: Path, paths: list[Path], read_file: ReadFile) -> tuple[
     return Contents("torch distributed (safetensors)", join_parts(named, folder), {}, (), files), size
 
 
-def _offsets(path: Path, contents: Contents) -> Iterator[tuple[str, Shape]]:
+def _offsets(path: Location, contents: Contents) -> Iterator[tuple[str, Shape]]:
     told = contents.config.get(METADATA)
     text = told.get(SHARDING) if isinstance(told, dict) else None
     try:
@@ -346,7 +353,7 @@ def _offsets(path: Path, contents: Contents) -> Iterator[tuple[str, Shape]]:
         yield name, offset
 
 
-def _joined(folder: Path, name: str, parts: list[tuple[AnyTensor, Shape]]) -> JoinedTensor:
+def _joined(folder: Location, name: str, parts: list[tuple[AnyTensor, Shape]]) -> JoinedTensor:
     first = parts[0][0]
     size = tuple(max(tensor.shape[axis] + offset[axis] for tensor, offset in parts) for axis in range(len(first.shape)))
     if any(tensor.dtype != first.dtype for tensor, _ in parts) or sum(math.prod(tensor.shape) for tensor, _ in parts) != math.prod(size):

@@ -5,7 +5,6 @@ Sources: torch/serialization.py (_load, _legacy_load, _legacy_save), torch/csrc/
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from ssmspec.checkpoint.formats.archive import Archive
@@ -13,6 +12,7 @@ from ssmspec.checkpoint.formats.foreign import refuse_rank_file
 from ssmspec.checkpoint.formats.tree import NumpyArray, StorageRef, TensorRef
 from ssmspec.checkpoint.formats.unpickler import MAX_PICKLE, BoundedReader, unpickle
 from ssmspec.checkpoint.naming import Named, name_tree
+from ssmspec.checkpoint.remote.path import Location
 from ssmspec.checkpoint.tensors import ITEMSIZE, MAX_DIMENSIONS, Contents, Flag, Span, StoredTensor, c_strides, extent, problem, short
 from ssmspec.errors import CheckpointError
 
@@ -29,6 +29,7 @@ class Region:
     nbytes: int
     member: str | None = None
     big_endian: bool = False
+    home: tuple[int, int] | None = None
 
 
 def root_pickle(names: list[str]) -> str | None:
@@ -37,13 +38,14 @@ def root_pickle(names: list[str]) -> str | None:
     return pickles[0] if pickles else None
 
 
-def read_torch_zip(path: Path, archive: Archive, pickle_name: str) -> Contents:
+def read_torch_zip(path: Location, archive: Archive, pickle_name: str) -> Contents:
     """Reads the pickle and the directory; storages stay in the file.
 
     Raises:
         CheckpointError: damaged pickle, missing or too short storages, tensors outside their storage.
     """
     prefix = pickle_name.removesuffix("data.pkl")
+    archive.prefetch([pickle_name, f"{prefix}byteorder"])
     order = archive.read(prefix + "byteorder", 16).strip() if prefix + "byteorder" in archive.names else b"little"
     if order not in (b"little", b"big"):
         raise problem(path, f"byte order is {order!r}, expected 'little' or 'big'; fetch the file again")
@@ -53,7 +55,7 @@ def read_torch_zip(path: Path, archive: Archive, pickle_name: str) -> Contents:
 
     def region(storage: StorageRef) -> Region:
         place = archive.place(f"{prefix}data/{storage.key}")
-        return Region(place.offset, place.nbytes, place.member, order == b"big")
+        return Region(place.offset, place.nbytes, place.member, order == b"big", place.home)
 
     named = name_tree(root, lambda text: problem(path, text))
     script = prefix + "constants.pkl" in archive.names
@@ -61,7 +63,7 @@ def read_torch_zip(path: Path, archive: Archive, pickle_name: str) -> Contents:
     return _contents(path, "torch zip", named, region, notes)
 
 
-def read_torch_legacy(path: Path, size: int) -> Contents:
+def read_torch_legacy(path: Location, size: int) -> Contents:
     """Reads the pickles and the element count before each storage.
 
     Raises:
@@ -89,7 +91,7 @@ def read_torch_legacy(path: Path, size: int) -> Contents:
     return _contents(path, "torch legacy", named, region, notes)
 
 
-def read_pickle(path: Path, size: int) -> Contents:
+def read_pickle(path: Location, size: int) -> Contents:
     """A bare pickle of named numpy (or jax) arrays; the arrays are kept in memory."""
     if size > MAX_PICKLE:
         raise problem(path, f"a bare pickle of {size} bytes, expected at most {MAX_PICKLE}; save the arrays with numpy.savez")
@@ -105,7 +107,7 @@ def read_pickle(path: Path, size: int) -> Contents:
     return _contents(path, "pickle", named, region, ())
 
 
-def load_pickle(path: Path, reader: BoundedReader, storages: dict[str, str] | None = None) -> object:
+def load_pickle(path: Location, reader: BoundedReader, storages: dict[str, str] | None = None) -> object:
     """One pickle, as plain containers and placeholders.
 
     Raises:
@@ -120,7 +122,7 @@ def load_pickle(path: Path, reader: BoundedReader, storages: dict[str, str] | No
         raise problem(path, text) from error
 
 
-def _contents(path: Path, container: str, named: Named, region: Callable[[StorageRef], Region], notes: tuple[str, ...]) -> Contents:
+def _contents(path: Location, container: str, named: Named, region: Callable[[StorageRef], Region], notes: tuple[str, ...]) -> Contents:
     tensors: dict[str, StoredTensor] = {}
     regions: dict[str, Region] = {}
     for name, leaf in named.leaves.items():
@@ -133,7 +135,7 @@ def _contents(path: Path, container: str, named: Named, region: Callable[[Storag
     return Contents(container, tensors, named.config, (*named.notes, *notes))
 
 
-def _place(path: Path, name: str, ref: TensorRef, region: Region) -> StoredTensor:
+def _place(path: Location, name: str, ref: TensorRef, region: Region) -> StoredTensor:
     """The tensor in its storage, with the same bounds check as in torch (at::native::checkInBoundsForStorage)."""
     label, itemsize, storage = f"tensor '{short(name)}'", ITEMSIZE[ref.dtype], ref.storage
     if len(ref.shape) != len(ref.strides) or len(ref.shape) > MAX_DIMENSIONS or min((*ref.shape, *ref.strides, ref.offset)) < 0:
@@ -151,7 +153,7 @@ def _place(path: Path, name: str, ref: TensorRef, region: Region) -> StoredTenso
     if nbytes and start + nbytes > owned:
         raise problem(path, f"{label} reaches byte {start + nbytes} of a storage of {owned}; the file is damaged, fetch it again")
     flags: frozenset[Flag] = ref.flags | ({"big-endian"} if region.big_endian else frozenset())
-    span = Span(path, region.offset + first_byte + (start if nbytes else 0), nbytes, strides, flags, region.member)
+    span = Span(path, region.offset + first_byte + (start if nbytes else 0), nbytes, strides, flags, region.member, home=region.home)
     tensor = StoredTensor(name, ref.shape, ref.dtype, span)
     if tensor.nbytes > max(MAX_EXPANDED, 8 * nbytes):
         raise problem(path, f"{label} of shape {ref.shape} repeats {nbytes} stored bytes into {tensor.nbytes}; save it after .contiguous()")
@@ -162,7 +164,7 @@ def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     return 0 in shape or all(n == 1 or have == want for n, have, want in zip(shape, strides, c_strides(shape), strict=True))
 
 
-def _legacy_regions(path: Path, file: BinaryIO, size: int, keys: object, dtypes: dict[str, str]) -> tuple[dict[str, Region], int]:
+def _legacy_regions(path: Location, file: BinaryIO, size: int, keys: object, dtypes: dict[str, str]) -> tuple[dict[str, Region], int]:
     if not isinstance(keys, list) or not all(isinstance(key, str | int) for key in keys):
         raise problem(path, "legacy torch file without its list of storages: truncated or damaged; fetch it again")
     regions: dict[str, Region] = {}

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from ssmspec.checkpoint.remote.path import Location
 from ssmspec.checkpoint.tensors import ITEMSIZE, Flag, Span, StoredTensor, extent
 
 MODULE_PARTS = ("_parameters", "_buffers", "_modules")  # torch.nn.Module.__dict__; the order of its state_dict()
@@ -60,7 +60,7 @@ class NumpyArray:
         self.data: bytes | bytearray = b""
         self.fortran = self.big_endian = False
 
-    def stored(self, name: str, path: Path) -> StoredTensor:
+    def stored(self, name: str, path: Location) -> StoredTensor:
         strides = fortran_strides(self.shape) if self.fortran and len(self.shape) > 1 else None
         flags: frozenset[Flag] = frozenset({"big-endian"} if self.big_endian else ())
         nbytes = extent(self.shape, strides or ()) * ITEMSIZE[self.dtype] if strides else len(self.data)

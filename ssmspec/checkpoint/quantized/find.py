@@ -5,7 +5,6 @@ does, too, and is refused by name when it is read: codes never pass for values.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from ssmspec.checkpoint.derived import AnyTensor, DerivedTensor, JoinedTensor
@@ -13,6 +12,7 @@ from ssmspec.checkpoint.quantized.bitsandbytes import blockwise
 from ssmspec.checkpoint.quantized.packed import pack_quantized, words
 from ssmspec.checkpoint.quantized.scaled import fp4, fp8, int8
 from ssmspec.checkpoint.quantized.stored import Quantized, Stored
+from ssmspec.checkpoint.remote.path import Location
 from ssmspec.checkpoint.tensors import StoredTensor, short
 
 WHOLE = ("int", "uint")
@@ -33,7 +33,7 @@ SHOWN = 4  # names in a note
 
 
 def dequantizable(
-    tensors: Mapping[str, AnyTensor], config: Mapping[str, object], path: Path
+    tensors: Mapping[str, AnyTensor], config: Mapping[str, object], path: Location
 ) -> tuple[dict[str, AnyTensor], tuple[str, ...]]:
     """The tensors with every quantized weight in the place of those that encode it, and notes that name them by scheme.
 
@@ -52,7 +52,7 @@ def dequantizable(
     return kept | found, tuple(_notes(found.values()))
 
 
-def _weights(stored: Mapping[str, Stored], settings: Mapping[str, Any], path: Path) -> Iterator[DerivedTensor]:
+def _weights(stored: Mapping[str, Stored], settings: Mapping[str, Any], path: Location) -> Iterator[DerivedTensor]:
     for name, tensor in stored.items():
         module, _, own = name.rpartition(".")
         start = f"{module}." if module else ""
@@ -97,7 +97,7 @@ def _own(name: str, start: str) -> tuple[str, str]:
     return (longer, f"{above}." if above else "") if longer in OPAQUE else (name[len(start) :], start)
 
 
-def _opaque(name: str, start: str, tensor: Stored, path: Path, stored: Mapping[str, Stored]) -> DerivedTensor:
+def _opaque(name: str, start: str, tensor: Stored, path: Location, stored: Mapping[str, Stored]) -> DerivedTensor:
     own, start = _own(name, start)
     weight = Quantized(f"{start}weight", path, stored, {})
     return weight.refused(OPAQUE[own][0], "its layout is not known here", (tensor,))

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssmspec.checkpoint.derived import UNKNOWN, DerivedTensor, JoinedTensor
+from ssmspec.checkpoint.remote.path import Location
 from ssmspec.checkpoint.tensors import StoredTensor, short
 
 Stored = StoredTensor | JoinedTensor
@@ -33,7 +33,7 @@ class Quantized:
     """
 
     name: str
-    path: Path
+    path: Location
     tensors: Mapping[str, Stored]
     settings: Mapping[str, Any]
 

@@ -38,12 +38,18 @@ def find_new_file(checkpoint: Checkpoint, target: Path, *, replace: bool, in_pla
         names = ", ".join(short(name, 60) for name in checkpoint.unjoined[:SHOWN]) + (", ..." if len(checkpoint.unjoined) > SHOWN else "")
         text = f"{len(checkpoint.unjoined)} tensors ({names}) cannot be joined, so that the file would lack them"
         raise SsmspecError(f"cannot write {target}: {text}; convert the checkpoint to one file with its own tools first")
+    without = [name for name, tensor in checkpoint.tensors.items() if isinstance(tensor, DerivedTensor) and not tensor.encoded]
+    if without:
+        text = f"{len(without)} tensors such as {short(without[0], 60)} are quantized in a form that is not dequantized"
+        raise SsmspecError(
+            f"cannot write {target}: {text}, so the file would lack them; retune the original checkpoint, and convert the result"
+        )
     real, status = Path(os.path.realpath(target)), look_up(target)
     if status is None:
         return Destination(real, min(checkpoint.files).stat().st_mode & 0o777, is_new=True)
     if is_stream(status) or not stat.S_ISREG(status.st_mode):
         raise SsmspecError(f"cannot write {target}: it is not a regular file; name another")
-    if any(os.path.samestat(status, path.stat()) for path in checkpoint.files):
+    if any(os.path.samestat(status, path.stat()) for path in checkpoint.files if isinstance(path, Path)):
         raise SsmspecError(f"cannot write {target}: it is a part of the checkpoint itself; name another")
     if status.st_size and not replace:
         raise SsmspecError(f"cannot write {target}: it exists; name another, or use --force to replace it")
@@ -82,9 +88,10 @@ def write_new(
             new = added[name] if name in added else values.get(name)
             for block in _blocks(tensors[name]) if new is None else (new,):
                 _append(out, block)
-        for path, stamp in checkpoint.files.items():
-            with unchanged(path, stamp):
-                pass
+        for path, stamp in checkpoint.files.items():  # a server's answers are compared when they come
+            if isinstance(path, Path):
+                with unchanged(path, stamp):
+                    pass
     return (
         "written as one safetensors file: it holds the tensors; optimizer state, settings and other files of the checkpoint are not in it",
     )

@@ -4,16 +4,16 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssmspec.checkpoint.derived import DerivedTensor, NamedTensor, in_file
+from ssmspec.checkpoint.remote.path import Location
 from ssmspec.checkpoint.tensors import ITEMSIZE, Checkpoint, Span, StoredTensor, c_strides, numpy_dtype, problem, short
 
-Home = tuple[Path, str | None]  # a file, or a deflated member of one
+Home = tuple[Location, str | None]  # a file, or a deflated member of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Patch:
     """New bytes of tensor `name` (or of several tensors, including `name`), at byte `offset` of the file or of the inflated `member`."""
 
     name: str
-    path: Path
+    path: Location
     member: str | None
     offset: int
     data: NDArray[np.uint8]
@@ -103,7 +103,7 @@ def stored_bytes(tensor: StoredTensor, values: NDArray[Any]) -> NDArray[np.uint8
     return raw
 
 
-def cast_to_stored(tensor: NamedTensor, values: NDArray[Any], path: Path) -> NDArray[Any]:
+def cast_to_stored(tensor: NamedTensor, values: NDArray[Any], path: Location) -> NDArray[Any]:
     """The values in the dtype of a tensor.
 
     Raises:

@@ -5,9 +5,9 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, BinaryIO
 
+from ssmspec.checkpoint.remote.path import Location
 from ssmspec.checkpoint.tensors import Stamp, problem
 
 CHUNK = 1 << 22  # bytes in memory at once
@@ -17,7 +17,7 @@ NOT_HERE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPE
 
 
 @contextmanager
-def unchanged(path: Path, stamp: Stamp) -> Iterator[BinaryIO]:
+def unchanged(path: Location, stamp: Stamp) -> Iterator[BinaryIO]:
     """The file, opened for reading; refused if it does not match its stamp before and after the block.
 
     Raises:
@@ -33,7 +33,7 @@ def unchanged(path: Path, stamp: Stamp) -> Iterator[BinaryIO]:
         _require(path, file, stamp)
 
 
-def _require(path: Path, file: BinaryIO, stamp: Stamp) -> None:
+def _require(path: Location, file: BinaryIO, stamp: Stamp) -> None:
     if Stamp.of(os.fstat(file.fileno())) != stamp:
         raise problem(path, "it was changed while ssmspec was working on it; run again when nothing writes to it")
 
@@ -44,7 +44,7 @@ class Splice:
     `position` is the next byte of the source to be copied.
     """
 
-    def __init__(self, path: Path, source: BinaryIO, out: IO[bytes]) -> None:
+    def __init__(self, path: Location, source: BinaryIO, out: IO[bytes]) -> None:
         self.path, self.source, self.out, self.position = path, source, out, 0
         self._starts, self._shifts = [0], [0]
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+from ssmspec.checkpoint.remote.path import Location
 from ssmspec.checkpoint.tensors import Stamp, problem
 from ssmspec.checkpoint.write.splice import Splice, unchanged
 from ssmspec.errors import SsmspecError
@@ -37,7 +38,7 @@ class Destination:
     is_new: bool
 
 
-def write_folder(source: Path, destination: Destination, jobs: Mapping[Path, Job]) -> None:
+def write_folder(source: Path, destination: Destination, jobs: Mapping[Location, Job]) -> None:
     """Writes a copy of a folder in which some files have new content; the target may be the folder itself.
 
     Links to files become files; links to folders point to the same folders. If the target is the folder itself, unchanged files are linked
@@ -127,7 +128,7 @@ def _refuse_losses(target: Path, names: Collection[str]) -> None:
         raise SsmspecError(f"cannot write {target}: {text}")
 
 
-def _fill(source: Path, folder: Path, jobs: Mapping[Path, Job], *, link: bool) -> None:
+def _fill(source: Path, folder: Path, jobs: Mapping[Location, Job], *, link: bool) -> None:
     for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
         path, copy = source / entry.name, folder / entry.name
         if is_temporary(entry.name):

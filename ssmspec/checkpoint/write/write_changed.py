@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssmspec.checkpoint.formats.folders import NO_WEIGHTS, SUFFIXES, is_index, load_json
+from ssmspec.checkpoint.remote.path import Location
 from ssmspec.checkpoint.tensors import Checkpoint, Stamp, problem, short
 from ssmspec.checkpoint.write.new_safetensors import find_new_file, write_new
 from ssmspec.checkpoint.write.patches import Patch, make_patches
@@ -68,14 +69,15 @@ def write_changed(
         CheckpointError: a name, shape or value that cannot be stored, or the checkpoint was changed since it was opened.
         SsmspecError: the target exists, is not writable, or is not a file or folder as required; or the disk is full.
     """
-    source = _source(checkpoint)
     for path, stamp in checkpoint.files.items():
-        with unchanged(path, stamp):
-            pass
+        if isinstance(path, Path):
+            with unchanged(path, stamp):
+                pass
     destination = find_destination(checkpoint, target, replace=replace, in_place=in_place)
     try:
         if checkpoint.assembled:
             return write_new(checkpoint, destination, changes, {name: np.asarray(array) for name, array in added.items()}, metadata)
+        source = _source(checkpoint)
         patches, notes = make_patches(checkpoint, changes)
         edits = _edits(checkpoint, patches, {name: np.asarray(array) for name, array in added.items()}, metadata)
         _write(checkpoint, source, destination, edits)
@@ -98,7 +100,9 @@ def find_destination(checkpoint: Checkpoint, target: Path | str, *, replace: boo
 
 def _source(checkpoint: Checkpoint) -> Path:
     """The file that is copied, or the folder."""
-    return checkpoint.path.parent if is_index(checkpoint.path) else checkpoint.path
+    place = checkpoint.path.parent if is_index(checkpoint.path) else checkpoint.path
+    assert isinstance(place, Path)  # a remote checkpoint is for reading only
+    return place
 
 
 def _old_weights(source: Path, checkpoint: Checkpoint) -> Iterator[str]:
@@ -107,7 +111,7 @@ def _old_weights(source: Path, checkpoint: Checkpoint) -> Iterator[str]:
             yield f"'{path.name}' in the folder was not changed; if it holds the same weights, it still has the old values"
 
 
-def _write(checkpoint: Checkpoint, source: Path, destination: Destination, edits: Mapping[Path, _Edit]) -> None:
+def _write(checkpoint: Checkpoint, source: Path, destination: Destination, edits: Mapping[Location, _Edit]) -> None:
     if source.is_dir():
         jobs = {path: partial(_write_edited, path, checkpoint.files[path], edit) for path, edit in edits.items()}
         write_folder(source, destination, {**jobs, **_index_job(checkpoint, edits)})
@@ -118,8 +122,8 @@ def _write(checkpoint: Checkpoint, source: Path, destination: Destination, edits
 
 def _edits(
     checkpoint: Checkpoint, patches: list[Patch], added: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
-) -> dict[Path, _Edit]:
-    edits: dict[Path, _Edit] = {}
+) -> dict[Location, _Edit]:
+    edits: dict[Location, _Edit] = {}
     for patch in patches:
         edits.setdefault(patch.path, _Edit()).patches.append(patch)
     safe = checkpoint.container.startswith("safetensors")
@@ -137,7 +141,7 @@ def _edits(
     return edits
 
 
-def _write_edited(path: Path, stamp: Stamp, edit: _Edit, out: IO[bytes]) -> None:
+def _write_edited(path: Location, stamp: Stamp, edit: _Edit, out: IO[bytes]) -> None:
     with unchanged(path, stamp) as source:
         splice = Splice(path, source, out)
         if edit.patches and source.read(2) == b"PK":
@@ -151,7 +155,7 @@ def _write_edited(path: Path, stamp: Stamp, edit: _Edit, out: IO[bytes]) -> None
             splice.patch(patch.offset, patch.data.data)
 
 
-def _index_job(checkpoint: Checkpoint, edits: Mapping[Path, _Edit]) -> dict[Path, Callable[[IO[bytes]], None]]:
+def _index_job(checkpoint: Checkpoint, edits: Mapping[Location, _Edit]) -> dict[Location, Callable[[IO[bytes]], None]]:
     """The function that rewrites the index, if there is one and tensors are added."""
     path = next((path for path in checkpoint.files if is_index(path)), None)
     places = {name: file.name for file, edit in edits.items() for name in edit.added}

@@ -11,11 +11,10 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
-from ssmspec.checkpoint.formats.archive import LOCAL_HEADER
-from ssmspec.checkpoint.tensors import problem, short
+from ssmspec.checkpoint.remote.path import Location
+from ssmspec.checkpoint.tensors import LOCAL_HEADER, problem, short
 from ssmspec.checkpoint.write.patches import Patch
 from ssmspec.checkpoint.write.splice import CHUNK, Splice
 
@@ -73,7 +72,7 @@ def _write_zip(splice: Splice, size: int, patches: Sequence[Patch]) -> None:
         _fix_offsets(splice, members, end, size)
 
 
-def _read_members(path: Path, file: BinaryIO) -> tuple[list[Member], int]:
+def _read_members(path: Location, file: BinaryIO) -> tuple[list[Member], int]:
     """The members in the order of the directory, and where the directory ends."""
     archive = zipfile.ZipFile(file)
     members, at = [], archive.start_dir
@@ -89,7 +88,7 @@ def _read_members(path: Path, file: BinaryIO) -> tuple[list[Member], int]:
     return members, at
 
 
-def _assign(path: Path, members: Sequence[Member], patches: Sequence[Patch]) -> dict[Member, list[Patch]]:
+def _assign(path: Location, members: Sequence[Member], patches: Sequence[Patch]) -> dict[Member, list[Patch]]:
     ordered = sorted(members, key=lambda member: member.data)
     starts, names = [member.data for member in ordered], {member.info.filename: member for member in members}
     work: dict[int, tuple[Member, list[Patch]]] = {}

@@ -8,6 +8,7 @@ from math import isfinite
 import numpy as np
 
 from ssmspec.checkpoint import average_in
+from ssmspec.checkpoint.remote.traffic import Transfer
 from ssmspec.report.documents.document import Document, csv_text
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FrequencyGrid
@@ -21,7 +22,13 @@ def analysis_document(analysis: CheckpointAnalysis, *, sample_rate: float | None
     return {
         "schema": "ssmspec.analyze/1",
         "version": __version__,
-        "checkpoint": {"path": analysis.path, "container": analysis.container, "bytes": analysis.size, "tensors": analysis.tensors},
+        "checkpoint": {
+            "path": analysis.path,
+            "container": analysis.container,
+            "bytes": analysis.size,
+            "tensors": analysis.tensors,
+            **transfer_document(analysis.transfer),
+        },
         "backend": analysis.backend,
         "grid": grid_document(analysis.grid),
         "with_skip": analysis.with_skip,
@@ -30,6 +37,11 @@ def analysis_document(analysis: CheckpointAnalysis, *, sample_rate: float | None
         "skipped": [asdict(item) for item in analysis.skipped],
         "notes": list(analysis.notes),
     }
+
+
+def transfer_document(transfer: Transfer | None) -> Document:
+    """What was read of a remote checkpoint; nothing for a local one."""
+    return {} if transfer is None else {"read": asdict(transfer)}
 
 
 def grid_document(grid: FrequencyGrid) -> Document:

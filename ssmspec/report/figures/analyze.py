@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from ssmspec.checkpoint.remote.path import title_of
 from ssmspec.report.figures.half_lives import memory_figure
 from ssmspec.report.figures.magnitude import draw_heatmap, draw_magnitude
 from ssmspec.report.figures.poles import PoleSet, draw_poles
@@ -63,10 +64,10 @@ def plot_analysis(analysis: CheckpointAnalysis, folder: Path, stem: str, *, samp
     usable = [layer for layer in analysis.layers if layer.curve is not None]
     theta = analysis.grid.values
     with styled():
-        written = [save(overview_figure(usable, theta, Path(analysis.path).name, sample_rate), target / f"{stem}.overview.png")]
+        written = [save(overview_figure(usable, theta, title_of(analysis.path), sample_rate), target / f"{stem}.overview.png")]
         gates = [layer for layer in analysis.layers if layer.half_lives is not None]
         if gates:
-            figure = memory_figure(gates, Path(analysis.path).name, analysis.context_length)
+            figure = memory_figure(gates, title_of(analysis.path), analysis.context_length)
             written.append(save(figure, target / f"{stem}.memory.png"))
         for layer, name in zip(usable, safe_names((layer.name for layer in usable), taken=["overview", "memory"]), strict=True):
             figure = layer_figure(layer, theta, sample_rate)

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ssmspec.checkpoint.remote.path import stem_in
 from ssmspec.report.figures.style import BAND, LINE, MARK, made_folder, safe_name, safe_names, save, short_name, styled
 from ssmspec.statistics import HEADLINES, CheckpointAnalysis, LayerAnalysis
 from ssmspec.statistics.changes import CheckpointComparison, LayerComparison
@@ -25,7 +26,7 @@ def plot_comparison(comparison: CheckpointComparison, folder: Path) -> list[Path
     """
     target = made_folder(folder)
     usable = [layer for layer in comparison.layers if layer.before.curve is not None and layer.after.curve is not None]
-    stem = f"{Path(comparison.before).stem}-{Path(comparison.after).stem}"
+    stem = f"{stem_in(comparison.before)}-{stem_in(comparison.after)}"
     names = safe_names(layer.name for layer in usable)
     return [
         save(comparison_figure(layer, comparison.grid.values), target / f"{safe_name(stem)}.{name}.png")

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ssmspec.checkpoint import average_in, count_of_layers, kind_of_average
 from ssmspec.report.tables.fitting import FittingTable
-from ssmspec.report.tables.parts import MOST_LINES, count_of, folded, grouped, label_of, plain, readable_size, summary_text
+from ssmspec.report.tables.parts import MOST_LINES, count_of, folded, grouped, label_of, plain, read_of, readable_size, summary_text
 from ssmspec.statistics import HALF_LIFE, HEADLINES, STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FloatArray
 
@@ -56,7 +56,7 @@ def _with_half_lives(analysis: CheckpointAnalysis, columns: Sequence[str]) -> Se
 def _title(analysis: CheckpointAnalysis) -> str:
     skip = ", D included" if analysis.with_skip else ""
     size, tensors = readable_size(analysis.size), count_of(analysis.tensors, "tensor")
-    return f"{analysis.path}  ({analysis.container}, {size}, {tensors}; backend {analysis.backend}{skip})"
+    return f"{analysis.path}  ({analysis.container}, {size}, {tensors}{read_of(analysis.transfer)}; backend {analysis.backend}{skip})"
 
 
 def _row(layer: LayerAnalysis, columns: Sequence[str]) -> list[RenderableType]:

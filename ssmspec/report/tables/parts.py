@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ssmspec.checkpoint.remote.traffic import Transfer
 from ssmspec.errors import printable
 from ssmspec.report.tables.fitting import FittingTable
 from ssmspec.statistics import Summary
@@ -38,6 +39,14 @@ def readable_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
+
+
+def read_of(transfer: Transfer | None) -> str:
+    """How much of a remote checkpoint was read, in which state; "" for a local one."""
+    if transfer is None:
+        return ""
+    state = f" at commit {transfer.revision[:12]}" if transfer.revision else ""
+    return f"; {readable_size(transfer.bytes)} of it read in {count_of(transfer.requests, 'request')}{state}"
 
 
 def summary_text(summary: Summary) -> Text:

@@ -1,9 +1,8 @@
-from pathlib import Path
-
 import ml_dtypes
 import msgpack
 import numpy as np
 import pytest
+from flax_files import extension, save
 
 from ssmspec.checkpoint import open_checkpoint
 
@@ -12,26 +11,6 @@ DTYPES = ["float64", "float32", "float16", "bfloat16", "complex64", "complex128"
 
 def dtype_of(name: str) -> np.dtype:
     return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
-
-
-def array_bytes(array: np.ndarray) -> bytes:
-    return msgpack.packb((array.shape, array.dtype.name, array.tobytes("C")), use_bin_type=True)
-
-
-def extension(value: object) -> object:
-    """As flax.serialization._msgpack_ext_pack."""
-    if isinstance(value, np.ndarray):
-        return msgpack.ExtType(1, array_bytes(value))
-    if isinstance(value, np.generic):
-        return msgpack.ExtType(3, array_bytes(np.asarray(value)))
-    if isinstance(value, complex):
-        return msgpack.ExtType(2, msgpack.packb((value.real, value.imag)))
-    return value
-
-
-def save(tree: object, path: Path) -> Path:
-    path.write_bytes(msgpack.packb(tree, default=extension, strict_types=True))
-    return path
 
 
 @pytest.mark.parametrize("name", DTYPES)

@@ -212,7 +212,7 @@ def test_a_run_goes_on_with_its_parts_and_its_seconds(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a worker through /proc")
 def test_torchrun_trains_stops_and_notices_a_death(tmp_path: Path) -> None:
     """As it is typed: stopped by a signal, resumed, one process killed, resumed by one alone."""
-    arguments = ["train", "waves", "--set", "length=64", "--set", "step=0.09", "--set", "tones=[1, 8]", "--steps", "1000"]
+    arguments = ["train", "waves", "--set", "length=64", "--set", "step=0.09", "--set", "tones=[1, 8]", "--steps", "500"]
     together = ["torchrun", "--nproc-per-node", "2", "-m", "ssmspec"]
 
     def begun(*more: str) -> subprocess.Popen[str]:
@@ -232,7 +232,7 @@ def test_torchrun_trains_stops_and_notices_a_death(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=HANG)
     ours = [line for line in err.splitlines() if line.startswith("ssmspec: ")]
-    assert ours == [f"ssmspec: stopped by SIGTERM after {saved()} of 1000 steps, which are saved in run; continue with --resume"]
+    assert ours == [f"ssmspec: stopped by SIGTERM after {saved()} of 500 steps, which are saved in run; continue with --resume"]
     assert out == ""
 
     process = begun("--resume")
@@ -247,5 +247,5 @@ def test_torchrun_trains_stops_and_notices_a_death(tmp_path: Path) -> None:
 
     made = read_config(tmp_path / "run")
     assert (made.command, made.environment["processes"]) == (shlex.join([*together, *arguments, "--out", "run"]), 2)
-    assert run(made, tmp_path / "run", pictures=False).summary.steps == 1000
-    assert [step for step, _ in losses(tmp_path / "run")] == list(range(1, 1001))
+    assert run(made, tmp_path / "run", pictures=False).summary.steps == 500
+    assert [step for step, _ in losses(tmp_path / "run")] == list(range(1, 501))
