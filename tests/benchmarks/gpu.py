@@ -134,7 +134,9 @@ class Run:
 
 
 def _environment(mode: str) -> dict[str, str]:
-    return {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""} if mode == "interpreter" else {"TRITON_INTERPRET": "0"}
+    if mode == "interpreter":
+        return {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return {"TRITON_INTERPRET": "0", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}  # one process needs no network
 
 
 def _code(command: list[str], environment: dict[str, str], output: Any, limit: float) -> int | None:
