@@ -8,6 +8,7 @@ from ssmspec.families import LayerTensors
 from ssmspec.statistics import LayerAnalysis
 from ssmspec.statistics.quadrature import pole_distances
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace, modal_form
+from ssmspec.systems.system import System, state_spaces
 from ssmspec.systems.trust import Trust
 
 
@@ -16,7 +17,7 @@ class LayerFacts:
     """One layer.
 
     Args:
-        system: its state space.
+        system: its state space or explicit kernel. Rules that need poles are not applied to the latter.
         tensors: its stored tensors by role, read on demand; two directions of a block share them.
         trust: which copies can be trusted.
         spoiled: name -> how many of how many values are NaN or infinite, of the tensors of its block that hold some. Of the directions of
@@ -24,7 +25,7 @@ class LayerFacts:
         analysis: its statistics; None if no threshold needs them.
     """
 
-    system: StateSpace
+    system: System
     tensors: LayerTensors
     trust: Trust
     spoiled: Mapping[str, str] = field(default_factory=dict)
@@ -32,8 +33,8 @@ class LayerFacts:
 
     @cached_property
     def sound(self) -> StateSpace:
-        """The copies whose values can be trusted. There are none if the layer as a whole has a problem."""
-        return self.trust.pick(self.system)
+        """The copies whose values can be trusted, of a state space. There are none if the layer as a whole has a problem."""
+        return self.trust.pick(state_spaces([self.system])[0])
 
     @cached_property
     def modal(self) -> StateSpace:
@@ -59,4 +60,4 @@ class LayerFacts:
         if self.system.copies == 1:
             return "the layer has"
         sound = " sound" if self.trust.faults else ""
-        return f"{count} of {self.sound.copies}{sound} copies {'has' if count == 1 else 'have'}"
+        return f"{count} of {len(self.trust.sound)}{sound} copies {'has' if count == 1 else 'have'}"

@@ -33,7 +33,7 @@ class CheckedLayer:
         name, family: as in an analysis.
         problem: why the values of the layer cannot be trusted, or None.
         applied: ids of the rules that were applied.
-        left_out: ids of the rules that were skipped because the values of the layer cannot be trusted.
+        left_out: ids of the rules that were skipped because the values of the layer cannot be trusted, or because it has no poles.
     """
 
     name: str

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ssmspec.checkpoint.blocks import in_blocks
 from ssmspec.checkpoint.tensors import ITEMSIZE
 from ssmspec.families import Detection, LayerTensors, Tensor
+from ssmspec.families.template import flat_values
 
 Progress = Callable[[str, int, int], None]
 Rows = npt.NDArray[np.bool_]
@@ -69,6 +70,10 @@ class _Watched:
     def read(self, rows: slice | None = None) -> npt.NDArray[Any]:
         self.rows[rows or slice(None)] = True
         return self.tensor.read(rows)
+
+    def read_flat(self, start: int, stop: int) -> npt.NDArray[Any]:
+        self.rows[:] = True  # by blocks, of which every one is read
+        return flat_values(self.tensor, start, stop)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.tensor, name)  # what a tensor that is stored as codes says of itself

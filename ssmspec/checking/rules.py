@@ -10,7 +10,8 @@ from ssmspec.checking.duplicates import duplicated_modes
 from ssmspec.checking.facts import LayerFacts
 from ssmspec.checking.findings import Severity
 from ssmspec.checking.initialization import HARDLY, equal_dt_bias, lost_initialization, slow_decay
-from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.kernel import KernelSystem
+from ssmspec.systems.system import System, state_spaces
 from ssmspec.systems.trust import GROWING, STEP_NOT_POSITIVE, UNDAMPED
 
 LONGEST_MEMORY = 1e6
@@ -43,6 +44,7 @@ class Rule:
         description: one line.
         function: returns what is wrong with a layer, in one line, or None. The function itself is None for rules about skipped tensors.
         needs_trust: whether it is applied only to layers whose values can be trusted.
+        needs_poles: whether it looks at poles, so that it is not applied to explicit kernels.
     """
 
     id: str
@@ -50,6 +52,7 @@ class Rule:
     description: str
     function: Callable[[LayerFacts], str | None] | None
     needs_trust: bool = True
+    needs_poles: bool = True
 
 
 def not_finite(facts: LayerFacts) -> str | None:
@@ -57,8 +60,12 @@ def not_finite(facts: LayerFacts) -> str | None:
     return spoiled_values(spoiled_quantities(facts.system), facts.spoiled)
 
 
-def spoiled_quantities(system: StateSpace) -> dict[str, str]:
+def spoiled_quantities(system: System) -> dict[str, str]:
     """How many of how many values of a quantity are NaN or infinite, by its name."""
+    if isinstance(system, KernelSystem):
+        count = sum(int((~np.isfinite(samples)).sum()) for _, samples in system.blocks())
+        lost = {"the kernel": (count, int(np.prod(system.shape))), "D": (int((~np.isfinite(system.D)).sum()), system.D.size)}
+        return {label: f"{count} of {size}" for label, (count, size) in lost.items() if count}
     arrays = {"the poles": system.poles, "step": system.step, "B": system.B, "C": system.C, "D": system.D, "P": system.P, "Q": system.Q}
     if system.sobolev is not None:
         arrays["beta"] = system.sobolev.beta
@@ -114,7 +121,12 @@ def marginal_pole(facts: LayerFacts) -> str | None:
 
 
 def dead_channel(facts: LayerFacts) -> str | None:
-    """Copies whose residues are all zero; if the layer is a single system, its inputs and outputs with only zero residues."""
+    """Copies whose residues are all zero; if the layer is a single system, its inputs and outputs with only zero residues.
+
+    Of an explicit kernel the samples take the place of residues.
+    """
+    if isinstance(facts.system, KernelSystem):
+        return _silent_kernels(facts, facts.system)
     system = facts.sound
     reads, writes = system.B != 0, system.C != 0  # (K, N, I), (K, O, N)
     if system.rank:  # modes are coupled: each of them reaches every other
@@ -134,6 +146,13 @@ def dead_channel(facts: LayerFacts) -> str | None:
     return f"{' and '.join(parts)} have zero residues, so no response" if parts else None
 
 
+def _silent_kernels(facts: LayerFacts, system: KernelSystem) -> str | None:
+    dead = np.concatenate([~samples.any(axis=(1, 2, 3)) for _, samples in facts.trust.pick(system).blocks()])
+    if not dead.any():
+        return None
+    return f"{facts.some(int(dead.sum()))} a kernel of zeros, so no response; the first is copy {facts.copy(int(dead.argmax()))}"
+
+
 def beyond_nyquist(facts: LayerFacts) -> str | None:
     """Poles with |Im a| step > pi under zoh and euler, which alias to another frequency."""
     system = facts.sound
@@ -149,7 +168,7 @@ def beyond_nyquist(facts: LayerFacts) -> str | None:
 
 def step_range(facts: LayerFacts) -> str | None:
     """A step outside STEP_RANGE; for selective layers, the step at the operating point."""
-    system, (low, high) = facts.system, STEP_RANGE
+    (system,), (low, high) = state_spaces([facts.system]), STEP_RANGE
     if not system.has_step:
         return None
     step = system.step[np.isfinite(system.step) & (system.step > 0)]
@@ -173,14 +192,14 @@ def low_precision_poles(facts: LayerFacts) -> str | None:
 BUILT_IN: dict[str, Rule] = {
     rule.id: rule
     for rule in (
-        Rule(NOT_FINITE, "error", "NaN or infinite values in a layer, in any tensor under its name", not_finite, needs_trust=False),
+        Rule(NOT_FINITE, "error", "NaN or infinite values in a layer, in any tensor under its name", not_finite, False, False),
         Rule("unstable-pole", "error", "a pole that does not decay: Re a >= 0, or |z| >= 1", unstable_pole, needs_trust=False),
         Rule("step-not-positive", "error", "a step that is zero or negative", step_not_positive, needs_trust=False),
         Rule("unread-layer", "error", "a layer whose tensors contradict its family, so it was skipped", None),
         Rule("near-miss", "warning", "tensors that look like a layer of a known family but cannot be read as one", None),
         Rule("recognized-only", "info", "a sequence mixer that is recognized by its tensors, and not read", None),
         Rule("marginal-pole", "warning", f"a time constant above {LONGEST_MEMORY:,.0f} samples", marginal_pole),
-        Rule("dead-channel", "warning", "a copy, an input or an output whose residues are all zero", dead_channel),
+        Rule("dead-channel", "warning", "a copy, an input or an output whose residues are all zero", dead_channel, needs_poles=False),
         Rule("duplicated-modes", "warning", "more than 1 in 1000 modes repeat a pole of their copy", duplicated_modes),
         Rule("step-range", "warning", f"a step outside {STEP_RANGE[0]:g}..{STEP_RANGE[1]:g}", step_range, needs_trust=False),
         Rule("low-precision-poles", "warning", "poles (A_log and the like) in bfloat16, float16 or 8 bits", low_precision_poles, False),

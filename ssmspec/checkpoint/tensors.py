@@ -195,6 +195,14 @@ class StoredTensor:
         with reading(self):
             return self._read(rows)
 
+    def read_flat(self, start: int, stop: int) -> NDArray[np.generic] | None:
+        """Values start..stop-1 in C order, of which no other bytes are read; None if they do not lie together. Raises the same."""
+        if self.span.strides is not None:
+            return None
+        with reading(self):
+            size = ITEMSIZE[self.dtype]
+            return decode(self.span.fetch(start * size, (stop - start) * size), numpy_dtype(self.dtype), self.span.flags)
+
     def ranges(self, rows: slice | None = None) -> Iterator[tuple[Location, int, int]]:
         """The bytes that `read` needs: file, first byte, byte after the last."""
         shape, first, _ = self._picked(rows)

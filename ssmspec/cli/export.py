@@ -25,7 +25,7 @@ def export(
     """Write the real state matrices of one layer, with D and without a beta weight.
 
     A, B, C, D: x[t+1] = A x[t] + B u[t], y[t] = C x[t] + D u[t]. A_continuous, ...: the same before sampling, with step. Several copies are
-    the first axis.
+    the first axis. Of an explicit kernel, which has no such matrices: kernel (outputs, inputs, samples), D, first_lag.
     """
     from ssmspec.commands.export import export as run
     from ssmspec.report.arrays import write_arrays

@@ -39,12 +39,14 @@ def impulse(
 ) -> None:
     """Write the convolution kernel of one layer, without D and without a beta weight. Copies with growing poles have a kernel, too.
 
-    Arrays: kernel (copies, outputs, inputs, length), D (copies, outputs, inputs), name, family. A kernel to compare with has this shape, or
+    Arrays: kernel (copies, outputs, inputs, length), D (copies, outputs, inputs), first_lag (below 0 for a kernel that looks ahead), name,
+    family. A kernel to compare with has this shape, or
     leaves out axes of size one; it may be shorter or longer than --length, and what both have is compared.
     """
     from ssmspec.families.layers import load_system
     from ssmspec.report.arrays import difference_text, write_arrays
-    from ssmspec.systems.response import impulse_response
+    from ssmspec.systems.system import first_lag, weight_of
+    from ssmspec.systems.system import impulse as impulse_response
     from ssmspec.systems.trust import GROWING, assess
 
     if output is None and against is None:
@@ -57,8 +59,11 @@ def impulse(
         echo(difference_text(against, kernel, system.copies))
     if output is None:
         return
-    notes = write_arrays(output, checkpoint, {"kernel": kernel, "D": system.D, "name": system.name, "family": system.family})
-    beta = ("the kernel excludes the beta weight, which has zero phase and so applies to the response only",) if system.sobolev else ()
+    arrays = {"kernel": kernel, "D": system.D, "name": system.name, "family": system.family}
+    lag, looks_ahead = first_lag(system)
+    notes = (*looks_ahead, *write_arrays(output, checkpoint, arrays | {"first_lag": lag}))
+    weighted = "the kernel excludes the beta weight, which has zero phase and so applies to the response only"
+    beta = (weighted,) if weight_of(system) else ()
     growth = "; the kernel of such a copy grows with its length"
     faults = (fault.text + growth * (fault.kind == GROWING) for fault in assess(system).faults)
     tell_written(output, system.assumptions + beta, (*faults, *notes))

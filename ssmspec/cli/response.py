@@ -44,29 +44,29 @@ def response(
     from ssmspec.backends import choose_backend, load_backend
     from ssmspec.families.layers import load_system
     from ssmspec.report.arrays import frequency_grid, write_arrays
-    from ssmspec.systems.horizon import truncated_response
-    from ssmspec.systems.response import frequency_response
+    from ssmspec.systems.horizon import first_samples
+    from ssmspec.systems.kernel import KernelSystem
+    from ssmspec.systems.system import pairs_of_response, steps_of
+    from ssmspec.systems.system import response as frequency_response
     from ssmspec.systems.trust import GROWING, assess
 
     checkpoint = reading.given(checkpoint)
     system = load_system(checkpoint, layer, reading.options(), family)
-    grid = frequency_grid(system.step, axis.value, points, theta)
-    pairs = float(system.copies) * system.modes * system.inputs * system.outputs * grid.values.size
-    engine = load_backend(backend or choose_backend(pairs))
+    grid = frequency_grid(steps_of(system), axis.value, points, theta)
+    engine = load_backend(backend or choose_backend(pairs_of_response(system, grid.values.size)))
     if horizon is not None and axis is not AxisName.theta:
         raise typer.BadParameter("a kernel of finite length has a response over theta only", param_hint="--horizon")
+    cut = horizon is not None and not isinstance(system, KernelSystem)
     with about(checkpoint):
-        if horizon is None:
-            total = frequency_response(system, grid, engine, with_beta=not no_beta).total
-        else:
-            total = truncated_response(system, grid.values, horizon) + system.D[..., None]
+        asked = first_samples(system, horizon) if horizon is not None else system
+        total = frequency_response(asked, grid, engine, with_beta=not no_beta).total
     notes = write_arrays(
         output, checkpoint, {axis.value: grid.values, "H": total, "D": system.D, "name": system.name, "family": system.family}
     )
-    if horizon is not None:
+    if horizon is not None and not cut:
+        notes = ("the layer is an explicit kernel, which --horizon does not cut", *notes)
+    if cut:
         notes = (f"the response is that of the kernel of {horizon} samples (--horizon)", *notes)
-    unstable = (
-        "" if horizon is not None else "; the response is the transfer function on the axis, not the spectrum of the kernel, which grows"
-    )
+    unstable = "" if cut else "; the response is the transfer function on the axis, not the spectrum of the kernel, which grows"
     faults = (fault.text + unstable * (fault.kind == GROWING) for fault in assess(system).faults)
     tell_written(output, system.assumptions, (*faults, *notes))

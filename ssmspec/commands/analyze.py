@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,22 +21,28 @@ from ssmspec.statistics import (
     STATISTICS,
     CheckpointAnalysis,
     Curve,
-    HorizonSpectrum,
+    KernelSpectrum,
     LayerAnalysis,
     LayerSpectrum,
+    Spectrum,
     Summary,
     Values,
     memory_notes,
     memory_shares,
+    spectrum_of,
     summarize,
     unavailable,
 )
 from ssmspec.statistics.on_demand import OnDemand
 from ssmspec.statistics.poles import half_life
+from ssmspec.statistics.resolution import grid_notes
 from ssmspec.statistics.values import quantiles
 from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
+from ssmspec.systems.horizon import first_samples
+from ssmspec.systems.kernel import KernelSystem
 from ssmspec.systems.statespace import ComplexArray, StateSpace, discrete_poles, modal_form, padded_modes
-from ssmspec.systems.trust import GROWING, NOT_FINITE, Trust, assess
+from ssmspec.systems.system import System, decay_gate
+from ssmspec.systems.trust import GROWING, NOT_FINITE, Trust, assess, within_range
 
 WORTHWHILE = 1e8  # pole-node pairs, about half a second, from which on other processes are started
 
@@ -119,7 +125,7 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
     backend = options.backend or choose_backend(pairs)
     engine = load_backend(backend)
 
-    def layer(system: StateSpace) -> LayerAnalysis:
+    def layer(system: System) -> LayerAnalysis:
         return analyze_layer(
             system, grid, engine, with_skip=options.with_skip, chosen=_chosen_for(system, options), horizon=options.horizon
         )
@@ -171,25 +177,26 @@ def each(
     return found
 
 
-def _uncut(systems: Sequence[StateSpace], horizon: int | None) -> tuple[str, ...]:
+def _uncut(systems: Sequence[System], horizon: int | None) -> tuple[str, ...]:
     """A note where a horizon was given for nothing."""
     if horizon is None or any(fault.kind == GROWING for system in systems for fault in assess(system).faults):
         return ()
-    return (f"--horizon {horizon}: all poles decay, so no kernel was cut",)
+    poles = any(isinstance(system, StateSpace) for system in systems)
+    return (f"--horizon {horizon}: {'all poles decay' if poles else 'no layer has poles'}, so no kernel was cut",)
 
 
-def _chosen_for(system: StateSpace, options: AnalysisOptions) -> Collection[str] | None:
+def _chosen_for(system: System, options: AnalysisOptions) -> Collection[str] | None:
     """The statistics of one layer: a table shows the half-lives of decay gates."""
-    return (*HEADLINES, HALF_LIFE) if system.decay_gate and options.statistics == HEADLINES else options.statistics
+    return (*HEADLINES, HALF_LIFE) if decay_gate(system) and options.statistics == HEADLINES else options.statistics
 
 
 def analyze_layer(
-    system: StateSpace,
+    system: System,
     grid: FrequencyGrid,
     engine: CauchySum,
     *,
     with_skip: bool = False,
-    spectrum: LayerSpectrum | None = None,
+    spectrum: Spectrum | None = None,
     trust: Trust | None = None,
     chosen: Collection[str] | None = tuple(STATISTICS),
     horizon: int | None = None,
@@ -203,43 +210,35 @@ def analyze_layer(
             energies needs a quadrature, so it is given only with all.
     """
     trust = trust or assess(system)
-    cut, growing = None, sum(len(fault.copies) for fault in trust.faults if fault.kind == GROWING)
-    if horizon is not None and growing and not system.rank:
-        trust = _with_growing(trust)
-        cut = None if trust.problem else HorizonSpectrum(trust.pick(system), grid, horizon, with_skip=with_skip)
-    measured, sound = _Measured(), system if trust.problem else trust.pick(system)
-    names = tuple(STATISTICS if chosen is None else chosen)
-    if system.decay_gate:
-        measured.half_lives = np.full(system.copies, np.nan)
-    if cut is not None:
-        measured = _measure_cut(cut, trust, names, growing)
-    elif trust.problem:
+    growing = sum(len(fault.copies) for fault in trust.faults if fault.kind == GROWING) if horizon else 0
+    measured, numbers = _Measured(), system
+    if horizon and growing:
+        numbers = first_samples(system, horizon)
+        trust = within_range(trust.despite(GROWING), numbers)
+    if trust.problem:
+        names = tuple(STATISTICS if chosen is None else chosen)
         measured.statistics = {name: unavailable(STATISTICS[name].unit, trust.problem) for name in names}
+        measured.half_lives = np.full(system.copies, np.nan) if decay_gate(system) else None
     else:
-        spectrum = spectrum or LayerSpectrum(sound, grid, engine, with_skip=with_skip)
+        sound = trust.pick(numbers)
+        spectrum = spectrum or spectrum_of(sound, grid, engine, with_skip=with_skip)
         measured = _measure(spectrum, trust, chosen)
+        if growing and isinstance(sound, KernelSystem):
+            measured.notes = (*measured.notes, _cut_note(sound, growing))
     return LayerAnalysis(
         name=system.name,
         family=system.family,
         copies=system.copies,
         inputs=system.inputs,
         outputs=system.outputs,
-        modes=system.modes,
-        rank=system.rank,
-        discretization=system.discretization,
-        delay=system.delay,
-        step_range=_finite_range(sound.step) if system.has_step else None,
+        **_form(system, trust, spectrum),
         operating_point=system.operating_point,
-        beta_range=None if sound.sobolev is None else _finite_range(sound.sobolev.beta),
-        beta_convention=None if sound.sobolev is None else sound.sobolev.convention,
         assumptions=system.assumptions,
         assumed=system.assumed,
         notes=measured.notes,
         problem=trust.problem,
         statistics=measured.statistics,
         curve=measured.curve,
-        poles=_poles(system, trust, spectrum),
-        continuous_poles=system.continuous_time,
         errors=measured.errors,
         memory=measured.memory,
         half_lives=measured.half_lives,
@@ -249,11 +248,22 @@ def analyze_layer(
     )
 
 
-def _with_growing(trust: Trust) -> Trust:
-    """Copies whose only fault is that their poles do not decay count as sound."""
-    growing = [fault for fault in trust.faults if fault.kind == GROWING]
-    sound = np.sort(np.concatenate([trust.sound, *(fault.copies for fault in growing)]))
-    return Trust(trust.copies, sound, tuple(fault for fault in trust.faults if fault.kind != GROWING))
+def _form(system: System, trust: Trust, spectrum: Spectrum | None) -> dict[str, Any]:
+    """What an analysis says about the form of a layer: its modes and poles, or the samples of its kernel."""
+    if isinstance(system, KernelSystem):
+        return {"length": system.length, "first_lag": system.first_lag}
+    sound = system if trust.problem else trust.pick(system)
+    return {
+        "modes": system.modes,
+        "rank": system.rank,
+        "discretization": system.discretization,
+        "delay": system.delay,
+        "step_range": _finite_range(sound.step) if system.has_step else None,
+        "beta_range": None if sound.sobolev is None else _finite_range(sound.sobolev.beta),
+        "beta_convention": None if sound.sobolev is None else sound.sobolev.convention,
+        "poles": _poles(system, trust, spectrum if isinstance(spectrum, LayerSpectrum) else None),
+        "continuous_poles": system.continuous_time,
+    }
 
 
 @dataclass(slots=True)
@@ -271,7 +281,7 @@ class _Measured:
 
 
 @np.errstate(all="ignore")  # a value that overflows becomes null with a reason
-def _measure(spectrum: LayerSpectrum, trust: Trust, chosen: Collection[str] | None) -> _Measured:
+def _measure(spectrum: Spectrum, trust: Trust, chosen: Collection[str] | None) -> _Measured:
     names = STATISTICS if chosen is None else chosen
     alive, gaps = spectrum.unit_magnitude.max(axis=1) != 0, dict[str, str]()
     values = OnDemand(names, lambda name: _values(name, spectrum, trust, alive, gaps))
@@ -283,13 +293,14 @@ def _measure(spectrum: LayerSpectrum, trust: Trust, chosen: Collection[str] | No
     if chosen is not None:
         measured.statistics, measured.values, measured.errors = dict(statistics), dict(copies), dict(errors)
     measured.notes = (*left_out, *_observations(spectrum, trust), *gaps.values())
-    measured.memory = memory_shares(spectrum) if spectrum.system.operating_point else None
-    measured.half_lives = trust.scatter(half_life(spectrum).values) if spectrum.system.decay_gate else None
+    if isinstance(spectrum, LayerSpectrum):
+        measured.memory = memory_shares(spectrum) if spectrum.system.operating_point else None
+        measured.half_lives = trust.scatter(half_life(spectrum).values) if spectrum.system.decay_gate else None
     return measured
 
 
 @np.errstate(all="ignore")  # as above
-def _values(name: str, spectrum: LayerSpectrum, trust: Trust, alive: np.ndarray, gaps: dict[str, str]) -> Values:
+def _values(name: str, spectrum: Spectrum, trust: Trust, alive: np.ndarray, gaps: dict[str, str]) -> Values:
     """One statistic of every copy, and a gap where only some of the sound copies have it."""
     found = STATISTICS[name].of(spectrum)
     missing = int((~np.isfinite(found.values) & alive).sum())
@@ -299,20 +310,20 @@ def _values(name: str, spectrum: LayerSpectrum, trust: Trust, alive: np.ndarray,
 
 
 @np.errstate(all="ignore")  # as above
-def _energy_error(spectrum: LayerSpectrum) -> float | None:
+def _energy_error(spectrum: Spectrum) -> float | None:
     """Largest estimate, over copies, of the relative error of the energies used."""
     return _largest(spectrum.band.relative_error[np.isfinite(spectrum.band.total)])
 
 
-def _measure_cut(spectrum: HorizonSpectrum, trust: Trust, chosen: Collection[str], growing: int) -> _Measured:
-    """What can be said about the first samples of copies that grow."""
-    values = {name: spectrum.statistic(name) for name in chosen}
-    everything = {name: trust.scatter(found.values) for name, found in values.items()}
-    return _Measured(
-        statistics={name: summarize(replace(found, values=everything[name]), STATISTICS[name].unit) for name, found in values.items()},
-        values=everything,
-        notes=(*(f"{text}; these copies are skipped in all statistics" for text in trust.gaps), spectrum.note(growing)),
-        curve=_curve(spectrum, trust),
+def _cut_note(system: KernelSystem, growing: int) -> str:
+    """What was cut of a layer with so many growing copies, and the energy of what is left."""
+    total = system.energy()
+    total = total[np.isfinite(total)]
+    energy = f"; its energy has median {np.median(total):.3g}, {total.min():.3g}..{total.max():.3g}, without D" if total.size else ""
+    have = "copies has" if growing == 1 else "copies have"
+    return (
+        f"{growing} of {system.copies} {have} poles that do not decay: all numbers are those of the kernel of {system.length} samples, "
+        f"as asked with --horizon{energy}"
     )
 
 
@@ -343,7 +354,7 @@ def _sound(trust: Trust) -> str:
     return f"{len(trust.sound)} {'sound ' if trust.faults else ''}copies"
 
 
-def _curve(spectrum: LayerSpectrum | HorizonSpectrum, trust: Trust) -> Curve:
+def _curve(spectrum: Spectrum, trust: Trust) -> Curve:
     magnitude = spectrum.magnitude
     alive = magnitude[(magnitude > 0).any(axis=1)]
     if trust.copies == 1 or not len(alive):
@@ -352,21 +363,27 @@ def _curve(spectrum: LayerSpectrum | HorizonSpectrum, trust: Trust) -> Curve:
     return Curve(median, p5, p95)
 
 
-def _observations(spectrum: LayerSpectrum, trust: Trust) -> tuple[str, ...]:
+def _observations(spectrum: Spectrum, trust: Trust) -> tuple[str, ...]:
     notes = []
     dead = int((spectrum.unit_magnitude.max(axis=1) == 0).sum())
+    kernel = isinstance(spectrum, KernelSpectrum)
     if dead:
-        notes.append(f"{dead} of {_sound(trust)} have no response (zero residues) and are skipped in medians and ranges")
-    if spectrum.system.rank:
+        zero = "all samples are zero" if kernel else "zero residues"
+        notes.append(f"{dead} of {_sound(trust)} have no response ({zero}) and are skipped in medians and ranges")
+    if isinstance(spectrum, KernelSpectrum):
+        notes += grid_notes(spectrum)
+    elif spectrum.system.rank:
         notes.append(f"eigenvectors of diag - P Q^* have condition numbers up to {spectrum.condition.max():.3g}")
     return tuple(notes)
 
 
-def pairs_of(system: StateSpace, points: int, chosen: Collection[str] = STATISTICS) -> float:
+def pairs_of(system: System, points: int, chosen: Collection[str] = STATISTICS) -> float:
     """Number of pole-node pairs for the statistics of a layer: two passes over the grid, and about 200 quadrature nodes per pole.
 
-    The headlines are sums over the grid and need no quadrature.
+    The headlines are sums over the grid and need no quadrature. An explicit kernel has no poles.
     """
+    if isinstance(system, KernelSystem):
+        return 0.0
     sums = min((system.outputs + system.rank) * (system.inputs + system.rank), 4 * system.modes)
     nodes = 0 if set(chosen) <= {*HEADLINES, HALF_LIFE} else 200 * system.modes * (2 if system.rank else 1)
     return float(system.copies) * system.modes * sums * (2 * points + nodes)

@@ -21,6 +21,7 @@ from ssmspec.families.layers import ReadLayer, find_layers, is_remote, open_for_
 from ssmspec.statistics import LayerAnalysis, Skipped
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.system import System
 from ssmspec.systems.trust import assess
 
 REMOTE = "a remote checkpoint: only the tensors that analysis needs were looked at; --download looks at all of them"
@@ -88,7 +89,7 @@ def check(
 
 def _facts(
     blocks: Sequence[ReadLayer],
-    systems: Sequence[StateSpace],
+    systems: Sequence[System],
     account: Account,
     owned: Mapping[Key, Mapping[str, Tensor]],
     analyses: Mapping[str, LayerAnalysis],
@@ -102,7 +103,7 @@ def _facts(
             yield LayerFacts(system=system, tensors=block.tensors, trust=assess(system), spoiled=tensors, analysis=analysis)
 
 
-def _chosen(blocks: Sequence[ReadLayer], systems: Sequence[StateSpace], skipped: Iterable[Skipped], wanted: Sequence[str]) -> list[Key]:
+def _chosen(blocks: Sequence[ReadLayer], systems: Sequence[System], skipped: Iterable[Skipped], wanted: Sequence[str]) -> list[Key]:
     """The layers whose tensors are looked at: the chosen ones, their twins, and those that cannot be read."""
     found, identities = [], {id(system) for system in systems}
     for block in blocks:
@@ -125,7 +126,7 @@ def _part(account: Account, owned: Mapping[str, Tensor]) -> dict[str, str]:
     return {name: account.spoiled[name] for name in owned if name in account.spoiled}
 
 
-def _by_system(systems: Sequence[StateSpace], spoiled: Mapping[str, str]) -> list[tuple[StateSpace, Mapping[str, str]]]:
+def _by_system(systems: Sequence[System], spoiled: Mapping[str, str]) -> list[tuple[System, Mapping[str, str]]]:
     """The directions of a block, each with the spoiled tensors that it must tell: those that show them do, or else the first."""
     showing = [system for system in systems if spoiled_quantities(system)] or systems[:1]
     return [(system, spoiled if any(system is each for each in showing) else {}) for system in systems]
@@ -148,7 +149,7 @@ def _findings_elsewhere(
 
 
 def _thresholds_by_layer(
-    thresholds: Iterable[Threshold], systems: Sequence[StateSpace], checkpoint: Checkpoint
+    thresholds: Iterable[Threshold], systems: Sequence[System], checkpoint: Checkpoint
 ) -> tuple[dict[str, list[Threshold]], list[Finding]]:
     """The thresholds that apply to each layer, by layer name, and a finding for each threshold that matches no layer of the file."""
     by_layer: dict[str, list[Threshold]] = {system.name: [] for system in systems}
@@ -167,7 +168,7 @@ def _thresholds_by_layer(
 
 
 def _analyses(
-    systems: Sequence[StateSpace], wanted: Mapping[str, Collection[str]], options: AnalysisOptions, progress: Progress | None
+    systems: Sequence[System], wanted: Mapping[str, Collection[str]], options: AnalysisOptions, progress: Progress | None
 ) -> dict[str, LayerAnalysis]:
     """The wanted statistics of the layers, by layer name."""
     if not systems:
@@ -176,7 +177,7 @@ def _analyses(
     backend = options.backend or choose_backend(pairs)
     engine, grid = load_backend(backend), FrequencyGrid.default(options.points)
 
-    def layer(system: StateSpace) -> LayerAnalysis:
+    def layer(system: System) -> LayerAnalysis:
         return analyze_layer(system, grid, engine, with_skip=options.with_skip, chosen=wanted[system.name])
 
     found = each(layer, systems, Work(engine, backend, pairs, options.threads), progress)
@@ -188,7 +189,7 @@ def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Thresho
     for rule in rules.rules:
         if rule.function is None:
             continue
-        if rule.needs_trust and problem:
+        if (rule.needs_trust and problem) or (rule.needs_poles and not isinstance(facts.system, StateSpace)):
             left_out.append(rule.id)
             continue
         applied.append(rule.id)

@@ -14,7 +14,7 @@ from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.families import LayerTensors
 from ssmspec.families.layers import find_layers, open_for_layers, read_layers, select_layers
 from ssmspec.families.tensor_changes import tensor_changes
-from ssmspec.statistics import CheckpointAnalysis, LayerSpectrum
+from ssmspec.statistics import CheckpointAnalysis, Spectrum, spectrum_of
 from ssmspec.statistics.changes import (
     CheckpointComparison,
     LayerComparison,
@@ -24,7 +24,7 @@ from ssmspec.statistics.changes import (
     shapes_differ,
 )
 from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.system import System, shape_text
 from ssmspec.systems.trust import Trust, assess
 
 ENDS = {"initial": 0, "final": 2}  # names in a training run that sort before and after its numbered steps
@@ -55,8 +55,8 @@ def compare(
 
 
 def compare_systems(
-    before: tuple[Path | str, Sequence[StateSpace]],
-    after: tuple[Path | str, Sequence[StateSpace]],
+    before: tuple[Path | str, Sequence[System]],
+    after: tuple[Path | str, Sequence[System]],
     options: AnalysisOptions,
     *,
     by_order: bool = False,
@@ -74,7 +74,7 @@ def compare_systems(
     backend = options.backend or choose_backend(amount)
     engine, grid = load_backend(backend), FrequencyGrid.default(options.points)
 
-    def layer(pair: tuple[StateSpace, StateSpace]) -> LayerComparison:
+    def layer(pair: tuple[System, System]) -> LayerComparison:
         return _compare_layers(*pair, grid, engine, options)
 
     with about(f"{before_path} and {after_path}"):
@@ -93,7 +93,7 @@ def compare_systems(
     )
 
 
-def _layers(path: Path | str, options: AnalysisOptions) -> tuple[list[StateSpace], dict[str, LayerTensors]]:
+def _layers(path: Path | str, options: AnalysisOptions) -> tuple[list[System], dict[str, LayerTensors]]:
     """The chosen systems, and the stored tensors of every system by its name."""
     checkpoint = open_for_layers(path, options.read)
     layers, skipped = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
@@ -102,16 +102,16 @@ def _layers(path: Path | str, options: AnalysisOptions) -> tuple[list[StateSpace
     return select_layers(systems, options.layers, checkpoint, skipped), tensors
 
 
-def _pairs_by_name(left: Sequence[StateSpace], right: Sequence[StateSpace]) -> list[tuple[StateSpace, StateSpace]]:
+def _pairs_by_name(left: Sequence[System], right: Sequence[System]) -> list[tuple[System, System]]:
     """Layers whose names agree; of the others those that agree without what wrappers put into them, then without `model.` and the like.
 
     An averaged copy of the weights is compared with another one only.
     """
-    partners: dict[str, StateSpace] = {}
+    partners: dict[str, System] = {}
     for name_of in (str, plain_name, common_name):
         taken = {system.name for system in partners.values()}
         free = Counter(name_of(system.name) for system in left if system.name not in partners)
-        by_name: dict[object, list[StateSpace]] = {}
+        by_name: dict[object, list[System]] = {}
         for system in right:
             if system.name not in taken:
                 by_name.setdefault(name_of(system.name), []).append(system)
@@ -122,13 +122,13 @@ def _pairs_by_name(left: Sequence[StateSpace], right: Sequence[StateSpace]) -> l
     return [(system, partners[system.name]) for system in left if system.name in partners]
 
 
-def _differences_in_kind(pairs: Sequence[tuple[StateSpace, StateSpace]]) -> list[str]:
+def _differences_in_kind(pairs: Sequence[tuple[System, System]]) -> list[str]:
     notes = []
     for a, b in pairs:
         if a.family != b.family:
             notes.append(f"{a.name} is {a.family} before and {b.family} after")
-        if (a.copies, a.modes) != (b.copies, b.modes):
-            notes.append(f"{a.name} has {a.copies} x {a.modes} copies x modes before and {b.copies} x {b.modes} after")
+        if shape_text(a) != shape_text(b):
+            notes.append(f"{a.name} has {shape_text(a)} copies x modes before and {shape_text(b)} after")
     assumed: dict[str, list[str]] = {}
     for a, b in pairs:
         for text in dict.fromkeys((*a.assumptions, *b.assumptions)):
@@ -140,12 +140,12 @@ def _all_or_some(names: Sequence[str], everything: int) -> str:
     return f"all {everything} layers" if len(names) == everything > 1 else ", ".join(names)
 
 
-def _compare_layers(a: StateSpace, b: StateSpace, grid: FrequencyGrid, engine: CauchySum, options: AnalysisOptions) -> LayerComparison:
+def _compare_layers(a: System, b: System, grid: FrequencyGrid, engine: CauchySum, options: AnalysisOptions) -> LayerComparison:
     """Each version with its own sound copies, and the distances of the copies that are sound in both."""
     systems, trusts = (a, b), (assess(a), assess(b))
 
-    def spectrum(system: StateSpace) -> LayerSpectrum:
-        return LayerSpectrum(system, grid, engine, with_skip=options.with_skip)
+    def spectrum(system: System) -> Spectrum:
+        return spectrum_of(system, grid, engine, with_skip=options.with_skip)
 
     spectra = [None if t.problem else spectrum(t.pick(s)) for s, t in zip(systems, trusts, strict=True)]
     before, after = (

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families.configuration import unused_keys
 from ssmspec.files.reading import one_line
-from ssmspec.systems.statespace import Assumed, StateSpace
+from ssmspec.systems.statespace import Assumed
+from ssmspec.systems.system import System
 
 if TYPE_CHECKING:
     from ssmspec.families.template import Family, LayerTensors, ReadOptions
@@ -53,6 +54,9 @@ class Assumption:
         applies: whether a layer depends on it at all; tensors are not read.
         matters: whether another value would change what is read of a layer; it is printed only then.
         quiet: the code of the family has the default and nothing else, so that it is not printed; copies of that code may differ.
+        required: published code has several values that give different results, so none is assumed: a layer is refused where neither
+            the file nor the user says it. `values` and `typical` are then what to type, each with where it is found in `published`.
+        published: what code has which value, in words, where it is required.
     """
 
     name: str
@@ -67,6 +71,8 @@ class Assumption:
     applies: Callable[[LayerTensors, ReadOptions], bool] = _always
     matters: Callable[[LayerTensors, ReadOptions], bool] = _always
     quiet: bool = False
+    required: bool = False
+    published: str = ""
 
     @property
     def usual(self) -> str:
@@ -103,6 +109,11 @@ class Assumption:
         if self.name in options.assume:
             return Assumed(self.name, self.parsed(options.assume[self.name]), "user")
         told = self.told(layer, options.config)
+        if told is None and self.required:
+            raise LayerError(
+                f"layer {layer.name} ({layer.family}): {UNSAID} {self.name} ({self.about}), and published code differs: {self.published}; "
+                f"say which with --assume {self.name}=..."
+            )
         return Assumed(self.name, self._default(layer), "default") if told is None else Assumed(self.name, told[0], "file")
 
     def _default(self, layer: LayerTensors) -> Value:
@@ -120,7 +131,7 @@ class Assumption:
             return None
         usual = self._default(layer)
         if found.by == "user":
-            why = "as asked" if found.value == usual else f"as asked; the default is {shown(usual)}"
+            why = "as asked" if found.value == usual or self.required else f"as asked; the default is {shown(usual)}"
         elif found.by == "file":
             told = self.told(layer, options.config)
             why = "" if told is None else told[1]
@@ -136,7 +147,7 @@ def shown(value: Value) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def with_assumptions(family: Family, layer: LayerTensors, options: ReadOptions, systems: Iterable[StateSpace]) -> list[StateSpace]:
+def with_assumptions(family: Family, layer: LayerTensors, options: ReadOptions, systems: Iterable[System]) -> list[System]:
     """The systems of a layer with everything that was settled for them, a line for each that matters, and what of the configuration
     was not used.
     """

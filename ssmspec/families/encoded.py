@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ssmspec.families.template import LayerTensors, Tensor
+from ssmspec.families.template import LayerTensors, Tensor, flat_values
 
 
 class WatchedTensor:
@@ -34,6 +34,10 @@ class WatchedTensor:
     def read(self, rows: slice | None = None) -> npt.NDArray[Any]:
         self.was_read = True
         return self.tensor.read(rows)
+
+    def read_flat(self, start: int, stop: int) -> npt.NDArray[Any]:
+        self.was_read = True
+        return flat_values(self.tensor, start, stop)
 
 
 def watched(layer: LayerTensors) -> tuple[LayerTensors, Mapping[str, WatchedTensor]]:

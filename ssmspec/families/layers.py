@@ -18,8 +18,10 @@ from ssmspec.families.ahead import Ahead, names_in_layers
 from ssmspec.families.assumption import check_assumptions, with_assumptions
 from ssmspec.families.encoded import as_stored, said_of, watched
 from ssmspec.families.provenance import Attached, attached
+from ssmspec.families.template import flat_values
 from ssmspec.statistics import Skipped
 from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.system import AnySystem, System
 from ssmspec.systems.trust import GROWING, UNDAMPED, assess
 
 FINGERPRINT = 1 << 14  # bytes of each tensor that are compared first, to tell layers apart
@@ -90,7 +92,7 @@ class ReadLayer:
     """One layer: its tensors, its state spaces (one, or one per direction), and later layers that hold the same values."""
 
     tensors: LayerTensors
-    systems: tuple[StateSpace, ...]
+    systems: tuple[System, ...]
     twins: tuple[LayerTensors, ...] = ()
 
 
@@ -98,8 +100,8 @@ def _named(family: Family) -> Family:
     return replace(family, templates=(*family.templates, *family.when_named))
 
 
-def read_systems(checkpoint: Source, detection: Detection, options: ReadOptions) -> tuple[list[StateSpace], list[Skipped]]:
-    """The state spaces of all layers in model order, each distinct layer once, and what was skipped.
+def read_systems(checkpoint: Source, detection: Detection, options: ReadOptions) -> tuple[list[System], list[Skipped]]:
+    """The systems of all layers in model order, each distinct layer once, and what was skipped.
 
     Raises:
         LayerError: every layer contradicts its family. If only some do, they are returned among the skipped.
@@ -163,8 +165,8 @@ def try_layers(
     return list(layers.values()), skipped
 
 
-def read_layer(family: Family, layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
-    """The state spaces of one layer, with what was assumed for them.
+def read_layer(family: Family, layer: LayerTensors, options: ReadOptions) -> list[System]:
+    """The systems of one layer, with what was assumed for them.
 
     Raises:
         LayerError: tensors that contradict the family.
@@ -172,8 +174,10 @@ def read_layer(family: Family, layer: LayerTensors, options: ReadOptions) -> lis
     return with_assumptions(family, layer, options, family.read(layer, options))
 
 
-def _weighted(system: StateSpace, layer: LayerTensors, weights: Attached) -> StateSpace:
+def _weighted(system: System, layer: LayerTensors, weights: Attached) -> System:
     """The system with the beta weight that the checkpoint stores beside its tensors, and an assumption that says so."""
+    if not isinstance(system, StateSpace):  # nothing writes a beta for an explicit kernel
+        return system
     if weights.problem:
         return replace(system, assumptions=(*system.assumptions, weights.problem))
     entry = weights.weights.get(system.name)
@@ -223,6 +227,9 @@ def _digest(layer: LayerTensors) -> bytes:
         rows = tensor.shape[0]
         height = max(1, FINGERPRINT * 64 // max(1, 8 * int(np.prod(tensor.shape[1:]))))
         small = 8 * int(np.prod(tensor.shape)) <= DIGESTED
+        if _has_giant_rows(tensor):
+            result.update(np.ascontiguousarray(flat_values(tensor, 0, FINGERPRINT)).tobytes())
+            continue
         for start in range(0, rows, height) if small else (0, max(0, rows - height)):
             result.update(np.ascontiguousarray(tensor.read(slice(start, start + height))).tobytes())
     return result.digest()
@@ -235,15 +242,22 @@ def _fingerprint(layer: LayerTensors, *, matrices: bool) -> bytes:
         parts.append(f"{layer.family} {role} {tensor.shape} {tensor.dtype} ".encode())
         if not tensor.shape:
             parts.append(np.ascontiguousarray(tensor.read()).tobytes())
+        elif _has_giant_rows(tensor):
+            parts.append(np.ascontiguousarray(flat_values(tensor, 0, FINGERPRINT)).tobytes())
         elif matrices or len(tensor.shape) == 1:
             row = 8 * int(np.prod(tensor.shape[1:]))
             parts.append(np.ascontiguousarray(tensor.read(slice(0, max(1, min(64, FINGERPRINT // max(1, row)))))).tobytes())
     return b"".join(parts)
 
 
+def _has_giant_rows(tensor: Tensor) -> bool:
+    """Whether one row is too large to be read for a comparison: kernels of long convolutions have one row per direction."""
+    return 8 * int(np.prod(tensor.shape[1:])) > DIGESTED
+
+
 def select_layers(
-    systems: Sequence[StateSpace], wanted: Sequence[str], checkpoint: Source, skipped: Sequence[Skipped] = ()
-) -> list[StateSpace]:
+    systems: Sequence[AnySystem], wanted: Sequence[str], checkpoint: Source, skipped: Sequence[Skipped] = ()
+) -> list[AnySystem]:
     """Select layers by exact name, glob, index, or the name of a block with several directions; without a selection, all of them.
 
     Args:
@@ -267,7 +281,7 @@ def select_layers(
     return [systems[index] for index in sorted(chosen)]
 
 
-def _matching(systems: Sequence[StateSpace], pattern: str) -> Iterator[int]:
+def _matching(systems: Sequence[System], pattern: str) -> Iterator[int]:
     exact = [index for index, system in enumerate(systems) if system.name == pattern]
     if exact:
         yield from exact
@@ -287,7 +301,7 @@ def block_of(system: str, names: Container[str]) -> str:
     return name
 
 
-def select_one(systems: Sequence[StateSpace], wanted: str, checkpoint: Source, skipped: Sequence[Skipped] = ()) -> StateSpace:
+def select_one(systems: Sequence[System], wanted: str, checkpoint: Source, skipped: Sequence[Skipped] = ()) -> System:
     """The one layer that a selection matches.
 
     Raises:
@@ -299,8 +313,10 @@ def select_one(systems: Sequence[StateSpace], wanted: str, checkpoint: Source, s
     return chosen[0]
 
 
-def load_system(path: Path | str, layer: str, options: ReadOptions, family: str | None = None) -> StateSpace:
-    """Read one layer of a checkpoint as a state space, with all of its copies. `systems.trust.assess` tells which of them are sound.
+def load_system(path: Path | str, layer: str, options: ReadOptions, family: str | None = None) -> System:
+    """Read one layer of a checkpoint, with all of its copies: a state space, or an explicit kernel if it has no poles.
+
+    `systems.trust.assess` tells which copies are sound.
 
     Raises:
         SsmspecError: the same errors as `analyze`; also if no copy has a finite kernel. A kernel that grows is finite.

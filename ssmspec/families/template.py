@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
+from ssmspec.systems.system import System
 
 
 class Tensor(Protocol):
@@ -27,6 +28,13 @@ class Tensor(Protocol):
     @property
     def dtype(self) -> str: ...
     def read(self, rows: slice | None = None) -> npt.NDArray[Any]: ...
+
+
+def flat_values(tensor: Tensor, start: int, stop: int) -> npt.NDArray[Any]:
+    """Values start..stop-1 of a tensor in C order; no others are read where its bytes lie together."""
+    read = getattr(tensor, "read_flat", None)
+    found = None if read is None else read(start, stop)
+    return np.asarray(tensor.read().reshape(-1)[start:stop] if found is None else found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +188,15 @@ class LayerTensors:
             )
         return values
 
+    def flat(self, role: str, start: int, stop: int) -> FloatArray:
+        """Values start..stop-1 of a real tensor in C order, in float64; an infinite value becomes NaN, as in `array`.
+
+        Raises:
+            LayerError: the values are not real numbers.
+        """
+        values = np.asarray(flat_values(self._real(role), start, stop), dtype=np.float64)
+        return np.where(np.isinf(values), np.nan, values) if np.isinf(values).any() else values
+
     def _whole(self, tensor: Tensor, role: str) -> Tensor:
         if math.prod(tensor.shape) > MOST_VALUES:
             raise LayerError(
@@ -226,7 +243,7 @@ class Family:
         title: name in words.
         source: repository and path, or paper, from which names and formulas were taken.
         templates: alternative layouts, the preferred one first; the keys (roles) are names that the reader uses.
-        read: tensors -> one StateSpace, or several (two directions of one block).
+        read: tensors -> one system, or several (two directions of one block).
         write: the inverse: the values that every stored tensor must have for the given systems, by role, in float64 or complex128.
         fixed: why no other systems can be stored, for families without `write`.
         one_set: all copies of a layer have the same poles.
@@ -237,7 +254,7 @@ class Family:
         not_under: last words that a prefix must not have, because another template of the family ends with them.
         when_named: layouts that are used only if the user names the family, because an incomplete layer of another family looks the same.
         hints: last words of a layer name that suggest this family.
-        selective: the layer is linear only at an operating point.
+        selective: the layer is linear only at an operating point. explicit: it is its kernel, a `KernelSystem`.
         decay_gate: all of its poles are real decays per token, so that half-lives say what it does.
         initial_steps, initial_decays: ranges from which published code draws Delta and A = exp(A_log).
         match: glob of the prefixes that it may claim. A family with a glob is tried before those without, and must match a layer.
@@ -247,7 +264,7 @@ class Family:
     title: str
     source: str
     templates: tuple[Template, ...]
-    read: Callable[[LayerTensors, ReadOptions], list[StateSpace]]
+    read: Callable[[LayerTensors, ReadOptions], Sequence[System]]
     write: Callable[[LayerTensors, Sequence[StateSpace], ReadOptions], dict[str, npt.NDArray[Any]]] = _no_values
     fixed: str = ""
     one_set: bool = False
@@ -259,6 +276,7 @@ class Family:
     when_named: tuple[Template, ...] = ()
     hints: tuple[str, ...] = ()
     selective: bool = False
+    explicit: bool = False
     decay_gate: bool = False
     initial_steps: tuple[float, float] | None = None
     initial_decays: tuple[float, float] | None = None
@@ -267,7 +285,7 @@ class Family:
     @property
     def group(self) -> str:
         """What kind of system it is read as."""
-        return "at an operating point" if self.selective else "time invariant"
+        return "explicit kernels" if self.explicit else "at an operating point" if self.selective else "time invariant"
 
     def usual(self, assumption: str) -> str:
         """The default of one of its assumptions."""

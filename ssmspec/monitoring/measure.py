@@ -19,6 +19,7 @@ from ssmspec.statistics import STATISTICS, LayerAnalysis, Measurement, Skipped, 
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.sobolev import Sobolev
 from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.system import System, detached
 from ssmspec.systems.trust import assess
 
 MEASUREMENTS = 20  # least number assumed per run, when deciding whether compiling an engine pays off
@@ -32,7 +33,7 @@ OWN_BETA = "beta is that of the module"
 class _Layer:
     """A layer as it was found: its first copy, and the analysis that is reported when it has no usable numbers."""
 
-    sample: StateSpace
+    sample: System
     blank: LayerAnalysis
 
 
@@ -59,20 +60,18 @@ class Probe:
             self._detection = find_layers(self.source, options.family, options.read)
             self._originals = self.source.originals(self._detection.layers)
             found, self.skipped = self._read()
-        if not found:
-            raise LayerError(f"{self.source.path}: {next(item.reason for item in self.skipped if item.kind == 'unread')}")
-        systems = [system for layer in found for system in layer.systems]
-        chosen = select_layers(systems, options.layers, self.source)
+            if not found:
+                raise LayerError(f"{self.source.path}: {next(item.reason for item in self.skipped if item.kind == 'unread')}")
+            systems = [system for layer in found for system in layer.systems]
+            chosen = select_layers(systems, options.layers, self.source)
+            self.layers = [self._layer(system, next(i for i, each in enumerate(systems) if each is system)) for system in chosen]
         self.backend = options.backend or choose_backend(MEASUREMENTS * sum(pairs_of(system, options.points) for system in chosen))
-        self.layers = [self._layer(system, next(i for i, each in enumerate(systems) if each is system)) for system in chosen]
         kept = [layer.tensors for layer in found if any(system is each for system in layer.systems for each in chosen)]
         self._detection, self._originals = Detection(tuple(kept), ()), [layer.name for layer in kept]
 
-    def _layer(self, system: StateSpace, index: int) -> _Layer:
-        first = int(next(iter(assess(system).sound), 0))
-        arrays = {name: getattr(system, name)[first : first + 1].copy() for name in ("poles", "B", "C", "D", "step")}
-        sample = replace(system.copy_slice(first, first + 1), **arrays)  # a view would keep the whole layer in memory
-        nothing = replace(sample, poles=np.full_like(sample.poles, np.nan))
+    def _layer(self, system: System, index: int) -> _Layer:
+        sample = detached(system, int(next(iter(assess(system).sound), 0)))
+        nothing = replace(sample, D=np.full_like(sample.D, np.nan))
         blank = analyze_layer(nothing, self.grid, load_backend("reference"), chosen=self.statistics)
         return _Layer(sample, replace(blank, index=index, copies=system.copies, faults=()))
 
@@ -91,17 +90,17 @@ class Probe:
     def measure(self, step: int) -> Measurement:
         """The statistics of every layer as it is now, over its sound copies. A layer without sound copies has a reason instead."""
         engine = load_backend(self.backend)
-        with self.source.snapshot():
-            found, skipped = self._read()
-        systems = {system.name: system for layer in found for system in layer.systems}
-        reasons = {item.name: item.reason for item in skipped}
         layers = []
-        for layer in self.layers:
-            name = layer.sample.name
-            if name in systems:
-                layers.append(self._analyze(layer, systems[name], self.grid, engine))
-            else:
-                layers.append(_withheld(layer.blank, reasons.get(block_of(name, reasons), "the layer no longer exists")))
+        with self.source.snapshot():  # explicit kernels are read while they are analyzed
+            found, skipped = self._read()
+            systems = {system.name: system for layer in found for system in layer.systems}
+            reasons = {item.name: item.reason for item in skipped}
+            for layer in self.layers:
+                name = layer.sample.name
+                if name in systems:
+                    layers.append(self._analyze(layer, systems[name], self.grid, engine))
+                else:
+                    layers.append(_withheld(layer.blank, reasons.get(block_of(name, reasons), "the layer no longer exists")))
         return Measurement(
             step=step,
             backend=self.backend,
@@ -118,7 +117,7 @@ class Probe:
         weighted = [replace(layer, systems=tuple(_weighted(system, weights) for system in layer.systems)) for layer in found]
         return weighted, skipped
 
-    def _analyze(self, layer: _Layer, system: StateSpace, grid: FrequencyGrid, engine: CauchySum) -> LayerAnalysis:
+    def _analyze(self, layer: _Layer, system: System, grid: FrequencyGrid, engine: CauchySum) -> LayerAnalysis:
         try:
             found = analyze_layer(system, grid, engine, with_skip=self.options.with_skip, chosen=self.statistics)
         except Exception as error:  # whatever error the numbers of a diverging run cause, the run must continue
@@ -126,8 +125,8 @@ class Probe:
         return replace(found, index=layer.blank.index)
 
 
-def _weighted(system: StateSpace, weights: Mapping[str, Sobolev]) -> StateSpace:
-    if system.name not in weights:
+def _weighted(system: System, weights: Mapping[str, Sobolev]) -> System:
+    if system.name not in weights or not isinstance(system, StateSpace):
         return system
     return replace(system, sobolev=weights[system.name], assumptions=(*system.assumptions, OWN_BETA))
 

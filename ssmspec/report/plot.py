@@ -19,9 +19,10 @@ from ssmspec.report.figures.compare import comparison_figure
 from ssmspec.report.figures.inits import initializations_figure
 from ssmspec.report.figures.style import checked_format, safe_name, save, styled
 from ssmspec.report.tables.parts import folded
-from ssmspec.statistics import LayerSpectrum
+from ssmspec.statistics import Spectrum, spectrum_of
 from ssmspec.systems.grid import DEFAULT_POINTS, FrequencyGrid
-from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.kernel import NO_POLES, KernelSystem
+from ssmspec.systems.system import System, pairs_of_response
 from ssmspec.systems.trust import GROWING, UNDAMPED, Trust, assess
 
 Axis = Literal["theta", "cycles", "omega"]
@@ -57,7 +58,7 @@ class PlotOptions:
 class SpectraInTurn:
     """The spectra of layers, each computed when it is drawn, so that only one layer's curves are in memory."""
 
-    systems: tuple[StateSpace, ...]
+    systems: tuple[System, ...]
     grid: FrequencyGrid
     engine: CauchySum
     with_skip: bool
@@ -69,11 +70,11 @@ class SpectraInTurn:
     def __contains__(self, item: object) -> bool:
         return item in self.systems
 
-    def __iter__(self) -> Iterator[LayerSpectrum]:
+    def __iter__(self) -> Iterator[Spectrum]:
         for done, system in enumerate(self.systems):
             if self.progress:
                 self.progress(system.name, done, len(self.systems))
-            yield LayerSpectrum(system, self.grid, self.engine, with_skip=self.with_skip)
+            yield spectrum_of(system, self.grid, self.engine, with_skip=self.with_skip)
 
 
 def plot(
@@ -99,7 +100,7 @@ def plot(
     axis = _frequency_axis(kind, options)
     if output is not None:
         checked_format(output)
-    systems, notes = _usable_systems(path, options, growing=kind.growing)
+    systems, notes = _usable_systems(path, options, kind)
     if kind.layers == "one" and len(systems) > 1:
         names = ", ".join(system.name for system in systems[:8]) + (", ..." if len(systems) > 8 else "")
         raise LayerError(f"the figure {name} shows one layer, but there are {len(systems)}; choose one with --layer: {names}")
@@ -107,7 +108,7 @@ def plot(
     output = output or Path(f"{stem_of(path)}.{name}{chosen}.png")
     if not is_address(path) and output.exists() and Path(path).exists() and output.samefile(path):
         raise SsmspecError(f"{output} is the checkpoint itself; choose another output file")
-    pairs = sum(2.0 * s.copies * s.modes * min(s.inputs * s.outputs, 4 * s.modes) * options.points for s in systems)
+    pairs = sum(2 * min(pairs_of_response(s, options.points), _by_modes(s, options.points)) for s in systems)
     engine = load_backend(options.backend or choose_backend(pairs))
     spectra = SpectraInTurn(systems, FrequencyGrid.default(options.points), engine, options.with_skip, progress)
     with styled(), about(path):
@@ -191,11 +192,13 @@ def _frequency_axis(kind: FigureKind, options: PlotOptions) -> FrequencyAxis:
     return FrequencyAxis(options.axis or "theta")
 
 
-def _usable_systems(path: Path | str, options: PlotOptions, *, growing: bool) -> tuple[tuple[StateSpace, ...], tuple[str, ...]]:
+def _by_modes(system: System, points: int) -> float:
+    return 0.0 if isinstance(system, KernelSystem) else 4.0 * system.copies * system.modes**2 * points
+
+
+def _usable_systems(path: Path | str, options: PlotOptions, kind: FigureKind) -> tuple[tuple[System, ...], tuple[str, ...]]:
     """The copies of the chosen layers that can be drawn, and notes on what was assumed or skipped.
 
-    Args:
-        growing: whether copies with growing or undamped poles are drawn.
     Raises:
         LayerError: no copy can be drawn.
     """
@@ -204,8 +207,12 @@ def _usable_systems(path: Path | str, options: PlotOptions, *, growing: bool) ->
     chosen = select_layers(found, options.layers, checkpoint, skipped)
     systems, notes, reasons = [], [], []
     for system in chosen:
+        if kind.poles and isinstance(system, KernelSystem):
+            reasons.append(f"layer {system.name}: {NO_POLES}")
+            notes.append(f"skipped: {reasons[-1]}")
+            continue
         trust = assess(system)
-        copies = _drawable(trust, growing=growing)
+        copies = _drawable(trust, growing=kind.growing)
         if copies.size:
             systems.append(system if copies.size == system.copies else system.pick(copies))
         else:

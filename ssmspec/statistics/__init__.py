@@ -9,22 +9,28 @@ import numpy as np
 from ssmspec.statistics.bands import (
     centroid,
     hankel_norm,
+    hankel_norm_of_kernel,
     hankel_order,
+    hankel_order_of_kernel,
     low_frequency_share,
     peak_frequency,
     peak_gain,
     rolloff_95,
     variation,
     variation_beyond_nyquist,
+    variation_of_kernel,
 )
 from ssmspec.statistics.bias import bias_slope, center_frequency, spectral_slope
+from ssmspec.statistics.explicit import KernelSpectrum
+from ssmspec.statistics.extent import energy_delay, energy_delay_of_kernel, length_99, length_99_of_kernel
 from ssmspec.statistics.memory import memory_notes
 from ssmspec.statistics.poles import aliased_share, alpha_hat, alpha_residual, half_life, memory_shares, time_constant
 from ssmspec.statistics.results import CheckpointAnalysis, Curve, LayerAnalysis, Measurement, Skipped
 from ssmspec.statistics.rounding import steady, without
+from ssmspec.statistics.spectra import Spectrum, spectrum_of
 from ssmspec.statistics.spectrum import LayerSpectrum
-from ssmspec.statistics.truncated import HorizonSpectrum
 from ssmspec.statistics.values import Summary, Values, summarize, unavailable
+from ssmspec.systems.kernel import KernelSystem
 
 Axis = Literal["theta", "omega", "samples", "modes"]
 
@@ -43,6 +49,7 @@ class Statistic:
         headline: whether it is shown in the table.
         absolute: whether its error is judged as an absolute error, because it may be zero; otherwise relative (`rounding.ERROR`).
         judged_by: quantities that must not change when the layer changes in its last digits; if empty, the value itself.
+        of_kernel: computes the statistic of an explicit kernel; None where its definition needs poles.
     """
 
     name: str
@@ -54,9 +61,12 @@ class Statistic:
     headline: bool = False
     absolute: bool = False
     judged_by: tuple[Callable[[LayerSpectrum], Values], ...] = ()
+    of_kernel: Callable[[KernelSpectrum], Values] | None = None
 
-    def of(self, spectrum: LayerSpectrum) -> Values:
-        """The values of all copies; NaN also where the value is determined by rounding alone."""
+    def of(self, spectrum: Spectrum) -> Values:
+        """The values of all copies; NaN also where the value is determined by rounding alone, or where the layer lacks what it needs."""
+        if isinstance(spectrum, KernelSpectrum):
+            return _no_poles(spectrum.system) if self.of_kernel is None else self.of_kernel(spectrum)
         values = self.function(spectrum)
         copies, others = spectrum.shaken
         if not others or not np.isfinite(values.values[copies]).any():
@@ -87,11 +97,20 @@ STATISTICS: dict[str, Statistic] = {
             True,
         ),
         Statistic(
-            "center_frequency", "rad/sample", "theta", "half of sum |H| on the log grid lies below", "median of |H|", center_frequency, True
+            "center_frequency",
+            "rad/sample",
+            "theta",
+            "half of sum |H| on the log grid lies below",
+            "median of |H|",
+            center_frequency,
+            True,
+            of_kernel=center_frequency,
         ),
-        Statistic("low_frequency_share", "", "theta", "E(pi/4)/E(pi)", "energy in a band", low_frequency_share),
-        Statistic("centroid", "rad/sample", "theta", "int theta |H|^2 / int |H|^2", _AUDIO, centroid),
-        Statistic("rolloff_95", "rad/sample", "theta", "E(theta) = 0.95 E(pi)", _AUDIO, rolloff_95),
+        Statistic(
+            "low_frequency_share", "", "theta", "E(pi/4)/E(pi)", "energy in a band", low_frequency_share, of_kernel=low_frequency_share
+        ),
+        Statistic("centroid", "rad/sample", "theta", "int theta |H|^2 / int |H|^2", _AUDIO, centroid, of_kernel=centroid),
+        Statistic("rolloff_95", "rad/sample", "theta", "E(theta) = 0.95 E(pi)", _AUDIO, rolloff_95, of_kernel=rolloff_95),
         Statistic(
             "spectral_slope",
             _SLOPE,
@@ -100,8 +119,17 @@ STATISTICS: dict[str, Statistic] = {
             "log-log least squares",
             spectral_slope,
             absolute=True,
+            of_kernel=spectral_slope,
         ),
-        Statistic("total_variation", "", "theta", "int_0^pi |dH/d theta| d theta", f"{_TUNING}, section 3", variation),
+        Statistic(
+            "total_variation",
+            "",
+            "theta",
+            "int_0^pi |dH/d theta| d theta",
+            f"{_TUNING}, section 3",
+            variation,
+            of_kernel=variation_of_kernel,
+        ),
         Statistic(
             "total_variation_bound",
             "",
@@ -110,7 +138,15 @@ STATISTICS: dict[str, Statistic] = {
             f"{_TUNING}, section 3",
             variation_beyond_nyquist,
         ),
-        Statistic("peak_gain", "", "theta", "max over theta of the largest singular value of H", f"{_CONTROL}, section 4.3", peak_gain),
+        Statistic(
+            "peak_gain",
+            "",
+            "theta",
+            "max over theta of the largest singular value of H",
+            f"{_CONTROL}, section 4.3",
+            peak_gain,
+            of_kernel=peak_gain,
+        ),
         Statistic(
             "peak_frequency",
             "rad/sample",
@@ -119,6 +155,7 @@ STATISTICS: dict[str, Statistic] = {
             f"{_CONTROL}, section 4.3",
             peak_frequency,
             judged_by=(peak_gain,),
+            of_kernel=peak_frequency,
         ),
         Statistic("aliased_share", "", "theta", "share of poles with |Im a| step > pi", f"{_TUNING}, section 4.1", aliased_share),
         Statistic("time_constant", "samples", "samples", "-1/log|z| of the slowest pole", "customary", time_constant),
@@ -129,7 +166,15 @@ STATISTICS: dict[str, Statistic] = {
         Statistic(
             "alpha_residual", "", "omega", "relative residual of alpha_hat", f"{_TUNING}, section 4.1", alpha_residual, absolute=True
         ),
-        Statistic("hankel_norm", "", "modes", "largest Hankel singular value", f"{_CONTROL}, section 8.1", hankel_norm),
+        Statistic(
+            "hankel_norm",
+            "",
+            "modes",
+            "largest Hankel singular value",
+            f"{_CONTROL}, section 8.1",
+            hankel_norm,
+            of_kernel=hankel_norm_of_kernel,
+        ),
         Statistic(
             "effective_order",
             "",
@@ -138,9 +183,35 @@ STATISTICS: dict[str, Statistic] = {
             f"{_CONTROL}, section 8.1",
             hankel_order,
             judged_by=(hankel_norm, hankel_order),
+            of_kernel=hankel_order_of_kernel,
+        ),
+        Statistic(
+            "energy_delay",
+            "samples",
+            "samples",
+            "sum_l l |k[l]|^2 / sum_l |k[l]|^2",
+            "Oppenheim & Schafer, Discrete-Time Signal Processing, section 5.1: mean time of a signal's energy",
+            energy_delay,
+            absolute=True,
+            of_kernel=energy_delay_of_kernel,
+        ),
+        Statistic(
+            "length_99",
+            "samples",
+            "samples",
+            "least L with 99 % of sum |k[l]|^2 at l < L",
+            "customary, effective length of a filter",
+            length_99,
+            of_kernel=length_99_of_kernel,
         ),
     )
 }
+
+
+def _no_poles(system: KernelSystem) -> Values:
+    """No value for any copy of a layer without poles."""
+    return Values(np.full(system.copies, np.nan), system.no_poles)
+
 
 HEADLINES = tuple(name for name, statistic in STATISTICS.items() if statistic.headline)
 """The statistics that tables show."""
@@ -152,16 +223,18 @@ __all__ = [
     "STATISTICS",
     "CheckpointAnalysis",
     "Curve",
-    "HorizonSpectrum",
+    "KernelSpectrum",
     "LayerAnalysis",
     "LayerSpectrum",
     "Measurement",
     "Skipped",
+    "Spectrum",
     "Statistic",
     "Summary",
     "Values",
     "memory_notes",
     "memory_shares",
+    "spectrum_of",
     "summarize",
     "unavailable",
 ]

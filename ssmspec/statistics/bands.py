@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ssmspec.statistics.explicit import KernelSpectrum
 from ssmspec.statistics.hankel import MOST_MODES, effective_order
 from ssmspec.statistics.spectrum import CONDITION_LIMIT, LayerSpectrum
 from ssmspec.statistics.values import DEAD, Values
@@ -12,33 +13,33 @@ TOO_SHARP_FOR_PEAK = "no response within double precision, or poles too close to
 TOO_SHARP = "the layer has no response, or it is too sharp to integrate to a relative error of 1e-9"
 
 
-def low_frequency_share(spectrum: LayerSpectrum) -> Values:
+def low_frequency_share(spectrum: LayerSpectrum | KernelSpectrum) -> Values:
     """E(theta_c)/E(pi)."""
     return Values(_ratio(spectrum.band.low, spectrum.band.total), TOO_SHARP)
 
 
-def centroid(spectrum: LayerSpectrum) -> Values:
+def centroid(spectrum: LayerSpectrum | KernelSpectrum) -> Values:
     """Mean of theta weighted with |H|^2 over [0, pi]."""
     return Values(spectrum.band.centroid, TOO_SHARP)
 
 
-def rolloff_95(spectrum: LayerSpectrum) -> Values:
+def rolloff_95(spectrum: LayerSpectrum | KernelSpectrum) -> Values:
     """The theta for which E(theta) = 0.95 E(pi)."""
     return Values(np.where(spectrum.band.total > 0, spectrum.band.rolloff, np.nan), TOO_SHARP)
 
 
-def peak_gain(spectrum: LayerSpectrum) -> Values:
+def peak_gain(spectrum: LayerSpectrum | KernelSpectrum) -> Values:
     """H-infinity norm over theta."""
     gain = spectrum.restored(spectrum.band.peak.gain)
     return Values(np.where(_has_peak(spectrum), gain, np.nan), TOO_SHARP_FOR_PEAK)
 
 
-def peak_frequency(spectrum: LayerSpectrum) -> Values:
+def peak_frequency(spectrum: LayerSpectrum | KernelSpectrum) -> Values:
     """The theta at which the H-infinity norm is attained."""
     return Values(np.where(_has_peak(spectrum), spectrum.band.peak.theta, np.nan), TOO_SHARP_FOR_PEAK)
 
 
-def _has_peak(spectrum: LayerSpectrum) -> np.ndarray:
+def _has_peak(spectrum: LayerSpectrum | KernelSpectrum) -> np.ndarray:
     gain = spectrum.band.peak.gain
     return np.asarray(np.isfinite(gain) & (gain > 0) & ~spectrum.sharp)
 
@@ -60,6 +61,23 @@ def variation_beyond_nyquist(spectrum: LayerSpectrum) -> Values:
     usable = spectrum.condition <= CONDITION_LIMIT
     bound = spectrum.restored(variation_bound(modal, np.pi / modal.step[:, 0]))
     return Values(np.where(usable & (bound > 0), bound, np.nan), "a pole beyond the Nyquist frequency", by_definition=True)
+
+
+def variation_of_kernel(spectrum: KernelSpectrum) -> Values:
+    """V_0^pi(H) of an explicit kernel; a delay is not counted. A kernel that is one sample, and no delay, has a constant response: 0."""
+    value = spectrum.restored(spectrum.band.variation)
+    return Values(np.where(spectrum.unit_magnitude.max(axis=1) > 0, value, np.nan))
+
+
+def hankel_norm_of_kernel(spectrum: KernelSpectrum) -> Values:
+    """The largest Hankel singular value of an explicit kernel."""
+    return Values(np.where(spectrum.unit_hankel[:, 0] > 0, spectrum.hankel[:, 0], np.nan), spectrum.hankel_missing or DEAD)
+
+
+def hankel_order_of_kernel(spectrum: KernelSpectrum) -> Values:
+    """Hankel singular values of an explicit kernel above 1 % of the largest."""
+    order = effective_order(spectrum.unit_hankel)
+    return Values(np.where(spectrum.unit_hankel[:, 0] > 0, order, np.nan), spectrum.hankel_missing or DEAD)
 
 
 def hankel_norm(spectrum: LayerSpectrum) -> Values:

@@ -7,10 +7,11 @@ import numpy as np
 
 from ssmspec.statistics.distances import DISTANCES
 from ssmspec.statistics.results import LayerAnalysis
-from ssmspec.statistics.spectrum import LayerSpectrum
+from ssmspec.statistics.spectra import Spectrum
 from ssmspec.statistics.values import Summary, summarize, unavailable
 from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.kernel import NO_POLES, KernelSystem
+from ssmspec.systems.system import System, shape_text
 
 TRAINING_CHANGE = 0.15
 """Largest change of a layer's median bias_slope by training alone in 75 reference models [decades/decade]."""
@@ -71,11 +72,11 @@ class CheckpointComparison:
         return verdict(self.layers)
 
 
-def shapes_differ(a: StateSpace, b: StateSpace) -> str | None:
+def shapes_differ(a: System, b: System) -> str | None:
     """Why two versions of a layer have no distances, or None: they differ in copies, inputs or outputs."""
     if (a.copies, a.inputs, a.outputs) == (b.copies, b.inputs, b.outputs):
         return None
-    return f"the shapes differ: {a.copies} x {a.modes} before, {b.copies} x {b.modes} after"
+    return f"the shapes differ: {shape_text(a)} before, {shape_text(b)} after"
 
 
 def no_distances(reason: str) -> dict[str, Summary]:
@@ -83,13 +84,19 @@ def no_distances(reason: str) -> dict[str, Summary]:
     return {name: unavailable(distance.unit, reason) for name, distance in DISTANCES.items()}
 
 
-def distances_between(before: LayerSpectrum, after: LayerSpectrum) -> dict[str, Summary]:
+def distances_between(before: Spectrum, after: Spectrum) -> dict[str, Summary]:
     """Every distance of a layer, for copies that can be trusted in both versions."""
     a, b = before.system, after.system
     found = {}
     for name, distance in DISTANCES.items():
-        if distance.needs_equal_modes and a.modes != b.modes:
-            found[name] = unavailable(distance.unit, f"{a.modes} modes before and {b.modes} after: poles cannot be matched")
+        if not distance.needs_equal_modes:
+            problem = None
+        elif isinstance(a, KernelSystem) or isinstance(b, KernelSystem):
+            problem = NO_POLES
+        else:
+            problem = None if a.modes == b.modes else f"{a.modes} modes before and {b.modes} after: poles cannot be matched"
+        if problem:
+            found[name] = unavailable(distance.unit, problem)
         else:
             with np.errstate(all="ignore"):
                 found[name] = summarize(distance.of(before, after), distance.unit)

@@ -8,13 +8,17 @@ import numpy as np
 from ssmspec.backends import CauchySum
 from ssmspec.errors import LayerError
 from ssmspec.statistics.bands import TOO_SHARP
+from ssmspec.statistics.explicit import KernelSpectrum
 from ssmspec.statistics.kernel_spectrum import kernel_spectrum
 from ssmspec.statistics.results import Curve
+from ssmspec.statistics.spectra import Spectrum
 from ssmspec.statistics.spectrum import CONDITION_LIMIT, ILL_CONDITIONED, LayerSpectrum
 from ssmspec.statistics.values import quantiles
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
-from ssmspec.systems.response import CHUNK, frequency_response
-from ssmspec.systems.statespace import ComplexArray, StateSpace
+from ssmspec.systems.kernel import KernelSystem
+from ssmspec.systems.response import CHUNK
+from ssmspec.systems.statespace import ComplexArray
+from ssmspec.systems.system import System, response
 
 LENGTHS = (64, 256, 1024)  # samples of the kernels whose spectra are compared with |H|^2
 LARGEST_MATRIX = 1024  # rows or columns of T; its singular value decomposition takes about a second
@@ -32,41 +36,48 @@ def over_copies(values: FloatArray) -> Curve:
     return Curve(median, p5, p95)
 
 
-def magnitude_on(spectrum: LayerSpectrum, grid: FrequencyGrid) -> FloatArray:
+def magnitude_on(spectrum: Spectrum, grid: FrequencyGrid) -> FloatArray:
     """|H| over theta or |G| over omega, (K, F); Frobenius norm for several inputs or outputs."""
     if grid is spectrum.grid:
         return spectrum.magnitude
-    system, parts = spectrum.system, []
-    width = max(16, CHUNK // ((system.outputs + system.rank) * (system.inputs + system.rank)))
+    parts = []
+    width = max(16, CHUNK // _sums(spectrum.system))
     for start in range(0, grid.values.size, width):
         columns = FrequencyGrid(grid.values[start : start + width], grid.axis)
-        blocks = _responses(system, columns, spectrum.cauchy_sum, with_skip=spectrum.with_skip)
+        blocks = _responses(spectrum, columns)
         parts.append(np.concatenate([np.sqrt((H.real**2 + H.imag**2).sum(axis=(1, 2))) for H in blocks]))
     return np.concatenate(parts, axis=1)
 
 
-def phase_on(spectrum: LayerSpectrum, grid: FrequencyGrid) -> FloatArray:
+def phase_on(spectrum: Spectrum, grid: FrequencyGrid) -> FloatArray:
     """Phase of H or G of layers with one input and one output, (K, F) [rad]; NaN for a copy without response.
 
     The phase is relative to that at frequency zero, which is 0 or pi, and unwrapped along the grid, so that copies whose outputs differ in
     sign can be compared. If the phase turns by more than pi between two grid points, the shorter way is assumed.
     """
     from_zero = FrequencyGrid(np.concatenate([[0.0], grid.values]), grid.axis)
-    blocks = _responses(spectrum.system, from_zero, spectrum.cauchy_sum, with_skip=spectrum.with_skip)
+    blocks = _responses(spectrum, from_zero)
     H = np.concatenate([block[:, 0, 0] for block in blocks])
     turned = np.unwrap(np.angle(H * np.where(H[:, :1].real < 0, -1, 1)), axis=1)[:, 1:]
     return np.where((H != 0).any(axis=1, keepdims=True), turned, np.nan)
 
 
-def _responses(system: StateSpace, grid: FrequencyGrid, engine: CauchySum, *, with_skip: bool) -> Iterator[ComplexArray]:
+def _sums(system: System) -> int:
+    """How many sums a response of one copy takes at one frequency."""
+    rank = 0 if isinstance(system, KernelSystem) else system.rank
+    return (system.outputs + rank) * (system.inputs + rank)
+
+
+def _responses(spectrum: Spectrum, grid: FrequencyGrid) -> Iterator[ComplexArray]:
     """The response, for a few copies at a time, (k, O, I, F)."""
-    count = max(1, CHUNK // (grid.values.size * (system.outputs + system.rank) * (system.inputs + system.rank)))
+    system = spectrum.system
+    count = max(1, CHUNK // (grid.values.size * _sums(system)))
     for start in range(0, system.copies, count):
-        part = frequency_response(system.copy_slice(start, min(start + count, system.copies)), grid, engine)
-        yield part.total if with_skip else part.dynamic
+        part = response(system.copy_slice(start, min(start + count, system.copies)), grid, spectrum.cauchy_sum)
+        yield part.total if spectrum.with_skip else part.dynamic
 
 
-def cumulative_energy(spectrum: LayerSpectrum, theta: FloatArray) -> FloatArray:
+def cumulative_energy(spectrum: Spectrum, theta: FloatArray) -> FloatArray:
     """E(theta)/E(pi) at theta (F,) [rad/sample], (K, F); NaN for a copy that has no response or is too sharp to integrate.
 
     Raises:
@@ -88,17 +99,19 @@ def trusted_sensitivity(spectrum: LayerSpectrum) -> FloatArray:
     return _trusted(spectrum, spectrum.sensitivity)
 
 
-def normalized_hankel(spectrum: LayerSpectrum) -> FloatArray:
+def normalized_hankel(spectrum: Spectrum) -> FloatArray:
     """Hankel singular values divided by the largest of their copy, (K, 2N), in descending order; NaN as in `trusted_sensitivity`.
 
     Raises:
         LayerError: no copy has a value.
     """
+    if isinstance(spectrum, KernelSpectrum) and spectrum.hankel_missing:
+        raise LayerError(f"layer {spectrum.system.name}: nothing to draw: {spectrum.hankel_missing}")
     values = spectrum.unit_hankel
     return _trusted(spectrum, values / np.where(values[:, :1] > 0, values[:, :1], 1))
 
 
-def _trusted(spectrum: LayerSpectrum, values: FloatArray) -> FloatArray:
+def _trusted(spectrum: Spectrum, values: FloatArray) -> FloatArray:
     conditioned = spectrum.condition <= CONDITION_LIMIT
     usable = conditioned & (values.max(axis=1) > 0) & np.isfinite(values).all(axis=1)
     if not usable.any():
@@ -116,7 +129,7 @@ class KernelQuantiles:
     limits: FloatArray
 
 
-def kernel_quantiles(spectrum: LayerSpectrum, lengths: Sequence[int] = LENGTHS) -> tuple[list[KernelQuantiles], int]:
+def kernel_quantiles(spectrum: Spectrum, lengths: Sequence[int] = LENGTHS) -> tuple[list[KernelQuantiles], int]:
     """Kernel spectra of a layer with their limit in distribution, without D and beta; and the number of copies that were pooled.
 
     A bank is treated as one block-diagonal system, whose spectrum is that of all copies together. From a large bank, `MOST_COPIES` copies
@@ -126,7 +139,9 @@ def kernel_quantiles(spectrum: LayerSpectrum, lengths: Sequence[int] = LENGTHS) 
     Raises:
         LayerError: T would be too large because of too many inputs or outputs, or the layer has no response.
     """
-    system = replace(spectrum.system, sobolev=None)
+    system = spectrum.system if isinstance(spectrum.system, KernelSystem) else replace(spectrum.system, sobolev=None)
+    if isinstance(system, KernelSystem) and system.two_sided:
+        raise LayerError(f"layer {system.name} looks ahead; the kernel spectrum is that of causal kernels")
     wide = max(system.inputs, system.outputs)
     if wide * SHORTEST_KERNEL > LARGEST_MATRIX:
         most = LARGEST_MATRIX // SHORTEST_KERNEL
@@ -156,9 +171,9 @@ def _spread(magnitude: FloatArray) -> list[int]:
     return [alive[int(place)] for place in places]
 
 
-def _squared_singular_values(copy: StateSpace, theta: FloatArray, engine: CauchySum) -> FloatArray:
+def _squared_singular_values(copy: System, theta: FloatArray, engine: CauchySum) -> FloatArray:
     """Squared singular values of H at all theta, in one vector; |H|^2 for one input and one output."""
-    H = np.moveaxis(frequency_response(copy, FrequencyGrid(theta, "theta"), engine).dynamic[0], -1, 0)
+    H = np.moveaxis(response(copy, FrequencyGrid(theta, "theta"), engine).dynamic[0], -1, 0)
     if copy.inputs == copy.outputs == 1:
         return np.asarray(H.real**2 + H.imag**2).ravel()
     return np.asarray(np.linalg.svd(H, compute_uv=False).ravel() ** 2, dtype=np.float64)

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from ssmspec.statistics.explicit import KernelSpectrum
 from ssmspec.statistics.quadrature import pole_distances
 from ssmspec.statistics.rounding import ROUNDS, steady, without
+from ssmspec.statistics.spectra import Spectrum
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.statistics.values import Values
 from ssmspec.systems.statespace import ComplexArray, padded_modes
@@ -23,19 +26,21 @@ class Distance:
     Args:
         name, unit, formula, source: as for `Statistic`.
         function: (before, after) -> Values; both have the same copies.
-        needs_equal_modes: whether the layers must also have the same number of modes.
+        needs_equal_modes: whether the layers must also have the same number of modes; it then takes state spaces only.
     """
 
     name: str
     unit: str
     formula: str
     source: str
-    function: Callable[[LayerSpectrum, LayerSpectrum], Values]
+    function: Callable[[Any, Any], Values]
     needs_equal_modes: bool = False
 
-    def of(self, before: LayerSpectrum, after: LayerSpectrum) -> Values:
+    def of(self, before: Spectrum, after: Spectrum) -> Values:
         """The values of all copies; NaN also where rounding alone determines them (see `rounding`), judged by absolute error."""
         values = self.function(before, after)
+        if isinstance(before, KernelSpectrum) or isinstance(after, KernelSpectrum):
+            return values  # the samples of a kernel have all digits
         copies = np.union1d(before.shaken[0], after.shaken[0])
         if not len(copies):
             return values
@@ -62,7 +67,7 @@ def crossed_share(before: LayerSpectrum, after: LayerSpectrum) -> Values:
     return Values(np.array([each.mean() if len(each) else np.nan for each in crossed]))
 
 
-def log_spectral_distance(before: LayerSpectrum, after: LayerSpectrum) -> Values:
+def log_spectral_distance(before: Spectrum, after: Spectrum) -> Values:
     """Root mean square of 20 log10(|H_after|/|H_before|) over the log grid."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = 20 * np.log10(after.unit_magnitude / before.unit_magnitude)
@@ -70,7 +75,7 @@ def log_spectral_distance(before: LayerSpectrum, after: LayerSpectrum) -> Values
     return Values(np.sqrt((ratio**2).mean(axis=1)), "a response is zero at some frequency")
 
 
-def spectrum_distance(before: LayerSpectrum, after: LayerSpectrum) -> Values:
+def spectrum_distance(before: Spectrum, after: Spectrum) -> Values:
     """Wasserstein-1 distance of the normalized |H|^2 over [0, pi]: integral of the difference of their cumulative shares."""
     difference = np.abs(after.energy_shares(FINE_GRID) - before.energy_shares(FINE_GRID))
     return Values(((difference[:, 1:] + difference[:, :-1]) / 2) @ np.diff(FINE_GRID), "no response, or its energy is not known to 1e-9")

@@ -12,20 +12,19 @@ Source: arXiv 2509.20789 (Aligning Inductive Bias), section 3; Grenander & Szego
 import numpy as np
 
 from ssmspec.systems.grid import FloatArray
-from ssmspec.systems.response import impulse_response
-from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.system import System, impulse
 
 LENGTH = 256
 
 
-def kernel_spectrum(system: StateSpace, length: int = LENGTH) -> FloatArray:
+def kernel_spectrum(system: System, length: int = LENGTH) -> FloatArray:
     """Eigenvalues of T^T T in descending order, (K, L min(O, I)) [(output/input)^2]; with several inputs and outputs T is a block matrix.
 
     Args:
         system: K copies; the kernel is taken without D and without beta weight.
         length: L samples.
     """
-    kernel = impulse_response(system, length)
+    kernel = impulse(system, length)
     place = np.arange(length)
     if system.inputs == system.outputs == 1:
         past = place[:, None] - place[::-1]  # that of T with its columns in reverse order

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from ssmspec.checkpoint.remote.traffic import Transfer
 from ssmspec.statistics.values import Summary
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
@@ -34,7 +36,10 @@ class LayerAnalysis:
             Empty where not all statistics were chosen.
         problem: why the values of this layer cannot be trusted, or None. With a problem, every statistic is null and curve is None.
         faults: why some copies cannot be trusted. They are skipped in everything but poles; the notes say so if other copies are sound.
+        modes, rank, discretization, delay: as in `StateSpace`; None for an explicit kernel.
+        length, first_lag: samples of an explicit kernel, and the lag of the first of them; None for a state space.
         poles: (K, N) upper half, in the s-plane if continuous_poles is true, otherwise in the z-plane; NaN where a copy has no pole.
+            Empty for an explicit kernel.
         values: (K,) values of every statistic, NaN if a copy has none, in the unit of `STATISTICS`; empty if there is a problem.
         gaps: for statistics that only some sound copies have, a line that says how many lack it and why; of statistics on demand, of those
             that were asked for. It is also among the notes, unless statistics are computed on demand.
@@ -45,21 +50,23 @@ class LayerAnalysis:
     copies: int
     inputs: int
     outputs: int
-    modes: int
-    rank: int
-    discretization: str
-    delay: int
-    step_range: tuple[float, float] | None
     operating_point: str | None
-    beta_range: tuple[float, float] | None
-    beta_convention: str | None
     assumptions: tuple[str, ...]
     notes: tuple[str, ...]
     problem: str | None
     statistics: Mapping[str, Summary]
     curve: Curve | None
-    poles: ComplexArray
-    continuous_poles: bool
+    modes: int | None = None
+    rank: int | None = None
+    discretization: str | None = None
+    delay: int | None = None
+    step_range: tuple[float, float] | None = None
+    beta_range: tuple[float, float] | None = None
+    beta_convention: str | None = None
+    poles: ComplexArray = field(default_factory=lambda: np.empty((0, 0), complex))
+    continuous_poles: bool = False
+    length: int | None = None
+    first_lag: int | None = None
     index: int = 0
     assumed: tuple[Assumed, ...] = ()
     errors: Mapping[str, float | None] = field(default_factory=dict)
@@ -68,6 +75,12 @@ class LayerAnalysis:
     values: Mapping[str, FloatArray] = field(default_factory=dict)
     gaps: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
+
+    @property
+    def shape_text(self) -> str:
+        """Copies and modes, or copies and samples, in words."""
+        inner = self.modes if self.length is None else f"{self.length} samples"
+        return f"{self.copies} x {inner}"
 
     @property
     def energy_error(self) -> float | None:

@@ -5,11 +5,14 @@ The copies of a bank are independent systems, so a fault of one says nothing abo
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
+from ssmspec.systems.kernel import KernelSystem
 from ssmspec.systems.statespace import FloatArray, StateSpace, real_realization
+from ssmspec.systems.system import AnySystem, System
 
 Numbers = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
@@ -58,9 +61,15 @@ class Trust:
         """A line for every fault of a layer that has sound copies, too."""
         return tuple(fault.text for fault in self.faults) if self.sound.size else ()
 
-    def pick(self, system: StateSpace) -> StateSpace:
+    def despite(self, kind: str) -> "Trust":
+        """The same where one kind of fault does not count."""
+        forgiven = [fault.copies for fault in self.faults if fault.kind == kind]
+        sound = np.sort(np.concatenate([self.sound, *forgiven]))
+        return Trust(self.copies, sound, tuple(fault for fault in self.faults if fault.kind != kind))
+
+    def pick(self, system: AnySystem) -> AnySystem:
         """The sound copies as a system of their own; the system itself where all are."""
-        return system if len(self.sound) == self.copies else system.pick(self.sound)
+        return system if len(self.sound) == self.copies else cast(AnySystem, system.pick(self.sound))
 
     def scatter(self, values: FloatArray) -> FloatArray:
         """Values (sound copies, ...) as those of all copies (K, ...), NaN for the others."""
@@ -71,8 +80,37 @@ class Trust:
         return result
 
 
-def assess(system: StateSpace) -> Trust:
-    """Which copies have finite values, positive steps and poles that decay."""
+def assess(system: System) -> Trust:
+    """Which copies have finite values, positive steps and poles that decay; of an explicit kernel, which are finite."""
+    return _assess_kernel(system) if isinstance(system, KernelSystem) else _assess_state_space(system)
+
+
+def within_range(trust: Trust, kernel: KernelSystem) -> Trust:
+    """The sound copies of a layer whose samples of a finite kernel are finite, too."""
+    if trust.problem:
+        return trust
+    found = _assess_kernel(trust.pick(kernel))
+    lost = tuple(
+        Fault(fault.kind, trust.sound[fault.copies], f"{fault.text} within the first {kernel.length} samples") for fault in found.faults
+    )
+    return Trust(trust.copies, trust.sound[found.sound], (*trust.faults, *lost))
+
+
+def _assess_kernel(system: KernelSystem) -> Trust:
+    left = np.ones(system.copies, bool)
+    bad = np.zeros((2, system.copies), int)
+    for place, samples in () if system.source.known_finite else system.blocks():
+        bad[0, place] = (~np.isfinite(samples)).sum(axis=(1, 2, 3))
+    bad[1] = (~np.isfinite(system.D)).sum(axis=(1, 2))
+    sizes = int(np.prod(system.shape)), system.D.size
+    parts = [
+        f"{int(n.sum())} of {size} values of {label}" for n, size, label in zip(bad, sizes, ("the kernel", "D"), strict=True) if n.any()
+    ]
+    fault = _fault(NOT_FINITE, left, np.asarray(bad.any(axis=0)), f"{', '.join(parts)} are NaN or infinite")
+    return Trust(system.copies, np.flatnonzero(left), () if fault is None else (fault,))
+
+
+def _assess_state_space(system: StateSpace) -> Trust:
     faults: list[Fault] = []
     left = np.ones(system.copies, bool)
     low_rank = () if system.P is None or system.Q is None else (("P", system.P), ("Q", system.Q))
@@ -88,7 +126,7 @@ def assess(system: StateSpace) -> Trust:
     return Trust(system.copies, np.flatnonzero(left), tuple(faults))
 
 
-def untrustworthy(system: StateSpace) -> str | None:
+def untrustworthy(system: System) -> str | None:
     """What is wrong with any copy of a layer, in one line; None where all are sound."""
     return "; ".join(fault.text for fault in assess(system).faults) or None
 

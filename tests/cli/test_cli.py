@@ -111,7 +111,8 @@ def test_response_and_impulse_write_arrays_that_belong_together(tmp_path: Path) 
     assert ssmspec("impulse", S4D, "--layer", "0", "--length", "200000", "-o", tmp_path / "k.npz").code == 0
     with np.load(tmp_path / "H.npz") as response, np.load(tmp_path / "k.npz") as impulse:
         assert set(response) == {"theta", "H", "D", "name", "family"}
-        assert set(impulse) == {"kernel", "D", "name", "family"}
+        assert set(impulse) == {"kernel", "D", "first_lag", "name", "family"}
+        assert impulse["first_lag"] == 0
         assert (str(response["name"]), str(response["family"])) == ("s4_layers.0", "s4d")
         np.testing.assert_array_equal(response["theta"], theta)
         assert response["H"].dtype == np.complex128

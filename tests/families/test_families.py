@@ -6,6 +6,7 @@ import factories
 import ml_dtypes
 import numpy as np
 import pytest
+from examples_kernels import KERNELS
 from factories import FACTORIES, Example, Recurrence, make, stored
 from family_layers import PREFIX, assert_close, assert_kernels, detected, only_layer, perturbed, written
 
@@ -44,7 +45,7 @@ def options_of(example: Example) -> ReadOptions:
 
 
 def test_every_family_has_an_example():
-    assert {make(name).family for name in EVERY} == set(FAMILIES)
+    assert {make(name).family for name in EVERY} | {example.family for example in KERNELS.values()} == set(FAMILIES)
 
 
 # --- detection ---

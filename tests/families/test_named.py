@@ -1,6 +1,7 @@
 """Sequence mixers that are recognized and not read: named with the reason, in files of their own and beside layers that are read."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -98,8 +99,9 @@ def test_layers_of_an_hgrn_with_lower_bounds_are_not_named_again() -> None:
 
 def test_families_are_grouped_and_those_named_only_are_listed_with_the_reason(typed: Type) -> None:
     text = typed("families").out
-    groups = [f"time invariant ({sum(not family.selective for family in FAMILIES.values())})"]
-    groups += [f"at an operating point ({sum(family.selective for family in FAMILIES.values())})", f"named only ({len(NAMED)})"]
+    counts = Counter(family.group for family in FAMILIES.values()) + Counter({"named only": len(NAMED)})
+    assert set(counts) == {"time invariant", "at an operating point", "explicit kernels", "named only"}
+    groups = [f"{group} ({count})" for group, count in counts.items()]
     assert all(group in text for group in groups)
     document = json.loads(typed("families", "--json").out)
     assert [(item["name"], item["reason"]) for item in document["named_only"]] == [(name, each.fixed) for name, each in NAMED.items()]

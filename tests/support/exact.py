@@ -410,3 +410,30 @@ class Exact:
 
     def effective_order(self) -> Any:
         return self.mp.mpf(sum(value > self.hankel[0] / 100 for value in self.hankel))
+
+    # ---- the kernel
+
+    def _kernel_energy(self, lag: int) -> Any:
+        """sum over l >= lag of |k[l]|^2, counted from the first sample of the kernel, without D."""
+        mp = self.mp
+        powers = {(m, n): (z * w) ** lag / (1 - z * w) for m, z in enumerate(self.z) for n, w in enumerate(self.z)}
+        return mp.re(mp.fsum(a[m] * a[n] * factor for a in self._outer for (m, n), factor in powers.items()))
+
+    def _skip_energy(self) -> Any:
+        """What D adds to the energy: on its own before a delayed kernel, else with the first sample."""
+        if not self.with_skip:
+            return self.mp.mpf(0)
+        first = [self.mp.re(self.mp.fsum(residues)) * (self.system.delay == 0) for residues in self._outer]
+        return self.mp.fsum(skip**2 + 2 * skip * k for skip, k in zip(self.skip, first, strict=True))
+
+    def energy_delay(self) -> Any:
+        mp = self.mp
+        pairs = [(a[m] * a[n], z * w) for a in self._outer for m, z in enumerate(self.z) for n, w in enumerate(self.z)]
+        moment = mp.re(mp.fsum(r * q / (1 - q) ** 2 for r, q in pairs))
+        own = self._kernel_energy(0)
+        return (moment + self.system.delay * own) / (own + self._skip_energy())
+
+    def beyond(self, length: float) -> Any:
+        """Share of the energy of the kernel that its first samples, so many, do not hold."""
+        before = int(self.with_skip and self.system.delay > 0)
+        return self._kernel_energy(int(length) - before) / (self._kernel_energy(0) + self._skip_energy())

@@ -8,11 +8,10 @@ import pytest
 from program import Type
 from safetensors.numpy import save_file
 
-from ssmspec.errors import LayerError
 from ssmspec.families import FAMILIES, ReadOptions, detect
 from ssmspec.families.layers import read_layer
 from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.horizon import truncated_energy, truncated_response
+from ssmspec.systems.horizon import first_samples
 from ssmspec.systems.statespace import StateSpace
 
 LENGTH = 300
@@ -53,7 +52,7 @@ def kernel(length: int = LENGTH) -> np.ndarray:
 
 def test_response_is_the_sum_over_the_samples(system: StateSpace) -> None:
     expected = kernel() @ np.exp(-1j * np.outer(np.arange(LENGTH), THETA))
-    found = truncated_response(system, THETA, LENGTH)[:, 0, 0]
+    found = first_samples(system, LENGTH).response(FrequencyGrid(THETA, "theta")).dynamic[:, 0, 0]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
@@ -63,36 +62,12 @@ def test_response_of_a_decaying_copy_over_a_long_horizon_is_its_transfer_functio
 
     part = system.pick([0])
     expected = frequency_response(part, FrequencyGrid(THETA, "theta"), cauchy_sum).dynamic
-    np.testing.assert_allclose(truncated_response(part, THETA, 4000), expected, rtol=1e-12)
+    found = first_samples(part, 4000).response(FrequencyGrid(THETA, "theta")).dynamic
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-def test_energy_and_its_moments_are_those_of_the_kernel(system: StateSpace) -> None:
-    """The total by the samples, the moments by the trapezoidal rule with 2^16 points."""
-    found = truncated_energy(system, LENGTH, np.pi / 4)
-    np.testing.assert_allclose(found.total, (kernel() ** 2).sum(axis=1), rtol=1e-12)
-    points = 1 << 16
-    power = np.abs(np.fft.rfft(kernel(), 2 * points, axis=1)) ** 2
-    theta = np.pi * np.arange(points + 1) / points
-    total = np.trapezoid(power, theta, axis=1)
-    np.testing.assert_allclose(found.centroid, np.trapezoid(power * theta, theta, axis=1) / total, rtol=1e-6)
-    low = theta <= np.pi / 4 + 1e-12
-    np.testing.assert_allclose(found.low_share, np.trapezoid(power[:, low], theta[low], axis=1) / total, rtol=1e-6)
-
-
-def test_kernel_that_leaves_the_range_of_double_precision_is_not_finite(system: StateSpace) -> None:
-    found = truncated_energy(system, 100_000, np.pi / 4)
-    assert not np.isfinite(found.total[1])
-    assert np.isfinite(found.total[[0, 2]]).all()
-
-
-def test_low_rank_layer_is_refused(system: StateSpace) -> None:
-    from dataclasses import replace
-
-    low_rank = replace(
-        system, discretization="bilinear", poles=np.log(system.poles), P=np.ones((3, 3, 1), complex), Q=np.ones((3, 3, 1), complex)
-    )
-    with pytest.raises(LayerError, match="--horizon is for diagonal systems"):
-        truncated_response(low_rank, THETA, 4)
+def test_energy_is_that_of_the_kernel(system: StateSpace) -> None:
+    np.testing.assert_allclose(first_samples(system, LENGTH).energy(), (kernel() ** 2).sum(axis=1), rtol=1e-12)
 
 
 # --- commands ---
@@ -122,11 +97,22 @@ def test_with_a_horizon_all_copies_have_those_of_the_kernel(typed: Type, file: s
     theta = np.pi * np.arange(points + 1) / points
     centroids = np.trapezoid(power * theta, theta, axis=1) / np.trapezoid(power, theta, axis=1)
     assert layer["statistics"]["centroid"]["median"] == pytest.approx(np.median(centroids), rel=1e-6)
+    low = theta <= np.pi / 4 + 1e-12
+    shares = np.trapezoid(power[:, low], theta[low], axis=1) / np.trapezoid(power, theta, axis=1)
+    assert layer["statistics"]["low_frequency_share"]["median"] == pytest.approx(np.median(shares), rel=1e-6)
+    peaks = np.sqrt(power.max(axis=1))
+    assert layer["statistics"]["peak_gain"]["median"] == pytest.approx(np.median(peaks), rel=1e-6)
     assert layer["statistics"]["bias_slope"]["median"] is None
     assert "--horizon" in layer["statistics"]["bias_slope"]["reason"]
     energy = (kernel() ** 2).sum(axis=1)
     assert any(f"2 of 3 copies have poles that do not decay: all numbers are those of the kernel of {LENGTH}" in n for n in layer["notes"])
     assert any(f"its energy has median {np.median(energy):.3g}" in note for note in layer["notes"])
+
+
+def test_kernel_that_leaves_the_range_of_double_precision_has_no_numbers(typed: Type, file: str) -> None:
+    layer = layer_of(typed, file, "--horizon", "100000")
+    assert (layer["sound_copies"], layer["problem"]) == (2, None)
+    assert any("are NaN or infinite within the first 100000 samples" in note for note in layer["notes"])
 
 
 def test_response_with_a_horizon_is_written_with_the_skip_and_said(typed: Type, file: str, tmp_path: Path) -> None:

@@ -2,17 +2,23 @@
 
 from ssmspec.families.known.annotated_s4 import ANNOTATED_S4, ANNOTATED_S4D
 from ssmspec.families.known.centaurus import CENTAURUS
+from ssmspec.families.known.ckconv import CKCONV
 from ssmspec.families.known.conv_s5 import CONV_S5
 from ssmspec.families.known.dss import DSS
 from ssmspec.families.known.evo1 import EVO1
 from ssmspec.families.known.evo2 import EVO2_HCL
+from ssmspec.families.known.evo2_hcm import EVO2_HCM
+from ssmspec.families.known.evo2_hcs import EVO2_HCS
 from ssmspec.families.known.gated_delta import GATED_DELTA
 from ssmspec.families.known.gss import GSS
 from ssmspec.families.known.h3 import H3
 from ssmspec.families.known.hydra import HYDRA
+from ssmspec.families.known.hyena import HYENA
+from ssmspec.families.known.lfm2 import LFM2
 from ssmspec.families.known.lightning import LIGHTNING
 from ssmspec.families.known.linear_attention import GLA, HGRN, HGRN2, MLSTM
 from ssmspec.families.known.linoss import LINOSS
+from ssmspec.families.known.long_conv import LONG_CONV
 from ssmspec.families.known.lru import LRU
 from ssmspec.families.known.mamba1 import MAMBA1, ZAMBA
 from ssmspec.families.known.mamba2 import MAMBA2
@@ -31,6 +37,7 @@ from ssmspec.families.known.s4d import FREQBIAS_STANDALONE, S4D
 from ssmspec.families.known.s4nd import S4ND
 from ssmspec.families.known.s5 import S5
 from ssmspec.families.known.s5_torch import S5_TORCH
+from ssmspec.families.known.sgconv import SGCONV
 from ssmspec.families.known.ss2d import SS2D, SS2D_M0
 from ssmspec.families.known.vim import LOCAL_MAMBA, VIM, VIM_V1
 from ssmspec.families.selective.decay_gate import DecayGate
@@ -80,4 +87,11 @@ FAMILIES: dict[str, Family] = {
     "mamba-2": MAMBA2,
     "hydra": HYDRA,
     "mamba-3": MAMBA3,
+    "evo-2-hcm": EVO2_HCM,
+    "evo-2-hcs": EVO2_HCS,
+    "hyena": HYENA,
+    "long-conv": LONG_CONV,
+    "sgconv": SGCONV,
+    "ckconv": CKCONV,
+    "lfm2-conv": LFM2,
 }

@@ -12,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.families.mapping.groups import LOG, Group, Stored, find_groups
+from ssmspec.families.mapping.kernel_groups import KernelGroup, find_kernels, names_of, unread_poles
 from ssmspec.families.mapping.mapped import COMPLEX
 from ssmspec.families.template import Tensor, as_complex, join
 
 MOST_VALUES = 1 << 22  # limit for a tensor that is read to find the range of its values
 TITLE = "# A draft, guessed from names, shapes and value ranges. Compare every line with the code; CHECK marks what no tensor determines."
 
+OUTSIDE = 1.1  # |z| of trained poles on the z-plane; nothing keeps them inside the unit circle
 MOST_NAMES = 40  # of tensors that are left out, in a line
 LOW_RANK = """
 # The state matrix is diag(pole) - P Q^*, and Q is P without a table of its own. CHECK: transform = "conj" for a tensor whose conjugate
@@ -39,9 +41,50 @@ Values = npt.NDArray[np.complex128] | None
 def draft_mapping(tensors: Mapping[str, Tensor]) -> str | None:
     """The text of a mapping file for the layers among these tensors, or None if nothing resembles a layer."""
     groups = find_groups(tensors)
-    if not groups:
+    taken = {
+        join(prefix, name)
+        for group in groups
+        for prefix in group.prefixes
+        for quantity in group.solution.axes
+        for name in group.quantities[quantity].names
+    }
+    kernels = find_kernels(tensors, taken)
+    taken |= {name for kernel in kernels for name in names_of(kernel)}
+    unread = unread_poles(tensors, taken)
+    if not (groups or kernels or unread):
         return None
-    return "\n".join([TITLE, *(line for group in groups for line in _table(group, tensors))]) + "\n"
+    lines = [line for group in groups for line in _table(group, tensors)] + [line for kernel in kernels for line in _kernel_table(kernel)]
+    return "\n".join([TITLE, *lines, *(_about_unread(unread, tensors) if unread else ())]) + "\n"
+
+
+def _kernel_table(group: KernelGroup) -> Lines:
+    """The lines of one [[layer]] table of kind "kernel"."""
+    sizes = dict(zip(group.axes.split(), group.tensor.shape, strict=True))
+    told = ", ".join(f"{letter} = {size}" for letter, size in sizes.items() if letter != "1")
+    yield f"\n[[layer]]\nmatch = {_quoted(group.match)}  # {_layers(group.prefixes)}"
+    yield f'kind = "kernel"  # {told}'
+    order = ("reversed", "time if the code flips it") if group.reversed else ("time", "reversed if a conv1d of torch uses it as it is")
+    yield f'order = "{order[0]}"  # CHECK: or {order[1]}'
+    yield "first_lag = 0  # CHECK: below 0 if outputs depend on later inputs"
+    if group.repeat > 1:
+        yield f"repeat = {group.repeat}  # CHECK: the skip has {group.repeat} times as many channels, so neighbors seem to share a kernel"
+    yield f"\n[layer.kernel]\ntensor = {_quoted(group.kernel)}  # shape {group.tensor.shape}"
+    yield f'axes = "{group.axes}"' + ("  # CHECK: outputs, then inputs of one system" if "O" in sizes else "")
+    if group.envelope is not None:
+        yield f"times = {_quoted(group.envelope)}  # CHECK: it has the same shape, and its name is that of a factor"
+    if group.skip is not None:
+        yield f'\n[layer.D]\ntensor = {_quoted(group.skip)}\naxes = "H"'
+
+
+def _about_unread(names: list[str], tensors: Mapping[str, Tensor]) -> Lines:
+    """What is called poles or residues and has shapes that no table can have."""
+    yield "\n# These tensors are called poles or residues, and no axes make their shapes fit those of one layer:"
+    for name in names[:MOST_NAMES]:
+        yield f"#   {_quoted(name)}  shape {tensors[name].shape}, {tensors[name].dtype}"
+    if len(names) > MOST_NAMES:
+        yield f"#   and {len(names) - MOST_NAMES} more"
+    yield "# A table needs poles and residues of H channels and N modes: pole or pole_real (and pole_imag) and C, with axes such as"
+    yield '# "H N" or "N H", "1" for an axis of size one, and a last axis of two for pairs; a letter that is left out is shared.'
 
 
 def _table(group: Group, tensors: Mapping[str, Tensor]) -> Lines:
@@ -49,9 +92,10 @@ def _table(group: Group, tensors: Mapping[str, Tensor]) -> Lines:
     axes, sizes = group.solution.axes, group.solution.sizes
     stored = {quantity: group.quantities[quantity] for quantity in axes}
     values = {quantity: _values(tensors, group.prefixes[0], found.names) for quantity, found in stored.items()}
-    direct, low_rank = "pole_abs" in axes, "P" in axes
-    rule = "direct" if direct else "bilinear" if low_rank else "zoh"
+    direct, low_rank, logs = "pole_abs" in axes or _inside_circle(values, axes), "P" in axes, _logarithms(stored, values)
+    rule = "direct" if direct else "bilinear" if low_rank else "euler" if logs else "zoh"
     why = "poles on the z-plane" if direct else "the state matrix has a low-rank part, P" if low_rank else "or bilinear, or euler"
+    why = "log z seems to be stored, so z is its exponential; zoh weighs the input by (z - 1)/log z" if rule == "euler" else why
     yield f"\n[[layer]]\nmatch = {_quoted(group.match)}  # {_layers(group.prefixes)}"
     yield f'kind = "{group.solution.kind}"  # {_sizes(sizes, axes)}'
     yield f'discretization = "{rule}"  # CHECK: {why}'
@@ -60,7 +104,7 @@ def _table(group: Group, tensors: Mapping[str, Tensor]) -> Lines:
     if not direct and "step" not in axes:
         yield "step = 1.0  # CHECK: no tensor looks like the step, so it must be a constant of the code"
     for quantity, found in stored.items():
-        yield from _part(quantity, found, axes[quantity], values[quantity])
+        yield from _part(quantity, found, axes[quantity], values[quantity], plain=quantity == "pole_real" and logs)
     if low_rank:
         yield LOW_RANK
     for names, reason in ((group.unfit, "shapes or other tensors do not fit them"), (group.others, "their names stand for no quantity")):
@@ -69,13 +113,26 @@ def _table(group: Group, tensors: Mapping[str, Tensor]) -> Lines:
             yield f"\n# Left out, because {reason}: {', '.join(map(_quoted, names[:MOST_NAMES]))}{more}"
 
 
-def _part(quantity: str, stored: Stored, axes: str, values: Values) -> Lines:
+def _inside_circle(values: Mapping[str, Values], axes: Mapping[str, str]) -> bool:
+    """Whether complex poles without a step all lie in the unit disk, where those of the z-plane belong, or hardly outside."""
+    poles = values.get("pole")
+    return "step" not in axes and poles is not None and bool(poles.size) and float(np.abs(poles).max()) < OUTSIDE
+
+
+def _logarithms(stored: Mapping[str, Stored], values: Mapping[str, Values]) -> bool:
+    """Whether real poles without a step are called logarithms and have the sign of log z."""
+    poles, found = values.get("pole_real"), stored.get("pole_real")
+    named = found is not None and bool(found.words & LOG) and "pole_imag" not in stored and "step" not in stored
+    return named and poles is not None and bool(poles.size) and float(poles.real.max()) < 0
+
+
+def _part(quantity: str, stored: Stored, axes: str, values: Values, *, plain: bool = False) -> Lines:
     yield f"\n[layer.{quantity}]"
     keys = ("tensor",) if len(stored.names) == 1 else ("real", "imag")
     for key, name in zip(keys, stored.names, strict=True):
         yield f"{key} = {_quoted(name)}  # shape {stored.tensor.shape}"
     if quantity not in COMPLEX:
-        transform = _transform(quantity, stored.words, values)
+        transform = "none" if plain else _transform(quantity, stored.words, values)
         told = "values were not read" if values is None else f"values range from {values.real.min():.3g} to {values.real.max():.3g}"
         other = ALTERNATIVES.get((quantity, transform), "")
         yield f'transform = "{transform}"  # CHECK: {other}guessed from the name; {told}'

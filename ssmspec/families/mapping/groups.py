@@ -21,19 +21,20 @@ WORDS = {
     "pole_phase": "theta phase angle arg",
     "B": "b",
     "B_scale": "gamma",
-    "C": "c",
+    "C": "c residue residues",
     "D": "d skip feedthrough",
     "P": "p",
     "Q": "q",
 }
 QUANTITY = {word: quantity for quantity, words in WORDS.items() for word in words.split()}
 REAL, IMAG, LOG = {"re", "real"}, {"im", "imag", "imaginary"}, {"log", "ln", "inv"}  # S4 calls the logarithm of its step inv_dt
+RESIDUES = {"residue", "residues"}
 OTHER = {"raw", "param", "params", "unconstrained", "softplus", "diag", "tilde", "bar", "ssm", "neg", "vec"}
 WRAPPERS = {"weight", "data", "value"}  # last words without meaning: the word before is the name
 ORDER = ("pole", "pole_real", "pole_imag", "pole_abs", "pole_phase", "C", "B", "B_scale", "step", "D", "P", "Q")
 LOW_RANK = "H N|N H|N|R H N|H N R|1 N|N R|R N"
 AXES = {
-    "siso": {"step": "H|H 1|1 H|H N|N H|N||1", "D": "H|1 H|H 1", "P": LOW_RANK, "Q": LOW_RANK, "": "H N|N H|1 H N|1 N H|N|1 N|H"},
+    "siso": {"step": "H|H 1|1 H|H N|N H|N||1", "D": "H|1 H|H 1", "P": LOW_RANK, "Q": LOW_RANK, "": "H N|N H|1 H N|1 N H|N|1 N|H|H N 1"},
     "mimo": {"step": "N|N 1|1 N||1", "B": "N I|I N", "C": "O N|N O", "D": "I|O I|I O", "P": "N|N R|R N", "Q": "N|N R|R N", "": "N|N 1|1 N"},
 }
 """Kind -> quantity -> possible axes, the most usual first; "" stands for any other quantity."""
@@ -199,12 +200,14 @@ def _solve(quantities: dict[str, Stored]) -> Solution | None:
     """The kind and axes of lowest cost; None if there are no poles, or too few other quantities."""
     best: Solution | None = None
     poles = [quantity for quantity in quantities if quantity.startswith("pole")]
-    if not ({"pole", "pole_real", "pole_abs"} & set(poles)) or len(quantities) < 3:
+    residues = "C" in quantities and bool(quantities["C"].words & RESIDUES)
+    least = 2 if residues else 3  # poles and residues are a system without anything else
+    if not ({"pole", "pole_real", "pole_abs"} & set(poles)) or len(quantities) < least:
         return None
     for kind in AXES:
         for solution in _solutions(kind, list(quantities.items()), 0, {}, {}):
             known = solution.axes.keys()
-            enough = len(known) >= 3 and known >= set(poles) and ("step" in known or "C" in known)
+            enough = len(known) >= least and known >= set(poles) and ("step" in known or "C" in known)
             whole = kind == "siso" or {"B", "C"} <= known
             if enough and whole and not ("B_scale" in known and "B" not in known) and (best is None or solution.cost < best.cost):
                 best = solution

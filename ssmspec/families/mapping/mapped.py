@@ -7,13 +7,15 @@ state matrix is diag(pole) - P Q^*, with R columns in P and Q. A tensor of sever
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
-from ssmspec.families.mapping.transform import Transform
+from ssmspec.families.mapping.combined import Other
+from ssmspec.families.mapping.transform import IDENTITY, Transform
 from ssmspec.families.parameterization import (
     fold,
     fold_rows,
@@ -42,12 +44,29 @@ class Part:
             other; a trailing pair of (real, imaginary) is not counted.
         transform: from the stored numbers to a real quantity.
         conjugate: the conjugate of a complex quantity is stored.
+        sides: from the stored real and imaginary parts of a complex quantity to its own.
+        other: a second tensor, by which the first one is multiplied or to which it is added. then: from the result to a real quantity.
     """
 
     names: tuple[str, ...]
     axes: tuple[str, ...]
     transform: Transform
     conjugate: bool = False
+    sides: tuple[Transform, Transform] = (IDENTITY, IDENTITY)
+    other: Other | None = None
+    then: Transform = IDENTITY
+
+    def value(self, layer: LayerTensors, quantity: str, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The quantity in the axes of its first tensor, from what the transforms of that tensor give."""
+        if self.other is None:
+            return stored
+        return self.then.apply(self.other.combine(stored, self.other.values(layer, quantity, self.axes)))
+
+    def first(self, layer: LayerTensors, quantity: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The inverse of `value`."""
+        if self.other is None:
+            return value
+        return self.other.separate(self.then.invert(value), self.other.values(layer, quantity, self.axes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +100,16 @@ def template(layout: Layout) -> Template:
     slots: dict[str, Slot] = {}
     for quantity, part in layout.parts.items():
         count = str(len(layout.directions))
-        axes = " ".join(axis.replace("K*", count).replace("K", count) for axis in part.axes)
+        axes, others = (
+            " ".join(axis.replace("K*", count).replace("K", count) for axis in each)
+            for each in (part.axes, () if part.other is None else part.other.axes)
+        )
         if len(part.names) == 2:
             slots |= {f"{quantity}.{name}": Slot(stored, axes) for name, stored in zip(("real", "imag"), part.names, strict=True)}
         else:
             slots[quantity] = Slot(part.names[0], f"{axes} ~|{axes}" if quantity in COMPLEX else axes)
+        if part.other is not None:
+            slots[part.other.role(quantity)] = Slot(part.other.name, others)
     return slots
 
 
@@ -168,18 +192,23 @@ def _gather(array: npt.NDArray[Any], axes: Sequence[str], letters: str, layer: L
 
 def _real(layout: Layout, layer: LayerTensors, quantity: str) -> FloatArray:
     part = layout.parts[quantity]
-    return _spread(part.transform.apply(layer.array(quantity)), part.axes, LETTERS[quantity])
+    return _spread(part.value(layer, quantity, part.transform.apply(layer.array(quantity))), part.axes, LETTERS[quantity])
 
 
 def _stored_complex(part: Part, layer: LayerTensors, quantity: str) -> ComplexArray:
-    """Values of a complex quantity in the axes of its tensor, from a complex tensor, a trailing pair, two tensors, or real numbers."""
+    """Values of a complex quantity in the axes of its tensor, without a second one."""
+    values = _raw_complex(part, layer, quantity)
+    values = values.conj() if part.conjugate else values
+    if part.sides == (IDENTITY, IDENTITY):
+        return values
+    return as_complex(*(side.apply(each) for side, each in zip(part.sides, (values.real, values.imag), strict=True)))
+
+
+def _raw_complex(part: Part, layer: LayerTensors, quantity: str) -> ComplexArray:
+    """The stored numbers, from a complex tensor, a trailing pair, two tensors, or real numbers."""
     if len(part.names) == 2:
-        values = as_complex(layer.array(f"{quantity}.real"), layer.array(f"{quantity}.imag"))
-    elif _is_real(part, layer, quantity):
-        values = layer.array(quantity).astype(np.complex128)
-    else:
-        values = layer.complex_array(quantity)
-    return values.conj() if part.conjugate else values
+        return as_complex(layer.array(f"{quantity}.real"), layer.array(f"{quantity}.imag"))
+    return layer.array(quantity).astype(np.complex128) if _is_real(part, layer, quantity) else layer.complex_array(quantity)
 
 
 def _is_real(part: Part, layer: LayerTensors, quantity: str) -> bool:
@@ -192,7 +221,7 @@ def _complex(layout: Layout, layer: LayerTensors, quantity: str) -> ComplexArray
     if quantity not in layout.parts:
         return np.ones((1, 1, 1), complex)
     part = layout.parts[quantity]
-    return _spread(_stored_complex(part, layer, quantity), part.axes, LETTERS[quantity])
+    return _spread(part.value(layer, quantity, _stored_complex(part, layer, quantity)), part.axes, LETTERS[quantity])
 
 
 def _stored_poles(layout: Layout, layer: LayerTensors) -> ComplexArray:
@@ -202,7 +231,7 @@ def _stored_poles(layout: Layout, layer: LayerTensors) -> ComplexArray:
     elif "pole_abs" in layout.parts:
         phase = _real(layout, layer, "pole_phase")
         part = layout.parts["pole_abs"]
-        logarithm = part.transform.log()
+        logarithm = part.transform.log() if part.other is None else None
         with np.errstate(all="ignore"):
             if logarithm is None:
                 poles = _real(layout, layer, "pole_abs") * np.exp(1j * phase)
@@ -262,10 +291,14 @@ def write(layout: Layout, layer: LayerTensors, systems: Sequence[StateSpace], op
         if quantity in COMPLEX:
             stored |= _store_complex(part, layer, quantity, new, old)
         else:
-            stored[quantity] = _kept(layer.array(quantity), new, old, part.transform.invert)
-            if not np.isfinite(stored[quantity][np.isfinite(new)]).all():
-                raise LayerError(f"layer {layer.name}: {layer.tensor_names[quantity]} cannot hold the new values of {quantity}")
+            stored[quantity] = _kept(layer.array(quantity), new, old, partial(_undone, part, layer, quantity))
+            _refuse_lost_values(layer, quantity, stored[quantity], new)
     return stored
+
+
+def _undone(part: Part, layer: LayerTensors, quantity: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The stored numbers of a real quantity."""
+    return part.transform.invert(part.first(layer, quantity, value))
 
 
 def _quantities(layout: Layout, layer: LayerTensors, system: StateSpace) -> dict[str, npt.NDArray[Any]]:
@@ -312,14 +345,25 @@ def _refuse_lost_changes(
         raise LayerError(f"layer {layer.name}: {layer.tensor_names['D']} is a vector and cannot hold a full matrix D")
 
 
+def _refuse_lost_values(layer: LayerTensors, quantity: str, stored: npt.NDArray[Any], value: npt.NDArray[Any]) -> None:
+    """A finite value of a quantity needs a finite stored number."""
+    if not np.isfinite(stored[np.isfinite(value)]).all():
+        raise LayerError(f"layer {layer.name}: {layer.tensor_names[quantity]} cannot hold the new values of {quantity}")
+
+
 def _store_complex(
     part: Part, layer: LayerTensors, quantity: str, new: ComplexArray, old: ComplexArray
 ) -> dict[str, npt.NDArray[np.generic]]:
     def plain(values: ComplexArray) -> ComplexArray:
+        """What the tensors hold."""
+        values = part.first(layer, quantity, values)
+        if part.sides != (IDENTITY, IDENTITY):
+            values = as_complex(*(side.invert(each) for side, each in zip(part.sides, (values.real, values.imag), strict=True)))
         return values.conj() if part.conjugate else values
 
-    stored = plain(_stored_complex(part, layer, quantity))
-    values = _kept(stored, new, old, plain)
+    values = _kept(_raw_complex(part, layer, quantity), new, old, plain)
+    if part.other is not None or part.sides != (IDENTITY, IDENTITY):
+        _refuse_lost_values(layer, quantity, values, new)
     if len(part.names) == 2:
         return {f"{quantity}.real": values.real, f"{quantity}.imag": values.imag}
     if not _is_real(part, layer, quantity):

@@ -13,6 +13,11 @@
 A layer of several directions says `directions = 4` or their names; "K H" and "K*H" are axes of tensors that hold all of them. P and Q make
 the state matrix diag(pole) - P Q^*, and `kernel_length = L` says that C is stored as C (I - Abar^L).
 
+A quantity may be a product or a sum of two tensors (`times`, `plus`, then `then`), and of a pair each part may have its own transform
+(`transform_real`, `transform_imag`).
+
+A layer that stores its convolution kernel is of the kind "kernel"; `ssmspec.families.mapping.explicit_mapped` has its keys.
+
 Every table of a file becomes a family of its own, which claims only layers that `match` matches.
 """
 
@@ -24,10 +29,12 @@ from typing import Any
 
 from ssmspec.errors import SsmspecError
 from ssmspec.families.mapping import mapped, stacked
+from ssmspec.families.mapping.combined import OPERATIONS, parse_other, parse_text
+from ssmspec.families.mapping.explicit_mapped import explicit_family
 from ssmspec.families.mapping.mapped import COMPLEX, LETTERS, POLE, Layout, Part, template
-from ssmspec.families.mapping.transform import IDENTITY, Transform, parse_transform
+from ssmspec.families.mapping.transform import IDENTITY
 from ssmspec.families.template import Family
-from ssmspec.files.reading import known_keys, one_line, parse_toml, read_toml, shown
+from ssmspec.files.reading import known_keys, parse_toml, read_toml, shown
 from ssmspec.systems.statespace import DISCRETIZATIONS
 
 KINDS = {"siso": "HNR", "mimo": "NIOR"}
@@ -67,10 +74,12 @@ def _families(document: Mapping[str, Any], source: str) -> tuple[Family, ...]:
         raise SsmspecError(f"{source}: has no [[layer]] table (with two brackets); expected at least one")
     known_keys(document, ("layer",), source)
     names = ["mapped"] if len(layers) == 1 else [f"mapped-{number}" for number in range(1, len(layers) + 1)]
-    return tuple(
-        _family(name, _layout(layer, source, f"{source}: [[layer]] {number}"))
-        for number, (name, layer) in enumerate(zip(names, layers, strict=True), start=1)
-    )
+    found = []
+    for number, (name, layer) in enumerate(zip(names, layers, strict=True), start=1):
+        where = f"{source}: [[layer]] {number}"
+        explicit = layer.get("kind") == "kernel"
+        found.append(explicit_family(name, layer, source, where) if explicit else _family(name, _layout(layer, source, where)))
+    return tuple(found)
 
 
 def _family(name: str, layout: Layout) -> Family:
@@ -180,13 +189,19 @@ def _check_names(parts: Mapping[str, Part], where: str) -> None:
             if name in seen:
                 raise SsmspecError(f"{where}: tensor {shown(name)} is named twice, by {seen[name]} and by {quantity}")
             seen[name] = quantity
+    for quantity, part in parts.items():
+        if part.other is not None and part.other.name in seen:
+            raise SsmspecError(
+                f"{where}: tensor {shown(part.other.name)} is the {part.other.operation} of {quantity} and the tensor of "
+                f"{seen[part.other.name]}; exchange the two tensors of one of them"
+            )
 
 
 def _part(table: object, quantity: str, kind: str, where: str) -> Part:
     if not isinstance(table, dict):
         raise SsmspecError(f"{where} is {shown(table)}, expected a table [layer.{quantity}] with tensor = ...")
-    numbers = ("real", "imag", "axes", "transform") if quantity in COMPLEX else ("axes", "transform", "scale")
-    known_keys(table, ("tensor", *numbers), where)
+    own = ("real", "imag", "times", "transform_real", "transform_imag") if quantity in COMPLEX else ("scale", *OPERATIONS, "then")
+    known_keys(table, ("tensor", "axes", "transform", *own), where)
     two = {"real", "imag"} & set(table)
     if ("tensor" in table) == bool(two) or len(two) == 1:
         either = "tensor = ..., or both real = ... and imag = ..." if quantity in COMPLEX else "tensor = ..."
@@ -194,21 +209,18 @@ def _part(table: object, quantity: str, kind: str, where: str) -> Part:
     names = tuple(_name(table[key], f"{where}: {key}") for key in ("tensor", "real", "imag") if key in table)
     axes = _axes(table.get("axes", DEFAULT_AXES[kind][quantity]), quantity, kind, where)
     text = table.get("transform", "none")
+    other = parse_other(table, axes, where)
     if quantity not in COMPLEX:
-        return Part(names, axes, _transform(text, table.get("scale", 1.0), where))
+        if "then" in table and other is None:
+            raise SsmspecError(f"{where}: then applies to a product or a sum, but times and plus are missing; use transform")
+        transform = parse_text(text, where, _positive(table.get("scale", 1.0), f"{where}: scale"))
+        return Part(names, axes, transform, other=other, then=parse_text(table.get("then", "none"), f"{where}: then"))
     if text not in ("none", "conj"):
-        raise SsmspecError(f"{where}: transform {shown(text)} is unknown for complex numbers; expected one of none, conj")
-    return Part(names, axes, IDENTITY, conjugate=text == "conj")
-
-
-def _transform(text: object, scale: object, where: str) -> Transform:
-    if not isinstance(text, str):
-        raise SsmspecError(f"{where}: transform is {shown(text)}, expected a text such as '-exp'")
-    positive = _positive(scale, f"{where}: scale")
-    try:
-        return parse_transform(text, positive)
-    except SsmspecError as error:
-        raise SsmspecError(f"{where}: {one_line(str(error), 400)}") from error
+        raise SsmspecError(
+            f"{where}: transform {shown(text)} is unknown for complex numbers; expected none or conj, or transform_real and transform_imag"
+        )
+    sides = parse_text(table.get("transform_real", "none"), where), parse_text(table.get("transform_imag", "none"), where)
+    return Part(names, axes, IDENTITY, conjugate=text == "conj", sides=sides, other=other)
 
 
 def _axes(text: object, quantity: str, kind: str, where: str) -> tuple[str, ...]:

@@ -49,15 +49,20 @@ class Slice:
 def single(layout: Layout) -> Layout:
     """The layout of one direction."""
     parts = {
-        quantity: replace(part, axes=tuple(axis.removeprefix("K*") for axis in part.axes if axis != "K"))
+        quantity: replace(part, axes=_single_axes(part.axes), other=part.other and replace(part.other, axes=_single_axes(part.other.axes)))
         for quantity, part in layout.parts.items()
     }
     return replace(layout, directions=(), parts=parts)
 
 
+def _single_axes(axes: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(axis.removeprefix("K*") for axis in axes if axis != "K")
+
+
 def _axis_of_directions(layout: Layout, role: str) -> tuple[int, bool] | None:
     """Which axis of a tensor counts the directions, and whether something else with them; None for a tensor that they share."""
-    axes = layout.parts[role.split(".")[0]].axes
+    part = layout.parts[role.split(".")[0]]
+    axes = part.other.axes if part.other is not None and role == part.other.role(role.split(".")[0]) else part.axes
     return next(((place, axis != "K") for place, axis in enumerate(axes) if axis.startswith("K")), None)
 
 

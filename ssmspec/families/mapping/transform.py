@@ -20,6 +20,7 @@ FUNCTIONS: dict[str, tuple[Function, Function]] = {
     "sigmoid": (lambda x: 1 / (1 + np.exp(-x)), lambda y: np.log(y) - np.log1p(-y)),
     "tanh": (np.tanh, np.arctanh),
     "reciprocal": (np.reciprocal, np.reciprocal),
+    "complement": (lambda x: 1 - x, lambda y: 1 - y),
 }
 """Name -> function and inverse, elementwise."""
 

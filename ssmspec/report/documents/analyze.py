@@ -65,6 +65,7 @@ def layer_document(layer: LayerAnalysis) -> Document:
         "rank": layer.rank,
         "discretization": layer.discretization,
         "delay": layer.delay,
+        "kernel": None if layer.length is None else {"length": layer.length, "first_lag": layer.first_lag},
         "step": _range(layer.step_range),
         "operating_point": layer.operating_point,
         "beta": None if layer.beta_range is None else {"convention": layer.beta_convention, **(_range(layer.beta_range) or {})},

@@ -56,7 +56,7 @@ def _assumption(assumption: Assumption) -> Document:
         "about": assumption.about,
         "values": list(assumption.values),
         "number": assumption.typical is not None,
-        "default": assumption.usual,
+        "default": None if assumption.required else assumption.usual,
         "configuration_keys": list(assumption.keys),
         "told_by": assumption.told_by,
         "source": assumption.source,

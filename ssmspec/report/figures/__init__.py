@@ -27,6 +27,7 @@ class FigureKind:
         axes: frequency axes that it supports; empty if it has no frequency axis.
         skip: whether D can be included.
         growing: whether it shows copies with growing poles, too.
+        poles: whether it shows something of poles, so that explicit kernels are skipped.
     """
 
     name: str
@@ -36,6 +37,7 @@ class FigureKind:
     axes: tuple[str, ...] = ()
     skip: bool = False
     growing: bool = False
+    poles: bool = False
 
 
 _SAMPLED = ("theta", "cycles")
@@ -52,10 +54,11 @@ FIGURES: dict[str, FigureKind] = {
             "any",
             poles_figure,
             growing=True,
+            poles=True,
         ),
         FigureKind("bias", "bias_slope and center_frequency of all layers with ranges", "any", bias_figure, _SAMPLED, skip=True),
         FigureKind("energy", "share of energy below a frequency, with theta_c and the roll-off", "one", energy_figure, _SAMPLED, skip=True),
-        FigureKind("sensitivity", "K(theta) of one layer with its fitted slope, the bias", "one", sensitivity_figure, _SAMPLED),
+        FigureKind("sensitivity", "K(theta) of one layer with its fitted slope, the bias", "one", sensitivity_figure, _SAMPLED, poles=True),
         FigureKind("hankel", "Hankel singular values of one layer and the 1 % line", "one", hankel_figure),
         FigureKind("kernel", "eigenvalues of T^T T against quantiles of |H|^2 as the kernel grows", "one", kernel_figure),
         FigureKind("compare", "one layer of two checkpoints, overlaid", "any", None, _SAMPLED, skip=True),

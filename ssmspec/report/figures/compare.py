@@ -35,9 +35,10 @@ def plot_comparison(comparison: CheckpointComparison, folder: Path) -> list[Path
 
 
 def comparison_figure(layer: LayerComparison, theta: FloatArray) -> Figure:
-    """|H| before and after with its bands, and the path of every pole."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    """|H| before and after with its bands, and the path of every pole; an explicit kernel has none."""
+    poles = layer.before.poles.size or layer.after.poles.size
+    figure = Figure(figsize=(10 if poles else 6, 4), layout="constrained")
+    left, *right = figure.subplots(1, 2 if poles else 1, squeeze=False)[0]
     _draw_curve(left, layer.before, theta, color="0.45", band="0.85", style="--", label="before")
     _draw_curve(left, layer.after, theta, color=LINE, band=BAND, style="-", label="after")
     left.axvline(np.pi, color=MARK, linestyle=":", linewidth=1, label="Nyquist")
@@ -48,7 +49,8 @@ def comparison_figure(layer: LayerComparison, theta: FloatArray) -> Figure:
     several = layer.before.curve is not None and layer.before.curve.p5 is not None
     left.set_title("median |H| and 5..95 % of copies" if several else "|H| of a single system (Frobenius norm)", fontsize=9)
     left.legend(fontsize=8, loc="best")
-    _draw_paths(right, layer)
+    for axes in right:
+        _draw_paths(axes, layer)
     figure.suptitle(f"{short_name(layer.name, 90)} ({layer.before.family})", fontsize=10)
     return figure
 

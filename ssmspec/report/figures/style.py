@@ -17,8 +17,9 @@ from matplotlib.ticker import FuncFormatter
 
 from ssmspec.errors import SsmspecError, printable
 from ssmspec.files.writing import Kind, whole_file
-from ssmspec.statistics import Curve, LayerSpectrum
+from ssmspec.statistics import Curve, Spectrum
 from ssmspec.systems.grid import FloatArray
+from ssmspec.systems.system import shape_text
 
 COLOR_MAP = "cividis"  # safe for color-blind readers, and monotone in lightness, so it survives gray printing
 LINE, BAND, MARK = "#00204d", "#9fb2d0", "#b3502f"
@@ -38,7 +39,7 @@ STYLE: dict[Any, Any] = {
 }
 FORMATS: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # suffix -> metadata
 
-Layers = Collection[LayerSpectrum]
+Layers = Collection[Any]  # LayerSpectrum or KernelSpectrum
 AxisKind = Literal["theta", "cycles", "hertz", "omega"]
 
 
@@ -190,11 +191,11 @@ def log_scale(axes: Axes) -> None:
             which(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def layer_title(layer: LayerSpectrum) -> str:
+def layer_title(layer: Spectrum) -> str:
     """Name, family and size of a layer."""
     system = layer.system
     channels = "" if system.inputs * system.outputs == 1 else f", {system.inputs} in, {system.outputs} out"
-    return f"{short_name(system.name)} ({system.family}, {system.copies} x {system.modes}{channels})"
+    return f"{short_name(system.name)} ({system.family}, {shape_text(system)}{channels})"
 
 
 def name_rows(axes: Axes, names: list[str]) -> None:

@@ -60,7 +60,7 @@ def _title(analysis: CheckpointAnalysis) -> str:
 
 
 def _row(layer: LayerAnalysis, columns: Sequence[str]) -> list[RenderableType]:
-    shape = f"{layer.copies} x {layer.modes}" + (f" ({layer.inputs} in, {layer.outputs} out)" if layer.inputs * layer.outputs > 1 else "")
+    shape = layer.shape_text + (f" ({layer.inputs} in, {layer.outputs} out)" if layer.inputs * layer.outputs > 1 else "")
     step = "-" if layer.step_range is None else _span(*layer.step_range)
     word = average_in(layer.name)
     name = layer.name if word is None else f"{layer.name} ({kind_of_average(word)})"

@@ -56,7 +56,16 @@ def family_text(family: Family) -> RenderableType:
 
 
 def _assumptions(family: Family) -> RenderableType:
-    rows = [(f"{each.name}={each.choices()}", shown(each.usual), each.told_by, each.about, each.source) for each in family.assumptions]
+    rows = [
+        (
+            f"{each.name}={each.choices()}",
+            "none, it must be said" if each.required else shown(each.usual),
+            each.told_by,
+            each.about,
+            each.source,
+        )
+        for each in family.assumptions
+    ]
     return plain_table("assumptions, set with --assume", ("NAME=VALUE", "default", "told by", "what it decides", "source"), rows)
 
 
