@@ -21,7 +21,7 @@ from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace, cay
 
 PAIRS_AT_ONCE = 1 << 20
 LONGEST = 1 << 50  # samples; no kernel that double precision resolves is longer
-WEIGHTED = "a beta weight applies to the response; it is no part of the kernel"
+WEIGHTED = "a beta weight applies to the response and is not part of the kernel"
 TOO_LONG = "no response, or 99 % of the energy are not reached within double precision"
 
 
@@ -48,7 +48,7 @@ def length_99_of_kernel(spectrum: KernelSpectrum) -> Values:
 def _over_copies(spectrum: LayerSpectrum, function: "Callable[[_Pairs], FloatArray]") -> Values:
     modal = spectrum.modal
     if modal.sobolev is not None:
-        return Values(np.full(modal.copies, np.nan), WEIGHTED)
+        return Values(np.full(modal.copies, np.nan), WEIGHTED, by_definition=True)
     usable = np.asarray((spectrum.condition <= CONDITION_LIMIT) & ~spectrum.sharp)
     if not (spectrum.condition <= CONDITION_LIMIT).any():
         return Values(np.full(modal.copies, np.nan), ILL_CONDITIONED.format(worst=spectrum.condition.max()))
