@@ -254,13 +254,17 @@ def test_an_interrupt_is_one_line(delay: float, tmp_path: Path) -> None:
 def test_an_interrupt_ends_all_processes_of_an_analysis(tmp_path: Path) -> None:
     """As Ctrl-C does, which every process of the group receives."""
     command = [sys.executable, "-m", "ssmspec", *LONG_WORK, str(long_to_analyze(tmp_path)), "--threads", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while process.poll() is None and len(children.read_text().split()) < 2:
-        time.sleep(0.01)
-    started = children.read_text().split()
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=HANG)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        try:
+            while process.poll() is None and len(children.read_text().split()) < 2:
+                time.sleep(0.01)
+            started = children.read_text().split()
+            os.killpg(process.pid, signal.SIGINT)
+            out, err = process.communicate(timeout=HANG)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     assert (process.returncode, out, err) == (130, "", "ssmspec: interrupted\n")
     assert [number for number in started if Path("/proc", number).exists()] == []
 

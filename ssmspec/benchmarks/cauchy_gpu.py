@@ -21,7 +21,7 @@ LANES = {(7, 0): 64, (7, 5): 64, (8, 0): 64}  # float32 lanes of one multiproces
 @contextmanager
 def versus_torch(sizes: Sizes, *, device: str = "cuda") -> Iterator[Contest]:
     """All copies at once on both sides; every call waits until the GPU has finished."""
-    c, a, x, y = _tensors(sizes, device)
+    c, a, x, y = tensors(sizes, device)
     s = torch.complex(torch.zeros_like(y[0]), y[0])
     yield _contest(sizes, (c, a, x, y), lambda: broadcast_sum(c[:, 0], a, s, len(a)))
 
@@ -29,7 +29,7 @@ def versus_torch(sizes: Sizes, *, device: str = "cuda") -> Iterator[Contest]:
 @contextmanager
 def versus_extension(sizes: Sizes, *, device: str = "cuda") -> Iterator[Contest]:
     """The symmetric forward kernel of state-spaces/s4, extensions/kernels (module `structured_kernels`)."""
-    c, a, x, y = _tensors(sizes, device)
+    c, a, x, y = tensors(sizes, device)
     try:
         extension = import_module("structured_kernels")
     except ImportError:
@@ -41,19 +41,33 @@ def versus_extension(sizes: Sizes, *, device: str = "cuda") -> Iterator[Contest]
     yield _contest(sizes, (c, a, x, y), lambda: extension.cauchy_mult_sym_fwd(residues, s, a))
 
 
-def _tensors(sizes: Sizes, device: str) -> tuple[Tensor, ...]:
+def require_device(device: str) -> None:
+    """Nothing, if torch has this device.
+
+    Raises:
+        PeerMissing: it has not.
+    """
     if device == "cuda" and not torch.cuda.is_available():
         raise PeerMissing("no GPU is available (torch.cuda.is_available() is false)")
+
+
+def tensors(sizes: Sizes, device: str) -> tuple[Tensor, ...]:
+    """Residues (K, 1, N), poles (K, N), x and y (1, F) of the problem of this size, in single precision.
+
+    Raises:
+        PeerMissing: there is no such device.
+    """
+    require_device(device)
     problem = cauchy_problem(sizes.K, sizes.N, sizes.F, "float32")
     return tuple(torch.from_numpy(part).to(device) for part in (problem.residues, problem.poles, problem.x, problem.y))
 
 
 def _contest(sizes: Sizes, problem: tuple[Tensor, ...], expression: Callable[[], Tensor]) -> Contest:
     def ours() -> Tensor:
-        return _finished(cauchy_sum(*problem)[:, 0])
+        return finished(cauchy_sum(*problem)[:, 0])
 
     def peer() -> Tensor:
-        return _finished(expression())
+        return finished(expression())
 
     return Contest(
         ours=ours,
@@ -66,7 +80,8 @@ def _contest(sizes: Sizes, problem: tuple[Tensor, ...], expression: Callable[[],
     )
 
 
-def _finished(result: Tensor) -> Tensor:
+def finished(result: Tensor) -> Tensor:
+    """The same tensor, once its GPU has finished all that was asked of it."""
     if result.is_cuda:
         torch.cuda.synchronize()
     return result

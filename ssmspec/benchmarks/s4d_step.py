@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ssmspec.benchmarks.cauchy import torch_threads
+from ssmspec.benchmarks.cauchy_gpu import finished, require_device
 from ssmspec.benchmarks.contest import Contest, Facts
 from ssmspec.benchmarks.pairs import time_pairs
 from ssmspec.benchmarks.sizes import Sizes, StepSize
@@ -58,20 +59,26 @@ class VandermondeS4D(nn.Module):
 
 
 @contextmanager
-def versus_naive(sizes: Sizes, *, which: str) -> Iterator[Contest]:
+def versus_naive(sizes: Sizes, *, which: str, device: str = "cpu") -> Iterator[Contest]:
     """Both layers with the same parameters, input and cotangent, in float32; the output and all gradients are compared.
 
     Args:
         which: name of a StepSize in `sizes`.
+        device: "cpu" or "cuda". On a GPU, every call waits until the GPU has finished, and convolutions do not round to TF32.
+    Raises:
+        PeerMissing: there is no such device.
     """
+    require_device(device)
     size: StepSize = getattr(sizes, which)
     ours, naive = layers(size)
-    with torch_threads():
+    ours.to(device)
+    naive.to(device)
+    with torch_threads(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         run_ours, run_naive = training_step(ours, size), training_step(naive, size)
         yield Contest(
             ours=run_ours,
             peer=run_naive,
-            values=lambda: ([part.numpy() for part in run_ours()], [part.numpy() for part in run_naive()]),
+            values=lambda: ([part.cpu().numpy() for part in run_ours()], [part.cpu().numpy() for part in run_naive()]),
             tolerance=SINGLE,
             size={"B": size.B, "H": size.H, "N": size.N, "L": size.L},
             observe=lambda timing: kernel_shares(ours, naive, size, min(3, len(timing.ours))),
@@ -89,20 +96,20 @@ def layers(size: StepSize) -> tuple[S4D, VandermondeS4D]:
 
 def training_step(layer: nn.Module, size: StepSize) -> Step:
     """Runs forward and backward; returns the output, the gradient of the input, and those of the parameters by name."""
-    u, cotangent = _input_and_cotangent(size)
     parameters = dict(sorted(layer.named_parameters()))
+    u, cotangent = _input_and_cotangent(size, next(iter(parameters.values())).device)
 
     def step() -> list[Tensor]:
         y, _ = layer(u)
         gradients = torch.autograd.grad(y, [u, *parameters.values()], cotangent)
-        return [y.detach(), *gradients]
+        return [finished(y.detach()), *gradients]
 
     return step
 
 
-def _input_and_cotangent(size: StepSize) -> tuple[Tensor, Tensor]:
+def _input_and_cotangent(size: StepSize, device: torch.device) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    u, cotangent = torch.randn(2, size.B, size.H, size.L, generator=generator)
+    u, cotangent = torch.randn(2, size.B, size.H, size.L, generator=generator).to(device)
     return u.requires_grad_(), cotangent
 
 
@@ -117,4 +124,4 @@ def kernel_shares(ours: S4D, naive: VandermondeS4D, size: StepSize, rounds: int)
 def _kernel_step(layer: nn.Module, kernel: Callable[[], Tensor]) -> Callable[[], object]:
     parameters = [parameter for name, parameter in layer.named_parameters() if name.startswith("kernel.")]
     cotangent = torch.randn_like(kernel().detach())
-    return lambda: torch.autograd.grad(kernel(), parameters, cotangent)
+    return lambda: finished(torch.autograd.grad(kernel(), parameters, cotangent)[0])

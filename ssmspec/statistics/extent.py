@@ -21,7 +21,7 @@ from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace, cay
 
 PAIRS_AT_ONCE = 1 << 20
 LONGEST = 1 << 50  # samples; no kernel that double precision resolves is longer
-WEIGHTED = "a beta weight applies to the response; it is no part of the kernel"
+WEIGHTED = "a beta weight applies to the response and is not part of the kernel"
 TOO_LONG = "no response, or 99 % of the energy are not reached within double precision"
 
 

@@ -7,12 +7,10 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from cauchy_problems import EXTREMES, ROUNDINGS, double, extreme, problem, roundings, single
+from cauchy_problems import EXTREMES, ROUNDINGS, SIZES, double, extreme, problem, roundings, single
 
 from ssmspec.backends import BACKENDS, COMPILE_WORTHWHILE, choose_backend, load_backend, reference
 from ssmspec.errors import BackendError
-
-SIZES = [(1, 1, 1, 1), (257, 1, 3, 65), (2, 1, 64, 1023), (1, 4, 3, 33753), (3, 5, 64, 1), (257, 2, 1, 1), (1, 1, 64, 33753)]
 
 
 @pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])

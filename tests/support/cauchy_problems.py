@@ -18,6 +18,8 @@ EXTREMES = {
     "huge": -1e30 + 1e30j,
 }
 
+SIZES = [(1, 1, 1, 1), (257, 1, 3, 65), (2, 1, 64, 1023), (1, 4, 3, 33753), (3, 5, 64, 1), (257, 2, 1, 1), (1, 1, 64, 33753)]
+"""K, M, N, F."""
 
 # Errors are counted in eps times the condition number that `conditioning` gives; 3 at most were seen over all tests of the engines.
 ROUNDINGS = 8

@@ -35,11 +35,17 @@ class Trained:
     slopes: tuple[float, float]
 
 
-def problem_of(task: str, settings: Any) -> Any:
+def problem_of(task: str, settings: Any, device: str = "cpu") -> Any:
     """The problem of a task, with the model that its seed gives."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return TASKS[task].problem(settings, torch.device("cpu"))
+        return TASKS[task].problem(settings, torch.device(device))
+
+
+def stepper(settings: Any, device: str = "cpu", **options: Any) -> Stepper:
+    """Steps of `waves`, from the first one."""
+    problem = problem_of("waves", settings, device)
+    return Stepper(problem, new_state(problem, settings), settings, **options)
 
 
 def train(task: str, settings: Any) -> Trained:

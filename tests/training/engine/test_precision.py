@@ -6,17 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from quick_runs import QUICK, finished, losses, started
-from small_runs import TINY, problem_of
+from small_runs import TINY, problem_of, stepper
 
 from ssmspec.report.training_progress import TrainingProgress
-from ssmspec.training.engine.loop import new_state
 from ssmspec.training.engine.run import run
-from ssmspec.training.engine.step import Stepper
-
-
-def stepper(settings, precision: str) -> Stepper:
-    problem = problem_of("waves", settings)
-    return Stepper(problem, new_state(problem, settings), settings, precision=precision)
 
 
 def test_the_kernel_and_its_gradient_stay_float32() -> None:
@@ -33,7 +26,7 @@ def test_the_kernel_and_its_gradient_stay_float32() -> None:
 
 
 def test_the_first_losses_are_those_of_float32_within_rounding() -> None:
-    plain, narrow = stepper(TINY, "float32"), stepper(TINY, "bf16")
+    plain, narrow = stepper(TINY), stepper(TINY, precision="bf16")
     curves = [[step()[0] for _ in range(20)] for step in (plain, narrow)]
     assert curves[0] != curves[1]
     assert curves[0] == pytest.approx(curves[1], rel=0.01)  # 0.003 at most in 6 runs; bf16 has 8 bits
@@ -44,7 +37,7 @@ def test_the_first_losses_are_those_of_float32_within_rounding() -> None:
 @pytest.mark.parametrize(("alpha", "learned"), [(0.1, 0), (10.0, 2)])
 def test_the_same_tones_are_learned(alpha: float, learned: int) -> None:
     """The bounds that hold in float32, for the tiny setting."""
-    step = stepper(replace(TINY, alpha=alpha), "bf16")
+    step = stepper(replace(TINY, alpha=alpha), precision="bf16")
     for _ in range(TINY.steps):
         step()
     errors = step.problem.errors().tolist()
