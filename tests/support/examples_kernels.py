@@ -80,7 +80,15 @@ def lfm2(rng: np.random.Generator) -> KernelExample:
 # --- Hyena: safari and hyena-dna, hyena.py, HyenaFilter.filter ---
 
 
-def hyena(rng: np.random.Generator, *, inner: int = 2, shift: float = 0.05, embedded: bool = True, normalized: str = "") -> KernelExample:
+def hyena(
+    rng: np.random.Generator,
+    *,
+    inner: int = 2,
+    shift: float = 0.05,
+    embedded: bool = True,
+    normalized: str = "",
+    both: bool = False,
+) -> KernelExample:
     d, L, width, features = 4, 24, 5, 5
     tensors: Tensors = {"bias": normal(rng, d), "modulation.deltas": single(np.linspace(-3, -15, d)[None, None])}
     bands = (features - 1) // 2
@@ -95,27 +103,35 @@ def hyena(rng: np.random.Generator, *, inner: int = 2, shift: float = 0.05, embe
         tensors["pos_emb.z"], tensors["pos_emb.t"] = single(z[None]), single(t[None, :, None])
         z, t = wide(tensors["pos_emb.z"])[0], wide(tensors["pos_emb.t"])[0, :, 0]
     shared = single(1 + 0.3 * rng.standard_normal((1, width)))
-    for place in range(inner + 1):
-        tensors[f"implicit_filter.{2 * place}.weight"] = normal(rng, width, width if place else features)
-        tensors[f"implicit_filter.{2 * place}.bias"] = normal(rng, width)
-        tensors[f"implicit_filter.{2 * place + 1}.freq"] = shared
-    tensors[f"implicit_filter.{2 * inner + 2}.weight"] = normal(rng, d, width)
-    h = np.empty((d, L))
-    for l in range(L):
-        x = z[l]
+
+    def filtered(module: str) -> Array:
         for place in range(inner + 1):
-            matrix, bias = (wide(tensors[f"implicit_filter.{2 * place}.{part}"]) for part in ("weight", "bias"))
-            x = np.sin(wide(shared)[0] * (matrix @ x + bias))
-        free = wide(tensors[f"implicit_filter.{2 * inner + 2}.weight"]) @ x
-        window = np.exp(-t[l] * np.abs(wide(tensors["modulation.deltas"])[0, 0])) + shift
-        if normalized == "before":
-            free = free / np.abs(free).sum()
-        h[:, l] = free * window
-        if normalized == "after":
-            h[:, l] /= np.abs(h[:, l]).sum()
+            tensors[f"{module}.{2 * place}.weight"] = normal(rng, width, width if place else features)
+            tensors[f"{module}.{2 * place}.bias"] = normal(rng, width)
+            tensors[f"{module}.{2 * place + 1}.freq"] = shared
+        tensors[f"{module}.{2 * inner + 2}.weight"] = normal(rng, d, width)
+        h = np.empty((d, L))
+        for l in range(L):
+            x = z[l]
+            for place in range(inner + 1):
+                matrix, bias = (wide(tensors[f"{module}.{2 * place}.{part}"]) for part in ("weight", "bias"))
+                x = np.sin(wide(shared)[0] * (matrix @ x + bias))
+            free = wide(tensors[f"{module}.{2 * inner + 2}.weight"]) @ x
+            window = np.exp(-t[l] * np.abs(wide(tensors["modulation.deltas"])[0, 0])) + shift
+            if normalized == "before":
+                free = free / np.abs(free).sum()
+            h[:, l] = free * window
+            if normalized == "after":
+                h[:, l] /= np.abs(h[:, l]).sum()
+        return h
+
+    h = filtered("implicit_filter")
+    if both:  # M2-BERT: entry j of the second acts at lag -(1 + j)
+        ahead = filtered("implicit_filter_rev")
+        h = np.array([[late[-1 - lag] if lag < 0 else own[lag] for lag in range(-L, L)] for own, late in zip(h, ahead, strict=True)])
     assume: dict[str, str | float] = {"hyena_shift": shift} | ({} if embedded else {"hyena_length": L})
     assume |= {"hyena_normalized": normalized} if normalized else {}
-    return KernelExample("hyena", tensors, *per_copy(h, tensors["bias"]), assume=assume)
+    return KernelExample("hyena", tensors, *per_copy(h, tensors["bias"]), first_lag=-L if both else 0, assume=assume)
 
 
 # --- long_conv.py, long_conv_kernel.py of safari ---
@@ -222,6 +238,7 @@ KERNELS: Mapping[str, KernelExample] = {
     "hyena-one-inner-layer": hyena(_seeded(7), inner=1),
     "hyena-normalized": hyena(_seeded(8), normalized="after"),
     "hyena-normalized-before": hyena(_seeded(9), normalized="before"),
+    "hyena-two-sided": hyena(_seeded(25), shift=0.0, both=True),
     "long-conv": long_conv(_seeded(10)),
     "long-conv-heads": long_conv(_seeded(11), heads=2),
     "long-conv-two-sided": long_conv(_seeded(12), both=True),

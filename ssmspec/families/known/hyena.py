@@ -1,9 +1,10 @@
-"""Hyena and HyenaDNA: the long filter, which a small network makes from positions.
+"""Hyena, HyenaDNA and M2-BERT: the long filter, which a small network makes from positions.
 
     h[l] = MLP(z[l]) (exp(-t[l] |delta|) + shift),   MLP: linear layers with sin(freq x) between them, t from 0 to 1,
     z = (t, Re e, Im e),   e = exp(-i f 2 pi l/L),   f from 1e-4 to (E - 1)/2 - 1,   y = h * u + bias u
 
-z and t are stored by most files. The activation is one module, so its freq is stored once for each of its uses.
+z and t are stored by most files. The activation is one module, so its freq is stored once for each of its uses. M2-BERT has a second
+network of the same form for later inputs (see `ssmspec.families.kernel_sources`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,13 +15,15 @@ import numpy as np
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption, Value
 from ssmspec.families.configuration import model_types
-from ssmspec.families.kernel_sources import FIXED, number_in, truth_in
+from ssmspec.families.kernel_sources import FIXED, TwoSidedKernel, number_in, truth_in
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template
-from ssmspec.systems.kernel import KernelSystem
+from ssmspec.systems.kernel import KernelSource, KernelSystem
 from ssmspec.systems.statespace import FloatArray
 
 SAFARI = "HazyResearch/safari, src/models/sequence/hyena.py, HyenaFilter"
 DNA = "HazyResearch/hyena-dna, src/models/sequence/hyena.py, standalone_hyenadna.py"
+M2 = "HazyResearch/m2, bert/src/mm/hyena_utils.py, HyenaFilter"
+REVERSE = "reverse "  # roles of the second network begin so
 DEEPEST = 6  # inner layers of the network; published files have two
 LARGEST = 1e100  # of a parameter; no product of a few overflows
 POSITIONS_AT_ONCE = 1 << 15
@@ -100,6 +103,7 @@ class _Network:
 
     Args:
         depth: layers of the network without the last. shift: None without modulation.
+        which: what the roles of the network begin with.
     """
 
     layer: LayerTensors
@@ -108,6 +112,7 @@ class _Network:
     frequency: FloatArray
     shift: float | None
     normalized: str
+    which: str = ""
     shared: bool = True
     _sums: FloatArray | None = field(default=None)
 
@@ -132,7 +137,7 @@ class _Network:
         return result
 
     def _output(self, hidden: FloatArray, t: FloatArray, channels: slice) -> FloatArray:
-        h = hidden @ self.layer.array(f"W{self.depth}")[channels].T
+        h = hidden @ self.layer.array(f"{self.which}W{self.depth}")[channels].T
         return np.asarray(h if self.normalized == "before" else h * self._modulation(t, channels))
 
     def _modulation(self, t: FloatArray, channels: slice) -> FloatArray:
@@ -151,7 +156,7 @@ class _Network:
 
     def _positions(self) -> Iterator[tuple[slice, FloatArray, FloatArray]]:
         """The input of the last layer (n, width) and t (n,), for some positions at a time."""
-        weights = [(self.layer.array(f"W{i}"), self.layer.array(f"b{i}")) for i in range(self.depth)]
+        weights = [(self.layer.array(f"{self.which}W{i}"), self.layer.array(f"{self.which}b{i}")) for i in range(self.depth)]
         for start in range(0, self.length, POSITIONS_AT_ONCE):
             place = slice(start, min(start + POSITIONS_AT_ONCE, self.length))
             x, t = self._embedding(place)
@@ -186,28 +191,41 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[KernelSystem]:
         raise LayerError(f"layer {layer.name}: positions have {layer.sizes['E']} features; expected an odd number above 1")
     frequency = layer.array("freq").reshape(-1) if "freq" in layer else np.full(1, float(FREQUENCY.value(layer, options)))
     shift = None if MODULATED.value(layer, options) == "false" else float(SHIFT.value(layer, options))
-    source = _Network(layer, depth, length, frequency, shift, str(NORMALIZED.value(layer, options)))
+    normalized = str(NORMALIZED.value(layer, options))
+    source: KernelSource = _Network(layer, depth, length, frequency, shift, normalized)
+    both = f"{REVERSE}W0" in layer
+    if both:
+        source = TwoSidedKernel(_Network(layer, depth, length, frequency, shift, normalized, REVERSE), source)
     skip = layer.array("bias") if "bias" in layer else np.zeros(channels)
     return [
         KernelSystem(
             name=layer.name,
             family=layer.family,
-            shape=(channels, 1, 1, length),
+            shape=(channels, 1, 1, 2 * length if both else length),
             source=source,
             D=skip.reshape(channels, 1, 1),
-            assumptions=("without the gates, the short filter and the projections of the operator",),
+            first_lag=-length if both else 0,
+            assumptions=(
+                "without the gates, the short filter and the projections of the operator",
+                *(("two directions: the kernel looks ahead",) if both else ()),
+            ),
         )
     ]
 
 
+def _network(which: str, module: str, inner: int, group: str | None) -> Template:
+    slots = {f"{which}W0": Slot(f"{module}.0.weight", "w E", group=group), f"{which}b0": Slot(f"{module}.0.bias", "w", group=group)}
+    for i in range(1, inner + 1):
+        slots[f"{which}W{i}"] = Slot(f"{module}.{2 * i}.weight", "w w", group=group)
+        slots[f"{which}b{i}"] = Slot(f"{module}.{2 * i}.bias", "w", group=group)
+    return {**slots, f"{which}W{inner + 1}": Slot(f"{module}.{2 * inner + 2}.weight", "H w", group=group)}
+
+
 def _template(inner: int) -> Template:
     """The tensors of a network with so many inner layers."""
-    slots = {"W0": Slot("implicit_filter.0.weight", "w E"), "b0": Slot("implicit_filter.0.bias", "w")}
-    for i in range(1, inner + 1):
-        slots |= {f"W{i}": Slot(f"implicit_filter.{2 * i}.weight", "w w"), f"b{i}": Slot(f"implicit_filter.{2 * i}.bias", "w")}
     return {
-        **slots,
-        f"W{inner + 1}": Slot(f"implicit_filter.{2 * inner + 2}.weight", "H w"),
+        **_network("", "implicit_filter", inner, None),
+        **_network(REVERSE, "implicit_filter_rev", inner, "reverse"),
         "deltas": Slot("modulation.deltas", "1 1 H"),
         "freq": Slot("implicit_filter.1.freq", "1 w", optional=True),
         "bias": Slot("bias", "H", optional=True),
@@ -218,8 +236,8 @@ def _template(inner: int) -> Template:
 
 HYENA = Family(
     name="hyena",
-    title="Hyena and HyenaDNA, long filter",
-    source=f"{SAFARI}; {DNA}; arXiv 2302.10866",
+    title="Hyena, HyenaDNA and M2-BERT, long filter",
+    source=f"{SAFARI}; {DNA}; {M2}; arXiv 2302.10866, 2310.12109",
     templates=tuple(_template(inner) for inner in (2, *(n for n in range(DEEPEST, -1, -1) if n != 2))),
     read=read,
     fixed=FIXED,
