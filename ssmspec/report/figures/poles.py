@@ -1,6 +1,6 @@
 """Where the poles are: in the s-plane or on the unit disk, or their decay rates if all of them are real."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,6 +163,15 @@ def _align(panels: Sequence[Axes]) -> None:
     for axes in panels:
         axes.set_xscale(scale)
         axes.set(xlim=(min(left), max(right)), ylim=(min(low), max(high)))
+        across, up = (_inside(panels[0].get_xticks(), left, right), _inside(panels[0].get_yticks(), low, high))
+        axes.set_xticks(across)
+        axes.set_yticks(up)
+        axes.minorticks_off()
+
+
+def _inside(ticks: Iterable[float], lows: Sequence[float], highs: Sequence[float]) -> list[float]:
+    """Ticks within the widest limits: matplotlib lays out those beyond them, too."""
+    return [tick for tick in ticks if min(lows) <= tick <= max(highs)]
 
 
 def _panel_name(name: str) -> str:
