@@ -37,7 +37,12 @@ def mapped(function: Callable[[Item], Result], items: Sequence[Item], processes:
     _inherited = (function, items)
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), initializer=_begin)
     try:
-        for waiting in [pool.submit(_one, place) for place in range(len(items))]:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a fork that is not set up yet would report an interrupt
+        try:
+            submitted = [pool.submit(_one, place) for place in range(len(items))]
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        for waiting in submitted:
             yield waiting.result()
     except BrokenProcessPool as error:
         raise MemoryError("a process was ended by the system") from error
@@ -49,6 +54,7 @@ def mapped(function: Callable[[Item], Result], items: Sequence[Item], processes:
 def _begin() -> None:
     """A process of the pool: Ctrl-C ends it in silence, because the process that started it reports."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _one(place: int) -> Any:

@@ -47,8 +47,11 @@ def test_without_code_to_keep_every_process_compiles(kept: Path, monkeypatch: py
 
 
 def test_code_is_kept_per_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+sse2"}
+    for name in chosen:
+        monkeypatch.delenv(name, raising=False)
     names = {anew()._key("f8")}
-    for name, value in {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+sse2"}.items():
+    for name, value in chosen.items():
         monkeypatch.setenv(name, value)
         names.add(anew()._key("f8"))
     assert len(names) == 3

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from containers import tensors
+from container_files import tensors
 from range_server import serving
 from safetensors.numpy import save_file
 

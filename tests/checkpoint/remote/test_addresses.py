@@ -4,7 +4,7 @@ import sys
 
 import fsspec
 import pytest
-from containers import CONTAINERS
+from container_files import CONTAINERS
 from range_server import whole
 
 from ssmspec.commands.analyze import AnalysisOptions, analyze

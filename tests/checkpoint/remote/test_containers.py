@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from containers import CONTAINERS
+from container_files import CONTAINERS
 from locations import SAMPLES
 from range_server import serving
 

@@ -2,7 +2,7 @@
 
 import pytest
 import range_server as server
-from containers import CONTAINERS
+from container_files import CONTAINERS
 
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.commands.analyze import AnalysisOptions

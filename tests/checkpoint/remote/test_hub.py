@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from containers import CONTAINERS
+from container_files import CONTAINERS
 from hub_client import with_hub
 from hub_server import COMMIT, GATED, TOKEN, hub
 

@@ -1,7 +1,7 @@
 """s3:// against an S3 server on the loopback."""
 
 import pytest
-from containers import CONTAINERS
+from container_files import CONTAINERS
 
 from ssmspec.commands.analyze import AnalysisOptions, analyze
 from ssmspec.errors import CheckpointError
