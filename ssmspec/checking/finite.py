@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ssmspec.checkpoint.blocks import in_blocks
 from ssmspec.checkpoint.tensors import ITEMSIZE
 from ssmspec.families import Detection, LayerTensors, Tensor
+from ssmspec.families.observed import Observed
 from ssmspec.families.template import flat_values
 
 Progress = Callable[[str, int, int], None]
@@ -54,29 +55,19 @@ class Reads:
         return frozenset(name for name, rows in self.rows.items() if rows.all())
 
 
-@dataclass(frozen=True, slots=True)
-class _Watched:
-    tensor: Tensor
-    rows: Rows
+class _Watched(Observed):
+    """A tensor that marks its rows as they are read."""
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.tensor.shape
+    def __init__(self, tensor: Tensor, rows: Rows) -> None:
+        super().__init__(tensor, self._mark)
+        self._rows = rows
 
-    @property
-    def dtype(self) -> str:
-        return self.tensor.dtype
-
-    def read(self, rows: slice | None = None) -> npt.NDArray[Any]:
-        self.rows[rows or slice(None)] = True
-        return self.tensor.read(rows)
+    def _mark(self, rows: slice | None) -> None:
+        self._rows[rows or slice(None)] = True
 
     def read_flat(self, start: int, stop: int) -> npt.NDArray[Any]:
-        self.rows[:] = True  # by blocks, of which every one is read
+        self._mark(None)  # by blocks, of which every one is read
         return flat_values(self.tensor, start, stop)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.tensor, name)  # what a tensor that is stored as codes says of itself
 
 
 def key_of(layer: LayerTensors) -> Key:

@@ -31,7 +31,7 @@ def _print_version(wanted: bool) -> None:
 
 
 BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")  # how users set the threads of BLAS
-TORCH = ("train", "retrain", "bench")  # commands that leave the threads of BLAS to PyTorch
+TORCH = {"train", "bench", "--retrain"}  # commands and an option that leave these threads to PyTorch, which reads the same variables
 
 
 @app.callback()
@@ -45,5 +45,5 @@ def common(
     BLAS gets one thread, unless the user set a number. In matrices as small as those of a layer, several threads wait for each other: they
     took 1.8 times the processor time on a quiet machine and 7 times on a busy one. NumPy reads the number when it is imported, later.
     """
-    if context.invoked_subcommand not in TORCH and not any(name in os.environ for name in BLAS):
+    if TORCH.isdisjoint({context.invoked_subcommand, *sys.argv[1:]}) and not any(name in os.environ for name in BLAS):
         os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"))

@@ -154,7 +154,7 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
 def each(
     function: Callable[[Item], Result],
     items: Sequence[Item],
-    work: "Work",
+    work: Work,
     progress: Progress | None = None,
     name_of: Callable[[Item], str] = attrgetter("name"),
 ) -> list[Result]:

@@ -24,6 +24,7 @@ from ssmspec.statistics.changes import (
     shapes_differ,
 )
 from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.kernel import KernelSystem
 from ssmspec.systems.system import System, shape_text
 from ssmspec.systems.trust import Trust, assess
 
@@ -128,7 +129,8 @@ def _differences_in_kind(pairs: Sequence[tuple[System, System]]) -> list[str]:
         if a.family != b.family:
             notes.append(f"{a.name} is {a.family} before and {b.family} after")
         if shape_text(a) != shape_text(b):
-            notes.append(f"{a.name} has {shape_text(a)} copies x modes before and {shape_text(b)} after")
+            what = "copies x samples" if isinstance(a, KernelSystem) else "copies x modes"
+            notes.append(f"{a.name} has {shape_text(a)} ({what}) before and {shape_text(b)} after")
     assumed: dict[str, list[str]] = {}
     for a, b in pairs:
         for text in dict.fromkeys((*a.assumptions, *b.assumptions)):

@@ -5,36 +5,13 @@ The vectors of every layer are compared to find copies, and are always read. Wha
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import numpy.typing as npt
+from functools import partial
 
 from ssmspec.checkpoint.prefetch import prefetch
-from ssmspec.families.template import Family, LayerTensors, Tensor, candidate_prefixes, join
+from ssmspec.families.observed import Observed
+from ssmspec.families.template import Family, LayerTensors, candidate_prefixes, join
 
 Read = tuple[str, slice | None]  # role of a tensor, and its rows
-
-
-class Noted:
-    """A tensor whose reads are noted."""
-
-    def __init__(self, tensor: Tensor, role: str, reads: list[Read]) -> None:
-        self.tensor, self._role, self._reads = tensor, role, reads
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.tensor.shape
-
-    @property
-    def dtype(self) -> str:
-        return self.tensor.dtype
-
-    def read(self, rows: slice | None = None) -> npt.NDArray[Any]:
-        self._reads.append((self._role, rows))
-        return self.tensor.read(rows)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.tensor, name)  # what a tensor that is stored as codes says of itself
 
 
 @dataclass(slots=True)
@@ -61,7 +38,10 @@ class Ahead:
         if not self.remote or layer.family in self._known:
             return layer
         self._reads.clear()
-        return replace(layer, tensors={role: Noted(tensor, role, self._reads) for role, tensor in layer.tensors.items()})
+        return replace(layer, tensors={role: Observed(tensor, partial(self._note, role)) for role, tensor in layer.tensors.items()})
+
+    def _note(self, role: str, rows: slice | None) -> None:
+        self._reads.append((role, rows))
 
     def learned(self, layer: LayerTensors) -> None:
         """After the first layer of a family was read: reads the same of the others."""

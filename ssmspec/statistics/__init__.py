@@ -190,7 +190,7 @@ STATISTICS: dict[str, Statistic] = {
             "samples",
             "samples",
             "sum_l l |k[l]|^2 / sum_l |k[l]|^2",
-            "Oppenheim & Schafer, Discrete-Time Signal Processing, section 5.1: mean time of a signal's energy",
+            "Cohen, Time-Frequency Analysis (1995), chapter 1: mean time of a signal",
             energy_delay,
             absolute=True,
             of_kernel=energy_delay_of_kernel,

@@ -40,7 +40,8 @@ def _never(gates: Sequence[tuple[str, np.ndarray]], length: int, unit: str) -> t
     parts = [f"{name}: {_listed(copies)}" for name, copies in found[:MOST_LAYERS]]
     more = f"; and in {len(found) - MOST_LAYERS} more layers" if len(found) > MOST_LAYERS else ""
     total = sum(copies.size for _, copies in found)
-    return (f"{total} copies never forget: they keep more than half over {length} {unit} ({'; '.join(parts)}{more})",)
+    who = "1 copy never forgets: it keeps" if total == 1 else f"{total} copies never forget: they keep"
+    return (f"{who} more than half over {length} {unit} ({'; '.join(parts)}{more})",)
 
 
 def _listed(copies: np.ndarray) -> str:

@@ -9,7 +9,7 @@ from ssmspec.systems.response import impulse_response
 from ssmspec.systems.statespace import FloatArray, StateSpace
 from ssmspec.systems.system import System
 
-GROWN = "poles that do not decay; this is no number of the kernel of {length} samples that is computed here (--horizon)"
+GROWN = "it has poles that do not decay, and this is not computed from a kernel of {length} samples (--horizon)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,9 @@ WIDTH/2 grid points: its error is below 1e-13 of sum |k|. Few samples are summed
 Source: Fessler & Sutton 2003 (nonuniform FFT by min-max interpolation); Potts & Steidl 2003 (Kaiser-Bessel window, its transform).
 """
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,7 +20,8 @@ OVERSAMPLED = 1.5
 WIDTH = 18  # neighbors per frequency
 SHAPE = np.pi * WIDTH * (1 - 1 / (2 * OVERSAMPLED))
 DIRECT = 1 << 9  # samples up to which the sums are formed as they are written
-TURN = np.longdouble("6.28318530717958647692528676655900577")  # 2 pi
+TURN = Fraction("6.28318530717958647692528676655900577")  # 2 pi
+PART = 26  # bits: a grid point times a part of the spacing is exact
 VALUES_AT_ONCE = 1 << 19  # neighbors in memory at once
 
 
@@ -83,10 +87,22 @@ class SampledSums:
         return result
 
     def _nearest(self, theta: FloatArray) -> tuple[npt.NDArray[np.intp], FloatArray]:
-        """The grid point just below every theta, and the distance to it [rad/sample], which an extended type keeps exact."""
-        spacing = TURN / self._size
+        """The grid point just below every theta, and the distance to it [rad/sample], by the spacing in parts (Cody & Waite 1980)."""
         nearest = np.floor(theta * (self._size / (2 * np.pi)))
-        return nearest.astype(np.intp), (theta - nearest * spacing).astype(np.float64)
+        beyond = theta
+        for part in _parts(TURN / self._size):
+            beyond = beyond - nearest * part
+        return nearest.astype(np.intp), np.asarray(beyond)
+
+
+def _parts(number: Fraction) -> list[float]:
+    """Three numbers that add up to a small positive one beyond double precision; the first two have PART bits."""
+    found = []
+    for _ in range(2):
+        exponent = math.frexp(float(number))[1]
+        found.append(math.ldexp(math.floor(number * Fraction(2) ** (PART - exponent)), exponent - PART))
+        number -= Fraction(found[-1])
+    return [*found, float(number)]
 
 
 def _direct(samples: FloatArray, theta: FloatArray) -> ComplexArray:

@@ -18,6 +18,7 @@ import pytest
 from locations import HANG, SAMPLES
 from program import S4D, Type, checkpoint, process, s4d_tensors, ssmspec
 
+from ssmspec.cli.app import BLAS
 from ssmspec.report.documents.document import schema
 from ssmspec.statistics import HEADLINES, STATISTICS, LayerSpectrum, Statistic, Values
 
@@ -488,3 +489,23 @@ def test_threads_do_not_change_a_byte(typed, monkeypatch: pytest.MonkeyPatch, tm
     assert (one.code, one.out, one.err) == (two.code, two.out, two.err)
     assert one.code == 0
     assert one.out
+
+
+@pytest.mark.parametrize(("arguments", "threads"), [(("analyze", "none.pt"), "1"), (("retune", "none.pt", "--retrain", "waves"), None)])
+def test_blas_has_one_thread_but_where_torch_reads_the_same_number(
+    arguments: tuple[str, ...], threads: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in BLAS:
+        monkeypatch.setenv(name, "")  # so that what the command sets is taken back
+        monkeypatch.delenv(name)
+    assert ssmspec(*arguments).code == 2
+    assert os.environ.get("MKL_NUM_THREADS") == threads
+
+
+def test_a_number_of_blas_threads_that_the_user_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in BLAS:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert ssmspec("analyze", "none.pt").code == 2
+    assert [os.environ.get(name) for name in BLAS] == [None, "3", None, None]

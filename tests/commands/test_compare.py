@@ -152,7 +152,7 @@ def test_changed_shapes_are_said_and_distances_null(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     a, b = checkpoint(tmp_path / "a", s4d_tensors(N=3)), checkpoint(tmp_path / "b", s4d_tensors(N=5))
     found = compare(a, b)
-    assert "layers.0 has 4 x 3 copies x modes before and 4 x 5 after" in found.notes
+    assert "layers.0 has 4 x 3 (copies x modes) before and 4 x 5 after" in found.notes
     assert found.layers[0].distances["pole_movement"].reason == "3 modes before and 5 after: poles cannot be matched"
     assert found.layers[0].distances["log_spectral_distance"].median is not None
     jsonschema.validate(json.loads(ssmspec("compare", a, b, "--json").out), schema("compare-1"))
