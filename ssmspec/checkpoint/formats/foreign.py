@@ -98,7 +98,9 @@ def refuse_names(path: Location, names: Collection[str]) -> None:
     flat = [name for name in names if "_flat_param" in name or name.rpartition(".")[2] == "flat_param"]
     if flat:
         shown = ", ".join(short(name, 80) for name in flat[:SHOWN])
-        raise problem(path, f"{len(flat)} flat parameters of FSDP ({shown}), whose shapes are not stored: {FLAT}")
+        raise problem(
+            path, f"{len(flat)} flat parameter{'' if len(flat) == 1 else 's'} of FSDP ({shown}), whose shapes are not stored: {FLAT}"
+        )
 
 
 def rank_file_in(names: Collection[str]) -> str | None:

@@ -53,8 +53,10 @@ def read_onnx(path: Location, size: int) -> Contents:
         shown = ", ".join(short(name, 40) for name in anonymous[:SHOWN])
         raise problem(path, f"an ONNX graph whose {len(anonymous)} initializers ({shown}) have no names of tensors: {ADVICE}")
     check_names(tensors, lambda text: problem(path, text))
-    notes = [f"{len(anonymous)} initializers without names of tensors were skipped ({short(anonymous[0], 40)})"] if anonymous else []
-    notes += [f"{len(skipped)} initializers of another form were skipped ({short(skipped[0], 40)})"] if skipped else []
+    notes = (
+        [f"initializers without names of tensors were skipped: {len(anonymous)}, such as {short(anonymous[0], 40)}"] if anonymous else []
+    )
+    notes += [f"initializers of another form were skipped: {len(skipped)}, such as {short(skipped[0], 40)}"] if skipped else []
     return Contents("onnx", tensors, notes=tuple(notes))
 
 

@@ -85,7 +85,7 @@ def test_a_folder_of_zero_3_is_named_and_one_of_zero_1_is_read(tmp_path, refusal
 def test_flat_parameters_of_fsdp_are_named(tmp_path, refusal, name):
     torch.save({"model": {name: torch.ones(10), "head.weight": torch.ones(2, 2)}}, tmp_path / "x.pt")
     line = refusal(tmp_path / "x.pt")
-    assert f"1 flat parameters of FSDP ({name})" in line
+    assert f"1 flat parameter of FSDP ({name})" in line
     assert "FULL_STATE_DICT" in line
 
 
