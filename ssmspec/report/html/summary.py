@@ -1,0 +1,255 @@
+"""The summary of a report in plain words: what the layers prefer, what stands out, what the rules found, what was assumed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssmspec.checking.findings import SEVERITIES, CheckpointCheck
+from ssmspec.commands.report import Report
+from ssmspec.errors import printable
+from ssmspec.report.html.data import Row, shown_steps
+from ssmspec.report.html.packing import MOST_MODES, Amount
+from ssmspec.report.tables.compare import changed_tensors
+from ssmspec.report.tables.parts import count_of, folded, grouped, readable_size
+from ssmspec.statistics import CheckpointAnalysis, LayerAnalysis
+from ssmspec.statistics.changes import TRAINING_CHANGE
+
+MOST_FINDINGS = 12  # lines of one section before the rest is folded
+ENOUGH = 5  # layers from which on one can stand out from the others
+FAR = 3.5  # robust standard deviations from the median of the layers (Iglewicz and Hoaglin 1993, How to detect and handle outliers)
+MAD = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
+COMPARED = {  # statistics in which a layer may stand out, in words, and whether their size is judged by ratios
+    "bias_slope": ("frequency bias", False),
+    "center_frequency": ("center frequency", True),
+    "peak_gain": ("peak gain", True),
+    "half_life": ("half-life", True),
+    "effective_order": ("effective order", True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading and what is said under it, each line printable."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+def summary_of(report: Report, rows: Sequence[Row], *, sample_rate: float | None = None) -> list[Section]:
+    """The sections in order; none of them is empty."""
+    last = report.last
+    sections = [("What this is", _about(report))]
+    if report.comparison is not None:
+        sections.append(("What changed", [report.comparison.verdict, *_unpaired(report), *changed_tensors(report.comparison.tensors)]))
+    if report.comparison is None and len(report.analyses) > 1:
+        sections.append(("What training did", _run(report.analyses)))
+    sections += [
+        ("What the layers prefer", _preferences(last, sample_rate)),
+        ("What stands out", _outliers(last.layers)),
+        ("What the rules found", _rules(report)),
+        ("What was assumed", _assumed(report) or ["Nothing: the files state everything that was needed."]),
+        ("Notes", _notes(report, rows)),
+    ]
+    return [Section(title, tuple(printable(line) for line in lines)) for title, lines in sections if lines]
+
+
+def _about(report: Report) -> list[str]:
+    lines = []
+    for analysis in report.analyses if len(report.analyses) == 2 or report.steps is None else report.analyses[-1:]:
+        families = ", ".join(dict.fromkeys(layer.family for layer in analysis.layers)) or "none"
+        size = f"{analysis.container}, {readable_size(analysis.size)}, {count_of(analysis.tensors, 'tensor')}"
+        lines.append(f"{analysis.path} ({size}): {count_of(len(analysis.layers), 'layer')} of the family {families}.")
+    if len(lines) > 3:
+        lines = [*lines[:1], f"... and {len(lines) - 2} more checkpoints", *lines[-1:]]
+    skip = " D is included in |H|." if report.last.with_skip else ""
+    return [*lines, f"Values are medians over the copies of a layer, with the 5..95 % range; a single system has a value and no range.{skip}"]
+
+
+def _unpaired(report: Report) -> list[str]:
+    assert report.comparison is not None
+    found = report.comparison
+    sides = ((found.before, found.only_before), (found.after, found.only_after))
+    return [f"Only in {path}: {', '.join(names)}" for path, names in sides if names]
+
+
+def _run(analyses: Sequence[CheckpointAnalysis]) -> list[str]:
+    first, last = analyses[0], analyses[-1]
+    moved = []
+    for a, b in zip(first.layers, last.layers, strict=True):
+        start, end = a.statistics["bias_slope"].median, b.statistics["bias_slope"].median
+        if start is not None and end is not None:
+            moved.append((abs(end - start), f"{b.name} from {start:.3g} to {end:.3g}"))
+    head = f"{len(analyses)} checkpoints, {first.path} to {last.path}."
+    if not moved:
+        return [head, "No layer has a bias_slope in both the first and the last, so nothing can be said about the frequency bias."]
+    count = sum(size >= TRAINING_CHANGE for size, _ in moved)
+    usual = f"training alone changed it by less than {TRAINING_CHANGE} in 75 reference models"
+    return [head, f"bias_slope moved by {TRAINING_CHANGE} or more in {count} of {len(moved)} layers, most in {max(moved)[1]}; {usual}."]
+
+
+def _preferences(analysis: CheckpointAnalysis, sample_rate: float | None) -> list[str]:
+    if analysis.problem:
+        return [f"No layer is usable: {analysis.problem}"]
+    gates = [layer for layer in analysis.layers if layer.half_lives is not None]
+    others = [layer for layer in analysis.layers if layer.half_lives is None]
+    lines = [*_bias(others), *_centers(others, sample_rate)]
+    if gates:
+        lives = _known(gates, "half_life")
+        lines.append(f"{count_of(len(gates), 'decay gate')}: half-lives of {_span(lives, 'samples')}." if lives else "No decay gate has a half-life.")
+    return lines
+
+
+def _bias(layers: Sequence[LayerAnalysis]) -> list[str]:
+    """Which frequencies are easier to learn."""
+    known = _known(layers, "bias_slope")
+    if not known:
+        return ["No layer has a bias_slope; the table says why."] if layers else []
+    values = np.array([value for value, _ in known])
+    kinds = {
+        "learn low frequencies more easily than high ones": int((values <= -TRAINING_CHANGE).sum()),
+        "learn high frequencies more easily than low ones": int((values >= TRAINING_CHANGE).sum()),
+        "prefer neither": int((np.abs(values) < TRAINING_CHANGE).sum()),
+    }
+    parts = [f"{_all(count, len(known))} {what}" for what, count in kinds.items() if count]
+    times = 10.0 ** np.abs(values[np.abs(values).argmax()])
+    harder = "higher" if values[np.abs(values).argmax()] < 0 else "lower"
+    effect = f"; at most, one decade {harder} in frequency is {times:.3g} times harder" if times > 1.05 else ""
+    trend = _trend(values, "bias_slope")
+    return [f"{'; '.join(parts)}: bias_slope is {_span(known, 'decades/decade')}{effect}.{trend}"]
+
+
+def _centers(layers: Sequence[LayerAnalysis], sample_rate: float | None) -> list[str]:
+    """Which frequencies pass."""
+    known = _known(layers, "center_frequency")
+    if not known:
+        return []
+    factor, unit = (1.0, "rad/sample") if sample_rate is None else (sample_rate / (2 * np.pi), "Hz")
+    values = np.array([value for value, _ in known])
+    periods = " to ".join(f"{2 * np.pi / value:.3g}" for value in dict.fromkeys((values.max(), values.min())))
+    shown = [(value * factor, name) for value, name in known]
+    return [f"Half of |H| lies below {_span(shown, unit)}, a period of {periods} samples.{_trend(values, 'center_frequency')}"]
+
+
+def _known(layers: Sequence[LayerAnalysis], name: str) -> list[tuple[float, str]]:
+    """The medians of a statistic with the names of their layers."""
+    return [(value, layer.name) for layer in layers if (value := layer.statistics[name].median) is not None]
+
+
+def _span(known: Sequence[tuple[float, str]], unit: str) -> str:
+    """The smallest and the largest value with their layers."""
+    (low, first), (high, last) = min(known), max(known)
+    if f"{low:.3g}" == f"{high:.3g}":
+        return f"{low:.3g} {unit}"
+    return f"{low:.3g} ({first}) to {high:.3g} {unit} ({last})"
+
+
+def _all(count: int, total: int) -> str:
+    if total == 1:
+        return "The layer"
+    return f"All {total} layers" if count == total else f"{count} of {total} layers"
+
+
+def _trend(values: np.ndarray, name: str) -> str:
+    """Whether a statistic rises or falls with depth, by the rank correlation."""
+    if len(values) < ENOUGH or np.ptp(values) == 0:
+        return ""
+    ranks = values.argsort().argsort()
+    correlation = float(np.corrcoef(ranks, np.arange(len(ranks)))[0, 1])
+    if abs(correlation) < 0.7:
+        return ""
+    return f" {name} {'rises' if correlation > 0 else 'falls'} with depth (rank correlation {correlation:.2f})."
+
+
+def _outliers(layers: Sequence[LayerAnalysis]) -> list[str]:
+    """Layers that differ from most others in a statistic."""
+    if len(layers) < ENOUGH:
+        return [f"With fewer than {ENOUGH} layers, none is compared with the others."]
+    lines = []
+    for name, (words, ratio) in COMPARED.items():
+        known = [(value, layer) for value, layer in _known(layers, name) if value > 0 or not ratio]
+        values = np.array([value for value, _ in known])
+        if len(values) < ENOUGH:
+            continue
+        scale = np.log10(values) if ratio else values
+        distance = np.abs(scale - np.median(scale))
+        spread = MAD * np.median(distance)
+        for place in np.flatnonzero(distance > FAR * spread) if spread > 0 else ():
+            value, layer = known[place]
+            size = "high" if scale[place] > np.median(scale) else "low"
+            unit = next(each.statistics[name].unit for each in layers)
+            shown, middle = f"{value:.3g} {unit}".strip(), f"{np.median(values):.3g}"
+            lines.append(f"{layer}: its {words} ({name}) of {shown} is unusually {size}; the median over the layers is {middle}.")
+    if not lines:
+        return [f"No layer: none is further than {FAR} robust standard deviations from the median of the layers in {', '.join(COMPARED)}."]
+    return folded(lines, MOST_FINDINGS, where="sort the table to see them")
+
+
+def _rules(report: Report) -> list[str]:
+    lines = []
+    for check in report.checks:
+        if check is None:
+            continue
+        lines.append(f"{check.path}: {_counts(check)}.")
+        for severity in SEVERITIES:
+            found = [(f"{finding.message} ({finding.rule})", finding.layer) for finding in check.findings if finding.severity == severity]
+            lines += grouped(severity, found, None, most=MOST_FINDINGS)
+    return lines + [f"The rules could not be applied: {reason}" for reason in report.unchecked]
+
+
+def _counts(check: CheckpointCheck) -> str:
+    counts = [(severity, sum(finding.severity == severity for finding in check.findings)) for severity in SEVERITIES]
+    names = {"error": "error", "warning": "warning", "info": "remark"}
+    return ", ".join(count_of(count, names[severity]) for severity, count in counts if count) or "nothing found"
+
+
+def _assumed(report: Report) -> list[str]:
+    pairs = dict.fromkeys((text, layer.name) for analysis in report.analyses for layer in analysis.layers for text in layer.assumptions)
+    names = {layer.name for analysis in report.analyses for layer in analysis.layers}
+    points = dict.fromkeys(
+        (f"operating point: {layer.operating_point}", layer.name)
+        for analysis in report.analyses
+        for layer in analysis.layers
+        if layer.operating_point is not None
+    )
+    return grouped("assumed", [*pairs, *points], len(names))
+
+
+def _notes(report: Report, rows: Sequence[Row]) -> list[str]:
+    """What the reader noted and skipped, and what the report itself leaves out of its figures."""
+    lines: dict[str, None] = {}
+    for analysis in report.analyses:
+        count = len(analysis.layers)
+        found = [f"no numbers for {layer.name}: {layer.problem}" for layer in analysis.layers if layer.problem]
+        found += grouped("note", [(text, layer.name) for layer in analysis.layers for text in layer.notes], count)
+        found += grouped("skipped", [(item.reason, item.name) for item in analysis.skipped], None)
+        found += [f"note: {note}" for note in analysis.notes]
+        where = f"{analysis.path}: " if len(report.analyses) > 1 else ""
+        lines |= dict.fromkeys(f"{where}{line}" for line in found)
+    compared = () if report.comparison is None else report.comparison.notes
+    own = [*dict.fromkeys(f"note: {note}" for note in compared), *_drawn(report, rows)]
+    return [*folded(list(lines), 2 * MOST_FINDINGS, where="ssmspec analyze --json lists them all"), *own]
+
+
+def _drawn(report: Report, rows: Sequence[Row]) -> list[str]:
+    """How figures are thinned."""
+    amount, total = Amount(sum(len(row.known) for row in rows)), len(report.last.grid.values)
+    layers = [layer for row in rows for layer in row.known]
+    lines = []
+    if total > amount.points:
+        lines.append(
+            f"figures: curves show {amount.points} of the {total} grid points, of neighbors the one where the median of |H| is highest"
+        )
+    crowded = [layer for layer in layers if layer.poles.size > amount.poles and layer.poles.imag.any()]
+    if crowded:
+        most = max(layer.poles.size for layer in crowded)
+        lines.append(
+            f"figures: of up to {most} poles of a layer, {amount.poles} are drawn, evenly spaced in the order of their frequency, "
+            "with the slowest and the fastest decay"
+        )
+    if any(each.details and each.details.hankel and len(each.details.hankel.median) > MOST_MODES for each in layers):
+        lines.append(f"figures: {MOST_MODES} Hankel singular values of a layer are drawn, the first ones and then ever fewer")
+    steps = shown_steps(report)
+    if len(steps) < len(report.analyses):
+        lines.append(f"figures: {len(steps)} of {len(report.analyses)} checkpoints are on the slider; lines over steps have all of them")
+    return lines
