@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from ssmspec.checkpoint.remote.path import stem_in
@@ -19,7 +20,7 @@ def steps_of(paths: Sequence[Path | str]) -> tuple[int, ...] | None:
     """
     found = [_step_of(path) for path in paths]
     steps = tuple(step for step in found if step is not None)
-    rising = all(a < b for a, b in zip(steps, steps[1:], strict=False))
+    rising = all(a < b for a, b in pairwise(steps))
     return steps if len(steps) == len(found) and rising else None
 
 

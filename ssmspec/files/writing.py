@@ -17,7 +17,6 @@ from typing import IO
 from ssmspec.errors import SsmspecError
 from ssmspec.files.replacing import new_file
 
-
 MARK_OF_PAGE = "ssmspec report"  # what a page says that it was made by
 
 

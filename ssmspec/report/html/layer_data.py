@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -80,7 +79,7 @@ def _curve(layer: LayerAnalysis, amount: Amount) -> Document | None:
 
 
 def _poles(version: Version, amount: Amount) -> Document | None:
-    """A sample of the poles in both planes, or histograms of decay rates and |z| where all poles of all versions are real."""
+    """A sample of the poles in both planes, or histograms of decay rates and half-lives where all poles of all versions are real."""
     layer = version.layer
     if not layer.poles.size or layer.details is None:
         return None
@@ -90,11 +89,10 @@ def _poles(version: Version, amount: Amount) -> Document | None:
     real = all(not poles.imag.any() for other in version.all for poles in _both_planes(other))
     document: Document = {"count": len(own), "continuous": layer.continuous_poles}
     if real:
-        rates, sizes = zip(*(_rates(other) for other in version.all), strict=True)
-        mine = _rates(layer)
-        document["rates"] = histogram(mine[0], np.concatenate(rates)) if layer.continuous_poles else None
-        document["sizes"] = histogram(mine[1], np.concatenate(sizes))
-        return document
+        rates, lives = ([of(other) for other in version.all] for of in (_decay_rates, _pole_lives))
+        document["rates"] = histogram(_decay_rates(layer), np.concatenate(rates)) if layer.continuous_poles else None
+        document["lives"] = histogram(_pole_lives(layer), np.concatenate(lives))
+        return document | {"endless": len(own) - len(_pole_lives(layer))}
     places = sampled(own, amount.poles)
     planes = {"s": own if layer.continuous_poles else None, "z": z}
     for plane, poles in planes.items():
@@ -112,10 +110,15 @@ def _both_planes(layer: LayerAnalysis) -> tuple[ComplexArray, ComplexArray]:
     return own, np.where(z.imag < 0, z.conj(), z)  # a pole beyond Nyquist is an alias of one in the upper half
 
 
-def _rates(layer: LayerAnalysis) -> tuple[FloatArray, FloatArray]:
-    """Decay rates -Re a [1/model time] and |z| of every finite pole."""
-    own, z = _both_planes(layer)
-    return -own.real, np.abs(z)
+def _decay_rates(layer: LayerAnalysis) -> FloatArray:
+    """-Re a [1/model time] of every finite pole."""
+    return -_both_planes(layer)[0].real
+
+
+def _pole_lives(layer: LayerAnalysis) -> FloatArray:
+    """-ln 2/log|z| [samples] of every pole that decays, and not at once."""
+    sizes = np.abs(_both_planes(layer)[1])
+    return -np.log(2) / np.log(sizes[(sizes > 0) & (sizes < 1)])
 
 
 def _hankel(layer: LayerAnalysis) -> Document | None:
@@ -137,5 +140,4 @@ def _lives(layer: LayerAnalysis) -> Document | None:
     if not known.size:
         return None
     places = np.unique(np.linspace(0, known.size - 1, min(known.size, MOST_LIVES)).round().astype(int))
-    return {"count": int(known.size), "values": [float(f"{value:.6g}") for value in known[places]]}
-
+    return {"count": int(known.size), "values": known[places].tolist()}

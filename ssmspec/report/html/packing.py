@@ -2,6 +2,7 @@
 
 import base64
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ def bins_of(points: int, most: int) -> np.ndarray:
 def highest(values: FloatArray, bins: np.ndarray) -> np.ndarray:
     """Which points of a curve on the grid are stored: of every bin the one where it is highest, so that no peak is lost."""
     known = np.where(np.isnan(values), -np.inf, values)
-    return np.array([start + int(known[start:stop].argmax()) for start, stop in zip(bins, bins[1:], strict=False)])
+    return np.array([start + int(known[start:stop].argmax()) for start, stop in pairwise(bins)])
 
 
 def packed_curve(curve: Curve, places: np.ndarray) -> dict[str, Any]:
@@ -97,6 +98,8 @@ def sampled(poles: ComplexArray, most: int) -> np.ndarray:
 
 def histogram(values: FloatArray, everything: FloatArray) -> dict[str, Any]:
     """Counts of values in bins that span `everything`, even on a logarithmic axis where that is more than a decade above zero."""
+    if not everything.size:
+        return {"log": False, "edges": [0.0, 1.0], "counts": [0]}
     low, high = float(everything.min()), float(everything.max())
     log = low > 0 and high >= 10 * low
     if low == high:

@@ -1,7 +1,7 @@
 """The file of a report: one template, one static script, the script of plotly and the data, in a page that loads nothing.
 
-A content security policy lets the two scripts run, by their hashes, and nothing else. Names from files are text in the data, which no parser
-of HTML or JavaScript sees: `<`, `>` and `&` are \\u escapes there.
+A content security policy lets the two scripts run, by their hashes, and nothing else. Names from files are text in the data, which no
+parser of HTML or JavaScript sees: `<`, `>` and `&` are \\u escapes there. What else holds text from files, the template escapes.
 """
 
 import base64
@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from ssmspec.checkpoint.remote.path import title_of
@@ -59,17 +60,17 @@ def report_page(report: Report, libraries: Libraries, *, sample_rate: float | No
     Args:
         sample_rate: samples per second, to begin with Hz instead of rad/sample.
     """
-    markup = libraries.jinja2.filters.Markup
-    environment = libraries.jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=libraries.jinja2.StrictUndefined)
+    jinja2 = libraries.jinja2
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     scripts = [_script(libraries.plotly_js), _script(own_script())]
     page = environment.from_string(_text("page.html.jinja")).render(
         mark=MARK_OF_PAGE,
         version=__version__,
         title=_title(report),
         policy=_policy(scripts),
-        style=markup(_text("static", "style.css")),
-        scripts=[markup(script) for script in scripts],
-        data=markup(embedded(report_data(report, sample_rate=sample_rate))),
+        style=_text("static", "style.css"),
+        scripts=scripts,
+        data=embedded(report_data(report, sample_rate=sample_rate)),
         sections=summary_of(report, rows_of(report, shown_steps(report)), sample_rate=sample_rate),
         statistics=STATISTICS.values(),
         distances=DISTANCES.values() if report.comparison is not None else (),
@@ -80,7 +81,7 @@ def report_page(report: Report, libraries: Libraries, *, sample_rate: float | No
 
 def own_script() -> str:
     """The static script: its parts in one scope."""
-    return "(() => {\n\"use strict\";\n" + "\n".join(_text("static", name) for name in SCRIPTS) + "})();\n"
+    return '(() => {\n"use strict";\n' + "\n".join(_text("static", name) for name in SCRIPTS) + "})();\n"
 
 
 def embedded(document: Document) -> str:
@@ -93,14 +94,13 @@ def _title(report: Report) -> str:
     names = [printable(title_of(analysis.path)) for analysis in report.analyses]
     if report.comparison is not None:
         return f"{names[0]} and {names[1]}"
-    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+    folder = printable(Path(report.last.path).parent.name)
+    return names[0] if len(names) == 1 else f"{folder}{': ' if folder else ''}{names[0]} to {names[-1]}"
 
 
 def _policy(scripts: list[str]) -> str:
     hashes = " ".join(f"'sha256-{base64.b64encode(sha256(script.encode()).digest()).decode('ascii')}'" for script in scripts)
-    return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
-    )
+    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
 
 
 def _script(text: str) -> str:
@@ -111,7 +111,7 @@ def _script(text: str) -> str:
     """
     normal = text.replace("\r\n", "\n").replace("\r", "\n")
     if "</script" in normal.lower() or "<!--" in normal:
-        raise SsmspecError("the installed plotly.js cannot stand in a page, because it contains an end tag; install another version of plotly")
+        raise SsmspecError("the installed plotly.js has an end tag, so it cannot stand in a page; install another version of plotly")
     return normal
 
 

@@ -16,6 +16,7 @@ from ssmspec.statistics import CheckpointAnalysis, LayerAnalysis
 from ssmspec.statistics.changes import TRAINING_CHANGE
 
 MOST_FINDINGS = 12  # lines of one section before the rest is folded
+MOST_OF_RULE = 3  # lines about one rule
 ENOUGH = 5  # layers from which on one can stand out from the others
 FAR = 3.5  # robust standard deviations from the median of the layers (Iglewicz and Hoaglin 1993, How to detect and handle outliers)
 MAD = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
@@ -56,14 +57,13 @@ def summary_of(report: Report, rows: Sequence[Row], *, sample_rate: float | None
 
 def _about(report: Report) -> list[str]:
     lines = []
-    for analysis in report.analyses if len(report.analyses) == 2 or report.steps is None else report.analyses[-1:]:
+    for analysis in report.analyses if report.comparison is not None else (report.last,):
         families = ", ".join(dict.fromkeys(layer.family for layer in analysis.layers)) or "none"
         size = f"{analysis.container}, {readable_size(analysis.size)}, {count_of(analysis.tensors, 'tensor')}"
-        lines.append(f"{analysis.path} ({size}): {count_of(len(analysis.layers), 'layer')} of the family {families}.")
-    if len(lines) > 3:
-        lines = [*lines[:1], f"... and {len(lines) - 2} more checkpoints", *lines[-1:]]
+        lines.append(f"{analysis.path} ({size}): {count_of(len(analysis.layers), 'layer')}, family {families}.")
     skip = " D is included in |H|." if report.last.with_skip else ""
-    return [*lines, f"Values are medians over the copies of a layer, with the 5..95 % range; a single system has a value and no range.{skip}"]
+    meaning = f"Values are medians over the copies of a layer, with the 5..95 % range; a single system has a value and no range.{skip}"
+    return [*lines, meaning]
 
 
 def _unpaired(report: Report) -> list[str]:
@@ -96,7 +96,8 @@ def _preferences(analysis: CheckpointAnalysis, sample_rate: float | None) -> lis
     lines = [*_bias(others), *_centers(others, sample_rate)]
     if gates:
         lives = _known(gates, "half_life")
-        lines.append(f"{count_of(len(gates), 'decay gate')}: half-lives of {_span(lives, 'samples')}." if lives else "No decay gate has a half-life.")
+        found = f"half-lives of {_span(lives, 'samples')}" if lives else "none has a half-life"
+        lines.append(f"{count_of(len(gates), 'decay gate')}: {found}.")
     return lines
 
 
@@ -107,16 +108,16 @@ def _bias(layers: Sequence[LayerAnalysis]) -> list[str]:
         return ["No layer has a bias_slope; the table says why."] if layers else []
     values = np.array([value for value, _ in known])
     kinds = {
-        "learn low frequencies more easily than high ones": int((values <= -TRAINING_CHANGE).sum()),
-        "learn high frequencies more easily than low ones": int((values >= TRAINING_CHANGE).sum()),
-        "prefer neither": int((np.abs(values) < TRAINING_CHANGE).sum()),
+        "low frequencies are easier to learn than high ones": int((values <= -TRAINING_CHANGE).sum()),
+        "high frequencies are easier to learn than low ones": int((values >= TRAINING_CHANGE).sum()),
+        "neither low nor high frequencies are easier to learn": int((np.abs(values) < TRAINING_CHANGE).sum()),
     }
-    parts = [f"{_all(count, len(known))} {what}" for what, count in kinds.items() if count]
-    times = 10.0 ** np.abs(values[np.abs(values).argmax()])
-    harder = "higher" if values[np.abs(values).argmax()] < 0 else "lower"
-    effect = f"; at most, one decade {harder} in frequency is {times:.3g} times harder" if times > 1.05 else ""
+    parts = "; ".join(f"{what} in {_all(count, len(known))}" for what, count in kinds.items() if count)
+    strongest = values[np.abs(values).argmax()]
+    times, harder = 10.0 ** abs(strongest), "ten times higher" if strongest < 0 else "ten times lower"
+    effect = f"; where it is strongest, a frequency {harder} is {times:.3g} times harder to learn" if times > 1.05 else ""
     trend = _trend(values, "bias_slope")
-    return [f"{'; '.join(parts)}: bias_slope is {_span(known, 'decades/decade')}{effect}.{trend}"]
+    return [f"{parts[0].upper()}{parts[1:]}: bias_slope is {_span(known, 'decades/decade')}{effect}.{trend}"]
 
 
 def _centers(layers: Sequence[LayerAnalysis], sample_rate: float | None) -> list[str]:
@@ -145,9 +146,9 @@ def _span(known: Sequence[tuple[float, str]], unit: str) -> str:
 
 
 def _all(count: int, total: int) -> str:
-    if total == 1:
-        return "The layer"
-    return f"All {total} layers" if count == total else f"{count} of {total} layers"
+    if count < total:
+        return f"{count} of {total} layers"
+    return {1: "the layer", 2: "both layers"}.get(total, f"all {total} layers")
 
 
 def _trend(values: np.ndarray, name: str) -> str:
@@ -186,14 +187,19 @@ def _outliers(layers: Sequence[LayerAnalysis]) -> list[str]:
 
 
 def _rules(report: Report) -> list[str]:
+    """Every rule with what it found, of many layers the first ones."""
     lines = []
     for check in report.checks:
         if check is None:
             continue
         lines.append(f"{check.path}: {_counts(check)}.")
-        for severity in SEVERITIES:
-            found = [(f"{finding.message} ({finding.rule})", finding.layer) for finding in check.findings if finding.severity == severity]
-            lines += grouped(severity, found, None, most=MOST_FINDINGS)
+        by_rule: dict[tuple[int, str], list[tuple[str, str]]] = {}
+        for finding in check.findings:
+            key = (SEVERITIES.index(finding.severity), finding.rule)
+            by_rule.setdefault(key, []).append((finding.message, finding.layer))
+        for (severity, rule), found in sorted(by_rule.items(), key=lambda item: item[0][0]):
+            name = f"{SEVERITIES[severity]}, {rule}"
+            lines += folded(grouped(name, found, None), MOST_OF_RULE, name, "ssmspec check lists them all")
     return lines + [f"The rules could not be applied: {reason}" for reason in report.unchecked]
 
 
@@ -212,7 +218,7 @@ def _assumed(report: Report) -> list[str]:
         for layer in analysis.layers
         if layer.operating_point is not None
     )
-    return grouped("assumed", [*pairs, *points], len(names))
+    return grouped("assumed", pairs, len(names)) + grouped("assumed", points, len(names), most=MOST_FINDINGS)
 
 
 def _notes(report: Report, rows: Sequence[Row]) -> list[str]:
@@ -227,7 +233,8 @@ def _notes(report: Report, rows: Sequence[Row]) -> list[str]:
         where = f"{analysis.path}: " if len(report.analyses) > 1 else ""
         lines |= dict.fromkeys(f"{where}{line}" for line in found)
     compared = () if report.comparison is None else report.comparison.notes
-    own = [*dict.fromkeys(f"note: {note}" for note in compared), *_drawn(report, rows)]
+    others = [f"note: {note}" for note in compared if not note.startswith("assumed for ")]  # which are under what was assumed
+    own = [*dict.fromkeys(others), *_drawn(report, rows)]
     return [*folded(list(lines), 2 * MOST_FINDINGS, where="ssmspec analyze --json lists them all"), *own]
 
 

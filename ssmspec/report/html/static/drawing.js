@@ -4,6 +4,7 @@ const MOST_DRAWN = 40;
 const figures = new Map();
 const drawn = new Set();
 const visible = new Set();
+const waiting = new Set();
 const watcher = new IntersectionObserver(scrolled, { rootMargin: "150px 0px" });
 
 // Add a figure below a parent. `build` gives traces and layout, or a text where there is nothing to draw.
@@ -31,11 +32,26 @@ function scrolled(entries) {
   for (const { target, isIntersecting } of entries) {
     if (isIntersecting) {
       visible.add(target);
-      if (!drawn.has(target)) draw(target);
+      if (!drawn.has(target)) soon(target);
     } else {
       visible.delete(target);
+      waiting.delete(target);
     }
   }
+}
+
+// One figure after the other, each shown as soon as it is drawn.
+function soon(plot) {
+  if (!waiting.size) setTimeout(drawNext);
+  waiting.add(plot);
+}
+
+function drawNext() {
+  const [plot] = waiting;
+  if (plot === undefined) return;
+  waiting.delete(plot);
+  draw(plot);
+  if (waiting.size) setTimeout(drawNext);
 }
 
 function draw(plot) {
@@ -45,6 +61,7 @@ function draw(plot) {
   tellCaption(plot);
   Plotly.purge(plot);
   plot.replaceChildren();
+  plot.classList.toggle("empty", typeof found === "string");
   if (typeof found === "string") {
     const text = document.createElement("p");
     text.className = "missing";
@@ -81,7 +98,7 @@ function redraw() {
   for (const plot of [...drawn]) {
     if (!visible.has(plot)) drawn.delete(plot);
   }
-  for (const plot of visible) draw(plot);
+  for (const plot of visible) soon(plot);
   for (const plot of figures.keys()) tellCaption(plot);
 }
 

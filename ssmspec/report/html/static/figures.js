@@ -93,13 +93,13 @@ function magnitudeLimits(row) {
   return { floor: state.scale === "log" ? low / 10 : -Infinity, range };
 }
 
-// Poles in one of the planes; decay rates or |z| as a histogram where all are real.
+// Poles in one of the planes; decay rates or half-lives as a histogram where all are real.
 function polesFigure(row) {
   const found = framesOf(row).filter((frame) => layerAt(frame, row).poles);
   if (!found.length) {
     return data.rows[row].length === null ? withoutNumbers(row) : `An explicit kernel of ${data.rows[row].length} samples has no poles.`;
   }
-  const real = found.every((frame) => layerAt(frame, row).poles.sizes);
+  const real = found.every((frame) => layerAt(frame, row).poles.lives);
   const plane = layerAt(found[0], row).poles.continuous ? state.plane : "z";
   return real ? ratesFigure(row, found, plane) : planeFigure(row, found, plane);
 }
@@ -107,8 +107,11 @@ function polesFigure(row) {
 function polesCaption(row) {
   const found = framesOf(row).map((frame) => layerAt(frame, row).poles).filter((poles) => poles);
   if (!found.length) return "Poles";
-  const { count, shown: few, sizes, continuous } = found[found.length - 1];
-  if (sizes) return state.plane === "s" && continuous ? `Decay rates: all ${count} poles are real` : `|z| of ${count} real poles`;
+  const { count, shown: few, lives, continuous, endless } = found[found.length - 1];
+  if (lives) {
+    const skipped = endless ? `; ${endless} without one (|z| = 0 or |z| ≥ 1)` : "";
+    return state.plane === "s" && continuous ? `Decay rates of ${count} poles, all real` : `Half-lives of ${count} poles, all real${skipped}`;
+  }
   const only = continuous || state.plane === "z" ? "" : "; stored in the z-plane only";
   return few < count ? `Poles, upper half: ${few} of ${count}${only}` : `Poles, upper half: all ${count}${only}`;
 }
@@ -131,14 +134,15 @@ function planeFigure(row, found, plane) {
   });
   const circle = { type: "circle", layer: "below", x0: -1, x1: 1, y0: -1, y1: 1, line: { color: color("mark"), width: 1, dash: "dash" } };
   const z = plane === "z";
+  const most = z ? 1.05 * largest([1, ...traces.flatMap(({ x, y }) => x.map((re, place) => Math.hypot(re, y[place])))]) : 0;
   return {
     traces,
     label: `poles of ${data.rows[row].name} in the ${plane}-plane, upper half`,
     layout: {
       showlegend: data.kind === "pair",
       shapes: [z ? circle : dashed("x", 0)],
-      xaxis: z ? { title: "Re z", range: [-1.05, 1.05], constrain: "domain" } : { title: "Re a [1/model time]" },
-      yaxis: z ? { title: "Im z", range: [-0.04, 1.05], scaleanchor: "x", constrain: "domain" } : { title: "Im a [rad/model time]" },
+      xaxis: z ? { title: "Re z", range: [-most, most], constrain: "domain" } : { title: "Re a [1/model time]" },
+      yaxis: z ? { title: "Im z", range: [-0.04 * most, most], scaleanchor: "x", constrain: "domain" } : { title: "Im a [rad/model time]" },
     },
   };
 }
@@ -149,13 +153,14 @@ function pointText(re, im, factor, unit) {
 }
 
 function ratesFigure(row, found, plane) {
-  const kind = plane === "s" ? "rates" : "sizes";
+  const kind = plane === "s" ? "rates" : "lives";
+  const { factor, name: unit } = kind === "lives" ? shownUnit("samples") : { factor: 1, name: "1/model time" };
   const bars = found.map((frame) => layerAt(frame, row).poles[kind]);
   const traces = found.map((frame, place) => {
     const style = styleOf(frame);
     const { edges, counts } = bars[place];
     return {
-      x: edges,
+      x: edges.map((edge) => edge * factor),
       y: [...counts, counts[counts.length - 1]],
       name: style.name,
       mode: "lines",
@@ -163,15 +168,15 @@ function ratesFigure(row, found, plane) {
       fill: "tozeroy",
       fillcolor: faded(style.color, 0.3),
       hoverinfo: "text",
-      hovertext: [...counts.map((count, bin) => `${shown(edges[bin])}..${shown(edges[bin + 1])}<br>${count} poles`), ""],
+      hovertext: [...counts.map((count, bin) => `${shown(edges[bin] * factor)}..${shown(edges[bin + 1] * factor)} ${unit}<br>${count} poles`), ""],
     };
   });
   return {
     traces,
-    label: `histogram of the ${plane === "s" ? "decay rates" : "sizes |z|"} of the poles of ${data.rows[row].name}`,
+    label: `histogram of the ${plane === "s" ? "decay rates" : "half-lives"} of the poles of ${data.rows[row].name}`,
     layout: {
       showlegend: data.kind === "pair",
-      xaxis: { type: bars.every(({ log }) => log) ? "log" : "linear", title: plane === "s" ? "-Re a [1/model time]" : "|z|" },
+      xaxis: { type: bars.every(({ log }) => log) ? "log" : "linear", title: `${plane === "s" ? "-Re a" : "half-life of a pole"} [${unit}]` },
       yaxis: { title: "poles", rangemode: "tozero" },
     },
   };
@@ -192,7 +197,7 @@ function hankelFigure(row) {
     const band = p5 && bandTrace(x, p5.map(floor), p95.map(floor), style.color);
     const line = {
       x,
-      y: median.map(floor),
+      y: median.map(aboveFloor),
       name: style.name,
       mode: "lines+markers",
       line: { color: style.color, width: 1.2, dash: style.dash },
@@ -212,6 +217,11 @@ function hankelFigure(row) {
       yaxis: { type: "log", title: "value / largest", range: hankelRange(row) },
     },
   };
+}
+
+// Values below the floor are rounding and are not drawn.
+function aboveFloor(value) {
+  return value > LOWEST_HANKEL ? value : null;
 }
 
 function hankelRange(row) {

@@ -21,9 +21,9 @@ function shown(value, digits = 4) {
   return power === undefined ? short : `${short}e${power.replace("+", "")}`;
 }
 
-// Text for plotly, which reads tags and entities in what it draws.
+// Text for plotly, which reads tags, entities and formulas in what it draws.
 function plain(text) {
-  return text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  return text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/\$/g, "&#36;");
 }
 
 // The end of a long name, which is the part that tells layers apart.

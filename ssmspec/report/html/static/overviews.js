@@ -109,7 +109,7 @@ function changeFigure() {
   const most = largest(sizes) || 1;
   const { factor, name: unit } = shownUnit("rad/sample");
   const texts = values.map((line, row) => line.map((value, bin) => (value === null ? "" : changeText(row, bin, value, factor, unit))));
-  const coloring = { colorscale: "RdBu", reversescale: false, zmin: -most, zmax: most, bar: "change of |H| [dB]" };
+  const coloring = { colorscale: "RdBu", zmin: -most, zmax: most, bar: "change of |H| [dB]" };
   return heatmap(values, texts, coloring, "heat map of the change of |H| of every layer from before to after");
 }
 
@@ -228,7 +228,7 @@ function hankelsFigure() {
     const [x, y] = [data.modes[count], unpacked(median)];
     return {
       x,
-      y: y.map((value) => Math.max(value, LOWEST_HANKEL)),
+      y: y.map(aboveFloor),
       mode: "lines",
       name: label(row),
       line: { color: depthColor(row), width: 1.4 },
@@ -310,7 +310,6 @@ function stepsFigure(name, change) {
     label: `${change ? "change of " : ""}${name} of every layer over the checkpoints of the run`,
     layout: {
       shapes: change ? [{ ...band, fillcolor: faded(color("before"), 0.15) }] : [],
-      showlegend: data.rows.length > 1 && data.rows.length <= 12,
       xaxis: { title: steps ? "step" : "checkpoint (place in the run)" },
       yaxis: { title: `${change ? "change of " : ""}${name} [${unit}]` },
     },

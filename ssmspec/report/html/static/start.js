@@ -6,7 +6,7 @@ function addOverviews() {
   const which = data.kind === "pair" ? " after" : "";
   if (data.history) {
     const row = grid();
-    addFigure(row, { name: "steps bias_slope", caption: "bias_slope over the run, a line per layer", build: () => stepsFigure("bias_slope", false) });
+    addFigure(row, { name: "steps bias_slope", caption: "bias_slope over the run, a line per layer, from the first (dark) to the last (bright)", build: () => stepsFigure("bias_slope", false) });
     const usual = `Its change since the first checkpoint; shaded: ±${data.history.trainingChange}, what training alone does`;
     addFigure(row, { name: "steps change", caption: usual, build: () => stepsFigure("bias_slope", true) });
     addFigure(row, { name: "steps center_frequency", caption: "center_frequency over the run", build: () => stepsFigure("center_frequency", false) });
@@ -14,7 +14,7 @@ function addOverviews() {
   const height = listHeight();
   const level = grid();
   addFigure(level, { name: "levels", caption: `Median |H|${which} over depth; the right edge is Nyquist`, height, build: levelFigure });
-  if (data.kind === "pair") addFigure(level, { name: "change", caption: "Change of the median |H|; blue: more than before", height, build: changeFigure });
+  if (data.kind === "pair") addFigure(level, { name: "change", caption: "Change of the median |H|; red: more than before", height, build: changeFigure });
   addFigure(grid(), { name: "medians", caption: `Median |H|${which} of all layers, from the first (dark) to the last (bright); dashed: Nyquist`, height: 380, build: mediansFigure });
   const bias = grid();
   addFigure(bias, { name: "bias", caption: "bias_slope; 0: no preference, < 0: low frequencies first", height, build: biasFigure });
@@ -71,7 +71,7 @@ function startSlider() {
   if (!slider) return;
   const tell = () => {
     const { label: name, step } = data.checkpoints[state.frame];
-    const text = step === null ? name : `step ${step} (${name})`;
+    const text = step === null ? name : name.includes(String(step)) ? `step ${step}` : `step ${step} (${name})`;
     document.getElementById("step-name").textContent = text;
     slider.setAttribute("aria-valuetext", text);
   };
