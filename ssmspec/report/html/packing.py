@@ -43,7 +43,7 @@ def packed(values: FloatArray) -> dict[str, Any]:
     """Numbers as little-endian float32 in base64, divided by a power of two, so that none of a usual range overflows or loses digits."""
     finite = np.abs(values[np.isfinite(values)])
     largest = float(finite.max()) if finite.size else 0.0
-    exponent = int(np.frexp(largest)[1]) if largest else 0
+    exponent = int(np.frexp(largest)[1]) - 1 if largest else 0  # of a number in [1, 2), so that the power of two is finite
     with np.errstate(under="ignore"):
         small = np.ldexp(values, -exponent).astype("<f4")
     return {"exponent": exponent, "data": base64.b64encode(small.tobytes()).decode("ascii")}
@@ -52,11 +52,6 @@ def packed(values: FloatArray) -> dict[str, Any]:
 def packed_places(places: np.ndarray) -> str:
     """Small whole numbers as little-endian uint16 in base64."""
     return base64.b64encode(places.astype("<u2").tobytes()).decode("ascii")
-
-
-def unpacked(stored: dict[str, Any]) -> FloatArray:
-    """What `packed` stored, in double precision."""
-    return np.ldexp(np.frombuffer(base64.b64decode(stored["data"]), "<f4").astype(float), stored["exponent"])
 
 
 def bins_of(points: int, most: int) -> np.ndarray:

@@ -20,12 +20,13 @@ MOST_OF_RULE = 3  # lines about one rule
 ENOUGH = 5  # layers from which on one can stand out from the others
 FAR = 3.5  # robust standard deviations from the median of the layers (Iglewicz and Hoaglin 1993, How to detect and handle outliers)
 MAD = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
-COMPARED = {  # statistics in which a layer may stand out, in words, and whether their size is judged by ratios
-    "bias_slope": ("frequency bias", False),
-    "center_frequency": ("center frequency", True),
-    "peak_gain": ("peak gain", True),
-    "half_life": ("half-life", True),
-    "effective_order": ("effective order", True),
+LEAST_FACTOR = 1.5  # between a layer that stands out and the median of the layers
+COMPARED = {  # statistics in which a layer may stand out, in words; all but the bias are judged by ratios
+    "bias_slope": "frequency bias",
+    "center_frequency": "center frequency",
+    "peak_gain": "peak gain",
+    "half_life": "half-life",
+    "effective_order": "effective order",
 }
 
 
@@ -49,7 +50,7 @@ def summary_of(report: Report, rows: Sequence[Row], *, sample_rate: float | None
         ("What the layers prefer", _preferences(last, sample_rate)),
         ("What stands out", _outliers(last.layers)),
         ("What the rules found", _rules(report)),
-        ("What was assumed", _assumed(report) or ["Nothing: the files state everything that was needed."]),
+        ("What was assumed", _assumed(report)),
         ("Notes", _notes(report, rows)),
     ]
     return [Section(title, tuple(printable(line) for line in lines)) for title, lines in sections if lines]
@@ -90,7 +91,7 @@ def _run(analyses: Sequence[CheckpointAnalysis]) -> list[str]:
 
 def _preferences(analysis: CheckpointAnalysis, sample_rate: float | None) -> list[str]:
     if analysis.problem:
-        return [f"No layer is usable: {analysis.problem}"]
+        return [f"{analysis.problem[0].upper()}{analysis.problem[1:]}"]
     gates = [layer for layer in analysis.layers if layer.half_lives is not None]
     others = [layer for layer in analysis.layers if layer.half_lives is None]
     lines = [*_bias(others), *_centers(others, sample_rate)]
@@ -167,22 +168,24 @@ def _outliers(layers: Sequence[LayerAnalysis]) -> list[str]:
     if len(layers) < ENOUGH:
         return [f"With fewer than {ENOUGH} layers, none is compared with the others."]
     lines = []
-    for name, (words, ratio) in COMPARED.items():
+    for name, words in COMPARED.items():
+        ratio = name != "bias_slope"
         known = [(value, layer) for value, layer in _known(layers, name) if value > 0 or not ratio]
-        values = np.array([value for value, _ in known])
-        if len(values) < ENOUGH:
+        if len(known) < ENOUGH:
             continue
+        values = np.array([value for value, _ in known])
         scale = np.log10(values) if ratio else values
         distance = np.abs(scale - np.median(scale))
-        spread = MAD * np.median(distance)
-        for place in np.flatnonzero(distance > FAR * spread) if spread > 0 else ():
+        least = max(FAR * MAD * float(np.median(distance)), np.log10(LEAST_FACTOR) if ratio else TRAINING_CHANGE)
+        for place in np.flatnonzero(distance > least):
             value, layer = known[place]
             size = "high" if scale[place] > np.median(scale) else "low"
-            unit = next(each.statistics[name].unit for each in layers)
-            shown, middle = f"{value:.3g} {unit}".strip(), f"{np.median(values):.3g}"
+            shown = f"{value:.3g} {layers[0].statistics[name].unit}".strip()
+            middle = f"{np.median(values):.3g}"
             lines.append(f"{layer}: its {words} ({name}) of {shown} is unusually {size}; the median over the layers is {middle}.")
     if not lines:
-        return [f"No layer: none is further than {FAR} robust standard deviations from the median of the layers in {', '.join(COMPARED)}."]
+        far = f"{FAR} robust standard deviations and a factor of {LEAST_FACTOR} (of bias_slope, {TRAINING_CHANGE})"
+        return [f"No layer: none is further than {far} from the median of the layers in {', '.join(COMPARED)}."]
     return folded(lines, MOST_FINDINGS, where="sort the table to see them")
 
 
@@ -218,7 +221,8 @@ def _assumed(report: Report) -> list[str]:
         for layer in analysis.layers
         if layer.operating_point is not None
     )
-    return grouped("assumed", pairs, len(names)) + grouped("assumed", points, len(names), most=MOST_FINDINGS)
+    found = grouped("assumed", pairs, len(names)) + grouped("assumed", points, len(names), most=MOST_FINDINGS)
+    return found or (["Nothing: the files state everything that was needed."] if names else [])
 
 
 def _notes(report: Report, rows: Sequence[Row]) -> list[str]:

@@ -13,11 +13,6 @@ function drawnFrames() {
   return data.kind === "pair" ? [0, 1] : [state.frame];
 }
 
-// The version of a layer that stands for it: of two checkpoints the second that has it.
-function mainLayer(row) {
-  return layerAt(state.frame, row) ?? layerAt(0, row);
-}
-
 function hasValue(cell) {
   return Array.isArray(cell);
 }

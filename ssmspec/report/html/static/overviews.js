@@ -229,9 +229,10 @@ function hankelsFigure() {
     return {
       x,
       y: y.map(aboveFloor),
-      mode: "lines",
+      mode: x.length > 1 ? "lines" : "markers",
       name: label(row),
       line: { color: depthColor(row), width: 1.4 },
+      marker: { color: depthColor(row), size: 5 },
       hoverinfo: "text",
       hovertext: x.map((mode, place) => `${label(row)}<br>value ${mode} of ${count}<br>${shown(y[place])} of the largest`),
     };

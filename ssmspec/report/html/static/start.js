@@ -27,7 +27,7 @@ function addOverviews() {
 function memoryCaption() {
   const { context } = data.checkpoints[state.frame];
   const known = context === null ? "the context length is not known" : `dashed: the context of ${context} tokens`;
-  return `Memory: half-lives of copies, at most 24 of a layer, and their median (bar); ${known}`;
+  return `Memory${data.kind === "pair" ? " after" : ""}: half-lives of copies, at most 24 of a layer, and their median (bar); ${known}`;
 }
 
 function refresh() {
