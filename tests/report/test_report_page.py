@@ -136,7 +136,9 @@ def test_explicit_kernels_and_selective_layers_are_shown(tmp_path: Path) -> None
     assert layer["poles"] is None
     assert layer["curve"] is not None
     assert layer["hankel"] is not None
-    assert found["texts"][layer["statistics"][list(STATISTICS).index("bias_slope")]] == "the layer is an explicit kernel, which has no poles"
+    assert (
+        found["texts"][layer["statistics"][list(STATISTICS).index("bias_slope")]] == "the layer is an explicit kernel, which has no poles"
+    )
     selective = report_data(report_of("mamba1_trained.safetensors"))
     for layer in selective["layers"][0]:
         assert sum(layer["poles"]["rates"]["counts"]) == sum(layer["poles"]["lives"]["counts"]) == layer["poles"]["count"] == 256
@@ -266,7 +268,9 @@ def test_assumptions_findings_and_notes_are_said() -> None:
     assert any(line.startswith("error, unstable-pole (") for line in found["What the rules found"])
     assert any(line.startswith("no numbers for encoder.layers_1.seq") for line in found["Notes"])
     assert any("optimizer state" in line for line in found["Notes"])
-    assert found["What the layers prefer"][0].startswith("Low frequencies are easier to learn than high ones in the layer: bias_slope is -1.16")
+    assert found["What the layers prefer"][0].startswith(
+        "Low frequencies are easier to learn than high ones in the layer: bias_slope is -1.16"
+    )
 
 
 def test_a_layer_that_differs_stands_out_and_alike_ones_do_not(one: Report) -> None:

@@ -80,9 +80,17 @@ def hostile(folder: Path) -> Path:
 
 def explicit(folder: Path) -> Report:
     """A report of a long filter of Hyena, which has no poles."""
+    return report([_hyena(folder)], AnalysisOptions(read=ReadOptions(assume={"hyena_shift": "0.05"})))
+
+
+def unreadable(folder: Path) -> Report:
+    """A report of a file whose only layer cannot be read without an assumption."""
+    return report([_hyena(folder)])
+
+
+def _hyena(folder: Path) -> Path:
     tensors = {f"layers.0.{name}": np.array(value) for name, value in hyena(np.random.default_rng(0)).tensors.items()}
-    path = checkpoint(folder, tensors, "hyena.safetensors")
-    return report([path], AnalysisOptions(read=ReadOptions(assume={"hyena_shift": "0.05"})))
+    return checkpoint(folder, tensors, "hyena.safetensors")
 
 
 def run_folder(folder: Path, steps: tuple[int, ...] = (0, 10, 20, 30)) -> Path:

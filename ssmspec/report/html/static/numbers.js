@@ -28,7 +28,8 @@ function plain(text) {
 
 // The end of a long name, which is the part that tells layers apart.
 function short(name, most = 36) {
-  return name.length <= most ? name : `...${name.slice(3 - most)}`;
+  const letters = [...name];
+  return letters.length <= most ? name : `...${letters.slice(3 - most).join("")}`;
 }
 
 // Factor and name of the unit in which a quantity is shown.
