@@ -21,8 +21,8 @@ from ssmspec.families.provenance import Attached, attached
 from ssmspec.families.template import flat_values
 from ssmspec.statistics import Skipped
 from ssmspec.systems.statespace import StateSpace
-from ssmspec.systems.system import AnySystem, System
-from ssmspec.systems.trust import GROWING, UNDAMPED, assess
+from ssmspec.systems.system import System
+from ssmspec.systems.trust import GROWING, UNDAMPED, AnySystem, assess
 
 FINGERPRINT = 1 << 14  # bytes of each tensor that are compared first, to tell layers apart
 DIGESTED = 1 << 26  # tensors up to this many bytes are compared completely before two layers are treated as one
@@ -94,6 +94,11 @@ class ReadLayer:
     tensors: LayerTensors
     systems: tuple[System, ...]
     twins: tuple[LayerTensors, ...] = ()
+
+    @property
+    def state_spaces(self) -> tuple[StateSpace, ...]:
+        """Its systems, for work on their poles; an error says why a system has none."""
+        return tuple(system.state_space() for system in self.systems)
 
 
 def _named(family: Family) -> Family:
@@ -176,7 +181,7 @@ def read_layer(family: Family, layer: LayerTensors, options: ReadOptions) -> lis
 
 def _weighted(system: System, layer: LayerTensors, weights: Attached) -> System:
     """The system with the beta weight that the checkpoint stores beside its tensors, and an assumption that says so."""
-    if not isinstance(system, StateSpace):  # nothing writes a beta for an explicit kernel
+    if system.no_poles:  # nothing writes a beta for such a layer
         return system
     if weights.problem:
         return replace(system, assumptions=(*system.assumptions, weights.problem))

@@ -1,10 +1,11 @@
 """The spectrum of a layer of any kind, from which statistics and figures are computed."""
 
+from collections.abc import Callable
+
 from ssmspec.backends import CauchySum
 from ssmspec.statistics.explicit import KernelSpectrum
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.kernel import KernelSystem
 from ssmspec.systems.system import System
 
 Spectrum = LayerSpectrum | KernelSpectrum
@@ -12,6 +13,5 @@ Spectrum = LayerSpectrum | KernelSpectrum
 
 def spectrum_of(system: System, grid: FrequencyGrid, cauchy_sum: CauchySum, *, with_skip: bool = False) -> Spectrum:
     """See `LayerSpectrum`; an explicit kernel needs no engine."""
-    if isinstance(system, KernelSystem):
-        return KernelSpectrum(system, grid, cauchy_sum, with_skip=with_skip)
-    return LayerSpectrum(system, grid, cauchy_sum, with_skip=with_skip)
+    made: Callable[..., Spectrum] = KernelSpectrum if system.no_poles else LayerSpectrum
+    return made(system, grid, cauchy_sum, with_skip=with_skip)

@@ -9,7 +9,8 @@ import numpy as np
 from ssmspec.backends import CauchySum
 from ssmspec.errors import LayerError
 from ssmspec.statistics.energy import TOLERANCE, ClosedEnergy, bisected, closed_energy, solved
-from ssmspec.statistics.hankel import hankel_singular_values
+from ssmspec.statistics.extent import Extent, extent_of_modes
+from ssmspec.statistics.hankel import MOST_MODES, hankel_singular_values
 from ssmspec.statistics.normalization import Exponents, normalized, restored
 from ssmspec.statistics.norms import PairSums, pair_sums, squared_norms, squared_norms_and_speeds
 from ssmspec.statistics.peak import Peak, find_operator_peak, find_peak
@@ -55,6 +56,8 @@ class LayerSpectrum:
         corner: theta_c of the low-frequency share [rad/sample].
         exact: whether the values of the system are the original ones; otherwise they were perturbed to test the effect of rounding.
     """
+
+    silent = "zero residues"
 
     def __init__(
         self,
@@ -231,6 +234,23 @@ class LayerSpectrum:
         """Hankel singular values of the layer in descending order, (K, 2N)."""
         return self.restored(self.unit_hankel)
 
+    @property
+    def hankel_missing(self) -> str | None:
+        """Why there are no Hankel singular values, or None."""
+        return f"more than {MOST_MODES} modes would take too long" if self.system.modes > MOST_MODES else None
+
+    @cached_property
+    def extent(self) -> Extent:
+        """When the kernels act."""
+        conditioned = self.condition <= CONDITION_LIMIT
+        problem = "" if conditioned.any() else ILL_CONDITIONED.format(worst=self.condition.max())
+        return extent_of_modes(self.modal, conditioned & ~self.sharp, problem, with_skip=self.with_skip)
+
+    def notes(self) -> list[str]:
+        """What to know about the numbers of a system with a low-rank part."""
+        rank, worst = self.system.rank, self.condition.max()
+        return [f"eigenvectors of diag - P Q^* have condition numbers up to {worst:.3g}"] if rank else []
+
     @cached_property
     def band(self) -> Band:
         """Energies, centroid, roll-off and peak of every copy."""
@@ -268,13 +288,14 @@ class LayerSpectrum:
             error = np.where(preferred, exact, error)
         rolloff = _rolloff(energy, total, integral)
         trusted = error <= TOLERANCE
+        known = (variation.relative_error <= VARIATION_TOLERANCE) & (variation.value > 0) & ~sharp
         return Band(
             total=np.where(trusted, total, np.nan),
             low=np.where(trusted, low, np.nan),
             centroid=centroid,
             rolloff=np.where(trusted, rolloff, np.nan),
             relative_error=error,
-            variation=np.where((variation.relative_error <= VARIATION_TOLERANCE) & ~sharp, variation.value, np.nan),
+            variation=np.where(known, variation.value, np.nan),
             peak=self._peak(start, stop, theta, values, integral),
         )
 
