@@ -43,9 +43,8 @@ class Reads:
         return replace(detection, layers=tuple(self._watched(layer) for layer in detection.layers))
 
     def _watched(self, layer: LayerTensors) -> LayerTensors:
-        return replace(
-            layer, tensors={role: Observed(tensor, partial(_mark, self._of(layer, role))) for role, tensor in layer.tensors.items()}
-        )
+        seen = {role: Observed(tensor, partial(_mark, self._of(layer, role))) for role, tensor in layer.tensors.items()}
+        return replace(layer, tensors=seen)
 
     def _of(self, layer: LayerTensors, role: str) -> Rows:
         shape = layer.tensors[role].shape
