@@ -10,7 +10,7 @@ from ssmspec.systems.system import System
 
 Spectrum = LayerSpectrum | KernelSpectrum
 """What both answer is all that statistics, tables and pictures use: `magnitude` (the response on the grid), `band` and `energy_shares` (its
-energy), `extent` (when the kernel acts), `hankel` with `hankel_missing`, `shaken` and `moved` (whose digits are lost), `notes` and `silent`;
+energy), `extent` (when the kernel acts), `hankel`, `hankel_missing`, `shaken` and `moved` (whose digits are lost), `notes` and `silent`;
 `modal`, the poles, raises where `system.no_poles` says why."""
 
 
