@@ -8,7 +8,6 @@ from ssmspec.errors import LayerError
 from ssmspec.statistics.curves import normalized_hankel, over_copies
 from ssmspec.statistics.results import Details
 from ssmspec.statistics.spectra import Spectrum
-from ssmspec.systems.kernel import KernelSystem
 from ssmspec.systems.statespace import ComplexArray, discrete_poles
 from ssmspec.systems.system import System
 
@@ -31,10 +30,11 @@ def details_of(system: System, poles: ComplexArray, spectrum: Spectrum | None, p
 
 
 def _in_z_plane(system: System, poles: ComplexArray) -> ComplexArray:
-    if isinstance(system, KernelSystem):
-        return np.empty((0, 0), complex)
-    if not system.rank:
-        return discrete_poles(system)
+    if system.no_poles:
+        return poles
+    space = system.state_space()
+    if not space.rank:
+        return discrete_poles(space)
     copies, modes = poles.shape
-    B, C = np.zeros((copies, modes, system.inputs), complex), np.zeros((copies, system.outputs, modes), complex)
-    return discrete_poles(replace(system, poles=poles, B=B, C=C, P=None, Q=None))
+    B, C = np.zeros((copies, modes, space.inputs), complex), np.zeros((copies, space.outputs, modes), complex)
+    return discrete_poles(replace(space, poles=poles, B=B, C=C, P=None, Q=None))
