@@ -245,9 +245,9 @@ def test_table_has_names_for_screen_readers(opened: Any) -> None:
     assert table.locator("caption").count() == 1
     assert table.locator("thead th[scope=col]").count() == table.locator("thead th").count()
     assert table.locator("tbody th[scope=row]").count() == len(found.data["rows"])
-    unnamed = """[...document.querySelectorAll('input, select, button, a, [role=region], section')].filter((each) =>
-        !(each.closest('.plot') || each.labels?.length || each.textContent.trim() || each.getAttribute('aria-label') || each.getAttribute('aria-labelledby')))
-        .map((each) => each.outerHTML)"""
+    unnamed = """[...document.querySelectorAll('input, select, button, a, [role=region], section')].filter((each) => !(
+        each.closest('.plot') || each.labels?.length || each.textContent.trim()
+        || each.getAttribute('aria-label') || each.getAttribute('aria-labelledby'))).map((each) => each.outerHTML)"""
     assert found.all(unnamed) == []
     targets = found.all("[...document.querySelectorAll('a')].filter((a) => !a.closest('.plot')).map((a) => a.getAttribute('href'))")
     assert all(found.all(f"document.getElementById({json.dumps(target[1:])}) !== null") for target in targets)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from locations import SAMPLES
+from locations import ROOT, SAMPLES
 from program import Type, checkpoint, s4d_tensors
 from reports import HOSTILE, Page, deepened, explicit, hostile, page_of, report_of, run_folder, unpacked
 
@@ -322,6 +322,15 @@ def test_unusable_checkpoint_is_shown_and_reported(typed: Type, tmp_path: Path) 
     page = Page((tmp_path / "x.html").read_bytes())
     assert page.data["layers"][0][0]["curve"] is None
     assert any("NaN" in text for _, text in page.all("li"))
+
+
+def test_commands_of_the_page_in_the_documentation_run(typed: Type) -> None:
+    text = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    commands = [line.split()[1:] for line in text.splitlines() if line.startswith(".venv/bin/ssmspec ")]
+    assert len(commands) == 2
+    for words in commands:
+        assert typed(*(word.replace("sample_checkpoints", str(SAMPLES)) for word in words)).code == 0
+    assert Page(Path("retuned.html").read_bytes()).data["kind"] == "pair"
 
 
 @pytest.mark.parametrize("name", ["plotly", "jinja2"])
