@@ -228,9 +228,7 @@ function hankelRange(row) {
   let low = 1;
   for (let frame = 0; frame < data.layers.length; frame++) {
     const stored = layerAt(frame, row)?.hankel;
-    for (const value of stored ? [...unpacked(stored.median), ...(unpacked(stored.p5) ?? [])] : []) {
-      low = Math.min(low, Math.max(value, LOWEST_HANKEL));
-    }
+    for (const value of stored ? unpacked(stored.median) : []) low = Math.min(low, Math.max(value, LOWEST_HANKEL));
   }
-  return [Math.log10(low) - 0.3, 0.3];
+  return [Math.log10(low) - 0.5, 0.3];
 }
