@@ -28,6 +28,7 @@ class Kind(Enum):
     rules = (".toml",)
     provenance = (".ssmspec.json",)
     lines = (".jsonl",)
+    document = (".json",)
 
 
 def refuse_precious(target: Path, kind: Kind) -> None:

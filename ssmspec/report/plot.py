@@ -1,6 +1,6 @@
 """From a checkpoint file to one picture: the pipeline of `ssmspec plot`, and the counterpart of `commands/analyze.py`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -96,7 +96,7 @@ def plot(
     options = options or PlotOptions()
     draw = _drawing(name, options)
     kind = FIGURES[name]
-    axis = _frequency_axis(kind, options)
+    axis = frequency_axis(kind, options)
     if output is not None:
         checked_format(output)
     systems, notes = _usable_systems(path, options, kind)
@@ -154,7 +154,7 @@ def plot_initializations(output: Path | None = None, *, options: PlotOptions | N
     output = output or Path("inits.png")
     checked_format(output)
     with styled():
-        save(initializations_figure(_frequency_axis(FIGURES["inits"], options), alpha), output)
+        save(initializations_figure(frequency_axis(FIGURES["inits"], options), alpha), output)
     return output
 
 
@@ -170,7 +170,7 @@ def _drawing(name: str, options: PlotOptions) -> Draw:
     return drawn[name]
 
 
-def _frequency_axis(kind: FigureKind, options: PlotOptions) -> FrequencyAxis:
+def frequency_axis(kind: FigureKind, options: PlotOptions) -> FrequencyAxis:
     """The frequency axis that the options select.
 
     Raises:
@@ -200,6 +200,18 @@ def _usable_systems(path: Path | str, options: PlotOptions, kind: FigureKind) ->
     checkpoint = open_for_layers(path, options.read)
     found, skipped = read_systems(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     chosen = select_layers(found, options.layers, checkpoint, skipped)
+    systems, notes, reasons = drawable(chosen, kind)
+    if not systems:
+        raise LayerError(f"{checkpoint.path}: {reasons[0].replace(':', ' cannot be used:', 1)}")
+    if not options.layers:
+        lines = [f"{miss.name}: {miss.reason}" for miss in skipped]
+        notes += [f"skipped: {line}" for line in folded(lines, where="ssmspec analyze --json lists them all")]
+    notes += [f"assumed: {text}" for text in dict.fromkeys(text for system in systems for text in system.assumptions)]
+    return tuple(systems), tuple(notes)
+
+
+def drawable(chosen: Sequence[System], kind: FigureKind) -> tuple[list[System], list[str], list[str]]:
+    """The copies of layers that a figure can draw, notes on what was skipped, and for layers without any the reasons."""
     systems, notes, reasons = [], [], []
     for system in chosen:
         if kind.poles and system.no_poles:
@@ -214,13 +226,7 @@ def _usable_systems(path: Path | str, options: PlotOptions, kind: FigureKind) ->
             reasons.append(f"layer {system.name}: {trust.problem}")
         drawn = {fault.kind: bool(np.isin(fault.copies, copies).all()) for fault in trust.faults}
         notes += [f"{'note' if drawn[fault.kind] else 'skipped'}: layer {system.name}: {fault.text}" for fault in trust.faults]
-    if not systems:
-        raise LayerError(f"{checkpoint.path}: {reasons[0].replace(':', ' cannot be used:', 1)}")
-    if not options.layers:
-        lines = [f"{miss.name}: {miss.reason}" for miss in skipped]
-        notes += [f"skipped: {line}" for line in folded(lines, where="ssmspec analyze --json lists them all")]
-    notes += [f"assumed: {text}" for text in dict.fromkeys(text for system in systems for text in system.assumptions)]
-    return tuple(systems), tuple(notes)
+    return systems, notes, reasons
 
 
 def _drawable(trust: Trust, *, growing: bool) -> np.ndarray:
