@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import FamilyName, LayerNames, Reading, Threads, expand, takes, thread_number
-from ssmspec.cli.terminal import echo, message
+from ssmspec.cli.terminal import complain, echo, message
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class CheckFormat(StrEnum):
     junit = "junit"
 
 
-@app.command()
+@command("check model.safetensors --rules rules.toml", "check --init rules.toml")
 @takes(reading=Reading)
 def check(
     checkpoints: Annotated[
@@ -94,7 +94,7 @@ def _check_all(
             if len(paths) == 1:
                 raise
             reason = " ".join(str(error).split())
-            message(reason)
+            complain(reason)
             unread.append(Unread(path, reason))
             codes.append(error.exit_code)
     return CheckReport(tuple(checks), tuple(unread), strict=strict, rules_file=rules.source), codes

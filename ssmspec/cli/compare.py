@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import AsJson, Backend, FamilyName, LayerNames, Points, Reading, Threads, takes, thread_number
-from ssmspec.cli.terminal import echo, message, tell_pictures
+from ssmspec.cli.terminal import complain, echo, message, tell_pictures
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ssmspec.statistics.changes import CheckpointComparison
 
 
-@app.command()
+@command("compare before.safetensors after.safetensors", "compare --over runs/waves/checkpoints --csv history.csv")
 @takes(reading=Reading)
 def compare(
     checkpoints: Annotated[
@@ -136,7 +136,7 @@ def _compare_two(
         tell_pictures(plot_comparison(found, plot))
     excesses = _excesses(found, limits)
     for line in excesses:
-        message(line)
+        complain(line)
     if excesses:
         raise typer.Exit(1)
 

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import CheckpointPath, FamilyName, LayerName, Reading, takes
 from ssmspec.cli.terminal import tell_written
 from ssmspec.errors import SsmspecError
 
 
-@app.command()
+@command("export model.safetensors --layer 0 -o layer.npz")
 @takes(reading=Reading)
 def export(
     checkpoint: CheckpointPath,

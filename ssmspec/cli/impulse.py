@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import CheckpointPath, FamilyName, LayerName, Reading, takes
 from ssmspec.cli.terminal import echo, tell_written
 from ssmspec.errors import SsmspecError, about
@@ -22,7 +22,7 @@ class KernelReading(Reading):
     ] = None
 
 
-@app.command()
+@command("impulse model.safetensors --layer 0 --samples 1000 -o kernel.npz")
 @takes(reading=KernelReading)
 def impulse(
     checkpoint: CheckpointPath,

@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import AsJson, CheckpointPath, MapFile, local_copy
 from ssmspec.cli.terminal import echo
 
 
-@app.command()
+@command("inspect model.safetensors", "inspect model.safetensors --suggest-map")
 def inspect(
     checkpoint: CheckpointPath,
     as_json: AsJson = False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import Backend, FamilyName, LayerNames, Reading, WithSkip, check_sample_rate, takes
 from ssmspec.cli.terminal import message
 from ssmspec.errors import SsmspecError
@@ -76,7 +76,7 @@ class Drawing:
         )
 
 
-@app.command()
+@command("plot response model.safetensors --layer 0", "plot --list")
 @takes(drawing=Drawing, reading=Reading)
 def plot(
     figure: Annotated[str, typer.Argument(metavar="FIGURE", help="Name of a figure; --list shows all.", show_default=False)],

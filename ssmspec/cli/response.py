@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import ArrayFile, Backend, CheckpointPath, FamilyName, Horizon, LayerName, Reading, takes
 from ssmspec.cli.terminal import tell_written
 from ssmspec.errors import about
@@ -17,7 +17,7 @@ class AxisName(StrEnum):
     omega = "omega"
 
 
-@app.command()
+@command("response model.safetensors --layer 0 -o response.npz")
 @takes(reading=Reading)
 def response(
     checkpoint: CheckpointPath,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import FamilyName, LayerNames, Reading, takes
 from ssmspec.cli.retune_options import Change, Match, Retraining, Start, Weight, Writing
 from ssmspec.cli.retune_training import check_folder, train_plan
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ssmspec.tuning.recipe import Recipe
 
 
-@app.command()
-@takes(change=Change, weight=Weight, start=Start, match=Match, retraining=Retraining, writing=Writing, reading=Reading)
+@command("retune model.safetensors --alpha 2 --beta -1 -o tuned.safetensors", "retune model.safetensors --alpha 2 --dry-run")
+@takes(change=Change, weight=Weight, writing=Writing, start=Start, match=Match, retraining=Retraining, reading=Reading)
 def retune(
     checkpoint: Annotated[
         str | None,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import AsJson, BetaConvention, FamilyName, LayerNames, Layout, Reading, Segment, takes
 from ssmspec.cli.terminal import echo, message
 from ssmspec.errors import LayerError, SsmspecError
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ssmspec.tuning.spectra.suggest import StartingLayer
 
 
-@app.command()
+@command("suggest signals.npy")
 @takes(reading=Reading)
 def suggest(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Signals: .npy, .npz, .wav or .csv; FILE:NAME picks an array or a column.")],

@@ -13,12 +13,19 @@ from typing import Any
 import typer
 
 from ssmspec.errors import INTERRUPTED, SsmspecError, printable
+from ssmspec.report.quiet import quiet
 
 BAD_INPUT = 2
 CLOSED = 141  # what a shell reports for a program whose reader closed the pipe
 
 
 def message(text: str) -> None:
+    """Write a note to stderr, unless the user wants none."""
+    if not quiet():
+        complain(text)
+
+
+def complain(text: str) -> None:
     """Write a line to stderr, if it is open."""
     with suppress(OSError):
         sys.stderr.write(f"ssmspec: {printable(text)}\n")
@@ -98,7 +105,7 @@ def _run(app: Callable[..., Any], *, debug: bool) -> int:
 
 
 def _failed(text: str, code: int) -> int:
-    message(" ".join(text.split()))
+    complain(" ".join(text.split()))
     return code
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ssmspec.checkpoint.remote.traffic import told_of_bytes
 from ssmspec.errors import printable
+from ssmspec.report.quiet import quiet
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -36,7 +37,7 @@ class LayerProgress:
 
     def __call__(self, name: str, done: int, total: int) -> None:
         self.receiving = self.receiving and not total
-        if not sys.stderr.isatty() or time.monotonic() - self.start < PATIENCE:
+        if quiet() or not sys.stderr.isatty() or time.monotonic() - self.start < PATIENCE:
             return
         from rich.console import Console
         from rich.markup import escape

@@ -18,9 +18,9 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_model
 
 import ssmspec
+from ssmspec import nn
 from ssmspec.api.names import HOMES
 from ssmspec.errors import LayerError, NoLayerError, SsmspecError
-from ssmspec import nn
 from ssmspec.nn import SequenceModel
 
 LRU, MAMBA = SAMPLES / "lru_trained.npz", SAMPLES / "mamba1_trained.safetensors"

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from program import S4D
 
-import ssmspec
 from ssmspec.commands.analyze import AnalysisOptions, analyze
 from ssmspec.statistics import STATISTICS, Statistic
 from ssmspec.statistics.on_demand import OnDemand

@@ -37,7 +37,7 @@ def comparison_table(comparison: CheckpointComparison) -> RenderableType:
     title = f"{comparison.before} -> {comparison.after}  (layers matched by {comparison.matched_by}; backend {comparison.backend})"
     verdict = plain(f"verdict: {comparison.verdict}", style="bold")
     medians = plain("medians over copies, before -> after; distances with their 5..95 % range over copies")
-    return Group(plain(title, style="bold"), Text(), table, Text(), medians, *map(plain, lines), verdict)
+    return Group(plain(title, style="bold"), Text(), FittingTable(table), Text(), medians, *map(plain, lines), verdict)
 
 
 def _tensor_lines(tensors: Sequence[TensorChange]) -> list[str]:
