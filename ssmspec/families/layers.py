@@ -16,7 +16,7 @@ from ssmspec.errors import LayerError, NoLayerError, about
 from ssmspec.families import Detection, Family, LayerTensors, ReadOptions, Tensor, detect, known_families
 from ssmspec.families.ahead import Ahead, names_in_layers
 from ssmspec.families.assumption import check_assumptions, with_assumptions
-from ssmspec.families.encoded import as_stored, said_of, watched
+from ssmspec.families.encoded import as_stored, watched
 from ssmspec.families.provenance import Attached, attached
 from ssmspec.families.template import flat_values
 from ssmspec.statistics import Skipped
@@ -161,7 +161,7 @@ def try_layers(
                 shown, encoded = watched(ahead.noted(layer))
                 systems = read_layer(families[layer.family], shown, options)
             ahead.learned(layer)
-            said = (*part_of_model, *said_of(encoded))
+            said = (*part_of_model, *encoded.said())
             systems = [replace(system, assumptions=(*system.assumptions, *said)) for system in systems] if said else systems
             layers[layer.name, layer.family] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
         except LayerError as error:  # only its text is kept: its traceback would keep this frame and its arrays in memory

@@ -12,7 +12,7 @@ import numpy as np
 
 from ssmspec.backends import CauchySum
 from ssmspec.errors import LayerError
-from ssmspec.statistics.energy import TOLERANCE
+from ssmspec.statistics.energy import ROLLOFF, TOLERANCE
 from ssmspec.statistics.extent import LONG, Extent
 from ssmspec.statistics.normalization import Exponents, restored
 from ssmspec.statistics.peak import Peak
@@ -27,7 +27,6 @@ from ssmspec.systems.trigonometric import SampledSums, smooth_size
 
 ROUNDING = 4 * np.finfo(float).eps  # of r_d in units of r_0, for every doubling of the length of its FFT
 BISECTIONS = 60
-ROLLOFF = 0.95  # of the energy lies below the roll-off
 STRUCTURED = 1024  # samples that hold the energy; the grid from pi/1024 samples shorter kernels finely enough to show their structure
 
 

@@ -9,6 +9,9 @@ from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.system import System
 
 Spectrum = LayerSpectrum | KernelSpectrum
+"""What both answer is all that statistics, tables and pictures use: `magnitude` (the response on the grid), `band` and `energy_shares` (its
+energy), `extent` (when the kernel acts), `hankel`, `hankel_missing`, `shaken` and `moved` (whose digits are lost), `notes` and `silent`;
+`modal`, the poles, raises where `system.no_poles` says why."""
 
 
 def spectrum_of(system: System, grid: FrequencyGrid, cauchy_sum: CauchySum, *, with_skip: bool = False) -> Spectrum:

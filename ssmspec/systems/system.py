@@ -73,19 +73,15 @@ class System(Protocol):
 
     def response(self, grid: FrequencyGrid, cauchy_sum: CauchySum, *, with_beta: bool = True) -> FrequencyResponse:
         """The response of every copy, (K, O, I, F)."""
-        ...
 
     def impulse(self, length: int) -> FloatArray:
         """The kernel of every copy, (K, O, I, length), without D and beta."""
-        ...
 
     def acting(self) -> npt.NDArray[np.bool_]:
         """Which inputs of a copy reach which of its outputs, (K, O, I), D apart."""
-        ...
 
     def not_finite(self) -> dict[str, tuple[npt.NDArray[np.intp], int]]:
         """By quantity, how many values of every copy are NaN or infinite, (K,), and how many values all copies have."""
-        ...
 
     def state_space(self) -> StateSpace:
         """The layer itself where it has poles.
@@ -93,20 +89,15 @@ class System(Protocol):
         Raises:
             LayerError: it has none; the message says why.
         """
-        ...
 
     def export(self) -> tuple[dict[str, FloatArray], dict[str, Any], list[str]]:
         """What other tools take: arrays with the copies as their first axis, words that go with them, and notes on both."""
-        ...
 
     def pick(self, copies: Any) -> Self:
         """Some copies, selected by a slice or by index, as a separate system."""
-        ...
 
     def copy_slice(self, start: int, stop: int) -> Self:
         """The copies start..stop-1 as a separate system."""
-        ...
 
     def detached(self, copy: int) -> Self:
         """One copy that holds its own numbers: a view would keep the whole layer in memory."""
-        ...

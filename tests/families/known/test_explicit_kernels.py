@@ -49,7 +49,7 @@ def test_an_example_is_one_layer_of_its_family_and_no_near_miss(name: str) -> No
 
 @pytest.mark.parametrize("ending", ["", "-in-training"], ids=["inference", "training"])
 def test_the_three_filters_of_evo_2_are_told_apart(ending: str) -> None:
-    tensors = dict(KERNELS[f"evo-2-hcm{ending}"].under("blocks.0")) | KERNELS["evo-2-hcs"].under("blocks.1")
+    tensors = dict(KERNELS[f"evo-2-hcm{ending}"].under("blocks.0")) | KERNELS[f"evo-2-hcs{ending}"].under("blocks.1")
     example = make(f"evo-2-hcl{'-training' if ending else ''}")
     tensors |= {f"blocks.2.filter.{name}" if not ending else f"blocks.2.{name}": values for name, values in example.tensors.items()}
     detection = detect(stored(tensors), FAMILIES.values())

@@ -85,6 +85,47 @@ def test_moduli_that_are_one_less_a_product_and_factors_that_lack_axes(rng):
     np.testing.assert_allclose(read(text, tensors).impulse(40)[:, 0, 0], wanted, rtol=1e-12, atol=1e-12)
 
 
+MULTIPLES = HEAD.format(rule="direct") + (
+    '[layer.pole_abs]\ntensor = "alpha"\ntransform = "sigmoid"\n[layer.C]\ntensor = "gamma"\n'
+    '[layer.pole_phase]\ntensor = "theta"\naxes = "H 1"\ntransform = "sigmoid"\nscale = 1.5707963267948966\nmultiples_from = 1\n'
+)
+
+
+@pytest.fixture
+def angles(rng) -> dict[str, np.ndarray]:
+    tensors = {name: rng.standard_normal((3, 4)).astype(np.float32) for name in ("alpha", "gamma")}
+    return tensors | {"theta": rng.uniform(-4, -2, (3, 1)).astype(np.float32)}
+
+
+def test_phases_are_multiples_of_one_angle(angles):
+    """Megalodon: the phase of mode n = 1..N is n sigmoid(theta) 2 pi/N."""
+    alpha, gamma, theta = (angles[name].astype(float) for name in ("alpha", "gamma", "theta"))
+    q = np.array(
+        [
+            [1 / (1 + np.exp(-alpha[h, n])) * np.exp(1j * (n + 1) * 2 * np.pi / 4 / (1 + np.exp(-theta[h, 0]))) for n in range(4)]
+            for h in range(3)
+        ]
+    )
+    np.testing.assert_allclose(read(MULTIPLES, angles).impulse(40)[:, 0, 0], summed(q, gamma), rtol=1e-12, atol=1e-13)
+
+
+def test_multiples_of_an_angle_that_stay_so_are_written_and_others_refused(angles):
+    family, layer = layer_of(MULTIPLES, angles)
+    (before,) = read_layer(family, layer, ReadOptions())
+    assert changed_values(family, layer, [before], [before], ReadOptions()) == {}
+    moduli = replace(before, poles=before.poles * 0.5)
+    assert set(changed_values(family, layer, [before], [moduli], ReadOptions())) == {"pole_abs"}
+    turned = replace(before, poles=before.poles * np.exp(0.1j))
+    with pytest.raises(LayerError, match="pole_phase has one value for all N"):
+        changed_values(family, layer, [before], [turned], ReadOptions())
+
+
+@pytest.mark.parametrize(("key", "value"), [("multiples_from = 1", "multiples_from = 0"), ('axes = "H 1"', 'axes = "H N"')])
+def test_multiples_need_a_whole_number_and_a_tensor_without_modes(key, value):
+    with pytest.raises(SsmspecError, match="expected a whole number from 1, and no axis N"):
+        parse_mapping(MULTIPLES.replace(key, value), "own.toml")
+
+
 PAIR = HEAD.format(rule="zoh") + (
     'step = 0.1\n[layer.pole]\ntensor = "A"\ntransform_real = "-softplus"\ntransform_imag = "exp"\n[layer.C]\ntensor = "E"\ntimes = "g"\n'
 )

@@ -51,9 +51,19 @@ def test_outputs_and_inputs_of_one_system_in_any_order_of_axes(rng):
             np.testing.assert_allclose(system.impulse(4)[0, o, i], [wanted[place, i, o] for place in range(4)], rtol=1e-14)
 
 
+@pytest.mark.parametrize("order", ["time", "reversed"])
+def test_only_the_first_samples_may_be_used(rng, order):
+    taps = rng.standard_normal((2, 6)).astype(np.float32)
+    system = read(BASIC.replace("[layer.kernel]", f'order = "{order}"\nlength = 4\n[layer.kernel]'), {"blocks.0.taps": taps})
+    assert system.length == 4
+    np.testing.assert_array_equal(system.impulse(6)[:, 0, 0], [[*row[:: 1 if order == "time" else -1][:4], 0, 0] for row in taps.tolist()])
+    assert any(line.endswith("of which the first 4 of 6 samples are used") for line in system.assumptions)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (BASIC.replace('kind = "kernel"', 'kind = "kernel"\nlength = 0'), "length is 0, expected a whole number from 1"),
         (BASIC.replace('kind = "kernel"', 'kind = "kernel"\norder = "odd"'), "order 'odd' is unknown; choose one of time, reversed"),
         (BASIC.replace('kind = "kernel"', 'kind = "kernel"\nrepeat = 0'), "repeat is 0, expected a whole number from 1"),
         (BASIC.replace('kind = "kernel"', 'kind = "kernel"\nfirst_lag = 1.5'), "first_lag is 1.5, expected a whole number"),
