@@ -50,7 +50,10 @@ def test_help_names_all_tasks_and_an_unknown_one_is_refused_without_torch(typed:
     assert {*OTHERS, *OWN_DATA} == set(TASKS)
     shown = " ".join(typed("train", "-h").out.split())
     assert all(task in shown for task in TASKS)
-    code = "import sys; from ssmspec.cli import main; sys.argv = ['ssmspec', 'train', 'nonsense']\ntry: main()\nexcept SystemExit as stop: print(stop.code, 'torch' in sys.modules)"
+    code = (
+        "import sys; from ssmspec.cli import main; sys.argv = ['ssmspec', 'train', 'nonsense']\n"
+        "try: main()\nexcept SystemExit as stop: print(stop.code, 'torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=HANG)
     assert done.stdout == "2 False\n"
     assert done.stderr.startswith("ssmspec: task 'nonsense' is unknown; choose one of waves, denoise, ")
