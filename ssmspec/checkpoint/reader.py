@@ -28,6 +28,7 @@ from ssmspec.checkpoint.formats.torch_files import read_pickle, read_torch_legac
 from ssmspec.checkpoint.naming import natural_key, without_inner_wrappers
 from ssmspec.checkpoint.remote.path import Location, RemotePath, RemoteStatus
 from ssmspec.checkpoint.remote.places import hint, location_of
+from ssmspec.checkpoint.remote.traffic import Opened, note_opened
 from ssmspec.checkpoint.tensor_parallel import GROUPS
 from ssmspec.checkpoint.tensors import Checkpoint, Contents, Stamp, problem, short
 from ssmspec.errors import CheckpointError
@@ -89,6 +90,8 @@ def open_checkpoint(path: Location | str, needed: Needed | None = None) -> Check
         raise problem(
             given, f"damaged or not what it claims to be ({type(error).__name__}: {short(str(error))}); fetch it again"
         ) from error
+    if checkpoint.traffic is not None:
+        note_opened(Opened(str(checkpoint.path), checkpoint.size, checkpoint.traffic, checkpoint.revision))
     if not checkpoint.tensors:
         seen = f" ({'; '.join(checkpoint.notes)})" if checkpoint.notes else ""
         raise problem(given, f"a readable {checkpoint.container} file without tensors{seen}; give the file that holds the weights")

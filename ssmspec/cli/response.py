@@ -8,7 +8,7 @@ import typer
 
 from ssmspec.cli.app import app
 from ssmspec.cli.options import ArrayFile, Backend, CheckpointPath, FamilyName, Horizon, LayerName, Reading, takes
-from ssmspec.cli.terminal import tell_written
+from ssmspec.cli.terminal import tell_read, tell_written
 from ssmspec.errors import about
 
 
@@ -44,6 +44,7 @@ def response(
     from ssmspec.backends import choose_backend, load_backend
     from ssmspec.families.layers import load_system
     from ssmspec.report.arrays import frequency_grid, write_arrays
+    from ssmspec.report.progress import LayerProgress
     from ssmspec.systems.horizon import first_samples
     from ssmspec.systems.kernel import KernelSystem
     from ssmspec.systems.system import pairs_of_response, steps_of
@@ -51,7 +52,9 @@ def response(
     from ssmspec.systems.trust import GROWING, assess
 
     checkpoint = reading.given(checkpoint)
-    system = load_system(checkpoint, layer, reading.options(), family)
+    with LayerProgress(checkpoint) as progress:
+        system = load_system(checkpoint, layer, reading.options(), family)
+    tell_read(progress.opened)
     grid = frequency_grid(steps_of(system), axis.value, points, theta)
     engine = load_backend(backend or choose_backend(pairs_of_response(system, grid.values.size)))
     if horizon is not None and axis is not AxisName.theta:

@@ -8,11 +8,14 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ssmspec.errors import INTERRUPTED, SsmspecError, printable
+
+if TYPE_CHECKING:
+    from ssmspec.checkpoint.remote.traffic import Opened
 
 BAD_INPUT = 2
 CLOSED = 141  # what a shell reports for a program whose reader closed the pipe
@@ -40,6 +43,15 @@ def tell_written(output: Path, assumptions: Iterable[str], notes: Iterable[str] 
     for note in notes:
         message(f"note: {note}")
     message(f"wrote {output}")
+
+
+def tell_read(opened: "Sequence[Opened]") -> None:
+    """Report how much was read of remote checkpoints, for commands whose output has no place for it."""
+    if opened:
+        from ssmspec.report.tables.parts import read_lines
+
+        for line in read_lines(opened):
+            message(line)
 
 
 def echo(text: str, end: str = "\n") -> None:

@@ -84,6 +84,7 @@ def check(
             *unmatched,
         ),
         notes=(*checkpoint.notes, *((REMOTE,) if shallow and not asked else ())),
+        transfer=checkpoint.transfer,
     )
 
 

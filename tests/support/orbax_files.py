@@ -1,6 +1,6 @@
 """Writes checkpoints with orbax-checkpoint in every layout that it has; a program of its own, as JAX counts its devices when it starts.
 
-    python orbax_files.py ARRAYS.npz FOLDER [LAYOUT ...]
+python orbax_files.py ARRAYS.npz FOLDER [LAYOUT ...]
 """
 
 import json
@@ -13,7 +13,19 @@ from typing import Any
 
 import numpy as np
 
-LAYOUTS = ("ocdbt", "folders", "zarr3", "zarr3 folders", "standard", "sharded", "sharded folders", "manager", "composite", "no default", "v1")
+LAYOUTS = (
+    "ocdbt",
+    "folders",
+    "zarr3",
+    "zarr3 folders",
+    "standard",
+    "sharded",
+    "sharded folders",
+    "manager",
+    "composite",
+    "no default",
+    "v1",
+)
 
 
 def write(arrays: Path, folder: Path, layouts: Sequence[str] = LAYOUTS) -> None:

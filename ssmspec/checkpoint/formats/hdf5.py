@@ -1,7 +1,8 @@
 """HDF5 files, of Keras above all: every dataset is a tensor, named by its path.
 
 Keras 3 calls variables by their number below a layer's path ("layers/mamba_layer/vars/0"), Keras 2 by their names
-("model_weights/mamba/mamba/A_log:0"). Source: keras-team/keras, src/saving/saving_lib.py (H5IOStore), src/legacy/saving/legacy_h5_format.py.
+("model_weights/mamba/mamba/A_log:0"). Source: keras-team/keras, src/saving/saving_lib.py (H5IOStore) and
+src/legacy/saving/legacy_h5_format.py.
 """
 
 import math
@@ -32,7 +33,7 @@ def read_hdf5(path: Location, size: int) -> Contents:
         raise problem(path, "an HDF5 file is read from a local file only: --download fetches it")
     process, place = NativeProcess(path, "h5"), str(path.absolute())
     answer, _ = process.ask("the list of its datasets", do="datasets", path=place)
-    skipped: dict[str, str] = {link: "a link, perhaps to another file" for link in answer["links"]}
+    skipped: dict[str, str] = dict.fromkeys(answer["links"], "a link, perhaps to another file")
     good: dict[Path, Mapping[str, Any]] = {}
     for entry in answer["datasets"]:
         reason = entry["reason"] or _unread(entry, size, path)
@@ -78,4 +79,3 @@ def _unread(entry: Mapping[str, Any], size: int, path: Location) -> str:
         name = short("/".join(entry["path"]))
         raise problem(path, f"dataset '{name}' tells {nbytes} bytes of values and has {entry['stored']} in the file; fetch it again")
     return ""
-

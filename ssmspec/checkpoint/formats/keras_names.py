@@ -1,8 +1,7 @@
 """Names of SSM layers in files of Keras: they get those that the same tensors have in PyTorch, and so the readers of families find them.
 
-Keras 3 numbers the variables of a layer in the order in which they were made, Keras 2 writes their names, and kernels have the axes of PyTorch's
-weights in the opposite order. Source: NikolasMarkou/dl_techniques, src/dl_techniques/models/mamba/components.py (MambaLayer: A_log, D, in_proj,
-conv1d, x_proj, dt_proj, out_proj).
+Keras 3 numbers the variables of a layer in the order in which they were made, Keras 2 writes their names, and kernels have the axes of
+PyTorch's weights in the opposite order. Source: NikolasMarkou/dl_techniques, src/dl_techniques/models/mamba/components.py (MambaLayer).
 """
 
 from collections.abc import Iterator, Mapping

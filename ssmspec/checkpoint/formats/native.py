@@ -69,7 +69,8 @@ class NativeProcess:
             text = f"needs a package that is not installed ({header['missing']}): pip install 'ssmspec[{self.extra}]'"
             raise problem(self.path, text)
         if "error" in header:
-            raise problem(self.path, f"{what} cannot be read ({short(header['error'], 300)}): damaged, or of another version; fetch it again")
+            text = f"{what} cannot be read ({short(header['error'], 300)})"
+            raise problem(self.path, f"{text}: damaged, or of another version; fetch it again")
         return header["answer"], data
 
     def _running(self) -> subprocess.Popen[bytes]:

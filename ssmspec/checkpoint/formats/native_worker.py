@@ -1,7 +1,7 @@
 """The process in which libraries of native code read files: a damaged one can make these abort, which then ends this process only.
 
-A program of its own, which imports nothing of the package. Each line of its input is a request in JSON; each answer is a line of JSON, which
-says how many bytes follow it. Sources: google/tensorstore, driver/zarr, driver/zarr3, kvstore/ocdbt; h5py, docs/high.
+A program of its own, which imports nothing of the package. Each line of its input is a request in JSON; each answer is a line of JSON,
+which says how many bytes follow it. Sources: google/tensorstore, driver/zarr, driver/zarr3, kvstore/ocdbt; h5py, docs/high.
 """
 
 import json

@@ -1,8 +1,9 @@
 """Folders of Orbax, the checkpoints of JAX: one zarr array for each tensor, in a folder of its own or all in one OCDBT database.
 
-What describes an array (`.zarray`, `zarr.json`) is checked here before tensorstore, in another process, opens it: it allocates what it is told.
-Sources: google/orbax, checkpoint/_src/metadata/tree.py (`_METADATA`: keys, use_ocdbt, use_zarr3), _src/serialization/tensorstore_utils.py and
-type_handlers.py (names of arrays, ocdbt.process_0), _src/checkpoint_managers (step folders and their items); zarr-specs, v2 and v3.
+What describes an array (`.zarray`, `zarr.json`) is checked here before tensorstore, in another process, opens it: it allocates what it is
+told. Sources: google/orbax, checkpoint/_src/metadata/tree.py (`_METADATA`: keys, use_ocdbt, use_zarr3), _src/serialization/
+tensorstore_utils.py and type_handlers.py (names of arrays, ocdbt.process_0), _src/checkpoint_managers (step folders and their items);
+zarr-specs, v2 and v3.
 """
 
 import json
@@ -136,7 +137,7 @@ def _contents(folder: Path, given: Location, root: dict[str, object], skipped: l
         notes.append(f"arrays of other dtypes were skipped: {len(skipped)}, such as {short(skipped[0], 60)}")
     if not whole_chunks:
         notes.append("written by an Orbax that does not store blocks of zeros: a block without a file is read as zeros")
-    files = {path: Stamp.of(path.stat()) for name in (METADATA, MANIFEST) if (path := folder / name).is_file()}
+    files: dict[Location, Stamp] = {path: Stamp.of(path.stat()) for name in (METADATA, MANIFEST) if (path := folder / name).is_file()}
     return Contents("orbax", tensors, named.config, (*notes, *named.notes), files)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
 
 from ssmspec.checkpoint.remote.failures import AnswerError, explained
@@ -93,6 +94,5 @@ class ObjectStore(Store):
         info = self._ask(key)
         return str(info.get("ETag") or info.get("etag") or info.get("mtime") or ""), info.get("size")
 
-    def fetch_whole(self, key: str, target: str) -> None:
-        """Copies the whole file to a local one; may raise anything."""
-        self.fs.get_file(self._slash + key, target)
+    def _copy(self, key: str, target: str, callback: Callback) -> None:
+        self.fs.get_file(self._slash + key, target, callback=callback)

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import aiohttp
 import yarl
+from fsspec.callbacks import Callback
 from fsspec.implementations.http import HTTPFileSystem
 
 from ssmspec.checkpoint.remote.checks import RangeChecks, WebFile
@@ -83,6 +84,9 @@ class WebStore(Store):
             self._listed[key] = {name.rstrip("/"): "folder" if name.endswith("/") else "file" for name in plain}
         return sorted(self._listed[key])
 
+    def plain_name(self, name: str) -> str:
+        return unquote(name)
+
     def size(self, key: str) -> int:
         if key not in self._web:
             self.begin([key])
@@ -147,6 +151,5 @@ class WebStore(Store):
         size = info.get("size")
         return str(info.get("ETag") or ""), None if size is None else int(size)
 
-    def fetch_whole(self, key: str, target: str) -> None:
-        """Copies the whole file to a local one, in one request; may raise anything."""
-        self.fs.get_file(self.url(key), target)
+    def _copy(self, key: str, target: str, callback: Callback) -> None:
+        self.fs.get_file(self.url(key), target, callback=callback)
