@@ -82,6 +82,7 @@ def _check_all(
 ) -> tuple["CheckReport", list[int]]:
     """Check the files one by one. A file that cannot be read is reported, and the rest are done."""
     from ssmspec.checking.findings import CheckReport, Unread
+    from ssmspec.checkpoint.remote.path import without_secrets
     from ssmspec.commands.check import check as run
     from ssmspec.report.progress import LayerProgress
 
@@ -95,7 +96,7 @@ def _check_all(
                 raise
             reason = " ".join(str(error).split())
             message(reason)
-            unread.append(Unread(path, reason))
+            unread.append(Unread(without_secrets(path), without_secrets(reason)))
             codes.append(error.exit_code)
     return CheckReport(tuple(checks), tuple(unread), strict=strict, rules_file=rules.source), codes
 

@@ -136,6 +136,7 @@ def _recipe(change: Change, weight: Weight, start: Start, match: Match, retraini
 
 
 def _carry_out(plan: "RetunePlan", target: Path | None, writing: Writing, opened: "Sequence[Opened]" = ()) -> None:
+    from ssmspec.checkpoint.remote.path import without_secrets
     from ssmspec.commands.analyze import AnalysisOptions
     from ssmspec.commands.compare import compare_systems
     from ssmspec.commands.retune_writing import check_target, write_retuned
@@ -157,7 +158,7 @@ def _carry_out(plan: "RetunePlan", target: Path | None, writing: Writing, opened
             progress=progress,
         )
     if target is not None:
-        command = shlex.join(["ssmspec", *sys.argv[1:]])
+        command = shlex.join(["ssmspec", *map(without_secrets, sys.argv[1:])])
         for note in write_retuned(plan, target, command=command, replace_target=writing.force, in_place=writing.in_place)[1]:
             message(note)
     if writing.as_json:

@@ -22,7 +22,11 @@ CLOSED = 141  # what a shell reports for a program whose reader closed the pipe
 
 
 def message(text: str) -> None:
-    """Write a line to stderr, if it is open."""
+    """Write a line to stderr, if it is open, without passwords of addresses."""
+    if "://" in text:
+        from ssmspec.checkpoint.remote.path import without_secrets
+
+        text = without_secrets(text)
     with suppress(OSError):
         sys.stderr.write(f"ssmspec: {printable(text)}\n")
         sys.stderr.flush()

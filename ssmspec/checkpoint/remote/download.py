@@ -46,7 +46,7 @@ def download(given: str) -> Path:
     except CheckpointError:
         raise
     except Exception as error:  # whatever a client raises is one line to the user
-        raise explained(given, error) from error
+        raise explained(str(path), error) from error
 
 
 def _files(path: RemotePath) -> tuple[RemotePath, RemotePath, list[RemotePath]]:

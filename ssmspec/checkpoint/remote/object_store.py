@@ -3,6 +3,7 @@
 What identifies a version of an object is compared before and after every read, since these clients do not.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,6 +14,7 @@ from fsspec.core import url_to_fs
 from ssmspec.checkpoint.remote.failures import AnswerError, explained
 from ssmspec.checkpoint.remote.store import AT_ONCE, FIRST, Kind, Store, Wanted
 
+TALKATIVE = ("gcsfs", "google.auth", "s3fs", "aiobotocore", "botocore")
 VERSION = ("ETag", "etag", "generation", "LastModified", "mtime", "last_modified", "size")  # what tells versions of a file apart
 
 
@@ -22,6 +24,8 @@ class ObjectStore(Store):
     def __init__(self, address: str) -> None:
         super().__init__()
         self._scheme = address.partition("://")[0]
+        for client in TALKATIVE:
+            logging.getLogger(client).setLevel(logging.CRITICAL)  # what goes wrong is told once, in one line
         self.fs, start = url_to_fs(address, skip_instance_cache=True, use_listings_cache=False)
         self._slash = "/" if start.startswith("/") else ""
         self.start = start.strip("/")
