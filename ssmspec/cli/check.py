@@ -89,7 +89,7 @@ def _check_all(
     checks, unread, codes = [], [], []
     for path in paths:
         try:
-            with LayerProgress(path) as progress:
+            with LayerProgress() as progress:
                 checks.append(run(path, rules, options, shallow=shallow, progress=progress))
         except SsmspecError as error:
             if len(paths) == 1:

@@ -122,7 +122,7 @@ def _compare_two(
     from ssmspec.report.tables.compare import comparison_table
     from ssmspec.report.tables.parts import console
 
-    with LayerProgress("compare") as progress:
+    with LayerProgress() as progress:
         found = run(paths[0], paths[1], options, by_order=by_order, progress=progress)
     if as_json:
         echo(to_json(comparison_document(found) | read_document(progress.opened)))
@@ -162,7 +162,7 @@ def _history(paths: Sequence[Path | str], options: "AnalysisOptions", as_json: b
     from ssmspec.report.tables.compare import history_table
     from ssmspec.report.tables.parts import console
 
-    with LayerProgress("compare") as progress:
+    with LayerProgress() as progress:
         found = history(paths, options)
     if as_json:
         echo(to_json(history_document(found) | read_document(progress.opened)))

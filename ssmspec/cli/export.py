@@ -34,7 +34,7 @@ def export(
     if output.suffix.lower() not in (".npz", ".mat"):
         raise SsmspecError(f"cannot write {output}: matrices are written as .npz or .mat; end its name in one of them")
     checkpoint = reading.given(checkpoint)
-    with LayerProgress(checkpoint) as progress:
+    with LayerProgress() as progress:
         found = run(checkpoint, layer, reading.options(), family, copy=copy)
     notes = write_arrays(output, checkpoint, found.arrays)
     tell_read(progress.opened)

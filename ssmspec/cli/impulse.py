@@ -53,7 +53,7 @@ def impulse(
     if output is None and against is None:
         raise SsmspecError("nothing to do with the kernel; write it with -o, or compare it with --against")
     checkpoint = reading.given(checkpoint)
-    with LayerProgress(checkpoint) as progress:
+    with LayerProgress() as progress:
         system = load_system(checkpoint, layer, reading.options(), family)
     tell_read(progress.opened)
     with about(checkpoint):

@@ -33,12 +33,12 @@ def inspect(
     if suggest_map:
         if as_json:
             raise typer.BadParameter("a mapping is TOML; leave out --json", param_hint="--suggest-map")
-        with LayerProgress(checkpoint) as progress:
+        with LayerProgress() as progress:
             draft = suggest_mapping(checkpoint, options)
         echo(draft, end="")
         tell_read(progress.opened)
         return
-    with LayerProgress(checkpoint):
+    with LayerProgress():
         document = inspect_checkpoint(checkpoint, options)
     if as_json:
         echo(to_json(document))

@@ -107,12 +107,12 @@ def plot(
         message(f"wrote {plot_initializations(drawing.output, options=options, alpha=drawing.alpha)}")
         return
     if figure == "compare":
-        with LayerProgress(figure) as progress:
+        with LayerProgress() as progress:
             written = plot_pair(checkpoints[0], checkpoints[1], drawing.output, options=options)
         tell_read(progress.opened)
         message(f"wrote {written}")
         return
-    with LayerProgress(checkpoints[0]) as progress:
+    with LayerProgress() as progress:
         written, notes = draw(figure, checkpoints[0], drawing.output, options=options, progress=progress)
     tell_read(progress.opened)
     for note in notes:

@@ -52,7 +52,7 @@ def response(
     from ssmspec.systems.trust import GROWING, assess
 
     checkpoint = reading.given(checkpoint)
-    with LayerProgress(checkpoint) as progress:
+    with LayerProgress() as progress:
         system = load_system(checkpoint, layer, reading.options(), family)
     tell_read(progress.opened)
     grid = frequency_grid(steps_of(system), axis.value, points, theta)

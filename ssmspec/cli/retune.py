@@ -84,7 +84,7 @@ def _dry_run_only(given: str, recipe: "Recipe", options: "RetuneOptions", writin
     from ssmspec.report.progress import LayerProgress
     from ssmspec.report.tables.parts import readable_size
 
-    with LayerProgress(given) as progress:
+    with LayerProgress() as progress:
         plan = plan_retune(given, recipe, options)
     if not writing.dry_run:
         size = readable_size(plan.checkpoint.size)
@@ -150,7 +150,7 @@ def _carry_out(plan: "RetunePlan", target: Path | None, writing: Writing, opened
     if target is not None:
         check_target(plan, target, replace_target=writing.force, in_place=writing.in_place)
     # compare first: if a long comparison fails or is interrupted, no file has changed yet
-    with LayerProgress("compare") as progress:
+    with LayerProgress() as progress:
         found = compare_systems(
             (str(plan.checkpoint.path), [layer.before for layer in plan.layers]),
             (target or "not written", [layer.after for layer in plan.layers]),

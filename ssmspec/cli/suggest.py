@@ -57,7 +57,7 @@ def suggest(
     if theta_ref is not None and beta_convention.value not in ("angular", "causal"):
         raise SsmspecError(f"--theta-ref does not apply to the convention {beta_convention.value}; leave it out")
     settings = SuggestSettings(beta_convention.value, theta_ref, sequence_length, memory)
-    with LayerProgress("suggest") as progress:
+    with LayerProgress() as progress:
         start = (
             StartingLayer.s4d_lin(modes, (step_min, step_max))
             if checkpoint is None

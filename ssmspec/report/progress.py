@@ -20,8 +20,7 @@ class LayerProgress:
     `opened`: the remote checkpoints that were opened within the block, with what was read of them.
     """
 
-    def __init__(self, title: str) -> None:
-        self.title = title
+    def __init__(self) -> None:
         self.start = time.monotonic()
         self.bar: Progress | None = None
         self.working = False
@@ -50,8 +49,8 @@ class LayerProgress:
 
         if self.bar is None:
             self.bar = Progress(console=Console(stderr=True), transient=True)
+            self.bar.add_task(escape(printable(name)), completed=done, total=total or None)
             self.bar.start()
-            self.bar.add_task(escape(printable(self.title)), total=total or None)
         self.bar.update(self.bar.task_ids[0], completed=done, total=total or None, description=escape(printable(name)))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
