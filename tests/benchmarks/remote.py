@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-from big_models import LAYERS, all_shapes, layer_shapes, sparse_safetensors, sparse_torch_zip, vectors  # noqa: E402
-from range_server import serving  # noqa: E402
+from big_models import LAYERS, all_shapes, layer_shapes, sparse_safetensors, sparse_torch_zip, vectors
+from range_server import serving
 
-from ssmspec.commands.analyze import AnalysisOptions, analyze  # noqa: E402
-from ssmspec.statistics import HEADLINES  # noqa: E402
+from ssmspec.commands.analyze import AnalysisOptions, analyze
+from ssmspec.statistics import HEADLINES
 
 Values = dict[str, np.ndarray[Any, Any]]
 
