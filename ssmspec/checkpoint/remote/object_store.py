@@ -12,7 +12,7 @@ from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
 
 from ssmspec.checkpoint.remote.failures import AnswerError, explained
-from ssmspec.checkpoint.remote.store import AT_ONCE, FIRST, Kind, Store, Wanted
+from ssmspec.checkpoint.remote.store import AT_ONCE, FIRST, Kind, Store, Wanted, ranges_of
 
 TALKATIVE = ("gcsfs", "google.auth", "s3fs", "aiobotocore", "botocore")
 VERSION = ("ETag", "etag", "generation", "LastModified", "mtime", "last_modified", "size")  # what tells versions of a file apart
@@ -81,9 +81,8 @@ class ObjectStore(Store):
     def _get(self, wanted: Sequence[Wanted]) -> list[bytes]:
         keys = [self._slash + key for key, _, _ in wanted]
         starts, stops = [start for _, start, _ in wanted], [stop for _, _, stop in wanted]
-        at_once = {"batch_size": AT_ONCE} if self.fs.async_impl else {}
         self.traffic.requests += len(wanted)
-        data: list[bytes] = list(self.fs.cat_ranges(keys, starts, stops, on_error="raise", **at_once))
+        data = ranges_of(self.fs, keys, starts, stops)
         for (key, _, _), part in zip(wanted, data, strict=True):
             self.traffic.add(key.rpartition("/")[2], len(part))
         touched = sorted({key for key, _, _ in wanted})

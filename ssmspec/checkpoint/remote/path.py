@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ssmspec.checkpoint.remote.store import Store
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-SECRETS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+://)(?:[^\s/@'\"]*@)?(?P<rest>[^\s?'\"]*)(?:\?[^\s'\"]*)?")
+SECRETS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+://)(?:[^\s/@'\"]*@)?(?P<rest>[^\s?'\"]*)(?:\?[^\s'\"]+)?")
 AT_ONCE = 1 << 25  # bytes of one read, so of one request
 
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from fsspec.callbacks import Callback
 
@@ -29,6 +29,19 @@ class _Counted(Callback):  # type: ignore[misc]
 
     def relative_update(self, inc: int = 1) -> None:
         self._traffic.add(self._name, inc)
+
+
+def ranges_of(fs: Any, paths: Sequence[str], starts: Sequence[int], stops: Sequence[int]) -> list[bytes]:
+    """The bytes of ranges by a filesystem of fsspec; may raise anything.
+
+    Older versions of fsspec (2025.3) return errors among the bytes, whatever they are told.
+    """
+    at_once = {"batch_size": AT_ONCE} if fs.async_impl else {}
+    found: list[bytes | BaseException] = fs.cat_ranges(list(paths), list(starts), list(stops), on_error="raise", **at_once)
+    for part in found:
+        if isinstance(part, BaseException):
+            raise part
+    return [part for part in found if not isinstance(part, BaseException)]
 
 
 class RangedFile:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from html.parser import HTMLParser
-from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import aiohttp
@@ -14,7 +13,7 @@ from fsspec.implementations.http import HTTPFileSystem
 
 from ssmspec.checkpoint.remote.checks import HTML, PATIENCE, RangeChecks, WebFile
 from ssmspec.checkpoint.remote.failures import DENIED, GONE, UNSATISFIABLE, AnswerError, explained
-from ssmspec.checkpoint.remote.store import AT_ONCE, FIRST, Kind, RangedFile, Store, Wanted
+from ssmspec.checkpoint.remote.store import FIRST, Kind, RangedFile, Store, Wanted, ranges_of
 
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 EXPIRED = (*DENIED, *GONE)
@@ -181,8 +180,7 @@ class WebStore(Store):
     def _request(self, wanted: Sequence[tuple[WebFile, int, int]]) -> list[bytes]:
         urls = [file.location or file.url for file, _, _ in wanted]
         starts, stops = [start for _, start, _ in wanted], [stop for _, _, stop in wanted]
-        result: Any = self.fs.cat_ranges(urls, starts, stops, batch_size=AT_ONCE, on_error="raise")
-        return list(result)
+        return ranges_of(self.fs, urls, starts, stops)
 
     def is_folder(self, key: str) -> bool:
         return key == self.start and self._folder
