@@ -32,7 +32,7 @@ def read_hdf5(path: Location, size: int) -> Contents:
     if isinstance(path, RemotePath):
         raise problem(path, "an HDF5 file is read from a local file only: --download fetches it")
     process, place = NativeProcess(path, "h5"), str(path.absolute())
-    answer, _ = process.ask("the list of its datasets", do="datasets", path=place)
+    answer, _ = process.ask("the list of the datasets of the HDF5 file", do="datasets", path=place)
     skipped: dict[str, str] = dict.fromkeys(answer["links"], "a link, perhaps to another file")
     good: dict[Path, Mapping[str, Any]] = {}
     for entry in answer["datasets"]:

@@ -177,7 +177,7 @@ def _database(folder: Path) -> tuple[str, bool]:
 
 
 def _in_database(process: NativeProcess, base: str) -> dict[str, tuple[str, str]]:
-    answer, _ = process.ask("its OCDBT database", do="descriptions", base=f"{base}{os.sep}")
+    answer, _ = process.ask("the OCDBT database of the Orbax checkpoint", do="descriptions", base=f"{base}{os.sep}")
     return {key.rpartition("/")[0]: (key.rpartition("/")[2], text) for key, text in answer.items()}
 
 

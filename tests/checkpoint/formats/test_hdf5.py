@@ -200,7 +200,7 @@ def test_a_process_that_ends_is_one_line(model, tmp_path, monkeypatch):
     (tmp_path / "worker.py").write_text("import os; os.abort()")
     monkeypatch.setattr(native, "WORKER", tmp_path / "worker.py")
     monkeypatch.setattr(native, "PATIENCE", HANG)
-    assert "the process that reads the list of its datasets ended with signal 6" in refused(tmp_path / "keras2.h5")
+    assert "the process that reads the list of the datasets of the HDF5 file ended with signal 6" in refused(tmp_path / "keras2.h5")
 
 
 def test_retune_writes_safetensors(model, tmp_path, typed):
