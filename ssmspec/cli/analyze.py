@@ -106,7 +106,7 @@ def _analyze_all(paths: list[str], options: "AnalysisOptions", take: Callable[["
     codes = []
     for path in paths:
         try:
-            with LayerProgress(path) as progress:
+            with LayerProgress() as progress:
                 analysis = run(path, options, progress=progress)
         except SsmspecError as error:
             if len(paths) == 1:

@@ -49,8 +49,8 @@ def compare(
         SsmspecError: as `analyze` for either file. LayerError: no layer of one file has a partner in the other.
     """
     options = options or AnalysisOptions()
-    (left, old), (right, new) = _layers(before, options), _layers(after, options)
-    found = compare_systems((before, left), (after, right), options, by_order=by_order, progress=progress)
+    (start, left, old), (end, right, new) = _layers(before, options), _layers(after, options)
+    found = compare_systems((start, left), (end, right), options, by_order=by_order, progress=progress)
     return replace(found, tensors=tensor_changes([(old[layer.name], new[layer.after.name]) for layer in found.layers]))
 
 
@@ -93,13 +93,13 @@ def compare_systems(
     )
 
 
-def _layers(path: Path | str, options: AnalysisOptions) -> tuple[list[System], dict[str, LayerTensors]]:
-    """The chosen systems, and the stored tensors of every system by its name."""
+def _layers(path: Path | str, options: AnalysisOptions) -> tuple[str, list[System], dict[str, LayerTensors]]:
+    """What is opened, the chosen systems, and the stored tensors of every system by its name."""
     checkpoint = open_for_layers(path, options.read)
     layers, skipped = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     systems = [system for layer in layers for system in layer.systems]
     tensors = {system.name: layer.tensors for layer in layers for system in layer.systems}
-    return select_layers(systems, options.layers, checkpoint, skipped), tensors
+    return str(checkpoint.path), select_layers(systems, options.layers, checkpoint, skipped), tensors
 
 
 def _pairs_by_name(left: Sequence[System], right: Sequence[System]) -> list[tuple[System, System]]:
