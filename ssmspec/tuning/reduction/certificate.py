@@ -1,0 +1,86 @@
+"""The exact error of reduced systems: peak and H2 norm of H - H_r, with the search that the statistic peak_gain uses."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ssmspec.backends.reference import cauchy_sum
+from ssmspec.statistics.peak import find_peak
+from ssmspec.statistics.quadrature import Integral, panels
+from ssmspec.statistics.spectrum import MOST_ENTRIES, LayerSpectrum
+from ssmspec.systems.grid import FrequencyGrid
+from ssmspec.systems.response import DiscreteSums
+from ssmspec.systems.statespace import FloatArray, StateSpace, modal_form
+
+NUMBERS_AT_ONCE = 1 << 21
+
+
+@dataclass(frozen=True, slots=True)
+class Norms:
+    """Norms of every copy, (K,): `peak` (H-infinity), `theta` where it is [rad/sample], `energy` (H2); NaN where digits do not suffice."""
+
+    peak: FloatArray
+    theta: FloatArray
+    energy: FloatArray
+
+
+def norms(system: StateSpace) -> Norms:
+    """The norms of the dynamic part, beta weight applied."""
+    if system.inputs * system.outputs > MOST_ENTRIES:
+        return _norms_of_operator(system)
+    modal = modal_form(system)[0]
+    nodes = 600 + 200 * modal.modes
+    count = max(1, NUMBERS_AT_ONCE // max(4 * modal.modes**2, nodes * system.inputs * system.outputs))
+    parts = [_norms(system.pick(part), modal.pick(part)) for part in _slices(system.copies, count)]
+    return Norms(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("peak", "theta", "energy")))
+
+
+def _slices(copies: int, count: int) -> list[slice]:
+    return [slice(start, min(start + count, copies)) for start in range(0, copies, count)]
+
+
+def _norms(system: StateSpace, modal: StateSpace) -> Norms:
+    cut = panels(modal)
+    if cut is None:
+        lost = np.full(system.copies, np.nan)
+        return Norms(lost, lost, lost)
+    if min(system.inputs, system.outputs) > 1:
+        return _norms_of_operator(system)
+    terms, theta = DiscreteSums.of(system), cut.nodes_between_ends()
+    values = terms.squared(theta, cauchy_sum)
+    integral = Integral(cut.edges, cut.coefficients(values[:, 1:-1]))
+    peak = find_peak(lambda at: terms.squared(at, cauchy_sum), theta, values, integral)
+    return Norms(peak.gain, peak.theta, np.sqrt(np.maximum(integral.total(), 0)))
+
+
+def _norms_of_operator(system: StateSpace) -> Norms:
+    """Of several inputs and outputs: the largest singular value, and the Frobenius norm."""
+    spectrum = LayerSpectrum(system, FrequencyGrid.default(), cauchy_sum)
+    band = spectrum.band
+    return Norms(spectrum.restored(band.peak.gain), band.peak.theta, spectrum.restored(np.sqrt(band.total)))
+
+
+def difference(system: StateSpace, other: StateSpace) -> StateSpace:
+    """The system whose response is that of one less that of another, copy by copy, both sampled by the same rule; the weight is the first's.
+
+    A low-rank part of the second must be zero.
+    """
+    count = other.modes
+    steps = (system.step, other.step)
+    if steps[0].shape[1] == steps[1].shape[1] == 1 and np.array_equal(*steps):
+        step = system.step
+    else:
+        step = np.concatenate([np.broadcast_to(s.step, s.poles.shape) for s in (system, other)], axis=1)
+    low_rank = {}
+    if system.P is not None and system.Q is not None:
+        rows = np.zeros((system.copies, count, system.rank), complex)
+        low_rank = {"P": np.concatenate([system.P, rows], axis=1), "Q": np.concatenate([system.Q, rows], axis=1)}
+    return replace(
+        system,
+        poles=np.concatenate([system.poles, other.poles], axis=1),
+        B=np.concatenate([system.B, other.B], axis=1),
+        C=np.concatenate([system.C, -other.C], axis=2),
+        D=np.zeros_like(system.D),
+        step=step,
+        **low_rank,
+    )
