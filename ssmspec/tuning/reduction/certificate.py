@@ -12,6 +12,7 @@ from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.response import DiscreteSums
 from ssmspec.systems.statespace import FloatArray, StateSpace, modal_form
 
+ROUNDING = 1e-9  # relative: of two searches for a peak, one for the error and one for the values of its bound
 NUMBERS_AT_ONCE = 1 << 21
 
 
@@ -83,4 +84,74 @@ def difference(system: StateSpace, other: StateSpace) -> StateSpace:
         D=np.zeros_like(system.D),
         step=step,
         **low_rank,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The error of a direction as it is stored, copy by copy.
+
+    Args:
+        before: norms of the layer before, as it runs, weight included. error: norms of the difference.
+        unweighted: the same of the difference without the beta weight; None for a layer without one.
+        bound: (K,) 2 times the sum of the Hankel singular values dropped, which bounds the unweighted error of what was stored before
+            rounding; None where the method has no bound.
+        rounding: (K,) peak of the difference that rounding to the stored dtype made.
+        orders: (K,) states kept.
+    """
+
+    before: Norms
+    error: Norms
+    unweighted: Norms | None
+    bound: FloatArray | None
+    rounding: FloatArray
+    orders: FloatArray
+
+    @property
+    def norm(self) -> float:
+        """H-infinity norm of the layer, the largest of its copies."""
+        return float(self.before.peak.max())
+
+    @property
+    def relative(self) -> FloatArray:
+        """H-infinity error of every copy relative to that norm, (K,)."""
+        return relative(self.error, self.norm)
+
+    @property
+    def relative_energy(self) -> FloatArray:
+        """H2 error of every copy relative to the largest H2 norm of the copies, (K,)."""
+        largest = float(self.before.energy.max())
+        return self.error.energy / largest if largest else self.error.energy
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the error is within the bound, but for rounding; None where there is no bound."""
+        if self.bound is None:
+            return None
+        peak = (self.unweighted or self.error).peak
+        return bool((peak <= self.bound * (1 + ROUNDING) + self.rounding + ROUNDING * self.norm).all())
+
+
+def relative(error: Norms, norm: float) -> FloatArray:
+    """H-infinity errors (K,) relative to a norm; zero for a layer without a response."""
+    return error.peak / norm if norm else error.peak
+
+
+def certify(
+    before: StateSpace, size: Norms, wanted: StateSpace, stored: StateSpace, *, orders: FloatArray, bound: FloatArray | None
+) -> Certificate:
+    """The certificate of one direction.
+
+    Args:
+        before: the layer; size: its norms. wanted: the reduced system. stored: the same as it is read back.
+    """
+    weighted = before.sobolev is not None and bool(before.sobolev.beta.any())
+    plain = replace(before, sobolev=None)
+    return Certificate(
+        before=size,
+        error=norms(difference(before, stored)),
+        unweighted=norms(difference(plain, replace(stored, sobolev=None))) if weighted else None,
+        bound=bound,
+        rounding=norms(difference(replace(wanted, sobolev=None, P=None, Q=None), stored)).peak,
+        orders=orders,
     )
