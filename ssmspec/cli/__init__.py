@@ -10,6 +10,7 @@ from ssmspec.cli import (  # noqa: F401  (importing a command registers it)
     impulse,
     inspect,
     plot,
+    reduce,
     response,
     retune,
     suggest,

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from ssmspec.checkpoint import Checkpoint
 from ssmspec.commands.reduce_layer import LayerWork
 from ssmspec.commands.retune import chosen_layers, twin_notes, weights_beside
-from ssmspec.errors import LayerError, SsmspecError, about
+from ssmspec.errors import LayerError, about
 from ssmspec.families import ReadOptions, known_families
-from ssmspec.families.layers import ReadLayer, find_layers, open_for_layers, read_layers
+from ssmspec.families.layers import find_layers, open_for_layers, read_layers
 from ssmspec.families.provenance import trained_entry
 from ssmspec.families.state_size import Change
 from ssmspec.systems.sobolev import Sobolev
@@ -188,12 +188,8 @@ def _with_layer(plan: ReducePlan, work: LayerWork, count: int, needed: int) -> R
     before = sum(int(np.prod(tensor.shape)) for tensor in tensors.tensors.values())
     notes = [*_notes(work, count, needed), *twin_notes(work.layer)]
     entries = [
-        LayerReduction(
-            system, stored, certificate, tuple(notes), needed, (modes, count), (before, attempt.parameters), first=place == 0
-        )
-        for place, (system, stored, certificate) in enumerate(
-            zip(work.systems, attempt.stored, work.certificates(count), strict=True)
-        )
+        LayerReduction(system, stored, certificate, tuple(notes), needed, (modes, count), (before, attempt.parameters), first=place == 0)
+        for place, (system, stored, certificate) in enumerate(zip(work.systems, attempt.stored, work.certificates(count), strict=True))
     ]
     changes = {
         each.tensor_names[role]: attempt.tensors.tensors[role].read() for each in (tensors, *work.layer.twins) for role in attempt.changed
@@ -268,5 +264,3 @@ def reduce(
     if output is not None:
         write_reduced(plan, Path(output), command="ssmspec.reduce", replace_target=replace_output)
     return plan
-
-

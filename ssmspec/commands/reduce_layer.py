@@ -15,7 +15,7 @@ from ssmspec.systems.kernel import NO_POLES
 from ssmspec.systems.statespace import StateSpace
 from ssmspec.systems.system import System, state_spaces
 from ssmspec.systems.trust import assess
-from ssmspec.tuning.reduction.certificate import Certificate, Norms, certify, difference, norms, relative
+from ssmspec.tuning.reduction.certificate import Certificate, certify, difference, norms, relative
 from ssmspec.tuning.reduction.orders import Places
 from ssmspec.tuning.reduction.reducer import Reducer
 from ssmspec.tuning.reduction.request import Method
@@ -217,5 +217,3 @@ def _of_places(values: npt.NDArray[np.float64], modes: int) -> npt.NDArray[np.fl
 def _orders(system: StateSpace) -> npt.NDArray[np.float64]:
     pairs = np.where(system.poles.imag != 0, 2, 1)
     return np.asarray(pairs.sum(axis=1), dtype=np.float64)
-
-

@@ -53,13 +53,18 @@ def picked(family: Family, layer: LayerTensors, places: np.ndarray) -> Arrays:
 
 
 def beside(family: Family, layer: LayerTensors, count: int) -> Arrays:
-    """The first modes of the tensors that the code has and the reader does not use, by full name."""
+    """Tensors that the code has and the reader does not use, by full name: the first of their modes, or the number of modes."""
     resizing, found = resizing_of(family, layer), {}
     for suffix, shape in resizing.beside.items():
         tensor = layer.beside.get(suffix)
         symbols = None if tensor is None else _symbols(shape, tensor, layer.sizes)
         if tensor is not None and symbols is not None:
             found[layer.start + suffix] = _picked(tensor.read(), symbols, resizing, np.arange(count))
+    for suffix in resizing.counts:
+        tensor = layer.beside.get(suffix)
+        if tensor is not None and not tensor.shape:
+            before = int(tensor.read())
+            found[layer.start + suffix] = np.asarray(before // layer.sizes[resizing.state] * count)
     return found
 
 

@@ -250,6 +250,7 @@ class Resizing:
         only_modal: why stored modes can only be removed, not replaced; empty if they can.
         both: whether a layer must store both poles of a complex pair. real: whether it can only store real poles and residues.
         beside: shapes of tensors, by suffix, that a module of another size has in another shape, and the reader does not use.
+        counts: suffixes of tensors that hold the number of stored modes itself.
         blank: what the tensors of a new size need before the family writes into them; of an empty layer and the layer before.
     """
 
@@ -259,6 +260,7 @@ class Resizing:
     both: Asked = _never
     real: Asked = _never
     beside: Mapping[str, str] = field(default_factory=dict)
+    counts: tuple[str, ...] = ()
     blank: Callable[[LayerTensors, LayerTensors], LayerTensors] | None = None
 
 

@@ -202,6 +202,6 @@ S5 = Family(
     ),
     read=read,
     write=write,
-    resizing=Resizing(state="P", both=_needs_both, blank=_blank),
+    resizing=Resizing(state="P", both=_needs_both, counts=("P",), blank=_blank),
     assumptions=(RULE, SYMMETRY, CLIPPING),
 )

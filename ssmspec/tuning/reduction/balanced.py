@@ -134,9 +134,7 @@ def _inverse_root(values: FloatArray) -> FloatArray:
     return np.where(known, 1 / np.sqrt(np.where(known, values, 1)), 0)
 
 
-def _general(
-    system: StateSpace, sigma: ComplexArray, *, factored: bool = False
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+def _general(system: StateSpace, sigma: ComplexArray, *, factored: bool = False) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """As `_symmetric`, for any inputs and outputs; `factored` takes factors from eigenvectors, which always exist."""
     reach, observe = gramians_of(system, sigma)
     if factored:

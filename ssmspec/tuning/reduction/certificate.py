@@ -62,9 +62,9 @@ def _norms_of_operator(system: StateSpace) -> Norms:
 
 
 def difference(system: StateSpace, other: StateSpace) -> StateSpace:
-    """The system whose response is that of one less that of another, copy by copy, both sampled by the same rule; the weight is the first's.
+    """The system whose response is that of one less that of another, copy by copy, with the weight of the first.
 
-    A low-rank part of the second must be zero.
+    Both are sampled by the same rule. A low-rank part of the second must be zero.
     """
     count = other.modes
     steps = (system.step, other.step)
@@ -93,7 +93,7 @@ class Certificate:
 
     Args:
         before: norms of the layer before, as it runs, weight included. error: norms of the difference.
-        unweighted: the same of the difference without the beta weight; None for a layer without one.
+        unweighted, before_unweighted: the same without the beta weight; None for a layer without one.
         bound: (K,) 2 times the sum of the Hankel singular values dropped, which bounds the unweighted error of what was stored before
             rounding; None where the method has no bound.
         rounding: (K,) peak of the difference that rounding to the stored dtype made.
@@ -103,6 +103,7 @@ class Certificate:
     before: Norms
     error: Norms
     unweighted: Norms | None
+    before_unweighted: Norms | None
     bound: FloatArray | None
     rounding: FloatArray
     orders: FloatArray
@@ -111,6 +112,11 @@ class Certificate:
     def norm(self) -> float:
         """H-infinity norm of the layer, the largest of its copies."""
         return float(self.before.peak.max())
+
+    @property
+    def norm_without_weight(self) -> float:
+        """The same of the layer without its beta weight."""
+        return float((self.before_unweighted or self.before).peak.max()) or 1.0
 
     @property
     def relative(self) -> FloatArray:
@@ -129,7 +135,7 @@ class Certificate:
         if self.bound is None:
             return None
         peak = (self.unweighted or self.error).peak
-        return bool((peak <= self.bound * (1 + ROUNDING) + self.rounding + ROUNDING * self.norm).all())
+        return bool((peak <= self.bound * (1 + ROUNDING) + self.rounding + ROUNDING * self.norm_without_weight).all())
 
 
 def relative(error: Norms, norm: float) -> FloatArray:
@@ -151,6 +157,7 @@ def certify(
         before=size,
         error=norms(difference(before, stored)),
         unweighted=norms(difference(plain, replace(stored, sobolev=None))) if weighted else None,
+        before_unweighted=norms(plain) if weighted else None,
         bound=bound,
         rounding=norms(difference(replace(wanted, sobolev=None, P=None, Q=None), stored)).peak,
         orders=orders,
