@@ -10,7 +10,7 @@ import pytest
 from locations import HANG
 
 import ssmspec
-from ssmspec.cli import app
+from ssmspec.cli import whole_app
 from ssmspec.families import FAMILIES
 from ssmspec.report.figures import FIGURES
 from ssmspec.statistics import STATISTICS
@@ -49,7 +49,7 @@ def test_a_room_imports_only_rooms_before_it(module: Path) -> None:
 
 
 def test_modules_of_two_rooms_share_a_name_only_where_they_serve_one_thing() -> None:
-    commands = (command.name or command.callback.__name__ for command in app.registered_commands)
+    commands = (command.name or command.callback.__name__ for command in whole_app().registered_commands)
     shared = {name.replace("-", "_") for name in (*commands, *FAMILIES, *TASKS, *STATISTICS, *FIGURES)}
     rooms: dict[str, set[str]] = {}
     for module in MODULES:

@@ -184,12 +184,12 @@ def test_targets_behind_links_are_replaced_and_the_links_stay(name: str, typed: 
 
 LOOP = """
 import contextlib, io, sys
-from ssmspec.cli import app
+from ssmspec.cli import whole_app
 from ssmspec.cli.terminal import run
 sys.argv = ["ssmspec", *sys.argv[1:]]
 for _ in range(6):
     with contextlib.redirect_stdout(io.StringIO()):
-        code = run(app, debug=False)
+        code = run(whole_app(), debug=False)
     if code:
         sys.exit(code)
 """

@@ -20,7 +20,7 @@ from ssmspec.systems.response import CHUNK
 from ssmspec.systems.statespace import ComplexArray
 from ssmspec.systems.system import System, response
 
-LENGTHS = (64, 256, 1024)  # samples of the kernels whose spectra are compared with |H|^2
+LENGTHS = (32, 128, 512)  # samples of the kernels whose spectra are compared with |H|^2
 LARGEST_MATRIX = 1024  # rows or columns of T; its singular value decomposition takes about a second
 SHORTEST_KERNEL = 16  # samples; the spectrum of a shorter kernel says nothing about the limit
 MOST_COPIES = 8  # largest number of copies of a bank whose kernel spectra are pooled

@@ -325,16 +325,21 @@ class LayerSpectrum:
             return np.concatenate(parts) / self.band.total[:, None]
 
     def _shares_of(self, start: int, stop: int, theta: FloatArray) -> FloatArray:
-        whole, closed = np.full(stop - start, np.pi), self._closed(start, stop)
-        if closed is not None and (closed.relative_error(whole) <= TOLERANCE).all():
-            energy = closed.up_to
-        else:
-            system, cut = self.unit.copy_slice(start, stop), panels(self.modal.copy_slice(start, stop))
-            if cut is None:
-                return np.full((stop - start, len(theta)), np.nan)
-            values = squared_magnitude(system, cut.nodes(), self.cauchy_sum, with_skip=self.with_skip)
-            energy = Integral(cut.edges, cut.coefficients(values)).up_to
-        return np.stack([energy(np.full(stop - start, at)) for at in theta], axis=1)
+        """E(theta) of some copies: from one piecewise polynomial where it is good enough, else from the closed form."""
+        energy = np.full((stop - start, len(theta)), np.nan)
+        cut = panels(self.modal.copy_slice(start, stop))
+        if cut is not None:
+            values = squared_magnitude(self.unit.copy_slice(start, stop), cut.nodes(), self.cauchy_sum, with_skip=self.with_skip)
+            integral = Integral(cut.edges, cut.coefficients(values))
+            known = (integral.relative_error() <= TOLERANCE) & ~self.sharp[start:stop]
+            energy[known] = integral.cumulative(theta)[known]
+            if known.all():
+                return energy
+        closed = self._closed(start, stop)
+        if closed is not None:
+            exact = np.stack([closed.up_to(np.full(stop - start, at)) for at in theta], axis=1)
+            energy = np.where(np.isnan(energy), exact, energy)
+        return energy
 
     def _cuts(self) -> list[tuple[int, int]]:
         """Ranges of copies small enough that their mode pairs and quadrature nodes fit in memory."""

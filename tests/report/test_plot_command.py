@@ -323,7 +323,7 @@ def kernel_figure(file: str) -> Figure:
 def test_kernel_draws_spectra_that_come_closer_to_the_diagonal(file: str) -> None:
     figure = kernel_figure(file)
     *spectra, limit = figure.axes[0].lines
-    assert [line.get_label() for line in spectra] == [f"L = {n} samples" for n in ((64, 256, 1024) if file == DPLR else (8, 32, 128))]
+    assert [line.get_label() for line in spectra] == [f"L = {n} samples" for n in ((32, 128, 512) if file == DPLR else (8, 32, 128))]
     np.testing.assert_array_equal(*limit.get_data())
     errors = [np.abs(np.subtract(*line.get_data())).mean() for line in spectra]
     assert errors[0] > errors[1] > errors[2]

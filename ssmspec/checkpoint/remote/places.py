@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from ssmspec.checkpoint.remote.path import Location, RemotePath, is_address
 from ssmspec.checkpoint.tensors import problem
@@ -26,6 +25,8 @@ def location_of(given: "Location | str") -> Location:
         return Path(given)
     scheme = given.partition("://")[0].lower()
     if scheme in ("file", "local"):
+        from urllib.request import url2pathname  # imported here because it loads ssl, a tenth of the time of a small analysis
+
         return Path(url2pathname(urlsplit(given).path))
     try:
         if scheme == "hf":
