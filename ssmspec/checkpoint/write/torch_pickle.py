@@ -51,7 +51,7 @@ def references(data: bytes) -> Iterator[Reference]:
     """
     tokens = _tokens(data)
     memo: dict[int, object] = {}
-    kept = []  # tokens without those that only fill the memo
+    kept: list[Token] = []  # tokens without those that only fill the memo
     for token in tokens:
         if token.name in PUTS:
             index = len(memo) if token.name == "MEMOIZE" else int(str(token.value))

@@ -33,8 +33,8 @@ def write_npz_anew(path: Location, source: BinaryIO, out: IO[bytes], replaced: R
 def npy_stream(tensor: StoredTensor, values: NDArray[Any]) -> bytes:
     """An array as numpy writes it; of bfloat16 as Equinox does, with two bytes of no type."""
     raw = stored_bytes(tensor, values, reshaped=True)
-    order = ">" if "big-endian" in tensor.span.flags else "<"
-    descr = "|V2" if tensor.dtype == "bfloat16" else np.dtype(tensor.dtype).newbyteorder(order).str
+    kind = np.dtype("V2" if tensor.dtype == "bfloat16" else tensor.dtype)
+    descr = kind.newbyteorder(">" if "big-endian" in tensor.span.flags else "<").str
     header = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {tuple(values.shape)!r}, }}"
     header += " " * (-(11 + len(header)) % ALIGNMENT) + "\n"
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode("latin-1") + raw.tobytes()

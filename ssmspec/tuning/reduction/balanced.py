@@ -101,7 +101,7 @@ def _symmetric(system: StateSpace, sigma: ComplexArray) -> tuple[FloatArray, Flo
     sign = np.repeat([1.0, -1.0], system.modes)
     reach = gramian_of(vectors[:, :, None], sigma)
     L = cholesky_factor(reach)
-    usable = np.isfinite(L).all(axis=(1, 2))
+    usable = np.asarray(np.isfinite(L).all(axis=(1, 2)))
     L = np.where(usable[:, None, None], L, 0)
     found, V = np.linalg.eigh((L * sign[:, None]).transpose(0, 2, 1) @ L)
     order = np.argsort(-np.abs(found), axis=1, kind="stable")
@@ -198,10 +198,10 @@ def eigenmodes(A: FloatArray, B: FloatArray, C: FloatArray) -> tuple[Modes, np.n
     values, vectors = (part.astype(complex) for part in np.linalg.eig(A))
     sound = np.linalg.cond(vectors) < SINGULAR
     vectors = np.where(sound[:, None, None], vectors, np.eye(A.shape[1]))
-    inputs, outputs = np.linalg.solve(vectors, B.astype(complex)), C @ vectors
+    inputs, outputs = np.linalg.solve(vectors, B.astype(complex)), C.astype(complex) @ vectors
     half = np.where(values.imag > 0, 1.0, np.where(values.imag == 0, 0.5, 0.0))
     places = np.argsort(half == 0, axis=1, kind="stable")[:, : int((half > 0).sum(axis=1).max())]
     half, poles = np.take_along_axis(half, places, axis=1), np.take_along_axis(values, places, axis=1)
     B_modal = np.take_along_axis(inputs, places[:, :, None], axis=1) * half[:, :, None]
-    C_modal = np.take_along_axis(outputs, places[:, None, :], axis=2) * (half > 0)[:, None, :]
+    C_modal: ComplexArray = np.take_along_axis(outputs, places[:, None, :], axis=2) * (half > 0)[:, None, :]
     return Modes(np.where(half > 0, poles, poles[:, :1]), B_modal, C_modal), sound

@@ -1,12 +1,13 @@
 """The exact error of reduced systems: peak and H2 norm of H - H_r, with the search that the statistic peak_gain uses."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from ssmspec.backends.reference import cauchy_sum
 from ssmspec.statistics.peak import find_peak
-from ssmspec.statistics.quadrature import Integral, panels
+from ssmspec.statistics.quadrature import SHORT_REACH, Integral, panels
 from ssmspec.statistics.spectrum import MOST_ENTRIES, LayerSpectrum
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.response import DiscreteSums
@@ -41,7 +42,7 @@ def _slices(copies: int, count: int) -> list[slice]:
 
 
 def _norms(system: StateSpace, modal: StateSpace) -> Norms:
-    cut = panels(modal)
+    cut = panels(modal, SHORT_REACH)
     if cut is None:
         lost = np.full(system.copies, np.nan)
         return Norms(lost, lost, lost)
@@ -72,7 +73,7 @@ def difference(system: StateSpace, other: StateSpace) -> StateSpace:
         step = system.step
     else:
         step = np.concatenate([np.broadcast_to(s.step, s.poles.shape) for s in (system, other)], axis=1)
-    low_rank = {}
+    low_rank: dict[str, Any] = {}
     if system.P is not None and system.Q is not None:
         rows = np.zeros((system.copies, count, system.rank), complex)
         low_rank = {"P": np.concatenate([system.P, rows], axis=1), "Q": np.concatenate([system.Q, rows], axis=1)}

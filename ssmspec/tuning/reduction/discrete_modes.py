@@ -11,6 +11,7 @@ which is what every rule gives a diagonal layer, up to its delay. Back, with ste
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -48,9 +49,9 @@ class Modes:
             np.take_along_axis(self.C, order[:, None, :], axis=2),
         )
 
-    def pick(self, systems: object) -> "Modes":
+    def pick(self, systems: Any) -> "Modes":
         """Some of the systems, by index or slice."""
-        return Modes(self.poles[systems], self.B[systems], self.C[systems])  # type: ignore[index]
+        return Modes(self.poles[systems], self.B[systems], self.C[systems])
 
     def outputs(self, rows: slice) -> "Modes":
         """The same with some of the outputs."""

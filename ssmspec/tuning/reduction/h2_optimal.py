@@ -80,13 +80,14 @@ def _reflected(modes: Modes) -> Modes:
 
 def _projected(whole: Modes, now: Modes, order: int) -> tuple[Modes, np.ndarray]:
     """The systems that interpolate at the inverse poles of others, and which of them are stable and finite."""
-    poles = np.where(np.abs(now.poles) < NEAREST, NEAREST, now.poles)
-    V = _states(whole.poles, whole.B, 1 / poles, now.B.transpose(0, 2, 1) if whole.B.shape[2] > 1 else None)
-    W = _states(whole.poles, whole.C.transpose(0, 2, 1), 1 / poles, now.C if whole.C.shape[1] > 1 else None, 1j)
+    poles = np.where(np.abs(now.poles) < NEAREST, NEAREST + 0j, now.poles)
+    inverse: ComplexArray = np.reciprocal(poles)
+    V = _states(whole.poles, whole.B, inverse, now.B.transpose(0, 2, 1) if whole.B.shape[2] > 1 else None)
+    W = _states(whole.poles, whole.C.transpose(0, 2, 1), inverse, now.C if whole.C.shape[1] > 1 else None, 1j)
     pairs, alive = now.poles.imag != 0, now.alive
     right, left = (_real_columns(part, pairs, alive, order) for part in (V, W))
     with np.errstate(all="ignore"):
-        usable = np.isfinite(right).all(axis=(1, 2)) & np.isfinite(left).all(axis=(1, 2))
+        usable = np.asarray(np.isfinite(right).all(axis=(1, 2)) & np.isfinite(left).all(axis=(1, 2)))
         right, left = (np.linalg.qr(np.where(usable[:, None, None], part, 0))[0] for part in (right, left))
         N = whole.poles.shape[1]
         moved = (right[:, :N] + 1j * right[:, N:]) * whole.poles[:, :, None]
