@@ -138,7 +138,7 @@ def _counts(works: Sequence[LayerWork], request: Request, watch: Watch) -> dict[
         needed[work.layer.tensors.name] = _needed(work, request)
     if request.own_sizes:
         return {name: (count, count) for name, count in needed.items()}
-    found = {}
+    found: dict[str, tuple[int, int]] = {}
     for group in _alike(works):
         most = max(needed[work.layer.tensors.name] for work in group)
         while request.tolerance is not None and most < group[0].modes and not all(_meets(work, request, most) for work in group):
