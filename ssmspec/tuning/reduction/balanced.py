@@ -104,6 +104,8 @@ def _symmetric(system: StateSpace, sigma: ComplexArray) -> tuple[FloatArray, Flo
     usable = np.asarray(np.isfinite(L).all(axis=(1, 2)))
     L = np.where(usable[:, None, None], L, 0)
     found, V = np.linalg.eigh((L * sign[:, None]).transpose(0, 2, 1) @ L)
+    size = np.linalg.norm(reach, axis=(1, 2)) ** 2
+    found = np.where(size[:, None] > 0, found, 0)
     order = np.argsort(-np.abs(found), axis=1, kind="stable")
     found, V = np.take_along_axis(found, order, axis=1), np.take_along_axis(V, order[:, None, :], axis=2)
     values = np.abs(found)
@@ -115,7 +117,6 @@ def _symmetric(system: StateSpace, sigma: ComplexArray) -> tuple[FloatArray, Flo
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = system.B[:, :, 0] * scale / vectors
     ratio = np.where(np.isfinite(ratio) & (ratio != 0), ratio, 1)
-    size = np.linalg.norm(reach, axis=(1, 2)) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
         lost = np.where(usable, np.where(size > 0, (values.shape[1] + 16) * EPS * size / values[:, 0] ** 2, 0), np.inf)
     return values, _times(T, ratio), _times(inverse, 1 / ratio.conj()), lost
@@ -144,7 +145,8 @@ def _general(system: StateSpace, sigma: ComplexArray, *, factored: bool = False)
         L, R = cholesky_factor(reach), cholesky_factor(observe)
         lost = np.where(np.isfinite(L).all(axis=(1, 2)) & np.isfinite(R).all(axis=(1, 2)), 0.0, np.inf)
         L, R = (np.where((lost == 0)[:, None, None], part, 0) for part in (L, R))
-    values, T, inverse = _square_root(L, R)
+    heard = (reach != 0).any(axis=(1, 2)) & (observe != 0).any(axis=(1, 2))
+    values, T, inverse = _square_root(L * heard[:, None, None], R)
     return values, T, inverse, lost
 
 

@@ -11,9 +11,12 @@ from ssmspec.systems.statespace import FloatArray, StateSpace, discrete_residues
 
 def scores(system: StateSpace) -> FloatArray:
     """The norm of every single mode of a diagonal system, (K, N)."""
-    below = -np.expm1(log_poles(system).real)
-    whole = np.where(log_poles(system).imag == 0, 2.0, 1.0)
-    return np.asarray(whole * mode_sizes(system) * np.abs(discrete_residues(system)) / below)
+    logarithm = log_poles(system)
+    strength = mode_sizes(system) * np.abs(discrete_residues(system))
+    if system.inputs == system.outputs == 1:  # of a real pole, only the real part of a residue is heard
+        residue = system.C[:, 0] * system.B[:, :, 0] * discrete_residues(system)
+        strength = np.where(logarithm.imag == 0, np.abs(residue.real), strength)
+    return np.asarray(np.where(logarithm.imag == 0, 2.0, 1.0) * strength / -np.expm1(logarithm.real))
 
 
 def strongest(values: FloatArray, count: int) -> np.ndarray:
