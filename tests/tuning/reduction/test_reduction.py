@@ -1,6 +1,5 @@
 """The numerics of reductions against scipy's Lyapunov equations, slycot, and what optimality asks for."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -266,20 +265,3 @@ def test_real_places_are_refused_where_no_order_has_real_poles(rng: np.random.Ge
 def test_requests_that_contradict_themselves_are_refused(request_: dict[str, object], words: str) -> None:
     with pytest.raises(SsmspecError, match=words):
         Request(**request_)
-
-
-@pytest.mark.slow
-def test_a_layer_of_usual_size_is_balanced_faster_than_by_scipy(rng: np.random.Generator) -> None:
-    """H 128, N 32: all copies at once take a small part of the processor time of a loop over scipy's solvers."""
-    system = layer(rng, K=128, N=32)
-    balance(layer(rng, K=2, N=4))
-    start = time.process_time()
-    balanced = balance(system)
-    keep(balanced, Places(16), "x")
-    ours = time.process_time() - start
-    start = time.process_time()
-    for A, B, C in zip(*(part[:8] for part in matrices(system)), strict=True):
-        square_root_truncation(A, B, C, 31)
-    theirs = 16 * (time.process_time() - start)
-    print(f"balanced in {ours:.2f} s of processor time; scipy, copy by copy, {theirs:.2f} s")
-    assert ours < theirs
