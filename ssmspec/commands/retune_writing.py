@@ -50,7 +50,9 @@ def write_retuned(
     """
     check_target(plan, target, replace_target=replace_target, in_place=in_place)
     document = (
-        dict(also or {}) | _provenance(plan, command) | {"input": {"name": plan.checkpoint.path.name, "sha256": input_digests(plan.checkpoint)}}
+        dict(also or {})
+        | _provenance(plan, command)
+        | {"input": {"name": plan.checkpoint.path.name, "sha256": input_digests(plan.checkpoint)}}
     )
     weights = {name: weight_entry(weight) for name, weight in plan.weights.items()}
     entry = {"version": __version__, "sobolev": weights} | ({} if plan.trained is None else {TRAINED: plan.trained})

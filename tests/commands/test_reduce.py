@@ -87,7 +87,9 @@ def test_files_of_torch_and_flax_are_read_by_torch_and_msgpack(typed: Type, tmp_
         before = torch.load(SAMPLES / "s4_dplr_trained.pt", weights_only=False)["model"]
         assert state["s4_layers.0.layer.kernel.A_real"].shape == (8, 4)
         assert all(torch.equal(state[key], values) for key, values in before.items() if state[key].shape == values.shape)
-    tree = msgpack.unpackb((tmp_path / "s5_trained.msgpack").read_bytes(), ext_hook=lambda code, data: msgpack.unpackb(data), strict_map_key=False)
+    tree = msgpack.unpackb(
+        (tmp_path / "s5_trained.msgpack").read_bytes(), ext_hook=lambda code, data: msgpack.unpackb(data), strict_map_key=False
+    )
     found = [value for value in _leaves(tree) if isinstance(value, list) and value[:2] == [[4, 8, 2], "float32"]]
     assert found
     assert all(len(data) == 4 * 4 * 8 * 2 for _, _, data in found)

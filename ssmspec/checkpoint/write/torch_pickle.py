@@ -71,7 +71,7 @@ def _tokens(data: bytes) -> list[Token]:
 
 def _reference(tokens: list[Token], place: int, memo: Mapping[int, object]) -> Reference:
     numel, key = tokens[place - 2], tokens[place - 4]
-    if tokens[place - 1].name != "TUPLE" or numel.name not in INTEGERS:
+    if place < 4 or tokens[place - 1].name != "TUPLE" or numel.name not in INTEGERS:
         raise ValueError("a storage that is not (type, key, location, size)")
     name = memo.get(int(str(key.value))) if key.name in GETS else key.value
     offset = tokens[place + 1]

@@ -15,6 +15,7 @@ from ssmspec.tuning.reduction.certificate import difference, norms
 from ssmspec.tuning.reduction.discrete_modes import Modes, as_layer, modes_of
 from ssmspec.tuning.reduction.h2_optimal import improve, squared_error
 from ssmspec.tuning.reduction.orders import Places, in_places, keep
+from ssmspec.tuning.reduction.reducer import Reducer
 from ssmspec.tuning.reduction.request import Request
 from ssmspec.tuning.reduction.single_modes import scores
 
@@ -90,7 +91,9 @@ def test_truncations_are_those_of_scipy(rng: np.random.Generator, name: str, ord
         np.testing.assert_allclose(balanced.values[copy], values, rtol=0, atol=1e-7 * values[0])
         wanted = kernel(*reduced)
         np.testing.assert_allclose(kernel_of(modes, copy), wanted, rtol=0, atol=1e-9 * np.abs(wanted).max())
-        assert balanced.bound(np.full(system.copies, order))[copy] == pytest.approx(2 * values[order:].sum(), rel=1e-5, abs=1e-6 * values[0])
+        assert balanced.bound(np.full(system.copies, order))[copy] == pytest.approx(
+            2 * values[order:].sum(), rel=1e-5, abs=1e-6 * values[0]
+        )
 
 
 @pytest.mark.parametrize("name", ["zoh", "bilinear with real poles", "three inputs, two outputs"])
@@ -160,8 +163,9 @@ def test_every_copy_fills_its_places(rng: np.random.Generator, count: int) -> No
     assert (Places(count).taken(kept.modes) >= count - 1).all()
     assert set(kept.orders.tolist()) <= set(range(count, 2 * count + 1))
     for copy in range(3):
-        assert 2 * np.count_nonzero(modes.poles[copy].imag) + np.count_nonzero(modes.alive[copy] & (modes.poles[copy].imag == 0)) == (
-            kept.orders[copy]
+        assert (
+            2 * np.count_nonzero(modes.poles[copy].imag) + np.count_nonzero(modes.alive[copy] & (modes.poles[copy].imag == 0))
+            == (kept.orders[copy])
         )
 
 
@@ -245,9 +249,10 @@ def test_a_layer_without_a_response_stays_without_one(rng: np.random.Generator) 
 
 
 def test_real_places_are_refused_where_no_order_has_real_poles(rng: np.random.Generator) -> None:
-    with pytest.raises(LayerError, match="only real poles between 0 and 1.*--method modal"):
-        system = layer(rng, "direct", N=2)
-        keep(balance(replace(system, poles=np.full((3, 2), -0.9) + 0.1j * np.arange(1, 3))), Places(1, real=True), "x")
+    system = layer(rng, "direct", N=2)
+    balanced = balance(replace(system, poles=np.full((3, 2), -0.9) + 0.1j * np.arange(1, 3)))
+    with pytest.raises(LayerError, match=r"only real poles between 0 and 1.*--method modal"):
+        keep(balanced, Places(1, real=True), "x")
 
 
 @pytest.mark.parametrize(
@@ -265,3 +270,32 @@ def test_real_places_are_refused_where_no_order_has_real_poles(rng: np.random.Ge
 def test_requests_that_contradict_themselves_are_refused(request_: dict[str, object], words: str) -> None:
     with pytest.raises(SsmspecError, match=words):
         Request(**request_)
+
+
+def test_empty_places_take_modes_of_the_error() -> None:
+    """Where no order has just as many modes as there are places, what is left is reduced in turn, if that lowers the error."""
+    system = layer(np.random.default_rng(2), "direct", K=60, N=8, real=4)
+    places = Places(6)
+    kept = keep(balance(system), places, "x")
+    wanting = places.taken(kept.modes) < 6
+    assert wanting.sum() == 3
+    filled = Reducer([system], 60, "balanced").reduced(places)
+    plain = as_layer(in_places(kept.modes, places), system)
+    before, after = (norms(difference(system, part)).peak for part in (plain, filled.systems[0]))
+    assert (after[wanting] < before[wanting]).all()
+    np.testing.assert_allclose(after[~wanting], before[~wanting], rtol=1e-9)
+    assert (places.taken(modes_of(filled.systems[0])) == 6).all()
+
+
+def test_directions_that_share_poles_are_reduced_as_one_system(rng: np.random.Generator) -> None:
+    first = layer(rng, K=4)
+    second = replace(first, C=first.C[:, :, ::-1] * 0.3)
+    found = Reducer([first, second], 4, "balanced").reduced(Places(3))
+    np.testing.assert_array_equal(found.systems[0].poles, found.systems[1].poles)
+    np.testing.assert_array_equal(found.systems[0].B, found.systems[1].B)
+    stacked = replace(first, C=np.concatenate([first.C, second.C], axis=1), D=np.zeros((4, 2, 1)))
+    bound = balance(stacked).bound(found.orders[0])
+    for system, part in zip((first, second), found.systems, strict=True):
+        assert (norms(difference(system, part)).peak <= bound * (1 + 1e-9)).all()
+    with pytest.raises(LayerError, match="poles of their own"):
+        Reducer([first, layer(rng, K=4)], 4, "balanced")
