@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,18 @@ def test_modules_of_two_rooms_share_a_name_only_where_they_serve_one_thing() -> 
 def test_no_module_outgrows_one_reading() -> None:
     sizes = {str(module.relative_to(PACKAGE)): len(module.read_text(encoding="utf-8").splitlines()) for module in MODULES}
     assert {name: size for name, size in sizes.items() if size > 400} == {}
+
+
+def test_only_systems_know_what_kinds_of_layers_there_are() -> None:
+    """Everybody else asks a layer itself (`ssmspec.systems.system.System`), so that what works for one kind works for the other."""
+    kinds = {"StateSpace", "KernelSystem", "LayerSpectrum", "KernelSpectrum"}
+    asked = []
+    for module in MODULES:
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))) if room(module) != "systems" else ():
+            asks = isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass", "type")
+            if (asks or isinstance(node, ast.MatchClass)) and kinds & set(re.findall(r"\w+", ast.unparse(node))):
+                asked.append(f"{module.relative_to(PACKAGE)}:{node.lineno}")
+    assert asked == []
 
 
 def loaded_by(code: str) -> set[str]:

@@ -45,8 +45,6 @@ def impulse(
     """
     from ssmspec.families.layers import load_system
     from ssmspec.report.arrays import difference_text, write_arrays
-    from ssmspec.systems.system import first_lag, weight_of
-    from ssmspec.systems.system import impulse as impulse_response
     from ssmspec.systems.trust import GROWING, assess
 
     if output is None and against is None:
@@ -54,16 +52,17 @@ def impulse(
     checkpoint = reading.given(checkpoint)
     system = load_system(checkpoint, layer, reading.options(), family)
     with about(checkpoint):
-        kernel = impulse_response(system, length)
+        kernel = system.impulse(length)
     if against is not None:
         echo(difference_text(against, kernel, system.copies))
     if output is None:
         return
-    arrays = {"kernel": kernel, "D": system.D, "name": system.name, "family": system.family}
-    lag, looks_ahead = first_lag(system)
-    notes = (*looks_ahead, *write_arrays(output, checkpoint, arrays | {"first_lag": lag}))
+    lag = system.earliest_lag
+    arrays = {"kernel": kernel, "D": system.D, "name": system.name, "family": system.family, "first_lag": lag}
+    looks_ahead = (f"the kernel looks ahead: its first sample has lag {lag}",) if lag else ()
+    notes = (*looks_ahead, *write_arrays(output, checkpoint, arrays))
     weighted = "the kernel excludes the beta weight, which has zero phase and so applies to the response only"
-    beta = (weighted,) if weight_of(system) else ()
+    beta = (weighted,) if system.sobolev else ()
     growth = "; the kernel of such a copy grows with its length"
     faults = (fault.text + growth * (fault.kind == GROWING) for fault in assess(system).faults)
     tell_written(output, system.assumptions + beta, (*faults, *notes))

@@ -70,13 +70,12 @@ def suggest(
 
 def _stored(checkpoint: str, layer: list[str] | None, reading: Reading, family: str | None) -> "StartingLayer":
     from ssmspec.families.layers import load_system
-    from ssmspec.systems.system import state_spaces
     from ssmspec.systems.trust import assess
     from ssmspec.tuning.spectra.suggest import StartingLayer
 
     if layer and len(layer) > 1:
         raise SsmspecError(f"suggestions are for one layer, but --layer was given {len(layer)} times; choose one")
-    (system,) = state_spaces([load_system(checkpoint, layer[0] if layer else "0", reading.options(), family)])
+    system = load_system(checkpoint, layer[0] if layer else "0", reading.options(), family).state_space()
     trust = assess(system)
     if trust.problem:
         raise LayerError(f"{checkpoint}: layer {system.name} cannot be used: {trust.problem}")

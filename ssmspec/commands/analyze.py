@@ -21,9 +21,7 @@ from ssmspec.statistics import (
     STATISTICS,
     CheckpointAnalysis,
     Curve,
-    KernelSpectrum,
     LayerAnalysis,
-    LayerSpectrum,
     Spectrum,
     Summary,
     Values,
@@ -35,13 +33,12 @@ from ssmspec.statistics import (
 )
 from ssmspec.statistics.on_demand import OnDemand
 from ssmspec.statistics.poles import half_life
-from ssmspec.statistics.resolution import grid_notes
 from ssmspec.statistics.values import quantiles
 from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
 from ssmspec.systems.horizon import first_samples
 from ssmspec.systems.kernel import KernelSystem
-from ssmspec.systems.statespace import ComplexArray, StateSpace, discrete_poles, modal_form, padded_modes
-from ssmspec.systems.system import System, decay_gate
+from ssmspec.systems.statespace import ComplexArray, discrete_poles, modal_form, padded_modes
+from ssmspec.systems.system import System
 from ssmspec.systems.trust import GROWING, NOT_FINITE, Trust, assess, within_range
 
 WORTHWHILE = 1e8  # pole-node pairs, about half a second, from which on other processes are started
@@ -181,13 +178,13 @@ def _uncut(systems: Sequence[System], horizon: int | None) -> tuple[str, ...]:
     """A note where a horizon was given for nothing."""
     if horizon is None or any(fault.kind == GROWING for system in systems for fault in assess(system).faults):
         return ()
-    poles = any(isinstance(system, StateSpace) for system in systems)
+    poles = not all(system.no_poles for system in systems)
     return (f"--horizon {horizon}: {'all poles decay' if poles else 'no layer has poles'}, so no kernel was cut",)
 
 
 def _chosen_for(system: System, options: AnalysisOptions) -> Collection[str] | None:
     """The statistics of one layer: a table shows the half-lives of decay gates."""
-    return (*HEADLINES, HALF_LIFE) if decay_gate(system) and options.statistics == HEADLINES else options.statistics
+    return (*HEADLINES, HALF_LIFE) if system.decay_gate and options.statistics == HEADLINES else options.statistics
 
 
 def analyze_layer(
@@ -211,27 +208,27 @@ def analyze_layer(
     """
     trust = trust or assess(system)
     growing = sum(len(fault.copies) for fault in trust.faults if fault.kind == GROWING) if horizon else 0
-    measured, numbers = _Measured(), system
-    if horizon and growing:
-        numbers = first_samples(system, horizon)
-        trust = within_range(trust.despite(GROWING), numbers)
+    measured, cut = _Measured(), first_samples(system, horizon) if horizon and growing else None
+    if cut is not None:
+        trust = within_range(trust.despite(GROWING), cut)
     if trust.problem:
         names = tuple(STATISTICS if chosen is None else chosen)
         measured.statistics = {name: unavailable(STATISTICS[name].unit, trust.problem) for name in names}
-        measured.half_lives = np.full(system.copies, np.nan) if decay_gate(system) else None
+        measured.half_lives = np.full(system.copies, np.nan) if system.decay_gate else None
     else:
-        sound = trust.pick(numbers)
-        spectrum = spectrum or spectrum_of(sound, grid, engine, with_skip=with_skip)
+        spectrum = spectrum or spectrum_of(trust.pick(cut or system), grid, engine, with_skip=with_skip)
         measured = _measure(spectrum, trust, chosen)
-        if growing and isinstance(sound, KernelSystem):
-            measured.notes = (*measured.notes, _cut_note(sound, growing))
+        if cut is not None:
+            measured.notes = (*measured.notes, _cut_note(trust.pick(cut), growing))
     return LayerAnalysis(
         name=system.name,
         family=system.family,
         copies=system.copies,
         inputs=system.inputs,
         outputs=system.outputs,
-        **_form(system, trust, spectrum),
+        **system.form,
+        **_ranges(system if trust.problem else trust.pick(system)),
+        poles=_poles(system, trust, spectrum),
         operating_point=system.operating_point,
         assumptions=system.assumptions,
         assumed=system.assumed,
@@ -248,21 +245,12 @@ def analyze_layer(
     )
 
 
-def _form(system: System, trust: Trust, spectrum: Spectrum | None) -> dict[str, Any]:
-    """What an analysis says about the form of a layer: its modes and poles, or the samples of its kernel."""
-    if isinstance(system, KernelSystem):
-        return {"length": system.length, "first_lag": system.first_lag}
-    sound = system if trust.problem else trust.pick(system)
+def _ranges(sound: System) -> dict[str, Any]:
+    """Steps and beta weights of the sound copies."""
     return {
-        "modes": system.modes,
-        "rank": system.rank,
-        "discretization": system.discretization,
-        "delay": system.delay,
-        "step_range": _finite_range(sound.step) if system.has_step else None,
+        "step_range": _finite_range(sound.step) if sound.has_step else None,
         "beta_range": None if sound.sobolev is None else _finite_range(sound.sobolev.beta),
         "beta_convention": None if sound.sobolev is None else sound.sobolev.convention,
-        "poles": _poles(system, trust, spectrum if isinstance(spectrum, LayerSpectrum) else None),
-        "continuous_poles": system.continuous_time,
     }
 
 
@@ -293,8 +281,8 @@ def _measure(spectrum: Spectrum, trust: Trust, chosen: Collection[str] | None) -
     if chosen is not None:
         measured.statistics, measured.values, measured.errors = dict(statistics), dict(copies), dict(errors)
     measured.notes = (*left_out, *_observations(spectrum, trust), *gaps.values())
-    if isinstance(spectrum, LayerSpectrum):
-        measured.memory = memory_shares(spectrum) if spectrum.system.operating_point else None
+    if spectrum.system.operating_point and not spectrum.system.no_poles:
+        measured.memory = memory_shares(spectrum)
         measured.half_lives = trust.scatter(half_life(spectrum).values) if spectrum.system.decay_gate else None
     return measured
 
@@ -327,16 +315,20 @@ def _cut_note(system: KernelSystem, growing: int) -> str:
     )
 
 
-def _poles(system: StateSpace, trust: Trust, spectrum: LayerSpectrum | None) -> ComplexArray:
+def _poles(system: System, trust: Trust, spectrum: Spectrum | None) -> ComplexArray:
     """The poles of every copy, sound or not, (K, M): eigenvalues where there is a low-rank part, and NaN where a copy has fewer."""
-    if not system.rank:
-        return system.poles if system.continuous_time else discrete_poles(system)
-    parts = [] if spectrum is None else [(trust.sound, spectrum.system, spectrum.modal)]
-    others = [fault.copies for fault in trust.faults if fault.kind != NOT_FINITE]
-    parts += [(copies, part, modal_form(part)[0]) for copies in others for part in (system.pick(copies),)]
-    result = np.full((system.copies, max([1, *(modal.modes for _, _, modal in parts)])), np.nan + 0j)
-    for copies, part, modal in parts:
-        result[copies, : modal.modes] = np.where(padded_modes(part, modal), np.nan, modal.poles)
+    if system.no_poles:
+        return np.empty((0, 0), complex)
+    space = system.state_space()
+    if not space.rank:
+        return space.poles if space.continuous_time else discrete_poles(space)
+    known = None if spectrum is None or spectrum.system.no_poles else spectrum.modal
+    others = [trust.sound] * (known is None) + [fault.copies for fault in trust.faults if fault.kind != NOT_FINITE]
+    parts = [] if known is None else [(trust.sound, known)]
+    parts += [(copies, modal_form(space.pick(copies))[0]) for copies in others if copies.size]
+    result = np.full((space.copies, max([1, *(modal.modes for _, modal in parts)])), np.nan + 0j)
+    for copies, modal in parts:
+        result[copies, : modal.modes] = np.where(padded_modes(space, modal), np.nan, modal.poles)
     return result
 
 
@@ -366,24 +358,16 @@ def _curve(spectrum: Spectrum, trust: Trust) -> Curve:
 def _observations(spectrum: Spectrum, trust: Trust) -> tuple[str, ...]:
     notes = []
     dead = int((spectrum.unit_magnitude.max(axis=1) == 0).sum())
-    kernel = isinstance(spectrum, KernelSpectrum)
     if dead:
-        zero = "all samples are zero" if kernel else "zero residues"
-        notes.append(f"{dead} of {_sound(trust)} have no response ({zero}) and are skipped in medians and ranges")
-    if isinstance(spectrum, KernelSpectrum):
-        notes += grid_notes(spectrum)
-    elif spectrum.system.rank:
-        notes.append(f"eigenvectors of diag - P Q^* have condition numbers up to {spectrum.condition.max():.3g}")
-    return tuple(notes)
+        notes.append(f"{dead} of {_sound(trust)} have no response ({spectrum.silent}) and are skipped in medians and ranges")
+    return (*notes, *spectrum.notes())
 
 
 def pairs_of(system: System, points: int, chosen: Collection[str] = STATISTICS) -> float:
     """Number of pole-node pairs for the statistics of a layer: two passes over the grid, and about 200 quadrature nodes per pole.
 
-    The headlines are sums over the grid and need no quadrature. An explicit kernel has no poles.
+    The headlines are sums over the grid and need no quadrature.
     """
-    if isinstance(system, KernelSystem):
-        return 0.0
     sums = min((system.outputs + system.rank) * (system.inputs + system.rank), 4 * system.modes)
     nodes = 0 if set(chosen) <= {*HEADLINES, HALF_LIFE} else 200 * system.modes * (2 if system.rank else 1)
     return float(system.copies) * system.modes * sums * (2 * points + nodes)

@@ -20,7 +20,6 @@ from ssmspec.families import Tensor
 from ssmspec.families.layers import ReadLayer, find_layers, is_remote, open_for_layers, read_layers, select_layers
 from ssmspec.statistics import LayerAnalysis, Skipped
 from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.statespace import StateSpace
 from ssmspec.systems.system import System
 from ssmspec.systems.trust import assess
 
@@ -189,7 +188,7 @@ def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Thresho
     for rule in rules.rules:
         if rule.function is None:
             continue
-        if (rule.needs_trust and problem) or (rule.needs_poles and not isinstance(facts.system, StateSpace)):
+        if (rule.needs_trust and problem) or (rule.needs_poles and facts.system.no_poles):
             left_out.append(rule.id)
             continue
         applied.append(rule.id)

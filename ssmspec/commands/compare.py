@@ -24,8 +24,7 @@ from ssmspec.statistics.changes import (
     shapes_differ,
 )
 from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.kernel import KernelSystem
-from ssmspec.systems.system import System, shape_text
+from ssmspec.systems.system import System
 from ssmspec.systems.trust import Trust, assess
 
 ENDS = {"initial": 0, "final": 2}  # names in a training run that sort before and after its numbered steps
@@ -128,9 +127,8 @@ def _differences_in_kind(pairs: Sequence[tuple[System, System]]) -> list[str]:
     for a, b in pairs:
         if a.family != b.family:
             notes.append(f"{a.name} is {a.family} before and {b.family} after")
-        if shape_text(a) != shape_text(b):
-            what = "copies x samples" if isinstance(a, KernelSystem) else "copies x modes"
-            notes.append(f"{a.name} has {shape_text(a)} ({what}) before and {shape_text(b)} after")
+        if a.shape_text != b.shape_text:
+            notes.append(f"{a.name} has {a.shape_text} (copies x {a.sized_in}) before and {b.shape_text} after")
     assumed: dict[str, list[str]] = {}
     for a, b in pairs:
         for text in dict.fromkeys((*a.assumptions, *b.assumptions)):

@@ -11,9 +11,7 @@ from ssmspec.errors import LayerError
 from ssmspec.families.layers import ReadLayer
 from ssmspec.families.resized import beside, picked, resized, resizing_of
 from ssmspec.families.template import Family, LayerTensors, ReadOptions
-from ssmspec.systems.kernel import NO_POLES
 from ssmspec.systems.statespace import StateSpace
-from ssmspec.systems.system import System, state_spaces
 from ssmspec.systems.trust import assess
 from ssmspec.tuning.reduction.certificate import Certificate, certify, difference, norms, relative
 from ssmspec.tuning.reduction.orders import Places
@@ -58,10 +56,10 @@ class LayerWork:
 
     def __init__(self, layer: ReadLayer, family: Family, read: ReadOptions, method: Method) -> None:
         self.layer, self.family, self.read, self.method = layer, family, read, method
-        problem = why_not(layer.systems, family, method)
+        problem = why_not(layer, family, method)
         if problem:
             raise LayerError(problem)
-        self.systems = state_spaces(layer.systems)
+        self.systems = layer.state_spaces
         self.resizing = resizing_of(family, layer.tensors)
         self.before = tuple(norms(system) for system in self.systems)
         if not all(np.isfinite(size.peak).all() for size in self.before):
@@ -178,15 +176,16 @@ class LayerWork:
 
     def _read_back(self, filled: LayerTensors) -> tuple[StateSpace, ...]:
         with np.errstate(all="ignore"):
-            found = state_spaces(self.family.read(filled, self.read))
+            found = [system.state_space() for system in self.family.read(filled, self.read)]
         return tuple(replace(after, sobolev=before.sobolev) for after, before in zip(found, self.systems, strict=True))
 
 
-def why_not(systems: Sequence[System], family: Family, method: Method) -> str | None:
+def why_not(layer: ReadLayer, family: Family, method: Method) -> str | None:
     """Why a layer cannot be reduced so, or None."""
-    if any(not isinstance(system, StateSpace) for system in systems):
-        return NO_POLES
-    spaces = state_spaces(systems)
+    absent = next((system.no_poles for system in layer.systems if system.no_poles), None)
+    if absent:
+        return absent
+    spaces = layer.state_spaces
     if spaces[0].operating_point is not None:
         return "its poles hold at one operating point, and other inputs have others; none of them can be left out for all"
     if family.resizing is None:

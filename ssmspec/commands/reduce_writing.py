@@ -16,7 +16,6 @@ from ssmspec.families.provenance import KEY, TRAINED, input_digests, metadata_en
 from ssmspec.families.state_size import with_state_size
 from ssmspec.files.writing import Kind, refuse_precious
 from ssmspec.systems.statespace import FloatArray, StateSpace
-from ssmspec.systems.system import state_spaces
 from ssmspec.version import __version__
 
 CONFIG = "config.json"
@@ -67,7 +66,7 @@ def write_reduced(
     found = open_checkpoint(target)
     layers, _ = read_layers(found, find_layers(found, plan.options.family, plan.options.read), plan.options.read)
     names = {layer.after.name for layer in plan.layers}
-    systems = list(state_spaces(system for layer in layers for system in layer.systems if system.name in names))
+    systems = [system.state_space() for layer in layers for system in layer.systems if system.name in names]
     return systems, (*written, *notes, *said, *more)
 
 

@@ -18,10 +18,8 @@ from ssmspec.families.provenance import (
     written_by_ssmspec,
 )
 from ssmspec.families.rewrite import changed_values, systems_as_stored
-from ssmspec.systems.kernel import NO_POLES
 from ssmspec.systems.sobolev import Sobolev
 from ssmspec.systems.statespace import StateSpace
-from ssmspec.systems.system import state_spaces
 from ssmspec.systems.trust import GROWING, Trust, assess
 from ssmspec.tuning.poles.reinitialization import Place
 from ssmspec.tuning.poles.scaling import aliasing
@@ -130,21 +128,20 @@ def _with_twin(layers: Sequence[ReadLayer], pattern: str) -> set[str]:
 
 def weights_beside(layers: Iterable[ReadLayer]) -> dict[str, Sobolev]:
     """Beta weights that no tensor of a layer holds, by the names of its systems."""
-    systems = [system for layer in layers if "s" not in layer.tensors for system in layer.systems if isinstance(system, StateSpace)]
-    pairs = [(system.name, system.sobolev) for system in systems]
+    pairs = [(system.name, system.sobolev) for layer in layers if "s" not in layer.tensors for system in layer.systems]
     return {name: weight for name, weight in pairs if weight is not None}
 
 
 def _with_layer(plan: RetunePlan, layer: ReadLayer, place: Place) -> RetunePlan:
     """The plan with one more layer. A layer that cannot be trusted is left unchanged, or is an error if it was requested by name."""
-    explicit = any(not isinstance(system, StateSpace) for system in layer.systems)
-    trusts = [] if explicit else [assess(system) for system in layer.systems]
-    problem = NO_POLES if explicit else _cannot_be_changed(plan.recipe, trusts)
+    absent = next((system.no_poles for system in layer.systems if system.no_poles), None)
+    trusts = [] if absent else [assess(system) for system in layer.systems]
+    problem = absent or _cannot_be_changed(plan.recipe, trusts)
     if problem and plan.options.layers:
         raise LayerError(f"{plan.checkpoint.path}: layer {layer.tensors.name} cannot be retuned: {problem}")
     if problem:
         return replace(plan, notes=(*plan.notes, f"{layer.tensors.name} is left unchanged: {problem}"))
-    tensors, before_systems = layer.tensors, state_spaces(layer.systems)
+    tensors, before_systems = layer.tensors, layer.state_spaces
     slot = tensors.family == SLOT
     tuned = apply(plan.recipe, before_systems, place, features=tensors.sizes.get("H", before_systems[0].copies), slot=slot)
     changes, stored, notes = _changed_tensors(plan, layer, tuned.systems)
@@ -186,9 +183,9 @@ def _changed_tensors(
     """New tensors by name, including those of twins, the systems that they hold after rounding, and notes on what they cannot hold."""
     family = known_families(plan.options.read)[layer.tensors.family]
     read = replace(plan.options.read, config=plan.checkpoint.config)
-    values = changed_values(family, layer.tensors, state_spaces(layer.systems), tuned, read, anew=plan.recipe.start is not None)
+    values = changed_values(family, layer.tensors, layer.state_spaces, tuned, read, anew=plan.recipe.start is not None)
     stored, notes = systems_as_stored(family, layer.tensors, values, tuned, read)
-    before = [None if plan.recipe.start else system for system in state_spaces(layer.systems)]
+    before = [None if plan.recipe.start else system for system in layer.state_spaces]
     problem = next((text for pair in zip(before, stored, strict=True) if (text := _new_fault(*pair) or _beyond_float32(pair[1]))), None)
     if problem:
         raise LayerError(f"{plan.checkpoint.path}: layer {layer.tensors.name} would become unusable: {problem}; make smaller changes")

@@ -23,7 +23,6 @@ from ssmspec.families.provenance import (
 )
 from ssmspec.files.writing import Kind, refuse_precious, whole_file
 from ssmspec.systems.statespace import StateSpace
-from ssmspec.systems.system import state_spaces
 from ssmspec.version import __version__
 
 
@@ -65,7 +64,7 @@ def write_retuned(
     written = open_checkpoint(target)
     layers, _ = read_layers(written, find_layers(written, plan.options.family, plan.options.read), plan.options.read)
     names = {layer.after.name for layer in plan.layers}
-    return list(state_spaces(system for layer in layers for system in layer.systems if system.name in names)), notes
+    return [system for layer in layers for system in layer.state_spaces if system.name in names], notes
 
 
 def _new_digests(plan: RetunePlan) -> dict[str, str]:

@@ -18,8 +18,7 @@ from ssmspec.nn.live import LiveModel
 from ssmspec.statistics import STATISTICS, LayerAnalysis, Measurement, Skipped, unavailable
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.sobolev import Sobolev
-from ssmspec.systems.statespace import StateSpace
-from ssmspec.systems.system import System, detached
+from ssmspec.systems.system import System
 from ssmspec.systems.trust import assess
 
 MEASUREMENTS = 20  # least number assumed per run, when deciding whether compiling an engine pays off
@@ -70,7 +69,7 @@ class Probe:
         self._detection, self._originals = Detection(tuple(kept), ()), [layer.name for layer in kept]
 
     def _layer(self, system: System, index: int) -> _Layer:
-        sample = detached(system, int(next(iter(assess(system).sound), 0)))
+        sample = system.detached(int(next(iter(assess(system).sound), 0)))
         nothing = replace(sample, D=np.full_like(sample.D, np.nan))
         blank = analyze_layer(nothing, self.grid, load_backend("reference"), chosen=self.statistics)
         return _Layer(sample, replace(blank, index=index, copies=system.copies, faults=()))
@@ -126,7 +125,7 @@ class Probe:
 
 
 def _weighted(system: System, weights: Mapping[str, Sobolev]) -> System:
-    if system.name not in weights or not isinstance(system, StateSpace):
+    if system.name not in weights or system.no_poles:
         return system
     return replace(system, sobolev=weights[system.name], assumptions=(*system.assumptions, OWN_BETA))
 

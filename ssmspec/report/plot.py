@@ -21,8 +21,7 @@ from ssmspec.report.figures.style import checked_format, safe_name, save, styled
 from ssmspec.report.tables.parts import folded
 from ssmspec.statistics import Spectrum, spectrum_of
 from ssmspec.systems.grid import DEFAULT_POINTS, FrequencyGrid
-from ssmspec.systems.kernel import NO_POLES, KernelSystem
-from ssmspec.systems.system import System, pairs_of_response
+from ssmspec.systems.system import System
 from ssmspec.systems.trust import GROWING, UNDAMPED, Trust, assess
 
 Axis = Literal["theta", "cycles", "omega"]
@@ -108,7 +107,7 @@ def plot(
     output = output or Path(f"{stem_of(path)}.{name}{chosen}.png")
     if not is_address(path) and output.exists() and Path(path).exists() and output.samefile(path):
         raise SsmspecError(f"{output} is the checkpoint itself; choose another output file")
-    pairs = sum(2 * min(pairs_of_response(s, options.points), _by_modes(s, options.points)) for s in systems)
+    pairs = sum(2.0 * s.copies * s.modes * min(s.inputs * s.outputs, 4 * s.modes) * options.points for s in systems)
     engine = load_backend(options.backend or choose_backend(pairs))
     spectra = SpectraInTurn(systems, FrequencyGrid.default(options.points), engine, options.with_skip, progress)
     with styled(), about(path):
@@ -192,10 +191,6 @@ def _frequency_axis(kind: FigureKind, options: PlotOptions) -> FrequencyAxis:
     return FrequencyAxis(options.axis or "theta")
 
 
-def _by_modes(system: System, points: int) -> float:
-    return 0.0 if isinstance(system, KernelSystem) else 4.0 * system.copies * system.modes**2 * points
-
-
 def _usable_systems(path: Path | str, options: PlotOptions, kind: FigureKind) -> tuple[tuple[System, ...], tuple[str, ...]]:
     """The copies of the chosen layers that can be drawn, and notes on what was assumed or skipped.
 
@@ -207,8 +202,8 @@ def _usable_systems(path: Path | str, options: PlotOptions, kind: FigureKind) ->
     chosen = select_layers(found, options.layers, checkpoint, skipped)
     systems, notes, reasons = [], [], []
     for system in chosen:
-        if kind.poles and isinstance(system, KernelSystem):
-            reasons.append(f"layer {system.name}: {NO_POLES}")
+        if kind.poles and system.no_poles:
+            reasons.append(f"layer {system.name}: {system.no_poles}")
             notes.append(f"skipped: {reasons[-1]}")
             continue
         trust = assess(system)

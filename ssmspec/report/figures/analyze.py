@@ -89,9 +89,9 @@ def overview_figure(layers: Sequence[LayerAnalysis], theta: FloatArray, title: s
 def layer_figure(layer: LayerAnalysis, theta: FloatArray, sample_rate: float | None = None) -> Figure:
     """|H| with its median and 5..95 % band beside the poles of one layer, if it has poles."""
     assert layer.curve is not None
-    axis, explicit = FrequencyAxis.at_rate(sample_rate), layer.length is not None
-    figure = new_figure(6 if explicit else 10, 4)
-    left, *beside = figure.subplots(1, 1 if explicit else 2, squeeze=False)[0]
+    axis, poles = FrequencyAxis.at_rate(sample_rate), layer.poles.size > 0
+    figure = new_figure(10 if poles else 6, 4)
+    left, *beside = figure.subplots(1, 2 if poles else 1, squeeze=False)[0]
     name = "|H|" if layer.inputs * layer.outputs == 1 else "Frobenius norm of H"
     draw_magnitude(left, axis.values(theta), layer.curve, name=name, nyquist=axis.value(np.pi))
     left.set_xlabel(axis.label)
@@ -99,5 +99,5 @@ def layer_figure(layer: LayerAnalysis, theta: FloatArray, sample_rate: float | N
     left.set_title("magnitude of the response", fontsize=LABEL)
     for right in beside:
         draw_poles(right, PoleSet(layer.name, layer.poles, layer.continuous_poles))
-    figure.suptitle(f"{short_name(layer.name, 50 if explicit else 90)} ({layer.family}, {layer.shape_text})", fontsize=TITLE)
+    figure.suptitle(f"{short_name(layer.name, 90 if poles else 50)} ({layer.family}, {layer.shape_text})", fontsize=TITLE)
     return figure

@@ -19,7 +19,6 @@ from ssmspec.errors import SsmspecError, printable
 from ssmspec.files.writing import Kind, whole_file
 from ssmspec.statistics import Curve, Spectrum
 from ssmspec.systems.grid import FloatArray
-from ssmspec.systems.system import shape_text
 
 COLOR_MAP = "cividis"  # safe for color-blind readers, and monotone in lightness, so it survives gray printing
 LINE, BAND, MARK = "#00204d", "#9fb2d0", "#b3502f"
@@ -214,7 +213,7 @@ def layer_title(layer: Spectrum) -> str:
     """Name, family and size of a layer."""
     system = layer.system
     channels = "" if system.inputs * system.outputs == 1 else f", {system.inputs} in, {system.outputs} out"
-    return f"{short_name(system.name)} ({system.family}, {shape_text(system)}{channels})"
+    return f"{short_name(system.name)} ({system.family}, {system.shape_text}{channels})"
 
 
 def name_rows(axes: Axes, names: list[str]) -> None:
