@@ -12,6 +12,7 @@ from ssmspec.version import __version__ as __version__
 if TYPE_CHECKING:
     from ssmspec.backends import load_backend
     from ssmspec.commands.analyze import AnalysisOptions, analyze
+    from ssmspec.commands.reduce import reduce
     from ssmspec.errors import SsmspecError
     from ssmspec.families import FAMILIES, OperatingPoint, ReadOptions
     from ssmspec.families.layers import load_system
@@ -36,6 +37,7 @@ __all__ = [
     "impulse_response",
     "load_backend",
     "load_system",
+    "reduce",
 ]
 
 

@@ -15,4 +15,5 @@ HOMES: dict[str, str] = {
     "impulse_response": "systems.response",
     "load_backend": "backends",
     "load_system": "families.layers",
+    "reduce": "commands.reduce",
 }

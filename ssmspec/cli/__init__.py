@@ -18,6 +18,7 @@ COMMANDS = (
     "impulse",
     "inspect",
     "plot",
+    "reduce",
     "response",
     "retune",
     "suggest",
