@@ -31,6 +31,7 @@ from ssmspec.statistics import (
     summarize,
     unavailable,
 )
+from ssmspec.statistics.details import details_of
 from ssmspec.statistics.on_demand import OnDemand
 from ssmspec.statistics.poles import half_life
 from ssmspec.statistics.values import quantiles
@@ -63,6 +64,7 @@ class AnalysisOptions:
         threads: processes for the layers of a checkpoint, where there is enough to do; each uses one thread. None stays in this process,
             where an engine uses as many threads as there are cores.
         horizon: samples of the kernel that stand for a layer whose poles do not decay; None gives such a layer no numbers.
+        details: whether to keep what only figures need.
     """
 
     layers: tuple[str, ...] = ()
@@ -74,6 +76,7 @@ class AnalysisOptions:
     statistics: tuple[str, ...] | None = None
     threads: int | None = None
     horizon: int | None = None
+    details: bool = False
 
     @property
     def chosen(self) -> Collection[str]:
@@ -123,9 +126,8 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
     engine = load_backend(backend)
 
     def layer(system: System) -> LayerAnalysis:
-        return analyze_layer(
-            system, grid, engine, with_skip=options.with_skip, chosen=_chosen_for(system, options), horizon=options.horizon
-        )
+        chosen, skip, details = _chosen_for(system, options), options.with_skip, options.details
+        return analyze_layer(system, grid, engine, with_skip=skip, chosen=chosen, horizon=options.horizon, details=details)
 
     with about(checkpoint.path):
         found = each(layer, systems, Work(engine, backend, pairs, options.threads), progress)
@@ -197,12 +199,13 @@ def analyze_layer(
     trust: Trust | None = None,
     chosen: Collection[str] | None = tuple(STATISTICS),
     horizon: int | None = None,
+    details: bool = False,
 ) -> LayerAnalysis:
     """Statistics of the sound copies of one layer, with the curve of |H| over them, and the poles of all copies.
 
     Args:
         spectrum: the spectrum of the sound copies, if the caller already has it. trust: which copies are sound, likewise.
-        horizon: as in `AnalysisOptions`.
+        horizon, details: as in `AnalysisOptions`.
         chosen: names of `STATISTICS`; all by default. None computes each of them when it is first asked for. The estimated error of
             energies needs a quadrature, so it is given only with all.
     """
@@ -220,6 +223,7 @@ def analyze_layer(
         measured = _measure(spectrum, trust, chosen)
         if cut is not None:
             measured.notes = (*measured.notes, _cut_note(trust.pick(cut), growing))
+    poles = _poles(system, trust, spectrum)
     return LayerAnalysis(
         name=system.name,
         family=system.family,
@@ -228,7 +232,7 @@ def analyze_layer(
         outputs=system.outputs,
         **system.form,
         **_ranges(system if trust.problem else trust.pick(system)),
-        poles=_poles(system, trust, spectrum),
+        poles=poles,
         operating_point=system.operating_point,
         assumptions=system.assumptions,
         assumed=system.assumed,
@@ -242,6 +246,7 @@ def analyze_layer(
         values=measured.values,
         gaps=measured.gaps,
         faults=trust.faults,
+        details=details_of(system, poles, spectrum, trust.problem) if details else None,
     )
 
 
