@@ -113,7 +113,7 @@ def _rank(pair: tuple[Family, Template]) -> tuple[bool, int]:
 
 def _depth(template: Template) -> int:
     """Number of words in the longest name suffix of a template."""
-    return max(suffix.count(".") for slot in template.values() for suffix in slot.suffixes())
+    return max(suffix.count(".") for slot in template.values() for suffix, _ in slot.endings())
 
 
 def _without_layer(family: Family, tensors: Mapping[str, Tensor], by_last_word: Mapping[str, list[str]]) -> str:

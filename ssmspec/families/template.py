@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -71,10 +72,19 @@ class Slot:
     def suffixes(self) -> list[str]:
         return self.names.split("|")
 
+    def endings(self) -> tuple[tuple[str, str], ...]:
+        """The suffixes, each with its last word."""
+        return _endings(self.names)
+
     @property
     def required(self) -> bool:
         """Whether every layer of the template has it."""
         return not self.optional and self.group is None
+
+
+@lru_cache(maxsize=4096)
+def _endings(names: str) -> tuple[tuple[str, str], ...]:
+    return tuple((suffix, suffix.rsplit(".", 1)[-1]) for suffix in names.split("|"))
 
 
 Template = Mapping[str, Slot]
@@ -386,13 +396,16 @@ def _unify_size(symbol: str, size: int, sizes: dict[str, int]) -> bool:
 
 def candidate_prefixes(template: Template, by_last_word: Mapping[str, Sequence[str]], share: float = 0.0) -> list[str]:
     """Every prefix that precedes the suffix of a required tensor, each once; only prefixes with at least `share` of the required ones."""
-    slots = [slot for slot in template.values() if slot.required]
+    required = [slot.endings() for slot in template.values() if slot.required]
+    possible = [endings for endings in required if any(word in by_last_word for _, word in endings)]
+    if len(possible) < share * len(required):
+        return []
     present: Counter[str] = Counter()
-    for slot in slots:
+    for endings in possible:
         below: dict[str, None] = {}
-        for suffix in slot.suffixes():
-            for name in by_last_word.get(suffix.rsplit(".", 1)[-1], ()):
+        for suffix, word in endings:
+            for name in by_last_word.get(word, ()):
                 if name == suffix or name.endswith("." + suffix):
                     below[name[: -len(suffix) - 1] if name != suffix else ""] = None
         present.update(below.keys())
-    return [prefix for prefix, count in present.items() if count >= share * len(slots)]
+    return [prefix for prefix, count in present.items() if count >= share * len(required)]
