@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ |= {"COLUMNS": "80", "LINES": "24"}
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for the worker processes: the matrices are too small for more threads
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of torch that wait would keep their cores busy
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # in this process: for a few small graphs none is started
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would compile the same modules
     sys.dont_write_bytecode = False
     settings.register_profile("same examples", derandomize=True, database=None, max_examples=40)

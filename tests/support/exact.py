@@ -36,6 +36,7 @@ class Exact:
         self.mp.dps = digits
         mp = self.mp
         self.system, self.with_skip = system, with_skip
+        self._responses: dict[Any, list[Any]] = {}  # integrals up to several frequencies share most of their points
         self.theta = [+mp.pi if value == np.pi else mp.mpf(float(value)) for value in theta]  # the float stands for Nyquist
         self.step = [mp.mpf(float(value)) for value in np.broadcast_to(system.step[0], system.modes)]
         self.skip = [mp.mpf(float(value)) for value in system.D[0].ravel()]
@@ -167,9 +168,15 @@ class Exact:
 
     def response(self, theta: Any) -> list[Any]:
         """Weighted response, its O I entries in one list, with D if that counts."""
+        theta = self.mp.mpf(theta)
+        if theta not in self._responses:
+            self._responses[theta] = self._response(theta)
+        return self._responses[theta]
+
+    def _response(self, theta: Any) -> list[Any]:
         poles, outer, _ = self._modes
         with self._precision():
-            theta = self._gmp(self.mp.mpf(theta))
+            theta = self._gmp(theta)
             turned = _turn(-theta)
             factors = [1 / (1 - z * turned) for z in poles]
             around = self._weight(theta) * turned**self.system.delay
