@@ -72,19 +72,10 @@ class Slot:
     def suffixes(self) -> list[str]:
         return self.names.split("|")
 
-    def endings(self) -> tuple[tuple[str, str], ...]:
-        """The suffixes, each with its last word."""
-        return _endings(self.names)
-
     @property
     def required(self) -> bool:
         """Whether every layer of the template has it."""
         return not self.optional and self.group is None
-
-
-@lru_cache(maxsize=4096)
-def _endings(names: str) -> tuple[tuple[str, str], ...]:
-    return tuple((suffix, suffix.rsplit(".", 1)[-1]) for suffix in names.split("|"))
 
 
 Template = Mapping[str, Slot]
@@ -396,7 +387,7 @@ def _unify_size(symbol: str, size: int, sizes: dict[str, int]) -> bool:
 
 def candidate_prefixes(template: Template, by_last_word: Mapping[str, Sequence[str]], share: float = 0.0) -> list[str]:
     """Every prefix that precedes the suffix of a required tensor, each once; only prefixes with at least `share` of the required ones."""
-    required = [slot.endings() for slot in template.values() if slot.required]
+    required = _required(tuple(template.values()))
     possible = [endings for endings in required if any(word in by_last_word for _, word in endings)]
     if len(possible) < share * len(required):
         return []
@@ -409,3 +400,9 @@ def candidate_prefixes(template: Template, by_last_word: Mapping[str, Sequence[s
                     below[name[: -len(suffix) - 1] if name != suffix else ""] = None
         present.update(below.keys())
     return [prefix for prefix, count in present.items() if count >= share * len(required)]
+
+
+@lru_cache(maxsize=4096)
+def _required(slots: tuple[Slot, ...]) -> tuple[tuple[tuple[str, str], ...], ...]:
+    """The possible suffixes of every required one, each with its last word."""
+    return tuple(tuple((suffix, suffix.rsplit(".", 1)[-1]) for suffix in slot.suffixes()) for slot in slots if slot.required)
