@@ -9,7 +9,8 @@ from functools import lru_cache
 
 from ssmspec.errors import LayerError
 from ssmspec.families.named import Recognized, recognize
-from ssmspec.families.template import Family, Fit, LayerTensors, Slot, Template, Tensor, candidate_prefixes, fit, join
+from ssmspec.families.prefixes import candidate_prefixes
+from ssmspec.families.template import Family, Fit, LayerTensors, Slot, Template, Tensor, fit, join
 
 NEAR = 0.5  # an incomplete prefix is reported if it has at least this share of a template's required tensors
 
