@@ -36,7 +36,6 @@ from ssmspec.statistics import (
 from ssmspec.statistics.on_demand import OnDemand
 from ssmspec.statistics.poles import half_life
 from ssmspec.statistics.resolution import grid_notes
-from ssmspec.statistics.values import quantiles
 from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
 from ssmspec.systems.horizon import first_samples
 from ssmspec.systems.kernel import KernelSystem
@@ -359,8 +358,7 @@ def _curve(spectrum: Spectrum, trust: Trust) -> Curve:
     alive = magnitude[(magnitude > 0).any(axis=1)]
     if trust.copies == 1 or not len(alive):
         return Curve(magnitude[0], None, None)
-    p5, median, p95 = quantiles(alive)
-    return Curve(median, p5, p95)
+    return Curve.over(alive)
 
 
 def _observations(spectrum: Spectrum, trust: Trust) -> tuple[str, ...]:
