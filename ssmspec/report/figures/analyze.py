@@ -74,6 +74,7 @@ def layer_figure(layer: LayerAnalysis, theta: FloatArray, sample_rate: float | N
     left.set_title("magnitude of the response")
     for right in beside:
         draw_poles(right, PoleSet(layer.name, layer.poles, layer.continuous_poles))
-        right.legend(loc="best")
+        if right.get_legend_handles_labels()[0]:
+            right.legend(loc="best")
     shown.head(layer.name, f"{layer.family}, {layer.shape_text}")
     return shown.drawn

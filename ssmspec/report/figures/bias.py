@@ -38,8 +38,9 @@ def bias_figure(layers: Layers, axis: FrequencyAxis, title: str, *, ax: Given = 
         right.set_xlim(axis.value(LOWEST_THETA), axis.value(np.pi) * 1.1)
         right.set_xlabel(f"center_frequency [{axis.unit}]")
         right.set_title("half of the sum of |H| lies below (dashed: Nyquist)")
-        right.set_ylim(left.get_ylim())
-        right.set_yticks(left.get_yticks(), [])
+        name_rows(right, names)
+        place = right.get_subplotspec()
+        right.tick_params(labelleft=place is not None and place.colspan.start == 0)  # beside the left panel, they are its names
     spread = " (median and 5..95 % of copies)" if any(slope.p5 is not None for slope in slopes) else ""
     shown.head(title, f"frequency bias{spread}")
     return shown.drawn

@@ -22,7 +22,7 @@ Drawn = Any
 """What a figure returns: a new Figure, or what was given as `ax`."""
 
 COLUMNS = 8  # at most this many columns of small multiples
-NARROWEST = 1.0  # inches of a panel
+NARROWEST, NARROW = 1.0, 2.4  # inches of a panel that needs no labels of its own, and of others
 PANEL_LETTERS = 26  # letters that fit above one panel
 LETTER = 0.075  # inches of a letter of the title; four fifths of that in a legend
 HANDLE = 0.55  # inches that a line of a legend takes beside its letters
@@ -69,10 +69,21 @@ class Panels:
             first = self.axes[0]
             first.set_title("\n".join(filter(None, (what, first.get_title()))))
             return
+        if self.columns is None:
+            self._wrap_titles()
         letters = int(self.figure.get_figwidth() / LETTER)
         lines = [short_name(title, min(60, letters)), *textwrap.wrap(what, letters)]
         place = {} if self.columns is None else {"y": 1 - 0.08 / self.figure.get_figheight()}
         self.figure.suptitle("\n".join(lines), **place)
+
+    def _wrap_titles(self) -> None:
+        """Break titles of panels that are too narrow for them."""
+        for axes in self.axes:
+            grid, text = axes.get_gridspec(), axes.get_title()
+            letters = int(0.83 * self.figure.get_figwidth() / (grid.ncols if grid else 1) / LETTER)
+            lines = text.split("\n")
+            if max(map(len, lines)) > letters:
+                axes.set_title("\n".join(textwrap.fill(line, letters) for line in lines))
 
     def legend(self, columns: int = COLUMNS_OF_LEGEND) -> None:
         """A legend of everything that has a label: below a new figure, where it covers nothing; inside the first of given axes."""
@@ -181,7 +192,10 @@ def panels(
         return _given(ax, count, fewest or count)
     wished = _width.get()
     if wished is not None:
-        width, height = wished, height if listing else TEXT + max(0.8, (height - TEXT) * wished / width)
+        fitting = min(columns, max(1, int(wished / NARROW)))
+        rows = -(-count // fitting) / -(-count // columns)
+        scale = 1.0 if listing else wished / fitting / (width / columns)
+        width, height, columns = wished, TEXT + max(0.8, (height - TEXT) * rows * scale), fitting
     figure = Figure(figsize=(width, height), layout="constrained")
     return _new(figure, count, columns, None)
 

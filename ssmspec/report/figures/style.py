@@ -109,15 +109,19 @@ def _sheet(path: Path) -> dict[Any, Any]:
     listener = logging.Handler()
     listener.emit = lambda record: complaints.append(record.getMessage())  # type: ignore[method-assign]
     log = logging.getLogger("matplotlib")
+    level = log.level
     log.addHandler(listener)
+    log.setLevel(logging.WARNING)
     try:
         settings = mpl.rc_params_from_file(path, use_default_template=False)
     except (OSError, UnicodeDecodeError) as error:
         raise SsmspecError(f"cannot read the style {path}: {getattr(error, 'strerror', None) or error}; give a .mplstyle file") from error
     finally:
+        log.setLevel(level)
         log.removeHandler(listener)
     if complaints:
-        raise SsmspecError(f"{path} is not a matplotlib style sheet: {' '.join(complaints[0].split())}")
+        reason = complaints[0].strip().split("\n")[0]
+        raise SsmspecError(f"{path} is not a matplotlib style sheet: {reason}")
     return dict(settings)
 
 
