@@ -34,7 +34,6 @@ from ssmspec.statistics import (
 from ssmspec.statistics.details import details_of
 from ssmspec.statistics.on_demand import OnDemand
 from ssmspec.statistics.poles import half_life
-from ssmspec.statistics.values import quantiles
 from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
 from ssmspec.systems.horizon import first_samples
 from ssmspec.systems.kernel import KernelSystem
@@ -356,8 +355,7 @@ def _curve(spectrum: Spectrum, trust: Trust) -> Curve:
     alive = magnitude[(magnitude > 0).any(axis=1)]
     if trust.copies == 1 or not len(alive):
         return Curve(magnitude[0], None, None)
-    p5, median, p95 = quantiles(alive)
-    return Curve(median, p5, p95)
+    return Curve.over(alive)
 
 
 def _observations(spectrum: Spectrum, trust: Trust) -> tuple[str, ...]:
