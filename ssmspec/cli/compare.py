@@ -171,7 +171,7 @@ def _history(paths: Sequence[Path | str], options: "AnalysisOptions", as_json: b
     if csv is not None:
         _write(csv, history_csv(found))
     if plot is not None:
-        from ssmspec.report.figures.compare import plot_history
+        from ssmspec.report.figures.history import plot_history
 
         message(f"wrote {plot_history(found, plot)}")
 

@@ -10,7 +10,7 @@ import typer
 
 from ssmspec.cli.app import command
 from ssmspec.cli.options import FamilyName, LayerNames, Reading, takes
-from ssmspec.cli.retune_options import Change, Match, Retraining, Start, Weight, Writing
+from ssmspec.cli.retune_options import Change, Match, Retraining, Start, Weight, Writing, require
 from ssmspec.cli.retune_training import check_folder, train_plan
 from ssmspec.cli.terminal import echo, message, tell_pictures
 from ssmspec.errors import SsmspecError
@@ -99,23 +99,16 @@ def _refuse_idle(change: Change, weight: Weight, start: Start, match: Match, ret
     Raises:
         SsmspecError: the message names these options, and the one that is missing.
     """
-    _require(weight.beta, "--beta", weight, "bake", "beta_convention", "theta_ref", "sequence_length")
-    _require(weight.bake, "--bake", weight, "max_bake_error")
-    _require(change.diagonalize, "--diagonalize", change, "max_diagonalize_error")
-    _require(start.reinit, "--reinit", start, "init_b", "init_c", "step_min", "step_max")
-    _require(match.match_spectrum, "--match-spectrum", match, "layout", "segment")
-    _require(retraining.retrain, "--retrain", retraining, "data", "steps", "lr", "setting", "preset", "out", "resume")
+    require(weight.beta, "--beta", weight, "bake", "beta_convention", "theta_ref", "sequence_length")
+    require(weight.bake, "--bake", weight, "max_bake_error")
+    require(change.diagonalize, "--diagonalize", change, "max_diagonalize_error")
+    require(start.reinit, "--reinit", start, "init_b", "init_c", "step_min", "step_max")
+    require(match.match_spectrum, "--match-spectrum", match, "layout", "segment")
+    retraining.check()
     if match.target is not None and (match.match_spectrum is None) == (retraining.retrain is None):
         raise SsmspecError(
             "--target needs either --match-spectrum or --retrain; give exactly one of them, and the other in a separate command"
         )
-
-
-def _require(owner: object, name: str, group: object, *fields: str) -> None:
-    given = [field for field in fields if getattr(group, field) is not None and getattr(group, field) is not False]
-    idle = ["--set" if field == "setting" else f"--{field.replace('_', '-')}" for field in given]
-    if idle and (owner is None or owner is False):
-        raise SsmspecError(f"{', '.join(idle)} need{'s' * (len(idle) == 1)} {name}; give it too, or leave {', '.join(idle)} out")
 
 
 def _recipe(change: Change, weight: Weight, start: Start, match: Match, retraining: Retraining, backend: str | None) -> "Recipe":

@@ -33,7 +33,7 @@ def comparison_table(comparison: CheckpointComparison, opened: Iterable[Opened] 
         cells += [summary_text(layer.distances[name]) for name in SHOWN]
         table.add_row(plain(layer.name), *cells, _arrow(layer, "alpha_hat"))
     lines = [f"only in {path}: {', '.join(names)}" for path, names in _unmatched(comparison) if names]
-    lines += _tensor_lines(comparison.tensors)
+    lines += changed_tensors(comparison.tensors)
     lines += [f"note: {note}" for note in comparison.notes]
     title = f"{comparison.before} -> {comparison.after}  (layers matched by {comparison.matched_by}; backend {comparison.backend})"
     verdict = plain(f"verdict: {comparison.verdict}", style="bold")
@@ -50,7 +50,7 @@ def comparison_table(comparison: CheckpointComparison, opened: Iterable[Opened] 
     )
 
 
-def _tensor_lines(tensors: Sequence[TensorChange]) -> list[str]:
+def changed_tensors(tensors: Sequence[TensorChange]) -> list[str]:
     """How many stored tensors changed, those that changed most, and those that were not compared."""
     if not tensors:
         return []
