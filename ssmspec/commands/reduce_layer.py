@@ -193,11 +193,7 @@ def why_not(layer: ReadLayer, family: Family, method: Method) -> str | None:
     if method != "modal" and family.resizing.only_modal:
         return f"{family.resizing.only_modal}; --method modal keeps some of its own modes"
     faults = [fault.text for system in spaces for fault in assess(system).faults]
-    if faults:
-        return "; ".join(dict.fromkeys(faults))
-    if any(system.undamped for system in spaces):
-        return "its poles do not decay, so its norms are infinite, and so is the error of leaving any out"
-    return None
+    return "; ".join(dict.fromkeys(faults)) or None
 
 
 def _as_before(array: npt.NDArray[Any], tensors: LayerTensors, role: str, empty: LayerTensors) -> bool:

@@ -198,7 +198,7 @@ def test_other_layers_are_refused_with_the_reason(reduced: Callable[..., Reduced
 
 
 def test_undamped_oscillators_have_no_norm(reduced: Callable[..., Reduced]) -> None:
-    with pytest.raises(LayerError, match=r"undamped poles by design|do not decay"):
+    with pytest.raises(LayerError, match="undamped by design"):
         reduced("linoss", method="modal", keep=0.5, assume={"linoss_scheme": "imex"})
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from ssmspec.backends.reference import cauchy_sum
-from ssmspec.statistics.peak import find_peak
-from ssmspec.statistics.quadrature import SHORT_REACH, Integral, panels
-from ssmspec.statistics.spectrum import MOST_ENTRIES, LayerSpectrum
-from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.response import DiscreteSums
+from ssmspec.statistics.norms import pair_sums, squared_norms
+from ssmspec.statistics.peak import find_operator_peak, find_peak
+from ssmspec.statistics.quadrature import SHORT_REACH, Integral, Panels, panels
+from ssmspec.statistics.spectrum import MOST_ENTRIES
+from ssmspec.systems.response import DiscreteSums, squared_magnitude
 from ssmspec.systems.statespace import FloatArray, StateSpace, modal_form
 
 ROUNDING = 1e-9  # relative: of two searches for a peak, one for the error and one for the values of its bound
@@ -28,11 +28,9 @@ class Norms:
 
 def norms(system: StateSpace) -> Norms:
     """The norms of the dynamic part, beta weight applied."""
-    if system.inputs * system.outputs > MOST_ENTRIES:
-        return _norms_of_operator(system)
     modal = modal_form(system)[0]
     nodes = 600 + 200 * modal.modes
-    count = max(1, NUMBERS_AT_ONCE // max(4 * modal.modes**2, nodes * system.inputs * system.outputs))
+    count = max(1, NUMBERS_AT_ONCE // max(4 * modal.modes**2, nodes * min(system.inputs * system.outputs, MOST_ENTRIES)))
     parts = [_norms(system.pick(part), modal.pick(part)) for part in _slices(system.copies, count)]
     return Norms(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("peak", "theta", "energy")))
 
@@ -47,7 +45,7 @@ def _norms(system: StateSpace, modal: StateSpace) -> Norms:
         lost = np.full(system.copies, np.nan)
         return Norms(lost, lost, lost)
     if min(system.inputs, system.outputs) > 1:
-        return _norms_of_operator(system)
+        return _norms_of_operator(system, cut)
     terms, theta = DiscreteSums.of(system), cut.nodes_between_ends()
     values = terms.squared(theta, cauchy_sum)
     integral = Integral(cut.edges, cut.coefficients(values[:, 1:-1]))
@@ -55,11 +53,22 @@ def _norms(system: StateSpace, modal: StateSpace) -> Norms:
     return Norms(peak.gain, peak.theta, np.sqrt(np.maximum(integral.total(), 0)))
 
 
-def _norms_of_operator(system: StateSpace) -> Norms:
+def _norms_of_operator(system: StateSpace, cut: Panels) -> Norms:
     """Of several inputs and outputs: the largest singular value, and the Frobenius norm."""
-    spectrum = LayerSpectrum(system, FrequencyGrid.default(), cauchy_sum)
-    band = spectrum.band
-    return Norms(spectrum.restored(band.peak.gain), band.peak.theta, spectrum.restored(np.sqrt(band.total)))
+    theta = cut.nodes_between_ends()
+    parts = []
+    for k in range(system.copies):
+        copy = system.copy_slice(k, k + 1)
+        at = theta[k : k + 1]
+        if system.rank or (system.sobolev is not None and not system.sobolev.zero_phase):
+            squared = squared_magnitude(copy, at, cauchy_sum)
+        else:
+            squared = squared_norms(copy, pair_sums(copy), at)
+        edges = Panels(cut.edges[k : k + 1])
+        peak = find_operator_peak(modal_form(copy)[0], at, squared, with_skip=False)
+        total = Integral(edges.edges, edges.coefficients(squared[:, 1:-1])).total()
+        parts.append((peak.gain, peak.theta, np.sqrt(np.maximum(total, 0))))
+    return Norms(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
 def difference(system: StateSpace, other: StateSpace) -> StateSpace:
