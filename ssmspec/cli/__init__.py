@@ -18,6 +18,7 @@ COMMANDS = (
     "impulse",
     "inspect",
     "plot",
+    "reduce",
     "report",
     "response",
     "retune",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import (
     Backend,
     FamilyName,
@@ -24,7 +24,7 @@ from ssmspec.cli.terminal import message
 from ssmspec.errors import SsmspecError
 
 
-@app.command()
+@command("report model.safetensors -o report.html", "report before.safetensors after.safetensors -o report.html")
 @takes(reading=Reading)
 def report(
     checkpoints: Annotated[
@@ -77,7 +77,7 @@ def report(
         with_skip=with_skip,
         horizon=horizon,
     )
-    with LayerProgress("report") as progress:
+    with LayerProgress() as progress:
         found = run(paths, options, by_order=by_order, progress=progress)
     page = report_page(found, libraries, sample_rate=sample_rate)
     with whole_file(target, Kind.page) as file:

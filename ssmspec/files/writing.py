@@ -30,6 +30,7 @@ class Kind(Enum):
     rules = (".toml",)
     provenance = (".ssmspec.json",)
     lines = (".jsonl",)
+    document = (".json",)
     page = (".html", ".htm")
 
 

@@ -7,19 +7,32 @@ from typing import Literal
 import numpy as np
 
 from ssmspec.checkpoint.remote.traffic import Transfer
-from ssmspec.statistics.values import Summary
+from ssmspec.statistics.values import Summary, quantiles
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
 from ssmspec.systems.statespace import Assumed, ComplexArray
 from ssmspec.systems.trust import UNDAMPED, Fault
 
+FEW_COPIES = 8
+"""Up to this many copies, each has its own curve: a median over so few jumps from one to another."""
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """|H| over the grid: median and 5..95 % band over the copies, each (F,); the band is None for a single system."""
+    """|H| over the grid: median and 5..95 % band over the copies, each (F,); the band is None for a single system.
+
+    `copies`: the curve of every copy, (K, F), where there are 2 to `FEW_COPIES` of them; else None.
+    """
 
     median: FloatArray
     p5: FloatArray | None
     p95: FloatArray | None
+    copies: FloatArray | None = None
+
+    @classmethod
+    def over(cls, values: FloatArray) -> "Curve":
+        """Of a bank of several copies, from the values (K, F) of those that have them."""
+        p5, median, p95 = quantiles(values)
+        return cls(median, p5, p95, values if len(values) <= FEW_COPIES else None)
 
 
 @dataclass(frozen=True, slots=True)

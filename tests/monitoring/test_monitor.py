@@ -12,8 +12,10 @@ from nets import MODES, H, Net, lines, net, train
 from safetensors.torch import save_file
 from torch import nn
 
-from ssmspec import STATISTICS, AnalysisOptions, ReadOptions, SpectralMonitor, SsmspecError, analyze
+from ssmspec import STATISTICS, SpectralMonitor, SsmspecError
+from ssmspec.commands.analyze import AnalysisOptions, analyze
 from ssmspec.errors import LayerError, NoLayerError
+from ssmspec.families import ReadOptions
 from ssmspec.families.mapping.mapping_file import load_mapping
 from ssmspec.nn import S4D
 from ssmspec.statistics import CheckpointAnalysis, Measurement

@@ -1,14 +1,15 @@
 """Comparisons and histories as tables."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ssmspec.checkpoint.remote.traffic import Opened
 from ssmspec.report.tables.fitting import FittingTable
-from ssmspec.report.tables.parts import grouped, label_of, plain, summary_text
+from ssmspec.report.tables.parts import grouped, label_of, plain, read_lines, summary_text
 from ssmspec.statistics import HEADLINES, STATISTICS, CheckpointAnalysis, Summary
 from ssmspec.statistics.changes import CheckpointComparison, LayerComparison, TensorChange
 from ssmspec.statistics.distances import DISTANCES
@@ -18,8 +19,8 @@ MOST_TENSORS = 5  # in the line of those that changed most
 SHOWN = ("pole_movement", "crossed_share", "log_spectral_distance", "spectrum_distance")
 
 
-def comparison_table(comparison: CheckpointComparison) -> RenderableType:
-    """Headline statistics before and after, the distances between the two, and the verdict."""
+def comparison_table(comparison: CheckpointComparison, opened: Iterable[Opened] = ()) -> RenderableType:
+    """Headline statistics before and after, the distances between the two, and the verdict; first what was read of remote checkpoints."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("layer", overflow="fold")
     for name in HEADLINES:
@@ -37,7 +38,16 @@ def comparison_table(comparison: CheckpointComparison) -> RenderableType:
     title = f"{comparison.before} -> {comparison.after}  (layers matched by {comparison.matched_by}; backend {comparison.backend})"
     verdict = plain(f"verdict: {comparison.verdict}", style="bold")
     medians = plain("medians over copies, before -> after; distances with their 5..95 % range over copies")
-    return Group(plain(title, style="bold"), Text(), table, Text(), medians, *map(plain, lines), verdict)
+    return Group(
+        plain(title, style="bold"),
+        *map(plain, read_lines(opened)),
+        Text(),
+        FittingTable(table),
+        Text(),
+        medians,
+        *map(plain, lines),
+        verdict,
+    )
 
 
 def changed_tensors(tensors: Sequence[TensorChange]) -> list[str]:
@@ -64,9 +74,9 @@ def _arrow(layer: LayerComparison, name: str) -> Text:
     return plain(text if change is None else f"{text} ({change:+.2g})")
 
 
-def history_table(analyses: Sequence[CheckpointAnalysis]) -> RenderableType:
-    """Medians of the headline statistics of every layer, one row per checkpoint."""
-    parts: list[RenderableType] = []
+def history_table(analyses: Sequence[CheckpointAnalysis], opened: Iterable[Opened] = ()) -> RenderableType:
+    """Medians of the headline statistics of every layer, one row per checkpoint; first what was read of remote ones."""
+    parts: list[RenderableType] = [*map(plain, read_lines(opened))]
     for name in HEADLINES:
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
         table.add_column("#", justify="right")
