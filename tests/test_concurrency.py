@@ -64,9 +64,9 @@ def test_32_processes_on_one_file_agree_to_the_byte(cache: str, tmp_path: Path) 
 PEAK = """
 import resource, sys
 from ssmspec.cli.terminal import run
-from ssmspec.cli import app
+from ssmspec.cli import whole_app
 sys.argv = ["ssmspec", *sys.argv[1:]]
-code = run(app, debug=False)
+code = run(whole_app(), debug=False)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 sys.exit(code)
 """

@@ -138,6 +138,7 @@ PLACED: dict[str, tuple[tuple[str, ...], str]] = {
     "response -o": (("response", X, "--layer", "0", "--points", "16", "-o"), ".npz"),
     "impulse -o": (("impulse", X, "--layer", "0", "--length", "8", "-o"), ".npz"),
     "plot -o": (("plot", "heatmap", X, "--points", "16", "-o"), ".png"),
+    "report -o": (("report", X, "--points", "16", "-o"), ".html"),
     "check --init": (("check", "--force", "--init"), ".toml"),
     "retune -o": (("retune", X, "--alpha", "2", "--force", "-o"), ".safetensors"),
     "retune folder": (("retune", "model", "--alpha", "2", "--force", "-o"), ""),
@@ -184,12 +185,12 @@ def test_targets_behind_links_are_replaced_and_the_links_stay(name: str, typed: 
 
 LOOP = """
 import contextlib, io, sys
-from ssmspec.cli import app
+from ssmspec.cli import whole_app
 from ssmspec.cli.terminal import run
 sys.argv = ["ssmspec", *sys.argv[1:]]
 for _ in range(6):
     with contextlib.redirect_stdout(io.StringIO()):
-        code = run(app, debug=False)
+        code = run(whole_app(), debug=False)
     if code:
         sys.exit(code)
 """

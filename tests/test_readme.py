@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from program import ssmspec
 
-from ssmspec.cli import app
+from ssmspec.cli import whole_app
 from ssmspec.families import FAMILIES
 from ssmspec.statistics import STATISTICS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+COMMANDS = [command.name or command.callback.__name__ for command in whole_app().registered_commands if command.callback]
 
 
 def test_first_table_is_what_the_first_command_prints() -> None:

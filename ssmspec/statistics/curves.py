@@ -1,71 +1,84 @@
 """Curves for figures, over frequency or over an index: one per copy, from the same spectrum as the statistics."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ssmspec.backends import CauchySum
 from ssmspec.errors import LayerError
 from ssmspec.statistics.bands import TOO_SHARP
-from ssmspec.statistics.explicit import KernelSpectrum
 from ssmspec.statistics.kernel_spectrum import kernel_spectrum
 from ssmspec.statistics.results import Curve
 from ssmspec.statistics.spectra import Spectrum
 from ssmspec.statistics.spectrum import CONDITION_LIMIT, ILL_CONDITIONED, LayerSpectrum
-from ssmspec.statistics.values import quantiles
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
-from ssmspec.systems.kernel import KernelSystem
 from ssmspec.systems.response import CHUNK
 from ssmspec.systems.statespace import ComplexArray
-from ssmspec.systems.system import System, response
+from ssmspec.systems.system import System
 
-LENGTHS = (64, 256, 1024)  # samples of the kernels whose spectra are compared with |H|^2
+LENGTHS = (32, 128, 512)  # samples of the kernels whose spectra are compared with |H|^2
 LARGEST_MATRIX = 1024  # rows or columns of T; its singular value decomposition takes about a second
 SHORTEST_KERNEL = 16  # samples; the spectrum of a shorter kernel says nothing about the limit
 MOST_COPIES = 8  # largest number of copies of a bank whose kernel spectra are pooled
+SIGMA_WORK = 4e8  # of a sigma plot: number of frequencies times the third power of the width of H; about a second
+FEWEST_SIGMA = 128  # frequencies of a sigma plot, however wide H is
 UNIFORM_POINTS = 4096  # number of theta values at which the distribution of |H|^2 is sampled
 
 
 def over_copies(values: FloatArray) -> Curve:
-    """Median and 5..95 % band of values (K, F) over the copies without NaN; a single system has no band."""
+    """Median and 5..95 % band of values (K, F) over the copies without NaN, and few of them one by one; a single system has no band."""
     usable = values[~np.isnan(values).any(axis=1)]
     if len(values) == 1:
         return Curve(usable[0], None, None)
-    p5, median, p95 = quantiles(usable)
-    return Curve(median, p5, p95)
+    return Curve.over(usable)
 
 
 def magnitude_on(spectrum: Spectrum, grid: FrequencyGrid) -> FloatArray:
     """|H| over theta or |G| over omega, (K, F); Frobenius norm for several inputs or outputs."""
     if grid is spectrum.grid:
         return spectrum.magnitude
-    parts = []
-    width = max(16, CHUNK // _sums(spectrum.system))
-    for start in range(0, grid.values.size, width):
-        columns = FrequencyGrid(grid.values[start : start + width], grid.axis)
-        blocks = _responses(spectrum, columns)
-        parts.append(np.concatenate([np.sqrt((H.real**2 + H.imag**2).sum(axis=(1, 2))) for H in blocks]))
-    return np.concatenate(parts, axis=1)
+    blocks = [np.concatenate([np.sqrt((H.real**2 + H.imag**2).sum(axis=(1, 2))) for H in part]) for part in _in_parts(spectrum, grid)]
+    return np.concatenate(blocks, axis=1)
 
 
 def phase_on(spectrum: Spectrum, grid: FrequencyGrid) -> FloatArray:
-    """Phase of H or G of layers with one input and one output, (K, F) [rad]; NaN for a copy without response.
+    """Phase of H or G of layers with one input and one output, (K, F) [rad] in (-pi, pi]; NaN for a copy without response."""
+    H = np.concatenate([block[:, 0, 0] for block in _responses(spectrum, grid)])
+    return np.where((H != 0).any(axis=1, keepdims=True), np.angle(H), np.nan)
 
-    The phase is relative to that at frequency zero, which is 0 or pi, and unwrapped along the grid, so that copies whose outputs differ in
-    sign can be compared. If the phase turns by more than pi between two grid points, the shorter way is assumed.
+
+def singular_values_on(spectrum: Spectrum, grid: FrequencyGrid) -> FloatArray:
+    """Singular values of H or G of a single system at every frequency, (F, min(O, I)) in descending order.
+
+    Source: the sigma plot of control theory, e.g. Skogestad and Postlethwaite, Multivariable Feedback Control, section 3.3.
     """
-    from_zero = FrequencyGrid(np.concatenate([[0.0], grid.values]), grid.axis)
-    blocks = _responses(spectrum, from_zero)
-    H = np.concatenate([block[:, 0, 0] for block in blocks])
-    turned = np.unwrap(np.angle(H * np.where(H[:, :1].real < 0, -1, 1)), axis=1)[:, 1:]
-    return np.where((H != 0).any(axis=1, keepdims=True), turned, np.nan)
+    matrices = (H[0] for part in _in_parts(spectrum, grid) for H in part)
+    return np.concatenate([np.linalg.svd(np.moveaxis(H, -1, 0), compute_uv=False) for H in matrices])
+
+
+def sigma_grid(spectrum: Spectrum, grid: FrequencyGrid) -> FrequencyGrid:
+    """The part of a grid on which singular values take seconds at most: evenly spaced points, and every peak of the Frobenius norm."""
+    work = float(min(spectrum.system.inputs, spectrum.system.outputs)) ** 3
+    count = int(np.clip(SIGMA_WORK / work, FEWEST_SIGMA, grid.values.size))
+    if count >= grid.values.size:
+        return grid
+    norm = magnitude_on(spectrum, grid)[0]
+    peaks = 1 + np.flatnonzero((norm[1:-1] >= norm[:-2]) & (norm[1:-1] > norm[2:]))
+    places = np.union1d(np.linspace(0, grid.values.size - 1, count).round().astype(int), peaks)
+    return FrequencyGrid(grid.values[places], grid.axis)
+
+
+def _in_parts(spectrum: Spectrum, grid: FrequencyGrid) -> "Iterator[Iterator[ComplexArray]]":
+    """The responses, for a few frequencies at a time."""
+    width = max(16, CHUNK // _sums(spectrum.system))
+    for start in range(0, grid.values.size, width):
+        yield _responses(spectrum, FrequencyGrid(grid.values[start : start + width], grid.axis))
 
 
 def _sums(system: System) -> int:
     """How many sums a response of one copy takes at one frequency."""
-    rank = 0 if isinstance(system, KernelSystem) else system.rank
-    return (system.outputs + rank) * (system.inputs + rank)
+    return (system.outputs + system.rank) * (system.inputs + system.rank)
 
 
 def _responses(spectrum: Spectrum, grid: FrequencyGrid) -> Iterator[ComplexArray]:
@@ -73,7 +86,7 @@ def _responses(spectrum: Spectrum, grid: FrequencyGrid) -> Iterator[ComplexArray
     system = spectrum.system
     count = max(1, CHUNK // (grid.values.size * _sums(system)))
     for start in range(0, system.copies, count):
-        part = response(system.copy_slice(start, min(start + count, system.copies)), grid, spectrum.cauchy_sum)
+        part = system.copy_slice(start, min(start + count, system.copies)).response(grid, spectrum.cauchy_sum)
         yield part.total if spectrum.with_skip else part.dynamic
 
 
@@ -105,7 +118,7 @@ def normalized_hankel(spectrum: Spectrum) -> FloatArray:
     Raises:
         LayerError: no copy has a value.
     """
-    if isinstance(spectrum, KernelSpectrum) and spectrum.hankel_missing:
+    if spectrum.hankel_missing:
         raise LayerError(f"layer {spectrum.system.name}: nothing to draw: {spectrum.hankel_missing}")
     values = spectrum.unit_hankel
     return _trusted(spectrum, values / np.where(values[:, :1] > 0, values[:, :1], 1))
@@ -139,8 +152,8 @@ def kernel_quantiles(spectrum: Spectrum, lengths: Sequence[int] = LENGTHS) -> tu
     Raises:
         LayerError: T would be too large because of too many inputs or outputs, or the layer has no response.
     """
-    system = spectrum.system if isinstance(spectrum.system, KernelSystem) else replace(spectrum.system, sobolev=None)
-    if isinstance(system, KernelSystem) and system.two_sided:
+    system = spectrum.system
+    if system.earliest_lag < 0:
         raise LayerError(f"layer {system.name} looks ahead; the kernel spectrum is that of causal kernels")
     wide = max(system.inputs, system.outputs)
     if wide * SHORTEST_KERNEL > LARGEST_MATRIX:
@@ -172,8 +185,8 @@ def _spread(magnitude: FloatArray) -> list[int]:
 
 
 def _squared_singular_values(copy: System, theta: FloatArray, engine: CauchySum) -> FloatArray:
-    """Squared singular values of H at all theta, in one vector; |H|^2 for one input and one output."""
-    H = np.moveaxis(response(copy, FrequencyGrid(theta, "theta"), engine).dynamic[0], -1, 0)
+    """Squared singular values of H at all theta without beta, in one vector; |H|^2 for one input and one output."""
+    H = np.moveaxis(copy.response(FrequencyGrid(theta, "theta"), engine, with_beta=False).dynamic[0], -1, 0)
     if copy.inputs == copy.outputs == 1:
         return np.asarray(H.real**2 + H.imag**2).ravel()
     return np.asarray(np.linalg.svd(H, compute_uv=False).ravel() ** 2, dtype=np.float64)

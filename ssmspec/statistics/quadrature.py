@@ -19,6 +19,7 @@ from ssmspec.systems.statespace import StateSpace, log_poles
 ORDER = 16
 REACH, SHORT_REACH = 4.0, 2.4  # (rho + 1/rho)/2
 MAX_PANELS = 200_000
+NUMBERS_AT_ONCE = 1 << 20  # Legendre coefficients gathered at once: 8 MB
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(ORDER)
 # values at the nodes -> Legendre coefficients, exact for polynomials of degree < ORDER
 TO_COEFFICIENTS = (np.polynomial.legendre.legvander(NODES, ORDER - 1) * WEIGHTS[:, None] * (np.arange(ORDER) + 0.5)).T
@@ -159,19 +160,35 @@ class Integral:
         rows, panel, local = self._place(theta)
         return self._cumulative[rows, panel] + self._half[rows, panel] * _partial(self.coefficients[rows, panel], local) / np.pi
 
+    def cumulative(self, theta: FloatArray) -> FloatArray:
+        """E(theta), (K, F), of every copy at the same ascending theta (F,) in [0, pi]."""
+        block = max(1, NUMBERS_AT_ONCE // (ORDER * len(theta)))
+        parts = []
+        for start in range(0, len(self.edges), block):
+            rows = np.arange(start, min(start + block, len(self.edges)))
+            panel = np.stack([np.searchsorted(self.edges[row, 1:-1], theta, side="right") for row in rows])
+            rows = rows[:, None]
+            partial = _partial(self.coefficients[rows, panel], self._local(rows, panel, theta))
+            parts.append(self._cumulative[rows, panel] + self._half[rows, panel] * partial / np.pi)
+        return np.concatenate(parts)
+
     def _place(self, theta: FloatArray) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], FloatArray]:
         """Copies, the panels in which theta (K,) lies, and where in [-1, 1] of these."""
         panel = np.clip((self.edges[:, 1:-1] <= theta[:, None]).sum(axis=1), 0, self.edges.shape[1] - 2)
         rows = np.arange(len(panel))
+        return rows, panel, self._local(rows, panel, theta)
+
+    def _local(self, rows: npt.NDArray[np.intp], panel: npt.NDArray[np.intp], theta: FloatArray) -> FloatArray:
+        """Where in [-1, 1] of a panel theta lies; -1 in panels of no length."""
         half, left = self._half[rows, panel], self.edges[rows, panel]
-        return rows, panel, np.where(half > 0, (theta - left) / np.where(half > 0, half, 1) - 1, -1.0)
+        return np.where(half > 0, (theta - left) / np.where(half > 0, half, 1) - 1, -1.0)
 
 
 def _partial(coefficients: FloatArray, local: FloatArray) -> FloatArray:
-    """Integral from -1 to local (K,) of Legendre series (K, ORDER): (P_{j+1} - P_{j-1})/(2j + 1) term by term."""
+    """Integral from -1 to local (...) of Legendre series (..., ORDER): (P_{j+1} - P_{j-1})/(2j + 1) term by term."""
     values = np.polynomial.legendre.legvander(local, ORDER)
     degrees = np.arange(1, ORDER)
-    terms = (values[:, 2:] - values[:, :-2]) / (2 * degrees + 1)
+    terms = (values[..., 2:] - values[..., :-2]) / (2 * degrees + 1)
     return np.asarray(coefficients[..., 0] * (local + 1) + (coefficients[..., 1:] * terms).sum(axis=-1))
 
 

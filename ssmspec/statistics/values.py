@@ -58,7 +58,7 @@ def quantiles(values: FloatArray) -> FloatArray:
     places = np.array(SHARES) * (copies - 1)
     below = np.floor(places).astype(int)
     above, part = np.minimum(below + 1, copies - 1), (places - below)[:, None]
-    ranks = np.unique(np.concatenate([below, above]))
+    ranks = sorted({*below.tolist(), *above.tolist()})  # np.unique would load all of numpy.ma
     result = np.empty((len(SHARES), points))
     width = max(1, NUMBERS_AT_ONCE // copies)
     for start in range(0, points, width):

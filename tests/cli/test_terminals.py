@@ -17,7 +17,7 @@ import pytest
 from commands_in_turn import MARK
 from locations import HANG, SAMPLES, TESTS
 
-from ssmspec.cli import app
+from ssmspec.cli import whole_app
 
 ODD = "a b\n'ü\u202e"  # space, newline, quote, non-ASCII, and a character that reverses the direction of text
 COLOR = re.compile(r"\x1b\[[0-9;]*(?:3[0-9]|4[0-9]|9[0-7]|10[0-7])[0-9;]*m")
@@ -119,7 +119,7 @@ def in_terminal(run: InTurn, columns: int) -> str:
 
 
 def test_every_command_is_among_them() -> None:
-    names = {command.name or command.callback.__name__ for command in app.registered_commands}
+    names = {command.name or command.callback.__name__ for command in whole_app().registered_commands}
     assert names <= set(commands(Path()))
 
 
