@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,18 @@ def test_no_module_outgrows_one_reading() -> None:
     assert {name: size for name, size in sizes.items() if size > 400} == {}
 
 
+def test_only_systems_know_what_kinds_of_layers_there_are() -> None:
+    """Everybody else asks a layer itself (`ssmspec.systems.system.System`), so that what works for one kind works for the other."""
+    kinds = {"StateSpace", "KernelSystem", "LayerSpectrum", "KernelSpectrum"}
+    asked = []
+    for module in MODULES:
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))) if room(module) != "systems" else ():
+            asks = isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass", "type")
+            if (asks or isinstance(node, ast.MatchClass)) and kinds & set(re.findall(r"\w+", ast.unparse(node))):
+                asked.append(f"{module.relative_to(PACKAGE)}:{node.lineno}")
+    assert asked == []
+
+
 def loaded_by(code: str) -> set[str]:
     script = f"import sys\n{code}\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=HANG)
@@ -88,7 +101,7 @@ def test_monitoring_loads_no_package_of_its_extras_and_draws_only_when_asked() -
 
 
 def test_public_names_exist_and_are_documented() -> None:
-    assert len(ssmspec.__all__) <= 15
+    assert len(ssmspec.__all__) <= 24
     for name in ssmspec.__all__:
         value = getattr(ssmspec, name)
         if callable(value):

@@ -28,7 +28,6 @@ from ssmspec.families.layers import find_layers, read_systems
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.response import frequency_response
 from ssmspec.systems.statespace import StateSpace
-from ssmspec.systems.system import state_spaces
 
 
 @contextmanager
@@ -120,7 +119,7 @@ def _process(*arguments: str) -> Callable[[], None]:
 
 def _systems(path: str) -> list[StateSpace]:
     checkpoint = open_checkpoint(path)
-    return list(state_spaces(read_systems(checkpoint, find_layers(checkpoint), ReadOptions())[0]))
+    return [system.state_space() for system in read_systems(checkpoint, find_layers(checkpoint), ReadOptions())[0]]
 
 
 def _backend(systems: list[StateSpace]) -> str:

@@ -8,7 +8,7 @@ from ssmspec.families import LayerTensors
 from ssmspec.statistics import LayerAnalysis
 from ssmspec.statistics.quadrature import pole_distances
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace, modal_form
-from ssmspec.systems.system import System, state_spaces
+from ssmspec.systems.system import System
 from ssmspec.systems.trust import Trust
 
 
@@ -34,7 +34,7 @@ class LayerFacts:
     @cached_property
     def sound(self) -> StateSpace:
         """The copies whose values can be trusted, of a state space. There are none if the layer as a whole has a problem."""
-        return self.trust.pick(state_spaces([self.system])[0])
+        return self.trust.pick(self.system.state_space())
 
     @cached_property
     def modal(self) -> StateSpace:

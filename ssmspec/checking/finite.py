@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,6 @@ from ssmspec.checkpoint.blocks import in_blocks
 from ssmspec.checkpoint.tensors import ITEMSIZE
 from ssmspec.families import Detection, LayerTensors, Tensor
 from ssmspec.families.observed import Observed
-from ssmspec.families.template import flat_values
 
 Progress = Callable[[str, int, int], None]
 Rows = npt.NDArray[np.bool_]
@@ -44,7 +43,8 @@ class Reads:
         return replace(detection, layers=tuple(self._watched(layer) for layer in detection.layers))
 
     def _watched(self, layer: LayerTensors) -> LayerTensors:
-        return replace(layer, tensors={role: _Watched(tensor, self._of(layer, role)) for role, tensor in layer.tensors.items()})
+        seen = {role: Observed(tensor, partial(_mark, self._of(layer, role))) for role, tensor in layer.tensors.items()}
+        return replace(layer, tensors=seen)
 
     def _of(self, layer: LayerTensors, role: str) -> Rows:
         shape = layer.tensors[role].shape
@@ -55,19 +55,8 @@ class Reads:
         return frozenset(name for name, rows in self.rows.items() if rows.all())
 
 
-class _Watched(Observed):
-    """A tensor that marks its rows as they are read."""
-
-    def __init__(self, tensor: Tensor, rows: Rows) -> None:
-        super().__init__(tensor, self._mark)
-        self._rows = rows
-
-    def _mark(self, rows: slice | None) -> None:
-        self._rows[rows or slice(None)] = True
-
-    def read_flat(self, start: int, stop: int) -> npt.NDArray[Any]:
-        self._mark(None)  # by blocks, of which every one is read
-        return flat_values(self.tensor, start, stop)
+def _mark(marked: Rows, rows: slice | None) -> None:
+    marked[rows or slice(None)] = True
 
 
 def key_of(layer: LayerTensors) -> Key:

@@ -10,7 +10,6 @@ from ssmspec.checking.facts import LayerFacts
 from ssmspec.families import FAMILIES
 from ssmspec.families.parameterization import softplus
 from ssmspec.systems.statespace import FloatArray
-from ssmspec.systems.system import state_spaces
 
 EQUAL = 0.01  # relative spread of steps that training did not move apart; published code draws them over two decades
 FAR = 2.0  # factor above the published steps
@@ -72,7 +71,7 @@ def _lost_decays(facts: LayerFacts) -> str | None:
     if found is None or family is None or family.initial_decays is None:
         return None
     logarithms, name = found
-    (system,) = state_spaces([facts.system])
+    system = facts.system.state_space()
     alone = len(facts.tensors.tensors[_role(facts, "A_log")].shape) > 1 and system.modes == 1  # A = 1 is where one mode starts
     if logarithms.size < 2 or alone or not (np.abs(logarithms) < NEAR_ZERO).all():
         return None

@@ -10,8 +10,7 @@ from ssmspec.checking.duplicates import duplicated_modes
 from ssmspec.checking.facts import LayerFacts
 from ssmspec.checking.findings import Severity
 from ssmspec.checking.initialization import HARDLY, equal_dt_bias, lost_initialization, slow_decay
-from ssmspec.systems.kernel import KernelSystem
-from ssmspec.systems.system import System, state_spaces
+from ssmspec.systems.system import System
 from ssmspec.systems.trust import GROWING, STEP_NOT_POSITIVE, UNDAMPED
 
 LONGEST_MEMORY = 1e6
@@ -62,15 +61,7 @@ def not_finite(facts: LayerFacts) -> str | None:
 
 def spoiled_quantities(system: System) -> dict[str, str]:
     """How many of how many values of a quantity are NaN or infinite, by its name."""
-    if isinstance(system, KernelSystem):
-        count = sum(int((~np.isfinite(samples)).sum()) for _, samples in system.blocks())
-        lost = {"the kernel": (count, int(np.prod(system.shape))), "D": (int((~np.isfinite(system.D)).sum()), system.D.size)}
-        return {label: f"{count} of {size}" for label, (count, size) in lost.items() if count}
-    arrays = {"the poles": system.poles, "step": system.step, "B": system.B, "C": system.C, "D": system.D, "P": system.P, "Q": system.Q}
-    if system.sobolev is not None:
-        arrays["beta"] = system.sobolev.beta
-    bad = {label: (int((~np.isfinite(array)).sum()), array.size) for label, array in arrays.items() if array is not None}
-    return {label: f"{count} of {size}" for label, (count, size) in bad.items() if count}
+    return {label: f"{counts.sum()} of {size}" for label, (counts, size) in system.not_finite().items() if counts.any()}
 
 
 def spoiled_values(quantities: Mapping[str, str], tensors: Mapping[str, str]) -> str | None:
@@ -121,36 +112,21 @@ def marginal_pole(facts: LayerFacts) -> str | None:
 
 
 def dead_channel(facts: LayerFacts) -> str | None:
-    """Copies whose residues are all zero; if the layer is a single system, its inputs and outputs with only zero residues.
-
-    Of an explicit kernel the samples take the place of residues.
-    """
-    if isinstance(facts.system, KernelSystem):
-        return _silent_kernels(facts, facts.system)
-    system = facts.sound
-    reads, writes = system.B != 0, system.C != 0  # (K, N, I), (K, O, N)
-    if system.rank:  # modes are coupled: each of them reaches every other
-        reads, writes = reads.any(axis=1, keepdims=True), writes.any(axis=2, keepdims=True)
+    """Copies whose residues (or samples) are all zero; if the layer is a single system, its inputs and outputs without any other."""
+    system = facts.trust.pick(facts.system)
+    acting = system.acting()
     if facts.system.copies > 1 or system.operating_point or system.inputs * system.outputs == 1:
-        dead = ~(reads.any(axis=2) & writes.any(axis=1)).any(axis=1)
+        dead = ~acting.any(axis=(1, 2))
         if not dead.any():
             return None
-        return f"{facts.some(int(dead.sum()))} zero residues, so no response; the first is copy {facts.copy(int(dead.argmax()))}"
-    inputs = ~(reads & writes.any(axis=1)[:, :, None]).any(axis=1)[0]
-    outputs = ~(writes & reads.any(axis=2)[:, None, :]).any(axis=2)[0]
+        return f"{facts.some(int(dead.sum()))} {system.zeros}, so no response; the first is copy {facts.copy(int(dead.argmax()))}"
+    inputs, outputs = ~acting[0].any(axis=0), ~acting[0].any(axis=1)
     parts = [
         f"{int(dead.sum())} of {dead.size} {name} (the first is {dead.argmax()})"
         for name, dead in (("inputs", inputs), ("outputs", outputs))
         if dead.any()
     ]
-    return f"{' and '.join(parts)} have zero residues, so no response" if parts else None
-
-
-def _silent_kernels(facts: LayerFacts, system: KernelSystem) -> str | None:
-    dead = np.concatenate([~samples.any(axis=(1, 2, 3)) for _, samples in facts.trust.pick(system).blocks()])
-    if not dead.any():
-        return None
-    return f"{facts.some(int(dead.sum()))} a kernel of zeros, so no response; the first is copy {facts.copy(int(dead.argmax()))}"
+    return f"{' and '.join(parts)} have {system.zeros}, so no response" if parts else None
 
 
 def beyond_nyquist(facts: LayerFacts) -> str | None:
@@ -168,7 +144,7 @@ def beyond_nyquist(facts: LayerFacts) -> str | None:
 
 def step_range(facts: LayerFacts) -> str | None:
     """A step outside STEP_RANGE; for selective layers, the step at the operating point."""
-    (system,), (low, high) = state_spaces([facts.system]), STEP_RANGE
+    system, (low, high) = facts.system, STEP_RANGE
     if not system.has_step:
         return None
     step = system.step[np.isfinite(system.step) & (system.step > 0)]

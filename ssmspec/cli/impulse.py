@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import CheckpointPath, FamilyName, LayerName, Reading, takes
-from ssmspec.cli.terminal import echo, tell_written
+from ssmspec.cli.terminal import echo, tell_read, tell_written
 from ssmspec.errors import SsmspecError, about
 
 
@@ -22,7 +22,7 @@ class KernelReading(Reading):
     ] = None
 
 
-@app.command()
+@command("impulse model.safetensors --layer 0 --samples 1000 -o kernel.npz")
 @takes(reading=KernelReading)
 def impulse(
     checkpoint: CheckpointPath,
@@ -45,25 +45,27 @@ def impulse(
     """
     from ssmspec.families.layers import load_system
     from ssmspec.report.arrays import difference_text, write_arrays
-    from ssmspec.systems.system import first_lag, weight_of
-    from ssmspec.systems.system import impulse as impulse_response
+    from ssmspec.report.progress import LayerProgress
     from ssmspec.systems.trust import GROWING, assess
 
     if output is None and against is None:
         raise SsmspecError("nothing to do with the kernel; write it with -o, or compare it with --against")
     checkpoint = reading.given(checkpoint)
-    system = load_system(checkpoint, layer, reading.options(), family)
+    with LayerProgress() as progress:
+        system = load_system(checkpoint, layer, reading.options(), family)
+    tell_read(progress.opened)
     with about(checkpoint):
-        kernel = impulse_response(system, length)
+        kernel = system.impulse(length)
     if against is not None:
         echo(difference_text(against, kernel, system.copies))
     if output is None:
         return
-    arrays = {"kernel": kernel, "D": system.D, "name": system.name, "family": system.family}
-    lag, looks_ahead = first_lag(system)
-    notes = (*looks_ahead, *write_arrays(output, checkpoint, arrays | {"first_lag": lag}))
+    lag = system.earliest_lag
+    arrays = {"kernel": kernel, "D": system.D, "name": system.name, "family": system.family, "first_lag": lag}
+    looks_ahead = (f"the kernel looks ahead: its first sample has lag {lag}",) if lag else ()
+    notes = (*looks_ahead, *write_arrays(output, checkpoint, arrays))
     weighted = "the kernel excludes the beta weight, which has zero phase and so applies to the response only"
-    beta = (weighted,) if weight_of(system) else ()
+    beta = (weighted,) if system.sobolev else ()
     growth = "; the kernel of such a copy grows with its length"
     faults = (fault.text + growth * (fault.kind == GROWING) for fault in assess(system).faults)
     tell_written(output, system.assumptions + beta, (*faults, *notes))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import Backend, FamilyName, LayerNames, Reading, WithSkip, check_sample_rate, takes
-from ssmspec.cli.terminal import message
+from ssmspec.cli.terminal import message, tell_read
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Drawing:
         )
 
 
-@app.command()
+@command("plot response model.safetensors --layer 0", "plot --list")
 @takes(drawing=Drawing, reading=Reading)
 def plot(
     figure: Annotated[str, typer.Argument(metavar="FIGURE", help="Name of a figure; --list shows all.", show_default=False)],
@@ -124,10 +124,14 @@ def plot(
         message(f"wrote {plot_initializations(drawing.output, options=options, alpha=drawing.alpha)}")
         return
     if figure == "compare":
-        message(f"wrote {plot_pair(checkpoints[0], checkpoints[1], drawing.output, options=options)}")
+        with LayerProgress() as progress:
+            written = plot_pair(checkpoints[0], checkpoints[1], drawing.output, options=options)
+        tell_read(progress.opened)
+        message(f"wrote {written}")
         return
-    with LayerProgress(checkpoints[0]) as progress:
+    with LayerProgress() as progress:
         written, notes = draw(figure, checkpoints[0], drawing.output, options=options, progress=progress)
+    tell_read(progress.opened)
     for note in notes:
         message(note)
     message(f"wrote {written}")

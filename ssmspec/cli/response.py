@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import ArrayFile, Backend, CheckpointPath, FamilyName, Horizon, LayerName, Reading, takes
-from ssmspec.cli.terminal import tell_written
+from ssmspec.cli.terminal import tell_read, tell_written
 from ssmspec.errors import about
 
 
@@ -17,7 +17,7 @@ class AxisName(StrEnum):
     omega = "omega"
 
 
-@app.command()
+@command("response model.safetensors --layer 0 -o response.npz")
 @takes(reading=Reading)
 def response(
     checkpoint: CheckpointPath,
@@ -44,22 +44,24 @@ def response(
     from ssmspec.backends import choose_backend, load_backend
     from ssmspec.families.layers import load_system
     from ssmspec.report.arrays import frequency_grid, write_arrays
+    from ssmspec.report.progress import LayerProgress
     from ssmspec.systems.horizon import first_samples
-    from ssmspec.systems.kernel import KernelSystem
-    from ssmspec.systems.system import pairs_of_response, steps_of
-    from ssmspec.systems.system import response as frequency_response
     from ssmspec.systems.trust import GROWING, assess
 
     checkpoint = reading.given(checkpoint)
-    system = load_system(checkpoint, layer, reading.options(), family)
-    grid = frequency_grid(steps_of(system), axis.value, points, theta)
-    engine = load_backend(backend or choose_backend(pairs_of_response(system, grid.values.size)))
+    with LayerProgress() as progress:
+        system = load_system(checkpoint, layer, reading.options(), family)
+    tell_read(progress.opened)
+    grid = frequency_grid(system.step, axis.value, points, theta)
+    engine = load_backend(
+        backend or choose_backend(float(system.copies) * system.modes * system.inputs * system.outputs * grid.values.size)
+    )
     if horizon is not None and axis is not AxisName.theta:
         raise typer.BadParameter("a kernel of finite length has a response over theta only", param_hint="--horizon")
-    cut = horizon is not None and not isinstance(system, KernelSystem)
     with about(checkpoint):
         asked = first_samples(system, horizon) if horizon is not None else system
-        total = frequency_response(asked, grid, engine, with_beta=not no_beta).total
+        total = asked.response(grid, engine, with_beta=not no_beta).total
+    cut = asked is not system
     notes = write_arrays(
         output, checkpoint, {axis.value: grid.values, "H": total, "D": system.D, "name": system.name, "family": system.family}
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 
 # the keys of `ssmspec.tuning.poles.initializations.INITIALIZATIONS`, whose module is too heavy for --help; a test compares them
 STARTS = ("s4d-lin", "s4d-inv", "s4d-legs", "s4d-real", "fout", "random", "s5-hippo", "dfout", "lru-ring")
+
+
+def require(owner: object, name: str, group: object, *fields: str) -> None:
+    """Refuse options of a group that were given although the option they belong to was not.
+
+    Raises:
+        SsmspecError: the message names them.
+    """
+    given = [field for field in fields if getattr(group, field) is not None and getattr(group, field) is not False]
+    idle = ["--set" if field == "setting" else f"--{field.replace('_', '-')}" for field in given]
+    if idle and (owner is None or owner is False):
+        raise SsmspecError(f"{', '.join(idle)} need{'s' * (len(idle) == 1)} {name}; give it too, or leave {', '.join(idle)} out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +50,7 @@ class Change:
 class Weight:
     """The Sobolev weight."""
 
+    PANEL: ClassVar[str] = "Sobolev weight (beta)"
     beta: Annotated[float | None, typer.Option("--beta", help="Exponent of a Sobolev weight.", show_default=False)] = None
     beta_convention: Annotated[
         BetaConvention | None,
@@ -76,6 +89,7 @@ class Weight:
 class Start:
     """A new initialization."""
 
+    PANEL: ClassVar[str] = "New initialization"
     reinit: Annotated[str | None, typer.Option("--reinit", help=f"Reinitialize: {', '.join(STARTS)}; 'ssmspec plot inits' draws them.")] = (
         None
     )
@@ -100,6 +114,7 @@ class Start:
 class Match:
     """The spectrum that layers are fitted to."""
 
+    PANEL: ClassVar[str] = "Fit to data"
     match_spectrum: Annotated[
         str | None,
         typer.Option(
@@ -139,6 +154,7 @@ class Match:
 class Retraining:
     """Training after the change."""
 
+    PANEL: ClassVar[str] = "Training afterward"
     retrain: Annotated[
         str | None, typer.Option("--retrain", metavar="TASK", help="Then train: waves, denoise, regress, classify or forecast.")
     ] = None
@@ -159,6 +175,14 @@ class Retraining:
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="With --retrain: continue the run in the folder.")] = False
 
+    def check(self) -> None:
+        """Refuse options that have no effect without --retrain.
+
+        Raises:
+            SsmspecError: the message names them.
+        """
+        require(self.retrain, "--retrain", self, "data", "steps", "lr", "setting", "preset", "out", "resume")
+
     def training(self, checkpoint: Path, seed: int, target: str | None) -> Training | None:
         """These options as one request; None without --retrain."""
         if self.retrain is None:
@@ -174,6 +198,7 @@ class Retraining:
 class Writing:
     """Where the result goes, and how it is shown."""
 
+    PANEL: ClassVar[str] = "Output"
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write; default: <stem>.retuned<suffix>.", show_default=False)
     ] = None

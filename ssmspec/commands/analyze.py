@@ -11,6 +11,7 @@ import numpy as np
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.backends.pool import mapped
 from ssmspec.backends.threads import limited
+from ssmspec.checkpoint import Checkpoint
 from ssmspec.errors import about
 from ssmspec.families import ReadOptions
 from ssmspec.families.configuration import context_length
@@ -21,9 +22,8 @@ from ssmspec.statistics import (
     STATISTICS,
     CheckpointAnalysis,
     Curve,
-    KernelSpectrum,
     LayerAnalysis,
-    LayerSpectrum,
+    Skipped,
     Spectrum,
     Summary,
     Values,
@@ -33,14 +33,14 @@ from ssmspec.statistics import (
     summarize,
     unavailable,
 )
+from ssmspec.statistics.details import details_of
 from ssmspec.statistics.on_demand import OnDemand
 from ssmspec.statistics.poles import half_life
-from ssmspec.statistics.resolution import grid_notes
 from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
 from ssmspec.systems.horizon import first_samples
 from ssmspec.systems.kernel import KernelSystem
-from ssmspec.systems.statespace import ComplexArray, StateSpace, discrete_poles, modal_form, padded_modes
-from ssmspec.systems.system import System, decay_gate
+from ssmspec.systems.statespace import ComplexArray, discrete_poles, modal_form, padded_modes
+from ssmspec.systems.system import System
 from ssmspec.systems.trust import GROWING, NOT_FINITE, Trust, assess, within_range
 
 WORTHWHILE = 1e8  # pole-node pairs, about half a second, from which on other processes are started
@@ -65,6 +65,7 @@ class AnalysisOptions:
         threads: processes for the layers of a checkpoint, where there is enough to do; each uses one thread. None stays in this process,
             where an engine uses as many threads as there are cores.
         horizon: samples of the kernel that stand for a layer whose poles do not decay; None gives such a layer no numbers.
+        details: whether to keep what only figures need.
     """
 
     layers: tuple[str, ...] = ()
@@ -76,6 +77,7 @@ class AnalysisOptions:
     statistics: tuple[str, ...] | None = None
     threads: int | None = None
     horizon: int | None = None
+    details: bool = False
 
     @property
     def chosen(self) -> Collection[str]:
@@ -98,6 +100,20 @@ class Work:
         return 1 if self.backend == "gpu" or self.pairs < WORTHWHILE else self.threads or 1
 
 
+@dataclass(frozen=True, slots=True)
+class ChosenLayers:
+    """The selected layers of an open checkpoint.
+
+    Args:
+        systems: in model order. places: the index of each among all layers of the checkpoint. skipped: what was not read.
+    """
+
+    checkpoint: Checkpoint
+    systems: tuple[System, ...]
+    places: tuple[int, ...]
+    skipped: tuple[Skipped, ...]
+
+
 def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progress: Progress | None = None) -> CheckpointAnalysis:
     """Read a checkpoint and compute the statistics of every SSM layer.
 
@@ -113,25 +129,35 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         BackendError: the named engine cannot run.
     """
     options = options or AnalysisOptions()
+    return analyze_chosen(choose_layers(path, options), options, progress=progress)
+
+
+def choose_layers(path: Path | str | Checkpoint, options: AnalysisOptions) -> ChosenLayers:
+    """Read the layers that the options select. Raises as `analyze`."""
     checkpoint = open_for_layers(path, options.read)
-    grid = FrequencyGrid.default(options.points)
     detection = find_layers(checkpoint, options.family, options.read)
     readable, skipped = readable_layers(checkpoint, detection, options.read)
     everything = [system for layer in readable for system in layer.systems]
     places = {id(system): place for place, system in enumerate(everything)}
     systems = select_layers(everything, options.layers, checkpoint, skipped) if everything else []
+    return ChosenLayers(checkpoint, tuple(systems), tuple(places[id(system)] for system in systems), tuple(skipped))
+
+
+def analyze_chosen(chosen: ChosenLayers, options: AnalysisOptions, *, progress: Progress | None = None) -> CheckpointAnalysis:
+    """The statistics of layers that were read. Raises as `analyze`."""
+    checkpoint, systems = chosen.checkpoint, chosen.systems
+    grid = FrequencyGrid.default(options.points)
     pairs = sum(pairs_of(system, options.points, options.chosen) for system in systems)
     backend = options.backend or choose_backend(pairs)
     engine = load_backend(backend)
 
     def layer(system: System) -> LayerAnalysis:
-        return analyze_layer(
-            system, grid, engine, with_skip=options.with_skip, chosen=_chosen_for(system, options), horizon=options.horizon
-        )
+        chosen, skip, details = _chosen_for(system, options), options.with_skip, options.details
+        return analyze_layer(system, grid, engine, with_skip=skip, chosen=chosen, horizon=options.horizon, details=details)
 
     with about(checkpoint.path):
         found = each(layer, systems, Work(engine, backend, pairs, options.threads), progress)
-        layers = [replace(layer, index=places[id(system)]) for system, layer in zip(systems, found, strict=True)]
+        layers = [replace(layer, index=place) for layer, place in zip(found, chosen.places, strict=True)]
     context = context_length(checkpoint.config)
     return CheckpointAnalysis(
         path=str(checkpoint.path),
@@ -142,7 +168,7 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         grid=grid,
         with_skip=options.with_skip,
         layers=tuple(layers),
-        skipped=tuple(skipped),
+        skipped=chosen.skipped,
         notes=(*checkpoint.notes, *memory_notes(layers, context), *_uncut(systems, options.horizon)),
         statistics=tuple(options.chosen),
         context_length=None if context is None else context[0],
@@ -180,13 +206,13 @@ def _uncut(systems: Sequence[System], horizon: int | None) -> tuple[str, ...]:
     """A note where a horizon was given for nothing."""
     if horizon is None or any(fault.kind == GROWING for system in systems for fault in assess(system).faults):
         return ()
-    poles = any(isinstance(system, StateSpace) for system in systems)
+    poles = not all(system.no_poles for system in systems)
     return (f"--horizon {horizon}: {'all poles decay' if poles else 'no layer has poles'}, so no kernel was cut",)
 
 
 def _chosen_for(system: System, options: AnalysisOptions) -> Collection[str] | None:
     """The statistics of one layer: a table shows the half-lives of decay gates."""
-    return (*HEADLINES, HALF_LIFE) if decay_gate(system) and options.statistics == HEADLINES else options.statistics
+    return (*HEADLINES, HALF_LIFE) if system.decay_gate and options.statistics == HEADLINES else options.statistics
 
 
 def analyze_layer(
@@ -199,38 +225,40 @@ def analyze_layer(
     trust: Trust | None = None,
     chosen: Collection[str] | None = tuple(STATISTICS),
     horizon: int | None = None,
+    details: bool = False,
 ) -> LayerAnalysis:
     """Statistics of the sound copies of one layer, with the curve of |H| over them, and the poles of all copies.
 
     Args:
         spectrum: the spectrum of the sound copies, if the caller already has it. trust: which copies are sound, likewise.
-        horizon: as in `AnalysisOptions`.
+        horizon, details: as in `AnalysisOptions`.
         chosen: names of `STATISTICS`; all by default. None computes each of them when it is first asked for. The estimated error of
             energies needs a quadrature, so it is given only with all.
     """
     trust = trust or assess(system)
     growing = sum(len(fault.copies) for fault in trust.faults if fault.kind == GROWING) if horizon else 0
-    measured, numbers = _Measured(), system
-    if horizon and growing:
-        numbers = first_samples(system, horizon)
-        trust = within_range(trust.despite(GROWING), numbers)
+    measured, cut = _Measured(), first_samples(system, horizon) if horizon and growing else None
+    if cut is not None:
+        trust = within_range(trust.despite(GROWING), cut)
     if trust.problem:
         names = tuple(STATISTICS if chosen is None else chosen)
         measured.statistics = {name: unavailable(STATISTICS[name].unit, trust.problem) for name in names}
-        measured.half_lives = np.full(system.copies, np.nan) if decay_gate(system) else None
+        measured.half_lives = np.full(system.copies, np.nan) if system.decay_gate else None
     else:
-        sound = trust.pick(numbers)
-        spectrum = spectrum or spectrum_of(sound, grid, engine, with_skip=with_skip)
+        spectrum = spectrum or spectrum_of(trust.pick(cut or system), grid, engine, with_skip=with_skip)
         measured = _measure(spectrum, trust, chosen)
-        if growing and isinstance(sound, KernelSystem):
-            measured.notes = (*measured.notes, _cut_note(sound, growing))
+        if cut is not None:
+            measured.notes = (*measured.notes, _cut_note(trust.pick(cut), growing))
+    poles = _poles(system, trust, spectrum)
     return LayerAnalysis(
         name=system.name,
         family=system.family,
         copies=system.copies,
         inputs=system.inputs,
         outputs=system.outputs,
-        **_form(system, trust, spectrum),
+        **system.form,
+        **_ranges(system if trust.problem else trust.pick(system)),
+        poles=poles,
         operating_point=system.operating_point,
         assumptions=system.assumptions,
         assumed=system.assumed,
@@ -244,24 +272,16 @@ def analyze_layer(
         values=measured.values,
         gaps=measured.gaps,
         faults=trust.faults,
+        details=details_of(system, poles, spectrum, trust.problem) if details else None,
     )
 
 
-def _form(system: System, trust: Trust, spectrum: Spectrum | None) -> dict[str, Any]:
-    """What an analysis says about the form of a layer: its modes and poles, or the samples of its kernel."""
-    if isinstance(system, KernelSystem):
-        return {"length": system.length, "first_lag": system.first_lag}
-    sound = system if trust.problem else trust.pick(system)
+def _ranges(sound: System) -> dict[str, Any]:
+    """Steps and beta weights of the sound copies."""
     return {
-        "modes": system.modes,
-        "rank": system.rank,
-        "discretization": system.discretization,
-        "delay": system.delay,
-        "step_range": _finite_range(sound.step) if system.has_step else None,
+        "step_range": _finite_range(sound.step) if sound.has_step else None,
         "beta_range": None if sound.sobolev is None else _finite_range(sound.sobolev.beta),
         "beta_convention": None if sound.sobolev is None else sound.sobolev.convention,
-        "poles": _poles(system, trust, spectrum if isinstance(spectrum, LayerSpectrum) else None),
-        "continuous_poles": system.continuous_time,
     }
 
 
@@ -292,8 +312,8 @@ def _measure(spectrum: Spectrum, trust: Trust, chosen: Collection[str] | None) -
     if chosen is not None:
         measured.statistics, measured.values, measured.errors = dict(statistics), dict(copies), dict(errors)
     measured.notes = (*left_out, *_observations(spectrum, trust), *gaps.values())
-    if isinstance(spectrum, LayerSpectrum):
-        measured.memory = memory_shares(spectrum) if spectrum.system.operating_point else None
+    if spectrum.system.operating_point and not spectrum.system.no_poles:
+        measured.memory = memory_shares(spectrum)
         measured.half_lives = trust.scatter(half_life(spectrum).values) if spectrum.system.decay_gate else None
     return measured
 
@@ -311,7 +331,8 @@ def _values(name: str, spectrum: Spectrum, trust: Trust, alive: np.ndarray, gaps
 @np.errstate(all="ignore")  # as above
 def _energy_error(spectrum: Spectrum) -> float | None:
     """Largest estimate, over copies, of the relative error of the energies used."""
-    return _largest(spectrum.band.relative_error[np.isfinite(spectrum.band.total)])
+    errors = spectrum.band.relative_error[np.isfinite(spectrum.band.total)]
+    return float(np.max(errors[np.isfinite(errors)])) if np.isfinite(errors).any() else None
 
 
 def _cut_note(system: KernelSystem, growing: int) -> str:
@@ -326,27 +347,26 @@ def _cut_note(system: KernelSystem, growing: int) -> str:
     )
 
 
-def _poles(system: StateSpace, trust: Trust, spectrum: LayerSpectrum | None) -> ComplexArray:
+def _poles(system: System, trust: Trust, spectrum: Spectrum | None) -> ComplexArray:
     """The poles of every copy, sound or not, (K, M): eigenvalues where there is a low-rank part, and NaN where a copy has fewer."""
-    if not system.rank:
-        return system.poles if system.continuous_time else discrete_poles(system)
-    parts = [] if spectrum is None else [(trust.sound, spectrum.system, spectrum.modal)]
-    others = [fault.copies for fault in trust.faults if fault.kind != NOT_FINITE]
-    parts += [(copies, part, modal_form(part)[0]) for copies in others for part in (system.pick(copies),)]
-    result = np.full((system.copies, max([1, *(modal.modes for _, _, modal in parts)])), np.nan + 0j)
-    for copies, part, modal in parts:
-        result[copies, : modal.modes] = np.where(padded_modes(part, modal), np.nan, modal.poles)
+    if system.no_poles:
+        return np.empty((0, 0), complex)
+    space = system.state_space()
+    if not space.rank:
+        return space.poles if space.continuous_time else discrete_poles(space)
+    known = None if spectrum is None or spectrum.system.no_poles else spectrum.modal
+    others = [trust.sound] * (known is None) + [fault.copies for fault in trust.faults if fault.kind != NOT_FINITE]
+    parts = [] if known is None else [(trust.sound, known)]
+    parts += [(copies, modal_form(space.pick(copies))[0]) for copies in others if copies.size]
+    result = np.full((space.copies, max([1, *(modal.modes for _, modal in parts)])), np.nan + 0j)
+    for copies, modal in parts:
+        result[copies, : modal.modes] = np.where(padded_modes(space, modal), np.nan, modal.poles)
     return result
 
 
 def _finite_range(values: np.ndarray) -> tuple[float, float] | None:
     finite = values[np.isfinite(values)]
     return (float(finite.min()), float(finite.max())) if finite.size else None
-
-
-def _largest(values: FloatArray) -> float | None:
-    finite = values[np.isfinite(values)]
-    return float(finite.max()) if finite.size else None
 
 
 def _sound(trust: Trust) -> str:
@@ -364,24 +384,16 @@ def _curve(spectrum: Spectrum, trust: Trust) -> Curve:
 def _observations(spectrum: Spectrum, trust: Trust) -> tuple[str, ...]:
     notes = []
     dead = int((spectrum.unit_magnitude.max(axis=1) == 0).sum())
-    kernel = isinstance(spectrum, KernelSpectrum)
     if dead:
-        zero = "all samples are zero" if kernel else "zero residues"
-        notes.append(f"{dead} of {_sound(trust)} have no response ({zero}) and are skipped in medians and ranges")
-    if isinstance(spectrum, KernelSpectrum):
-        notes += grid_notes(spectrum)
-    elif spectrum.system.rank:
-        notes.append(f"eigenvectors of diag - P Q^* have condition numbers up to {spectrum.condition.max():.3g}")
-    return tuple(notes)
+        notes.append(f"{dead} of {_sound(trust)} have no response ({spectrum.silent}) and are skipped in medians and ranges")
+    return (*notes, *spectrum.notes())
 
 
 def pairs_of(system: System, points: int, chosen: Collection[str] = STATISTICS) -> float:
     """Number of pole-node pairs for the statistics of a layer: two passes over the grid, and about 200 quadrature nodes per pole.
 
-    The headlines are sums over the grid and need no quadrature. An explicit kernel has no poles.
+    The headlines are sums over the grid and need no quadrature.
     """
-    if isinstance(system, KernelSystem):
-        return 0.0
     sums = min((system.outputs + system.rank) * (system.inputs + system.rank), 4 * system.modes)
     nodes = 0 if set(chosen) <= {*HEADLINES, HALF_LIFE} else 200 * system.modes * (2 if system.rank else 1)
     return float(system.copies) * system.modes * sums * (2 * points + nodes)

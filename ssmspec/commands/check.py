@@ -20,7 +20,6 @@ from ssmspec.families import Tensor
 from ssmspec.families.layers import ReadLayer, find_layers, is_remote, open_for_layers, read_layers, select_layers
 from ssmspec.statistics import LayerAnalysis, Skipped
 from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.statespace import StateSpace
 from ssmspec.systems.system import System
 from ssmspec.systems.trust import assess
 
@@ -28,7 +27,7 @@ REMOTE = "a remote checkpoint: only the tensors that analysis needs were looked 
 
 
 def check(
-    path: Path | str,
+    path: Path | str | Checkpoint,
     rules: RuleSet | None = None,
     options: AnalysisOptions | None = None,
     *,
@@ -38,7 +37,7 @@ def check(
     """Apply rules to every SSM layer of a checkpoint.
 
     Args:
-        path: a checkpoint file or folder.
+        path: a checkpoint file or folder, or an open checkpoint.
         rules: built-in rules and thresholds; all built-in rules and no threshold by default.
         options: as for `analyze`. Only the statistics that a threshold names are computed, for the layers that it names.
         shallow: read only what analysis needs. Otherwise every tensor under the name of a layer is read and must be finite. Of a remote
@@ -84,6 +83,7 @@ def check(
             *unmatched,
         ),
         notes=(*checkpoint.notes, *((REMOTE,) if shallow and not asked else ())),
+        transfer=checkpoint.transfer,
     )
 
 
@@ -189,7 +189,7 @@ def _check_layer(facts: LayerFacts, rules: RuleSet, thresholds: Iterable[Thresho
     for rule in rules.rules:
         if rule.function is None:
             continue
-        if (rule.needs_trust and problem) or (rule.needs_poles and not isinstance(facts.system, StateSpace)):
+        if (rule.needs_trust and problem) or (rule.needs_poles and facts.system.no_poles):
             left_out.append(rule.id)
             continue
         applied.append(rule.id)

@@ -27,8 +27,7 @@ from ssmspec.statistics.changes import (
     shapes_differ,
 )
 from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.kernel import KernelSystem
-from ssmspec.systems.system import System, shape_text
+from ssmspec.systems.system import System
 from ssmspec.systems.trust import Trust, assess
 
 ENDS = {"initial": 0, "final": 2}  # names in a training run that sort before and after its numbered steps
@@ -54,8 +53,8 @@ def compare(
         SsmspecError: as `analyze` for either file. LayerError: no layer of one file has a partner in the other.
     """
     options = options or AnalysisOptions()
-    (left, old), (right, new) = _layers(before, options), _layers(after, options)
-    found = compare_systems((before, left), (after, right), options, by_order=by_order, progress=progress)
+    (start, left, old), (end, right, new) = _layers(before, options), _layers(after, options)
+    found = compare_systems((start, left), (end, right), options, by_order=by_order, progress=progress)
     return replace(found, tensors=tensor_changes([(old[layer.name], new[layer.after.name]) for layer in found.layers]))
 
 
@@ -98,13 +97,13 @@ def compare_systems(
     )
 
 
-def _layers(path: Path | str, options: AnalysisOptions) -> tuple[list[System], dict[str, LayerTensors]]:
-    """The chosen systems, and the stored tensors of every system by its name."""
+def _layers(path: Path | str, options: AnalysisOptions) -> tuple[str, list[System], dict[str, LayerTensors]]:
+    """What is opened, the chosen systems, and the stored tensors of every system by its name."""
     checkpoint = open_for_layers(path, options.read)
     layers, skipped = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     systems = [system for layer in layers for system in layer.systems]
     tensors = {system.name: layer.tensors for layer in layers for system in layer.systems}
-    return select_layers(systems, options.layers, checkpoint, skipped), tensors
+    return str(checkpoint.path), select_layers(systems, options.layers, checkpoint, skipped), tensors
 
 
 def _pairs_by_name(left: Sequence[System], right: Sequence[System]) -> list[tuple[System, System]]:
@@ -132,9 +131,8 @@ def _differences_in_kind(pairs: Sequence[tuple[System, System]]) -> list[str]:
     for a, b in pairs:
         if a.family != b.family:
             notes.append(f"{a.name} is {a.family} before and {b.family} after")
-        if shape_text(a) != shape_text(b):
-            what = "copies x samples" if isinstance(a, KernelSystem) else "copies x modes"
-            notes.append(f"{a.name} has {shape_text(a)} ({what}) before and {shape_text(b)} after")
+        if a.shape_text != b.shape_text:
+            notes.append(f"{a.name} has {a.shape_text} (copies x {a.sized_in}) before and {b.shape_text} after")
     assumed: dict[str, list[str]] = {}
     for a, b in pairs:
         for text in dict.fromkeys((*a.assumptions, *b.assumptions)):

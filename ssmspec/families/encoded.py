@@ -4,59 +4,44 @@ Nothing here knows the forms themselves: such a tensor says in `origin` what it 
 why it has no values, if so.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 
-import numpy.typing as npt
-
-from ssmspec.families.template import LayerTensors, Tensor, flat_values
-
-
-class WatchedTensor:
-    """A tensor that remembers whether its values were read."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor, self.was_read = tensor, False
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.tensor.shape
-
-    @property
-    def dtype(self) -> str:
-        return self.tensor.dtype
-
-    @property
-    def refusal(self) -> str:
-        return str(getattr(self.tensor, "refusal", ""))
-
-    def read(self, rows: slice | None = None) -> npt.NDArray[Any]:
-        self.was_read = True
-        return self.tensor.read(rows)
-
-    def read_flat(self, start: int, stop: int) -> npt.NDArray[Any]:
-        self.was_read = True
-        return flat_values(self.tensor, start, stop)
+from ssmspec.families.observed import Observed
+from ssmspec.families.template import LayerTensors, Tensor
 
 
-def watched(layer: LayerTensors) -> tuple[LayerTensors, Mapping[str, WatchedTensor]]:
-    """The layer with its encoded tensors watched, and those by their own names in the layer; the layer itself where there are none."""
-    found = {role: WatchedTensor(tensor) for role, tensor in layer.tensors.items() if getattr(tensor, "origin", "")}
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The encoded tensors of a layer by their own names in it, and those of them that were read."""
+
+    tensors: dict[str, Observed] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)
+
+    def said(self) -> list[str]:
+        """A line for every form: which tensors have it, and whether they were read."""
+        lines: dict[str, list[str]] = {}
+        for name, tensor in self.tensors.items():
+            text = f"read as {tensor.origin}" if name in self.read else f"{tensor.refusal or tensor.origin}; not needed here"
+            lines.setdefault(text, []).append(name)
+        return [f"{', '.join(names)}: {text}" for text, names in lines.items()]
+
+    def _note(self, name: str, rows: slice | None) -> None:
+        self.read.add(name)
+
+    def watch(self, name: str, tensor: Tensor) -> Observed:
+        """The tensor, whose reads are noted here."""
+        return self.tensors.setdefault(name, Observed(tensor, partial(self._note, name)))
+
+
+def watched(layer: LayerTensors) -> tuple[LayerTensors, Encoded]:
+    """The layer with its encoded tensors watched; the layer itself where there are none."""
+    found, seen = {role: tensor for role, tensor in layer.tensors.items() if getattr(tensor, "origin", "")}, Encoded()
     if not found:
-        return layer, {}
-    names = {layer.tensor_names[role].removeprefix(f"{layer.name}."): tensor for role, tensor in found.items()}
-    return replace(layer, tensors={**layer.tensors, **found}), names
-
-
-def said_of(tensors: Mapping[str, WatchedTensor]) -> list[str]:
-    """A line for every form: which tensors have it, and whether they were read."""
-    lines: dict[str, list[str]] = {}
-    for name, tensor in tensors.items():
-        origin = str(getattr(tensor.tensor, "origin", ""))
-        text = f"read as {origin}" if tensor.was_read else f"{tensor.refusal or origin}; not needed here"
-        lines.setdefault(text, []).append(name)
-    return [f"{', '.join(names)}: {text}" for text, names in lines.items()]
+        return layer, seen
+    own = {role: seen.watch(layer.tensor_names[role].removeprefix(f"{layer.name}."), tensor) for role, tensor in found.items()}
+    return replace(layer, tensors={**layer.tensors, **own}), seen
 
 
 def as_stored(layer: LayerTensors) -> Iterator[tuple[str, Tensor]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ssmspec.families.configuration import NESTED, number_of, places
 from ssmspec.families.template import LayerTensors
-from ssmspec.systems.kernel import KernelSource
+from ssmspec.systems.kernel import KernelSource, KernelSystem
 from ssmspec.systems.statespace import FloatArray
 
 FIXED = "it is an explicit kernel, without poles, steps or residues that could be changed"
@@ -89,6 +89,46 @@ class Combined:
     def samples(self, start: int, stop: int) -> FloatArray:
         """As `KernelSource`."""
         return self.combine(self.first.samples(start, stop), self.second.samples(start, stop))
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The first samples of a kernel."""
+
+    source: KernelSource
+    length: int
+
+    @property
+    def shared(self) -> bool:
+        return self.source.shared
+
+    @property
+    def known_finite(self) -> bool:
+        return self.source.known_finite
+
+    def samples(self, start: int, stop: int) -> FloatArray:
+        """As `KernelSource`."""
+        return self.source.samples(start, stop)[..., : self.length]
+
+
+def explicit(
+    layer: LayerTensors, source: KernelSource, length: int, D: FloatArray, *said: str, ahead: KernelSource | None = None
+) -> list[KernelSystem]:
+    """The one system of a layer: L samples, D with one value per copy or (K, O, I), and what is assumed; `ahead` acts on later inputs."""
+    D = D if D.ndim == 3 else D.reshape(-1, 1, 1)
+    if ahead is not None:
+        source, said = TwoSidedKernel(ahead, source), (*said, "two directions: the kernel looks ahead")
+    return [
+        KernelSystem(
+            name=layer.name,
+            family=layer.family,
+            shape=(D.shape[0], D.shape[1], D.shape[2], length if ahead is None else 2 * length),
+            source=source,
+            D=D,
+            first_lag=0 if ahead is None else -length,
+            assumptions=said,
+        )
+    ]
 
 
 def number_in(config: Mapping[str, object], *keys: str) -> tuple[float, str] | None:

@@ -16,13 +16,13 @@ from ssmspec.errors import LayerError, NoLayerError, about
 from ssmspec.families import Detection, Family, LayerTensors, ReadOptions, Tensor, detect, known_families
 from ssmspec.families.ahead import Ahead, names_in_layers
 from ssmspec.families.assumption import check_assumptions, with_assumptions
-from ssmspec.families.encoded import as_stored, said_of, watched
+from ssmspec.families.encoded import as_stored, watched
 from ssmspec.families.provenance import Attached, attached
 from ssmspec.families.template import flat_values
 from ssmspec.statistics import Skipped
 from ssmspec.systems.statespace import StateSpace
-from ssmspec.systems.system import AnySystem, System
-from ssmspec.systems.trust import GROWING, UNDAMPED, assess
+from ssmspec.systems.system import System
+from ssmspec.systems.trust import GROWING, UNDAMPED, AnySystem, assess
 
 FINGERPRINT = 1 << 14  # bytes of each tensor that are compared first, to tell layers apart
 DIGESTED = 1 << 26  # tensors up to this many bytes are compared completely before two layers are treated as one
@@ -35,12 +35,14 @@ class Source(Described, Protocol):
     def tensors(self) -> Mapping[str, Tensor]: ...
 
 
-def open_for_layers(path: Path | str, options: ReadOptions | None = None) -> Checkpoint:
-    """Opens a checkpoint to read its SSM layers; of remote shards only those that hold some.
+def open_for_layers(path: Path | str | Checkpoint, options: ReadOptions | None = None) -> Checkpoint:
+    """Opens a checkpoint to read its SSM layers, unless it is open already; of remote shards only those that hold some.
 
     Raises:
         CheckpointError: as `open_checkpoint`.
     """
+    if isinstance(path, Checkpoint):
+        return path
     return open_checkpoint(path, partial(names_in_layers, list(known_families(options or ReadOptions()).values())))
 
 
@@ -94,6 +96,11 @@ class ReadLayer:
     tensors: LayerTensors
     systems: tuple[System, ...]
     twins: tuple[LayerTensors, ...] = ()
+
+    @property
+    def state_spaces(self) -> tuple[StateSpace, ...]:
+        """Its systems, for work on their poles; an error says why a system has none."""
+        return tuple(system.state_space() for system in self.systems)
 
 
 def _named(family: Family) -> Family:
@@ -154,7 +161,7 @@ def try_layers(
                 shown, encoded = watched(ahead.noted(layer))
                 systems = read_layer(families[layer.family], shown, options)
             ahead.learned(layer)
-            said = (*part_of_model, *said_of(encoded))
+            said = (*part_of_model, *encoded.said())
             systems = [replace(system, assumptions=(*system.assumptions, *said)) for system in systems] if said else systems
             layers[layer.name, layer.family] = ReadLayer(layer, tuple(_weighted(system, layer, weights) for system in systems))
         except LayerError as error:  # only its text is kept: its traceback would keep this frame and its arrays in memory
@@ -176,7 +183,7 @@ def read_layer(family: Family, layer: LayerTensors, options: ReadOptions) -> lis
 
 def _weighted(system: System, layer: LayerTensors, weights: Attached) -> System:
     """The system with the beta weight that the checkpoint stores beside its tensors, and an assumption that says so."""
-    if not isinstance(system, StateSpace):  # nothing writes a beta for an explicit kernel
+    if system.no_poles:  # nothing writes a beta for such a layer
         return system
     if weights.problem:
         return replace(system, assumptions=(*system.assumptions, weights.problem))

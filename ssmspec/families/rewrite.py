@@ -10,7 +10,6 @@ import numpy.typing as npt
 from ssmspec.errors import LayerError
 from ssmspec.families.template import Family, LayerTensors, ReadOptions
 from ssmspec.systems.statespace import FloatArray, StateSpace
-from ssmspec.systems.system import state_spaces
 
 SAME = 1e-9  # relative tolerance; a polar form (LRU) reproduces a modulus only to the rounding of a logarithm near zero
 LOST = 0.01  # relative tolerance; above the rounding of any float32 layer, below what a clamp removes
@@ -73,7 +72,7 @@ def systems_as_stored(
         LayerError: no tensor can store a requested change, or the file would be read as something else.
     """
     with np.errstate(all="ignore"):
-        found = state_spaces(family.read(layer.with_values(values), options))
+        found = [system.state_space() for system in family.read(layer.with_values(values), options)]
     limit = max([LOST, *(64 * EPSILON.get(layer.tensors[role].dtype, 1.0) for role in values)])
     notes = []
     for system, wanted in zip(found, asked, strict=True):

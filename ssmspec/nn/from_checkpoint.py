@@ -18,7 +18,6 @@ from ssmspec.families.provenance import trained_entry
 from ssmspec.nn import S4D, SequenceModel
 from ssmspec.nn.settings import Layout
 from ssmspec.systems.sobolev import Sobolev
-from ssmspec.systems.system import state_spaces
 
 LAYOUTS: dict[str, Layout] = {"s4d": "minimal", "s4-diag": "s4-diag", "freqbias-block": "freqbias-block"}
 AROUND = ("encoder", "norms", "norm", "decoder")  # modules of a SequenceModel around its layers
@@ -146,7 +145,7 @@ def load_sequence_model(path: Path | str, options: ReadOptions | None = None) ->
     found = stack(layers, checkpoint)
     if not found.whole:
         raise LayerError(f"{path}: its layers are not between encoder, norms and decoder as in SequenceModel; load_module reads one layer")
-    beside = [system for layer in layers for system in state_spaces(layer.systems) if layer.tensors.family != "freqbias-block"]
+    beside = [system for layer in layers for system in layer.state_spaces if layer.tensors.family != "freqbias-block"]
     state = found.state(checkpoint, {}, {system.name: system.sobolev for system in beside if system.sobolev is not None})
     about = trained_entry(checkpoint) or {}
     wide, linear = state["encoder.weight"].shape, "encoder.bias" in state
@@ -214,7 +213,7 @@ def layer_options(found: ReadLayer) -> dict[str, Any]:
     Raises:
         LayerError: the layer was read under an assumption that the module does not share.
     """
-    tensors, system = found.tensors, state_spaces(found.systems)[0]
+    tensors, system = found.tensors, found.state_spaces[0]
     for each in system.assumed:
         usual = FAMILIES[tensors.family].usual(each.name)
         if each.name != "discretization" and each.value != usual:
@@ -233,7 +232,7 @@ def layer_options(found: ReadLayer) -> dict[str, Any]:
 
 
 def _filled(module: S4D, found: ReadLayer, state: State) -> S4D:
-    wanted, weight = module.state_dict(), state_spaces(found.systems)[0].sobolev
+    wanted, weight = module.state_dict(), found.state_spaces[0].sobolev
     for name in ("beta", "layer.beta"):
         if name in wanted and weight is not None:
             state = {**state, name: torch.from_numpy(np.array(weight.beta)).reshape(wanted[name].shape)}

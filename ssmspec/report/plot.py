@@ -1,6 +1,6 @@
 """From a checkpoint file to one picture: the pipeline of `ssmspec plot`, and the counterpart of `commands/analyze.py`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,8 +25,7 @@ from ssmspec.report.figures.style import check_mathtext, checked_format, made_fo
 from ssmspec.report.tables.parts import folded
 from ssmspec.statistics import Spectrum, spectrum_of
 from ssmspec.systems.grid import DEFAULT_POINTS, FrequencyGrid
-from ssmspec.systems.kernel import NO_POLES, KernelSystem
-from ssmspec.systems.system import System, pairs_of_response
+from ssmspec.systems.system import System
 from ssmspec.systems.trust import GROWING, UNDAMPED, Trust, assess
 
 MOST_LAYERS = 128  # panels of a figure of one panel per layer
@@ -147,7 +146,7 @@ def plot(
     options = options or PlotOptions()
     draw = _drawing(name, options)
     kind = FIGURES[name]
-    axis = _frequency_axis(kind, options)
+    axis = frequency_axis(kind, options)
     if output is not None:
         checked_format(output)
     systems, notes = _usable_systems(path, options, kind)
@@ -158,7 +157,7 @@ def plot(
     output = output or Path(f"{stem_of(path)}.{name}{chosen}.png")
     if not is_address(path) and output.exists() and Path(path).exists() and output.samefile(path):
         raise SsmspecError(f"{output} is the checkpoint itself; choose another output file")
-    pairs = sum(2 * min(pairs_of_response(s, options.points), _by_modes(s, options.points)) for s in systems)
+    pairs = sum(2.0 * s.copies * s.modes * min(s.inputs * s.outputs, 4 * s.modes) * options.points for s in systems)
     engine = load_backend(options.backend or choose_backend(pairs))
     spectra = SpectraInTurn(systems, FrequencyGrid.default(options.points), engine, options.with_skip, progress)
     with options.look.applied(), about(path):
@@ -176,7 +175,7 @@ def plot_pair(before: Path | str, after: Path | str, output: Path | None = None,
         SsmspecError: as `plot`, or the checkpoints have no layer in common.
     """
     options = options or PlotOptions()
-    axis = _frequency_axis(FIGURES["compare"], options)
+    axis = frequency_axis(FIGURES["compare"], options)
     _check_plane("compare", options)
     if output is not None:
         checked_format(output)
@@ -209,7 +208,7 @@ def plot_initializations(output: Path | None = None, *, options: PlotOptions | N
     output = output or Path("inits.png")
     checked_format(output)
     with options.look.applied():
-        return options.look.written(initializations_figure(_frequency_axis(FIGURES["inits"], options), alpha), output)
+        return options.look.written(initializations_figure(frequency_axis(FIGURES["inits"], options), alpha), output)
 
 
 def _drawing(name: str, options: PlotOptions) -> Draw:
@@ -230,7 +229,7 @@ def _check_plane(name: str, options: PlotOptions) -> None:
         raise SsmspecError(f"the figure {name} shows no plane of poles; leave out --plane, or draw the figure poles")
 
 
-def _frequency_axis(kind: FigureKind, options: PlotOptions) -> FrequencyAxis:
+def frequency_axis(kind: FigureKind, options: PlotOptions) -> FrequencyAxis:
     """The frequency axis that the options select.
 
     Raises:
@@ -251,10 +250,6 @@ def _frequency_axis(kind: FigureKind, options: PlotOptions) -> FrequencyAxis:
     return FrequencyAxis(options.axis or "theta")
 
 
-def _by_modes(system: System, points: int) -> float:
-    return 0.0 if isinstance(system, KernelSystem) else 4.0 * system.copies * system.modes**2 * points
-
-
 def _usable_systems(path: Path | str, options: PlotOptions, kind: FigureKind) -> tuple[tuple[System, ...], tuple[str, ...]]:
     """The copies of the chosen layers that can be drawn, and notes on what was assumed or skipped.
 
@@ -264,10 +259,22 @@ def _usable_systems(path: Path | str, options: PlotOptions, kind: FigureKind) ->
     checkpoint = open_for_layers(path, options.read)
     found, skipped = read_systems(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     chosen = select_layers(found, options.layers, checkpoint, skipped)
+    systems, notes, reasons = drawable_systems(chosen, kind)
+    if not systems:
+        raise LayerError(f"{checkpoint.path}: {reasons[0].replace(':', ' cannot be used:', 1)}")
+    if not options.layers:
+        lines = [f"{miss.name}: {miss.reason}" for miss in skipped]
+        notes += [f"skipped: {line}" for line in folded(lines, where="ssmspec analyze --json lists them all")]
+    notes += [f"assumed: {text}" for text in dict.fromkeys(text for system in systems for text in system.assumptions)]
+    return tuple(systems), tuple(notes)
+
+
+def drawable_systems(chosen: Sequence[System], kind: FigureKind) -> tuple[list[System], list[str], list[str]]:
+    """The copies of layers that a figure can draw, notes on what was skipped, and for layers without any the reasons."""
     systems, notes, reasons = [], [], []
     for system in chosen:
-        if kind.poles and isinstance(system, KernelSystem):
-            reasons.append(f"layer {system.name}: {NO_POLES}")
+        if kind.poles and system.no_poles:
+            reasons.append(f"layer {system.name}: {system.no_poles}")
             notes.append(f"skipped: {reasons[-1]}")
             continue
         trust = assess(system)
@@ -278,13 +285,7 @@ def _usable_systems(path: Path | str, options: PlotOptions, kind: FigureKind) ->
             reasons.append(f"layer {system.name}: {trust.problem}")
         drawn = {fault.kind: bool(np.isin(fault.copies, copies).all()) for fault in trust.faults}
         notes += [f"{'note' if drawn[fault.kind] else 'skipped'}: layer {system.name}: {fault.text}" for fault in trust.faults]
-    if not systems:
-        raise LayerError(f"{checkpoint.path}: {reasons[0].replace(':', ' cannot be used:', 1)}")
-    if not options.layers:
-        lines = [f"{miss.name}: {miss.reason}" for miss in skipped]
-        notes += [f"skipped: {line}" for line in folded(lines, where="ssmspec analyze --json lists them all")]
-    notes += [f"assumed: {text}" for text in dict.fromkeys(text for system in systems for text in system.assumptions)]
-    return tuple(systems), tuple(notes)
+    return systems, notes, reasons
 
 
 def _drawable(trust: Trust, *, growing: bool) -> np.ndarray:

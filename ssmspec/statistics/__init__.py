@@ -2,27 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from ssmspec.statistics.bands import (
     centroid,
+    energy_delay,
     hankel_norm,
-    hankel_norm_of_kernel,
     hankel_order,
-    hankel_order_of_kernel,
+    length_99,
     low_frequency_share,
     peak_frequency,
     peak_gain,
     rolloff_95,
     variation,
     variation_beyond_nyquist,
-    variation_of_kernel,
 )
 from ssmspec.statistics.bias import bias_slope, center_frequency, spectral_slope
 from ssmspec.statistics.explicit import KernelSpectrum
-from ssmspec.statistics.extent import energy_delay, energy_delay_of_kernel, length_99, length_99_of_kernel
 from ssmspec.statistics.memory import memory_notes
 from ssmspec.statistics.poles import aliased_share, alpha_hat, alpha_residual, half_life, memory_shares, time_constant
 from ssmspec.statistics.results import CheckpointAnalysis, Curve, LayerAnalysis, Measurement, Skipped
@@ -30,7 +28,6 @@ from ssmspec.statistics.rounding import steady, without
 from ssmspec.statistics.spectra import Spectrum, spectrum_of
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.statistics.values import Summary, Values, summarize, unavailable
-from ssmspec.systems.kernel import KernelSystem
 
 Axis = Literal["theta", "omega", "samples", "modes"]
 
@@ -49,7 +46,7 @@ class Statistic:
         headline: whether it is shown in the table.
         absolute: whether its error is judged as an absolute error, because it may be zero; otherwise relative (`rounding.ERROR`).
         judged_by: quantities that must not change when the layer changes in its last digits; if empty, the value itself.
-        of_kernel: computes the statistic of an explicit kernel; None where its definition needs poles.
+        needs_poles: whether its definition needs poles, so that an explicit kernel lacks it.
     """
 
     name: str
@@ -57,16 +54,16 @@ class Statistic:
     axis: Axis
     formula: str
     source: str
-    function: Callable[[LayerSpectrum], Values]
+    function: Callable[[Any], Values]
     headline: bool = False
     absolute: bool = False
-    judged_by: tuple[Callable[[LayerSpectrum], Values], ...] = ()
-    of_kernel: Callable[[KernelSpectrum], Values] | None = None
+    judged_by: tuple[Callable[[Any], Values], ...] = ()
+    needs_poles: bool = False
 
     def of(self, spectrum: Spectrum) -> Values:
         """The values of all copies; NaN also where the value is determined by rounding alone, or where the layer lacks what it needs."""
-        if isinstance(spectrum, KernelSpectrum):
-            return _no_poles(spectrum.system) if self.of_kernel is None else self.of_kernel(spectrum)
+        if self.needs_poles and spectrum.system.no_poles:
+            return Values(np.full(spectrum.system.copies, np.nan), spectrum.system.no_poles)
         values = self.function(spectrum)
         copies, others = spectrum.shaken
         if not others or not np.isfinite(values.values[copies]).any():
@@ -95,6 +92,7 @@ STATISTICS: dict[str, Statistic] = {
             bias_slope,
             True,
             True,
+            needs_poles=True,
         ),
         Statistic(
             "center_frequency",
@@ -104,13 +102,10 @@ STATISTICS: dict[str, Statistic] = {
             "median of |H|",
             center_frequency,
             True,
-            of_kernel=center_frequency,
         ),
-        Statistic(
-            "low_frequency_share", "", "theta", "E(pi/4)/E(pi)", "energy in a band", low_frequency_share, of_kernel=low_frequency_share
-        ),
-        Statistic("centroid", "rad/sample", "theta", "int theta |H|^2 / int |H|^2", _AUDIO, centroid, of_kernel=centroid),
-        Statistic("rolloff_95", "rad/sample", "theta", "E(theta) = 0.95 E(pi)", _AUDIO, rolloff_95, of_kernel=rolloff_95),
+        Statistic("low_frequency_share", "", "theta", "E(pi/4)/E(pi)", "energy in a band", low_frequency_share),
+        Statistic("centroid", "rad/sample", "theta", "int theta |H|^2 / int |H|^2", _AUDIO, centroid),
+        Statistic("rolloff_95", "rad/sample", "theta", "E(theta) = 0.95 E(pi)", _AUDIO, rolloff_95),
         Statistic(
             "spectral_slope",
             _SLOPE,
@@ -119,17 +114,8 @@ STATISTICS: dict[str, Statistic] = {
             "log-log least squares",
             spectral_slope,
             absolute=True,
-            of_kernel=spectral_slope,
         ),
-        Statistic(
-            "total_variation",
-            "",
-            "theta",
-            "int_0^pi |dH/d theta| d theta",
-            f"{_TUNING}, section 3",
-            variation,
-            of_kernel=variation_of_kernel,
-        ),
+        Statistic("total_variation", "", "theta", "int_0^pi |dH/d theta| d theta", f"{_TUNING}, section 3", variation),
         Statistic(
             "total_variation_bound",
             "",
@@ -137,16 +123,9 @@ STATISTICS: dict[str, Statistic] = {
             "bound of int_B^inf |dG/d omega| d omega, B = pi/step",
             f"{_TUNING}, section 3",
             variation_beyond_nyquist,
+            needs_poles=True,
         ),
-        Statistic(
-            "peak_gain",
-            "",
-            "theta",
-            "max over theta of the largest singular value of H",
-            f"{_CONTROL}, section 4.3",
-            peak_gain,
-            of_kernel=peak_gain,
-        ),
+        Statistic("peak_gain", "", "theta", "max over theta of the largest singular value of H", f"{_CONTROL}, section 4.3", peak_gain),
         Statistic(
             "peak_frequency",
             "rad/sample",
@@ -155,26 +134,32 @@ STATISTICS: dict[str, Statistic] = {
             f"{_CONTROL}, section 4.3",
             peak_frequency,
             judged_by=(peak_gain,),
-            of_kernel=peak_frequency,
-        ),
-        Statistic("aliased_share", "", "theta", "share of poles with |Im a| step > pi", f"{_TUNING}, section 4.1", aliased_share),
-        Statistic("time_constant", "samples", "samples", "-1/log|z| of the slowest pole", "customary", time_constant),
-        Statistic("half_life", "samples", "samples", "ln 2 times time_constant", "customary", half_life),
-        Statistic(
-            "alpha_hat", "", "omega", "least squares of sorted Im a_n = alpha pi n", f"{_TUNING}, section 4.1; arXiv 2206.11893", alpha_hat
         ),
         Statistic(
-            "alpha_residual", "", "omega", "relative residual of alpha_hat", f"{_TUNING}, section 4.1", alpha_residual, absolute=True
+            "aliased_share", "", "theta", "share of poles with |Im a| step > pi", f"{_TUNING}, section 4.1", aliased_share, needs_poles=True
         ),
+        Statistic("time_constant", "samples", "samples", "-1/log|z| of the slowest pole", "customary", time_constant, needs_poles=True),
+        Statistic("half_life", "samples", "samples", "ln 2 times time_constant", "customary", half_life, needs_poles=True),
         Statistic(
-            "hankel_norm",
+            "alpha_hat",
             "",
-            "modes",
-            "largest Hankel singular value",
-            f"{_CONTROL}, section 8.1",
-            hankel_norm,
-            of_kernel=hankel_norm_of_kernel,
+            "omega",
+            "least squares of sorted Im a_n = alpha pi n",
+            f"{_TUNING}, section 4.1; arXiv 2206.11893",
+            alpha_hat,
+            needs_poles=True,
         ),
+        Statistic(
+            "alpha_residual",
+            "",
+            "omega",
+            "relative residual of alpha_hat",
+            f"{_TUNING}, section 4.1",
+            alpha_residual,
+            absolute=True,
+            needs_poles=True,
+        ),
+        Statistic("hankel_norm", "", "modes", "largest Hankel singular value", f"{_CONTROL}, section 8.1", hankel_norm),
         Statistic(
             "effective_order",
             "",
@@ -183,7 +168,6 @@ STATISTICS: dict[str, Statistic] = {
             f"{_CONTROL}, section 8.1",
             hankel_order,
             judged_by=(hankel_norm, hankel_order),
-            of_kernel=hankel_order_of_kernel,
         ),
         Statistic(
             "energy_delay",
@@ -193,7 +177,6 @@ STATISTICS: dict[str, Statistic] = {
             "Cohen, Time-Frequency Analysis (1995), chapter 1: mean time of a signal",
             energy_delay,
             absolute=True,
-            of_kernel=energy_delay_of_kernel,
         ),
         Statistic(
             "length_99",
@@ -202,15 +185,9 @@ STATISTICS: dict[str, Statistic] = {
             "least L with 99 % of sum |k[l]|^2 at l < L",
             "customary, effective length of a filter",
             length_99,
-            of_kernel=length_99_of_kernel,
         ),
     )
 }
-
-
-def _no_poles(system: KernelSystem) -> Values:
-    """No value for any copy of a layer without poles."""
-    return Values(np.full(system.copies, np.nan), system.no_poles)
 
 
 HEADLINES = tuple(name for name, statistic in STATISTICS.items() if statistic.headline)

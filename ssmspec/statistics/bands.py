@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ssmspec.statistics.explicit import KernelSpectrum
-from ssmspec.statistics.hankel import MOST_MODES, effective_order
+from ssmspec.statistics.hankel import effective_order
+from ssmspec.statistics.spectra import Spectrum
 from ssmspec.statistics.spectrum import CONDITION_LIMIT, LayerSpectrum
 from ssmspec.statistics.values import DEAD, Values
 from ssmspec.statistics.variation import variation_bound
@@ -13,41 +13,40 @@ TOO_SHARP_FOR_PEAK = "no response within double precision, or poles too close to
 TOO_SHARP = "the layer has no response, or it is too sharp to integrate to a relative error of 1e-9"
 
 
-def low_frequency_share(spectrum: LayerSpectrum | KernelSpectrum) -> Values:
+def low_frequency_share(spectrum: Spectrum) -> Values:
     """E(theta_c)/E(pi)."""
     return Values(_ratio(spectrum.band.low, spectrum.band.total), TOO_SHARP)
 
 
-def centroid(spectrum: LayerSpectrum | KernelSpectrum) -> Values:
+def centroid(spectrum: Spectrum) -> Values:
     """Mean of theta weighted with |H|^2 over [0, pi]."""
     return Values(spectrum.band.centroid, TOO_SHARP)
 
 
-def rolloff_95(spectrum: LayerSpectrum | KernelSpectrum) -> Values:
+def rolloff_95(spectrum: Spectrum) -> Values:
     """The theta for which E(theta) = 0.95 E(pi)."""
     return Values(np.where(spectrum.band.total > 0, spectrum.band.rolloff, np.nan), TOO_SHARP)
 
 
-def peak_gain(spectrum: LayerSpectrum | KernelSpectrum) -> Values:
+def peak_gain(spectrum: Spectrum) -> Values:
     """H-infinity norm over theta."""
     gain = spectrum.restored(spectrum.band.peak.gain)
     return Values(np.where(_has_peak(spectrum), gain, np.nan), TOO_SHARP_FOR_PEAK)
 
 
-def peak_frequency(spectrum: LayerSpectrum | KernelSpectrum) -> Values:
+def peak_frequency(spectrum: Spectrum) -> Values:
     """The theta at which the H-infinity norm is attained."""
     return Values(np.where(_has_peak(spectrum), spectrum.band.peak.theta, np.nan), TOO_SHARP_FOR_PEAK)
 
 
-def _has_peak(spectrum: LayerSpectrum | KernelSpectrum) -> np.ndarray:
+def _has_peak(spectrum: Spectrum) -> np.ndarray:
     gain = spectrum.band.peak.gain
     return np.asarray(np.isfinite(gain) & (gain > 0) & ~spectrum.sharp)
 
 
-def variation(spectrum: LayerSpectrum) -> Values:
+def variation(spectrum: Spectrum) -> Values:
     """V_0^pi(H) = int_0^pi |dH/d theta| d theta of the dynamic part; a delay, which only changes the phase of H, is not counted."""
-    value = spectrum.restored(spectrum.band.variation)
-    return Values(np.where(value > 0, value, np.nan), TOO_SHARP)
+    return Values(spectrum.restored(spectrum.band.variation), TOO_SHARP)
 
 
 def variation_beyond_nyquist(spectrum: LayerSpectrum) -> Values:
@@ -63,38 +62,30 @@ def variation_beyond_nyquist(spectrum: LayerSpectrum) -> Values:
     return Values(np.where(usable & (bound > 0), bound, np.nan), "a pole beyond the Nyquist frequency", by_definition=True)
 
 
-def variation_of_kernel(spectrum: KernelSpectrum) -> Values:
-    """V_0^pi(H) of an explicit kernel; a delay is not counted. A kernel that is one sample, and no delay, has a constant response: 0."""
-    value = spectrum.restored(spectrum.band.variation)
-    return Values(np.where(spectrum.unit_magnitude.max(axis=1) > 0, value, np.nan))
-
-
-def hankel_norm_of_kernel(spectrum: KernelSpectrum) -> Values:
-    """The largest Hankel singular value of an explicit kernel."""
-    return Values(np.where(spectrum.unit_hankel[:, 0] > 0, spectrum.hankel[:, 0], np.nan), spectrum.hankel_missing or DEAD)
-
-
-def hankel_order_of_kernel(spectrum: KernelSpectrum) -> Values:
-    """Hankel singular values of an explicit kernel above 1 % of the largest."""
-    order = effective_order(spectrum.unit_hankel)
-    return Values(np.where(spectrum.unit_hankel[:, 0] > 0, order, np.nan), spectrum.hankel_missing or DEAD)
-
-
-def hankel_norm(spectrum: LayerSpectrum) -> Values:
+def hankel_norm(spectrum: Spectrum) -> Values:
     """The largest Hankel singular value."""
     return _of_hankel(spectrum, spectrum.hankel[:, 0])
 
 
-def hankel_order(spectrum: LayerSpectrum) -> Values:
+def hankel_order(spectrum: Spectrum) -> Values:
     """Hankel singular values above 1 % of the largest."""
     return _of_hankel(spectrum, effective_order(spectrum.unit_hankel))
 
 
-def _of_hankel(spectrum: LayerSpectrum, values: FloatArray) -> Values:
-    large = spectrum.system.modes > MOST_MODES
-    return Values(
-        np.where(spectrum.unit_hankel[:, 0] > 0, values, np.nan), f"more than {MOST_MODES} modes would take too long" if large else DEAD
-    )
+def _of_hankel(spectrum: Spectrum, values: FloatArray) -> Values:
+    return Values(np.where(spectrum.unit_hankel[:, 0] > 0, values, np.nan), spectrum.hankel_missing or DEAD)
+
+
+def energy_delay(spectrum: Spectrum) -> Values:
+    """Mean lag weighted with |k|^2 [samples]."""
+    found = spectrum.extent
+    return Values(found.delay, found.reason, found.by_definition)
+
+
+def length_99(spectrum: Spectrum) -> Values:
+    """Number of samples of the kernel, from its first, that hold 99 % of its energy."""
+    found = spectrum.extent
+    return Values(found.length, found.reason, found.by_definition)
 
 
 def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:

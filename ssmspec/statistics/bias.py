@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ssmspec.statistics.explicit import KernelSpectrum
+from ssmspec.statistics.spectra import Spectrum
 from ssmspec.statistics.spectrum import CONDITION_LIMIT, ILL_CONDITIONED, LayerSpectrum
 from ssmspec.statistics.values import NUMBERS_AT_ONCE, Values
 from ssmspec.systems.grid import FloatArray
@@ -19,7 +19,7 @@ def bias_slope(spectrum: LayerSpectrum) -> Values:
     return Values(np.where(usable, log_slope(spectrum.grid.values, spectrum.unit_sensitivity), np.nan))
 
 
-def center_frequency(spectrum: LayerSpectrum | KernelSpectrum) -> Values:
+def center_frequency(spectrum: Spectrum) -> Values:
     """The theta below which half of |H| lies, summed over the log-spaced grid; interpolated in log theta between grid points."""
     return Values(center_of(spectrum.grid.values, spectrum.unit_magnitude))
 
@@ -42,7 +42,7 @@ def _halving(log_theta: FloatArray, magnitude: FloatArray) -> FloatArray:
     return np.asarray(np.exp(lower + fraction * (log_theta[index] - lower)))
 
 
-def spectral_slope(spectrum: LayerSpectrum | KernelSpectrum) -> Values:
+def spectral_slope(spectrum: Spectrum) -> Values:
     """Least-squares slope of log10 |H|^2 over log10 theta on the grid."""
     return Values(2 * log_slope(spectrum.grid.values, spectrum.unit_magnitude))
 

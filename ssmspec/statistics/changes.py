@@ -10,8 +10,7 @@ from ssmspec.statistics.results import LayerAnalysis
 from ssmspec.statistics.spectra import Spectrum
 from ssmspec.statistics.values import Summary, summarize, unavailable
 from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.kernel import NO_POLES, KernelSystem
-from ssmspec.systems.system import System, shape_text
+from ssmspec.systems.system import System
 
 TRAINING_CHANGE = 0.15
 """Largest change of a layer's median bias_slope by training alone in 75 reference models [decades/decade]."""
@@ -76,7 +75,7 @@ def shapes_differ(a: System, b: System) -> str | None:
     """Why two versions of a layer have no distances, or None: they differ in copies, inputs or outputs."""
     if (a.copies, a.inputs, a.outputs) == (b.copies, b.inputs, b.outputs):
         return None
-    return f"the shapes differ: {shape_text(a)} before, {shape_text(b)} after"
+    return f"the shapes differ: {a.shape_text} before, {b.shape_text} after"
 
 
 def no_distances(reason: str) -> dict[str, Summary]:
@@ -87,15 +86,10 @@ def no_distances(reason: str) -> dict[str, Summary]:
 def distances_between(before: Spectrum, after: Spectrum) -> dict[str, Summary]:
     """Every distance of a layer, for copies that can be trusted in both versions."""
     a, b = before.system, after.system
-    found = {}
+    unlike = "" if a.modes == b.modes else f"{a.modes} modes before and {b.modes} after: poles cannot be matched"
+    problem, found = a.no_poles or b.no_poles or unlike, {}
     for name, distance in DISTANCES.items():
-        if not distance.needs_equal_modes:
-            problem = None
-        elif isinstance(a, KernelSystem) or isinstance(b, KernelSystem):
-            problem = NO_POLES
-        else:
-            problem = None if a.modes == b.modes else f"{a.modes} modes before and {b.modes} after: poles cannot be matched"
-        if problem:
+        if problem and distance.needs_equal_modes:
             found[name] = unavailable(distance.unit, problem)
         else:
             with np.errstate(all="ignore"):

@@ -1,23 +1,21 @@
 """Curves for figures, over frequency or over an index: one per copy, from the same spectrum as the statistics."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ssmspec.backends import CauchySum
 from ssmspec.errors import LayerError
 from ssmspec.statistics.bands import TOO_SHARP
-from ssmspec.statistics.explicit import KernelSpectrum
 from ssmspec.statistics.kernel_spectrum import kernel_spectrum
 from ssmspec.statistics.results import Curve
 from ssmspec.statistics.spectra import Spectrum
 from ssmspec.statistics.spectrum import CONDITION_LIMIT, ILL_CONDITIONED, LayerSpectrum
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
-from ssmspec.systems.kernel import KernelSystem
 from ssmspec.systems.response import CHUNK
 from ssmspec.systems.statespace import ComplexArray
-from ssmspec.systems.system import System, response
+from ssmspec.systems.system import System
 
 LENGTHS = (32, 128, 512)  # samples of the kernels whose spectra are compared with |H|^2
 LARGEST_MATRIX = 1024  # rows or columns of T; its singular value decomposition takes about a second
@@ -80,8 +78,7 @@ def _in_parts(spectrum: Spectrum, grid: FrequencyGrid) -> "Iterator[Iterator[Com
 
 def _sums(system: System) -> int:
     """How many sums a response of one copy takes at one frequency."""
-    rank = 0 if isinstance(system, KernelSystem) else system.rank
-    return (system.outputs + rank) * (system.inputs + rank)
+    return (system.outputs + system.rank) * (system.inputs + system.rank)
 
 
 def _responses(spectrum: Spectrum, grid: FrequencyGrid) -> Iterator[ComplexArray]:
@@ -89,7 +86,7 @@ def _responses(spectrum: Spectrum, grid: FrequencyGrid) -> Iterator[ComplexArray
     system = spectrum.system
     count = max(1, CHUNK // (grid.values.size * _sums(system)))
     for start in range(0, system.copies, count):
-        part = response(system.copy_slice(start, min(start + count, system.copies)), grid, spectrum.cauchy_sum)
+        part = system.copy_slice(start, min(start + count, system.copies)).response(grid, spectrum.cauchy_sum)
         yield part.total if spectrum.with_skip else part.dynamic
 
 
@@ -121,7 +118,7 @@ def normalized_hankel(spectrum: Spectrum) -> FloatArray:
     Raises:
         LayerError: no copy has a value.
     """
-    if isinstance(spectrum, KernelSpectrum) and spectrum.hankel_missing:
+    if spectrum.hankel_missing:
         raise LayerError(f"layer {spectrum.system.name}: nothing to draw: {spectrum.hankel_missing}")
     values = spectrum.unit_hankel
     return _trusted(spectrum, values / np.where(values[:, :1] > 0, values[:, :1], 1))
@@ -155,8 +152,8 @@ def kernel_quantiles(spectrum: Spectrum, lengths: Sequence[int] = LENGTHS) -> tu
     Raises:
         LayerError: T would be too large because of too many inputs or outputs, or the layer has no response.
     """
-    system = spectrum.system if isinstance(spectrum.system, KernelSystem) else replace(spectrum.system, sobolev=None)
-    if isinstance(system, KernelSystem) and system.two_sided:
+    system = spectrum.system
+    if system.earliest_lag < 0:
         raise LayerError(f"layer {system.name} looks ahead; the kernel spectrum is that of causal kernels")
     wide = max(system.inputs, system.outputs)
     if wide * SHORTEST_KERNEL > LARGEST_MATRIX:
@@ -188,8 +185,8 @@ def _spread(magnitude: FloatArray) -> list[int]:
 
 
 def _squared_singular_values(copy: System, theta: FloatArray, engine: CauchySum) -> FloatArray:
-    """Squared singular values of H at all theta, in one vector; |H|^2 for one input and one output."""
-    H = np.moveaxis(response(copy, FrequencyGrid(theta, "theta"), engine).dynamic[0], -1, 0)
+    """Squared singular values of H at all theta without beta, in one vector; |H|^2 for one input and one output."""
+    H = np.moveaxis(copy.response(FrequencyGrid(theta, "theta"), engine, with_beta=False).dynamic[0], -1, 0)
     if copy.inputs == copy.outputs == 1:
         return np.asarray(H.real**2 + H.imag**2).ravel()
     return np.asarray(np.linalg.svd(H, compute_uv=False).ravel() ** 2, dtype=np.float64)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from ssmspec.statistics.explicit import KernelSpectrum
 from ssmspec.statistics.quadrature import pole_distances
 from ssmspec.statistics.rounding import ROUNDS, steady, without
 from ssmspec.statistics.spectra import Spectrum
@@ -39,8 +38,6 @@ class Distance:
     def of(self, before: Spectrum, after: Spectrum) -> Values:
         """The values of all copies; NaN also where rounding alone determines them (see `rounding`), judged by absolute error."""
         values = self.function(before, after)
-        if isinstance(before, KernelSpectrum) or isinstance(after, KernelSpectrum):
-            return values  # the samples of a kernel have all digits
         copies = np.union1d(before.shaken[0], after.shaken[0])
         if not len(copies):
             return values

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssmspec.statistics.quadrature import Integral
 from ssmspec.systems.grid import FloatArray, theta_nodes
 from ssmspec.systems.statespace import ComplexArray, StateSpace, cayley_poles, homogeneous_scale
 
 TOLERANCE = 1e-9  # relative error above which a closed form gives way to quadrature, and quadrature to null
+ROLLOFF = 0.95  # of the energy lies below the roll-off
 RESOLUTION = 1e-15  # relative width at which a bisection ends
 NUMBERS_AT_ONCE = 1 << 22  # pairs of modes held at once: 64 MB of complex128
 MOST_BISECTIONS = 1100  # enough to get from pi to the smallest float
@@ -118,3 +120,11 @@ def bisected(energy: Callable[[FloatArray], FloatArray], target: FloatArray) -> 
         above = energy(middle) >= target
         low, high = np.where(above, low, middle), np.where(above, middle, high)
     return (low + high) / 2
+
+
+def rolloff_of(energy: Callable[[FloatArray], FloatArray], total: FloatArray, integral: Integral) -> FloatArray:
+    """theta (K,) with E(theta) = ROLLOFF E(pi); by bisection where Newton steps from the place that the integral names do not arrive."""
+    target = ROLLOFF * total
+    theta = solved(energy, integral.density, target, integral.bracket(ROLLOFF))
+    lost = np.isnan(theta) & np.isfinite(total)
+    return np.where(lost, bisected(energy, target), theta) if lost.any() else theta

@@ -6,14 +6,14 @@
 so energies, centroid and roll-off need no quadrature. All work is done for a few copies at a time, so that no kernel is held whole.
 """
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from ssmspec.backends import CauchySum
 from ssmspec.errors import LayerError
-from ssmspec.statistics.energy import TOLERANCE
+from ssmspec.statistics.energy import ROLLOFF, TOLERANCE
+from ssmspec.statistics.extent import LONG, Extent
 from ssmspec.statistics.normalization import Exponents, restored
 from ssmspec.statistics.peak import Peak
 from ssmspec.statistics.sampled_hankel import MOST_SAMPLES, MOST_WORK, sampled_hankel, work_of
@@ -22,21 +22,12 @@ from ssmspec.statistics.sampled_variation import sampled_variation
 from ssmspec.statistics.spectrum import MOST_VALUES, Band, LayerSpectrum
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
 from ssmspec.systems.kernel import KernelSystem
-from ssmspec.systems.statespace import ComplexArray
+from ssmspec.systems.statespace import ComplexArray, StateSpace
 from ssmspec.systems.trigonometric import SampledSums, smooth_size
 
 ROUNDING = 4 * np.finfo(float).eps  # of r_d in units of r_0, for every doubling of the length of its FFT
 BISECTIONS = 60
-ROLLOFF = 0.95  # of the energy lies below the roll-off
-LONG = 0.99  # share of the energy that the effective length holds
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """When a kernel acts, each (K,): mean lag weighted with |k|^2, and number of samples from the first that hold 99 % of the energy."""
-
-    delay: FloatArray
-    length: FloatArray
+STRUCTURED = 1024  # samples that hold the energy; the grid from pi/1024 samples shorter kernels finely enough to show their structure
 
 
 class KernelSpectrum:
@@ -46,6 +37,8 @@ class KernelSpectrum:
         system: all values are finite (`systems.trust.assess`).
         grid, cauchy_sum, with_skip, corner: as for `LayerSpectrum`; a kernel needs no Cauchy sums.
     """
+
+    silent = "all samples are zero"
 
     def __init__(
         self, system: KernelSystem, grid: FrequencyGrid, cauchy_sum: CauchySum, *, with_skip: bool = False, corner: float = np.pi / 4
@@ -128,6 +121,39 @@ class KernelSpectrum:
         """No copy: samples are used as they are, and none is the difference of larger numbers."""
         return np.zeros(0, int), ()
 
+    def moved(self, copies: np.ndarray, seed: int) -> "KernelSpectrum":
+        """The same samples of some copies: they have all digits."""
+        return KernelSpectrum(self.system.pick(copies), self.grid, self.cauchy_sum, with_skip=self.with_skip, corner=self.corner)
+
+    @property
+    def modal(self) -> StateSpace:
+        """There is none, and an error says why."""
+        return self.system.state_space()
+
+    def notes(self) -> list[str]:
+        """What to know about |H| on the grid: where it lies below 2 pi/L, and where it is coarser than the structure of the kernel.
+
+        A kernel whose energy lies in M samples has structure about 2 pi/M wide.
+        """
+        theta, length = self.grid.values, self.system.length
+        notes, lowest = [], 2 * np.pi / length
+        if theta[0] < lowest:
+            count = int((theta < lowest).sum())
+            notes.append(
+                f"{count} of {theta.size} frequencies of the grid lie below 2 pi/L = {lowest:.3g} rad/sample, where a kernel of {length} "
+                "samples has less than one period: |H| says little there"
+            )
+        extent = float(np.nanmax(self.extent.length)) if np.isfinite(self.extent.length).any() else 0.0
+        width = 2 * np.pi / max(extent, 1.0)
+        coarse = np.diff(theta) > width
+        if extent > STRUCTURED and coarse.any():
+            edge = theta[int(coarse.argmax())]
+            notes.append(
+                f"above {edge:.3g} rad/sample the grid is coarser than the structure of the kernel, about {width:.3g} rad/sample wide "
+                f"(99 % of the energy within up to {extent:.0f} samples): center_frequency, spectral_slope and the curve are samples of it"
+            )
+        return notes
+
     def restored(self, values: FloatArray) -> FloatArray:
         """Gains (K, ...) of the scaled kernels as those of the layer; NaN where they leave the range of double precision."""
         return restored(values, self.exponents)
@@ -141,10 +167,11 @@ class KernelSpectrum:
             entries, exponents = self._scaled(samples, place)
             whole, _ = self._with_skip(entries, place, exponents)
             fields[:4, place], fields[5, place] = _energies(whole, self.corner)
-            lags = self.system.lags if self.system.two_sided else np.arange(self.system.length)  # a delay only turns the phase
+            lags = self.system.lags if self.system.earliest_lag else np.arange(self.system.length)  # a delay only turns the phase
             fields[4, place] = sampled_variation(entries, lags)
             gains[place], thetas[place] = sampled_peak(whole, self.system.outputs)
         total, low, centroid, rolloff, variation, error = fields
+        variation = np.where(self.unit_magnitude.any(axis=1), variation, np.nan)  # 0 of one sample, whose response is constant
         return Band(total, low, centroid, rolloff, variation, error, Peak(gains, thetas))
 
     def energy_shares(self, theta: FloatArray) -> FloatArray:
@@ -161,7 +188,7 @@ class KernelSpectrum:
     def hankel_missing(self) -> str | None:
         """Why there are no Hankel singular values, or None."""
         system = self.system
-        if system.two_sided:
+        if system.earliest_lag:
             return "the kernel looks ahead, so no state carries its past into its future"
         if system.length > MOST_SAMPLES:
             return f"a kernel of {system.length} samples has a Hankel matrix of that size; they are computed up to {MOST_SAMPLES}"

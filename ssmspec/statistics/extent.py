@@ -9,52 +9,45 @@ For a state space both are sums over pairs of the completed set, with q = z_m co
 With z = (1 + sigma)/(1 - sigma), 1 - q = -2 (sigma_m + conj(sigma_n))/((1 - sigma_m)(1 - conj(sigma_n))) does not cancel.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from ssmspec.statistics.explicit import LONG, KernelSpectrum
-from ssmspec.statistics.spectrum import CONDITION_LIMIT, ILL_CONDITIONED, LayerSpectrum
-from ssmspec.statistics.values import Values
+from ssmspec.statistics.values import DEAD
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace, cayley_poles, discrete_residues, log_poles
 
+LONG = 0.99  # share of the energy that the effective length holds
 PAIRS_AT_ONCE = 1 << 20
 LONGEST = 1 << 50  # samples; no kernel that double precision resolves is longer
 WEIGHTED = "a beta weight applies to the response and is not part of the kernel"
 TOO_LONG = "no response, or 99 % of the energy are not reached within double precision"
 
 
-def energy_delay(spectrum: LayerSpectrum) -> Values:
-    """Mean lag weighted with |k|^2 [samples]."""
-    return _over_copies(spectrum, lambda pairs: pairs.delay())
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """When copies act, each (K,): mean lag weighted with |k|^2, and samples from the first that hold LONG of the energy [samples].
+
+    Args:
+        reason, by_definition: as for `Values`.
+    """
+
+    delay: FloatArray
+    length: FloatArray
+    reason: str = DEAD
+    by_definition: bool = False
 
 
-def length_99(spectrum: LayerSpectrum) -> Values:
-    """Number of samples of the kernel, from its first, that hold 99 % of its energy."""
-    return _over_copies(spectrum, lambda pairs: pairs.length())
-
-
-def energy_delay_of_kernel(spectrum: KernelSpectrum) -> Values:
-    """Mean lag of an explicit kernel weighted with |k|^2 [samples]."""
-    return Values(spectrum.extent.delay)
-
-
-def length_99_of_kernel(spectrum: KernelSpectrum) -> Values:
-    """Number of samples of an explicit kernel, from its first, that hold 99 % of its energy."""
-    return Values(spectrum.extent.length)
-
-
-def _over_copies(spectrum: LayerSpectrum, function: "Callable[[_Pairs], FloatArray]") -> Values:
-    modal = spectrum.modal
-    if modal.sobolev is not None:
-        return Values(np.full(modal.copies, np.nan), WEIGHTED, by_definition=True)
-    usable = np.asarray((spectrum.condition <= CONDITION_LIMIT) & ~spectrum.sharp)
-    if not (spectrum.condition <= CONDITION_LIMIT).any():
-        return Values(np.full(modal.copies, np.nan), ILL_CONDITIONED.format(worst=spectrum.condition.max()))
-    with np.errstate(all="ignore"):
-        found = np.concatenate([function(_Pairs.of(part, with_skip=spectrum.with_skip)) for part in _parts(modal)])
-    return Values(np.where(usable, found, np.nan), TOO_LONG)
+@np.errstate(all="ignore")
+def extent_of_modes(modal: StateSpace, usable: np.ndarray, problem: str, *, with_skip: bool) -> Extent:
+    """The extent of the usable copies (K,) of a diagonal system; the problem is that of all copies, if they have one."""
+    if problem or modal.sobolev is not None:
+        reason = problem if modal.sobolev is None else WEIGHTED
+        return Extent(nothing := np.full(modal.copies, np.nan), nothing, reason, modal.sobolev is not None)
+    sums = [_Pairs.of(part, with_skip=with_skip) for part in _parts(modal)]
+    found = np.concatenate([(each.delay(), each.length()) for each in sums], axis=1)
+    delay, length = np.where(usable, found, np.nan)
+    return Extent(delay, length, TOO_LONG)
 
 
 def _parts(modal: StateSpace) -> Iterator[StateSpace]:

@@ -12,7 +12,7 @@ Source: arXiv 2509.20789 (Aligning Inductive Bias), section 3; Grenander & Szego
 import numpy as np
 
 from ssmspec.systems.grid import FloatArray
-from ssmspec.systems.system import System, impulse
+from ssmspec.systems.system import System
 
 LENGTH = 256
 
@@ -24,7 +24,7 @@ def kernel_spectrum(system: System, length: int = LENGTH) -> FloatArray:
         system: K copies; the kernel is taken without D and without beta weight.
         length: L samples.
     """
-    kernel = impulse(system, length)
+    kernel = system.impulse(length)
     place = np.arange(length)
     if system.inputs == system.outputs == 1:
         past = place[:, None] - place[::-1]  # that of T with its columns in reverse order

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ssmspec.statistics.quadrature import pole_distances
+from ssmspec.statistics.spectra import Spectrum
 from ssmspec.statistics.spectrum import LayerSpectrum
 from ssmspec.statistics.values import Values
 from ssmspec.systems.statespace import beyond_nyquist, padded_modes
@@ -22,24 +23,24 @@ def aliased_share(spectrum: LayerSpectrum) -> Values:
     return Values(beyond.mean(axis=1))
 
 
-def time_constant(spectrum: LayerSpectrum) -> Values:
+def time_constant(spectrum: Spectrum) -> Values:
     """-1/log|z| of the slowest pole: 1/(|Re a| Delta) for zoh and euler."""
     decay = pole_distances(spectrum.modal)[1].min(axis=1)
     # a stored z is rounded to 1e-16, and so is its distance from the unit circle
-    smallest = SHARPEST_STORED if spectrum.system.discretization == "direct" else 0.0
+    smallest = SHARPEST_STORED if spectrum.modal.discretization == "direct" else 0.0
     with np.errstate(divide="ignore", over="ignore"):
         constant = 1 / decay
     usable = np.isfinite(constant) & (decay > smallest)
     return Values(np.where(usable, constant, np.nan), "the slowest pole is closer to the unit circle than double precision can resolve")
 
 
-def half_life(spectrum: LayerSpectrum) -> Values:
+def half_life(spectrum: Spectrum) -> Values:
     """ln 2 times the time constant."""
     constant = time_constant(spectrum)
     return Values(np.log(2) * constant.values, constant.reason)
 
 
-def memory_shares(spectrum: LayerSpectrum) -> dict[int, float]:
+def memory_shares(spectrum: Spectrum) -> dict[int, float]:
     """Share of copies with a half-life above 1024, 4096 and 32768 samples. One too long for double precision counts as longer."""
     lives = half_life(spectrum).values
     return {tokens: float((np.isnan(lives) | (lives > tokens)).mean()) for tokens in MEMORY_TOKENS}

@@ -35,6 +35,21 @@ class Curve:
         return cls(median, p5, p95, values if len(values) <= FEW_COPIES else None)
 
 
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What only figures need of a layer.
+
+    Args:
+        discrete_poles: its poles in the z-plane, (K, N) upper half, NaN where a copy has no pole; empty for an explicit kernel.
+        hankel: Hankel singular values divided by the largest of their copy, in descending order: median and 5..95 % band over the copies.
+        hankel_missing: why there are none, or None.
+    """
+
+    discrete_poles: ComplexArray
+    hankel: Curve | None
+    hankel_missing: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerAnalysis:
     """One layer: what it is, what was assumed, its statistics by name, and the data that figures need.
@@ -56,6 +71,7 @@ class LayerAnalysis:
         values: (K,) values of every statistic, NaN if a copy has none, in the unit of `STATISTICS`; empty if there is a problem.
         gaps: for statistics that only some sound copies have, a line that says how many lack it and why; of statistics on demand, of those
             that were asked for. It is also among the notes, unless statistics are computed on demand.
+        details: what only figures need, where it was asked for.
     """
 
     name: str
@@ -88,6 +104,7 @@ class LayerAnalysis:
     values: Mapping[str, FloatArray] = field(default_factory=dict)
     gaps: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
+    details: Details | None = None
 
     @property
     def shape_text(self) -> str:

@@ -8,8 +8,9 @@ import numpy as np
 
 from ssmspec.backends import CauchySum
 from ssmspec.errors import LayerError
-from ssmspec.statistics.energy import TOLERANCE, ClosedEnergy, bisected, closed_energy, solved
-from ssmspec.statistics.hankel import hankel_singular_values
+from ssmspec.statistics.energy import ROLLOFF, TOLERANCE, ClosedEnergy, bisected, closed_energy, rolloff_of
+from ssmspec.statistics.extent import Extent, extent_of_modes
+from ssmspec.statistics.hankel import MOST_MODES, hankel_singular_values
 from ssmspec.statistics.normalization import Exponents, normalized, restored
 from ssmspec.statistics.norms import PairSums, pair_sums, squared_norms, squared_norms_and_speeds
 from ssmspec.statistics.peak import Peak, find_operator_peak, find_peak
@@ -26,7 +27,6 @@ SHARPEST = 5e-13  # rad/sample from pole to unit circle: theta, known to 4e-16, 
 VARIATION_TOLERANCE = 1e-6  # relative error above which a total variation is null
 MOST_ENTRIES = 8  # of H: inputs times outputs up to which every entry is formed
 MOST_VALUES = 1 << 25  # of |H| of one layer: every model of today has a twentieth, and a few repeated bytes of a file can stand for more
-ROLLOFF = 0.95  # of the energy lies below the roll-off
 SUMS_AT_ONCE = 1 << 16  # of every kind on the grid
 NUMBERS_AT_ONCE = 1 << 21  # numbers per array where pairs of modes or quadrature nodes are formed
 
@@ -55,6 +55,8 @@ class LayerSpectrum:
         corner: theta_c of the low-frequency share [rad/sample].
         exact: whether the values of the system are the original ones; otherwise they were perturbed to test the effect of rounding.
     """
+
+    silent = "zero residues"
 
     def __init__(
         self,
@@ -231,6 +233,23 @@ class LayerSpectrum:
         """Hankel singular values of the layer in descending order, (K, 2N)."""
         return self.restored(self.unit_hankel)
 
+    @property
+    def hankel_missing(self) -> str | None:
+        """Why there are no Hankel singular values, or None."""
+        return f"more than {MOST_MODES} modes would take too long" if self.system.modes > MOST_MODES else None
+
+    @cached_property
+    def extent(self) -> Extent:
+        """When the kernels act."""
+        conditioned = self.condition <= CONDITION_LIMIT
+        problem = "" if conditioned.any() else ILL_CONDITIONED.format(worst=self.condition.max())
+        return extent_of_modes(self.modal, conditioned & ~self.sharp, problem, with_skip=self.with_skip)
+
+    def notes(self) -> list[str]:
+        """What to know about the numbers of a system with a low-rank part."""
+        rank, worst = self.system.rank, self.condition.max()
+        return [f"eigenvectors of diag - P Q^* have condition numbers up to {worst:.3g}"] if rank else []
+
     @cached_property
     def band(self) -> Band:
         """Energies, centroid, roll-off and peak of every copy."""
@@ -266,15 +285,16 @@ class LayerSpectrum:
             energy = _preferring(closed.up_to, preferred, integral.up_to)
             total, low = np.where(preferred, closed_total, total), np.where(preferred, closed_low, low)
             error = np.where(preferred, exact, error)
-        rolloff = _rolloff(energy, total, integral)
+        rolloff = rolloff_of(energy, total, integral)
         trusted = error <= TOLERANCE
+        known = (variation.relative_error <= VARIATION_TOLERANCE) & (variation.value > 0) & ~sharp
         return Band(
             total=np.where(trusted, total, np.nan),
             low=np.where(trusted, low, np.nan),
             centroid=centroid,
             rolloff=np.where(trusted, rolloff, np.nan),
             relative_error=error,
-            variation=np.where((variation.relative_error <= VARIATION_TOLERANCE) & ~sharp, variation.value, np.nan),
+            variation=np.where(known, variation.value, np.nan),
             peak=self._peak(start, stop, theta, values, integral),
         )
 
@@ -367,14 +387,6 @@ def _per_x(sums: FloatArray, x: FloatArray, strength: FloatArray) -> FloatArray:
     if x.all():
         return np.asarray(sums / x)
     return np.where(x > 0, sums / np.where(x > 0, x, 1), 2 * strength.sum(axis=1, keepdims=True))
-
-
-def _rolloff(energy: Callable[[FloatArray], FloatArray], total: FloatArray, integral: Integral) -> FloatArray:
-    """theta (K,) with E(theta) = ROLLOFF E(pi); by bisection where Newton steps from the place that the integral names do not arrive."""
-    target = ROLLOFF * total
-    theta = solved(energy, integral.density, target, integral.bracket(ROLLOFF))
-    lost = np.isnan(theta) & np.isfinite(total)
-    return np.where(lost, bisected(energy, target), theta) if lost.any() else theta
 
 
 def _preferring(

@@ -41,7 +41,7 @@ def first_samples(system: System, length: int) -> KernelSystem:
         name=system.name,
         family=system.family,
         shape=(system.copies, system.outputs, system.inputs, length),
-        source=_FirstSamples(system, length),
+        source=_FirstSamples(system.state_space(), length),
         D=system.D,
         operating_point=system.operating_point,
         assumptions=system.assumptions,

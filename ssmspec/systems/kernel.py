@@ -8,15 +8,16 @@ A kernel may be large, so it is never held whole: it is handed out in blocks of 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from ssmspec.backends import CauchySum
 from ssmspec.errors import LayerError
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.response import MOST_BYTES, FrequencyResponse
-from ssmspec.systems.statespace import Assumed, FloatArray
+from ssmspec.systems.statespace import Assumed, FloatArray, StateSpace
 from ssmspec.systems.trigonometric import SampledSums
 
 MOST_SAMPLES = 1 << 26  # of one copy, which is handed out as a whole: 512 MB
@@ -86,6 +87,13 @@ class KernelSystem:
     assumed: tuple[Assumed, ...] = field(default=())
     chosen: Numbers | None = None
     no_poles: str = NO_POLES
+    modes: ClassVar[int] = 0
+    rank: ClassVar[int] = 0
+    has_step: ClassVar[bool] = False
+    sobolev: ClassVar[None] = None
+    decay_gate: ClassVar[bool] = False
+    sized_in: ClassVar[str] = "samples"
+    zeros: ClassVar[str] = "a kernel of zeros"
 
     def __post_init__(self) -> None:
         if not all(self.shape):
@@ -115,20 +123,32 @@ class KernelSystem:
         return self.shape[3]
 
     @property
-    def two_sided(self) -> bool:
-        return self.first_lag < 0
+    def earliest_lag(self) -> int:
+        return min(0, self.first_lag)
+
+    @property
+    def step(self) -> FloatArray:
+        return np.ones((self.copies, 1))
+
+    @property
+    def shape_text(self) -> str:
+        return f"{self.copies} x {self.length} samples"
+
+    @property
+    def form(self) -> dict[str, Any]:
+        return {"length": self.length, "first_lag": self.first_lag}
 
     @property
     def lags(self) -> Numbers:
         """The lag of every sample, (L,)."""
         return np.arange(self.first_lag, self.first_lag + self.length)
 
+    # these methods are those of `ssmspec.systems.system.System`
+
     def copy_slice(self, start: int, stop: int) -> "KernelSystem":
-        """The copies start..stop-1 as a separate system."""
         return self.pick(slice(start, stop))
 
     def pick(self, copies: Any) -> "KernelSystem":
-        """Some copies, selected by a slice or by index, as a separate system."""
         own = np.arange(self.copies) if self.chosen is None else self.chosen
         return replace(self, chosen=own[copies], D=self.D[copies], shape=(len(own[copies]), *self.shape[1:]))
 
@@ -144,8 +164,8 @@ class KernelSystem:
                 stop = min(start + count, last)
                 yield slice(start, stop), samples[start - first : stop - first]
 
-    def response(self, grid: FrequencyGrid) -> FrequencyResponse:
-        """H(theta) = D + sum_j k[j] e^(-i theta (first_lag + j)) of every copy on a grid of theta.
+    def response(self, grid: FrequencyGrid, cauchy_sum: CauchySum | None = None, *, with_beta: bool = True) -> FrequencyResponse:
+        """H(theta) = D + sum_j k[j] e^(-i theta (first_lag + j)) of every copy on a grid of theta; it needs no engine and has no beta.
 
         Raises:
             LayerError: the axis omega, which needs continuous time; or a result of more than MOST_BYTES.
@@ -175,6 +195,27 @@ class KernelSystem:
         for place, samples in self.blocks() if kept else ():
             kernel[place][..., start : start + kept] = samples[..., :kept]
         return kernel
+
+    def acting(self) -> npt.NDArray[np.bool_]:
+        return np.concatenate([samples.any(axis=3) for _, samples in self.blocks()])
+
+    def not_finite(self) -> dict[str, tuple[npt.NDArray[np.intp], int]]:
+        found = np.zeros(self.copies, np.intp)
+        for place, samples in () if self.source.known_finite else self.blocks():
+            found[place] = (~np.isfinite(samples)).sum(axis=(1, 2, 3))
+        return {"the kernel": (found, math.prod(self.shape)), "D": ((~np.isfinite(self.D)).sum(axis=(1, 2)), self.D.size)}
+
+    def state_space(self) -> StateSpace:
+        raise LayerError(f"layer {self.name} ({self.family}) cannot be used here: {self.no_poles}; choose another layer")
+
+    def export(self) -> tuple[dict[str, FloatArray], dict[str, Any], list[str]]:
+        kernel = self.impulse(self.length + max(0, self.first_lag))
+        notes = [f"{self.no_poles}, so the file has its samples instead of state matrices"]
+        return {"kernel": kernel, "D": self.D}, {"first_lag": self.earliest_lag}, notes
+
+    def detached(self, copy: int) -> "KernelSystem":
+        part = self.pick([copy])
+        return replace(part, source=HeldKernel(np.concatenate([samples.copy() for _, samples in part.blocks()])), chosen=None)
 
     def energy(self) -> FloatArray:
         """sum_j |k[j]|^2 of every copy (Frobenius norm), (K,): the mean of |H|^2 over the circle, without D."""

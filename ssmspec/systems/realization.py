@@ -1,9 +1,12 @@
 """Real state matrices of a system in the convention of signal processing: x[t+1] = A x[t] + B u[t], y[t] = C x[t] + D u[t]."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from ssmspec.errors import LayerError
+from ssmspec.systems.response import MOST_BYTES
 from ssmspec.systems.statespace import FloatArray, StateSpace, bilinear_realization, discrete_poles, discrete_residues, real_realization
 
 Matrices = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
@@ -28,6 +31,25 @@ def discrete_realization(system: StateSpace) -> Matrices:
 def continuous_realization(system: StateSpace) -> Matrices | None:
     """The same of the continuous system x' = A x + B u, y = C x + D u, in model time; None for layers that store discrete poles."""
     return (*_real(system), system.D) if system.continuous_time else None
+
+
+def exported(system: StateSpace) -> tuple[dict[str, FloatArray], dict[str, Any], list[str]]:
+    """The matrices of both by name, with the copies as their first axis, the discretization, and what they do not say.
+
+    Raises:
+        LayerError: they take more than MOST_BYTES.
+    """
+    size = 2 * 8 * system.copies * (2 * system.modes) ** 2
+    if size > MOST_BYTES:
+        raise LayerError(f"the matrices of {system.copies} copies take {size / 1e9:.1f} GB; choose one with --copy")
+    arrays = dict(zip("ABCD", discrete_realization(system), strict=True))
+    continuous = continuous_realization(system)
+    if continuous is not None:
+        arrays |= dict(zip(("A_continuous", "B_continuous", "C_continuous", "D_continuous"), continuous, strict=True))
+        arrays["step"] = system.step
+    notes = ["the matrices exclude the beta weight, which is not rational"] if system.sobolev is not None else []
+    notes += ["the layer stores discrete poles, so there are no continuous matrices"] if continuous is None else []
+    return arrays, {"discretization": system.discretization}, notes
 
 
 def _real(system: StateSpace) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -12,13 +12,18 @@ A real pole is stored once, with half of its residue. Only the readers resolve f
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.systems.sobolev import Sobolev
+
+if TYPE_CHECKING:
+    from ssmspec.backends import CauchySum
+    from ssmspec.systems.grid import FrequencyGrid
+    from ssmspec.systems.response import FrequencyResponse
 
 FloatArray = npt.NDArray[np.float64]
 ComplexArray = npt.NDArray[np.complex128]
@@ -86,6 +91,10 @@ class StateSpace:
     assumed: tuple[Assumed, ...] = field(default=())
     if_growing: str = ""
     undamped: str = ""
+    no_poles: ClassVar[str] = ""
+    earliest_lag: ClassVar[int] = 0
+    sized_in: ClassVar[str] = "modes"
+    zeros: ClassVar[str] = "zero residues"
 
     def __post_init__(self) -> None:
         K, N = self.poles.shape
@@ -147,18 +156,59 @@ class StateSpace:
     def rank(self) -> int:
         return 0 if self.P is None else self.P.shape[2]
 
+    @property
+    def shape_text(self) -> str:
+        return f"{self.copies} x {self.modes}"
+
+    @property
+    def form(self) -> dict[str, Any]:
+        stored = {name: getattr(self, name) for name in ("modes", "rank", "discretization", "delay")}
+        return {**stored, "continuous_poles": self.continuous_time}
+
+    # these methods are those of `ssmspec.systems.system.System`; the modules that compute a result import this one
+
     def copy_slice(self, start: int, stop: int) -> "StateSpace":
-        """The copies start..stop-1 as a separate system, for work that must be split to fit in memory."""
         return self.pick(slice(start, stop))
 
     def pick(self, copies: Any) -> "StateSpace":
-        """Some copies, selected by a slice or by index, as a separate system."""
-        part: dict[str, Any] = {name: getattr(self, name)[copies] for name in ("poles", "B", "C", "D", "step")}
-        if self.P is not None and self.Q is not None:
-            part |= {"P": self.P[copies], "Q": self.Q[copies]}
+        low_rank = () if self.P is None else ("P", "Q")
+        part: dict[str, Any] = {name: getattr(self, name)[copies] for name in ("poles", "B", "C", "D", "step", *low_rank)}
         if self.sobolev is not None:
             part["sobolev"] = self.sobolev.pick(copies)
         return replace(self, **part)
+
+    def response(self, grid: "FrequencyGrid", cauchy_sum: "CauchySum", *, with_beta: bool = True) -> "FrequencyResponse":
+        from ssmspec.systems.response import frequency_response
+
+        return frequency_response(self, grid, cauchy_sum, with_beta=with_beta)
+
+    def impulse(self, length: int) -> FloatArray:
+        from ssmspec.systems.response import impulse_response
+
+        return impulse_response(self, length)
+
+    def export(self) -> tuple[dict[str, FloatArray], dict[str, Any], list[str]]:
+        from ssmspec.systems.realization import exported
+
+        return exported(self)
+
+    def acting(self) -> npt.NDArray[np.bool_]:
+        reads, writes = self.B != 0, self.C != 0
+        if self.rank:  # modes are coupled: each of them reaches every other
+            reads, writes = reads.any(axis=1, keepdims=True), writes.any(axis=2, keepdims=True)
+        return (writes.astype(np.float32) @ reads.astype(np.float32)) > 0
+
+    def not_finite(self) -> dict[str, tuple[npt.NDArray[np.intp], int]]:
+        arrays = {"the poles": self.poles} | {name: getattr(self, name) for name in ("step", "B", "C", "D", "P", "Q")}
+        arrays |= {} if self.sobolev is None else {"beta": self.sobolev.beta}
+        bad = {label: ~np.isfinite(array).reshape(self.copies, -1) for label, array in arrays.items() if array is not None}
+        return {label: (each.sum(axis=1), each.size) for label, each in bad.items()}
+
+    def state_space(self) -> "StateSpace":
+        return self
+
+    def detached(self, copy: int) -> "StateSpace":
+        return self.pick([copy])  # numbers chosen by a list are copied
 
 
 def cayley_poles(system: StateSpace) -> ComplexArray:
@@ -347,5 +397,4 @@ def beyond_nyquist(system: StateSpace) -> np.ndarray | None:
     """Which modes (K, N) alias to another frequency, |Im a| Delta > pi; None if no mode can (bilinear, direct)."""
     if system.discretization in ("bilinear", "direct"):
         return None
-    beyond: np.ndarray = np.abs(system.poles.imag) * system.step > np.pi
-    return beyond
+    return np.asarray(np.abs(system.poles.imag) * system.step > np.pi)

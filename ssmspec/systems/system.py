@@ -1,91 +1,103 @@
-"""What every layer answers, whether it is a `StateSpace` or a `KernelSystem`: its response and its kernel.
+"""The protocol that every layer answers, so that tables, documents, pictures and commands work for any of them."""
 
-Both have name, family, copies, inputs, outputs, D, operating_point, assumptions, assumed, and the methods pick and copy_slice.
-"""
-
-from collections.abc import Iterable
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Mapping
+from dataclasses import Field
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from ssmspec.backends import CauchySum
-from ssmspec.errors import LayerError
 from ssmspec.systems.grid import FrequencyGrid
-from ssmspec.systems.kernel import HeldKernel, KernelSystem
-from ssmspec.systems.response import FrequencyResponse, frequency_response, impulse_response
+from ssmspec.systems.response import FrequencyResponse
 from ssmspec.systems.sobolev import Sobolev
-from ssmspec.systems.statespace import FloatArray, StateSpace
-
-System = StateSpace | KernelSystem
-AnySystem = TypeVar("AnySystem", bound=System)
+from ssmspec.systems.statespace import Assumed, FloatArray, StateSpace
 
 
-def response(system: System, grid: FrequencyGrid, cauchy_sum: CauchySum, *, with_beta: bool = True) -> FrequencyResponse:
-    """The response of every copy on a grid; see `frequency_response` and `KernelSystem.response` for arguments and errors."""
-    if isinstance(system, KernelSystem):
-        return system.response(grid)
-    return frequency_response(system, grid, cauchy_sum, with_beta=with_beta)
+class System(Protocol):
+    """K copies of a linear layer with O outputs and I inputs: a `StateSpace` or a `KernelSystem`.
 
-
-def impulse(system: System, length: int) -> FloatArray:
-    """The kernel of every copy, (K, O, I, length), without D and beta; see `impulse_response` and `KernelSystem.impulse`."""
-    return system.impulse(length) if isinstance(system, KernelSystem) else impulse_response(system, length)
-
-
-def state_spaces(systems: Iterable[System]) -> tuple[StateSpace, ...]:
-    """The same systems, all of which have poles.
-
-    Raises:
-        LayerError: one of them is an explicit kernel.
+    Attributes:
+        name, family, D, operating_point, assumptions, assumed: as for `StateSpace`.
+        modes, rank, step, has_step, sobolev, decay_gate: likewise; 0, ones (K, 1), None and False where there are no poles.
+        no_poles: why what lives on poles is absent; empty where there are poles.
+        earliest_lag: the lag of the first sample of `impulse`; below 0 where outputs depend on later inputs.
+        sized_in, shape_text, zeros: words for what copies consist of, for how much of it there is, and for a copy without a response.
+        form: what only such layers have, as keywords of `ssmspec.statistics.LayerAnalysis`.
     """
-    found = []
-    for system in systems:
-        if isinstance(system, KernelSystem):
-            raise LayerError(f"layer {system.name} ({system.family}) cannot be used here: {system.no_poles}; choose another layer")
-        found.append(system)
-    return tuple(found)
 
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
-def steps_of(system: System) -> FloatArray:
-    """Delta of a layer, (K, 1|N); ones for an explicit kernel, which exists in discrete time only."""
-    return np.ones((system.copies, 1)) if isinstance(system, KernelSystem) else system.step
+    @property
+    def name(self) -> str: ...
+    @property
+    def family(self) -> str: ...
+    @property
+    def D(self) -> FloatArray: ...  # noqa: N802  # the letter of the papers
+    @property
+    def operating_point(self) -> str | None: ...
+    @property
+    def assumptions(self) -> tuple[str, ...]: ...
+    @property
+    def assumed(self) -> tuple[Assumed, ...]: ...
+    @property
+    def copies(self) -> int: ...
+    @property
+    def outputs(self) -> int: ...
+    @property
+    def inputs(self) -> int: ...
+    @property
+    def modes(self) -> int: ...
+    @property
+    def rank(self) -> int: ...
+    @property
+    def step(self) -> FloatArray: ...
+    @property
+    def has_step(self) -> bool: ...
+    @property
+    def sobolev(self) -> Sobolev | None: ...
+    @property
+    def decay_gate(self) -> bool: ...
+    @property
+    def no_poles(self) -> str: ...
+    @property
+    def earliest_lag(self) -> int: ...
+    @property
+    def sized_in(self) -> str: ...
+    @property
+    def shape_text(self) -> str: ...
+    @property
+    def zeros(self) -> str: ...
+    @property
+    def form(self) -> Mapping[str, Any]: ...
 
+    def response(self, grid: FrequencyGrid, cauchy_sum: CauchySum, *, with_beta: bool = True) -> FrequencyResponse:
+        """The response of every copy, (K, O, I, F)."""
 
-def pairs_of_response(system: System, frequencies: int) -> float:
-    """Number of pole-node pairs of one response, by which an engine is chosen; none for an explicit kernel."""
-    if isinstance(system, KernelSystem):
-        return 0.0
-    return float(system.copies) * system.modes * system.inputs * system.outputs * frequencies
+    def impulse(self, length: int) -> FloatArray:
+        """The kernel of every copy, (K, O, I, length), without D and beta."""
 
+    def acting(self) -> npt.NDArray[np.bool_]:
+        """Which inputs of a copy reach which of its outputs, (K, O, I), D apart."""
 
-def first_lag(system: System) -> tuple[int, tuple[str, ...]]:
-    """The lag of the first sample that `impulse` gives, and a note where it is below 0."""
-    if not isinstance(system, KernelSystem) or not system.two_sided:
-        return 0, ()
-    return system.first_lag, (f"the kernel looks ahead: its first sample has lag {system.first_lag}",)
+    def not_finite(self) -> dict[str, tuple[npt.NDArray[np.intp], int]]:
+        """By quantity, how many values of every copy are NaN or infinite, (K,), and how many values all copies have."""
 
+    def state_space(self) -> StateSpace:
+        """The layer itself where it has poles.
 
-def decay_gate(system: System) -> bool:
-    """Whether a layer consists of decays per token at an operating point, see `StateSpace.decay_gate`."""
-    return isinstance(system, StateSpace) and system.decay_gate
+        Raises:
+            LayerError: it has none; the message says why.
+        """
 
+    def export(self) -> tuple[dict[str, FloatArray], dict[str, Any], list[str]]:
+        """What other tools take: arrays with the copies as their first axis, words that go with them, and notes on both."""
 
-def weight_of(system: System) -> Sobolev | None:
-    """The beta weight of a layer, or None."""
-    return None if isinstance(system, KernelSystem) else system.sobolev
+    def pick(self, copies: Any) -> Self:
+        """Some copies, selected by a slice or by index, as a separate system."""
 
+    def copy_slice(self, start: int, stop: int) -> Self:
+        """The copies start..stop-1 as a separate system."""
 
-def detached(system: System, copy: int) -> System:
-    """One copy as a separate system that holds its own numbers: a view would keep the whole layer in memory."""
-    part = system.copy_slice(copy, copy + 1)
-    if isinstance(part, KernelSystem):
-        values = np.concatenate([samples for _, samples in part.blocks()])
-        return replace(part, source=HeldKernel(values.copy()), chosen=None, D=part.D.copy())
-    return replace(part, **{name: getattr(part, name).copy() for name in ("poles", "B", "C", "D", "step")})
-
-
-def shape_text(system: System) -> str:
-    """Copies and modes, or copies and samples, for titles and tables."""
-    inner = f"{system.length} samples" if isinstance(system, KernelSystem) else str(system.modes)
-    return f"{system.copies} x {inner}"
+    def detached(self, copy: int) -> Self:
+        """One copy that holds its own numbers: a view would keep the whole layer in memory."""

@@ -5,15 +5,16 @@ The copies of a bank are independent systems, so a fault of one says nothing abo
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ssmspec.systems.kernel import KernelSystem
 from ssmspec.systems.statespace import FloatArray, StateSpace, real_realization
-from ssmspec.systems.system import AnySystem, System
+from ssmspec.systems.system import System
 
+AnySystem = TypeVar("AnySystem", bound=System)
 Numbers = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
@@ -69,7 +70,7 @@ class Trust:
 
     def pick(self, system: AnySystem) -> AnySystem:
         """The sound copies as a system of their own; the system itself where all are."""
-        return system if len(self.sound) == self.copies else cast(AnySystem, system.pick(self.sound))
+        return system if len(self.sound) == self.copies else system.pick(self.sound)
 
     def scatter(self, values: FloatArray) -> FloatArray:
         """Values (sound copies, ...) as those of all copies (K, ...), NaN for the others."""
@@ -82,31 +83,25 @@ class Trust:
 
 def assess(system: System) -> Trust:
     """Which copies have finite values, positive steps and poles that decay; of an explicit kernel, which are finite."""
-    return _assess_kernel(system) if isinstance(system, KernelSystem) else _assess_state_space(system)
+    return _assess_values(system) if system.no_poles else _assess_state_space(system.state_space())
 
 
 def within_range(trust: Trust, kernel: KernelSystem) -> Trust:
     """The sound copies of a layer whose samples of a finite kernel are finite, too."""
     if trust.problem:
         return trust
-    found = _assess_kernel(trust.pick(kernel))
+    found = _assess_values(trust.pick(kernel))
     lost = tuple(
         Fault(fault.kind, trust.sound[fault.copies], f"{fault.text} within the first {kernel.length} samples") for fault in found.faults
     )
     return Trust(trust.copies, trust.sound[found.sound], (*trust.faults, *lost))
 
 
-def _assess_kernel(system: KernelSystem) -> Trust:
-    left = np.ones(system.copies, bool)
-    bad = np.zeros((2, system.copies), int)
-    for place, samples in () if system.source.known_finite else system.blocks():
-        bad[0, place] = (~np.isfinite(samples)).sum(axis=(1, 2, 3))
-    bad[1] = (~np.isfinite(system.D)).sum(axis=(1, 2))
-    sizes = int(np.prod(system.shape)), system.D.size
-    parts = [
-        f"{int(n.sum())} of {size} values of {label}" for n, size, label in zip(bad, sizes, ("the kernel", "D"), strict=True) if n.any()
-    ]
-    fault = _fault(NOT_FINITE, left, np.asarray(bad.any(axis=0)), f"{', '.join(parts)} are NaN or infinite")
+def _assess_values(system: System) -> Trust:
+    left, found = np.ones(system.copies, bool), system.not_finite()
+    parts = [f"{int(counts.sum())} of {size} values of {label}" for label, (counts, size) in found.items() if counts.any()]
+    bad = np.any([counts > 0 for counts, _ in found.values()], axis=0)
+    fault = _fault(NOT_FINITE, left, np.asarray(bad), f"{', '.join(parts)} are NaN or infinite")
     return Trust(system.copies, np.flatnonzero(left), () if fault is None else (fault,))
 
 

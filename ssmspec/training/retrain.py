@@ -24,7 +24,6 @@ from ssmspec.files.reading import characters
 from ssmspec.nn.from_checkpoint import as_tensor, stack
 from ssmspec.systems.sobolev import Sobolev
 from ssmspec.systems.statespace import StateSpace
-from ssmspec.systems.system import state_spaces
 from ssmspec.training.engine.run import FinishedRun
 from ssmspec.training.engine.run_folder import FINAL, START, find_task, write
 from ssmspec.training.engine.state import start_bytes
@@ -160,7 +159,7 @@ def trained_plan(plan: RetunePlan, start: Start, run: FinishedRun, folder: Path)
     retuned = {entry.before.name: entry for entry in plan.layers}
     entries, weights = [], dict(plan.weights)
     for place, layer in start.layers.items():
-        for before, trained in zip(state_spaces(layer.systems), systems[place], strict=True):
+        for before, trained in zip(layer.state_spaces, systems[place], strict=True):
             after = replace(trained, name=before.name, family=before.family)
             entry = retuned.get(before.name, LayerRetune(before, after, (), {}))
             entries.append(replace(entry, after=after, notes=(*entry.notes, _learned(run, plan))))
@@ -208,7 +207,7 @@ def _systems(final: Path, plan: RetunePlan) -> dict[str, tuple[StateSpace, ...]]
     """The layers of the trained model, by their names in the model."""
     checkpoint, options = open_checkpoint(final), ReadOptions(assume=plan.options.read.assume)
     layers, _ = read_layers(checkpoint, find_layers(checkpoint, None, options), options)
-    return {tensors.name: state_spaces(layer.systems) for layer in layers for tensors in (layer.tensors, *layer.twins)}
+    return {tensors.name: layer.state_spaces for layer in layers for tensors in (layer.tensors, *layer.twins)}
 
 
 def _learned(run: FinishedRun, plan: RetunePlan) -> str:

@@ -19,7 +19,7 @@ from ssmspec.systems.statespace import StateSpace
 
 GRID = FrequencyGrid.default(300)
 ENGINE = load_backend("reference")
-WITHOUT_POLES = {name for name, statistic in STATISTICS.items() if statistic.of_kernel is not None}
+WITHOUT_POLES = {name for name, statistic in STATISTICS.items() if not statistic.needs_poles}
 
 
 def explicit(kernel: np.ndarray, D: np.ndarray | None = None, first_lag: int = 0) -> KernelSystem:

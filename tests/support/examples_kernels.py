@@ -67,6 +67,19 @@ def evo2_hcs(rng: np.random.Generator) -> KernelExample:
     return KernelExample("evo-2-hcs", tensors, *per_copy(np.array(kernel)))
 
 
+def evo2_hcs_in_training(rng: np.random.Generator, *, fast: bool = False) -> KernelExample:
+    """NeMo, hyena_utils.py: F.conv1d of groups with repeat_interleave, and conv_bias of groups times the input."""
+    tensors = {
+        "mixer.short_conv.short_conv_weight": normal(rng, *((2, 4) if fast else (2, 1, 7))),
+        "hyena_proj_conv.short_conv_weight": normal(rng, *((12, 3) if fast else (12, 1, 3))),
+    }
+    tensors |= {} if fast else {"mixer.conv_bias": normal(rng, 2)}
+    weight = wide(tensors["mixer.short_conv.short_conv_weight"]).reshape(2, -1)
+    kernel = np.array([weight[channel // 2, ::-1] for channel in range(4)])
+    skip = np.zeros(4) if fast else np.array([tensors["mixer.conv_bias"][channel // 2] for channel in range(4)])
+    return KernelExample("evo-2-hcs", tensors, *per_copy(kernel, skip))
+
+
 def lfm2(rng: np.random.Generator) -> KernelExample:
     tensors = {
         "conv.conv.weight": normal(rng, 4, 1, 3),
@@ -231,6 +244,8 @@ KERNELS: Mapping[str, KernelExample] = {
     "evo-2-hcm": evo2_hcm(_seeded(0)),
     "evo-2-hcm-in-training": evo2_hcm_in_training(_seeded(1)),
     "evo-2-hcs": evo2_hcs(_seeded(2)),
+    "evo-2-hcs-in-training": evo2_hcs_in_training(_seeded(26)),
+    "evo-2-hcs-fast": evo2_hcs_in_training(_seeded(27), fast=True),
     "lfm2-conv": lfm2(_seeded(3)),
     "hyena": hyena(_seeded(4)),
     "hyena-safari": hyena(_seeded(5), shift=0.0),

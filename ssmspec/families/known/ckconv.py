@@ -13,7 +13,7 @@ import numpy as np
 
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption
-from ssmspec.families.kernel_sources import FIXED, number_in
+from ssmspec.families.kernel_sources import FIXED, explicit, number_in
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.kernel import KernelSystem
 from ssmspec.systems.statespace import FloatArray
@@ -111,17 +111,8 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[KernelSystem]:
     if length != int(length) or not 1 < length <= MOST_POSITIONS:
         raise LayerError(f"layer {layer.name}: ckconv_length is {length:g}, expected 2..{MOST_POSITIONS}")
     omega, shape = float(OMEGA.value(layer, options)), (outputs, rows // outputs)
-    samples = int(length) + (int(length) % 2 == 0)
-    return [
-        KernelSystem(
-            name=layer.name,
-            family=layer.family,
-            shape=(1, *shape, samples),
-            source=_Network(layer, omega, int(length), shape),
-            D=np.zeros((1, *shape)),
-            assumptions=("the bias of the outputs is a constant and no part of the response",),
-        )
-    ]
+    samples, constant = int(length) + (int(length) % 2 == 0), "the bias of the outputs is a constant and no part of the response"
+    return explicit(layer, _Network(layer, omega, int(length), shape), samples, np.zeros((1, *shape)), constant)
 
 
 _SHAPES = {0: ("w", "1"), 4: ("w", "w"), 8: ("r", "w")}

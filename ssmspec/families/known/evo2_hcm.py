@@ -12,10 +12,9 @@ import numpy as np
 
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption
-from ssmspec.families.kernel_sources import FIXED, Combined, StoredKernel, number_in
+from ssmspec.families.kernel_sources import FIXED, Combined, Cut, StoredKernel, explicit, number_in
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.kernel import KernelSource, KernelSystem
-from ssmspec.systems.statespace import FloatArray
 
 GATES = "without the gates around the convolution, the short filter and the projections"
 
@@ -37,13 +36,13 @@ CUT = Assumption(
 )
 
 
-def per_group(layer: LayerTensors, channels: int) -> int:
+def per_group(layer: LayerTensors) -> int:
     """How many channels share a filter.
 
     Raises:
         LayerError: the channels are no multiple of the groups.
     """
-    groups = layer.sizes["G"]
+    groups, channels = layer.sizes["G"], layer.sizes["H"]
     if channels % groups:
         raise LayerError(f"layer {layer.name}: {channels} channels and {groups} filters; expected a multiple")
     return channels // groups
@@ -51,37 +50,14 @@ def per_group(layer: LayerTensors, channels: int) -> int:
 
 def read(layer: LayerTensors, options: ReadOptions) -> list[KernelSystem]:
     """One copy per channel."""
-    channels, length, notes = layer.sizes["H"], layer.sizes["L"], [GATES]
-    source: KernelSource = StoredKernel(layer, "h", length, per_group(layer, channels))
-    kept = length
+    length, repeated = layer.sizes["L"], per_group(layer)
+    source: KernelSource = StoredKernel(layer, "h", length, repeated)
     if "decay" in layer:
-        source = Combined(source, StoredKernel(layer, "decay", length, per_group(layer, channels)), np.multiply)
-        kept = min(length, int(float(CUT.value(layer, options))))
-        if kept < 1:
-            raise LayerError(f"layer {layer.name}: hyena_medium_conv_len is {kept}, expected at least 1")
-    return [
-        KernelSystem(
-            name=layer.name,
-            family=layer.family,
-            shape=(channels, 1, 1, kept),
-            source=source if kept == length else Cut(source, kept),
-            D=layer.array("D").reshape(channels, 1, 1),
-            assumptions=tuple(notes),
-        )
-    ]
-
-
-class Cut:
-    """The first samples of a kernel."""
-
-    shared = known_finite = False
-
-    def __init__(self, source: KernelSource, kept: int) -> None:
-        self.source, self.kept = source, kept
-
-    def samples(self, start: int, stop: int) -> FloatArray:
-        """As `KernelSource`."""
-        return np.asarray(self.source.samples(start, stop)[..., : self.kept])
+        source = Combined(source, StoredKernel(layer, "decay", length, repeated), np.multiply)
+        length = min(length, int(float(CUT.value(layer, options))))
+        if length < 1:
+            raise LayerError(f"layer {layer.name}: hyena_medium_conv_len is {length}, expected at least 1")
+    return explicit(layer, Cut(source, length), length, layer.array("D"), GATES)
 
 
 EVO2_HCM = Family(

@@ -9,15 +9,16 @@ network of the same form for later inputs (see `ssmspec.families.kernel_sources`
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption, Value
 from ssmspec.families.configuration import model_types
-from ssmspec.families.kernel_sources import FIXED, TwoSidedKernel, number_in, truth_in
+from ssmspec.families.kernel_sources import FIXED, explicit, number_in, truth_in
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template
-from ssmspec.systems.kernel import KernelSource, KernelSystem
+from ssmspec.systems.kernel import KernelSystem
 from ssmspec.systems.statespace import FloatArray
 
 SAFARI = "HazyResearch/safari, src/models/sequence/hyena.py, HyenaFilter"
@@ -192,25 +193,10 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[KernelSystem]:
     frequency = layer.array("freq").reshape(-1) if "freq" in layer else np.full(1, float(FREQUENCY.value(layer, options)))
     shift = None if MODULATED.value(layer, options) == "false" else float(SHIFT.value(layer, options))
     normalized = str(NORMALIZED.value(layer, options))
-    source: KernelSource = _Network(layer, depth, length, frequency, shift, normalized)
-    both = f"{REVERSE}W0" in layer
-    if both:
-        source = TwoSidedKernel(_Network(layer, depth, length, frequency, shift, normalized, REVERSE), source)
+    network = partial(_Network, layer, depth, length, frequency, shift, normalized)
+    ahead = network(REVERSE) if f"{REVERSE}W0" in layer else None
     skip = layer.array("bias") if "bias" in layer else np.zeros(channels)
-    return [
-        KernelSystem(
-            name=layer.name,
-            family=layer.family,
-            shape=(channels, 1, 1, 2 * length if both else length),
-            source=source,
-            D=skip.reshape(channels, 1, 1),
-            first_lag=-length if both else 0,
-            assumptions=(
-                "without the gates, the short filter and the projections of the operator",
-                *(("two directions: the kernel looks ahead",) if both else ()),
-            ),
-        )
-    ]
+    return explicit(layer, network(), length, skip, "without the gates, the short filter and the projections of the operator", ahead=ahead)
 
 
 def _network(which: str, module: str, inner: int, group: str | None) -> Template:

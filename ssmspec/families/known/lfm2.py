@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ssmspec.families.kernel_sources import FIXED, StoredKernel
+from ssmspec.families.kernel_sources import FIXED, StoredKernel, explicit
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.systems.kernel import KernelSystem
 
@@ -11,16 +11,8 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[KernelSystem]:
     """One copy per channel."""
     channels, length = layer.sizes["H"], layer.sizes["L"]
     bias = ("the bias of the convolution is a constant and no part of the response",) if "bias" in layer else ()
-    return [
-        KernelSystem(
-            name=layer.name,
-            family=layer.family,
-            shape=(channels, 1, 1, length),
-            source=StoredKernel(layer, "weight", length, reversed=True),
-            D=np.zeros((channels, 1, 1)),
-            assumptions=("without the gates B and C around the convolution", *bias),
-        )
-    ]
+    source = StoredKernel(layer, "weight", length, reversed=True)
+    return explicit(layer, source, length, np.zeros(channels), "without the gates B and C around the convolution", *bias)
 
 
 LFM2 = Family(

@@ -14,9 +14,9 @@ import numpy as np
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption
 from ssmspec.families.configuration import places
-from ssmspec.families.kernel_sources import FIXED, PLACES, TwoSidedKernel, number_in
+from ssmspec.families.kernel_sources import FIXED, PLACES, explicit, number_in
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template
-from ssmspec.systems.kernel import KernelSource, KernelSystem
+from ssmspec.systems.kernel import KernelSystem
 from ssmspec.systems.statespace import FloatArray
 
 SOURCE = "ctlllll/SGConv, gconv_standalone.py, GConv"
@@ -125,24 +125,9 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[KernelSystem]:
     length = size * 2 ** (_scales(layer) - 1 + int(more))
     if more and mode.startswith("cat") and _scales(layer) > 1:
         length = sum(size * 2 ** (max(0, i - 1) + int(more)) for i in range(_scales(layer)))
-    copies, both = heads * channels, rows == 2 * heads
-    source: KernelSource = _Scales(layer, mode, int(more), length, 0)
-    if both:
-        source = TwoSidedKernel(_Scales(layer, mode, int(more), length, copies), source)
-    return [
-        KernelSystem(
-            name=layer.name,
-            family=layer.family,
-            shape=(copies, 1, 1, 2 * length if both else length),
-            source=source,
-            D=layer.array("D").reshape(copies, 1, 1),
-            first_lag=-length if both else 0,
-            assumptions=(
-                f"the whole kernel of {length} samples; the code cuts it to the length of its input",
-                *(("two directions: the kernel looks ahead",) if both else ()),
-            ),
-        )
-    ]
+    ahead = _Scales(layer, mode, int(more), length, heads * channels) if rows == 2 * heads else None
+    cut = f"the whole kernel of {length} samples; the code cuts it to the length of its input"
+    return explicit(layer, _Scales(layer, mode, int(more), length, 0), length, layer.array("D"), cut, ahead=ahead)
 
 
 def _template(scales: int) -> Template:

@@ -5,6 +5,7 @@ match = "blocks.*.filter"
 kind = "kernel"
 order = "time"                 # time: sample l acts at lag first_lag + l; reversed: the last sample comes first, as in conv1d of torch
 first_lag = 0                  # below 0 for a kernel that looks ahead
+length = 128                   # where only so many samples are used
 repeat = 1                     # channels that share one kernel, one after the other
 [layer.kernel]
 tensor = "h"
@@ -23,12 +24,12 @@ from typing import Any
 import numpy as np
 
 from ssmspec.errors import SsmspecError
-from ssmspec.families.kernel_sources import FIXED, Combined, StoredKernel
+from ssmspec.families.kernel_sources import FIXED, Combined, Cut, StoredKernel
 from ssmspec.families.mapping.combined import OPERATIONS, Other, parse_other, parse_text
 from ssmspec.families.mapping.transform import IDENTITY, Transform
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
 from ssmspec.files.reading import known_keys, shown
-from ssmspec.systems.kernel import HeldKernel, KernelSource, KernelSystem
+from ssmspec.systems.kernel import MOST_SAMPLES, HeldKernel, KernelSource, KernelSystem
 from ssmspec.systems.statespace import FloatArray
 
 ORDERS = ("time", "reversed")
@@ -54,6 +55,7 @@ class KernelLayout:
     reversed: bool
     first_lag: int
     repeat: int
+    length: int
     kernel: Part
     D: Part | None
 
@@ -64,7 +66,7 @@ def explicit_family(name: str, table: Mapping[str, Any], source: str, where: str
     Raises:
         SsmspecError: a key is missing, unknown or has an invalid value; one line that begins with `where`.
     """
-    known_keys(table, ("match", "kind", "order", "first_lag", "repeat", *LETTERS), where)
+    known_keys(table, ("match", "kind", "order", "first_lag", "length", "repeat", *LETTERS), where)
     missing = [key for key in ("match", "kernel") if key not in table]
     if missing:
         raise SsmspecError(f"{where}: {', '.join(missing)} missing; a layer of kind 'kernel' needs match and kernel")
@@ -76,8 +78,9 @@ def explicit_family(name: str, table: Mapping[str, Any], source: str, where: str
     layout = KernelLayout(
         source=source,
         reversed=order == "reversed",
-        first_lag=_whole(table.get("first_lag", 0), f"{where}: first_lag", -(1 << 40)),
-        repeat=_whole(table.get("repeat", 1), f"{where}: repeat", 1),
+        first_lag=_whole(table.get("first_lag", 0), f"{where}: first_lag", -(1 << 40), 1 << 40),
+        repeat=_whole(table.get("repeat", 1), f"{where}: repeat", 1, MOST_REPEATS),
+        length=_whole(table.get("length", MOST_SAMPLES), f"{where}: length", 1, MOST_SAMPLES),
         kernel=_part(table["kernel"], "kernel", "H L", f"{where}: kernel"),
         D=_part(table["D"], "D", "H", f"{where}: D") if "D" in table else None,
     )
@@ -110,18 +113,19 @@ def _letters(axes: tuple[str, ...], repeat: int) -> str:
 def read(layout: KernelLayout, layer: LayerTensors, options: ReadOptions) -> list[KernelSystem]:
     """One copy per channel, or one system with several outputs and inputs."""
     K, O, I = layer.sizes.get("H", 1) * layout.repeat, layer.sizes.get("O", 1), layer.sizes.get("I", 1)
-    length = layer.sizes["L"]
+    length = min(layer.sizes["L"], layout.length)
+    cut = f", of which the first {length} of {layer.sizes['L']} samples are used" if length < layer.sizes["L"] else ""
     D = np.zeros((K, O, I)) if layout.D is None else np.broadcast_to(_spread(layout.D, layer, "D", "HOI"), (K, O, I))
     return [
         KernelSystem(
             name=layer.name,
             family=layer.family,
             shape=(K, O, I, length),
-            source=_source(layout, layer),
+            source=Cut(_source(layout, layer), length),
             D=np.ascontiguousarray(D),
             first_lag=layout.first_lag,
             assumptions=(
-                f"as {layout.source} says: an explicit kernel, {'the last sample first' if layout.reversed else 'in time order'}",
+                f"as {layout.source} says: an explicit kernel, {'the last sample first' if layout.reversed else 'in time order'}{cut}",
             ),
         )
     ]
@@ -169,8 +173,7 @@ def _part(table: object, quantity: str, usual: str, where: str) -> Part:
     return Part(name, tuple(letters), parse_text(text, where), parse_other(table, tuple(letters), where))
 
 
-def _whole(value: object, where: str, least: int) -> int:
-    most = MOST_REPEATS if least == 1 else 1 << 40
+def _whole(value: object, where: str, least: int, most: int) -> int:
     if type(value) is not int or not least <= value <= most:
         raise SsmspecError(f"{where} is {shown(value)}, expected a whole number from {least} to {most}")
     return value

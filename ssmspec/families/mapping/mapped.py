@@ -46,6 +46,7 @@ class Part:
         conjugate: the conjugate of a complex quantity is stored.
         sides: from the stored real and imaginary parts of a complex quantity to its own.
         other: a second tensor, by which the first one is multiplied or to which it is added. then: from the result to a real quantity.
+        multiples_from: mode n has n + multiples_from times the value of the tensor, which lacks the axis N; 0: all have its value.
     """
 
     names: tuple[str, ...]
@@ -55,6 +56,11 @@ class Part:
     sides: tuple[Transform, Transform] = (IDENTITY, IDENTITY)
     other: Other | None = None
     then: Transform = IDENTITY
+    multiples_from: int = 0
+
+    def multiples(self, layer: LayerTensors) -> FloatArray:
+        """By what the value of every mode is multiplied, (N,) or a single 1."""
+        return self.multiples_from + np.arange(float(layer.sizes["N"])) if self.multiples_from else np.ones(1)
 
     def value(self, layer: LayerTensors, quantity: str, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The quantity in the axes of its first tensor, from what the transforms of that tensor give."""
@@ -229,7 +235,7 @@ def _stored_poles(layout: Layout, layer: LayerTensors) -> ComplexArray:
     if "pole" in layout.parts:
         poles = _complex(layout, layer, "pole")
     elif "pole_abs" in layout.parts:
-        phase = _real(layout, layer, "pole_phase")
+        phase = _real(layout, layer, "pole_phase") * layout.parts["pole_phase"].multiples(layer)
         part = layout.parts["pole_abs"]
         logarithm = part.transform.log() if part.other is None else None
         with np.errstate(all="ignore"):
@@ -309,7 +315,7 @@ def _quantities(layout: Layout, layer: LayerTensors, system: StateSpace) -> dict
     values: dict[str, npt.NDArray[Any]] = {"pole": poles, "pole_real": poles.real, "pole_imag": poles.imag, "pole_abs": np.abs(poles)}
     if "pole_phase" in layout.parts:
         turned = np.angle(poles) - np.angle(below)  # added to the stored phase, which may differ from the principal value by full turns
-        values["pole_phase"] = _real(layout, layer, "pole_phase") + turned
+        values["pole_phase"] = _real(layout, layer, "pole_phase") + turned / layout.parts["pole_phase"].multiples(layer)
     if "B_scale" in layout.parts:
         scale = np.broadcast_to(_real(layout, layer, "B_scale"), B.shape)
         with np.errstate(all="ignore"):

@@ -201,6 +201,7 @@ def _part(table: object, quantity: str, kind: str, where: str) -> Part:
     if not isinstance(table, dict):
         raise SsmspecError(f"{where} is {shown(table)}, expected a table [layer.{quantity}] with tensor = ...")
     own = ("real", "imag", "times", "transform_real", "transform_imag") if quantity in COMPLEX else ("scale", *OPERATIONS, "then")
+    own = (*own, "multiples_from") if quantity == "pole_phase" else own
     known_keys(table, ("tensor", "axes", "transform", *own), where)
     two = {"real", "imag"} & set(table)
     if ("tensor" in table) == bool(two) or len(two) == 1:
@@ -214,7 +215,11 @@ def _part(table: object, quantity: str, kind: str, where: str) -> Part:
         if "then" in table and other is None:
             raise SsmspecError(f"{where}: then applies to a product or a sum, but times and plus are missing; use transform")
         transform = parse_text(text, where, _positive(table.get("scale", 1.0), f"{where}: scale"))
-        return Part(names, axes, transform, other=other, then=parse_text(table.get("then", "none"), f"{where}: then"))
+        first = table.get("multiples_from", 0)
+        if "multiples_from" in table and (type(first) is not int or not 0 < first < 1 << 20 or "N" in axes):
+            raise SsmspecError(f"{where}: multiples_from is {shown(first)}, expected a whole number from 1, and no axis N")
+        then = parse_text(table.get("then", "none"), f"{where}: then")
+        return Part(names, axes, transform, other=other, then=then, multiples_from=first)
     if text not in ("none", "conj"):
         raise SsmspecError(
             f"{where}: transform {shown(text)} is unknown for complex numbers; expected none or conj, or transform_real and transform_imag"

@@ -64,9 +64,8 @@ def layer_figure(layer: LayerAnalysis, theta: FloatArray, sample_rate: float | N
         ax: None, or one Axes for |H|; of a layer with poles also two.
     """
     assert layer.curve is not None
-    axis, explicit = FrequencyAxis.at_rate(sample_rate), layer.length is not None
-    count = 1 if explicit else 2
-    shown = panels(ax, count, width=5 * count + explicit, height=4, columns=count, fewest=1)
+    axis, count = FrequencyAxis.at_rate(sample_rate), 2 if layer.poles.size else 1
+    shown = panels(ax, count, width=10 if count == 2 else 6, height=4, columns=count, fewest=1)
     left, *beside = shown.axes
     draw_magnitude(left, axis.values(theta), layer.curve, norm=layer.inputs * layer.outputs > 1, nyquist=axis.value(np.pi))
     left.set_xlabel(axis.label)

@@ -5,7 +5,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ssmspec.errors import LayerError
 from ssmspec.report.arrays import frequency_grid
 from ssmspec.report.figures.panels import Drawn, Given, panels, per_layer
 from ssmspec.report.figures.style import (
@@ -27,8 +26,7 @@ from ssmspec.statistics import Curve, Spectrum
 from ssmspec.statistics.curves import magnitude_on, over_copies, phase_on, sigma_grid, singular_values_on
 from ssmspec.statistics.results import FEW_COPIES
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
-from ssmspec.systems.kernel import KernelSystem
-from ssmspec.systems.system import System, steps_of
+from ssmspec.systems.system import System
 
 DYNAMIC_RANGE = 80.0  # dB below the maximum at which the heat map stops
 DEEPEST = 1e-7  # of the largest response: where its axis ends at the latest
@@ -116,10 +114,7 @@ def _common_grid(layers: Layers, axis: FrequencyAxis) -> FrequencyGrid:
     first = next(iter(layers))
     if axis.kind != "omega":
         return first.grid
-    for layer in layers:
-        if isinstance(layer.system, KernelSystem):
-            raise LayerError(f"layer {layer.system.name} is an explicit kernel, which exists in discrete time only; use the axis theta")
-    steps = np.concatenate([steps_of(layer.system).ravel() for layer in layers])
+    steps = np.concatenate([layer.system.step.ravel() for layer in layers])
     return frequency_grid(steps, "omega", first.grid.values.size, None)
 
 
@@ -127,7 +122,7 @@ def _nyquist(layer: Spectrum, axis: FrequencyAxis) -> float | None:
     """The Nyquist frequency on the axis. On omega it is pi/step, which is None unless all copies have the same step."""
     if axis.kind != "omega":
         return axis.value(np.pi)
-    step = steps_of(layer.system)
+    step = layer.system.step
     return float(np.pi / step.flat[0]) if (step == step.flat[0]).all() else None
 
 

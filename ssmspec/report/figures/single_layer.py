@@ -22,8 +22,8 @@ from ssmspec.report.figures.style import (
 )
 from ssmspec.statistics import STATISTICS, Curve, LayerSpectrum, Spectrum, summarize
 from ssmspec.statistics.curves import LENGTHS, cumulative_energy, kernel_quantiles, normalized_hankel, over_copies, trusted_sensitivity
+from ssmspec.statistics.energy import ROLLOFF
 from ssmspec.statistics.hankel import COUNTED
-from ssmspec.statistics.spectrum import ROLLOFF
 from ssmspec.systems.grid import FloatArray
 
 ENERGY_POINTS = 256  # points of the grid at which E is evaluated

@@ -1,5 +1,6 @@
 """What all pictures share: colors, sizes, the frequency axis, and writing a figure to a file."""
 
+import io
 import logging
 import warnings
 from collections.abc import Collection, Iterable, Iterator
@@ -23,7 +24,6 @@ from ssmspec.errors import SsmspecError, printable
 from ssmspec.files.writing import Kind, whole_file
 from ssmspec.statistics import Curve, Spectrum
 from ssmspec.systems.grid import FloatArray
-from ssmspec.systems.system import shape_text
 
 COLOR_MAP = "cividis"  # safe for color-blind readers, and monotone in lightness, so it survives gray printing
 LINE, BAND, MARK, NYQUIST = "#00204d", "#9fb2d0", "#b3502f", "0.45"
@@ -87,6 +87,17 @@ class FrequencyAxis:
 
     def value(self, frequency: float) -> float:
         return float(self.values(np.array([frequency]))[0])
+
+
+class ShownFigure(Figure):
+    """A figure that notebooks show, as they do those of pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        FigureCanvasAgg(self)
+        with mpl.rc_context(STYLE):
+            self.savefig(buffer, format="png", dpi=DPI)
+        return buffer.getvalue()
 
 
 @contextmanager
@@ -246,7 +257,7 @@ def layer_title(layer: Spectrum) -> str:
     """Name, family and size of a layer."""
     system = layer.system
     channels = "" if system.inputs * system.outputs == 1 else f", {system.inputs} in, {system.outputs} out"
-    return f"{short_name(system.name)} ({system.family}, {shape_text(system)}{channels})"
+    return f"{short_name(system.name)} ({system.family}, {system.shape_text}{channels})"
 
 
 def name_rows(axes: Axes, names: list[str]) -> None:

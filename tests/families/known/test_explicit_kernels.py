@@ -13,7 +13,6 @@ from ssmspec.families import FAMILIES, LayerTensors, ReadOptions, detect
 from ssmspec.families.layers import read_layer
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.kernel import KernelSystem
-from ssmspec.systems.system import impulse, response
 from ssmspec.systems.trust import assess
 
 PREFIX = "encoder.layers.0"
@@ -50,7 +49,7 @@ def test_an_example_is_one_layer_of_its_family_and_no_near_miss(name: str) -> No
 
 @pytest.mark.parametrize("ending", ["", "-in-training"], ids=["inference", "training"])
 def test_the_three_filters_of_evo_2_are_told_apart(ending: str) -> None:
-    tensors = dict(KERNELS[f"evo-2-hcm{ending}"].under("blocks.0")) | KERNELS["evo-2-hcs"].under("blocks.1")
+    tensors = dict(KERNELS[f"evo-2-hcm{ending}"].under("blocks.0")) | KERNELS[f"evo-2-hcs{ending}"].under("blocks.1")
     example = make(f"evo-2-hcl{'-training' if ending else ''}")
     tensors |= {f"blocks.2.filter.{name}" if not ending else f"blocks.2.{name}": values for name, values in example.tensors.items()}
     detection = detect(stored(tensors), FAMILIES.values())
@@ -62,7 +61,7 @@ def test_the_three_filters_of_evo_2_are_told_apart(ending: str) -> None:
 def test_the_kernel_is_that_of_the_module(name: str) -> None:
     example, system = KERNELS[name], read(KERNELS[name])
     assert (system.shape, system.first_lag) == (example.kernel.shape, example.first_lag)
-    np.testing.assert_allclose(impulse(system, system.length), example.kernel, rtol=0, atol=1e-13 * np.abs(example.kernel).max())
+    np.testing.assert_allclose(system.impulse(system.length), example.kernel, rtol=0, atol=1e-13 * np.abs(example.kernel).max())
     np.testing.assert_array_equal(system.D, example.skip)
     assert not assess(system).faults
 
@@ -70,7 +69,7 @@ def test_the_kernel_is_that_of_the_module(name: str) -> None:
 @pytest.mark.parametrize("name", KERNELS)
 def test_the_response_is_the_transform_of_the_kernel(name: str) -> None:
     example = KERNELS[name]
-    found = response(read(example), FrequencyGrid(THETA, "theta"), load_backend("reference"))
+    found = read(example).response(FrequencyGrid(THETA, "theta"), load_backend("reference"))
     wanted = summed(example.kernel, example.first_lag, THETA)
     assert np.abs(found.dynamic - wanted).max() <= 1e-12 * np.abs(wanted).max()
     assert np.abs(found.total - wanted - example.skip[..., None]).max() <= 1e-12 * max(np.abs(wanted).max(), np.abs(example.skip).max())
@@ -81,7 +80,7 @@ def test_parts_of_a_layer_have_the_kernels_of_their_copies(name: str) -> None:
     system = read(KERNELS[name])
     chosen = np.arange(0, system.copies, 2)
     part = system.pick(chosen)
-    np.testing.assert_allclose(impulse(part, part.length), KERNELS[name].kernel[chosen], rtol=0, atol=1e-13)
+    np.testing.assert_allclose(part.impulse(part.length), KERNELS[name].kernel[chosen], rtol=0, atol=1e-13)
 
 
 REFUSED = {
@@ -120,7 +119,7 @@ def test_a_configuration_tells_it(name: str, config: Mapping[str, object], line:
     layer = only_layer(example.under(PREFIX))
     (system,) = read_layer(FAMILIES[layer.family], layer, ReadOptions(config=config))
     assert line in system.assumptions
-    np.testing.assert_allclose(impulse(system, system.shape[3]), example.kernel, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(system.impulse(system.shape[3]), example.kernel, rtol=0, atol=1e-13)
 
 
 def test_one_published_default_is_assumed_and_printed() -> None:
@@ -130,7 +129,7 @@ def test_one_published_default_is_assumed_and_printed() -> None:
 
 def test_another_value_of_an_assumption_is_another_kernel() -> None:
     example = hyena(np.random.default_rng(3), shift=0.0)
-    assert np.abs(impulse(read(example, hyena_shift=0.05), 24) - example.kernel).max() > 1e-3
+    assert np.abs(read(example, hyena_shift=0.05).impulse(24) - example.kernel).max() > 1e-3
 
 
 def test_a_shrinkage_below_zero_is_refused() -> None:

@@ -11,7 +11,6 @@ from ssmspec.families import FAMILIES, ReadOptions, detect
 from ssmspec.families.layers import read_layer
 from ssmspec.families.mapping.mapping_file import parse_mapping
 from ssmspec.families.rewrite import changed_values
-from ssmspec.systems.system import impulse
 
 HEAD = '[[layer]]\nmatch = "m.*"\nkind = "siso"\ndiscretization = "{rule}"\noutput = "Re"\n'
 KERNEL = '[[layer]]\nmatch = "m.*"\nkind = "kernel"\n'
@@ -56,7 +55,7 @@ def rates(rng) -> dict[str, np.ndarray]:
 def test_product_or_sum_of_two_tensors(text, rates):
     wide = {name: values.astype(float) for name, values in rates.items()}
     wanted = summed(np.exp(-np.exp(wide["p"]) * np.exp(wide["gamma"])), wide["R"])
-    np.testing.assert_allclose(impulse(read(text, rates), 40)[:, 0, 0], wanted, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(read(text, rates).impulse(40)[:, 0, 0], wanted, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("text", [LOG_Z, SUM], ids=["product", "sum"])
@@ -83,7 +82,48 @@ def test_moduli_that_are_one_less_a_product_and_factors_that_lack_axes(rng):
     wide = {name: values.astype(float) for name, values in tensors.items()}
     modulus = 1 - 1 / (1 + np.exp(-wide["alpha"])) / (1 + np.exp(-wide["delta"]))
     wanted = summed(modulus * np.exp(1j * wide["theta"]), wide["gamma"] * wide["scale"].T)
-    np.testing.assert_allclose(impulse(read(text, tensors), 40)[:, 0, 0], wanted, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(read(text, tensors).impulse(40)[:, 0, 0], wanted, rtol=1e-12, atol=1e-12)
+
+
+MULTIPLES = HEAD.format(rule="direct") + (
+    '[layer.pole_abs]\ntensor = "alpha"\ntransform = "sigmoid"\n[layer.C]\ntensor = "gamma"\n'
+    '[layer.pole_phase]\ntensor = "theta"\naxes = "H 1"\ntransform = "sigmoid"\nscale = 1.5707963267948966\nmultiples_from = 1\n'
+)
+
+
+@pytest.fixture
+def angles(rng) -> dict[str, np.ndarray]:
+    tensors = {name: rng.standard_normal((3, 4)).astype(np.float32) for name in ("alpha", "gamma")}
+    return tensors | {"theta": rng.uniform(-4, -2, (3, 1)).astype(np.float32)}
+
+
+def test_phases_are_multiples_of_one_angle(angles):
+    """Megalodon: the phase of mode n = 1..N is n sigmoid(theta) 2 pi/N."""
+    alpha, gamma, theta = (angles[name].astype(float) for name in ("alpha", "gamma", "theta"))
+    q = np.array(
+        [
+            [1 / (1 + np.exp(-alpha[h, n])) * np.exp(1j * (n + 1) * 2 * np.pi / 4 / (1 + np.exp(-theta[h, 0]))) for n in range(4)]
+            for h in range(3)
+        ]
+    )
+    np.testing.assert_allclose(read(MULTIPLES, angles).impulse(40)[:, 0, 0], summed(q, gamma), rtol=1e-12, atol=1e-13)
+
+
+def test_multiples_of_an_angle_that_stay_so_are_written_and_others_refused(angles):
+    family, layer = layer_of(MULTIPLES, angles)
+    (before,) = read_layer(family, layer, ReadOptions())
+    assert changed_values(family, layer, [before], [before], ReadOptions()) == {}
+    moduli = replace(before, poles=before.poles * 0.5)
+    assert set(changed_values(family, layer, [before], [moduli], ReadOptions())) == {"pole_abs"}
+    turned = replace(before, poles=before.poles * np.exp(0.1j))
+    with pytest.raises(LayerError, match="pole_phase has one value for all N"):
+        changed_values(family, layer, [before], [turned], ReadOptions())
+
+
+@pytest.mark.parametrize(("key", "value"), [("multiples_from = 1", "multiples_from = 0"), ('axes = "H 1"', 'axes = "H N"')])
+def test_multiples_need_a_whole_number_and_a_tensor_without_modes(key, value):
+    with pytest.raises(SsmspecError, match="expected a whole number from 1, and no axis N"):
+        parse_mapping(MULTIPLES.replace(key, value), "own.toml")
 
 
 PAIR = HEAD.format(rule="zoh") + (
@@ -102,7 +142,7 @@ def test_parts_of_a_pair_have_transforms_of_their_own(pairs):
     A, E, g = (pairs[name].astype(float) for name in "AEg")
     a = -np.log1p(np.exp(A[..., 0])) + 1j * np.exp(A[..., 1])
     wanted = summed(np.exp(0.1 * a), (E[..., 0] + 1j * E[..., 1]) * g * np.expm1(0.1 * a) / a)
-    np.testing.assert_allclose(impulse(system, 40)[:, 0, 0], wanted, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(system.impulse(40)[:, 0, 0], wanted, rtol=1e-11, atol=1e-12)
 
 
 def test_changed_pairs_are_written_back(pairs):
@@ -135,7 +175,7 @@ def test_directions_are_taken_from_both_tensors(rng):
     (layer,) = detect(stored({f"m.0.{name}": values for name, values in tensors.items()}), (family,)).layers
     for number, system in enumerate(read_layer(family, layer, ReadOptions())):
         z = np.exp(-np.exp(tensors["p"][number]) * np.exp(tensors["gamma"][3 * number : 3 * number + 3]))
-        np.testing.assert_allclose(impulse(system, 40)[:, 0, 0], summed(z, tensors["R"][number]), rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(system.impulse(40)[:, 0, 0], summed(z, tensors["R"][number]), rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +190,7 @@ def test_directions_are_taken_from_both_tensors(rng):
 def test_kernels_are_products_or_sums_too(rng, entry, wanted):
     tensors = {"h": rng.standard_normal((3, 6)), "decay": rng.standard_normal((3, 6)), "rate": rng.standard_normal(3)}
     system = read(KERNEL + f'[layer.kernel]\ntensor = "h"\n{entry}\n', tensors)
-    np.testing.assert_allclose(impulse(system, 6)[:, 0, 0], wanted(**tensors), rtol=1e-14)
+    np.testing.assert_allclose(system.impulse(6)[:, 0, 0], wanted(**tensors), rtol=1e-14)
 
 
 @pytest.mark.parametrize(

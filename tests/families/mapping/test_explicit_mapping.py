@@ -13,7 +13,6 @@ from ssmspec.families import FAMILIES, ReadOptions, detect
 from ssmspec.families.layers import read_layer
 from ssmspec.families.mapping.draft import draft_mapping
 from ssmspec.families.mapping.mapping_file import parse_mapping
-from ssmspec.systems.system import impulse
 
 BASIC = '[[layer]]\nmatch = "blocks.*"\nkind = "kernel"\n[layer.kernel]\ntensor = "taps"\n'
 
@@ -28,7 +27,7 @@ def read(text: str, tensors: dict[str, np.ndarray]):
 def test_rows_are_kernels_in_time_order(rng):
     taps, skip = rng.standard_normal((3, 5)).astype(np.float32), rng.standard_normal(3).astype(np.float32)
     system = read(BASIC + '[layer.D]\ntensor = "skip"\n', {"blocks.0.taps": taps, "blocks.0.skip": skip})
-    np.testing.assert_array_equal(impulse(system, 5)[:, 0, 0], taps.astype(float))
+    np.testing.assert_array_equal(system.impulse(5)[:, 0, 0], taps.astype(float))
     np.testing.assert_array_equal(system.D[:, 0, 0], skip.astype(float))
     assert "as own.toml says: an explicit kernel, in time order" in system.assumptions
 
@@ -38,7 +37,7 @@ def test_groups_in_reverse_order_that_look_ahead(rng):
     options = BASIC.replace("[layer.kernel]", 'order = "reversed"\nrepeat = 3\nfirst_lag = -2\n[layer.kernel]')
     system = read(options + 'axes = "H 1 L"\n', {"blocks.0.taps": taps})
     wanted = [[taps[channel // 3, 0, 3 - place] for place in range(4)] for channel in range(6)]
-    np.testing.assert_array_equal(impulse(system, 4)[:, 0, 0], np.array(wanted, float))
+    np.testing.assert_array_equal(system.impulse(4)[:, 0, 0], np.array(wanted, float))
     assert (system.copies, system.first_lag) == (6, -2)
 
 
@@ -49,12 +48,22 @@ def test_outputs_and_inputs_of_one_system_in_any_order_of_axes(rng):
     wanted = -np.log(taps.astype(float))
     for o in range(3):
         for i in range(2):
-            np.testing.assert_allclose(impulse(system, 4)[0, o, i], [wanted[place, i, o] for place in range(4)], rtol=1e-14)
+            np.testing.assert_allclose(system.impulse(4)[0, o, i], [wanted[place, i, o] for place in range(4)], rtol=1e-14)
+
+
+@pytest.mark.parametrize("order", ["time", "reversed"])
+def test_only_the_first_samples_may_be_used(rng, order):
+    taps = rng.standard_normal((2, 6)).astype(np.float32)
+    system = read(BASIC.replace("[layer.kernel]", f'order = "{order}"\nlength = 4\n[layer.kernel]'), {"blocks.0.taps": taps})
+    assert system.length == 4
+    np.testing.assert_array_equal(system.impulse(6)[:, 0, 0], [[*row[:: 1 if order == "time" else -1][:4], 0, 0] for row in taps.tolist()])
+    assert any(line.endswith("of which the first 4 of 6 samples are used") for line in system.assumptions)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (BASIC.replace('kind = "kernel"', 'kind = "kernel"\nlength = 0'), "length is 0, expected a whole number from 1"),
         (BASIC.replace('kind = "kernel"', 'kind = "kernel"\norder = "odd"'), "order 'odd' is unknown; choose one of time, reversed"),
         (BASIC.replace('kind = "kernel"', 'kind = "kernel"\nrepeat = 0'), "repeat is 0, expected a whole number from 1"),
         (BASIC.replace('kind = "kernel"', 'kind = "kernel"\nfirst_lag = 1.5'), "first_lag is 1.5, expected a whole number"),
@@ -87,7 +96,7 @@ def test_a_draft_of_poles_and_residues_reads_the_kernel_as_it_is(rng):
     z, residues = (part[:, :, 0, 0].astype(float) + 1j * part[:, :, 0, 1] for part in pairs)
     text = draft_mapping(stored(tensors))
     assert text is not None
-    np.testing.assert_allclose(impulse(read(text, tensors), 30)[:, 0, 0], summed(z, residues, 30), atol=1e-12)
+    np.testing.assert_allclose(read(text, tensors).impulse(30)[:, 0, 0], summed(z, residues, 30), atol=1e-12)
 
 
 def test_a_draft_of_logarithms_of_poles_reads_the_kernel_as_it_is(rng):
@@ -96,7 +105,7 @@ def test_a_draft_of_logarithms_of_poles_reads_the_kernel_as_it_is(rng):
     text = draft_mapping(stored(tensors))
     assert text is not None
     wanted = summed(np.exp(logs[:, :, 0].astype(float)), residues.astype(float), 30)
-    np.testing.assert_allclose(impulse(read(text, tensors), 30)[:, 0, 0], wanted, atol=1e-12)
+    np.testing.assert_allclose(read(text, tensors).impulse(30)[:, 0, 0], wanted, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +120,7 @@ def test_a_draft_of_a_stored_kernel_can_be_used_as_it_is(rng, shape, axes):
     layers = detect(stored(tensors), (*families, *FAMILIES.values())).layers
     assert [layer.name for layer in layers] == ["blocks.0.mix", "blocks.1.mix"]
     (system,) = read_layer(families[0], layers[0], ReadOptions(mapping=families))
-    np.testing.assert_array_equal(impulse(system, 20).reshape(shape), tensors["blocks.0.mix.taps"].astype(float))
+    np.testing.assert_array_equal(system.impulse(20).reshape(shape), tensors["blocks.0.mix.taps"].astype(float))
 
 
 def test_a_draft_of_a_kernel_has_its_skip_its_envelope_and_its_groups(rng):
@@ -121,7 +130,7 @@ def test_a_draft_of_a_kernel_has_its_skip_its_envelope_and_its_groups(rng):
     assert text is not None
     system = read(text, tensors)
     product = tensors["m.filter"].astype(float) * tensors["m.decay"]
-    np.testing.assert_allclose(impulse(system, 20)[:, 0, 0], np.repeat(product, 2, axis=0), rtol=1e-14)
+    np.testing.assert_allclose(system.impulse(20)[:, 0, 0], np.repeat(product, 2, axis=0), rtol=1e-14)
     np.testing.assert_array_equal(system.D.ravel(), tensors["m.D"].astype(float))
 
 
@@ -129,7 +138,7 @@ def test_a_draft_takes_a_long_depthwise_convolution_in_reverse(rng):
     tensors = {"m.long_conv.weight": rng.standard_normal((3, 1, 64)), "m.short_conv.weight": rng.standard_normal((3, 1, 64))}
     text = draft_mapping(stored(tensors))
     assert text is not None
-    np.testing.assert_array_equal(impulse(read(text, tensors), 64)[:, 0, 0], tensors["m.long_conv.weight"][:, 0, ::-1])
+    np.testing.assert_array_equal(read(text, tensors).impulse(64)[:, 0, 0], tensors["m.long_conv.weight"][:, 0, ::-1])
     assert "short_conv" not in text
 
 
