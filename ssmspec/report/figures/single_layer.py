@@ -157,7 +157,7 @@ def hankel_figure(layers: Layers, axis: FrequencyAxis, title: str, *, ax: Given 
         light_grid(axes)
 
     return per_layer(
-        layers, title, ax, draw, what="Hankel singular values (those below 1e-8 of the largest are rounding errors, not shown)"
+        layers, title, ax, draw, what="Hankel singular values (below 1e-8 of the largest: rounding, not shown)"
     )
 
 
