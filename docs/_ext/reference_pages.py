@@ -8,13 +8,90 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective
+
 FOLDER = Path("reference") / "generated"
 
 
 def setup(app: Any) -> dict[str, bool]:
     """Write the pages when a build begins. Sphinx calls this."""
     app.connect("builder-inited", lambda app: write(Path(app.srcdir)))
+    app.add_directive("public-names", PublicNames)
+    app.connect("autodoc-process-docstring", _readable, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+class PublicNames(SphinxDirective):
+    """Documents every name of `ssmspec.__all__`, and the classes of what the public functions return."""
+
+    def run(self) -> list[nodes.Node]:
+        """The nodes of the autodoc directives."""
+        node = nodes.section()
+        node.document = self.state.document
+        self.state.nested_parse(StringList(list(public_names()), source="ssmspec.__all__"), self.content_offset, node, match_titles=True)
+        return node.children
+
+
+RESULTS = (
+    "ssmspec.api.analyze.Analysis",
+    "ssmspec.api.analyze.Analyses",
+    "ssmspec.api.layer.Layer",
+    "ssmspec.api.compare.Comparison",
+    "ssmspec.api.compare.LayerChange",
+    "ssmspec.api.check.Check",
+    "ssmspec.api.check.LayerFindings",
+    "ssmspec.api.retune.Retuned",
+    "ssmspec.api.retune.RetunedLayer",
+    "ssmspec.api.plots.Plots",
+)
+
+
+REGISTRIES = {
+    "FAMILIES": "A `Family` by its name: tensors, assumptions, source, reader and writer. :doc:`/reference/generated/families` lists them.",
+    "STATISTICS": "A `Statistic` by its name: unit, axis, definition, source and function. :doc:`/statistics` lists them.",
+}
+
+
+def _readable(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """Let docstrings write |H|, which would be a substitution, and code that is only indented."""
+    found: list[str] = []
+    code = False
+    for line in lines:
+        last = next((earlier for earlier in reversed(found) if earlier), "")
+        if line and not line.startswith(" "):
+            code = False
+        elif line.startswith("    ") and not code and last and not found[-1] and not last.startswith(" "):
+            found += ["::", ""]
+            code = True
+        found.append(line if code else line.replace("|", "\\|"))
+    lines[:] = found
+
+
+def public_names() -> Iterator[str]:
+    """The lines of the directives, functions first."""
+    import inspect
+
+    import ssmspec
+
+    kinds: dict[str, list[str]] = {"function": [], "class": [], "data": []}
+    for name in ssmspec.__all__:
+        value = getattr(ssmspec, name)
+        kinds["class" if inspect.isclass(value) else "function" if callable(value) else "data"].append(f"ssmspec.{name}")
+    for title, kind, names in (
+        ("Functions", "function", kinds["function"]),
+        ("What they return", "class", RESULTS),
+        ("Classes", "class", kinds["class"]),
+    ):
+        yield from ("", title, "-" * len(title), "")
+        for name in names:
+            yield f".. auto{kind}:: {name}"
+            yield from ("   :members:", "   :inherited-members: Sequence, Exception") if kind == "class" else ()
+            yield ""
+    yield from ("", "Registries", "----------", "")
+    for name in kinds["data"]:
+        yield from (f".. py:data:: {name}", "", f"   {REGISTRIES[name.removeprefix('ssmspec.')]}", "")
 
 
 def write(docs: Path) -> None:
@@ -44,7 +121,7 @@ def command_pages() -> Iterator[tuple[str, str]]:
 
     group = typer.main.get_command(whole_app())
     for name, command in sorted(group.commands.items()):  # type: ignore[attr-defined]
-        context = command.make_context(f"ssmspec {name}", [], resilient_parsing=True)
+        context = command.make_context(f"ssmspec {name}", [], resilient_parsing=True, **group.context_settings)
         yield f"command-{name}", _command_page(name, command, context)
 
 
