@@ -81,7 +81,7 @@ def test_a_shell_block_runs_and_prints_what_the_page_says(block: Block, typed: T
         rest = " ".join(printed.split())
         for part in " ".join(expected.split()).split("..." if "; ..." in expected else "\0"):
             assert part.strip() in rest, (part, rest)
-            rest = rest.split(part.strip(), 1)[1]
+            rest = rest[rest.index(part.strip()) :]
 
 
 def mappings(page: str) -> list[tuple[str, str]]:
@@ -109,6 +109,9 @@ def test_the_commands_of_a_block_that_does_not_run_here_are_commands(block: Bloc
 
     group: Any = typer.main.get_command(whole_app())
     for words in block.commands:
+        if "ssmspec" not in words:
+            assert block.needs == "network"
+            continue
         words = words[words.index("ssmspec") + 1 :]
         assert words[0] in COMMANDS
         group.commands[words[0]].make_context(words[0], words[1:])  # parses; the command itself does not run
@@ -152,7 +155,7 @@ PYTHON = [block for block in EVERY if block.language == "python" and block.page 
 @pytest.mark.parametrize("block", PYTHON, ids=str)
 def test_a_python_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "TensorBoard" in block.text:
-        pytest.skip("tests/monitoring/test_readme_example.py runs it")
+        pytest.skip("tests/monitoring/test_page_example.py runs it")
     torch = pytest.importorskip("torch")
     from nets import net
 
@@ -166,7 +169,7 @@ def test_a_python_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.M
         "batches": [(batch, batch) for batch in torch.randn(3, 2, 32, 1)],
         "train_step": lambda x, y: model(x),
     }
-    exec(block.text, scope)
+    exec(block.text.replace("every=100", "every=1"), scope)
     if "y" in scope and "layer" in scope:
         assert scope["y"].shape == (2, 128, 64)
     if "table" in scope:

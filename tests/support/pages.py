@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from locations import ROOT, SAMPLES
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from scipy.io import wavfile
 
 DOCS = ROOT / "docs"
@@ -41,6 +41,18 @@ def blocks(path: Path) -> Iterator[Block]:
         yield Block(page, number, found[2], found[3], found[1] or "")
 
 
+def own_kernel(tensors: dict[str, np.ndarray], length: int) -> np.ndarray:
+    """The kernel of own.safetensors, (channels, samples), by its recurrence: zero-order hold, B = 1, output 2 Re."""
+    values = {name: each.astype(float) for name, each in tensors.items()}
+    a = -np.exp(values["lambda_re"].T) + 1j * values["lambda_im"].T
+    z = np.exp(a * np.exp(values["log_delta"])[:, None])
+    state, samples = (z - 1) / a, []
+    for _ in range(length):
+        samples.append(2 * ((values["C"][..., 0] + 1j * values["C"][..., 1]) * state).sum(axis=1).real)
+        state = z * state
+    return np.stack(samples, axis=1)
+
+
 def fill(folder: Path) -> None:
     """Make the files that the blocks name: small ones, some of which are the samples under another name."""
     rng = np.random.default_rng(20260711)
@@ -52,7 +64,7 @@ def fill(folder: Path) -> None:
     values = {name: rng.normal(size=shape).astype(np.float32) for name, shape in own.items()}
     values["log_delta"] -= 4
     save_file({f"blocks.0.ssm.{name}": each for name, each in values.items()}, folder / "own.safetensors")
-    save_file(load_file(SAMPLES / "s4d_trained.safetensors"), folder / "copy.safetensors")
+    np.save(folder / "k.npy", own_kernel(values, 512))
     np.save(folder / "train.npy", np.cumsum(rng.normal(size=(16, 256)), axis=1))
     x, y = rng.normal(size=(20, 32)), rng.normal(size=20)
     np.save(folder / "X.npy", x)
