@@ -181,16 +181,17 @@ def _family_page(family: Mapping[str, Any]) -> str:
     for number, template in enumerate(known.templates, start=1):
         parts.append("## Tensors" if len(known.templates) == 1 else f"## Tensors, layout {number} of {len(known.templates)}")
         rows = [
-            (" or ".join(f"`{name}`" for name in slot.suffixes()), " or ".join(f"`{part}`" if part else "one number" for part in slot.shape.split("|")),
-             ", ".join([*(["optional"] if slot.optional else []), *([f"with {slot.group}"] if slot.group else [])]) or "always")
+            (
+                " or ".join(f"`{name}`" for name in slot.suffixes()),
+                " or ".join(f"`{part}`" if part else "one number" for part in slot.shape.split("|")),
+                ", ".join([*(["optional"] if slot.optional else []), *([f"with {slot.group}"] if slot.group else [])]) or "always",
+            )
             for slot in template.values()
         ]
         parts.append(table(("name ends in", "shape", "present"), rows))
     parts.append("## Assumptions")
     if known.assumptions:
-        rows = [
-            (f"`{each.name}={each.choices()}`", text(each.about), text(each.told_by), text(each.source)) for each in known.assumptions
-        ]
+        rows = [(f"`{each.name}={each.choices()}`", text(each.about), text(each.told_by), text(each.source)) for each in known.assumptions]
         parts += [
             "The first value is the default. Another one is given with `--assume NAME=VALUE`.",
             table(("`--assume`", "what it decides", "told by", "source"), rows),
@@ -198,8 +199,14 @@ def _family_page(family: Mapping[str, Any]) -> str:
     else:
         parts.append("None: the tensors say everything.")
     if known.unused:
-        parts += ["## Configuration keys that are not used", table(("key", "why"), [(f"`{key}`", text(why)) for key, why in known.unused.items()])]
-    parts += ["## Writing", f"`ssmspec retune` cannot write it: {text(known.fixed)}." if known.fixed else "`ssmspec retune` writes it back."]
+        parts += [
+            "## Configuration keys that are not used",
+            table(("key", "why"), [(f"`{key}`", text(why)) for key, why in known.unused.items()]),
+        ]
+    parts += [
+        "## Writing",
+        f"`ssmspec retune` cannot write it: {text(known.fixed)}." if known.fixed else "`ssmspec retune` writes it back.",
+    ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -7,6 +7,7 @@ not for a test (to install, or what a file holds).
 
 import re
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def run(typed: Type, words: list[str]) -> Result:
     if ">" in words:
         words, target = words[: words.index(">")], Path(words[-1])
     globbed = [str(path) for word in words[1:] for path in (sorted(Path().glob(word)) if "*" in word and "/" in word else [word])]
-    if globbed[0] == "train" and "--steps" not in globbed or "--retrain" in globbed:
+    if (globbed[0] == "train" and "--steps" not in globbed) or "--retrain" in globbed:
         globbed += ["--steps", "5"]
     if globbed[0] == "train" and "--no-pictures" not in globbed:
         globbed.append("--no-pictures")
@@ -61,14 +62,20 @@ def run(typed: Type, words: list[str]) -> Result:
     return done
 
 
+def written(words: list[str]) -> set[str]:
+    """What a command writes, which later blocks of its page may read."""
+    return {after for word, after in pairwise(words) if word in ("-o", "--out", ">")}
+
+
 @pytest.mark.parametrize("block", RUN, ids=str)
 @pytest.mark.usefixtures("blank_pictures")
 def test_a_shell_block_runs_and_prints_what_the_page_says(block: Block, typed: Type, tmp_path: Path) -> None:
     fill(tmp_path)
-    for earlier in RUN:  # a page may read what an earlier block of it wrote
+    named = {word for words in block.commands for word in words} - {name for words in block.commands for name in written(words)}
+    for earlier in RUN:
         if earlier.page == block.page and earlier.number < block.number:
             for words in earlier.commands:
-                if {"-o", "--out", ">"} & set(words) and set(words) & set(sum(block.commands, [])) - {"ssmspec", "analyze", "compare"}:
+                if written(words) & named:
                     run(typed, words)
     for path, text in mappings(block.page):
         (tmp_path / path).write_text(text, encoding="utf-8")
@@ -149,7 +156,9 @@ def test_a_yaml_block_calls_what_the_repository_has(block: Block) -> None:
 
 # --- Python ---
 
-PYTHON = [block for block in EVERY if block.language == "python" and block.page not in ("docs/contributing.md", "docs/concepts/selective.md")]
+PYTHON = [
+    block for block in EVERY if block.language == "python" and block.page not in ("docs/contributing.md", "docs/concepts/selective.md")
+]
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)

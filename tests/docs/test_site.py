@@ -30,7 +30,9 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     loads = r"<(?:script|img|iframe|source|link)[^>]*?(?:src|href)=\"((?:https?:)?//[^\"]+)\""
     found = {path.name: re.findall(loads, path.read_text(encoding="utf-8")) for path in pages}
     assert {name: addresses for name, addresses in found.items() if addresses} == {}
-    styles = {path.name: re.findall(r"(?:@import|url\()\s*[\"']?(?:https?:)?//", path.read_text(encoding="utf-8")) for path in site.rglob("*.css")}
+    styles = {
+        path.name: re.findall(r"(?:@import|url\()\s*[\"']?(?:https?:)?//", path.read_text(encoding="utf-8")) for path in site.rglob("*.css")
+    }
     assert {name: addresses for name, addresses in styles.items() if addresses} == {}
 
 

@@ -52,7 +52,9 @@ def report_github(report: CheckReport) -> str:
     Source: docs.github.com, Workflow commands for GitHub Actions: ::error file=...,title=...::message.
     """
     lines = [
-        _annotation("error" if report.fails(finding) else LEVELS[finding.severity], check.path, finding.rule, f"{finding.layer}: {finding.message}")
+        _annotation(
+            "error" if report.fails(finding) else LEVELS[finding.severity], check.path, finding.rule, f"{finding.layer}: {finding.message}"
+        )
         for check in report.checks
         for finding in check.findings
     ]
