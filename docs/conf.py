@@ -17,7 +17,8 @@ version = release = ssmspec.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reference_pages"]
 exclude_patterns = ["_ext", "Thumbs.db"]
-nitpicky = False
+smartquotes = False  # --option stays --option
+default_role = "code"  # what docstrings have in single backticks
 
 # Formulas are plain text, so that no page needs a script for them.
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
