@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ssmspec.api.check import check
     from ssmspec.api.compare import compare
     from ssmspec.api.load_system import load_system
+    from ssmspec.api.reduce import reduce
     from ssmspec.api.retune import retune
     from ssmspec.backends import load_backend
     from ssmspec.errors import SsmspecError
@@ -39,6 +40,7 @@ __all__ = [
     "impulse_response",
     "load_backend",
     "load_system",
+    "reduce",
     "retune",
 ]
 

@@ -138,6 +138,7 @@ PLACED: dict[str, tuple[tuple[str, ...], str]] = {
     "response -o": (("response", X, "--layer", "0", "--points", "16", "-o"), ".npz"),
     "impulse -o": (("impulse", X, "--layer", "0", "--length", "8", "-o"), ".npz"),
     "plot -o": (("plot", "heatmap", X, "--points", "16", "-o"), ".png"),
+    "report -o": (("report", X, "--points", "16", "-o"), ".html"),
     "check --init": (("check", "--force", "--init"), ".toml"),
     "retune -o": (("retune", X, "--alpha", "2", "--force", "-o"), ".safetensors"),
     "retune folder": (("retune", "model", "--alpha", "2", "--force", "-o"), ""),

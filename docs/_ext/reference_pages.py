@@ -42,6 +42,8 @@ RESULTS = (
     "ssmspec.api.compare.LayerChange",
     "ssmspec.api.check.Check",
     "ssmspec.api.check.LayerFindings",
+    "ssmspec.api.reduce.Reduced",
+    "ssmspec.api.reduce.ReducedLayer",
     "ssmspec.api.retune.Retuned",
     "ssmspec.api.retune.RetunedLayer",
     "ssmspec.api.plots.Plots",

@@ -8,6 +8,7 @@ from ssmspec.api.analyze import Layers, chosen_layers
 from ssmspec.api.collection import Collection
 from ssmspec.api.keywords import analysis_options
 from ssmspec.commands.compare import compare_systems
+from ssmspec.errors import LayerError
 from ssmspec.report.documents.compare import COMPARE_COLUMNS, comparison_document, layer_change_rows
 from ssmspec.report.documents.document import Document
 from ssmspec.report.tables.compare import SHOWN
@@ -59,20 +60,22 @@ class Comparison(Collection[LayerChange]):
         """What is unusual, in words."""
         return self._found.notes
 
-    def plot(self, layer: int | str = 0, *, ax: Any = None) -> Any:
-        """Draw |H| and the poles of one layer before and after; see `ssmspec plot compare`.
+    def plot(self, *, ax: Any = None) -> Any:
+        """Draw |H| before and after, a panel per layer; of one layer (`result[:1].plot()`) with the paths of its poles.
 
         Args:
-            layer: its index here or its exact name.
             ax: as for the figures of an analysis.
+        Raises:
+            LayerError: no layer has a curve in both.
         """
-        from ssmspec.report.figures.compare import comparison_figure
-        from ssmspec.report.figures.style import styled
+        from ssmspec.report.figures.compare import comparison_figure, comparison_title, drawable
+        from ssmspec.report.figures.style import FrequencyAxis, styled
 
-        names = list(self.names)
-        place = layer if isinstance(layer, int) else names.index(self[layer].name)
+        found = drawable(self._found)
+        if not found.layers:
+            raise LayerError(f"{comparison_title(self._found)}: no layer has a curve in both")
         with styled():
-            return comparison_figure(self._found.layers[place], self._found.grid.values, ax=ax)
+            return comparison_figure(found, FrequencyAxis(), comparison_title(self._found), ax=ax)
 
     def to_dict(self) -> Document:
         """The document of `ssmspec compare --json` (schema ssmspec.compare/1)."""

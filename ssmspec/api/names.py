@@ -15,5 +15,6 @@ HOMES: dict[str, str] = {
     "impulse_response": "systems.response",
     "load_backend": "backends",
     "load_system": "api.load_system",
+    "reduce": "api.reduce",
     "retune": "api.retune",
 }

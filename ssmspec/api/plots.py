@@ -48,11 +48,11 @@ class Plots:
 
         from ssmspec.report.figures import FIGURES
         from ssmspec.report.figures.style import styled
-        from ssmspec.report.plot import Axis, PlotOptions, SpectraInTurn, drawable, frequency_axis
+        from ssmspec.report.plot import Axis, PlotOptions, SpectraInTurn, drawable_systems, frequency_axis
 
         kind = FIGURES[name]
         options = PlotOptions(axis=cast("Axis | None", axis), sample_rate=sample_rate)
-        systems, _, reasons = drawable(self._systems, kind)
+        systems, _, reasons = drawable_systems(self._systems, kind)
         if not systems:
             raise LayerError(f"{self._title}: {reasons[0] if reasons else 'no layer is selected'}")
         engine = load_backend(choose_backend(0.0))

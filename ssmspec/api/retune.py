@@ -91,9 +91,9 @@ class Retuned(Collection[RetunedLayer]):
         )
         return Comparison(found, map(LayerChange, found.layers))
 
-    def plot(self, layer: int | str = 0, *, ax: Any = None) -> Any:
-        """Draw |H| and the poles of one layer before and after; see `Comparison.plot`."""
-        return self.comparison.plot(layer, ax=ax)
+    def plot(self, *, ax: Any = None) -> Any:
+        """Draw |H| before and after; see `Comparison.plot`."""
+        return self.comparison.plot(ax=ax)
 
     def to_dict(self) -> Document:
         """The document of `ssmspec retune --json` (schema ssmspec.retune/1). It always holds all layers that changed."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import partial
 
-from ssmspec.benchmarks import cauchy, s4d_step, sizes, whole_analysis
+from ssmspec.benchmarks import balancing, cauchy, s4d_step, sizes, whole_analysis
 from ssmspec.benchmarks import cauchy_cpp as compiled
 from ssmspec.benchmarks import cauchy_gpu as gpu
 from ssmspec.benchmarks.contest import Benchmark, PeerMissing, Result, measure
@@ -40,6 +40,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark("s4d_step_vs_naive", _STEP, _NAIVE, partial(s4d_step.versus_naive, which="step")),
         Benchmark("s4d_step_vs_naive_long", _STEP, _NAIVE, partial(s4d_step.versus_naive, which="step_long"), full=True),
         Benchmark("s4d_step_vs_naive_n64", _STEP, _NAIVE, partial(s4d_step.versus_naive, which="step_n64"), full=True),
+        Benchmark("balance_vs_scipy", "balanced truncation of a layer", "scipy, copy by copy", balancing.versus_scipy, full=True),
         Benchmark("cauchy_gpu_vs_torch", _GPU, "torch complex64 broadcast on the GPU", gpu.versus_torch),
         Benchmark("cauchy_gpu_vs_s4_extension", _GPU, "CUDA extension of state-spaces/s4", gpu.versus_extension),
         Benchmark(

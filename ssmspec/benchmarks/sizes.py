@@ -31,7 +31,7 @@ class Sizes:
         K, N, F: sizes of the Cauchy sum.
         channels: number of copies that python-control evaluates; its time is extrapolated to all.
         step, step_long, step_n64: training steps; the long one has few features, so that the naive layer fits in memory.
-        checkpoint: size of the file that `analyze` reads.
+        checkpoint: size of the file that `analyze` reads. balance: copies and modes of the layer that is balanced.
         sweep: values of every dimension in the scaling runs; the other dimensions stay at K, N, F and `sweep_step`.
     """
 
@@ -43,6 +43,7 @@ class Sizes:
     step_long: StepSize = StepSize(B=4, H=32, N=32, L=16384)
     step_n64: StepSize = StepSize(B=8, H=128, N=64, L=1024)
     checkpoint: CheckpointSize = CheckpointSize(layers=48, H=64, N=32)
+    balance: tuple[int, int] = (128, 32)
     sweep_step: StepSize = StepSize(B=4, H=32, N=32, L=1024)
     sweep: Mapping[str, tuple[int, ...]] = field(
         default_factory=lambda: {

@@ -18,6 +18,8 @@ COMMANDS = (
     "impulse",
     "inspect",
     "plot",
+    "reduce",
+    "report",
     "response",
     "retune",
     "suggest",

@@ -106,7 +106,7 @@ def _analyze_all(paths: list[str], options: "AnalysisOptions", take: Callable[["
     codes = []
     for path in paths:
         try:
-            with LayerProgress(path) as progress:
+            with LayerProgress() as progress:
                 analysis = run(path, options, progress=progress)
         except SsmspecError as error:
             if len(paths) == 1:
@@ -226,7 +226,8 @@ def _physical(analysis: "CheckpointAnalysis", sample_rate: float | None) -> "Che
 def _write_pictures(folder: Path, analysis: "CheckpointAnalysis", stems: set[str], sample_rate: float | None) -> list[Path]:
     """Draw all pictures of an analysis, under a stem that is not among `stems` and is added to them. Returns the paths."""
     from ssmspec.checkpoint.remote.path import is_address, stem_in
-    from ssmspec.report.figures.analyze import plot_analysis, safe_names
+    from ssmspec.report.figures.analyze import plot_analysis
+    from ssmspec.report.figures.style import safe_names
 
     stem = stem_in(analysis.path)
     if stem in stems and not is_address(analysis.path):

@@ -30,7 +30,7 @@ def bench(
     from ssmspec.report.tables.parts import console
 
     names = choose(only or (), full=full)
-    with LayerProgress("bench") as progress:
+    with LayerProgress() as progress:
         report = run_benchmarks(names, rounds=rounds, progress=progress)
     if as_json:
         echo(to_json(bench_document(report)))

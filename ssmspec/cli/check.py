@@ -83,20 +83,21 @@ def _check_all(
 ) -> tuple["CheckReport", list[int]]:
     """Check the files one by one. A file that cannot be read is reported, and the rest are done."""
     from ssmspec.checking.findings import CheckReport, Unread
+    from ssmspec.checkpoint.remote.path import without_secrets
     from ssmspec.commands.check import check as run
     from ssmspec.report.progress import LayerProgress
 
     checks, unread, codes = [], [], []
     for path in paths:
         try:
-            with LayerProgress(path) as progress:
+            with LayerProgress() as progress:
                 checks.append(run(path, rules, options, shallow=shallow, progress=progress))
         except SsmspecError as error:
             if len(paths) == 1:
                 raise
             reason = " ".join(str(error).split())
             complain(reason)
-            unread.append(Unread(path, reason))
+            unread.append(Unread(without_secrets(path), without_secrets(reason)))
             codes.append(error.exit_code)
     return CheckReport(tuple(checks), tuple(unread), strict=strict, rules_file=rules.source), codes
 

@@ -215,7 +215,7 @@ def local_copy(checkpoint: str) -> str:
     from ssmspec.checkpoint.remote.download import download
     from ssmspec.report.progress import LayerProgress
 
-    with LayerProgress(checkpoint):
+    with LayerProgress():
         return str(download(checkpoint))
 
 

@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 STARTS = ("s4d-lin", "s4d-inv", "s4d-legs", "s4d-real", "fout", "random", "s5-hippo", "dfout", "lru-ring")
 
 
+def require(owner: object, name: str, group: object, *fields: str) -> None:
+    """Refuse options of a group that were given although the option they belong to was not.
+
+    Raises:
+        SsmspecError: the message names them.
+    """
+    given = [field for field in fields if getattr(group, field) is not None and getattr(group, field) is not False]
+    idle = ["--set" if field == "setting" else f"--{field.replace('_', '-')}" for field in given]
+    if idle and (owner is None or owner is False):
+        raise SsmspecError(f"{', '.join(idle)} need{'s' * (len(idle) == 1)} {name}; give it too, or leave {', '.join(idle)} out")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """Factors on the poles and the step, and the diagonal form that they may need."""
@@ -162,6 +174,14 @@ class Retraining:
         typer.Option("--out", help="With --retrain: folder of the run; default: <stem>-TASK in the current folder.", show_default=False),
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="With --retrain: continue the run in the folder.")] = False
+
+    def check(self) -> None:
+        """Refuse options that have no effect without --retrain.
+
+        Raises:
+            SsmspecError: the message names them.
+        """
+        require(self.retrain, "--retrain", self, "data", "steps", "lr", "setting", "preset", "out", "resume")
 
     def training(self, checkpoint: Path, seed: int, target: str | None) -> Training | None:
         """These options as one request; None without --retrain."""

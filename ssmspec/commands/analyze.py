@@ -33,9 +33,9 @@ from ssmspec.statistics import (
     summarize,
     unavailable,
 )
+from ssmspec.statistics.details import details_of
 from ssmspec.statistics.on_demand import OnDemand
 from ssmspec.statistics.poles import half_life
-from ssmspec.statistics.values import quantiles
 from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
 from ssmspec.systems.horizon import first_samples
 from ssmspec.systems.kernel import KernelSystem
@@ -65,6 +65,7 @@ class AnalysisOptions:
         threads: processes for the layers of a checkpoint, where there is enough to do; each uses one thread. None stays in this process,
             where an engine uses as many threads as there are cores.
         horizon: samples of the kernel that stand for a layer whose poles do not decay; None gives such a layer no numbers.
+        details: whether to keep what only figures need.
     """
 
     layers: tuple[str, ...] = ()
@@ -76,6 +77,7 @@ class AnalysisOptions:
     statistics: tuple[str, ...] | None = None
     threads: int | None = None
     horizon: int | None = None
+    details: bool = False
 
     @property
     def chosen(self) -> Collection[str]:
@@ -150,9 +152,8 @@ def analyze_chosen(chosen: ChosenLayers, options: AnalysisOptions, *, progress: 
     engine = load_backend(backend)
 
     def layer(system: System) -> LayerAnalysis:
-        return analyze_layer(
-            system, grid, engine, with_skip=options.with_skip, chosen=_chosen_for(system, options), horizon=options.horizon
-        )
+        chosen, skip, details = _chosen_for(system, options), options.with_skip, options.details
+        return analyze_layer(system, grid, engine, with_skip=skip, chosen=chosen, horizon=options.horizon, details=details)
 
     with about(checkpoint.path):
         found = each(layer, systems, Work(engine, backend, pairs, options.threads), progress)
@@ -224,12 +225,13 @@ def analyze_layer(
     trust: Trust | None = None,
     chosen: Collection[str] | None = tuple(STATISTICS),
     horizon: int | None = None,
+    details: bool = False,
 ) -> LayerAnalysis:
     """Statistics of the sound copies of one layer, with the curve of |H| over them, and the poles of all copies.
 
     Args:
         spectrum: the spectrum of the sound copies, if the caller already has it. trust: which copies are sound, likewise.
-        horizon: as in `AnalysisOptions`.
+        horizon, details: as in `AnalysisOptions`.
         chosen: names of `STATISTICS`; all by default. None computes each of them when it is first asked for. The estimated error of
             energies needs a quadrature, so it is given only with all.
     """
@@ -247,6 +249,7 @@ def analyze_layer(
         measured = _measure(spectrum, trust, chosen)
         if cut is not None:
             measured.notes = (*measured.notes, _cut_note(trust.pick(cut), growing))
+    poles = _poles(system, trust, spectrum)
     return LayerAnalysis(
         name=system.name,
         family=system.family,
@@ -255,7 +258,7 @@ def analyze_layer(
         outputs=system.outputs,
         **system.form,
         **_ranges(system if trust.problem else trust.pick(system)),
-        poles=_poles(system, trust, spectrum),
+        poles=poles,
         operating_point=system.operating_point,
         assumptions=system.assumptions,
         assumed=system.assumed,
@@ -269,6 +272,7 @@ def analyze_layer(
         values=measured.values,
         gaps=measured.gaps,
         faults=trust.faults,
+        details=details_of(system, poles, spectrum, trust.problem) if details else None,
     )
 
 
@@ -378,8 +382,7 @@ def _curve(spectrum: Spectrum, trust: Trust) -> Curve:
     alive = magnitude[(magnitude > 0).any(axis=1)]
     if trust.copies == 1 or not len(alive):
         return Curve(magnitude[0], None, None)
-    p5, median, p95 = quantiles(alive)
-    return Curve(median, p5, p95)
+    return Curve.over(alive)
 
 
 def _observations(spectrum: Spectrum, trust: Trust) -> tuple[str, ...]:

@@ -83,6 +83,7 @@ def check(
             *unmatched,
         ),
         notes=(*checkpoint.notes, *((REMOTE,) if shallow and not asked else ())),
+        transfer=checkpoint.transfer,
     )
 
 

@@ -89,9 +89,9 @@ def plan_retune(path: Path | str, recipe: Recipe, options: RetuneOptions | None 
     options = options or RetuneOptions()
     checkpoint = open_for_layers(path, options.read)
     layers, skipped = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
-    chosen = _chosen(layers, options, checkpoint)
+    chosen = chosen_layers(layers, options.layers, checkpoint)
     left = tuple(f"{item.name} is left unchanged: {item.reason}" for item in skipped if item.kind != "shared")
-    plan = RetunePlan(checkpoint, recipe, options, (), {}, {}, _weights_beside(layers), left, trained=trained_entry(checkpoint))
+    plan = RetunePlan(checkpoint, recipe, options, (), {}, {}, weights_beside(layers), left, trained=trained_entry(checkpoint))
     with about(checkpoint.path), np.errstate(all="ignore"):  # an overflow is refused, or reported for the layer
         for number, layer in enumerate(layers, start=1):
             if layer.tensors.name in chosen:
@@ -106,11 +106,11 @@ def _pole_sets(layer: ReadLayer, options: RetuneOptions) -> int | None:
     return 1 if known_families(options.read)[layer.tensors.family].one_set else layer.tensors.sizes.get("S")
 
 
-def _chosen(layers: Sequence[ReadLayer], options: RetuneOptions, checkpoint: Checkpoint) -> set[str]:
+def chosen_layers(layers: Sequence[ReadLayer], wanted_names: Sequence[str], checkpoint: Checkpoint) -> set[str]:
     """Names of the layers that were chosen by their own name or by the name of a twin."""
     systems = [system for layer in layers for system in layer.systems]
-    twins = {pattern: _with_twin(layers, pattern) for pattern in options.layers}
-    patterns = [pattern for pattern in options.layers if not twins[pattern]]
+    twins = {pattern: _with_twin(layers, pattern) for pattern in wanted_names}
+    patterns = [pattern for pattern in wanted_names if not twins[pattern]]
     wanted = {system.name for system in (select_layers(systems, patterns, checkpoint) if patterns or not twins else ())}
     own = {layer.tensors.name for layer in layers if wanted & {system.name for system in layer.systems}}
     return own.union(*twins.values())
@@ -126,7 +126,8 @@ def _with_twin(layers: Sequence[ReadLayer], pattern: str) -> set[str]:
     return {layer.tensors.name for layer in (*named, *others)}
 
 
-def _weights_beside(layers: Iterable[ReadLayer]) -> dict[str, Sobolev]:
+def weights_beside(layers: Iterable[ReadLayer]) -> dict[str, Sobolev]:
+    """Beta weights that no tensor of a layer holds, by the names of its systems."""
     pairs = [(system.name, system.sobolev) for layer in layers if "s" not in layer.tensors for system in layer.systems]
     return {name: weight for name, weight in pairs if weight is not None}
 
@@ -146,7 +147,7 @@ def _with_layer(plan: RetunePlan, layer: ReadLayer, place: Place) -> RetunePlan:
     changes, stored, notes = _changed_tensors(plan, layer, tuned.systems)
     aliases, figures = aliasing(before_systems, stored)
     growing = [] if plan.recipe.start else [f"{text}; they change with the others" for trust in trusts for text in trust.gaps]
-    notes = [*tuned.notes, *dict.fromkeys(growing), *aliases, *notes, *_twin_notes(layer)]
+    notes = [*tuned.notes, *dict.fromkeys(growing), *aliases, *notes, *twin_notes(layer)]
     entries = [
         LayerRetune(before, after, tuple(notes), tuned.figures | figures, tuned.match)
         for before, after in zip(before_systems, stored, strict=True)
@@ -171,7 +172,8 @@ def _cannot_be_changed(recipe: Recipe, trusts: Sequence[Trust]) -> str | None:
     return "; ".join(dict.fromkeys(fault.text for fault in faults)) or None
 
 
-def _twin_notes(layer: ReadLayer) -> list[str]:
+def twin_notes(layer: ReadLayer) -> list[str]:
+    """A line for every copy of a layer, which changes with it."""
     return [f"{twin.name} holds the same values and changes with it" for twin in layer.twins]
 
 
@@ -239,13 +241,13 @@ def _beta_tensors(layer: ReadLayer, tuned: Sequence[StateSpace], plan: RetunePla
     return found
 
 
-def default_target(path: Path) -> Path:
+def default_target(path: Path, word: str = "retuned") -> Path:
     """`<stem>.retuned<suffix>` beside the input. For a folder, or the index of shards in a folder, the folder's name with `.retuned`."""
     folder = path if path.is_dir() else path.parent if is_index(path) else None
     if folder is None:
-        return path.with_name(f"{path.stem}.retuned{path.suffix}")
+        return path.with_name(f"{path.stem}.{word}{path.suffix}")
     named = folder if folder.name not in ("", "..") else folder.resolve()  # "." and ".." have no name of their own
-    return named.with_name(f"{named.name}.retuned")
+    return named.with_name(f"{named.name}.{word}")
 
 
 def only_checkpoint(folder: Path, options: RetuneOptions | None = None) -> Path:

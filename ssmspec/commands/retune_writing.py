@@ -27,13 +27,20 @@ from ssmspec.version import __version__
 
 
 def write_retuned(
-    plan: RetunePlan, target: Path, *, command: str, replace_target: bool = False, in_place: bool = False
+    plan: RetunePlan,
+    target: Path,
+    *,
+    command: str,
+    replace_target: bool = False,
+    in_place: bool = False,
+    also: Mapping[str, Any] | None = None,
 ) -> tuple[list[StateSpace], tuple[str, ...]]:
     """Write the retuned checkpoint in the container of its input, and its sidecar.
 
     Args:
         command: what the user typed, for the sidecar.
         replace_target: whether another file at the target may be replaced. in_place: whether the target is the input.
+        also: further entries of the sidecar.
     Returns:
         The changed layers as read back from the file, and notes on what else was changed or kept by writing.
     Raises:
@@ -41,11 +48,15 @@ def write_retuned(
             The target is then unchanged.
     """
     check_target(plan, target, replace_target=replace_target, in_place=in_place)
-    document = _provenance(plan, command) | {"input": {"name": plan.checkpoint.path.name, "sha256": input_digests(plan.checkpoint)}}
+    document = (
+        dict(also or {})
+        | _provenance(plan, command)
+        | {"input": {"name": plan.checkpoint.path.name, "sha256": input_digests(plan.checkpoint)}}
+    )
     weights = {name: weight_entry(weight) for name, weight in plan.weights.items()}
     entry = {"version": __version__, "sobolev": weights} | ({} if plan.trained is None else {TRAINED: plan.trained})
     metadata = {KEY: json.dumps(entry)} if weights or plan.trained or metadata_entry(plan.checkpoint) else {}
-    beside = _Beside(sidecar_path(target), _sidecar(document, weights, _new_digests(plan)))
+    beside = Beside(sidecar_path(target), sidecar_content(document, weights, _new_digests(plan)))
     with beside.written_first():
         notes = write_changed(
             plan.checkpoint, target, plan.changes, added=plan.added, metadata=metadata, replace=replace_target, in_place=in_place
@@ -70,7 +81,7 @@ def _new_digests(plan: RetunePlan) -> dict[str, str]:
     return found
 
 
-def _sidecar(document: Mapping[str, Any], weights: Mapping[str, Mapping[str, Any]], digests: Mapping[str, str]) -> bytes:
+def sidecar_content(document: Mapping[str, Any], weights: Mapping[str, Mapping[str, Any]], digests: Mapping[str, str]) -> bytes:
     """The sidecar as it is stored: every layer and every weight with the digest of the tensors that it belongs to."""
     layers = [entry | {"digest": digests.get(entry["name"])} for entry in document["layers"]]
     beta = {name: {**entry, "digest": digests[name]} if name in digests else entry for name, entry in weights.items()}
@@ -78,7 +89,7 @@ def _sidecar(document: Mapping[str, Any], weights: Mapping[str, Mapping[str, Any
 
 
 @dataclass(frozen=True, slots=True)
-class _Beside:
+class Beside:
     """A sidecar that is in place before its checkpoint is.
 
     Whoever is killed between the two leaves a sidecar whose digests are not those of the checkpoint, and readers say so. The other way
@@ -109,12 +120,12 @@ class _Beside:
 
 def check_target(plan: RetunePlan, target: Path, *, replace_target: bool = False, in_place: bool = False) -> None:
     """Refuse a target that `write_retuned` would refuse, before any work is done. Arguments and errors are the same."""
-    _check_suffix(plan.checkpoint, target)
+    check_suffix(plan.checkpoint, target)
     refuse_precious(sidecar_path(target), Kind.provenance)
     find_destination(plan.checkpoint, target, replace=replace_target, in_place=in_place)
 
 
-def _check_suffix(checkpoint: Checkpoint, target: Path) -> None:
+def check_suffix(checkpoint: Checkpoint, target: Path) -> None:
     """Refuse a name whose suffix belongs to another container than that of the input, which is the one that is written."""
     if checkpoint.assembled:  # becomes a new safetensors file, of which find_destination says so
         return

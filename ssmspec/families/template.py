@@ -1,12 +1,9 @@
 """The definition of a family (tensor-name templates, a reader and its inverse), and how names and shapes are matched against it.
 
-Names are matched by their suffix; the part before it is the layer's name. A shape is a list of symbols that must agree within a layer
-("H N" and "H"), numbers, multiples ("2N"), products ("K*H", in which all factors but one are known from earlier slots), alternatives
-("H 1|H N"), and "~" for complex values: a trailing axis of 2, or a complex dtype.
+Names are matched by their suffix; the part before it is the layer's name. `ssmspec.families.shapes` says what a shape can be.
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
@@ -16,6 +13,7 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption
+from ssmspec.families.shapes import fitting_symbols
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 from ssmspec.systems.system import System
 
@@ -57,7 +55,7 @@ class Slot:
     """One tensor of a template.
 
     Args:
-        names: the possible suffixes of its name. shape: see the module docstring.
+        names: the possible suffixes of its name. shape: see `ssmspec.families.shapes`.
         optional: whether a layer can be read without it.
         group: slots that a layer has together or not at all, such as those of a second direction. A slot that is also optional may be
             missing even if the others are there.
@@ -234,6 +232,37 @@ def _no_values(layer: LayerTensors, systems: Sequence[StateSpace], options: Read
     return {}
 
 
+Asked = Callable[[LayerTensors, ReadOptions], bool]
+
+
+def _never(layer: LayerTensors, options: ReadOptions) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resizing:
+    """How layers of a family are written with fewer modes.
+
+    Args:
+        state: symbol of the number of stored modes in the shapes of the templates.
+        sets: symbol of the number of tied sets of poles, if the code can also hold one per channel, "H".
+        only_modal: why stored modes can only be removed, not replaced; empty if they can.
+        both: whether a layer must store both poles of a complex pair. real: whether it can only store real poles and residues.
+        beside: shapes of tensors, by suffix, that a module of another size has in another shape, and the reader does not use.
+        counts: suffixes of tensors that hold the number of stored modes itself.
+        blank: what the tensors of a new size need before the family writes into them; of an empty layer and the layer before.
+    """
+
+    state: str = "N"
+    sets: str = ""
+    only_modal: str = ""
+    both: Asked = _never
+    real: Asked = _never
+    beside: Mapping[str, str] = field(default_factory=dict)
+    counts: tuple[str, ...] = ()
+    blank: Callable[[LayerTensors, LayerTensors], LayerTensors] | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """A checkpoint family.
@@ -247,6 +276,7 @@ class Family:
         write: the inverse: the values that every stored tensor must have for the given systems, by role, in float64 or complex128.
         fixed: why no other systems can be stored, for families without `write`.
         one_set: all copies of a layer have the same poles.
+        resizing: how fewer modes are written; None where that is not known.
         assumptions: what its tensors do not state and a user can.
         unused: keys of a configuration that the code of the family uses and its reader does not, each with the reason.
         anew: returns the layer with the parameters that do not appear in its state spaces initialized to fit the given systems.
@@ -268,6 +298,7 @@ class Family:
     write: Callable[[LayerTensors, Sequence[StateSpace], ReadOptions], dict[str, npt.NDArray[Any]]] = _no_values
     fixed: str = ""
     one_set: bool = False
+    resizing: Resizing | None = None
     assumptions: tuple[Assumption, ...] = ()
     unused: Mapping[str, str] = field(default_factory=dict)
     anew: Callable[[LayerTensors, Sequence[StateSpace]], LayerTensors] | None = None
@@ -335,7 +366,7 @@ def fit(family: Family, template: Template, prefix: str, tensors: Mapping[str, T
                 missing.append(slot.names)
             continue
         tensor = tensors[name]
-        if _unify(slot.shape, tensor, sizes):
+        if fitting_symbols(slot.shape, tensor.shape, sizes, parts=not tensor.dtype.startswith("complex")) is not None:
             names[role] = name
         else:
             known = ", ".join(f"{symbol}={size}" for symbol, size in sizes.items())
@@ -344,55 +375,3 @@ def fit(family: Family, template: Template, prefix: str, tensors: Mapping[str, T
     if prefix.rsplit(".", 1)[-1] in family.not_under:
         foreign += (prefix,)
     return Fit(prefix, names, sizes, tuple(missing), tuple(wrong), foreign)
-
-
-def _unify(shape: str, tensor: Tensor, sizes: dict[str, int]) -> bool:
-    for alternative in shape.split("|"):
-        trial = dict(sizes)
-        if _unify_one(alternative.split(), tensor, trial):
-            sizes.update(trial)
-            return True
-    return False
-
-
-def _unify_one(symbols: list[str], tensor: Tensor, sizes: dict[str, int]) -> bool:
-    actual = tensor.shape
-    if symbols and symbols[-1] == "~":
-        symbols = symbols[:-1]
-        if not tensor.dtype.startswith("complex"):
-            if not actual or actual[-1] != 2:
-                return False
-            actual = actual[:-1]
-    if len(symbols) != len(actual):
-        return False
-    # a size below zero: nothing tells it
-    return all(size < 0 or _unify_size(symbol, size, sizes) for symbol, size in zip(symbols, actual, strict=True))
-
-
-def _unify_size(symbol: str, size: int, sizes: dict[str, int]) -> bool:
-    """One axis: a number times symbols, of which at most one may be unknown so far."""
-    product, unknown = 1, ""
-    for part in symbol.split("*"):
-        letter = part.lstrip("0123456789")
-        product *= int(part.removesuffix(letter) or 1) * sizes.get(letter, 1)
-        if letter and letter not in sizes:
-            if unknown:
-                return False
-            unknown = letter
-    if unknown:
-        product *= sizes.setdefault(unknown, size // product)
-    return product == size != 0
-
-
-def candidate_prefixes(template: Template, by_last_word: Mapping[str, Sequence[str]], share: float = 0.0) -> list[str]:
-    """Every prefix that precedes the suffix of a required tensor, each once; only prefixes with at least `share` of the required ones."""
-    slots = [slot for slot in template.values() if slot.required]
-    present: Counter[str] = Counter()
-    for slot in slots:
-        below: dict[str, None] = {}
-        for suffix in slot.suffixes():
-            for name in by_last_word.get(suffix.rsplit(".", 1)[-1], ()):
-                if name == suffix or name.endswith("." + suffix):
-                    below[name[: -len(suffix) - 1] if name != suffix else ""] = None
-        present.update(below.keys())
-    return [prefix for prefix, count in present.items() if count >= share * len(slots)]

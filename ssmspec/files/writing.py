@@ -17,6 +17,8 @@ from typing import IO
 from ssmspec.errors import SsmspecError
 from ssmspec.files.replacing import new_file
 
+MARK_OF_PAGE = "ssmspec report"  # what a page says that it was made by
+
 
 class Kind(Enum):
     """The kind of file being written, and the suffixes of the files that it may replace."""
@@ -29,6 +31,7 @@ class Kind(Enum):
     provenance = (".ssmspec.json",)
     lines = (".jsonl",)
     document = (".json",)
+    page = (".html", ".htm")
 
 
 def refuse_precious(target: Path, kind: Kind) -> None:
@@ -63,6 +66,7 @@ _ARTICLES = {
     Kind.rules: "a rules file",
     Kind.provenance: "a sidecar",
     Kind.lines: "a log",
+    Kind.page: "a report",
 }
 
 
@@ -146,6 +150,9 @@ def _replaceable(existing: Path, kind: Kind) -> bool:
             from scipy.io import whosmat  # rarely needed
 
             return {"name", "family"} <= {name for name, *_ in whosmat(existing)}
+        if kind is Kind.page:
+            with existing.open("rb") as file:
+                return MARK_OF_PAGE.encode() in file.read(4096)
         if kind is Kind.table:
             with existing.open("rb") as file:
                 return b"\0" not in file.read(4096)

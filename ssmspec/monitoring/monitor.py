@@ -66,7 +66,8 @@ class SpectralMonitor:
 
     Args:
         model: any torch module. `module.` of DistributedDataParallel and `_orig_mod.` of torch.compile are removed from names.
-        log: a file ending in .jsonl (schema ssmspec.monitor/1) or .csv, a folder for TensorBoard, a SummaryWriter, or several of these.
+        log: a file ending in .jsonl (schema ssmspec.monitor/1) or .csv, a folder for TensorBoard, a SummaryWriter, a
+            `ssmspec.monitoring.wandb.WandbLog` or `ssmspec.monitoring.mlflow.MlflowLog`, or several of these.
             If a file already exists and the first step seen continues it, its lines of that step and later steps are cut. If the step
             does not continue it, the file is renamed to `<stem>.1<suffix>`. Without a log, calls only return what they measured.
         every: measure after steps that are multiples of this number.

@@ -61,14 +61,14 @@ def _coupled_values(system: StateSpace) -> FloatArray:
         form, basis = schur(matrix)
         for copy in np.flatnonzero(which.reshape(-1) == number):
             inputs, outputs = basis.T @ B[copy] * np.sqrt(step[copy]), C[copy] @ basis / np.sqrt(step[copy])
-            reach = _lyapunov(form, inputs @ inputs.T, "N")
-            observe = _lyapunov(form, outputs.T @ outputs, "T")
+            reach = solved_lyapunov(form, inputs @ inputs.T, "N")
+            observe = solved_lyapunov(form, outputs.T @ outputs, "T")
             E = np.eye(len(form)) - step[copy] / 2 * form
-            values[copy] = np.linalg.svd(_factor(observe).T @ E @ _factor(reach), compute_uv=False)
+            values[copy] = np.linalg.svd(factor_of(observe).T @ E @ factor_of(reach), compute_uv=False)
     return values
 
 
-def _lyapunov(form: FloatArray, right: FloatArray, transposed: str) -> FloatArray:
+def solved_lyapunov(form: FloatArray, right: FloatArray, transposed: str) -> FloatArray:
     """X with T X + X T^T = -right, or with T^T X + X T = -right, for T in real Schur form."""
     from scipy.linalg.lapack import dtrsyl
 
@@ -101,12 +101,12 @@ def _balanced_values(diagonal: StateSpace, sigma: ComplexArray) -> tuple[FloatAr
         gramian = -(vectors[:, :, None] * vectors[:, None, :]) / (sigma.real[:, :, None] + sigma.real[:, None, :])
     else:
         sign = np.repeat([[1.0, -1.0]], modes, axis=1)
-        gramian = _gramian(np.sqrt(np.where(real, strength.real, strength))[:, :, None], sigma)
+        gramian = gramian_of(np.sqrt(np.where(real, strength.real, strength))[:, :, None], sigma)
     values = np.zeros((copies, 2 * modes))
     if (sign > 0).all():
         product = gramian
     else:
-        factor = _cholesky(gramian)
+        factor = cholesky_factor(gramian)
         product = (factor * sign[:, :, None]).transpose(0, 2, 1) @ factor
     size = np.linalg.norm(gramian, axis=(1, 2))
     found = -np.sort(-np.abs(_eigenvalues(product)), axis=1)
@@ -116,8 +116,8 @@ def _balanced_values(diagonal: StateSpace, sigma: ComplexArray) -> tuple[FloatAr
 
 def _squared_values(diagonal: StateSpace, sigma: ComplexArray) -> tuple[FloatArray, FloatArray]:
     """As `_balanced_values`, for several inputs and outputs: the values come from squares, whose digits end at 1e-8 of the largest."""
-    reach, observe = _gramians(diagonal, sigma)
-    factor = _cholesky(reach)
+    reach, observe = gramians_of(diagonal, sigma)
+    factor = cholesky_factor(reach)
     squares = _eigenvalues(factor.transpose(0, 2, 1) @ observe @ factor)
     size = np.linalg.norm(reach, axis=(1, 2)) * np.linalg.norm(observe, axis=(1, 2))
     values = np.where(size[:, None] > 0, np.sqrt(np.maximum(squares[:, ::-1], 0)), 0)
@@ -129,7 +129,7 @@ def _error(size: FloatArray, values: FloatArray) -> FloatArray:
     return np.where(size > 0, (values.shape[1] + 16) * np.finfo(float).eps * size / values[:, 0] ** 2, 0)
 
 
-def _cholesky(gramian: FloatArray) -> FloatArray:
+def cholesky_factor(gramian: FloatArray) -> FloatArray:
     """L with L L^T = gramian, (K, n, n); NaN for copies whose Gramian is not positive definite or not finite."""
     diagonal = np.arange(gramian.shape[1])
     raised = gramian.copy()
@@ -155,22 +155,22 @@ def _eigenvalues(symmetric: FloatArray) -> FloatArray:
 def _factored_values(diagonal: StateSpace, sigma: ComplexArray) -> FloatArray:
     """Values from factors that keep what Cholesky factors lose; NaN where a Gramian overflows."""
     with np.errstate(all="ignore"):
-        reach, observe = _gramians(diagonal, sigma)
+        reach, observe = gramians_of(diagonal, sigma)
     lost = ~np.asarray(np.isfinite(reach).all(axis=(1, 2)) & np.isfinite(observe).all(axis=(1, 2)))
     reach[lost], observe[lost] = 0, 0
-    factors = _factor(reach).transpose(0, 2, 1) @ _factor(observe)
+    factors = factor_of(reach).transpose(0, 2, 1) @ factor_of(observe)
     values = np.asarray(np.linalg.svd(factors, compute_uv=False), dtype=np.float64)
     return np.where(lost[:, None], np.nan, values)
 
 
-def _gramians(diagonal: StateSpace, sigma: ComplexArray) -> tuple[FloatArray, FloatArray]:
+def gramians_of(diagonal: StateSpace, sigma: ComplexArray) -> tuple[FloatArray, FloatArray]:
     """P and Q, each (K, 2N, 2N); the gain is shared between both sides, so that neither overflows alone."""
     scale = np.sqrt(homogeneous_scale(diagonal, sigma) * (1 - sigma))
-    reach = _gramian(diagonal.B * scale[:, :, None], sigma)
-    return reach, _gramian((diagonal.C * scale[:, None, :]).conj().transpose(0, 2, 1), sigma.conj())
+    reach = gramian_of(diagonal.B * scale[:, :, None], sigma)
+    return reach, gramian_of((diagonal.C * scale[:, None, :]).conj().transpose(0, 2, 1), sigma.conj())
 
 
-def _gramian(vectors: ComplexArray, sigma: ComplexArray) -> FloatArray:
+def gramian_of(vectors: ComplexArray, sigma: ComplexArray) -> FloatArray:
     """-v_m v_n^*/(sigma_m + conj(sigma_n)) over the completed set of vectors (K, N, W), in the real coordinates (Re x, Im x) sqrt 2."""
     modes = sigma.shape[1]
     upper = (vectors @ vectors.conj().transpose(0, 2, 1)) * np.reciprocal(sigma[:, :, None] + sigma.conj()[:, None, :])
@@ -183,7 +183,7 @@ def _gramian(vectors: ComplexArray, sigma: ComplexArray) -> FloatArray:
     return result
 
 
-def _factor(gramian: FloatArray) -> FloatArray:
+def factor_of(gramian: FloatArray) -> FloatArray:
     """L such that L L^T = gramian, for a positive semidefinite matrix that rounding may have made slightly indefinite."""
     values, vectors = np.linalg.eigh(gramian)
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0))[..., None, :])

@@ -42,6 +42,7 @@ TINY = Sizes(
     step_long=replace(STEP, L=40),
     step_n64=replace(STEP, N=4),
     checkpoint=CheckpointSize(layers=2, H=2, N=3),
+    balance=(2, 3),
     sweep_step=STEP,
     sweep={"N": (2, 4), "F": (8, 16), "K": (2, 4), "L": (8, 16)},
 )

@@ -378,7 +378,7 @@ def test_steps_are_measured_once_and_only_forward(caplog: pytest.LogCaptureFixtu
         ({"images": -1}, "every is 100 and images is -1"),
         ({"budget": 0.0}, "budget is 0.0; it must be a positive share"),
         ({"log": "a.json"}, "a.json is not a valid log: end its name in .jsonl or .csv, or give a folder"),
-        ({"log": 3}, "a log must be a path or a SummaryWriter, not int"),
+        ({"log": 3}, "a log must be a path, a SummaryWriter, a WandbLog or an MlflowLog, not int"),
         ({"options": AnalysisOptions(backend="fortran")}, "backend 'fortran' is unknown"),
     ],
 )

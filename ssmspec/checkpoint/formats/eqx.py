@@ -134,6 +134,19 @@ def read_equinox(path: Location, size: int) -> Contents:
     return Contents("equinox", tensors, config, _notes(matches, len(leaves) - len(tensors)))
 
 
+def stream_spans(path: Location, size: int) -> tuple[int, dict[int, tuple[int, int]]]:
+    """Where the line of JSON ends, and the first byte of every numeric stream and the byte after it, by where its data begin."""
+    spans = {}
+    with path.open("rb") as file:
+        line = offset = _hyperparameters(path, file)[1]
+        while offset < size:
+            leaf = _Leaf.at(path, file, offset, size)
+            if leaf.tensor is not None:
+                spans[leaf.tensor.span.offset] = (offset, leaf.stop)
+            offset = leaf.stop
+    return line, spans
+
+
 def _hyperparameters(path: Location, file: BinaryIO) -> tuple[dict[str, object], int]:
     """The leading JSON line, as a configuration, and the byte where the arrays begin."""
     line = file.readline(LINE)

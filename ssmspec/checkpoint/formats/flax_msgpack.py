@@ -49,9 +49,26 @@ def read_flax(path: Location, size: int) -> Contents:
     return Contents("flax msgpack", tensors, named.config, named.notes)
 
 
+def array_starts(path: Location, size: int) -> dict[int, int]:
+    """Where the values begin that hold arrays, by the byte at which the data of each begin."""
+    with path.open("rb") as file:
+        walker = _Walker(path, file, size)
+        walker.value(0)
+    return walker.starts
+
+
+def array_value(shape: tuple[int, ...], dtype: str, data: bytes) -> bytes:
+    """An array as flax writes it: an extension value with msgpack of (shape, dtype name, bytes)."""
+    sizes = b"".join(b"\xce" + size.to_bytes(4, "big") for size in shape)
+    name = dtype.encode("ascii")
+    inner = bytes((0x93, 0x90 | len(shape))) + sizes + bytes((0xA0 | len(name),)) + name + b"\xc6" + len(data).to_bytes(4, "big") + data
+    return b"\xc9" + len(inner).to_bytes(4, "big") + bytes((NDARRAY,)) + inner
+
+
 class _Walker:
     def __init__(self, path: Location, file: BinaryIO, size: int) -> None:
         self.path, self.file, self.size, self.at, self.values, self.text = path, file, size, 0, 0, 0
+        self.starts: dict[int, int] = {}  # of the values that hold arrays, by where the data begin
 
     def take(self, count: int) -> bytes:
         if self.at + count > self.size:
@@ -68,6 +85,7 @@ class _Walker:
     def value(self, depth: int) -> object:
         """One value; containers recursively, arrays as StoredTensor."""
         self.values += 1
+        start = self.at
         if depth > MAX_DEPTH or self.values > MAX_VALUES:
             raise ValueError(f"more than {MAX_DEPTH} nesting levels or {MAX_VALUES} values")
         code = self.take(1)[0]
@@ -77,7 +95,10 @@ class _Walker:
             return struct.unpack(NUMBERS[code], self.take(struct.calcsize(NUMBERS[code])))[0]
         if code < 0x80 or code >= 0xE0:
             return code if code < 0x80 else code - 0x100
-        return self._sized(code, depth)
+        found = self._sized(code, depth)
+        if isinstance(found, StoredTensor) and not found.span.chunks:
+            self.starts[found.span.offset] = start
+        return found
 
     def _sized(self, code: int, depth: int) -> object:
         if code < 0xC0:

@@ -64,8 +64,12 @@ def write_new(
     changes: Mapping[str, NDArray[Any]],
     added: Mapping[str, NDArray[Any]],
     metadata: Mapping[str, str],
+    *,
+    reshaped: bool = False,
 ) -> tuple[str, ...]:
     """Writes every tensor as the files hold it, codes of quantized weights and adapters too, block by block; arguments of `write_changed`.
+
+    With `reshaped`, changed values may have other shapes.
 
     Returns:
         A note on what such a file does not hold.
@@ -74,9 +78,10 @@ def write_new(
     """
     tensors = dict(in_file(list(checkpoint.tensors.values())))
     values = {
-        _plain(checkpoint, name).name: cast_to_stored(_plain(checkpoint, name), array, checkpoint.path) for name, array in changes.items()
+        _plain(checkpoint, name).name: cast_to_stored(_plain(checkpoint, name), array, checkpoint.path, reshaped=reshaped)
+        for name, array in changes.items()
     }
-    parts = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+    parts = {name: (values[name].shape if name in values else tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
     for name, array in added.items():
         if name in parts:
             raise problem(checkpoint.path, f"'{short(name)}' cannot be added: there is such a tensor; change it instead")

@@ -61,7 +61,7 @@ def make_patches(checkpoint: Checkpoint, changes: Mapping[str, NDArray[Any]]) ->
     patches: list[Patch] = []
     groups: dict[Home, list[_Edit]] = {}
     for name, values in changes.items():
-        tensor = _find(checkpoint, name)
+        tensor = find_stored(checkpoint, name)
         edit = _Edit(tensor, stored_bytes(tensor, values))
         if tensor.span.chunks:
             patches += _in_chunks(edit)
@@ -72,7 +72,12 @@ def make_patches(checkpoint: Checkpoint, changes: Mapping[str, NDArray[Any]]) ->
     return [*patches, *(patch for group in shared.values() for patch in group)], tuple(notes)
 
 
-def _find(checkpoint: Checkpoint, name: str) -> StoredTensor:
+def find_stored(checkpoint: Checkpoint, name: str) -> StoredTensor:
+    """A tensor whose bytes can be replaced.
+
+    Raises:
+        CheckpointError: there is none of that name, or it is made of others.
+    """
     if name not in checkpoint.tensors:
         near = get_close_matches(name, checkpoint.tensors, 3) or list(checkpoint.tensors)[:3]
         raise problem(checkpoint.path, f"no tensor is named '{short(name)}'; there are {', '.join(short(other) for other in near)}")
@@ -83,13 +88,13 @@ def _find(checkpoint: Checkpoint, name: str) -> StoredTensor:
     raise problem(checkpoint.path, f"tensor '{short(name)}' {text}, and cannot be replaced there; give a checkpoint with plain tensors")
 
 
-def stored_bytes(tensor: StoredTensor, values: NDArray[Any]) -> NDArray[np.uint8]:
-    """The values in the stored form of the tensor's elements, in C order.
+def stored_bytes(tensor: StoredTensor, values: NDArray[Any], *, reshaped: bool = False) -> NDArray[np.uint8]:
+    """The values in the stored form of the tensor's elements, in C order; with `reshaped`, their shape may differ.
 
     Raises:
         CheckpointError: another shape, or values that the stored dtype cannot hold: overflow, fractions in integers, complex numbers.
     """
-    array: NDArray[Any] = cast_to_stored(tensor, values, tensor.span.path)
+    array: NDArray[Any] = cast_to_stored(tensor, values, tensor.span.path, reshaped=reshaped)
     if tensor.span.data is not None:
         text = f"tensor '{short(tensor.name)}' is a NumPy array inside a pickle, where it cannot be replaced; save it with numpy.savez"
         raise problem(tensor.span.path, text)
@@ -103,15 +108,15 @@ def stored_bytes(tensor: StoredTensor, values: NDArray[Any]) -> NDArray[np.uint8
     return raw
 
 
-def cast_to_stored(tensor: NamedTensor, values: NDArray[Any], path: Location) -> NDArray[Any]:
-    """The values in the dtype of a tensor.
+def cast_to_stored(tensor: NamedTensor, values: NDArray[Any], path: Location, *, reshaped: bool = False) -> NDArray[Any]:
+    """The values in the dtype of a tensor; with `reshaped`, their shape may differ.
 
     Raises:
         CheckpointError: another shape, or values that the stored dtype cannot hold: overflow, fractions in integers, complex numbers.
     """
     array: NDArray[Any] = np.asarray(values)
     label, wanted = f"tensor '{short(tensor.name)}'", numpy_dtype(tensor.dtype)
-    if array.shape != tensor.shape:
+    if array.shape != tensor.shape and not reshaped:
         raise problem(path, f"{label} has shape {tensor.shape}, but its new values have {array.shape}; give values of the same shape")
     if array.dtype == wanted:
         return array

@@ -17,7 +17,7 @@ ALIGNMENT = 8  # bytes; the header is padded with spaces so that the tensors beg
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A tensor in the order of the new file: `stop` is where it ends in the source, `data` the content of an added tensor."""
+    """A tensor in the order of the new file: `stop` is where it ends in the source (0 if it is not there), `data` its new content."""
 
     name: str
     itemsize: int
@@ -26,8 +26,16 @@ class _Part:
     data: bytes | None = None
 
 
-def write_with_header(splice: Splice, size: int, added: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+def write_with_header(
+    splice: Splice,
+    size: int,
+    added: Mapping[str, NDArray[Any]],
+    metadata: Mapping[str, str],
+    replaced: Mapping[str, NDArray[Any]] | None = None,
+) -> None:
     """Copies a file of `size` bytes with a new header. Added tensors are sorted in by decreasing element size.
+
+    Tensors that are replaced stay in their place in the order; their dtype must be the stored one, their shape may be another.
 
     Every tensor therefore stays at a multiple of its element size, as the libraries that write the format do.
 
@@ -37,7 +45,12 @@ def write_with_header(splice: Splice, size: int, added: Mapping[str, NDArray[Any
     """
     header, base = read_header(splice.path, size)
     merged = {**header.pop(METADATA, {}), **{plain_text(key): plain_text(value) for key, value in metadata.items()}}
-    parts = [_old_part(name, entry, base) for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"])]
+    new = replaced or {}
+    for name, array in new.items():
+        header[name]["shape"] = list(array.shape)
+    parts = [
+        _old_part(name, entry, base, new.get(name)) for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"])
+    ]
     for name, array in added.items():
         header[name] = {"dtype": _code(splice, name, array), "shape": list(array.shape)}
         place = max((index + 1 for index, part in enumerate(parts) if part.itemsize >= array.dtype.itemsize), default=0)
@@ -51,9 +64,10 @@ def write_with_header(splice: Splice, size: int, added: Mapping[str, NDArray[Any
     _append_parts(splice, parts)
 
 
-def _old_part(name: str, entry: Mapping[str, Any], base: int) -> _Part:
+def _old_part(name: str, entry: Mapping[str, Any], base: int, new: NDArray[Any] | None) -> _Part:
     start, stop = entry["data_offsets"]
-    return _Part(name, ITEMSIZE[DTYPES[entry["dtype"]]], stop - start, base + stop)
+    data = None if new is None else _little_endian(new)
+    return _Part(name, ITEMSIZE[DTYPES[entry["dtype"]]], stop - start if data is None else len(data), base + stop, data)
 
 
 def _append_parts(splice: Splice, parts: Sequence[_Part]) -> None:
@@ -64,6 +78,8 @@ def _append_parts(splice: Splice, parts: Sequence[_Part]) -> None:
         else:
             splice.through(stop)
             splice.append(part.data)
+            stop = part.stop or stop
+            splice.skip(stop)
     splice.through(stop)
 
 

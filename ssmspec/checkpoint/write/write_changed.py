@@ -77,20 +77,20 @@ def write_changed(
     try:
         if checkpoint.assembled:
             return write_new(checkpoint, destination, changes, {name: np.asarray(array) for name, array in added.items()}, metadata)
-        source = _source(checkpoint)
+        source = source_of(checkpoint)
         patches, notes = make_patches(checkpoint, changes)
         edits = _edits(checkpoint, patches, {name: np.asarray(array) for name, array in added.items()}, metadata)
         _write(checkpoint, source, destination, edits)
     except OSError as error:
         raise problem(error.filename or Path(target), error.strerror or str(error)) from error
-    return (*notes, *_old_weights(source, checkpoint))
+    return (*notes, *old_weights(source, checkpoint))
 
 
 def find_destination(checkpoint: Checkpoint, target: Path | str, *, replace: bool, in_place: bool) -> Destination:
     """Where `write_changed` would write with these arguments; raises the same errors about the target, before any work is done."""
     if checkpoint.assembled:
         return find_new_file(checkpoint, Path(target), replace=replace, in_place=in_place)
-    source = _source(checkpoint)
+    source = source_of(checkpoint)
     given = source if Path(target) == checkpoint.path else Path(target)
     try:
         return _check_target(given, source, replace=replace, in_place=in_place)
@@ -98,14 +98,15 @@ def find_destination(checkpoint: Checkpoint, target: Path | str, *, replace: boo
         raise problem(error.filename or given, error.strerror or str(error)) from error
 
 
-def _source(checkpoint: Checkpoint) -> Path:
+def source_of(checkpoint: Checkpoint) -> Path:
     """The file that is copied, or the folder."""
     place = checkpoint.path.parent if is_index(checkpoint.path) else checkpoint.path
     assert isinstance(place, Path)  # a remote checkpoint is for reading only
     return place
 
 
-def _old_weights(source: Path, checkpoint: Checkpoint) -> Iterator[str]:
+def old_weights(source: Path, checkpoint: Checkpoint) -> Iterator[str]:
+    """A line for every other file of a folder that may hold the same weights."""
     for path in sorted(source.iterdir()) if source.is_dir() else ():
         if path.suffix in SUFFIXES and path.name not in NO_WEIGHTS and path not in checkpoint.files:
             yield f"'{path.name}' in the folder was not changed; if it holds the same weights, it still has the old values"

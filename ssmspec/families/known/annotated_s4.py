@@ -26,7 +26,7 @@ from ssmspec.families.parameterization import (
     unpaired_low_rank,
     unpaired_rows,
 )
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Resizing, Slot, as_complex
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
 CLIP = -1e-4  # the largest real part that S4Layer and S4DLayer allow
@@ -188,6 +188,7 @@ ANNOTATED_S4 = Family(
     ),
     read=read_s4,
     write=write_s4,
+    resizing=Resizing(),
 )
 
 ANNOTATED_S4D = Family(
@@ -197,4 +198,5 @@ ANNOTATED_S4D = Family(
     templates=({"real": Slot("A_re", "N H"), "imag": Slot("A_im", "N H")} | _REST,),
     read=read_s4d,
     write=write_s4d,
+    resizing=Resizing(beside={"B_re": "N H", "B_im": "N H"}),
 )

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from ssmspec.errors import LayerError
 from ssmspec.families.known.s4_block import directions
 from ssmspec.families.parameterization import fold, missing_length
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Resizing, Slot, as_complex
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
 EPSILON = 1e-7  # DSSKernel.epsilon and the default of `reciprocal`
@@ -160,4 +160,5 @@ DSS = Family(
     ),
     read=read,
     write=write,
+    resizing=Resizing(only_modal="all channels share one row of poles, and each has a step of its own"),
 )

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption
 from ssmspec.families.parameterization import fold, softplus
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Resizing, Slot
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
 SCHEMES = ("im", "imex")
@@ -154,5 +154,10 @@ LINOSS = Family(
     ),
     read=read,
     write=write,
+    resizing=Resizing(
+        state="P",
+        only_modal="frequency and decay of an oscillator both follow from one A, and its two residues from one real matrix, "
+        "which no balanced or H2-optimal pole keeps to",
+    ),
     assumptions=(SCHEME,),
 )

@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from ssmspec.families.assumption import Assumption
 from ssmspec.families.parameterization import fold
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Resizing, Slot, as_complex
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
 ROWS = ("nu_log", "theta_log", "gamma_log")  # of params_log
+NO_PHASE = -800.0  # theta_log of a positive pole: its exponential is 0 in every precision
 GAMMA = Assumption(
     name="lru_gamma",
     about="what B is scaled by: exp(gamma_log), or gamma_log itself in code that forgets the exponential",
@@ -93,6 +94,12 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     ]
 
 
+def _log_phase(phase: FloatArray) -> FloatArray:
+    """theta_log, finite where the phase is 0."""
+    with np.errstate(divide="ignore"):
+        return np.where(phase == 0, NO_PHASE, np.log(phase))
+
+
 def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptions) -> dict[str, npt.NDArray[Any]]:
     """The values that the stored tensors must have for the given systems, by role: the inverse of `read`."""
     (system,) = systems
@@ -102,7 +109,7 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     turns = phase - np.mod(phase, 2 * np.pi)
     stored: dict[str, npt.NDArray[Any]] = {
         "nu_log": np.log(-np.log(np.abs(poles[0]))),
-        "theta_log": np.log(np.mod(np.angle(poles[0]), 2 * np.pi) + turns),
+        "theta_log": _log_phase(np.mod(np.angle(poles[0]), 2 * np.pi) + turns),
         "gamma_log": _logarithm(layer, "gamma_log"),
     }
     if "params_log" in layer:
@@ -145,6 +152,7 @@ LRU = Family(
     ),
     read=read,
     write=write,
+    resizing=Resizing(),
     assumptions=(CONVENTION, GAMMA),
     anew=anew,
     hints=("lru",),

@@ -33,7 +33,7 @@ from ssmspec.families.parameterization import (
     true_output_matrix,
     untile,
 )
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Resizing, Slot, as_complex
 from ssmspec.systems.sobolev import Sobolev
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
@@ -210,6 +210,7 @@ S4_DIAGONAL = Family(
     templates=(_SHARED | _INPUT, _REAL),
     read=read,
     write=write,
+    resizing=Resizing(sets="S", real=_has_real_poles),
     assumptions=(RULE, REAL, IMAG, STEP, IS_REAL),
     absent=("kernel.P", "kernel.l_kernel"),
 )
@@ -221,6 +222,7 @@ S4_DPLR = Family(
     templates=(_SHARED | _INPUT | _LOW_RANK,),
     read=read,
     write=write,
+    resizing=Resizing(sets="S"),
     assumptions=(REAL, IMAG, STEP),
 )
 
@@ -232,6 +234,7 @@ FREQBIAS_BLOCK = Family(
     when_named=(_SHARED,),
     read=read,
     write=write,
+    resizing=Resizing(sets="S", real=_has_real_poles),
     assumptions=(RULE, REAL, IMAG, STEP, IS_REAL),
     absent=("kernel.B", "kernel.P"),
 )

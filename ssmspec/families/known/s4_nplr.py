@@ -28,7 +28,7 @@ from ssmspec.families.parameterization import (
     true_output_matrix,
     untile,
 )
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, as_complex
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Resizing, Slot, as_complex
 from ssmspec.systems.statespace import ComplexArray, StateSpace
 
 _REST = {
@@ -166,4 +166,5 @@ S4_NPLR = Family(
     ),
     read=read,
     write=write,
+    resizing=Resizing(sets="S"),
 )

@@ -22,7 +22,7 @@ from ssmspec.families.known.s4_nplr import REAL as REAL_OF_NPLR
 from ssmspec.families.known.s4_nplr import read as read_v2
 from ssmspec.families.known.s4_nplr import write as write_v2
 from ssmspec.families.parameterization import POSITIVE, Transform, chosen_rule, discretization, fold, positive, tile, untile
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template, as_complex
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Resizing, Slot, Template, as_complex
 from ssmspec.systems.statespace import FloatArray, StateSpace
 
 RULE = discretization("bilinear", "zoh", source="state-spaces/s4 v3 (commit b766e87), src/models/sequence/ss/kernel.py, SSKernelDiag.disc")
@@ -50,10 +50,14 @@ def _is_v3(layer: LayerTensors) -> bool:
     return layer.tensor_names["A_real"].endswith("inv_A_real")
 
 
+def _is_real(layer: LayerTensors, options: ReadOptions) -> bool:
+    return _is_v3(layer) and IS_REAL.value(layer, options) == "true"
+
+
 def _imag(layer: LayerTensors, options: ReadOptions) -> FloatArray:
     """Im a, (S, N)."""
     stored = layer.array("A_imag")
-    return np.zeros_like(stored) if _is_v3(layer) and IS_REAL.value(layer, options) == "true" else stored
+    return np.zeros_like(stored) if _is_real(layer, options) else stored
 
 
 def read_diagonal(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
@@ -98,7 +102,7 @@ def write_diagonal(layer: LayerTensors, systems: Sequence[StateSpace], options: 
         "A_real": _transform(layer, options)[1](-poles.real),
         "C": layer.as_stored("C", C if "B" in layer else C * B[None, :, :, 0]),
     }
-    if not (_is_v3(layer) and IS_REAL.value(layer, options) == "true"):
+    if not _is_real(layer, options):
         stored["A_imag"] = poles.imag
     elif np.count_nonzero(poles.imag):
         raise LayerError(f"layer {layer.name}: its poles are real (s4_is_real=true), and the new ones are not")
@@ -136,6 +140,7 @@ S4_NPLR_V3 = Family(
     ),
     read=read_v2,
     write=write_v2,
+    resizing=Resizing(sets="S"),
     assumptions=(REAL_OF_NPLR,),
 )
 
@@ -146,6 +151,7 @@ S4_DIAGONAL_V3 = Family(
     templates=({**DIAGONAL, "D": Slot("D", "skip H", optional=True)},),
     read=read_diagonal,
     write=write_diagonal,
+    resizing=Resizing(sets="S", real=_is_real),
     assumptions=(RULE, REAL, IS_REAL),
     absent=("ssm_k_kernel.kernel.B", "ssm_k_kernel.kernel.C"),
 )
@@ -165,6 +171,7 @@ S4_DIAGONAL_V2 = Family(
     ),
     read=read_diagonal,
     write=write_diagonal,
+    resizing=Resizing(sets="S", real=_is_real),
     assumptions=(RULE,),
     absent=("kernel.kernel.B", "kernel.kernel.P"),
 )

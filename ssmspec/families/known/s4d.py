@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.families.parameterization import chosen_rule, discretization, fold
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template, as_complex
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Resizing, Slot, Template, as_complex
 from ssmspec.systems.statespace import StateSpace
 
 RULE = discretization("zoh", "bilinear", source="state-spaces/s4, models/s4/s4d.py, S4DKernel.forward: zoh alone", quiet=True)
@@ -74,6 +74,7 @@ S4D = Family(
     templates=(_template("kernel.", "H"), _template("", "H")),
     read=read,
     write=write,
+    resizing=Resizing(),
     assumptions=(RULE,),
     not_under=("kernel",),
 )
@@ -85,5 +86,6 @@ FREQBIAS_STANDALONE = Family(
     templates=(_template("kernel.", "1"),),
     read=read,
     write=write,
+    resizing=Resizing(),
     assumptions=(RULE,),
 )

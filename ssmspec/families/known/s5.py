@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ssmspec.families.assumption import TRUTH, Assumption
 from ssmspec.families.parameterization import chosen_rule, discretization, fold
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template, as_complex
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Resizing, Slot, Template, as_complex
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 
 CLIP = -1e-4  # the largest real part that clip_eigs allows, S5SSM.setup
@@ -118,6 +118,18 @@ def _would_be_clipped(layer: LayerTensors, options: ReadOptions) -> bool:
     return bool((layer.array("Lambda_re") > CLIP).any())
 
 
+def _needs_both(layer: LayerTensors, options: ReadOptions) -> bool:
+    """Whether only both halves of the spectrum tell that the output is Re: the tensor conj_sym, where there is one, tells it alone."""
+    return "conj_sym" not in layer and SYMMETRY.value(layer, options) == "false"
+
+
+def _blank(layer: LayerTensors, before: LayerTensors) -> LayerTensors:
+    """An empty layer that is read as half or all of a spectrum, like the one before."""
+    full = _told_symmetry(before, {})[0] == "false"
+    imag = np.where(np.arange(layer.sizes["P"]) % 2, -1.0, 1.0) if full and "conj_sym" not in layer else np.ones(layer.sizes["P"])
+    return layer.with_values({"Lambda_im": imag})
+
+
 SYMMETRY = Assumption(
     name="s5_conj_sym",
     about="whether half of each conjugate pair is stored and the output is 2 Re (true), or the full spectrum and the output is Re",
@@ -190,5 +202,6 @@ S5 = Family(
     ),
     read=read,
     write=write,
+    resizing=Resizing(state="P", both=_needs_both, counts=("P",), blank=_blank),
     assumptions=(RULE, SYMMETRY, CLIPPING),
 )

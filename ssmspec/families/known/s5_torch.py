@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.families.known.s5 import RULE, read_directions, write_directions
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Resizing, Slot
 from ssmspec.systems.statespace import StateSpace
 
 
@@ -50,5 +50,6 @@ S5_TORCH = Family(
     ),
     read=read,
     write=write,
+    resizing=Resizing(state="P"),
     assumptions=(RULE,),
 )

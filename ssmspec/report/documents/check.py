@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 from ssmspec.checking.findings import SEVERITIES, CheckedLayer, CheckpointCheck, CheckReport, Finding
 from ssmspec.checkpoint import average_in
 from ssmspec.errors import printable
-from ssmspec.report.documents.document import Document
+from ssmspec.report.documents.document import Document, transfer_document
 from ssmspec.version import __version__
 
 UNTRUSTED = "not applied: the numbers of this layer cannot be trusted"
@@ -33,6 +33,7 @@ def _checkpoint_document(check: CheckpointCheck, report: CheckReport) -> Documen
         "container": check.container,
         "bytes": check.size,
         "tensors": check.tensors,
+        **transfer_document(check.transfer),
         "looked_at": check.looked_at,
         "unread_tensors": list(check.unread),
         "outside": check.outside,
