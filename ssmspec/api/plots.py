@@ -14,8 +14,9 @@ class Plots:
 
         >>> import ssmspec
         >>> result = ssmspec.analyze("sample_checkpoints/s4d_trained.safetensors")
-        >>> type(result[:1].plot.poles()).__name__
-        'Figure'
+        >>> figure = result[:1].plot.poles()
+        >>> len(figure.axes) > 0
+        True
 
     Every method takes `ax` (matplotlib Axes, or a sequence of them for a figure of several panels), `axis` ("theta", "cycles" or "omega")
     and `sample_rate` [Hz], where the figure has a frequency axis. Without `ax` it returns a new Figure, with it the axes.

@@ -133,7 +133,7 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
 
 
 def choose_layers(path: Path | str | Checkpoint, options: AnalysisOptions) -> ChosenLayers:
-    """Read the layers that the options select, of a checkpoint that may be open already. Raises as `analyze`."""
+    """Read the layers that the options select. Raises as `analyze`."""
     checkpoint = open_for_layers(path, options.read)
     detection = find_layers(checkpoint, options.family, options.read)
     readable, skipped = readable_layers(checkpoint, detection, options.read)
@@ -331,7 +331,8 @@ def _values(name: str, spectrum: Spectrum, trust: Trust, alive: np.ndarray, gaps
 @np.errstate(all="ignore")  # as above
 def _energy_error(spectrum: Spectrum) -> float | None:
     """Largest estimate, over copies, of the relative error of the energies used."""
-    return _largest(spectrum.band.relative_error[np.isfinite(spectrum.band.total)])
+    errors = spectrum.band.relative_error[np.isfinite(spectrum.band.total)]
+    return float(np.max(errors[np.isfinite(errors)])) if np.isfinite(errors).any() else None
 
 
 def _cut_note(system: KernelSystem, growing: int) -> str:
@@ -366,11 +367,6 @@ def _poles(system: System, trust: Trust, spectrum: Spectrum | None) -> ComplexAr
 def _finite_range(values: np.ndarray) -> tuple[float, float] | None:
     finite = values[np.isfinite(values)]
     return (float(finite.min()), float(finite.max())) if finite.size else None
-
-
-def _largest(values: FloatArray) -> float | None:
-    finite = values[np.isfinite(values)]
-    return float(finite.max()) if finite.size else None
 
 
 def _sound(trust: Trust) -> str:

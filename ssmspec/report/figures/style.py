@@ -1,5 +1,6 @@
 """What all pictures share: colors, sizes, the frequency axis, and writing a figure to a file."""
 
+import io
 import logging
 import warnings
 from collections.abc import Collection, Iterable, Iterator
@@ -86,6 +87,17 @@ class FrequencyAxis:
 
     def value(self, frequency: float) -> float:
         return float(self.values(np.array([frequency]))[0])
+
+
+class ShownFigure(Figure):
+    """A figure that notebooks show, as they do those of pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        FigureCanvasAgg(self)
+        with mpl.rc_context(STYLE):
+            self.savefig(buffer, format="png", dpi=DPI)
+        return buffer.getvalue()
 
 
 @contextmanager
