@@ -156,9 +156,7 @@ def hankel_figure(layers: Layers, axis: FrequencyAxis, title: str, *, ax: Given 
         axes.set_ylabel("singular value / largest")
         light_grid(axes)
 
-    return per_layer(
-        layers, title, ax, draw, what="Hankel singular values (below 1e-8 of the largest: rounding, not shown)"
-    )
+    return per_layer(layers, title, ax, draw, what="Hankel singular values (below 1e-8 of the largest: rounding, not shown)")
 
 
 def _above_rounding(curve: Curve) -> Curve:
