@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-import ssmspec
-from ssmspec.commands.reduce import ReduceOptions
+from ssmspec.commands.reduce import ReduceOptions, reduce
 from ssmspec.errors import SsmspecError
 from ssmspec.families import ReadOptions
 from ssmspec.nn.from_checkpoint import load_sequence_model
@@ -40,7 +39,7 @@ def spectra(paths: Sequence[str]) -> Iterator[str]:
         for share in SHARES:
             for method in METHODS:
                 try:
-                    plan = ssmspec.reduce(path, keep=share, method=method, options=ReduceOptions(read=read))
+                    plan = reduce(path, keep=share, method=method, options=ReduceOptions(read=read))
                 except SsmspecError as error:
                     yield f"| {Path(path).name} | {share:g} | {method} | {error} | | | |"
                     continue
@@ -77,7 +76,7 @@ def sample(folder: Path) -> Iterator[str]:
         cells = []
         for method in METHODS:
             target = folder / f"{method}-{count}.safetensors"
-            ssmspec.reduce(source, target, modes=count, method=method, replace_output=True)
+            reduce(source, target, modes=count, method=method, replace_output=True)
             cells.append(f"{loss(target):.2g}")
         yield f"| {count} | {' | '.join(cells)} |"
 

@@ -10,12 +10,15 @@ from ssmspec.api.names import HOMES
 from ssmspec.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from ssmspec.api.analyze import analyze
+    from ssmspec.api.check import check
+    from ssmspec.api.compare import compare
+    from ssmspec.api.load_system import load_system
+    from ssmspec.api.reduce import reduce
+    from ssmspec.api.retune import retune
     from ssmspec.backends import load_backend
-    from ssmspec.commands.analyze import AnalysisOptions, analyze
-    from ssmspec.commands.reduce import reduce
     from ssmspec.errors import SsmspecError
-    from ssmspec.families import FAMILIES, OperatingPoint, ReadOptions
-    from ssmspec.families.layers import load_system
+    from ssmspec.families import FAMILIES, OperatingPoint
     from ssmspec.monitoring import SpectralMonitor
     from ssmspec.statistics import STATISTICS
     from ssmspec.systems.grid import FrequencyGrid
@@ -25,19 +28,20 @@ if TYPE_CHECKING:
 __all__ = [
     "FAMILIES",
     "STATISTICS",
-    "AnalysisOptions",
     "FrequencyGrid",
     "OperatingPoint",
-    "ReadOptions",
     "SpectralMonitor",
     "SsmspecError",
     "StateSpace",
     "analyze",
+    "check",
+    "compare",
     "frequency_response",
     "impulse_response",
     "load_backend",
     "load_system",
     "reduce",
+    "retune",
 ]
 
 

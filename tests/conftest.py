@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 import sys
@@ -30,9 +31,20 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop(name, None)
     os.environ |= {"COLUMNS": "80", "LINES": "24"}
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for the worker processes: the matrices are too small for more threads
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of torch that wait would keep their cores busy
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # in this process: for a few small graphs none is started
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would compile the same modules
+    sys.dont_write_bytecode = False
     settings.register_profile("same examples", derandomize=True, database=None, max_examples=40)
     settings.register_profile("new examples", derandomize=False, print_blob=True, max_examples=1000)
     settings.load_profile("same examples" if config.option.markexpr == "not nightly" else "new examples")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Leave what was collected to the end. Ten thousand tests are millions of objects, and the garbage collector would visit them all."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

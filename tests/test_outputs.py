@@ -138,6 +138,7 @@ PLACED: dict[str, tuple[tuple[str, ...], str]] = {
     "response -o": (("response", X, "--layer", "0", "--points", "16", "-o"), ".npz"),
     "impulse -o": (("impulse", X, "--layer", "0", "--length", "8", "-o"), ".npz"),
     "plot -o": (("plot", "heatmap", X, "--points", "16", "-o"), ".png"),
+    "report -o": (("report", X, "--points", "16", "-o"), ".html"),
     "check --init": (("check", "--force", "--init"), ".toml"),
     "retune -o": (("retune", X, "--alpha", "2", "--force", "-o"), ".safetensors"),
     "retune folder": (("retune", "model", "--alpha", "2", "--force", "-o"), ""),
@@ -145,10 +146,16 @@ PLACED: dict[str, tuple[tuple[str, ...], str]] = {
     "train --out": (("train", "waves", "--steps", "6", "--out"), ""),
 }
 MADE = ("missing", "n", "-")  # folders that are made where they are missing
+MAKING = ("plot -o", "report -o")  # make the folder of a file
 PLACES = ("/proc/nothing/y", "/sys/y", "/dev/full", "missing/deep/y", "before.safetensors/y", "n" * 250 + "/" + "n" * 250, "-")
 
 
-CASES = [(name, place) for name, (_, suffix) in PLACED.items() for place in PLACES if suffix or not place.startswith(MADE)]
+CASES = [
+    (name, place)
+    for name, (_, suffix) in PLACED.items()
+    for place in PLACES
+    if not place.startswith(MADE) or (suffix and (name not in MAKING or place == "-"))
+]
 
 
 @pytest.mark.parametrize(("name", "place"), CASES, ids=lambda text: text[:20])

@@ -14,6 +14,7 @@ from contextlib import suppress
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import llvmlite
@@ -39,6 +40,7 @@ class Kernel:
     def __init__(self, module: str, name: str, arrays: int) -> None:
         self.module, self.name, self.arrays = module, name, arrays
         self._ready: dict[str, Callable[..., None]] = {}
+        self._lock = Lock()
 
     def __call__(self, first: int, last: int, sizes: Sequence[int], *arrays: npt.NDArray[Any]) -> None:
         """Run it on contiguous arrays that all have one float type."""
@@ -46,7 +48,8 @@ class Kernel:
         kind = arrays[0].dtype.str[1:]
         run = self._ready.get(kind)
         if run is None:
-            run = self._ready[kind] = self._loaded(kind)
+            with self._lock:  # the threads of one call all come here first, and one of them compiles
+                run = self._ready.get(kind) or self._ready.setdefault(kind, self._loaded(kind))
         numbers = (ctypes.c_int64 * len(sizes))(*sizes)
         run(first, last, numbers, *(array.ctypes.data for array in arrays))
 

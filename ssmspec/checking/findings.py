@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ssmspec.checkpoint.remote.traffic import Transfer
+
 Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
@@ -51,6 +53,7 @@ class CheckpointCheck:
         tensors: all of the file.
         looked_at: how many of them were looked at, value by value. unread: names of those under layers that were not.
         notes: of the reader. shallow: whether only the tensors that analysis needs were read.
+        transfer: what was read of a remote one.
     """
 
     path: str
@@ -63,6 +66,7 @@ class CheckpointCheck:
     unread: tuple[str, ...] = ()
     shallow: bool = False
     notes: tuple[str, ...] = ()
+    transfer: Transfer | None = None
 
     @property
     def outside(self) -> int:

@@ -57,7 +57,7 @@ def load_rules(path: Path | str) -> RuleSet:
     Raises:
         SsmspecError: the file cannot be read, is not valid TOML, or has invalid content; one line that names the file.
     """
-    return _rule_set(read_toml(Path(path), "; 'ssmspec check --init' writes a rules file to start from"), str(path))
+    return rules_of(read_toml(Path(path), "; 'ssmspec check --init' writes a rules file to start from"), str(path))
 
 
 def parse_rules(text: str, source: str) -> RuleSet:
@@ -66,10 +66,11 @@ def parse_rules(text: str, source: str) -> RuleSet:
     Raises:
         SsmspecError: the same errors as `load_rules`.
     """
-    return _rule_set(parse_toml(text, source), source)
+    return rules_of(parse_toml(text, source), source)
 
 
-def _rule_set(document: Mapping[str, Any], source: str) -> RuleSet:
+def rules_of(document: Mapping[str, Any], source: str) -> RuleSet:
+    """The same from the parsed content of such a file. Raises the same."""
     known_keys(document, TABLES, source, "table")
     disabled = _disabled(_table(document, "rules", source), f"{source}: [rules]")
     severities = _table(document, "severity", source)

@@ -1,11 +1,14 @@
 """Tensors that will be read soon: of those in a store, the bytes are requested together, close ones in one request."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ssmspec.checkpoint.derived import DerivedTensor, JoinedTensor
 from ssmspec.checkpoint.remote.path import RemotePath
-from ssmspec.checkpoint.remote.store import Store, Wanted
 from ssmspec.checkpoint.tensors import StoredTensor
+
+if TYPE_CHECKING:
+    from ssmspec.checkpoint.remote.store import Store, Wanted
 
 LARGEST = 1 << 22  # bytes; larger tensors are read when they are needed
 

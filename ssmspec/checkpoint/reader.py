@@ -14,8 +14,11 @@ from ssmspec.checkpoint.formats.flax_msgpack import read_flax
 from ssmspec.checkpoint.formats.folders import Needed, adapter_config, choose, has_weights, is_index, read_config, read_index
 from ssmspec.checkpoint.formats.foreign import refuse_file, refuse_names
 from ssmspec.checkpoint.formats.gguf import MAGIC, read_gguf
+from ssmspec.checkpoint.formats.hdf5 import MAGIC as HDF5
+from ssmspec.checkpoint.formats.hdf5 import read_hdf5
 from ssmspec.checkpoint.formats.npz import read_npz
 from ssmspec.checkpoint.formats.onnx_graph import SUFFIX, read_onnx
+from ssmspec.checkpoint.formats.orbax import is_orbax, orbax_below, read_orbax
 from ssmspec.checkpoint.formats.rank_folders import alone, latest_step, ranks_in, read_ranks
 from ssmspec.checkpoint.formats.safetensors import read_safetensors
 from ssmspec.checkpoint.formats.torch_distributed import NAME as DISTRIBUTED
@@ -25,16 +28,17 @@ from ssmspec.checkpoint.formats.torch_files import read_pickle, read_torch_legac
 from ssmspec.checkpoint.naming import natural_key, without_inner_wrappers
 from ssmspec.checkpoint.remote.path import Location, RemotePath, RemoteStatus
 from ssmspec.checkpoint.remote.places import hint, location_of
+from ssmspec.checkpoint.remote.traffic import Opened, note_opened
 from ssmspec.checkpoint.tensor_parallel import GROUPS
 from ssmspec.checkpoint.tensors import Checkpoint, Contents, Stamp, problem, short
 from ssmspec.errors import CheckpointError
 
 KNOWN = (
-    "safetensors, torch (.pt, .pth, .ckpt, .bin), npz, flax msgpack, Equinox (.eqx), GGUF, ONNX, a folder with such a file, or one of"
-    " torch.distributed.checkpoint or of tensor-parallel ranks"
+    "safetensors, torch (.pt, .pth, .ckpt, .bin), npz, flax msgpack, Equinox (.eqx), GGUF, ONNX, HDF5, a folder with such a file, or one of"
+    " torch.distributed.checkpoint, of Orbax or of tensor-parallel ranks"
 )
 CODES = ("int", "uint", "float8")  # dtypes that quantized weights may have
-READ_ONLY = ("gguf", "onnx")  # containers that are never written
+READ_ONLY = ("gguf", "onnx", "hdf5")  # containers that are never written
 MAX_NESTED = 4  # folders of a run, a step, a model
 HEAD = 4096  # bytes read to recognize a container
 
@@ -43,10 +47,6 @@ TAR_MEMBERS = (b"pickle", b"tensors", b"storages", b"sys_info")  # torch before 
 
 FOREIGN = (
     (b"version https://git-lfs", "a git-lfs pointer, not the weights: run 'git lfs pull' or download the file itself"),
-    (
-        b"\x89HDF\r\n\x1a\n",
-        "an HDF5 file (Keras, .h5), which is not read, as no layout of an SSM in Keras is known: save the arrays as npz",
-    ),
     (NPY, "bare .npy data, an array without a name: save it with numpy.savez, under the name of the tensor"),
     (b"\x1f\x8b", "gzip data: unpack it first"),
     (b"BZh", "bzip2 data: unpack it first"),
@@ -57,12 +57,12 @@ FOREIGN = (
 
 
 def is_folder_checkpoint(folder: Location) -> bool:
-    """Whether the files of a folder make up one checkpoint: of torch.distributed, or of tensor-parallel ranks.
+    """Whether the files of a folder make up one checkpoint: of torch.distributed, of Orbax, or of tensor-parallel ranks.
 
     Raises:
         OSError: the folder cannot be read.
     """
-    return is_distributed(folder) or bool(ranks_in(folder))
+    return is_distributed(folder) or is_orbax(folder) or bool(ranks_in(folder))
 
 
 def open_checkpoint(path: Location | str, needed: Needed | None = None) -> Checkpoint:
@@ -90,6 +90,8 @@ def open_checkpoint(path: Location | str, needed: Needed | None = None) -> Check
         raise problem(
             given, f"damaged or not what it claims to be ({type(error).__name__}: {short(str(error))}); fetch it again"
         ) from error
+    if checkpoint.traffic is not None:
+        note_opened(Opened(str(checkpoint.path), checkpoint.size, checkpoint.traffic, checkpoint.revision))
     if not checkpoint.tensors:
         seen = f" ({'; '.join(checkpoint.notes)})" if checkpoint.notes else ""
         raise problem(given, f"a readable {checkpoint.container} file without tensors{seen}; give the file that holds the weights")
@@ -103,7 +105,7 @@ def _open(given: Location, needed: Needed | None) -> Checkpoint:
     if ranks:
         contents, size = read_ranks(path, ranks, _read_file)
     elif assembled:
-        contents, size = read_distributed(path, _read_file)
+        contents, size = read_distributed(path, _read_file) if is_distributed(path) else read_orbax(path)
     elif is_index(path):
         contents, size = read_index(path, _read_file, needed)
     else:
@@ -144,7 +146,7 @@ def place_of(given: Location) -> tuple[Location, tuple[str, ...]]:
     while folder.is_dir() and len(notes) < MAX_NESTED:
         if is_folder_checkpoint(folder):
             return folder, notes
-        inner = None if has_weights(folder) else latest_step(folder) or distributed_below(folder)
+        inner = None if has_weights(folder) else latest_step(folder) or distributed_below(folder) or orbax_below(folder)
         if inner is None:
             path, more = choose(folder)
             return path, (*notes, *more)
@@ -210,6 +212,8 @@ def _read_plain(path: Location, head: bytes, size: int) -> Contents:
     refuse_file(path, head)
     if head.startswith(MAGIC):
         return read_gguf(path, size)
+    if head.startswith(HDF5):
+        return read_hdf5(path, size)
     for magic, text in FOREIGN:
         if head.startswith(magic):
             raise problem(path, text)

@@ -310,8 +310,9 @@ class Checkpoint:
 
     Args:
         path: the path that was given: a file, an index or a folder.
-        container: "safetensors", "torch zip", "torch legacy", "pickle", "npz", "flax msgpack", "equinox", "gguf", "onnx"; followed by
-            " (sharded)" for several files; "torch distributed"; followed by " (tensor-parallel ranks)" for the files of several ranks.
+        container: "safetensors", "torch zip", "torch legacy", "pickle", "npz", "flax msgpack", "equinox", "gguf", "onnx", "hdf5"; followed
+            by " (sharded)" for several files; "torch distributed", "orbax"; followed by " (tensor-parallel ranks)" for the files of several
+            ranks.
         size: bytes on disk, including all shards.
         tensors: by dotted name, in natural order ("blocks.10" after "blocks.2"); quantized and adapted weights are the weights they encode.
         config: config.json of the folder, or the file's own hyper_parameters, config or args; plain values only.

@@ -19,6 +19,7 @@ COMMANDS = (
     "inspect",
     "plot",
     "reduce",
+    "report",
     "response",
     "retune",
     "suggest",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import (
     AsJson,
     Backend,
@@ -28,7 +28,7 @@ from ssmspec.cli.options import (
     takes,
     thread_number,
 )
-from ssmspec.cli.terminal import echo, message, tell_pictures
+from ssmspec.cli.terminal import complain, echo, message, tell_pictures
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 KEPT = 1 << 20  # characters of a document that are held in memory before it goes to a temporary file
 
 
-@app.command()
+@command("analyze model.safetensors", "analyze runs/*.safetensors --csv bias.csv", "analyze hf://state-spaces/mamba2-2.7b --json")
 @takes(reading=Reading)
 def analyze(
     checkpoints: Annotated[list[str], typer.Argument(metavar="CKPT...", help="Files, folders, globs or addresses.", show_default=False)],
@@ -106,17 +106,17 @@ def _analyze_all(paths: list[str], options: "AnalysisOptions", take: Callable[["
     codes = []
     for path in paths:
         try:
-            with LayerProgress(path) as progress:
+            with LayerProgress() as progress:
                 analysis = run(path, options, progress=progress)
         except SsmspecError as error:
             if len(paths) == 1:
                 raise
-            message(" ".join(str(error).split()))
+            complain(" ".join(str(error).split()))
             codes.append(error.exit_code)
             continue
         take(analysis)
         if analysis.problem:
-            message(" ".join(f"{path}: {analysis.problem}".split()))
+            complain(" ".join(f"{path}: {analysis.problem}".split()))
             codes.append(SsmspecError.exit_code)
     return codes
 
@@ -148,6 +148,7 @@ class _Results:
         self.count = 0
         self.stems: set[str] = set()
         self.pictures: list[list[Path]] = []
+        self.explained: dict[str, None] = {}
 
     def __enter__(self) -> "_Results":
         return self
@@ -166,7 +167,7 @@ class _Results:
             before = ("[\n" if not self.count else ",\n") if self.several else ""
             self.waiting["json"].write(before + (textwrap.indent(text, "  ") if self.several else text))
         else:
-            _show(physical, self.shown)
+            self._show(physical)
         if "csv" in self.tables:
             self.waiting["csv"].write(to_csv(physical, header=not self.count))
         if "copies" in self.tables:
@@ -175,12 +176,26 @@ class _Results:
             self.pictures.append(_write_pictures(self.plot, analysis, self.stems, self.sample_rate))
         self.count += 1
 
+    def _show(self, analysis: "CheckpointAnalysis") -> None:
+        from ssmspec.report.tables.analyze import analysis_table, shown_columns
+        from ssmspec.report.tables.parts import console
+
+        output = console()
+        unicode = output.encoding.lower().startswith("utf")
+        output.print(analysis_table(analysis, columns=self.shown, unicode=unicode, legend=not self.several), highlight=False)
+        output.print()
+        self.explained |= dict.fromkeys(shown_columns(analysis, self.shown))
+
     def write(self) -> None:
-        """Write the documents if there are any analyses, and report which files were written."""
+        """Write the documents, or the legend of several tables, and report which files were written."""
         from ssmspec.files.writing import Kind, whole_file
 
         if not self.count:
             return
+        if self.several and not self.as_json:
+            from ssmspec.report.tables.analyze import legend_lines
+
+            echo("\n".join(legend_lines(self.explained)))
         if self.as_json:
             for line in _rewound(self.waiting["json"]):
                 echo(line, end="")
@@ -208,19 +223,11 @@ def _physical(analysis: "CheckpointAnalysis", sample_rate: float | None) -> "Che
     return analysis if sample_rate is None else in_physical_units(analysis, sample_rate)
 
 
-def _show(analysis: "CheckpointAnalysis", columns: Sequence[str]) -> None:
-    from ssmspec.report.tables.analyze import analysis_table
-    from ssmspec.report.tables.parts import console
-
-    output = console()
-    output.print(analysis_table(analysis, columns=columns, unicode=output.encoding.lower().startswith("utf")), highlight=False)
-    output.print()
-
-
 def _write_pictures(folder: Path, analysis: "CheckpointAnalysis", stems: set[str], sample_rate: float | None) -> list[Path]:
     """Draw all pictures of an analysis, under a stem that is not among `stems` and is added to them. Returns the paths."""
     from ssmspec.checkpoint.remote.path import is_address, stem_in
-    from ssmspec.report.figures.analyze import plot_analysis, safe_names
+    from ssmspec.report.figures.analyze import plot_analysis
+    from ssmspec.report.figures.style import safe_names
 
     stem = stem_in(analysis.path)
     if stem in stems and not is_address(analysis.path):

@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import AsJson
 from ssmspec.cli.terminal import echo
 
 
-@app.command()
+@command("bench --only cauchy")
 def bench(
     as_json: AsJson = False,
     only: Annotated[list[str] | None, typer.Option("--only", help="Only these benchmarks: exact name or glob. May be repeated.")] = None,
@@ -30,7 +30,7 @@ def bench(
     from ssmspec.report.tables.parts import console
 
     names = choose(only or (), full=full)
-    with LayerProgress("bench") as progress:
+    with LayerProgress() as progress:
         report = run_benchmarks(names, rounds=rounds, progress=progress)
     if as_json:
         echo(to_json(bench_document(report)))

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import FamilyName, LayerNames, Reading, Threads, expand, takes, thread_number
-from ssmspec.cli.terminal import echo, message
+from ssmspec.cli.terminal import complain, echo, message
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -23,9 +23,10 @@ class CheckFormat(StrEnum):
     text = "text"
     json = "json"
     junit = "junit"
+    github = "github"
 
 
-@app.command()
+@command("check model.safetensors --rules rules.toml", "check --init rules.toml")
 @takes(reading=Reading)
 def check(
     checkpoints: Annotated[
@@ -82,26 +83,27 @@ def _check_all(
 ) -> tuple["CheckReport", list[int]]:
     """Check the files one by one. A file that cannot be read is reported, and the rest are done."""
     from ssmspec.checking.findings import CheckReport, Unread
+    from ssmspec.checkpoint.remote.path import without_secrets
     from ssmspec.commands.check import check as run
     from ssmspec.report.progress import LayerProgress
 
     checks, unread, codes = [], [], []
     for path in paths:
         try:
-            with LayerProgress(path) as progress:
+            with LayerProgress() as progress:
                 checks.append(run(path, rules, options, shallow=shallow, progress=progress))
         except SsmspecError as error:
             if len(paths) == 1:
                 raise
             reason = " ".join(str(error).split())
-            message(reason)
-            unread.append(Unread(path, reason))
+            complain(reason)
+            unread.append(Unread(without_secrets(path), without_secrets(reason)))
             codes.append(error.exit_code)
     return CheckReport(tuple(checks), tuple(unread), strict=strict, rules_file=rules.source), codes
 
 
 def _print(report: "CheckReport", output_format: CheckFormat) -> None:
-    from ssmspec.report.documents.check import report_document, report_junit
+    from ssmspec.report.documents.check import report_document, report_github, report_junit
     from ssmspec.report.documents.document import to_json
     from ssmspec.report.tables.check import print_report
     from ssmspec.report.tables.parts import console
@@ -110,6 +112,9 @@ def _print(report: "CheckReport", output_format: CheckFormat) -> None:
         echo(to_json(report_document(report)))
     elif output_format is CheckFormat.junit:
         echo(report_junit(report))
+    elif output_format is CheckFormat.github:
+        if annotations := report_github(report):
+            echo(annotations)
     else:
         print_report(report, console())
 

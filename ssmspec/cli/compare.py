@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import AsJson, Backend, FamilyName, LayerNames, Points, Reading, Threads, takes, thread_number
-from ssmspec.cli.terminal import echo, message, tell_pictures
+from ssmspec.cli.terminal import complain, echo, message, tell_pictures
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ssmspec.statistics.changes import CheckpointComparison
 
 
-@app.command()
+@command("compare before.safetensors after.safetensors", "compare runs/waves --csv history.csv")
 @takes(reading=Reading)
 def compare(
     checkpoints: Annotated[
@@ -117,17 +117,17 @@ def _compare_two(
 ) -> None:
     from ssmspec.commands.compare import compare as run
     from ssmspec.report.documents.compare import comparison_csv, comparison_document
-    from ssmspec.report.documents.document import to_json
+    from ssmspec.report.documents.document import read_document, to_json
     from ssmspec.report.progress import LayerProgress
     from ssmspec.report.tables.compare import comparison_table
     from ssmspec.report.tables.parts import console
 
-    with LayerProgress("compare") as progress:
+    with LayerProgress() as progress:
         found = run(paths[0], paths[1], options, by_order=by_order, progress=progress)
     if as_json:
-        echo(to_json(comparison_document(found)))
+        echo(to_json(comparison_document(found) | read_document(progress.opened)))
     else:
-        console().print(comparison_table(found), highlight=False)
+        console().print(comparison_table(found, progress.opened), highlight=False)
     if csv is not None:
         _write(csv, comparison_csv(found))
     if plot is not None:
@@ -136,7 +136,7 @@ def _compare_two(
         tell_pictures(plot_comparison(found, plot))
     excesses = _excesses(found, limits)
     for line in excesses:
-        message(line)
+        complain(line)
     if excesses:
         raise typer.Exit(1)
 
@@ -157,19 +157,21 @@ def _excesses(found: "CheckpointComparison", limits: dict[str, float]) -> list[s
 def _history(paths: Sequence[Path | str], options: "AnalysisOptions", as_json: bool, csv: Path | None, plot: Path | None) -> None:
     from ssmspec.commands.compare import history
     from ssmspec.report.documents.compare import history_csv, history_document
-    from ssmspec.report.documents.document import to_json
+    from ssmspec.report.documents.document import read_document, to_json
+    from ssmspec.report.progress import LayerProgress
     from ssmspec.report.tables.compare import history_table
     from ssmspec.report.tables.parts import console
 
-    found = history(paths, options)
+    with LayerProgress() as progress:
+        found = history(paths, options)
     if as_json:
-        echo(to_json(history_document(found)))
+        echo(to_json(history_document(found) | read_document(progress.opened)))
     else:
-        console().print(history_table(found), highlight=False)
+        console().print(history_table(found, progress.opened), highlight=False)
     if csv is not None:
         _write(csv, history_csv(found))
     if plot is not None:
-        from ssmspec.report.figures.compare import plot_history
+        from ssmspec.report.figures.history import plot_history
 
         message(f"wrote {plot_history(found, plot)}")
 

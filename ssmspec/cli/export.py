@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import CheckpointPath, FamilyName, LayerName, Reading, takes
-from ssmspec.cli.terminal import tell_written
+from ssmspec.cli.terminal import tell_read, tell_written
 from ssmspec.errors import SsmspecError
 
 
-@app.command()
+@command("export model.safetensors --layer 0 -o layer.npz")
 @takes(reading=Reading)
 def export(
     checkpoint: CheckpointPath,
@@ -29,10 +29,13 @@ def export(
     """
     from ssmspec.commands.export import export as run
     from ssmspec.report.arrays import write_arrays
+    from ssmspec.report.progress import LayerProgress
 
     if output.suffix.lower() not in (".npz", ".mat"):
         raise SsmspecError(f"cannot write {output}: matrices are written as .npz or .mat; end its name in one of them")
     checkpoint = reading.given(checkpoint)
-    found = run(checkpoint, layer, reading.options(), family, copy=copy)
+    with LayerProgress() as progress:
+        found = run(checkpoint, layer, reading.options(), family, copy=copy)
     notes = write_arrays(output, checkpoint, found.arrays)
+    tell_read(progress.opened)
     tell_written(output, found.assumptions, (*found.notes, *notes))

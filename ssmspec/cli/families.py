@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import AsJson
 from ssmspec.cli.terminal import echo
 from ssmspec.errors import SsmspecError
 
 
-@app.command()
+@command("families s4d")
 def families(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="Show only this family, with all details.", show_default=False)

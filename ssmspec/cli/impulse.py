@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import CheckpointPath, FamilyName, LayerName, Reading, takes
-from ssmspec.cli.terminal import echo, tell_written
+from ssmspec.cli.terminal import echo, tell_read, tell_written
 from ssmspec.errors import SsmspecError, about
 
 
@@ -22,7 +22,7 @@ class KernelReading(Reading):
     ] = None
 
 
-@app.command()
+@command("impulse model.safetensors --layer 0 --length 1000 -o kernel.npz")
 @takes(reading=KernelReading)
 def impulse(
     checkpoint: CheckpointPath,
@@ -45,12 +45,15 @@ def impulse(
     """
     from ssmspec.families.layers import load_system
     from ssmspec.report.arrays import difference_text, write_arrays
+    from ssmspec.report.progress import LayerProgress
     from ssmspec.systems.trust import GROWING, assess
 
     if output is None and against is None:
         raise SsmspecError("nothing to do with the kernel; write it with -o, or compare it with --against")
     checkpoint = reading.given(checkpoint)
-    system = load_system(checkpoint, layer, reading.options(), family)
+    with LayerProgress() as progress:
+        system = load_system(checkpoint, layer, reading.options(), family)
+    tell_read(progress.opened)
     with about(checkpoint):
         kernel = system.impulse(length)
     if against is not None:

@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import AsJson, CheckpointPath, MapFile, local_copy
-from ssmspec.cli.terminal import echo
+from ssmspec.cli.terminal import echo, tell_read
 
 
-@app.command()
+@command("inspect model.safetensors", "inspect model.safetensors --suggest-map")
 def inspect(
     checkpoint: CheckpointPath,
     as_json: AsJson = False,
@@ -24,6 +24,7 @@ def inspect(
     from ssmspec.families import ReadOptions
     from ssmspec.families.mapping.mapping_file import load_mapping
     from ssmspec.report.documents.document import to_json
+    from ssmspec.report.progress import LayerProgress
     from ssmspec.report.tables.inspect import inspection_tables
     from ssmspec.report.tables.parts import console
 
@@ -32,9 +33,13 @@ def inspect(
     if suggest_map:
         if as_json:
             raise typer.BadParameter("a mapping is TOML; leave out --json", param_hint="--suggest-map")
-        echo(suggest_mapping(checkpoint, options), end="")
+        with LayerProgress() as progress:
+            draft = suggest_mapping(checkpoint, options)
+        echo(draft, end="")
+        tell_read(progress.opened)
         return
-    document = inspect_checkpoint(checkpoint, options)
+    with LayerProgress():
+        document = inspect_checkpoint(checkpoint, options)
     if as_json:
         echo(to_json(document))
         return

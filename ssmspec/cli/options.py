@@ -5,6 +5,7 @@ import functools
 import glob
 import inspect
 from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+from ssmspec.cli.app import COMPUTING, READING
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -40,19 +42,31 @@ class PrecisionName(StrEnum):
 
 
 CheckpointPath = Annotated[str, typer.Argument(metavar="CKPT", help="Checkpoint file, folder or address.", show_default=False)]
-FamilyName = Annotated[str | None, typer.Option("--family", help="Read the file as this family only; 'ssmspec families' lists them.")]
+FamilyName = Annotated[
+    str | None, typer.Option("--family", help="Read the file as this family only; 'ssmspec families' lists them.", rich_help_panel=READING)
+]
 MapFile = Annotated[
     Path | None,
-    typer.Option("--map", help="TOML file that says how to read the tensors of an unknown layout.", show_default=False),
+    typer.Option(
+        "--map", help="TOML file that says how to read the tensors of an unknown layout.", show_default=False, rich_help_panel=READING
+    ),
 ]
 Backend = Annotated[
     str | None,
-    typer.Option("--backend", help="Engine: reference, cpu or gpu. Default: reference or cpu, depending on the size of the work."),
+    typer.Option(
+        "--backend",
+        help="Engine: reference, cpu or gpu. Default: reference or cpu, depending on the size of the work.",
+        rich_help_panel=COMPUTING,
+    ),
 ]
 Threads = Annotated[
     int | None,
     typer.Option(
-        "--threads", min=1, help="Processor cores to use at most. Default: all, at most 8. Results do not depend on it.", show_default=False
+        "--threads",
+        min=1,
+        help="Processor cores to use at most. Default: all, at most 8. Results do not depend on it.",
+        show_default=False,
+        rich_help_panel=COMPUTING,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -91,7 +105,8 @@ def takes(**groups: type) -> Callable[[Callable[..., None]], Callable[..., None]
     """Turn the fields of dataclasses into options of a command, which receives one instance of each class under the name given here.
 
     Args:
-        groups: dataclasses whose fields have defaults and are annotated with `typer.Option`.
+        groups: dataclasses whose fields have defaults and are annotated with `typer.Option`. PANEL, if a class has it, is the panel of
+            help for those that name none.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -113,8 +128,18 @@ def takes(**groups: type) -> Callable[[Callable[..., None]], Callable[..., None]
 
 def _parameters(group: type) -> list[inspect.Parameter]:
     """The fields of a dataclass as parameters of a function."""
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return [inspect.Parameter(f.name, kind, default=f.default, annotation=f.type) for f in dataclasses.fields(group)]
+    kind, panel = inspect.Parameter.POSITIONAL_OR_KEYWORD, getattr(group, "PANEL", None)
+    return [inspect.Parameter(f.name, kind, default=f.default, annotation=_in_panel(f.type, panel)) for f in dataclasses.fields(group)]
+
+
+def _in_panel(annotation: Any, panel: str | None) -> Any:
+    """The annotation of an option, in a panel of help unless it names one."""
+    option = annotation.__metadata__[0]
+    if panel is None or option.rich_help_panel is not None:
+        return annotation
+    placed = copy(option)
+    placed.rich_help_panel = panel
+    return Annotated[annotation.__origin__, placed]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +147,7 @@ class Reading:
     """What a file may not state, for commands that read checkpoints."""
 
     LENGTH: ClassVar[str] = "--length"
+    PANEL: ClassVar[str] = READING
     download: Annotated[
         bool, typer.Option("--download", help="Fetch remote checkpoints whole, into a cache, instead of the parts that are needed.")
     ] = False
@@ -189,7 +215,7 @@ def local_copy(checkpoint: str) -> str:
     from ssmspec.checkpoint.remote.download import download
     from ssmspec.report.progress import LayerProgress
 
-    with LayerProgress(checkpoint):
+    with LayerProgress():
         return str(download(checkpoint))
 
 

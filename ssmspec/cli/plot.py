@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import Backend, FamilyName, LayerNames, Reading, WithSkip, check_sample_rate, takes
-from ssmspec.cli.terminal import message
+from ssmspec.cli.terminal import message, tell_read
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
     from ssmspec.report.plot import PlotOptions
+
+
+class PlotPlane(StrEnum):
+    s = "s"
+    z = "z"
 
 
 class PlotAxis(StrEnum):
@@ -42,7 +47,7 @@ class Drawing:
         typer.Option(
             "-o",
             "--output",
-            help="File to write: .png, .svg or .pdf. Default: CKPT.FIGURE.png in the current folder, with the layer's name if chosen.",
+            help="File to write: .png, .svg or .pdf; its folder is made. Default: CKPT.FIGURE.png here, with the name of a chosen layer.",
             show_default=False,
         ),
     ] = None
@@ -53,6 +58,16 @@ class Drawing:
     sample_rate: Annotated[float | None, typer.Option("--sample-rate", help="Samples per second; gives frequencies in Hz.")] = None
     points: Annotated[int, typer.Option("--points", min=16, help="Number of points of the log-spaced grid.")] = 1024
     with_skip: WithSkip = False
+    plane: Annotated[
+        PlotPlane | None,
+        typer.Option("--plane", help="For the figure poles: s or z. Default: s where all steps are the same, else z.", show_default=False),
+    ] = None
+    dpi: Annotated[float | None, typer.Option("--dpi", min=20, max=1200, help="Pixels per inch of a PNG; default: 150.")] = None
+    width: Annotated[float | None, typer.Option("--width", min=2.5, max=50, help="Width of the picture in inches.")] = None
+    title: Annotated[
+        str | None, typer.Option("--title", help="Text above the picture, instead of the names of file and layer; '' for none.")
+    ] = None
+    style: Annotated[Path | None, typer.Option("--style", metavar="FILE", help="A matplotlib style sheet (.mplstyle).")] = None
     alpha: Annotated[float, typer.Option("--alpha", help="For the figure inits: factor on Im of the poles.")] = 1.0
     list_figures: Annotated[
         bool, typer.Option("--list", callback=_list_figures, is_eager=True, help="List the figures, one line each.")
@@ -62,7 +77,7 @@ class Drawing:
 
     def options(self, reading: Reading) -> "PlotOptions":
         """These options in the form that `ssmspec.report.plot` takes."""
-        from ssmspec.report.plot import PlotOptions
+        from ssmspec.report.plot import Look, PlotOptions
 
         return PlotOptions(
             layers=tuple(self.layer or ()),
@@ -73,10 +88,12 @@ class Drawing:
             with_skip=self.with_skip,
             axis=None if self.axis is None else self.axis.value,
             sample_rate=self.sample_rate,
+            plane=None if self.plane is None else self.plane.value,
+            look=Look(dpi=self.dpi, width=self.width, title=self.title, style=self.style),
         )
 
 
-@app.command()
+@command("plot response model.safetensors --layer 0", "plot --list")
 @takes(drawing=Drawing, reading=Reading)
 def plot(
     figure: Annotated[str, typer.Argument(metavar="FIGURE", help="Name of a figure; --list shows all.", show_default=False)],
@@ -90,7 +107,7 @@ def plot(
 ) -> None:
     """Draw one figure of a checkpoint as PNG, SVG or PDF.
 
-    Response, energy, sensitivity, hankel and kernel show one layer. Heatmap, poles and bias show all layers, or those given by --layer.
+    It shows all layers, or those given by --layer: heatmap and bias in rows, the other figures in one panel per layer.
     """
     check_sample_rate(drawing.sample_rate)
     from ssmspec.report.plot import plot as draw
@@ -107,10 +124,14 @@ def plot(
         message(f"wrote {plot_initializations(drawing.output, options=options, alpha=drawing.alpha)}")
         return
     if figure == "compare":
-        message(f"wrote {plot_pair(checkpoints[0], checkpoints[1], drawing.output, options=options)}")
+        with LayerProgress() as progress:
+            written = plot_pair(checkpoints[0], checkpoints[1], drawing.output, options=options)
+        tell_read(progress.opened)
+        message(f"wrote {written}")
         return
-    with LayerProgress(checkpoints[0]) as progress:
+    with LayerProgress() as progress:
         written, notes = draw(figure, checkpoints[0], drawing.output, options=options, progress=progress)
+    tell_read(progress.opened)
     for note in notes:
         message(note)
     message(f"wrote {written}")

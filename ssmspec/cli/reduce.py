@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import AsJson, FamilyName, LayerNames, Reading, takes
 from ssmspec.cli.retune_options import Retraining
 from ssmspec.cli.terminal import echo, message
@@ -66,7 +66,7 @@ class Placing:
     seed: Annotated[int, typer.Option("--seed", min=0, help="With --retrain: seed of every random draw.")] = 0
 
 
-@app.command()
+@command("reduce model.safetensors -o small.safetensors --tolerance 1e-2", "reduce model.safetensors --keep 0.5 --dry-run")
 @takes(size=Size, retraining=Retraining, placing=Placing, reading=Reading)
 def reduce(
     checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="Checkpoint file, folder or address.", show_default=False)],
@@ -110,7 +110,7 @@ def reduce(
     if is_address(given) and not placing.dry_run:
         raise SsmspecError(f"{given}: a reduced copy takes the whole file; give --download and -o, or --dry-run for the certificate alone")
     options = ReduceOptions(layers=tuple(() if "all" in (layer or ()) else layer or ()), family=family, read=reading.options())
-    with LayerProgress("reduce") as progress:
+    with LayerProgress() as progress:
         plan = plan_reduce(given, request, options, watch=lambda name: progress(name, 0, 0))
     place = None if placing.dry_run else Path(given) if placing.in_place else placing.output or default_target(Path(given), "reduced")
     if place is not None:

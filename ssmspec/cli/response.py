@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import ArrayFile, Backend, CheckpointPath, FamilyName, Horizon, LayerName, Reading, takes
-from ssmspec.cli.terminal import tell_written
+from ssmspec.cli.terminal import tell_read, tell_written
 from ssmspec.errors import about
 
 
@@ -17,7 +17,7 @@ class AxisName(StrEnum):
     omega = "omega"
 
 
-@app.command()
+@command("response model.safetensors --layer 0 -o response.npz")
 @takes(reading=Reading)
 def response(
     checkpoint: CheckpointPath,
@@ -44,11 +44,14 @@ def response(
     from ssmspec.backends import choose_backend, load_backend
     from ssmspec.families.layers import load_system
     from ssmspec.report.arrays import frequency_grid, write_arrays
+    from ssmspec.report.progress import LayerProgress
     from ssmspec.systems.horizon import first_samples
     from ssmspec.systems.trust import GROWING, assess
 
     checkpoint = reading.given(checkpoint)
-    system = load_system(checkpoint, layer, reading.options(), family)
+    with LayerProgress() as progress:
+        system = load_system(checkpoint, layer, reading.options(), family)
+    tell_read(progress.opened)
     grid = frequency_grid(system.step, axis.value, points, theta)
     engine = load_backend(
         backend or choose_backend(float(system.copies) * system.modes * system.inputs * system.outputs * grid.values.size)

@@ -2,12 +2,13 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import FamilyName, LayerNames, Reading, takes
 from ssmspec.cli.retune_options import Change, Match, Retraining, Start, Weight, Writing, require
 from ssmspec.cli.retune_training import check_folder, train_plan
@@ -15,12 +16,13 @@ from ssmspec.cli.terminal import echo, message, tell_pictures
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
+    from ssmspec.checkpoint.remote.traffic import Opened
     from ssmspec.commands.retune import RetuneOptions, RetunePlan
     from ssmspec.tuning.recipe import Recipe
 
 
-@app.command()
-@takes(change=Change, weight=Weight, start=Start, match=Match, retraining=Retraining, writing=Writing, reading=Reading)
+@command("retune model.safetensors --alpha 2 --beta -1 -o tuned.safetensors", "retune model.safetensors --alpha 2 --dry-run")
+@takes(change=Change, weight=Weight, writing=Writing, start=Start, match=Match, retraining=Retraining, reading=Reading)
 def retune(
     checkpoint: Annotated[
         str | None,
@@ -79,14 +81,16 @@ def _dry_run_only(given: str, recipe: "Recipe", options: "RetuneOptions", writin
         SsmspecError: with the size, where more than that is asked for.
     """
     from ssmspec.commands.retune import plan_retune
+    from ssmspec.report.progress import LayerProgress
     from ssmspec.report.tables.parts import readable_size
 
-    plan = plan_retune(given, recipe, options)
+    with LayerProgress() as progress:
+        plan = plan_retune(given, recipe, options)
     if not writing.dry_run:
         size = readable_size(plan.checkpoint.size)
         text = f"{given}: a retuned copy takes the whole file ({size}): give --download to fetch it into the cache, and -o for the result"
         raise SsmspecError(f"{text}; --dry-run shows what would change without it")
-    _carry_out(plan, None, writing)
+    _carry_out(plan, None, writing, progress.opened)
 
 
 def _refuse_idle(change: Change, weight: Weight, start: Start, match: Match, retraining: Retraining) -> None:
@@ -124,11 +128,12 @@ def _recipe(change: Change, weight: Weight, start: Start, match: Match, retraini
     )
 
 
-def _carry_out(plan: "RetunePlan", target: Path | None, writing: Writing) -> None:
+def _carry_out(plan: "RetunePlan", target: Path | None, writing: Writing, opened: "Sequence[Opened]" = ()) -> None:
+    from ssmspec.checkpoint.remote.path import without_secrets
     from ssmspec.commands.analyze import AnalysisOptions
     from ssmspec.commands.compare import compare_systems
     from ssmspec.commands.retune_writing import check_target, write_retuned
-    from ssmspec.report.documents.document import to_json
+    from ssmspec.report.documents.document import read_document, to_json
     from ssmspec.report.documents.retune import retune_document
     from ssmspec.report.progress import LayerProgress
     from ssmspec.report.tables.compare import SHOWN_STATISTICS
@@ -138,7 +143,7 @@ def _carry_out(plan: "RetunePlan", target: Path | None, writing: Writing) -> Non
     if target is not None:
         check_target(plan, target, replace_target=writing.force, in_place=writing.in_place)
     # compare first: if a long comparison fails or is interrupted, no file has changed yet
-    with LayerProgress("compare") as progress:
+    with LayerProgress() as progress:
         found = compare_systems(
             (str(plan.checkpoint.path), [layer.before for layer in plan.layers]),
             (target or "not written", [layer.after for layer in plan.layers]),
@@ -146,13 +151,13 @@ def _carry_out(plan: "RetunePlan", target: Path | None, writing: Writing) -> Non
             progress=progress,
         )
     if target is not None:
-        command = shlex.join(["ssmspec", *sys.argv[1:]])
+        command = shlex.join(["ssmspec", *map(without_secrets, sys.argv[1:])])
         for note in write_retuned(plan, target, command=command, replace_target=writing.force, in_place=writing.in_place)[1]:
             message(note)
     if writing.as_json:
-        echo(to_json(retune_document(plan, found, target)))
+        echo(to_json(retune_document(plan, found, target) | read_document(opened)))
     else:
-        console().print(retune_text(plan, found, target), highlight=False)
+        console().print(retune_text(plan, found, target, opened), highlight=False)
     if writing.plot is not None:
         from ssmspec.report.figures.compare import plot_comparison
         from ssmspec.report.figures.retune import plot_matches

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -50,6 +50,7 @@ class Change:
 class Weight:
     """The Sobolev weight."""
 
+    PANEL: ClassVar[str] = "Sobolev weight (beta)"
     beta: Annotated[float | None, typer.Option("--beta", help="Exponent of a Sobolev weight.", show_default=False)] = None
     beta_convention: Annotated[
         BetaConvention | None,
@@ -88,6 +89,7 @@ class Weight:
 class Start:
     """A new initialization."""
 
+    PANEL: ClassVar[str] = "New initialization"
     reinit: Annotated[str | None, typer.Option("--reinit", help=f"Reinitialize: {', '.join(STARTS)}; 'ssmspec plot inits' draws them.")] = (
         None
     )
@@ -112,6 +114,7 @@ class Start:
 class Match:
     """The spectrum that layers are fitted to."""
 
+    PANEL: ClassVar[str] = "Fit to data"
     match_spectrum: Annotated[
         str | None,
         typer.Option(
@@ -151,6 +154,7 @@ class Match:
 class Retraining:
     """Training after the change."""
 
+    PANEL: ClassVar[str] = "Training afterward"
     retrain: Annotated[
         str | None, typer.Option("--retrain", metavar="TASK", help="Then train: waves, denoise, regress, classify or forecast.")
     ] = None
@@ -194,6 +198,7 @@ class Retraining:
 class Writing:
     """Where the result goes, and how it is shown."""
 
+    PANEL: ClassVar[str] = "Output"
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write; default: <stem>.retuned<suffix>.", show_default=False)
     ] = None
@@ -213,7 +218,7 @@ class Writing:
         from ssmspec.backends import load_backend
 
         if self.plot is not None:
-            from ssmspec.report.figures.style import made_folder
+            from ssmspec.files.writing import made_folder
 
             made_folder(self.plot)
         if self.backend is not None:

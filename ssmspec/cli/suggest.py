@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import AsJson, BetaConvention, FamilyName, LayerNames, Layout, Reading, Segment, takes
-from ssmspec.cli.terminal import echo, message
+from ssmspec.cli.terminal import echo, message, tell_read
 from ssmspec.errors import LayerError, SsmspecError
 
 if TYPE_CHECKING:
     from ssmspec.tuning.spectra.suggest import StartingLayer
 
 
-@app.command()
+@command("suggest signals.npy")
 @takes(reading=Reading)
 def suggest(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Signals: .npy, .npz, .wav or .csv; FILE:NAME picks an array or a column.")],
@@ -42,8 +42,9 @@ def suggest(
     reading: Reading,
 ) -> None:
     """Suggest beta, a range of alpha and the step for given data, each with its source and uncertainty."""
-    from ssmspec.report.documents.document import to_json
+    from ssmspec.report.documents.document import read_document, to_json
     from ssmspec.report.documents.suggest import suggestion_document
+    from ssmspec.report.progress import LayerProgress
     from ssmspec.report.tables.parts import console
     from ssmspec.report.tables.suggest import suggestion_text
     from ssmspec.tuning.spectra.estimate import power_spectrum
@@ -56,16 +57,18 @@ def suggest(
     if theta_ref is not None and beta_convention.value not in ("angular", "causal"):
         raise SsmspecError(f"--theta-ref does not apply to the convention {beta_convention.value}; leave it out")
     settings = SuggestSettings(beta_convention.value, theta_ref, sequence_length, memory)
-    start = (
-        StartingLayer.s4d_lin(modes, (step_min, step_max))
-        if checkpoint is None
-        else _stored(reading.given(checkpoint), layer, reading, family)
-    )
+    with LayerProgress() as progress:
+        start = (
+            StartingLayer.s4d_lin(modes, (step_min, step_max))
+            if checkpoint is None
+            else _stored(reading.given(checkpoint), layer, reading, family)
+        )
     found = run(power_spectrum(read_signals(data, layout=layout), segment=segment), start, settings)
     if as_json:
-        echo(to_json(suggestion_document(found, data)))
+        echo(to_json(suggestion_document(found, data) | read_document(progress.opened)))
     else:
         console().print(suggestion_text(found, data), highlight=False)
+        tell_read(progress.opened)
 
 
 def _stored(checkpoint: str, layer: list[str] | None, reading: Reading, family: str | None) -> "StartingLayer":

@@ -8,18 +8,32 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ssmspec.errors import INTERRUPTED, SsmspecError, printable
+from ssmspec.report.quiet import quiet
+
+if TYPE_CHECKING:
+    from ssmspec.checkpoint.remote.traffic import Opened
 
 BAD_INPUT = 2
 CLOSED = 141  # what a shell reports for a program whose reader closed the pipe
 
 
 def message(text: str) -> None:
-    """Write a line to stderr, if it is open."""
+    """Write a note to stderr, unless the user wants none."""
+    if not quiet():
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """Write a line to stderr, if it is open, without passwords of addresses."""
+    if "://" in text:
+        from ssmspec.checkpoint.remote.path import without_secrets
+
+        text = without_secrets(text)
     with suppress(OSError):
         sys.stderr.write(f"ssmspec: {printable(text)}\n")
         sys.stderr.flush()
@@ -40,6 +54,15 @@ def tell_written(output: Path, assumptions: Iterable[str], notes: Iterable[str] 
     for note in notes:
         message(f"note: {note}")
     message(f"wrote {output}")
+
+
+def tell_read(opened: "Sequence[Opened]") -> None:
+    """Report how much was read of remote checkpoints, for commands whose output has no place for it."""
+    if opened:
+        from ssmspec.report.tables.parts import read_lines
+
+        for line in read_lines(opened):
+            message(line)
 
 
 def echo(text: str, end: str = "\n") -> None:
@@ -98,7 +121,7 @@ def _run(app: Callable[..., Any], *, debug: bool) -> int:
 
 
 def _failed(text: str, code: int) -> int:
-    message(" ".join(text.split()))
+    complain(" ".join(text.split()))
     return code
 
 

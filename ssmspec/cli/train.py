@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from ssmspec.cli.app import app
+from ssmspec.cli.app import command
 from ssmspec.cli.options import AsJson, BetaConvention, PrecisionName, takes
 from ssmspec.cli.terminal import echo, message
 from ssmspec.errors import SsmspecError
@@ -14,6 +14,11 @@ from ssmspec.errors import SsmspecError
 if TYPE_CHECKING:
     from ssmspec.training.engine.run_folder import RunConfig
     from ssmspec.training.task import Task
+
+
+# the keys of `ssmspec.training.tasks.TASKS`, whose modules import torch; a test compares them
+OWN_DATA = ("regress", "classify", "forecast")
+OTHERS = ("waves", "denoise", "listops", "text", "retrieval", "image", "pathfinder", "pathx", "scifar", "moving-mnist", "audio")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +84,7 @@ class Chosen:
 class Running:
     """How and where the task is run."""
 
+    PANEL: ClassVar[str] = "How and where to run"
     preset: Annotated[
         str, typer.Option("--preset", help="small (takes seconds), paper (the published settings), or large (only with --data).")
     ] = "small"
@@ -122,11 +128,12 @@ class Running:
         return {name: value for name, value in named.items() if value is not None}
 
 
-@app.command()
+@command("train waves --alpha 10 --beta -1", "train forecast --data series.csv")
 @takes(chosen=Chosen, running=Running)
 def train(
     task: Annotated[
-        str, typer.Argument(metavar="TASK", help="waves or denoise; regress, classify or forecast on your own data.", show_default=False)
+        str,
+        typer.Argument(metavar="TASK", help=f"On your own data: {', '.join(OWN_DATA)}. Others: {', '.join(OTHERS)}.", show_default=False),
     ],
     *,
     chosen: Chosen,
@@ -136,11 +143,13 @@ def train(
 
     The run folder has config.toml, metrics.jsonl, checkpoints that the other commands can read, pictures and a README.md.
     """
+    if running.resume and running.force:
+        raise SsmspecError("--resume continues a run and --force replaces it; give one of them")
+    if task not in (*OWN_DATA, *OTHERS):
+        raise SsmspecError(f"task {task!r} is unknown; choose one of {', '.join((*OTHERS, *OWN_DATA))}")
     from ssmspec.training.engine.processes import processes
     from ssmspec.training.engine.run_folder import find_task
 
-    if running.resume and running.force:
-        raise SsmspecError("--resume continues a run and --force replaces it; give one of them")
     kind = find_task(task)
     given = chosen.given()
     config = _config(kind, given, running)
@@ -212,7 +221,7 @@ def _run(config: "RunConfig", folder: Path, given: dict[str, Any], running: Runn
     from ssmspec.report.tables.parts import console
     from ssmspec.report.tables.train import run_text
     from ssmspec.training.engine.run import run_together
-    from ssmspec.training.engine.run_folder import new_folder, write_config
+    from ssmspec.training.engine.run_folder import discard_unstarted, new_folder, write_config
 
     def prepare() -> "RunConfig":
         if running.resume:
@@ -221,7 +230,12 @@ def _run(config: "RunConfig", folder: Path, given: dict[str, Any], running: Runn
         write_config(folder, config)
         return config
 
-    finished = run_together(prepare, folder, pictures=not running.no_pictures, note=message)
+    try:
+        finished = run_together(prepare, folder, pictures=not running.no_pictures, note=message)
+    except SsmspecError:
+        if not running.resume:
+            discard_unstarted(folder)
+        raise
     if finished is None:
         return
     if running.as_json:

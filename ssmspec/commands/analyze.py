@@ -11,6 +11,7 @@ import numpy as np
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.backends.pool import mapped
 from ssmspec.backends.threads import limited
+from ssmspec.checkpoint import Checkpoint
 from ssmspec.errors import about
 from ssmspec.families import ReadOptions
 from ssmspec.families.configuration import context_length
@@ -22,6 +23,7 @@ from ssmspec.statistics import (
     CheckpointAnalysis,
     Curve,
     LayerAnalysis,
+    Skipped,
     Spectrum,
     Summary,
     Values,
@@ -31,9 +33,9 @@ from ssmspec.statistics import (
     summarize,
     unavailable,
 )
+from ssmspec.statistics.details import details_of
 from ssmspec.statistics.on_demand import OnDemand
 from ssmspec.statistics.poles import half_life
-from ssmspec.statistics.values import quantiles
 from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
 from ssmspec.systems.horizon import first_samples
 from ssmspec.systems.kernel import KernelSystem
@@ -63,6 +65,7 @@ class AnalysisOptions:
         threads: processes for the layers of a checkpoint, where there is enough to do; each uses one thread. None stays in this process,
             where an engine uses as many threads as there are cores.
         horizon: samples of the kernel that stand for a layer whose poles do not decay; None gives such a layer no numbers.
+        details: whether to keep what only figures need.
     """
 
     layers: tuple[str, ...] = ()
@@ -74,6 +77,7 @@ class AnalysisOptions:
     statistics: tuple[str, ...] | None = None
     threads: int | None = None
     horizon: int | None = None
+    details: bool = False
 
     @property
     def chosen(self) -> Collection[str]:
@@ -96,6 +100,20 @@ class Work:
         return 1 if self.backend == "gpu" or self.pairs < WORTHWHILE else self.threads or 1
 
 
+@dataclass(frozen=True, slots=True)
+class ChosenLayers:
+    """The selected layers of an open checkpoint.
+
+    Args:
+        systems: in model order. places: the index of each among all layers of the checkpoint. skipped: what was not read.
+    """
+
+    checkpoint: Checkpoint
+    systems: tuple[System, ...]
+    places: tuple[int, ...]
+    skipped: tuple[Skipped, ...]
+
+
 def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progress: Progress | None = None) -> CheckpointAnalysis:
     """Read a checkpoint and compute the statistics of every SSM layer.
 
@@ -111,25 +129,35 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         BackendError: the named engine cannot run.
     """
     options = options or AnalysisOptions()
+    return analyze_chosen(choose_layers(path, options), options, progress=progress)
+
+
+def choose_layers(path: Path | str | Checkpoint, options: AnalysisOptions) -> ChosenLayers:
+    """Read the layers that the options select. Raises as `analyze`."""
     checkpoint = open_for_layers(path, options.read)
-    grid = FrequencyGrid.default(options.points)
     detection = find_layers(checkpoint, options.family, options.read)
     readable, skipped = readable_layers(checkpoint, detection, options.read)
     everything = [system for layer in readable for system in layer.systems]
     places = {id(system): place for place, system in enumerate(everything)}
     systems = select_layers(everything, options.layers, checkpoint, skipped) if everything else []
+    return ChosenLayers(checkpoint, tuple(systems), tuple(places[id(system)] for system in systems), tuple(skipped))
+
+
+def analyze_chosen(chosen: ChosenLayers, options: AnalysisOptions, *, progress: Progress | None = None) -> CheckpointAnalysis:
+    """The statistics of layers that were read. Raises as `analyze`."""
+    checkpoint, systems = chosen.checkpoint, chosen.systems
+    grid = FrequencyGrid.default(options.points)
     pairs = sum(pairs_of(system, options.points, options.chosen) for system in systems)
     backend = options.backend or choose_backend(pairs)
     engine = load_backend(backend)
 
     def layer(system: System) -> LayerAnalysis:
-        return analyze_layer(
-            system, grid, engine, with_skip=options.with_skip, chosen=_chosen_for(system, options), horizon=options.horizon
-        )
+        chosen, skip, details = _chosen_for(system, options), options.with_skip, options.details
+        return analyze_layer(system, grid, engine, with_skip=skip, chosen=chosen, horizon=options.horizon, details=details)
 
     with about(checkpoint.path):
         found = each(layer, systems, Work(engine, backend, pairs, options.threads), progress)
-        layers = [replace(layer, index=places[id(system)]) for system, layer in zip(systems, found, strict=True)]
+        layers = [replace(layer, index=place) for layer, place in zip(found, chosen.places, strict=True)]
     context = context_length(checkpoint.config)
     return CheckpointAnalysis(
         path=str(checkpoint.path),
@@ -140,7 +168,7 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         grid=grid,
         with_skip=options.with_skip,
         layers=tuple(layers),
-        skipped=tuple(skipped),
+        skipped=chosen.skipped,
         notes=(*checkpoint.notes, *memory_notes(layers, context), *_uncut(systems, options.horizon)),
         statistics=tuple(options.chosen),
         context_length=None if context is None else context[0],
@@ -197,12 +225,13 @@ def analyze_layer(
     trust: Trust | None = None,
     chosen: Collection[str] | None = tuple(STATISTICS),
     horizon: int | None = None,
+    details: bool = False,
 ) -> LayerAnalysis:
     """Statistics of the sound copies of one layer, with the curve of |H| over them, and the poles of all copies.
 
     Args:
         spectrum: the spectrum of the sound copies, if the caller already has it. trust: which copies are sound, likewise.
-        horizon: as in `AnalysisOptions`.
+        horizon, details: as in `AnalysisOptions`.
         chosen: names of `STATISTICS`; all by default. None computes each of them when it is first asked for. The estimated error of
             energies needs a quadrature, so it is given only with all.
     """
@@ -220,6 +249,7 @@ def analyze_layer(
         measured = _measure(spectrum, trust, chosen)
         if cut is not None:
             measured.notes = (*measured.notes, _cut_note(trust.pick(cut), growing))
+    poles = _poles(system, trust, spectrum)
     return LayerAnalysis(
         name=system.name,
         family=system.family,
@@ -228,7 +258,7 @@ def analyze_layer(
         outputs=system.outputs,
         **system.form,
         **_ranges(system if trust.problem else trust.pick(system)),
-        poles=_poles(system, trust, spectrum),
+        poles=poles,
         operating_point=system.operating_point,
         assumptions=system.assumptions,
         assumed=system.assumed,
@@ -242,6 +272,7 @@ def analyze_layer(
         values=measured.values,
         gaps=measured.gaps,
         faults=trust.faults,
+        details=details_of(system, poles, spectrum, trust.problem) if details else None,
     )
 
 
@@ -300,7 +331,8 @@ def _values(name: str, spectrum: Spectrum, trust: Trust, alive: np.ndarray, gaps
 @np.errstate(all="ignore")  # as above
 def _energy_error(spectrum: Spectrum) -> float | None:
     """Largest estimate, over copies, of the relative error of the energies used."""
-    return _largest(spectrum.band.relative_error[np.isfinite(spectrum.band.total)])
+    errors = spectrum.band.relative_error[np.isfinite(spectrum.band.total)]
+    return float(np.max(errors[np.isfinite(errors)])) if np.isfinite(errors).any() else None
 
 
 def _cut_note(system: KernelSystem, growing: int) -> str:
@@ -337,11 +369,6 @@ def _finite_range(values: np.ndarray) -> tuple[float, float] | None:
     return (float(finite.min()), float(finite.max())) if finite.size else None
 
 
-def _largest(values: FloatArray) -> float | None:
-    finite = values[np.isfinite(values)]
-    return float(finite.max()) if finite.size else None
-
-
 def _sound(trust: Trust) -> str:
     return f"{len(trust.sound)} {'sound ' if trust.faults else ''}copies"
 
@@ -351,8 +378,7 @@ def _curve(spectrum: Spectrum, trust: Trust) -> Curve:
     alive = magnitude[(magnitude > 0).any(axis=1)]
     if trust.copies == 1 or not len(alive):
         return Curve(magnitude[0], None, None)
-    p5, median, p95 = quantiles(alive)
-    return Curve(median, p5, p95)
+    return Curve.over(alive)
 
 
 def _observations(spectrum: Spectrum, trust: Trust) -> tuple[str, ...]:

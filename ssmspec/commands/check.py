@@ -27,7 +27,7 @@ REMOTE = "a remote checkpoint: only the tensors that analysis needs were looked 
 
 
 def check(
-    path: Path | str,
+    path: Path | str | Checkpoint,
     rules: RuleSet | None = None,
     options: AnalysisOptions | None = None,
     *,
@@ -37,7 +37,7 @@ def check(
     """Apply rules to every SSM layer of a checkpoint.
 
     Args:
-        path: a checkpoint file or folder.
+        path: a checkpoint file or folder, or an open checkpoint.
         rules: built-in rules and thresholds; all built-in rules and no threshold by default.
         options: as for `analyze`. Only the statistics that a threshold names are computed, for the layers that it names.
         shallow: read only what analysis needs. Otherwise every tensor under the name of a layer is read and must be finite. Of a remote
@@ -83,6 +83,7 @@ def check(
             *unmatched,
         ),
         notes=(*checkpoint.notes, *((REMOTE,) if shallow and not asked else ())),
+        transfer=checkpoint.transfer,
     )
 
 

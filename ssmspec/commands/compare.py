@@ -1,14 +1,17 @@
 """From two checkpoints to what changed between them, and from many to a history; the counterpart of `analyze`."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.checkpoint import common_name, is_folder_checkpoint, natural_key, plain_name
+from ssmspec.checkpoint.remote.path import is_address, title_of
 from ssmspec.commands.analyze import AnalysisOptions, Progress, Work, analyze, analyze_layer, each, pairs_of
 from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.families import LayerTensors
@@ -28,6 +31,7 @@ from ssmspec.systems.system import System
 from ssmspec.systems.trust import Trust, assess
 
 ENDS = {"initial": 0, "final": 2}  # names in a training run that sort before and after its numbered steps
+STEP = re.compile(r"(?:step|iter|iteration|checkpoint|ckpt)[-_=]*(\d+)", re.IGNORECASE)
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".msgpack", ".eqx")
 
 
@@ -49,8 +53,8 @@ def compare(
         SsmspecError: as `analyze` for either file. LayerError: no layer of one file has a partner in the other.
     """
     options = options or AnalysisOptions()
-    (left, old), (right, new) = _layers(before, options), _layers(after, options)
-    found = compare_systems((before, left), (after, right), options, by_order=by_order, progress=progress)
+    (start, left, old), (end, right, new) = _layers(before, options), _layers(after, options)
+    found = compare_systems((start, left), (end, right), options, by_order=by_order, progress=progress)
     return replace(found, tensors=tensor_changes([(old[layer.name], new[layer.after.name]) for layer in found.layers]))
 
 
@@ -93,13 +97,13 @@ def compare_systems(
     )
 
 
-def _layers(path: Path | str, options: AnalysisOptions) -> tuple[list[System], dict[str, LayerTensors]]:
-    """The chosen systems, and the stored tensors of every system by its name."""
+def _layers(path: Path | str, options: AnalysisOptions) -> tuple[str, list[System], dict[str, LayerTensors]]:
+    """What is opened, the chosen systems, and the stored tensors of every system by its name."""
     checkpoint = open_for_layers(path, options.read)
     layers, skipped = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     systems = [system for layer in layers for system in layer.systems]
     tensors = {system.name: layer.tensors for layer in layers for system in layer.systems}
-    return select_layers(systems, options.layers, checkpoint, skipped), tensors
+    return str(checkpoint.path), select_layers(systems, options.layers, checkpoint, skipped), tensors
 
 
 def _pairs_by_name(left: Sequence[System], right: Sequence[System]) -> list[tuple[System, System]]:
@@ -220,3 +224,45 @@ def checkpoints_in(folder: Path) -> list[Path]:
     if not found:
         raise SsmspecError(f"{folder} is a folder without checkpoints; expected files ending in {', '.join(SUFFIXES)}")
     return sorted(found, key=lambda path: (ENDS.get(path.stem, 1), natural_key(path.name)))
+
+
+def steps_of_run(paths: Sequence[Path | str]) -> list[int] | None:
+    """The training step of every checkpoint, from its name or that of its folder; None if one is not known, or if they do not rise.
+
+    It is the number after `step`, `iter`, `checkpoint` or `ckpt`, or the only number where names differ in nothing else. `initial` is step
+    0, and `final` the last one that the `config.toml` of a training run beside it states.
+    """
+    names = [_run_name(path) for path in paths]
+    bare = {re.sub(r"\d+", "#", name) for name in names if name not in ENDS}
+    numbered = len(bare) == 1 and bare.pop().count("#") == 1 and not any("epoch" in name.lower() for name in names)
+    steps = [_step_of(path, name, numbered=numbered) for path, name in zip(paths, names, strict=True)]
+    known = [step for step in steps if step is not None]
+    return known if len(known) == len(steps) and all(a < b for a, b in pairwise(known)) else None
+
+
+def _run_name(path: Path | str) -> str:
+    """The part of a path that tells a checkpoint from others of its run: the name of the file, or else its folder."""
+    title = title_of(path)
+    stem = title.removesuffix(next((suffix for suffix in SUFFIXES if title.endswith(suffix)), ""))
+    if is_address(path) or stem in ENDS or re.search(r"\d", stem):
+        return stem
+    return Path(path).resolve().parent.name
+
+
+def _step_of(path: Path | str, name: str, *, numbered: bool) -> int | None:
+    if name == "initial":
+        return 0
+    if name == "final":
+        return None if is_address(path) else _last_step(Path(path).parent / "config.toml")
+    found = STEP.findall(name) or (re.findall(r"\d+", name) if numbered else [])
+    return int(found[-1]) if found else None
+
+
+def _last_step(config: Path) -> int | None:
+    import tomllib  # rarely needed
+
+    try:
+        steps = tomllib.loads(config.read_text(encoding="utf-8"))["settings"]["steps"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return steps if isinstance(steps, int) else None

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def inspect_checkpoint(path: Path | str, options: ReadOptions | None = None) -> 
             "container": checkpoint.container,
             "bytes": checkpoint.size,
             "tensors": len(checkpoint.tensors),
+            **({} if checkpoint.transfer is None else {"read": asdict(checkpoint.transfer)}),
         },
         "layers": [
             _layer(layer, families[layer.family], owned[key_of(layer)], reads.complete()) | UNKNOWN | states.get(key_of(layer), {})

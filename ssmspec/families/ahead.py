@@ -9,7 +9,8 @@ from functools import partial
 
 from ssmspec.checkpoint.prefetch import prefetch
 from ssmspec.families.observed import Observed
-from ssmspec.families.template import Family, LayerTensors, candidate_prefixes, join
+from ssmspec.families.prefixes import candidate_prefixes
+from ssmspec.families.template import Family, LayerTensors, join
 
 Read = tuple[str, slice | None]  # role of a tensor, and its rows
 

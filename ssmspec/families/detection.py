@@ -5,10 +5,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from ssmspec.errors import LayerError
 from ssmspec.families.named import Recognized, recognize
-from ssmspec.families.template import Family, Fit, LayerTensors, Template, Tensor, candidate_prefixes, fit, join
+from ssmspec.families.prefixes import candidate_prefixes
+from ssmspec.families.template import Family, Fit, LayerTensors, Slot, Template, Tensor, fit, join
 
 NEAR = 0.5  # an incomplete prefix is reported if it has at least this share of a template's required tensors
 
@@ -108,12 +110,13 @@ def _distance(found: Fit) -> tuple[int, int, int]:
 
 def _rank(pair: tuple[Family, Template]) -> tuple[bool, int]:
     family, template = pair
-    return family.match is None, 0 if family.match is not None else -_depth(template)
+    return family.match is None, 0 if family.match is not None else -_depth(tuple(template.values()))
 
 
-def _depth(template: Template) -> int:
+@lru_cache(maxsize=4096)
+def _depth(slots: tuple[Slot, ...]) -> int:
     """Number of words in the longest name suffix of a template."""
-    return max(suffix.count(".") for slot in template.values() for suffix in slot.suffixes())
+    return max(suffix.count(".") for slot in slots for suffix in slot.suffixes())
 
 
 def _without_layer(family: Family, tensors: Mapping[str, Tensor], by_last_word: Mapping[str, list[str]]) -> str:

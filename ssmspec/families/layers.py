@@ -35,12 +35,14 @@ class Source(Described, Protocol):
     def tensors(self) -> Mapping[str, Tensor]: ...
 
 
-def open_for_layers(path: Path | str, options: ReadOptions | None = None) -> Checkpoint:
-    """Opens a checkpoint to read its SSM layers; of remote shards only those that hold some.
+def open_for_layers(path: Path | str | Checkpoint, options: ReadOptions | None = None) -> Checkpoint:
+    """Opens a checkpoint to read its SSM layers, unless it is open already; of remote shards only those that hold some.
 
     Raises:
         CheckpointError: as `open_checkpoint`.
     """
+    if isinstance(path, Checkpoint):
+        return path
     return open_checkpoint(path, partial(names_in_layers, list(known_families(options or ReadOptions()).values())))
 
 

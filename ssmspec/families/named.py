@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ssmspec.errors import LayerError
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template, Tensor, candidate_prefixes, fit
+from ssmspec.families.prefixes import candidate_prefixes
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot, Template, Tensor, fit
 from ssmspec.systems.statespace import StateSpace
 
 NO_BIAS = "its gates have no bias, so that at zero input they are 1/2 in every model"

@@ -4,7 +4,6 @@ Names are matched by their suffix; the part before it is the layer's name. `ssms
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
@@ -376,17 +375,3 @@ def fit(family: Family, template: Template, prefix: str, tensors: Mapping[str, T
     if prefix.rsplit(".", 1)[-1] in family.not_under:
         foreign += (prefix,)
     return Fit(prefix, names, sizes, tuple(missing), tuple(wrong), foreign)
-
-
-def candidate_prefixes(template: Template, by_last_word: Mapping[str, Sequence[str]], share: float = 0.0) -> list[str]:
-    """Every prefix that precedes the suffix of a required tensor, each once; only prefixes with at least `share` of the required ones."""
-    slots = [slot for slot in template.values() if slot.required]
-    present: Counter[str] = Counter()
-    for slot in slots:
-        below: dict[str, None] = {}
-        for suffix in slot.suffixes():
-            for name in by_last_word.get(suffix.rsplit(".", 1)[-1], ()):
-                if name == suffix or name.endswith("." + suffix):
-                    below[name[: -len(suffix) - 1] if name != suffix else ""] = None
-        present.update(below.keys())
-    return [prefix for prefix, count in present.items() if count >= share * len(slots)]

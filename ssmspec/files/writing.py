@@ -17,6 +17,8 @@ from typing import IO
 from ssmspec.errors import SsmspecError
 from ssmspec.files.replacing import new_file
 
+MARK_OF_PAGE = "ssmspec report"  # what a page says that it was made by
+
 
 class Kind(Enum):
     """The kind of file being written, and the suffixes of the files that it may replace."""
@@ -28,6 +30,8 @@ class Kind(Enum):
     rules = (".toml",)
     provenance = (".ssmspec.json",)
     lines = (".jsonl",)
+    document = (".json",)
+    page = (".html", ".htm")
 
 
 def refuse_precious(target: Path, kind: Kind) -> None:
@@ -62,7 +66,33 @@ _ARTICLES = {
     Kind.rules: "a rules file",
     Kind.provenance: "a sidecar",
     Kind.lines: "a log",
+    Kind.page: "a report",
 }
+
+
+def made_folder(folder: Path) -> Path:
+    """The folder for files to be written, created if missing.
+
+    Raises:
+        SsmspecError: the folder cannot be created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SsmspecError(f"cannot create the folder {folder}: {error.strerror or error}") from error
+    return folder
+
+
+def make_folder_of(target: Path) -> None:
+    """Create the folder of a file to be written, if it is missing.
+
+    Raises:
+        SsmspecError: it cannot be created.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SsmspecError(f"cannot write {target}: its folder cannot be created: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -145,6 +175,9 @@ def _replaceable(existing: Path, kind: Kind) -> bool:
             from scipy.io import whosmat  # rarely needed
 
             return {"name", "family"} <= {name for name, *_ in whosmat(existing)}
+        if kind is Kind.page:
+            with existing.open("rb") as file:
+                return MARK_OF_PAGE.encode() in file.read(4096)
         if kind is Kind.table:
             with existing.open("rb") as file:
                 return b"\0" not in file.read(4096)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from ssmspec.report.documents.monitoring import COLUMNS_LINE, Timing, monitor_li
 from ssmspec.statistics import Measurement
 
 
+@runtime_checkable
 class Log(Protocol):
     """What receives the measurements of a run. Only one process uses it."""
 
@@ -35,7 +36,8 @@ Target = Path | str | Any
 
 
 def open_logs(targets: Target | Sequence[Target]) -> list[Log]:
-    """The logs for one or several targets: paths ending in .jsonl or .csv, folders for TensorBoard, or SummaryWriters.
+    """The logs for one or several targets: paths ending in .jsonl or .csv, folders for TensorBoard, SummaryWriters, or logs such as
+    `WandbLog` and `MlflowLog`.
 
     Raises:
         SsmspecError: a target is none of these, an existing file is something else, or a package is missing.
@@ -45,10 +47,12 @@ def open_logs(targets: Target | Sequence[Target]) -> list[Log]:
 
 def open_log(target: Target) -> Log:
     """One log, as `open_logs`."""
+    if isinstance(target, Log):
+        return target
     if hasattr(target, "add_scalar"):
         return TensorBoardLog(target)
     if not isinstance(target, str | Path):
-        raise SsmspecError(f"a log must be a path or a SummaryWriter, not {type(target).__name__}")
+        raise SsmspecError(f"a log must be a path, a SummaryWriter, a WandbLog or an MlflowLog, not {type(target).__name__}")
     path = Path(target)
     if path.suffix == ".jsonl":
         return LineFile(path, Kind.lines, text_of=monitor_line, step_of=step_of_line)

@@ -14,7 +14,7 @@ from ssmspec.families import Detection
 from ssmspec.families.layers import ReadLayer, block_of, find_layers, select_layers, try_layers
 from ssmspec.families.provenance import Attached
 from ssmspec.files.reading import one_line
-from ssmspec.nn.live import LiveModel
+from ssmspec.nn.live import LiveModel, beta_weights, with_weight
 from ssmspec.statistics import STATISTICS, LayerAnalysis, Measurement, Skipped, unavailable
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.sobolev import Sobolev
@@ -25,7 +25,6 @@ MEASUREMENTS = 20  # least number assumed per run, when deciding whether compili
 REHEARSAL = 16  # points of a small grid for a first pass, so that no timed measurement imports or compiles anything
 
 Weights = Callable[[], Mapping[str, Sobolev]]
-OWN_BETA = "beta is that of the module"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +111,8 @@ class Probe:
     def _read(self) -> tuple[list[ReadLayer], list[Skipped]]:
         """The layers as they are now, and what was skipped."""
         found, skipped = try_layers(self.source, self._detection, self.options.read, Attached({}), self._originals)
-        weights = {**self.source.weights(self.options.read.length), **(self._weights() if self._weights else {})}
-        weighted = [replace(layer, systems=tuple(_weighted(system, weights) for system in layer.systems)) for layer in found]
+        weights = {**beta_weights(self.source.model, self.options.read.length), **(self._weights() if self._weights else {})}
+        weighted = [replace(layer, systems=tuple(with_weight(system, weights) for system in layer.systems)) for layer in found]
         return weighted, skipped
 
     def _analyze(self, layer: _Layer, system: System, grid: FrequencyGrid, engine: CauchySum) -> LayerAnalysis:
@@ -122,12 +121,6 @@ class Probe:
         except Exception as error:  # whatever error the numbers of a diverging run cause, the run must continue
             return _withheld(layer.blank, one_line(f"{type(error).__name__}: {error}", 200))
         return replace(found, index=layer.blank.index)
-
-
-def _weighted(system: System, weights: Mapping[str, Sobolev]) -> System:
-    if system.name not in weights or system.no_poles:
-        return system
-    return replace(system, sobolev=weights[system.name], assumptions=(*system.assumptions, OWN_BETA))
 
 
 def _withheld(layer: LayerAnalysis, reason: str) -> LayerAnalysis:

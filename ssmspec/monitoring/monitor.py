@@ -2,13 +2,14 @@
 
 import logging
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ParamSpec, SupportsIndex, TypeVar
+from typing import Any, ParamSpec, SupportsIndex, TypeVar
 
 import numpy as np
 from torch import distributed, nn
 
+from ssmspec.api.keywords import analysis_options
 from ssmspec.commands.analyze import AnalysisOptions
 from ssmspec.errors import SsmspecError
 from ssmspec.monitoring.logs import Target, open_logs
@@ -65,7 +66,8 @@ class SpectralMonitor:
 
     Args:
         model: any torch module. `module.` of DistributedDataParallel and `_orig_mod.` of torch.compile are removed from names.
-        log: a file ending in .jsonl (schema ssmspec.monitor/1) or .csv, a folder for TensorBoard, a SummaryWriter, or several of these.
+        log: a file ending in .jsonl (schema ssmspec.monitor/1) or .csv, a folder for TensorBoard, a SummaryWriter, a
+            `ssmspec.monitoring.wandb.WandbLog` or `ssmspec.monitoring.mlflow.MlflowLog`, or several of these.
             If a file already exists and the first step seen continues it, its lines of that step and later steps are cut. If the step
             does not continue it, the file is renamed to `<stem>.1<suffix>`. Without a log, calls only return what they measured.
         every: measure after steps that are multiples of this number.
@@ -73,7 +75,7 @@ class SpectralMonitor:
         images: measurements between pictures of |H| (PNG beside a file, images in TensorBoard) and, in JSONL, curves; 0 for none.
         budget: share of training time that measuring may take after the first time, half of it for pictures. A measurement that would
             exceed it waits for a later multiple of `every`. With None it never waits, so the same run gives the same log, byte for byte.
-        options: layers, family, engine, grid, D and what tensors cannot state (mapping, operating point), as for `ssmspec.analyze`.
+        options: keywords as for `ssmspec.analyze`: layers, family, assume, operating_point, points, ...
         weights: function that returns the beta of layers whose tensors do not hold it, by name. `ssmspec.nn.S4D` needs none.
         strict: raise errors of a call. By default, training continues: a layer without trustworthy numbers is null with the reason, and
             any other error (such as a full disk) becomes a warning of the logger `ssmspec.monitoring`.
@@ -92,14 +94,14 @@ class SpectralMonitor:
         statistics: Sequence[str] = HEADLINES,
         images: int = 10,
         budget: float | None = 0.02,
-        options: AnalysisOptions | None = None,
+        options: AnalysisOptions | Mapping[str, Any] | None = None,
         weights: Weights | None = None,
         strict: bool = False,
     ) -> None:
         _check_pace(every, images, budget)
         check_statistics(statistics)
         self.strict = strict
-        self._probe = Probe(model, options or AnalysisOptions(), statistics, weights)
+        self._probe = Probe(model, _options(options), statistics, weights)
         self._logs = open_logs(log)
         self._pace = Pace(every, images if self._logs else 0, budget)
         self._last: int | None = None
@@ -217,6 +219,13 @@ def _rehearse_drawing(layers: Sequence[LayerAnalysis]) -> None:
 def is_first_rank() -> bool:
     """Whether this process is the one that writes. Without torch.distributed it always is."""
     return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_rank() == 0
+
+
+def _options(given: AnalysisOptions | Mapping[str, Any] | None) -> AnalysisOptions:
+    if isinstance(given, AnalysisOptions):
+        return given
+    keywords = dict(given or {})
+    return analysis_options(keywords.pop("layers", None), keywords)
 
 
 def _check_pace(every: int, images: int, budget: float | None) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import SsmspecError
+from ssmspec.monitoring.scalars import PROBLEM, RESPONSE, Problems, scalars
 from ssmspec.report.documents.monitoring import Timing
 from ssmspec.statistics import Measurement
 
@@ -30,7 +31,7 @@ class TensorBoardLog:
     def __init__(self, target: Path | Any) -> None:
         self._folder = target if isinstance(target, Path) else None
         self._writer: Any = None if self._folder else target
-        self._problems: dict[str, str | None] = {}
+        self._problems = Problems()
         if self._folder:
             _summary_writer()
 
@@ -45,23 +46,14 @@ class TensorBoardLog:
 
     def picture(self, step: int, layer: str, part: str, image: npt.NDArray[np.uint8]) -> None:
         """Add the picture of a layer."""
-        self._writer.add_image(f"response/{layer}", image, step, dataformats="HWC")
+        self._writer.add_image(f"{RESPONSE}{layer}", image, step, dataformats="HWC")
 
     def write(self, measurement: Measurement, timing: Timing | None, pictures: Mapping[str, str] | None) -> None:
         """Add the numbers that exist, and the reasons that are new."""
-        step = measurement.step
-        for layer in measurement.layers:
-            for name, value in layer.statistics.items():
-                for tag, number in ((name, value.median), (f"{name}.p5", value.p5), (f"{name}.p95", value.p95)):
-                    if number is not None:
-                        self._writer.add_scalar(f"{tag}/{layer.name}", number, step)
-            problem = layer.problem or "; ".join(fault.text for fault in layer.faults) or None
-            if problem != self._problems.get(layer.name):
-                self._writer.add_text(f"problem/{layer.name}", problem or "resolved", step)
-                self._problems[layer.name] = problem
-        if timing is not None:
-            self._writer.add_scalar("monitor/seconds", timing.seconds, step)
-            self._writer.add_scalar("monitor/share", timing.share, step)
+        for tag, number in scalars(measurement, timing).items():
+            self._writer.add_scalar(tag, number, measurement.step)
+        for layer, text in self._problems.new(measurement).items():
+            self._writer.add_text(f"{PROBLEM}{layer}", text, measurement.step)
         self._writer.flush()
 
     def close(self) -> None:

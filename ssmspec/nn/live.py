@@ -1,7 +1,8 @@
 """A torch model in memory as a source of named tensors, in which layers are found and read as in an open checkpoint."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from ssmspec.families import LayerTensors
 from ssmspec.families.template import join
 from ssmspec.nn import S4D
 from ssmspec.systems.sobolev import Sobolev
+from ssmspec.systems.system import System
 
 ADVICE = "analyze checkpoints of this run instead"
+OWN_BETA = "beta is that of the module"
 
 
 class LiveModel:
@@ -39,8 +42,6 @@ class LiveModel:
         self.model = model
         self.path = f"model {type(unwrapped(model)).__name__}"
         self.config = config or own_config(model)
-        stored = [name for name, value in model.state_dict().items() if readable(value)]
-        self._plain = len({plain_name(name) for name in stored}) == len(stored)
         self._values: dict[str, torch.Tensor] = {}
         with self.snapshot():
             self.tensors = {name: LiveTensor(self, name, value) for name, value in self._values.items()}
@@ -49,16 +50,11 @@ class LiveModel:
     def snapshot(self) -> Iterator[None]:
         """A context in which tensors can be read; the model keeps its own references, which training may replace."""
         with torch.no_grad():
-            found = {self._name(name): value for name, value in self.model.state_dict().items() if readable(value)}
-            self._values = {name: found[name] for name in sorted(found, key=natural_key)}
+            self._values = named_tensors(self.model)
             try:
                 yield
             finally:
                 self._values = {}
-
-    def _name(self, stored: str) -> str:
-        """The plain name, unless two tensors of the model would get the same name."""
-        return plain_name(stored) if self._plain else stored
 
     def value(self, name: str) -> torch.Tensor:
         """The present value of a tensor.
@@ -74,21 +70,6 @@ class LiveModel:
         """For every layer, the name of the first layer that is the same module, that is, whose tensors share its memory."""
         places: dict[tuple[int, ...], str] = {}
         return [places.setdefault(tuple(self.value(name).data_ptr() for name in _names(layer)), layer.name) for layer in layers]
-
-    def weights(self, length: int | None) -> dict[str, Sobolev]:
-        """The beta weights of `ssmspec.nn.S4D` layers for which their family has no tensor, by layer name.
-
-        Raises:
-            LayerError: a convention needs the length of the inputs [samples], but none is given.
-        """
-        found: dict[str, Sobolev] = {}
-        for name, module in self.model.named_modules():
-            if isinstance(module, S4D) and module.settings.layout != "freqbias-block":
-                weight, inner = module.sobolev(length), "D" if module.settings.layout == "minimal" else "layer.D"
-                layer = self._name(join(name, inner)).rpartition(".")[0] or "root"
-                directions = [f"{layer}:forward", f"{layer}:backward"] if module.settings.bidirectional else [layer]
-                found |= dict.fromkeys(directions, weight) if weight is not None else {}
-        return found
 
 
 class LiveTensor:
@@ -110,6 +91,68 @@ class LiveTensor:
         if tuple(value.shape) != self.shape:
             raise LayerError(f"tensor {self.name} now has shape {tuple(value.shape)}, but had {self.shape}")
         return as_array(value if rows is None else value[rows])
+
+
+class FrozenTensor:
+    """One tensor in memory that must not change between reads, as a checkpoint has it. It is not copied before it is read."""
+
+    def __init__(self, name: str, value: torch.Tensor) -> None:
+        self.name = name
+        self.shape = tuple(value.shape)
+        self.dtype = str(value.dtype).removeprefix("torch.")
+        self._value = value.detach()
+        self._version = _version(value)
+
+    def read(self, rows: slice | None = None) -> npt.NDArray[Any]:
+        """The values in their own dtype, or some rows of them, as a new array.
+
+        Raises:
+            LayerError: the values were changed after they were handed over.
+        """
+        if _version(self._value) != self._version:
+            raise LayerError(f"tensor {self.name} was changed after the analysis began; analyze the model again")
+        return as_array(self._value if rows is None else self._value[rows])
+
+
+def _version(tensor: torch.Tensor) -> int:
+    """Counts changes in place; tensors made in inference mode do not count them."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def named_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The dense tensors of a model by their plain names in natural order; by their own names where two would get the same."""
+    stored = {name: value for name, value in model.state_dict().items() if readable(value)}
+    naming = _naming(stored)
+    found = {naming(name): value for name, value in stored.items()}
+    return {name: found[name] for name in sorted(found, key=natural_key)}
+
+
+def _naming(stored: Collection[str]) -> Callable[[str], str]:
+    return plain_name if len({plain_name(name) for name in stored}) == len(stored) else str
+
+
+def beta_weights(model: nn.Module, length: int | None) -> dict[str, Sobolev]:
+    """The beta weights of `ssmspec.nn.S4D` layers for which their family has no tensor, by layer name.
+
+    Raises:
+        LayerError: a convention needs the length of the inputs [samples], but none is given.
+    """
+    found: dict[str, Sobolev] = {}
+    naming = _naming([name for name, value in model.state_dict().items() if readable(value)])
+    for name, module in model.named_modules():
+        if isinstance(module, S4D) and module.settings.layout != "freqbias-block":
+            weight, inner = module.sobolev(length), "D" if module.settings.layout == "minimal" else "layer.D"
+            layer = naming(join(name, inner)).rpartition(".")[0] or "root"
+            directions = [f"{layer}:forward", f"{layer}:backward"] if module.settings.bidirectional else [layer]
+            found |= dict.fromkeys(directions, weight) if weight is not None else {}
+    return found
+
+
+def with_weight(system: System, weights: Mapping[str, Sobolev]) -> System:
+    """The system with the beta weight of its module, if that has one."""
+    if system.name not in weights or system.no_poles:
+        return system
+    return replace(system, sobolev=weights[system.name], assumptions=(*system.assumptions, OWN_BETA))
 
 
 def as_array(tensor: torch.Tensor) -> npt.NDArray[Any]:

@@ -1,7 +1,9 @@
 """From a checkpoint file to one picture: the pipeline of `ssmspec plot`, and the counterpart of `commands/analyze.py`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,16 +16,20 @@ from ssmspec.commands.compare import compare
 from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.families import ReadOptions
 from ssmspec.families.layers import find_layers, open_for_layers, read_systems, select_layers
-from ssmspec.report.figures import FIGURES, Draw, FigureKind, FrequencyAxis
-from ssmspec.report.figures.compare import comparison_figure
+from ssmspec.files.writing import make_folder_of
+from ssmspec.report.figures import FIGURES, Draw, Drawn, FigureKind, FrequencyAxis
+from ssmspec.report.figures.compare import comparison_figure, comparison_title, drawable
 from ssmspec.report.figures.inits import initializations_figure
-from ssmspec.report.figures.style import checked_format, safe_name, save, styled
+from ssmspec.report.figures.panels import of_width
+from ssmspec.report.figures.poles import Plane, poles_figure
+from ssmspec.report.figures.style import check_mathtext, checked_format, safe_name, save, styled
 from ssmspec.report.tables.parts import folded
 from ssmspec.statistics import Spectrum, spectrum_of
 from ssmspec.systems.grid import DEFAULT_POINTS, FrequencyGrid
 from ssmspec.systems.system import System
 from ssmspec.systems.trust import GROWING, UNDAMPED, Trust, assess
 
+MOST_LAYERS = 128  # panels of a figure of one panel per layer
 Axis = Literal["theta", "cycles", "omega"]
 Progress = Callable[[str, int, int], None]
 
@@ -41,6 +47,8 @@ class PlotOptions:
         with_skip: include D in the response.
         axis: the frequency axis; None means theta, or hertz if there is a sample rate.
         sample_rate: samples per second.
+        plane: of the poles; None as `poles_figure` chooses.
+        look: size, title and style of the picture.
     """
 
     layers: tuple[str, ...] = ()
@@ -51,6 +59,47 @@ class PlotOptions:
     with_skip: bool = False
     axis: Axis | None = None
     sample_rate: float | None = None
+    plane: Plane | None = None
+    look: "Look" = field(default_factory=lambda: Look())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How a picture looks.
+
+    Args:
+        dpi: pixels per inch of a PNG. width: of the picture [inches].
+        title: text above it, with mathtext, in the place of the names of the file and the layer; "" for none.
+        style: a matplotlib style sheet.
+    """
+
+    dpi: float | None = None
+    width: float | None = None
+    title: str | None = None
+    style: Path | None = None
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """A block in which figures have this style and width.
+
+        Raises:
+            SsmspecError: the style sheet cannot be read, or the title is no mathtext.
+        """
+        with styled(self.style), of_width(self.width):
+            if self.title is not None:
+                check_mathtext(self.title)
+            yield
+
+    def written(self, figure: Drawn, output: Path) -> Path:
+        """Write a figure with this title and resolution; the folder of the output is made.
+
+        Raises:
+            SsmspecError: the file or its folder cannot be written.
+        """
+        if self.title is not None:
+            figure.suptitle(self.title)
+        make_folder_of(output)
+        return save(figure, output, self.dpi)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,66 +133,70 @@ def plot(
     Args:
         name: key of `FIGURES`.
         path: a checkpoint file or folder.
-        output: a .png, .svg or .pdf file; by default `<stem>.<name>.png` or `<stem>.<name>.<layer>.png` in the current folder.
+        output: a .png, .svg or .pdf file; by default `<stem>.<name>.png` or, of one chosen layer, `<stem>.<name>.<layer>.png` in the
+            current folder. Its folder is made.
         options: see `PlotOptions`.
         progress: called with (layer name, layers done, total number of layers).
     Returns:
         The file that was written, and a line for each thing that was assumed or skipped.
     Raises:
-        SsmspecError: the figure or format is unknown; an axis or option does not apply to the figure; several layers are selected for a
-            figure of one layer; a layer cannot be used; or the file cannot be read, as in `analyze`.
+        SsmspecError: the figure, format or style is unknown; an axis or option does not apply to the figure; a layer cannot be used; or the
+            file cannot be read, as in `analyze`.
     """
     options = options or PlotOptions()
     draw = _drawing(name, options)
     kind = FIGURES[name]
-    axis = _frequency_axis(kind, options)
+    axis = frequency_axis(kind, options)
     if output is not None:
         checked_format(output)
     systems, notes = _usable_systems(path, options, kind)
-    if kind.layers == "one" and len(systems) > 1:
-        names = ", ".join(system.name for system in systems[:8]) + (", ..." if len(systems) > 8 else "")
-        raise LayerError(f"the figure {name} shows one layer, but there are {len(systems)}; choose one with --layer: {names}")
-    chosen = f".{safe_name(systems[0].name)}" if kind.layers == "one" and options.layers else ""
+    if not kind.several and len(systems) > MOST_LAYERS:
+        notes += (f"drawn: the first {MOST_LAYERS} of {len(systems)} layers; choose others with --layer",)
+        systems = systems[:MOST_LAYERS]
+    chosen = f".{safe_name(systems[0].name)}" if len(systems) == 1 and options.layers else ""
     output = output or Path(f"{stem_of(path)}.{name}{chosen}.png")
     if not is_address(path) and output.exists() and Path(path).exists() and output.samefile(path):
         raise SsmspecError(f"{output} is the checkpoint itself; choose another output file")
     pairs = sum(2.0 * s.copies * s.modes * min(s.inputs * s.outputs, 4 * s.modes) * options.points for s in systems)
     engine = load_backend(options.backend or choose_backend(pairs))
     spectra = SpectraInTurn(systems, FrequencyGrid.default(options.points), engine, options.with_skip, progress)
-    with styled(), about(path):
-        save(draw(spectra, axis, title_of(path)), output)
-    return output, notes
+    with options.look.applied(), about(path):
+        return options.look.written(draw(spectra, axis, title_of(path)), output), notes
 
 
 def plot_pair(before: Path | str, after: Path | str, output: Path | None = None, *, options: PlotOptions | None = None) -> Path:
-    """Draw the figure `compare`: |H| of one layer in two checkpoints, and the paths of its poles.
+    """Draw the figure `compare`: |H| of layers in two checkpoints, and the paths of the poles of a single layer.
 
     Args:
         before, after: checkpoints.
-        output: as for `plot`; by default `<before>-<after>.compare.<layer>.png`.
-        options: which layer to draw, and how to read the files.
+        output: as for `plot`; by default `<before>-<after>.compare.png`, with the name of the layer if it is one that was chosen.
+        options: which layers to draw, and how to read the files.
     Raises:
-        SsmspecError: as `plot`, or the checkpoints have several layers in common and none is chosen.
+        SsmspecError: as `plot`, or the checkpoints have no layer in common.
     """
     options = options or PlotOptions()
+    axis = frequency_axis(FIGURES["compare"], options)
+    _check_plane("compare", options)
     if output is not None:
         checked_format(output)
-    if options.axis or options.sample_rate is not None or options.with_skip:
-        raise SsmspecError("the figure compare always shows theta [rad/sample], without D; leave out --axis, --sample-rate, --with-skip")
     chosen = AnalysisOptions(
-        layers=options.layers, family=options.family, read=options.read, backend=options.backend, points=options.points
+        layers=options.layers,
+        family=options.family,
+        read=options.read,
+        backend=options.backend,
+        points=options.points,
+        with_skip=options.with_skip,
+        statistics=("bias_slope",),
     )
     found = compare(before, after, chosen)
-    if len(found.layers) > 1:
-        names = ", ".join(layer.name for layer in found.layers[:8]) + (", ..." if len(found.layers) > 8 else "")
-        raise LayerError(f"the figure compare shows one layer, but there are {len(found.layers)}; choose one with --layer: {names}")
-    layer = found.layers[0]
-    if layer.before.problem or layer.after.problem:
+    usable = drawable(found)
+    if not usable.layers:
+        layer = found.layers[0]
         raise LayerError(f"layer {layer.name} cannot be drawn: {layer.before.problem or layer.after.problem}")
-    output = output or Path(f"{stem_of(before)}-{stem_of(after)}.compare.{safe_name(layer.name)}.png")
-    with styled():
-        save(comparison_figure(layer, found.grid.values), output)
-    return output
+    name = f".{safe_name(usable.layers[0].name)}" if len(usable.layers) == 1 and options.layers else ""
+    output = output or Path(f"{stem_of(before)}-{stem_of(after)}.compare{name}.png")
+    with options.look.applied():
+        return options.look.written(comparison_figure(usable, axis, comparison_title(usable)), output)
 
 
 def plot_initializations(output: Path | None = None, *, options: PlotOptions | None = None, alpha: float = 1.0) -> Path:
@@ -151,26 +204,32 @@ def plot_initializations(output: Path | None = None, *, options: PlotOptions | N
     options = options or PlotOptions()
     if options.with_skip or options.layers:
         raise SsmspecError("the figure inits shows no layer; leave out --layer and --with-skip")
+    _check_plane("inits", options)
     output = output or Path("inits.png")
     checked_format(output)
-    with styled():
-        save(initializations_figure(_frequency_axis(FIGURES["inits"], options), alpha), output)
-    return output
+    with options.look.applied():
+        return options.look.written(initializations_figure(frequency_axis(FIGURES["inits"], options), alpha), output)
 
 
 def _drawing(name: str, options: PlotOptions) -> Draw:
     drawn = {key: kind.function for key, kind in FIGURES.items() if kind.function is not None}
     if name not in FIGURES:
-        raise SsmspecError(f"figure {name!r} is unknown; choose one of {', '.join(drawn)}")
+        raise SsmspecError(f"figure {name!r} is unknown; choose one of {', '.join(FIGURES)}")
     if name not in drawn:
         takes = "two checkpoints" if name == "compare" else "no checkpoint"
         raise SsmspecError(f"the figure {name} takes {takes}; for one checkpoint, choose one of {', '.join(drawn)}")
     if options.with_skip and not FIGURES[name].skip:
         raise SsmspecError(f"the figure {name} does not depend on D; leave out --with-skip")
-    return drawn[name]
+    _check_plane(name, options)
+    return partial(poles_figure, plane=options.plane) if name == "poles" else drawn[name]
 
 
-def _frequency_axis(kind: FigureKind, options: PlotOptions) -> FrequencyAxis:
+def _check_plane(name: str, options: PlotOptions) -> None:
+    if options.plane is not None and name != "poles":
+        raise SsmspecError(f"the figure {name} shows no plane of poles; leave out --plane, or draw the figure poles")
+
+
+def frequency_axis(kind: FigureKind, options: PlotOptions) -> FrequencyAxis:
     """The frequency axis that the options select.
 
     Raises:
@@ -200,6 +259,18 @@ def _usable_systems(path: Path | str, options: PlotOptions, kind: FigureKind) ->
     checkpoint = open_for_layers(path, options.read)
     found, skipped = read_systems(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     chosen = select_layers(found, options.layers, checkpoint, skipped)
+    systems, notes, reasons = drawable_systems(chosen, kind)
+    if not systems:
+        raise LayerError(f"{checkpoint.path}: {reasons[0].replace(':', ' cannot be used:', 1)}")
+    if not options.layers:
+        lines = [f"{miss.name}: {miss.reason}" for miss in skipped]
+        notes += [f"skipped: {line}" for line in folded(lines, where="ssmspec analyze --json lists them all")]
+    notes += [f"assumed: {text}" for text in dict.fromkeys(text for system in systems for text in system.assumptions)]
+    return tuple(systems), tuple(notes)
+
+
+def drawable_systems(chosen: Sequence[System], kind: FigureKind) -> tuple[list[System], list[str], list[str]]:
+    """The copies of layers that a figure can draw, notes on what was skipped, and for layers without any the reasons."""
     systems, notes, reasons = [], [], []
     for system in chosen:
         if kind.poles and system.no_poles:
@@ -214,13 +285,7 @@ def _usable_systems(path: Path | str, options: PlotOptions, kind: FigureKind) ->
             reasons.append(f"layer {system.name}: {trust.problem}")
         drawn = {fault.kind: bool(np.isin(fault.copies, copies).all()) for fault in trust.faults}
         notes += [f"{'note' if drawn[fault.kind] else 'skipped'}: layer {system.name}: {fault.text}" for fault in trust.faults]
-    if not systems:
-        raise LayerError(f"{checkpoint.path}: {reasons[0].replace(':', ' cannot be used:', 1)}")
-    if not options.layers:
-        lines = [f"{miss.name}: {miss.reason}" for miss in skipped]
-        notes += [f"skipped: {line}" for line in folded(lines, where="ssmspec analyze --json lists them all")]
-    notes += [f"assumed: {text}" for text in dict.fromkeys(text for system in systems for text in system.assumptions)]
-    return tuple(systems), tuple(notes)
+    return systems, notes, reasons
 
 
 def _drawable(trust: Trust, *, growing: bool) -> np.ndarray:

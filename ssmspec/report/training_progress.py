@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ssmspec.errors import printable
+from ssmspec.report.quiet import quiet
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -23,7 +24,7 @@ class TrainingProgress:
         self.bar: Progress | None = None
 
     def __enter__(self) -> "TrainingProgress":
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not quiet():
             self.bar = self._bar()
             self.bar.start()
             self.bar.add_task(printable(self.title), completed=self.first, total=self.total, loss="", step="", left="")

@@ -12,7 +12,6 @@ from ssmspec.statistics.kernel_spectrum import kernel_spectrum
 from ssmspec.statistics.results import Curve
 from ssmspec.statistics.spectra import Spectrum
 from ssmspec.statistics.spectrum import CONDITION_LIMIT, ILL_CONDITIONED, LayerSpectrum
-from ssmspec.statistics.values import quantiles
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
 from ssmspec.systems.response import CHUNK
 from ssmspec.systems.statespace import ComplexArray
@@ -22,42 +21,59 @@ LENGTHS = (32, 128, 512)  # samples of the kernels whose spectra are compared wi
 LARGEST_MATRIX = 1024  # rows or columns of T; its singular value decomposition takes about a second
 SHORTEST_KERNEL = 16  # samples; the spectrum of a shorter kernel says nothing about the limit
 MOST_COPIES = 8  # largest number of copies of a bank whose kernel spectra are pooled
+SIGMA_WORK = 4e8  # of a sigma plot: number of frequencies times the third power of the width of H; about a second
+FEWEST_SIGMA = 128  # frequencies of a sigma plot, however wide H is
 UNIFORM_POINTS = 4096  # number of theta values at which the distribution of |H|^2 is sampled
 
 
 def over_copies(values: FloatArray) -> Curve:
-    """Median and 5..95 % band of values (K, F) over the copies without NaN; a single system has no band."""
+    """Median and 5..95 % band of values (K, F) over the copies without NaN, and few of them one by one; a single system has no band."""
     usable = values[~np.isnan(values).any(axis=1)]
     if len(values) == 1:
         return Curve(usable[0], None, None)
-    p5, median, p95 = quantiles(usable)
-    return Curve(median, p5, p95)
+    return Curve.over(usable)
 
 
 def magnitude_on(spectrum: Spectrum, grid: FrequencyGrid) -> FloatArray:
     """|H| over theta or |G| over omega, (K, F); Frobenius norm for several inputs or outputs."""
     if grid is spectrum.grid:
         return spectrum.magnitude
-    parts = []
-    width = max(16, CHUNK // _sums(spectrum.system))
-    for start in range(0, grid.values.size, width):
-        columns = FrequencyGrid(grid.values[start : start + width], grid.axis)
-        blocks = _responses(spectrum, columns)
-        parts.append(np.concatenate([np.sqrt((H.real**2 + H.imag**2).sum(axis=(1, 2))) for H in blocks]))
-    return np.concatenate(parts, axis=1)
+    blocks = [np.concatenate([np.sqrt((H.real**2 + H.imag**2).sum(axis=(1, 2))) for H in part]) for part in _in_parts(spectrum, grid)]
+    return np.concatenate(blocks, axis=1)
 
 
 def phase_on(spectrum: Spectrum, grid: FrequencyGrid) -> FloatArray:
-    """Phase of H or G of layers with one input and one output, (K, F) [rad]; NaN for a copy without response.
+    """Phase of H or G of layers with one input and one output, (K, F) [rad] in (-pi, pi]; NaN for a copy without response."""
+    H = np.concatenate([block[:, 0, 0] for block in _responses(spectrum, grid)])
+    return np.where((H != 0).any(axis=1, keepdims=True), np.angle(H), np.nan)
 
-    The phase is relative to that at frequency zero, which is 0 or pi, and unwrapped along the grid, so that copies whose outputs differ in
-    sign can be compared. If the phase turns by more than pi between two grid points, the shorter way is assumed.
+
+def singular_values_on(spectrum: Spectrum, grid: FrequencyGrid) -> FloatArray:
+    """Singular values of H or G of a single system at every frequency, (F, min(O, I)) in descending order.
+
+    Source: the sigma plot of control theory, e.g. Skogestad and Postlethwaite, Multivariable Feedback Control, section 3.3.
     """
-    from_zero = FrequencyGrid(np.concatenate([[0.0], grid.values]), grid.axis)
-    blocks = _responses(spectrum, from_zero)
-    H = np.concatenate([block[:, 0, 0] for block in blocks])
-    turned = np.unwrap(np.angle(H * np.where(H[:, :1].real < 0, -1, 1)), axis=1)[:, 1:]
-    return np.where((H != 0).any(axis=1, keepdims=True), turned, np.nan)
+    matrices = (H[0] for part in _in_parts(spectrum, grid) for H in part)
+    return np.concatenate([np.linalg.svd(np.moveaxis(H, -1, 0), compute_uv=False) for H in matrices])
+
+
+def sigma_grid(spectrum: Spectrum, grid: FrequencyGrid) -> FrequencyGrid:
+    """The part of a grid on which singular values take seconds at most: evenly spaced points, and every peak of the Frobenius norm."""
+    work = float(min(spectrum.system.inputs, spectrum.system.outputs)) ** 3
+    count = int(np.clip(SIGMA_WORK / work, FEWEST_SIGMA, grid.values.size))
+    if count >= grid.values.size:
+        return grid
+    norm = magnitude_on(spectrum, grid)[0]
+    peaks = 1 + np.flatnonzero((norm[1:-1] >= norm[:-2]) & (norm[1:-1] > norm[2:]))
+    places = np.union1d(np.linspace(0, grid.values.size - 1, count).round().astype(int), peaks)
+    return FrequencyGrid(grid.values[places], grid.axis)
+
+
+def _in_parts(spectrum: Spectrum, grid: FrequencyGrid) -> "Iterator[Iterator[ComplexArray]]":
+    """The responses, for a few frequencies at a time."""
+    width = max(16, CHUNK // _sums(spectrum.system))
+    for start in range(0, grid.values.size, width):
+        yield _responses(spectrum, FrequencyGrid(grid.values[start : start + width], grid.axis))
 
 
 def _sums(system: System) -> int:

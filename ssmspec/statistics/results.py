@@ -7,19 +7,47 @@ from typing import Literal
 import numpy as np
 
 from ssmspec.checkpoint.remote.traffic import Transfer
-from ssmspec.statistics.values import Summary
+from ssmspec.statistics.values import Summary, quantiles
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
 from ssmspec.systems.statespace import Assumed, ComplexArray
 from ssmspec.systems.trust import UNDAMPED, Fault
 
+FEW_COPIES = 8
+"""Up to this many copies, each has its own curve: a median over so few jumps from one to another."""
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """|H| over the grid: median and 5..95 % band over the copies, each (F,); the band is None for a single system."""
+    """|H| over the grid: median and 5..95 % band over the copies, each (F,); the band is None for a single system.
+
+    `copies`: the curve of every copy, (K, F), where there are 2 to `FEW_COPIES` of them; else None.
+    """
 
     median: FloatArray
     p5: FloatArray | None
     p95: FloatArray | None
+    copies: FloatArray | None = None
+
+    @classmethod
+    def over(cls, values: FloatArray) -> "Curve":
+        """Of a bank of several copies, from the values (K, F) of those that have them."""
+        p5, median, p95 = quantiles(values)
+        return cls(median, p5, p95, values if len(values) <= FEW_COPIES else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What only figures need of a layer.
+
+    Args:
+        discrete_poles: its poles in the z-plane, (K, N) upper half, NaN where a copy has no pole; empty for an explicit kernel.
+        hankel: Hankel singular values divided by the largest of their copy, in descending order: median and 5..95 % band over the copies.
+        hankel_missing: why there are none, or None.
+    """
+
+    discrete_poles: ComplexArray
+    hankel: Curve | None
+    hankel_missing: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +71,7 @@ class LayerAnalysis:
         values: (K,) values of every statistic, NaN if a copy has none, in the unit of `STATISTICS`; empty if there is a problem.
         gaps: for statistics that only some sound copies have, a line that says how many lack it and why; of statistics on demand, of those
             that were asked for. It is also among the notes, unless statistics are computed on demand.
+        details: what only figures need, where it was asked for.
     """
 
     name: str
@@ -75,6 +104,7 @@ class LayerAnalysis:
     values: Mapping[str, FloatArray] = field(default_factory=dict)
     gaps: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
+    details: Details | None = None
 
     @property
     def shape_text(self) -> str:

@@ -15,6 +15,7 @@ from ssmspec.tuning.poles.reinitialization import Place, Reinitialization, reini
 from ssmspec.tuning.poles.scaling import Scaling, scale
 from ssmspec.tuning.spectra.estimate import Spectrum
 from ssmspec.tuning.spectra.matching import Match, MatchSettings, match_spectrum
+from ssmspec.tuning.spectra.power_law import opposed_aims, power_law
 
 LEAK_SAMPLES = 8192
 LEAST_LEAK = 1e-6  # of the peak; a smaller leak is not reported
@@ -224,6 +225,15 @@ def _match(tuned: Tuned, wanted: Matching, features: int, groups: int | None) ->
         f"spectrum of {wanted.source}: log-spectral distance {found.before.band:.3g} -> {found.after.band:.3g} dB in the band with 95 % of "
         f"the power, {near} the accuracy of the estimate (spread {found.spread:.2g} dB, {found.iterations} iterations)"
     )
+    tuned.notes += [text for text in [opposed_aims(_gamma(wanted.spectrum))] if text]
+
+
+def _gamma(spectrum: Spectrum) -> float:
+    """The slope of the spectrum of the data; 0 where too few bins have power to tell."""
+    try:
+        return power_law(spectrum).gamma
+    except SsmspecError:
+        return 0.0
 
 
 def _stack(systems: Sequence[StateSpace]) -> StateSpace:

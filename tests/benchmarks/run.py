@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="interleaved pairs per benchmark")
     parser.add_argument("--output", type=Path, default=HERE, help="folder for results.json, scaling.png and RESULTS.md")
     arguments = parser.parse_args()
-    with LayerProgress("benchmarks") as progress:
+    with LayerProgress() as progress:
         report = run_benchmarks(choose((), full=True), rounds=arguments.rounds, progress=progress)
     console().print(bench_table(report), highlight=False)
     write(bench_document(report), arguments.output)

@@ -39,7 +39,7 @@ PRELUDE = 4096 + 8192  # bytes read of every file to see what it is, and the buf
 
 SCRIPT = """
 import json, sys
-from ssmspec import AnalysisOptions, analyze
+from ssmspec.commands.analyze import AnalysisOptions, analyze
 from ssmspec.families import ReadOptions
 
 def bytes_read():

@@ -11,8 +11,8 @@ from locations import SAMPLES
 from program import Type
 from scipy.signal import lfilter
 
-from ssmspec import load_system
 from ssmspec.families import ReadOptions
+from ssmspec.families.layers import load_system
 from ssmspec.report.documents.document import schema
 
 TRAINED = SAMPLES / "s4d_trained.safetensors"

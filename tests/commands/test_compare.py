@@ -10,16 +10,21 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+from drawing import blank
 from locations import SAMPLES
 from problems import build, random_system
 from program import Type, checkpoint, s4d_tensors, ssmspec
 from safetensors.numpy import load_file, save_file
 from scipy.stats import wasserstein_distance
 
-from ssmspec.commands.compare import compare, history
+from ssmspec.commands.compare import compare, history, steps_of_run
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.report.documents.document import schema
+from ssmspec.report.figures.compare import comparison_figure, comparison_title
+from ssmspec.report.figures.history import history_figure, history_title
+from ssmspec.report.figures.style import FrequencyAxis
 from ssmspec.statistics import STATISTICS, LayerSpectrum
+from ssmspec.statistics.changes import TRAINING_CHANGE
 from ssmspec.statistics.distances import DISTANCES
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.response import squared_magnitude
@@ -205,29 +210,80 @@ def test_one_checkpoint_is_nothing_to_compare() -> None:
     assert "give two to compare" in result.err
 
 
-def test_pictures_show_both_curves_and_the_ways_of_the_poles(tmp_path: Path) -> None:
-    from ssmspec.report.figures.compare import comparison_figure, history_figure
-
-    layer = compare(BEFORE, AFTER).layers[0]
-    left, right = comparison_figure(layer, GRID.values).axes
+def test_pictures_show_both_curves_and_the_ways_of_the_poles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = compare(BEFORE, AFTER)
+    layer = found.layers[0]
+    figure = comparison_figure(replace(found, layers=(layer,)), FrequencyAxis("cycles"), comparison_title(found))
+    left, right = figure.axes
     np.testing.assert_array_equal(left.lines[0].get_ydata(), layer.before.curve.median)
     np.testing.assert_array_equal(left.lines[1].get_ydata(), layer.after.curve.median)
+    np.testing.assert_allclose(left.lines[1].get_xdata(), GRID.values / (2 * np.pi))
     assert [len(collection.get_offsets()) for collection in right.collections] == [layer.before.poles.size] * 2
-    axes = history_figure(history([BEFORE, AFTER, AFTER])).axes
-    assert axes[0].get_ylabel() == "bias_slope [decades/decade]"
-    assert len(axes[0].lines) == 2
+    assert figure.get_suptitle().splitlines() == ["s4d_initial.safetensors -> s4d_trained.safetensors", "s4_layers.0 (s4d)"]
+    assert comparison_title(replace(found, before="a/model.pt", after="b/model.pt")) == "a/model.pt -> b/model.pt"
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", blank)
     assert ssmspec("compare", BEFORE, AFTER, "--plot", tmp_path).code == 0
     assert len(list(tmp_path.glob("*.png"))) == 2
 
 
-def test_plot_compare_draws_one_layer_of_two_checkpoints_in_any_format(tmp_path: Path) -> None:
-    for name in ("c.svg", "c.pdf", "c.png"):
-        result = ssmspec("plot", "compare", BEFORE, AFTER, "--layer", "s4_layers.1", "-o", tmp_path / name)
-        assert result.code == 0, result.err
+def test_history_is_drawn_over_steps_with_the_band_that_training_alone_moves() -> None:
+    analyses = history([BEFORE, AFTER, AFTER])
+    figure = history_figure(analyses, [0, 100, 400], "run")
+    slopes, change, _ = figure.axes
+    assert (slopes.get_ylabel(), slopes.get_xlabel()) == ("bias_slope [decades/decade]", "step")
+    wanted = np.array([[layer.statistics["bias_slope"].median for layer in each.layers] for each in analyses]).T
+    for axes, values in ((slopes, wanted), (change, wanted - wanted[:, :1])):
+        np.testing.assert_allclose([line.get_ydata() for line in axes.lines], values)
+        assert list(axes.lines[0].get_xdata()) == [0, 100, 400]
+    (band,) = change.patches
+    assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((-TRAINING_CHANGE, TRAINING_CHANGE))
+    assert len({tuple(line.get_color()) for line in slopes.lines}) == 2
+    assert figure.get_suptitle() == "run\n3 checkpoints, steps 0 to 400"
+    assert history_title(analyses) == "sample_checkpoints: s4d_initial.safetensors -> s4d_trained.safetensors"
+    named = history_figure(analyses, None, "run").axes[0]
+    assert [label.get_text() for label in named.get_xticklabels()] == ["...itial.safetensors", *["...ained.safetensors"] * 2]
+
+
+def test_the_depth_of_many_layers_is_a_color_bar() -> None:
+    (one,) = history([AFTER])
+    deep = replace(one, layers=one.layers * 10)
+    *panels, bar = history_figure([deep, deep], [1, 2], "run").axes
+    assert bar.get_ylabel() == "depth: index of the layer"
+    assert len({tuple(line.get_color()) for line in panels[0].lines}) == 20
+
+
+@pytest.mark.parametrize(
+    ("names", "steps"),
+    [
+        (["initial.safetensors", "step-05.safetensors", "final.safetensors"], [0, 5, 20]),
+        (["checkpoint-500/model.safetensors", "checkpoint-1000/model.safetensors"], [500, 1000]),
+        (["epoch=1-step=200-v2.ckpt", "epoch=2-step=400-v1.ckpt"], [200, 400]),
+        (["model_10.pt", "model_200.pt"], [10, 200]),
+        (["epoch1.pt", "epoch2.pt"], None),
+        (["a1.pt", "b2.pt"], None),
+        (["step2.pt", "step1.pt"], None),
+        (["first.pt", "second.pt"], None),
+        (["hf://org/name/step-1.pt", "hf://org/name/step-2.pt"], [1, 2]),
+    ],
+)
+def test_the_steps_of_a_run_come_from_the_names_of_its_checkpoints(tmp_path: Path, names: list[str], steps: list[int] | None) -> None:
+    (tmp_path / "config.toml").write_text("[settings]\nsteps = 20\n")
+    assert steps_of_run([name if "://" in name else tmp_path / name for name in names]) == steps
+
+
+def test_the_last_step_of_an_unknown_run_is_not_known(tmp_path: Path) -> None:
+    assert steps_of_run([tmp_path / "initial.pt", tmp_path / "final.pt"]) is None
+
+
+def test_plot_compare_draws_one_or_all_layers_of_two_checkpoints(tmp_path: Path) -> None:
+    result = ssmspec("plot", "compare", BEFORE, AFTER, "--layer", "s4_layers.1", "-o", tmp_path / "c.svg", "--points", 128)
+    assert result.code == 0, result.err
     drawn = (tmp_path / "c.svg").read_text()
-    for label in ("theta [rad/sample]", "|H| [output/input]", "Re a [1/model time]", "before", "after", "s4_layers.1"):
+    for label in ("θ", "Re a [1/model time]", "before", "after", "s4_layers.1", "s4d_initial.safetensors -&gt; s4d_trained.safetensors"):
         assert label in drawn
-    assert ssmspec("plot", "compare", BEFORE, AFTER).code == 2
+    assert ssmspec("plot", "compare", BEFORE, AFTER, "-o", tmp_path / "all.svg", "--points", 128).code == 0
+    drawn = (tmp_path / "all.svg").read_text()
+    assert drawn.count("s4_layers.0") == drawn.count("s4_layers.1") == 1
     assert "takes 2 checkpoints, but the number given is 1" in ssmspec("plot", "compare", BEFORE).err
     assert "takes 1 checkpoint, but the number given is 2" in ssmspec("plot", "bias", BEFORE, AFTER).err
 
@@ -257,11 +313,9 @@ def test_low_rank_copies_with_other_numbers_of_real_poles_are_matched_eigenvalue
 
 
 def test_eigenvalues_without_an_order_are_not_joined_by_lines() -> None:
-    from ssmspec.report.figures.compare import comparison_figure
-
-    layers = compare(SAMPLES / "s4_dplr_trained.pt", SAMPLES / "s4_dplr_trained.pt").layers
-    for layer in layers:
-        assert not comparison_figure(layer, GRID.values).axes[1].lines
+    found = compare(SAMPLES / "s4_dplr_trained.pt", SAMPLES / "s4_dplr_trained.pt")
+    for layer in found.layers:
+        assert not comparison_figure(replace(found, layers=(layer,)), FrequencyAxis(), "").axes[1].lines
 
 
 def test_the_tensors_that_changed_are_named_with_the_size_of_the_change(typed: Type, tmp_path: Path) -> None:

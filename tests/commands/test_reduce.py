@@ -19,7 +19,7 @@ from small_modules import LRU, S5, MinimalS4D, S4Block
 
 import ssmspec
 from ssmspec.checkpoint import open_checkpoint
-from ssmspec.commands.reduce import ReduceOptions, plan_reduce
+from ssmspec.commands.reduce import ReduceOptions, plan_reduce, reduce
 from ssmspec.families import ReadOptions
 from ssmspec.families.layers import load_system
 from ssmspec.nn import S4D, SequenceModel
@@ -203,11 +203,11 @@ def test_fewer_copies_that_must_meet_a_tolerance_need_fewer_modes(tmp_path: Path
 
 
 def test_from_python(tmp_path: Path) -> None:
-    plan = ssmspec.reduce(TRAINED, tmp_path / "small.safetensors", keep=0.5, method="modal")
+    plan = reduce(TRAINED, tmp_path / "small.safetensors", keep=0.5, method="modal")
     assert plan.layers[0].after.modes == 8
     assert load_file(tmp_path / "small.safetensors")["s4_layers.0.kernel.C"].shape == (16, 8, 2)
     with pytest.raises(ssmspec.SsmspecError, match="exactly one"):
-        ssmspec.reduce(TRAINED)
+        reduce(TRAINED)
 
 
 # --- modules ---
@@ -227,7 +227,7 @@ def test_a_sequence_model_of_the_smaller_size_loads_the_file(typed: Type, tmp_pa
 def test_minimal_s4d_loads_the_file_and_has_the_kernel_of_the_reduced_system(tmp_path: Path) -> None:
     for kind, tolerance in ((np.float32, 1e-5), (np.float64, EXACT)):
         save_file({name: values.astype(kind) for name, values in s4d_tensors(H=4, N=6).items()}, tmp_path / "in.safetensors")
-        plan = ssmspec.reduce(tmp_path / "in.safetensors", tmp_path / "out.safetensors", modes=3, replace_output=True)
+        plan = reduce(tmp_path / "in.safetensors", tmp_path / "out.safetensors", modes=3, replace_output=True)
         module = MinimalS4D(4, 3)
         module.load_state_dict(as_torch(load_file(tmp_path / "out.safetensors"), "layers.0."), strict=True)
         assert_near(module.kernel(200).detach().numpy(), impulse_response(plan.layers[0].after, 200)[:, 0, 0], tolerance)
@@ -236,7 +236,7 @@ def test_minimal_s4d_loads_the_file_and_has_the_kernel_of_the_reduced_system(tmp
 def test_the_block_of_s4_loads_the_file_with_one_set_of_poles_per_channel(tmp_path: Path) -> None:
     tensors = {f"m.{name}": values.astype(np.float64) for name, values in make("s4-diag-tied").tensors.items()}
     save_file(tensors, tmp_path / "in.safetensors")
-    plan = ssmspec.reduce(tmp_path / "in.safetensors", tmp_path / "out.safetensors", modes=2)
+    plan = reduce(tmp_path / "in.safetensors", tmp_path / "out.safetensors", modes=2)
     block = S4Block(H=6, N=2, n_ssm=6)
     block.load_state_dict(as_torch(load_file(tmp_path / "out.safetensors"), "m."), strict=True)
     assert_near(block.kernel(200)[0].detach().numpy(), impulse_response(plan.layers[0].after, 200)[:, 0, 0])
@@ -258,7 +258,7 @@ def test_s5_loads_the_file(tmp_path: Path) -> None:
         "m.log_step": np.log(rng.uniform(0.05, 0.3, P)),
     }
     np.savez(tmp_path / "in.npz", **tensors)
-    plan = ssmspec.reduce(tmp_path / "in.npz", tmp_path / "out.npz", modes=3)
+    plan = reduce(tmp_path / "in.npz", tmp_path / "out.npz", modes=3)
     module = S5(H, 3)
     module.load_state_dict(as_torch(dict(np.load(tmp_path / "out.npz")), "m."), strict=True)
     assert_near(module(200).detach().numpy(), impulse_response(plan.layers[0].after, 200)[0])
@@ -267,7 +267,7 @@ def test_s5_loads_the_file(tmp_path: Path) -> None:
 def test_lru_loads_the_file(tmp_path: Path) -> None:
     tensors = {f"m.{name}": values.astype(np.float64) for name, values in make("lru-pairs").tensors.items()}
     save_file(tensors, tmp_path / "in.safetensors")
-    plan = ssmspec.reduce(tmp_path / "in.safetensors", tmp_path / "out.safetensors", modes=3)
+    plan = reduce(tmp_path / "in.safetensors", tmp_path / "out.safetensors", modes=3)
     module = LRU(3, 3, 3)
     module.load_state_dict(as_torch(load_file(tmp_path / "out.safetensors"), "m."), strict=True)
     assert_near(module(200).detach().numpy(), impulse_response(plan.layers[0].after, 200)[0])
@@ -277,7 +277,7 @@ def test_lru_loads_the_file(tmp_path: Path) -> None:
 def test_annotated_s4d_resizes_the_inputs_that_its_kernel_does_not_use(tmp_path: Path) -> None:
     tensors = {f"m.{name}": values for name, values in make("annotated-s4d").tensors.items()}
     save_file(tensors, tmp_path / "in.safetensors")
-    ssmspec.reduce(tmp_path / "in.safetensors", tmp_path / "out.safetensors", modes=2)
+    reduce(tmp_path / "in.safetensors", tmp_path / "out.safetensors", modes=2)
     shapes = {name.removeprefix("m."): values.shape for name, values in load_file(tmp_path / "out.safetensors").items()}
     assert {name: shape[0] for name, shape in shapes.items() if name in ("A_re", "A_im", "B_re", "B_im", "C")} == dict.fromkeys(
         ("A_re", "A_im", "B_re", "B_im", "C"), 2
@@ -289,7 +289,7 @@ def test_a_real_s5_is_reduced_with_the_error_of_its_own_kernels(real_checkpoints
     """The reference is the kernel that the model's own code computed."""
     source = real_checkpoints("s5-flax-cifar-choi/checkpoint_25")
     reference = np.load(real_checkpoints("s5-flax-cifar-choi/reference_layer0_zoh.npz"))
-    plan = ssmspec.reduce(source, tmp_path / "small", keep=0.75)
+    plan = reduce(source, tmp_path / "small", keep=0.75)
     system = load_system(tmp_path / "small", "0", ReadOptions())
     kernel = reference["kernel"].copy()
     kernel[:, :, 0] -= np.diag(reference["D"])

@@ -6,7 +6,7 @@ import pytest
 from nets import lines
 from ranks import run_ranks
 
-from ssmspec import AnalysisOptions, analyze
+from ssmspec.commands.analyze import AnalysisOptions, analyze
 
 
 @pytest.mark.slow

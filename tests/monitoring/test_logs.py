@@ -14,7 +14,8 @@ import pytest
 import torch
 from nets import lines, net, train
 
-from ssmspec import AnalysisOptions, SpectralMonitor, SsmspecError, analyze
+from ssmspec import SpectralMonitor, SsmspecError
+from ssmspec.commands.analyze import AnalysisOptions, analyze
 from ssmspec.report.documents.analyze import layer_document
 from ssmspec.report.documents.document import schema
 from ssmspec.report.documents.monitoring import COLUMNS

@@ -12,8 +12,10 @@ from nets import MODES, H, Net, lines, net, train
 from safetensors.torch import save_file
 from torch import nn
 
-from ssmspec import STATISTICS, AnalysisOptions, ReadOptions, SpectralMonitor, SsmspecError, analyze
+from ssmspec import STATISTICS, SpectralMonitor, SsmspecError
+from ssmspec.commands.analyze import AnalysisOptions, analyze
 from ssmspec.errors import LayerError, NoLayerError
+from ssmspec.families import ReadOptions
 from ssmspec.families.mapping.mapping_file import load_mapping
 from ssmspec.nn import S4D
 from ssmspec.statistics import CheckpointAnalysis, Measurement
@@ -376,7 +378,7 @@ def test_steps_are_measured_once_and_only_forward(caplog: pytest.LogCaptureFixtu
         ({"images": -1}, "every is 100 and images is -1"),
         ({"budget": 0.0}, "budget is 0.0; it must be a positive share"),
         ({"log": "a.json"}, "a.json is not a valid log: end its name in .jsonl or .csv, or give a folder"),
-        ({"log": 3}, "a log must be a path or a SummaryWriter, not int"),
+        ({"log": 3}, "a log must be a path, a SummaryWriter, a WandbLog or an MlflowLog, not int"),
         ({"options": AnalysisOptions(backend="fortran")}, "backend 'fortran' is unknown"),
     ],
 )

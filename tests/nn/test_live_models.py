@@ -10,7 +10,9 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import save_file  # noqa: E402 - only useful where torch is
 
-from ssmspec import STATISTICS, AnalysisOptions, ReadOptions, SpectralMonitor, analyze  # noqa: E402
+from ssmspec import STATISTICS, SpectralMonitor  # noqa: E402
+from ssmspec.commands.analyze import AnalysisOptions, analyze  # noqa: E402
+from ssmspec.families import ReadOptions  # noqa: E402
 
 
 def module_with(tensors: dict[str, np.ndarray]) -> torch.nn.Module:

@@ -6,10 +6,11 @@ import torch
 from locations import SAMPLES
 from safetensors.torch import save_file
 
-from ssmspec import ReadOptions, load_system
 from ssmspec.commands.retune import plan_retune
 from ssmspec.commands.retune_writing import write_retuned
 from ssmspec.errors import LayerError
+from ssmspec.families import ReadOptions
+from ssmspec.families.layers import load_system
 from ssmspec.nn import S4D
 from ssmspec.nn.from_checkpoint import load_module
 from ssmspec.systems.response import impulse_response

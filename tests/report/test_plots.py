@@ -22,7 +22,7 @@ def test_overview_draws_the_median_of_every_layer_in_decibels() -> None:
     wanted = 20 * np.log10([layer.curve.median for layer in S4D.layers])
     np.testing.assert_allclose(mesh.get_array().reshape(wanted.shape), wanted, atol=1e-9)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [layer.name for layer in S4D.layers]
-    assert labels(figure) == {"theta [rad/sample]", "layer", "|H| [dB]"}
+    assert labels(figure) == {r"$\theta$ [rad/sample]", "layer", "$|H|$ [dB]"}
 
 
 def test_layer_figure_draws_median_band_nyquist_and_poles() -> None:

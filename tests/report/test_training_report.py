@@ -7,18 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawing import overlapping
 
+from ssmspec.report.documents.train import Measure
+from ssmspec.report.figures.predictions import confusion_figure, forecast_figure
 from ssmspec.report.figures.style import save
-from ssmspec.report.figures.training import bars_figure, grid_figure, loss_figure, spectra_figure, sweep_figure
+from ssmspec.report.figures.training import bars_figure, grid_figure, learning_figure, loss_figure, spectra_figure, sweep_figure
 from ssmspec.report.training_progress import TrainingProgress
 from ssmspec.training.engine.record import Metrics, read_metrics
 
 
 def test_a_sweep_over_all_pairs_has_a_panel_per_name_with_alpha_up(tmp_path: Path) -> None:
     means = {(alpha, beta): [alpha + beta, 0.0] for alpha in (1.0, 10.0) for beta in (0.0, 1.0)}
-    figure = sweep_figure(means, ["8 rad/unit", "64 rad/unit"], quantity="error", limits=(0.0, 0.25))
+    figure = sweep_figure(means, ["8 rad/model time", "64 rad/model time"], quantity="error", limits=(0.0, 0.25))
     first, second, bar = figure.axes
-    assert (first.get_title(), second.get_title(), bar.get_ylabel()) == ("8 rad/unit", "64 rad/unit", "error")
+    assert (first.get_title(), second.get_title()) == ("8 rad/model time", "64 rad/model time")
+    assert bar.get_ylabel() == "error\n(pointed: larger values beyond)"
+    assert len(bar.patches) == 1  # the pointed end
     assert [label.get_text() for label in first.get_yticklabels()] == ["10", "1"]
     np.testing.assert_array_equal(first.images[0].get_array(), [[10, 11], [1, 2]])
     save(figure, tmp_path / "sweep.png")
@@ -46,9 +51,40 @@ def test_the_loss_is_drawn_with_its_median() -> None:
 
 def test_spectra_have_a_curve_per_time_and_a_line_per_mark() -> None:
     theta = np.geomspace(0.01, np.pi, 20)
-    axes = spectra_figure({"initial": [theta], "final": [2 * theta]}, theta, {"8 rad/unit": 0.3}, ["layer"]).axes[0]
+    axes = spectra_figure({"initial": [theta], "final": [2 * theta]}, theta, {"8 rad/model time": 0.3}, ["layer"]).axes[0]
     assert [line.get_label() for line in axes.lines if len(line.get_xdata()) == 20] == ["initial", "final"]
-    assert [text.get_text() for text in axes.texts] == ["8 rad/unit"]
+    assert [text.get_text() for text in axes.texts] == ["8 rad/model time"]
+
+
+def test_learning_is_drawn_over_steps_under_what_was_measured() -> None:
+    def measures(error: float) -> list[Measure]:
+        meaning = "mean absolute error of the amplitude of 8 rad/model time; the baseline: always 1/2"
+        return [Measure("error_8", error, "", meaning, 0.25), Measure("skill", error - 0.5, "", "1 - squared error", 0.0)]
+
+    figure = learning_figure({0: measures(0.9), 10: measures(0.5), 400: measures(0.01)})
+    error, skill = figure.axes
+    assert list(error.lines[0].get_xdata()) == [0, 10, 400]
+    assert error.get_title("left") == "mean absolute error of the amplitude of 8 rad/model time"
+    assert (error.get_yscale(), skill.get_yscale()) == ("log", "linear")
+    assert (error.get_ylabel(), skill.get_xlabel()) == ("error", "step")
+    assert overlapping(figure) == []
+
+
+@pytest.mark.parametrize(("classes", "turned"), [(("0", "1", "2"), 0), (("a rather long name", "b", "c"), 90)])
+def test_names_of_classes_stand_upright(classes: tuple[str, ...], turned: int) -> None:
+    figure = confusion_figure(np.diag([3, 4, 5]), classes)
+    assert {label.get_rotation() for label in figure.axes[0].get_xticklabels()} == {turned}
+    assert overlapping(figure) == []
+
+
+def test_a_forecast_has_its_unit_and_its_baseline() -> None:
+    curves = {"data": np.arange(5.0), "forecast": np.arange(5.0) + 1, "baseline": np.arange(5.0) - 1}
+    errors = {"model": np.array([1.0, 2.0]), "last value": np.array([1.0, 3.0]), "mean": np.array([2.0, 2.0])}
+    figure = forecast_figure(curves, errors, ("membrane potential [mV]", "mV"))
+    series, ahead = figure.axes
+    assert (series.get_ylabel(), ahead.get_ylabel()) == ("membrane potential [mV]", "root mean square error [mV]")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(curves)
+    assert "model 1, last value 1, mean 2" in series.get_title()
 
 
 def test_the_grid_names_rows_and_columns() -> None:

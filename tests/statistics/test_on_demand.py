@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from program import S4D
 
-import ssmspec
-from ssmspec import AnalysisOptions
+from ssmspec.commands.analyze import AnalysisOptions, analyze
 from ssmspec.statistics import STATISTICS, Statistic
 from ssmspec.statistics.on_demand import OnDemand
 
@@ -37,7 +36,7 @@ def test_analyze_computes_no_statistic_until_it_is_asked_for(monkeypatch: pytest
         return of(statistic, spectrum)
 
     monkeypatch.setattr(Statistic, "of", watched)
-    layer, other = ssmspec.analyze(S4D).layers
+    layer, other = analyze(S4D).layers
     assert computed == []
     half_life = layer.statistics["half_life"]
     assert np.isfinite(layer.values["half_life"]).all()
@@ -47,8 +46,8 @@ def test_analyze_computes_no_statistic_until_it_is_asked_for(monkeypatch: pytest
 
 
 def test_statistics_on_demand_are_those_computed_at_once() -> None:
-    at_once = ssmspec.analyze(S4D, AnalysisOptions(statistics=tuple(STATISTICS)))
-    for late, early in zip(ssmspec.analyze(S4D).layers, at_once.layers, strict=True):
+    at_once = analyze(S4D, AnalysisOptions(statistics=tuple(STATISTICS)))
+    for late, early in zip(analyze(S4D).layers, at_once.layers, strict=True):
         assert late.statistics == early.statistics
         assert late.energy_error == early.energy_error
         for name, values in early.values.items():

@@ -1,8 +1,8 @@
 """What tests check in a figure: its labels, and whether its text is legible."""
 
-from itertools import combinations
 from typing import Any
 
+import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -31,9 +31,8 @@ def beyond_the_axis(axis: Axis) -> list[Text]:
 
 def text_boxes(figure: Figure) -> list[tuple[str, Bbox]]:
     """Every text that is drawn, with its place in pixels."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    renderer = canvas.get_renderer()
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw_without_rendering()
     hidden = {label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in beyond_the_axis(axis)}
     texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip() and text not in hidden]
     boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts]
@@ -47,7 +46,10 @@ def overlapping(figure: Figure) -> list[tuple[str, str]]:
 
 def _overlapping(figure: Figure, boxes: list[tuple[str, Bbox]]) -> list[tuple[str, str]]:
     inside = [(name, box) for name, box in boxes if figure.bbox.overlaps(box)]
-    return [(a, b) for (a, left), (b, right) in combinations(inside, 2) if left.overlaps(right) and left.shrunk(0.9, 0.8).overlaps(right)]
+    x0, y0, x1, y1 = np.array([box.extents for _, box in inside]).reshape(-1, 4).T
+    meet = (x0[:, None] <= x1) & (x0 <= x1[:, None]) & (y0[:, None] <= y1) & (y0 <= y1[:, None])
+    pairs = [(inside[first], inside[second]) for first, second in np.argwhere(np.triu(meet, 1))]
+    return [(a, b) for (a, left), (b, right) in pairs if left.shrunk(0.9, 0.8).overlaps(right)]
 
 
 def unreadable(figure: Figure) -> list[object]:

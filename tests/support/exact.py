@@ -1,14 +1,17 @@
 """The statistics of one system from their definitions (theory of the package, section 3) in arbitrary precision, for tests to compare with.
 
 Nothing here is shared with the package: z-domain partial fractions where it has the Cayley transform, dense matrices where it has the
-Woodbury identity, subdivision where it has panels. Slow, and right as long as `digits` outlast what cancels.
+Woodbury identity, subdivision where it has panels. Right as long as `digits` outlast what cancels. What is evaluated at thousands of
+frequencies is computed with numbers of GMP, which take a tenth of the time of those of mpmath.
 """
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
+from operator import mul
 from typing import Any
 
+import gmpy2
 import mpmath
 import numpy as np
 
@@ -16,6 +19,7 @@ from ssmspec.systems.statespace import StateSpace
 
 GAUSS, WEIGHTS = np.polynomial.legendre.leggauss(10)
 HALF_GAUSS, HALF_WEIGHTS = np.polynomial.legendre.leggauss(20)
+GUARD = 64  # more bits for sums of GMP numbers, which are rounded after every term
 
 
 class Exact:
@@ -32,6 +36,7 @@ class Exact:
         self.mp.dps = digits
         mp = self.mp
         self.system, self.with_skip = system, with_skip
+        self._responses: dict[Any, list[Any]] = {}  # integrals up to several frequencies share most of their points
         self.theta = [+mp.pi if value == np.pi else mp.mpf(float(value)) for value in theta]  # the float stands for Nyquist
         self.step = [mp.mpf(float(value)) for value in np.broadcast_to(system.step[0], system.modes)]
         self.skip = [mp.mpf(float(value)) for value in system.D[0].ravel()]
@@ -87,21 +92,26 @@ class Exact:
 
     def weight(self, theta: Any) -> Any:
         """W(theta), section 5."""
-        mp, sobolev = self.mp, self.system.sobolev
+        with self._precision():
+            return self._back(self._weight(self._gmp(self.mp.mpf(theta))))
+
+    def _weight(self, theta: Any) -> Any:
+        """W of a GMP number."""
+        sobolev = self.system.sobolev
         if sobolev is None:
-            return mp.mpf(1)
-        beta = mp.mpf(float(sobolev.beta[0]))
+            return gmpy2.mpfr(1)
+        beta = gmpy2.mpfr(float(sobolev.beta[0]))
         if sobolev.convention == "causal":
-            rho = self._rho
-            return ((1 - rho * mp.expj(-theta)) / (1 - rho)) ** beta
-        length, ramp = sobolev.length, lambda k: (1 + k / mp.mpf(10000)) ** beta
+            rho = self._gmp(self._rho)
+            return ((1 - rho * _turn(-theta)) / (1 - rho)) ** beta
+        length, ramp = sobolev.length, lambda k: (1 + k / gmpy2.mpfr(10000)) ** beta
         if sobolev.convention == "denoising":
-            k = theta * length / mp.pi
-            return (ramp(min(k, mp.mpf(length - 1))) + ramp(max(k - 1, mp.mpf(0)))) / 2
+            k = theta * length / gmpy2.const_pi()
+            return (ramp(min(k, gmpy2.mpfr(length - 1))) + ramp(max(k - 1, gmpy2.mpfr(0)))) / 2
         if sobolev.convention == "waves":
-            k = theta * length / (2 * mp.pi)
-            return (ramp(k) + ramp(length - k)) / 2 if theta else mp.mpf(1)
-        return (1 + theta / self._knee) ** beta
+            k = theta * length / (2 * gmpy2.const_pi())
+            return (ramp(k) + ramp(length - k)) / 2 if theta else gmpy2.mpfr(1)
+        return (1 + theta / self._gmp(self._knee)) ** beta
 
     @property
     def _rho(self) -> Any:
@@ -130,21 +140,59 @@ class Exact:
         modes = list(zip(self.g, self.C, self.B, strict=True))
         return [[g * c[o] * b[i] for g, c, b in modes] for o in range(self.system.outputs) for i in range(self.system.inputs)]
 
+    # ---- numbers of GMP
+
+    def _precision(self) -> Any:
+        """A block in which they have the digits of mpmath, and some more."""
+        return gmpy2.context(precision=self.mp.prec + GUARD)
+
+    def _gmp(self, value: Any) -> Any:
+        if hasattr(value, "_mpc_"):
+            return gmpy2.mpc(self._gmp(value.real), self._gmp(value.imag))
+        size, exponent = value.man_exp
+        mantissa = gmpy2.mpfr(-size if value < 0 else size)
+        return (gmpy2.mul_2exp if exponent > 0 else gmpy2.div_2exp)(mantissa, abs(exponent))
+
+    def _back(self, value: Any) -> Any:
+        if isinstance(value, gmpy2.mpc):
+            return self.mp.mpc(self._back(value.real), self._back(value.imag))
+        mantissa, exponent = value.as_mantissa_exp()
+        return self.mp.ldexp(self.mp.mpf(int(mantissa)), int(exponent))
+
+    @cached_property
+    def _modes(self) -> tuple[list[Any], list[list[Any]], list[Any]]:
+        """z, `_outer`, and |z| |g| |C| |B|."""
+        sizes = [size * abs(z) for size, z in zip(self.sizes, self.z, strict=True)]
+        with self._precision():
+            return [*map(self._gmp, self.z)], [[*map(self._gmp, residues)] for residues in self._outer], [*map(self._gmp, sizes)]
+
     def response(self, theta: Any) -> list[Any]:
         """Weighted response, its O I entries in one list, with D if that counts."""
-        mp = self.mp
-        turned = mp.expj(-mp.mpf(theta))
-        factors = [1 / (1 - z * turned) for z in self.z]
-        around = self.weight(mp.mpf(theta)) * turned**self.system.delay
-        dynamic = [mp.fdot(residues, factors) * around for residues in self._outer]
+        theta = self.mp.mpf(theta)
+        if theta not in self._responses:
+            self._responses[theta] = self._response(theta)
+        return self._responses[theta]
+
+    def _response(self, theta: Any) -> list[Any]:
+        poles, outer, _ = self._modes
+        with self._precision():
+            theta = self._gmp(theta)
+            turned = _turn(-theta)
+            factors = [1 / (1 - z * turned) for z in poles]
+            around = self._weight(theta) * turned**self.system.delay
+            dynamic = [self._back(sum(map(mul, residues, factors)) * around) for residues in outer]
         return [value + skip for value, skip in zip(dynamic, self.skip, strict=True)] if self.with_skip else dynamic
 
     def slope_size(self, theta: Any) -> Any:
         """|d/d theta of the weighted response without D and delay|, Frobenius norm."""
-        turned = self.mp.expj(-theta)
-        w, dw = self.weight(theta), self._weight_slope(theta)
-        factors = [w * -1j * z * turned / (1 - z * turned) ** 2 + dw / (1 - z * turned) for z in self.z]
-        return self._norm([self.mp.fdot(residues, factors) for residues in self._outer])
+        poles, outer, _ = self._modes
+        slope = self._weight_slope(theta)
+        with self._precision():
+            theta, dw = self._gmp(theta), self._gmp(slope)
+            turned, w = _turn(-theta), self._weight(theta)
+            factors = [w * -1j * z * turned / (1 - z * turned) ** 2 + dw / (1 - z * turned) for z in poles]
+            slopes = [self._back(sum(map(mul, residues, factors))) for residues in outer]
+        return self._norm(slopes)
 
     def size(self, theta: Any) -> Any:
         """|H|, Frobenius norm."""
@@ -167,10 +215,14 @@ class Exact:
 
     @cached_property
     def sensitivity(self) -> list[Any]:
+        poles, _, sizes = self._modes
+
         def at(theta: Any) -> Any:
-            turned = self.mp.expj(-theta)
-            terms = [s * abs(z) / abs(1 - z * turned) ** 2 for s, z in zip(self.sizes, self.z, strict=True)]
-            return self.mp.fsum(terms) * abs(self.weight(theta))
+            with self._precision():
+                theta = self._gmp(theta)
+                turned = _turn(-theta)
+                terms = [size / abs(1 - z * turned) ** 2 for size, z in zip(sizes, poles, strict=True)]
+                return self._back(sum(terms) * abs(self._weight(theta)))
 
         return [at(theta) for theta in self.theta]
 
@@ -437,3 +489,9 @@ class Exact:
         """Share of the energy of the kernel that its first samples, so many, do not hold."""
         before = int(self.with_skip and self.system.delay > 0)
         return self._kernel_energy(int(length) - before) / (self._kernel_energy(0) + self._skip_energy())
+
+
+def _turn(angle: Any) -> Any:
+    """e^(i angle)."""
+    sine, cosine = gmpy2.sin_cos(angle)
+    return gmpy2.mpc(cosine, sine)

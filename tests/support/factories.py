@@ -9,6 +9,7 @@ complex 2N x 2N matrix, discretize it bilinearly, and undo C~ with a dense solve
 Letters of one example: K copies, I inputs, O outputs, n states of the dense recurrence.
 """
 
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -59,12 +60,18 @@ class Recurrence:
     beta: Array | None = None
 
     def impulse(self, length: int) -> Array:
-        """k[l] = Re(C A^l B), one step at a time; (K, O, I, length) float64."""
-        state, samples = self.B.astype(complex), []
-        for _ in range(length):
-            samples.append((self.C @ state).real)
-            state = self.A @ state
-        return np.stack(samples, axis=-1)
+        """k[l] = Re(C A^l B); (K, O, I, length) float64. With l = j + m i: the rows C A^j and the states A^(m i) B, one step at a time."""
+        m = math.isqrt(length)
+        rows, states, jump = [self.C.astype(complex)], [self.B.astype(complex)], np.linalg.matrix_power(self.A, m)
+        for _ in range(m - 1):
+            rows.append(rows[-1] @ self.A)
+        for _ in range(length // m):
+            states.append(jump @ states[-1])
+        row, state = np.stack(rows, axis=1), np.stack(states, axis=1)  # (K, m, O, n) and (K, length // m + 1, n, I)
+        K, _, O, n = row.shape
+        samples = row.reshape(K, m * O, n) @ np.moveaxis(state, 1, 2).reshape(K, n, -1)
+        ordered = samples.real.reshape(K, m, O, len(states), -1).transpose(0, 2, 4, 3, 1)
+        return ordered.reshape(K, O, -1, len(states) * m)[..., :length]
 
     def tail(self, length: int) -> float:
         """A bound on sum_{l >= length} |k[l]| of every entry.
@@ -72,10 +79,10 @@ class Recurrence:
         With m = length/8, q = |A^m| and S = sum_{j < m} |C A^j|:  sum_{l >= 8 m} |C A^l B| <= S q^8 |B| / (1 - q), spectral norms.
         """
         m = length // 8
-        row, total = self.C, np.zeros(len(self.A))
-        for _ in range(m):
-            total += np.linalg.norm(row, 2, axis=(1, 2))
-            row = row @ self.A
+        rows = [self.C]
+        for _ in range(m - 1):
+            rows.append(rows[-1] @ self.A)
+        total = np.linalg.norm(np.stack(rows), 2, axis=(2, 3)).sum(axis=0)
         q = np.linalg.norm(np.linalg.matrix_power(self.A, m), 2, axis=(1, 2))
         assert (q < 1).all()
         return float((total * q**8 * np.linalg.norm(self.B, 2, axis=(1, 2)) / (1 - q)).max())

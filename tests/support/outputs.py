@@ -78,6 +78,7 @@ OUTPUTS: Mapping[str, Output] = {
     "impulse -o": Output(("impulse", X, "--layer", "0", "--length", "8", "-o", "k.npz"), {"k.npz": arrays()}),
     "plot -o": Output(("plot", "heatmap", X, *FEW, "-o", "h.png"), {"h.png": PICTURE}, slow=True),
     "plot inits -o": Output(("plot", "inits", *FEW, "-o", "i.svg"), {"i.svg": PICTURE}, slow=True),
+    "report -o": Output(("report", X, *FEW, "-o", "r.html"), {"r.html": b"<meta name=generator content='ssmspec report 0'>"}),
     "check --init": Output(("check", "--init", "r.toml", "--force"), {"r.toml": b"old = 1"}),
     "retune -o": Output(("retune", X, "--alpha", "2", "-o", Y, "--force"), RETUNED),
     "retune beta": Output(("retune", X, *BETA, "-o", Y, "--force"), RETUNED),

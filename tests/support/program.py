@@ -7,14 +7,17 @@ import sys
 from collections.abc import Callable
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import typer.main
 from locations import HANG, SAMPLES
 from safetensors.numpy import save_file
 
-from ssmspec.cli import main
+from ssmspec.cli import main, whole_app
 
 S4D = SAMPLES / "s4d_trained.safetensors"
 
@@ -43,12 +46,19 @@ class Captured(io.TextIOWrapper):
         return self.buffer.getvalue().decode()
 
 
+@cache
+def command() -> Any:
+    """What the app makes of its functions on every call. That takes longer than most commands, and a process needs it once."""
+    return typer.main.get_command(whole_app())
+
+
 def ssmspec(*arguments: object, cwd: Path = SAMPLES) -> Result:
     """`ssmspec ...` in this process: another one costs seconds, and few tests are about it."""
     code: object = 0
     with (
         chdir(cwd),
         patch.object(sys, "argv", ["ssmspec", *map(str, arguments)]),
+        patch("ssmspec.cli.app.app", command()),
         redirect_stdout(Captured()) as out,
         redirect_stderr(Captured()) as err,
     ):

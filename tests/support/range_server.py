@@ -2,11 +2,13 @@
 
 import io
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -124,12 +126,34 @@ class _Server(ThreadingHTTPServer):
         """A client that went away is no news."""
 
 
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """A certificate for the loopback that no authority has signed."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+    signed = made.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1)).sign(key, hashes.SHA256())
+    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / "cert.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, *plain) + signed.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem")
+    return context
+
+
 @contextmanager
-def serving(folder: Path, handler: type[Handler] = Handler) -> Iterator[Rules]:
+def serving(folder: Path, handler: type[Handler] = Handler, tls: ssl.SSLContext | None = None) -> Iterator[Rules]:
     """A server of the files in a folder."""
     server = _Server(("127.0.0.1", 0), handler)
     server.rules = Rules(folder)
-    server.rules.url = f"http://127.0.0.1:{server.server_address[1]}"
+    server.rules.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}"
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

@@ -19,8 +19,10 @@ PREFERRED = ("model.safetensors.index.json", "model.safetensors", "pytorch_model
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz", ".msgpack")
 NO_WEIGHTS = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scheduler.bin", "rng_state.pth")  # of the HF trainer
 
+CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 QUANTIZE_CONFIG = "quantize_config.json"  # of GPTQ before transformers kept it in config.json
+BESIDE = (CONFIG, ADAPTER_CONFIG, QUANTIZE_CONFIG)
 
 ReadFile = Callable[[Location], tuple[Contents, int]]
 Needed = Callable[[Collection[str]], Collection[str]]  # of some names, those of tensors that are needed
@@ -139,16 +141,16 @@ def read_config(path: Location, given: Location) -> tuple[dict[str, object], tup
     folder = path if path.is_dir() else path.parent
     if not (given != path or path.is_dir() or is_index(path) or path.name in PREFERRED):
         return {}, ()
-    config, notes = _object(folder / "config.json")
+    config, notes = _object(folder / CONFIG)
     quantized, more = _object(folder / QUANTIZE_CONFIG)
     return ({"quantization_config": quantized} if quantized else {}) | config, (*notes, *more)
 
 
 def _object(path: Location) -> tuple[dict[str, object], tuple[str, ...]]:
     """A JSON object, empty where there is no such file, and a note if it cannot be used."""
-    if not path.is_file():
-        return {}, ()
     try:
+        if not path.is_file():
+            return {}, ()
         data = load_json(path)
     except (OSError, CheckpointError) as error:
         return {}, (f"{path.name} ignored: {short(' '.join(str(error).removeprefix(f'{path}: ').split()))}",)

@@ -13,8 +13,8 @@ ZERO = (
     " DeepSpeed puts there) and give the result"
 )
 ORBAX = (
-    "which is not read: restore it with orbax.checkpoint.PyTreeCheckpointer().restore(folder) and save the arrays with numpy.savez or"
-    " flax.serialization.msgpack_serialize"
+    "in which there are no arrays: give the folder of the item that has them, or restore it with"
+    " orbax.checkpoint.PyTreeCheckpointer().restore(folder) and save the arrays with numpy.savez"
 )
 ORBAX_NAMES = ("_CHECKPOINT_METADATA", "manifest.ocdbt", "_METADATA", "ocdbt.process_0")
 SAVED_MODEL = (
@@ -67,7 +67,7 @@ def refuse_file(path: Location, head: bytes) -> None:
     if path.name in ("saved_model.pb", "saved_model.pbtxt"):
         raise problem(path, f"the graph of a TensorFlow SavedModel, {SAVED_MODEL}")
     if path.name in ORBAX_NAMES:
-        raise problem(path, f"a part of an Orbax checkpoint of JAX, {ORBAX}")
+        raise problem(path, "a part of an Orbax checkpoint of JAX: give the folder that it is in")
 
 
 def refuse_rank_file(path: Location, root: object) -> None:

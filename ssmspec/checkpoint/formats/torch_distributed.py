@@ -22,7 +22,7 @@ from ssmspec.checkpoint.formats.json_text import parse_json
 from ssmspec.checkpoint.formats.rebuild import TORCH_DTYPES
 from ssmspec.checkpoint.formats.safetensors import METADATA, read_header, tensor_at
 from ssmspec.checkpoint.formats.torch_files import load_pickle, read_torch_zip, root_pickle
-from ssmspec.checkpoint.formats.tree import Global, Placeholder
+from ssmspec.checkpoint.formats.tree import Global, Placeholder, put_leaf
 from ssmspec.checkpoint.formats.unpickler import BoundedReader
 from ssmspec.checkpoint.naming import MAX_TENSORS, final_names, name_tree
 from ssmspec.checkpoint.remote.path import Location, entries
@@ -241,8 +241,8 @@ class _Found:
         for name in (*self.tensors, *self.others):
             path = self.paths.get(name, (name,))
             leaf = self._tensor(name) if name in self.tensors else None
-            if not _put(root, path, leaf):
-                _put(root, (name,), leaf)
+            if not put_leaf(root, path, leaf):
+                put_leaf(root, (name,), leaf)
         return root
 
     def _tensor(self, name: str) -> JoinedTensor:
@@ -277,20 +277,6 @@ class _Found:
         if self.ends[path.name] > found.size:
             raise problem(path, f"truncated: it should have {self.ends[path.name]} bytes and has {found.size}; fetch it again")
         return found
-
-
-def _put(root: dict[str, object], path: tuple[str, ...], leaf: object) -> bool:
-    """Puts a leaf at a path; False where a leaf is in the way, or a dict in its place."""
-    place = root
-    for key in path[:-1]:
-        inner = place.setdefault(key, {})
-        if not isinstance(inner, dict):
-            return False
-        place = inner
-    if path[-1] in place:
-        return False
-    place[path[-1]] = leaf
-    return True
 
 
 def _state(value: object) -> Mapping[str, Any]:

@@ -111,3 +111,17 @@ class Placeholder:
             return
         yield from enumerate(self.items)
         yield from self.pairs.items()
+
+
+def put_leaf(root: dict[str, object], path: tuple[str, ...], leaf: object) -> bool:
+    """Puts a leaf at a path; False where a leaf is in the way, or a dict in its place."""
+    place = root
+    for key in path[:-1]:
+        inner = place.setdefault(key, {})
+        if not isinstance(inner, dict):
+            return False
+        place = inner
+    if path[-1] in place:
+        return False
+    place[path[-1]] = leaf
+    return True

@@ -13,6 +13,7 @@ from time import time
 from weakref import WeakKeyDictionary
 
 import aiohttp
+import yarl
 
 from ssmspec.checkpoint.remote.failures import AnswerError, NoRangesError, refused
 from ssmspec.checkpoint.remote.traffic import Traffic
@@ -20,6 +21,9 @@ from ssmspec.checkpoint.remote.traffic import Traffic
 TRIES = 4
 WAIT = 0.5  # seconds before the second try; twice that before the next
 LONGEST_WAIT = 20.0  # seconds that a Retry-After is obeyed
+PATIENCE = 60.0  # seconds for an answer, and
+SLOWEST = 10_000.0  # bytes per second of its body
+HTML = ("text/html", "application/xhtml+xml")
 REDIRECTS = (301, 302, 303, 307, 308)
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 CHANGED = "the file changed while it was read ({what}); start again"
@@ -50,15 +54,19 @@ class RangeChecks:
 
     def __init__(self, traffic: Traffic, authorization: Callable[[str], str]) -> None:
         self.traffic, self.authorization = traffic, authorization
-        self.files: dict[str, WebFile] = {}
+        self._files: dict[str, WebFile] = {}
         self._asked: MutableMapping[asyncio.Task[object], str] = WeakKeyDictionary()  # the URL before redirects
+
+    def know(self, url: str, file: WebFile) -> None:
+        """Notes that a file is requested from a URL."""
+        self._files[_plain(url)] = file
 
     async def __call__(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         task = asyncio.current_task()
         assert task is not None
         url = str(request.url)
-        file = self.files.get(self._asked.setdefault(task, url))
         wanted = request.headers.get("Range")
+        file = self._files[_plain(self._asked.setdefault(task, url))] if wanted else None
         header = self.authorization(url)
         if header:
             request.headers["Authorization"] = header
@@ -67,12 +75,13 @@ class RangeChecks:
             wait = WAIT * 2**tries
             self.traffic.requests += 1
             try:
-                response = await handler(request)
-                if response.status in REDIRECTS:
-                    return response
-                if response.status != 429 and response.status < 500:
-                    return await self._checked(response, file, wanted)
-                wait = min(LONGEST_WAIT, max(wait, _retry_after(response)))
+                async with asyncio.timeout(_patience(wanted)):
+                    response = await handler(request)
+                    if response.status in REDIRECTS:
+                        return response
+                    if response.status != 429 and response.status < 500:
+                        return await self._checked(response, file, wanted)
+                wait = min(LONGEST_WAIT, max(wait, retry_after(response.headers.get("Retry-After", ""))))
                 response.close()
                 error = refused(response.status, response.reason or "")
             except NOT_REPEATED:
@@ -86,6 +95,14 @@ class RangeChecks:
                 await asyncio.sleep(wait)
         raise error
 
+    def _moved(self, file: WebFile, found: yarl.URL) -> None:
+        """Notes where an answer came from, with the password of the address if it is the same host."""
+        if _plain(str(found)) != _plain(file.location or file.url):
+            given = yarl.URL(file.url, encoded=True)
+            same = found.origin() == given.origin()
+            file.location = str(found.with_user(given.user).with_password(given.password) if same and given.user else found)
+            self.know(file.location, file)
+
     async def _checked(self, response: aiohttp.ClientResponse, file: WebFile | None, wanted: str | None) -> aiohttp.ClientResponse:
         """The answer, its body read. Of one that is not what was asked for, the body is not read."""
         try:
@@ -93,12 +110,11 @@ class RangeChecks:
                 raise refused(response.status, response.reason or "")
             if wanted is None:
                 return response
-            first, last = (int(number) for number in wanted.removeprefix("bytes=").split("-"))
+            first, last = _limits(wanted)
             expected = _expected(response, file, first, last)
             if file is not None:
                 _same_version(response, file)
-                file.location = str(response.url)
-                self.files[file.location] = file
+                self._moved(file, response.url)
         except AnswerError:
             response.close()
             raise
@@ -107,6 +123,25 @@ class RangeChecks:
             raise aiohttp.ClientPayloadError(f"{len(data)} of {expected} bytes")
         self.traffic.add(file.name if file else "", len(data))
         return response
+
+
+def _plain(url: str) -> str:
+    """A URL as answers have it, without a password."""
+    return str(yarl.URL(url, encoded=True).with_user(None).with_fragment(None))
+
+
+def _limits(wanted: str) -> tuple[int, int]:
+    """The first and last byte of a range."""
+    first, last = wanted.removeprefix("bytes=").split("-")
+    return int(first), int(last)
+
+
+def _patience(wanted: str | None) -> float | None:
+    """Seconds for a request and its body; nothing limits a whole file."""
+    if wanted is None:
+        return None
+    first, last = _limits(wanted)
+    return PATIENCE + (last - first) / SLOWEST
 
 
 def _expected(response: aiohttp.ClientResponse, file: WebFile | None, first: int, last: int) -> int:
@@ -118,7 +153,7 @@ def _expected(response: aiohttp.ClientResponse, file: WebFile | None, first: int
     said = response.headers.get("Content-Range", "")
     length = response.headers.get("Content-Length")
     if response.status == 200:
-        if response.content_type in ("text/html", "application/xhtml+xml"):
+        if response.content_type in HTML:
             raise AnswerError("a web page came in place of the file, perhaps a login page; check the address and the access")
         size = f" of {int(length):,} bytes" if length else ""
         raise NoRangesError(f"the server sends no parts of the file{size} but the whole: --download fetches it", 200)
@@ -148,10 +183,9 @@ def _same_version(response: aiohttp.ClientResponse, file: WebFile) -> None:
     file.version = found
 
 
-def _retry_after(response: aiohttp.ClientResponse) -> float:
-    """Seconds that a server asks to wait; 0 where it does not say."""
-    text = response.headers.get("Retry-After", "")
-    if text.isdigit():
+def retry_after(text: str) -> float:
+    """Seconds that a server asks to wait by Retry-After; 0 where it does not say."""
+    if text.isascii() and text.isdigit():
         return float(text[:9])
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time())

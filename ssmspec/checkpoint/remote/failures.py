@@ -3,6 +3,7 @@
 import errno
 from http import HTTPStatus
 
+from ssmspec.checkpoint.remote.path import without_secrets
 from ssmspec.checkpoint.tensors import problem, short
 from ssmspec.errors import CheckpointError
 
@@ -56,9 +57,13 @@ def explained(shown: str, error: BaseException) -> CheckpointError:
 
 def _words(error: BaseException) -> str:
     names = {kind.__name__ for kind in type(error).__mro__}
-    text = short(" ".join(str(error).split()), 300)
+    text = short(" ".join(without_secrets(str(error)).split()), 300)
     if isinstance(error, AnswerError):
         return str(error)
+    if "HttpError" in names and isinstance(status := getattr(error, "code", None), int):  # of gcsfs
+        return str(refused(status))
+    if text.startswith("Forbidden"):  # likewise
+        return str(refused(403))
     if names & {"ClientConnectorCertificateError", "ClientSSLError", "ClientConnectorSSLError", "SSLError"}:
         return f"no secure connection (TLS): {text}; check the address, the clock and the certificates of this machine"
     if isinstance(error, TimeoutError) or names & {"FSTimeoutError", "ServerTimeoutError", "TimeoutException", "ReadTimeoutError"}:

@@ -5,13 +5,16 @@ locations that it signs are made for.
 """
 
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import yarl
 from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
+from ssmspec.checkpoint.remote import checks
 from ssmspec.checkpoint.remote.checks import WebFile
 from ssmspec.checkpoint.remote.failures import BUSY, AnswerError, explained, refused
 from ssmspec.checkpoint.remote.store import AT_ONCE, Kind
@@ -19,6 +22,8 @@ from ssmspec.checkpoint.remote.web_store import WebStore
 from ssmspec.checkpoint.tensors import problem
 
 PLACE = re.compile(r"hf://(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/]+(?:/pr/\d+)?))?(?:/(?P<path>.*))?", re.IGNORECASE)
+
+Answer = TypeVar("Answer")
 
 
 class HubStore(WebStore):
@@ -35,10 +40,9 @@ class HubStore(WebStore):
         self._endpoint = yarl.URL(constants.ENDPOINT).origin()
         self._header = str(build_hf_headers().get("authorization") or "")
         try:
-            self.traffic.requests += 1
-            info = HfApi().model_info(self.repository, revision=match["revision"], timeout=60)
+            info = self._repeated(lambda: HfApi().model_info(self.repository, revision=match["revision"], timeout=60))
         except Exception as error:
-            raise explained(self._given, hub_error(error)) from error
+            raise explained(self._given, error) from error
         self.revision = info.sha
         self._by_key: dict[str, WebFile] = {}
         self._names = [each.rfilename for each in info.siblings or ()]
@@ -77,14 +81,25 @@ class HubStore(WebStore):
         return file
 
     def _resolve(self, file: WebFile) -> None:
-        self.traffic.requests += 1
-        try:
-            found = get_hf_file_metadata(file.url, token=None, timeout=60, headers=self._headers())
-        except Exception as error:
-            raise hub_error(error) from error
+        found = self._repeated(lambda: get_hf_file_metadata(file.url, token=None, timeout=60, headers=self._headers()))
         file.location = str(yarl.URL(found.location, encoded=True))
         file.size = found.size if found.size is not None and file.size == -1 else file.size
-        self.checks.files[file.location] = file
+        self.checks.know(file.location, file)
+
+    def _repeated(self, ask: Callable[[], Answer]) -> Answer:
+        """The answer of the Hub; if it is busy or out of order, it is asked again. May raise anything."""
+        for number in range(checks.TRIES):
+            self.traffic.requests += 1
+            try:
+                return ask()
+            except Exception as error:
+                response = getattr(error, "response", None)
+                status = getattr(response, "status_code", 0)
+                if number == checks.TRIES - 1 or (status != BUSY and status < 500):
+                    raise hub_error(error) from error
+                told = checks.retry_after(str(getattr(response, "headers", {}).get("Retry-After", "")))
+                time.sleep(min(checks.LONGEST_WAIT, max(checks.WAIT * 2**number, told)))
+        raise AssertionError("unreachable")
 
     def _headers(self) -> dict[str, str]:
         return {"authorization": self._header} if self._header else {}

@@ -3,15 +3,18 @@
 What identifies a version of an object is compared before and after every read, since these clients do not.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
 
 from ssmspec.checkpoint.remote.failures import AnswerError, explained
-from ssmspec.checkpoint.remote.store import AT_ONCE, FIRST, Kind, Store, Wanted
+from ssmspec.checkpoint.remote.store import AT_ONCE, FIRST, Kind, Store, Wanted, ranges_of
 
+TALKATIVE = ("gcsfs", "google.auth", "s3fs", "aiobotocore", "botocore")
 VERSION = ("ETag", "etag", "generation", "LastModified", "mtime", "last_modified", "size")  # what tells versions of a file apart
 
 
@@ -21,6 +24,8 @@ class ObjectStore(Store):
     def __init__(self, address: str) -> None:
         super().__init__()
         self._scheme = address.partition("://")[0]
+        for client in TALKATIVE:
+            logging.getLogger(client).setLevel(logging.CRITICAL)  # what goes wrong is told once, in one line
         self.fs, start = url_to_fs(address, skip_instance_cache=True, use_listings_cache=False)
         self._slash = "/" if start.startswith("/") else ""
         self.start = start.strip("/")
@@ -76,9 +81,8 @@ class ObjectStore(Store):
     def _get(self, wanted: Sequence[Wanted]) -> list[bytes]:
         keys = [self._slash + key for key, _, _ in wanted]
         starts, stops = [start for _, start, _ in wanted], [stop for _, _, stop in wanted]
-        at_once = {"batch_size": AT_ONCE} if self.fs.async_impl else {}
         self.traffic.requests += len(wanted)
-        data: list[bytes] = list(self.fs.cat_ranges(keys, starts, stops, on_error="raise", **at_once))
+        data = ranges_of(self.fs, keys, starts, stops)
         for (key, _, _), part in zip(wanted, data, strict=True):
             self.traffic.add(key.rpartition("/")[2], len(part))
         touched = sorted({key for key, _, _ in wanted})
@@ -93,6 +97,5 @@ class ObjectStore(Store):
         info = self._ask(key)
         return str(info.get("ETag") or info.get("etag") or info.get("mtime") or ""), info.get("size")
 
-    def fetch_whole(self, key: str, target: str) -> None:
-        """Copies the whole file to a local one; may raise anything."""
-        self.fs.get_file(self._slash + key, target)
+    def _copy(self, key: str, target: str, callback: Callback) -> None:
+        self.fs.get_file(self._slash + key, target, callback=callback)

@@ -13,12 +13,18 @@ if TYPE_CHECKING:
     from ssmspec.checkpoint.remote.store import Store
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+SECRETS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+://)(?:[^\s/@'\"]*@)?(?P<rest>[^\s?'\"]*)(?:\?[^\s'\"]+)?")
 AT_ONCE = 1 << 25  # bytes of one read, so of one request
 
 
 def is_address(text: object) -> bool:
     """Whether a text names a file by scheme and place, as in https://host/file, rather than by a local path."""
     return isinstance(text, str) and ADDRESS.match(text) is not None
+
+
+def without_secrets(text: str) -> str:
+    """The text, its addresses without passwords, and without what follows a question mark, such as a signature."""
+    return SECRETS.sub(lambda match: match["scheme"] + match["rest"], text)
 
 
 def title_of(given: Path | str) -> str:

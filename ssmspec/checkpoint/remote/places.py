@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ssmspec.checkpoint.remote.path import Location, RemotePath, is_address
+from ssmspec.checkpoint.remote.path import Location, RemotePath, is_address, without_secrets
 from ssmspec.checkpoint.tensors import problem
 from ssmspec.errors import CheckpointError
 
@@ -46,11 +46,14 @@ def location_of(given: "Location | str") -> Location:
         store = ObjectStore(given)
         return RemotePath(store, store.start)
     except ImportError as error:
-        raise missing(given, scheme, error) from error
+        raise missing(without_secrets(given), scheme, error) from error
     except CheckpointError:
         raise
     except Exception as error:  # whatever a client of fsspec raises for an address
-        raise problem(given, f"cannot be read ({error}); expected hf://, https://, s3://, gs:// or a local path") from error
+        raise problem(
+            without_secrets(given),
+            f"cannot be read ({without_secrets(str(error))}); expected hf://, https://, s3://, gs:// or a local path",
+        ) from error
 
 
 def _require_middlewares(given: str) -> None:

@@ -2,7 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
+
+from fsspec.callbacks import Callback
 
 from ssmspec.checkpoint.remote.failures import explained
 from ssmspec.checkpoint.remote.ranges import Held, Range, joined
@@ -16,6 +18,30 @@ AT_ONCE = 8  # requests in flight
 
 Kind = Literal["file", "folder"]
 Wanted = tuple[str, int, int]  # key, first byte, byte after the last
+
+
+class _Counted(Callback):  # type: ignore[misc]
+    """What filesystems call with the bytes of each piece of a file that they copy."""
+
+    def __init__(self, traffic: Traffic, name: str) -> None:
+        super().__init__()
+        self._traffic, self._name = traffic, name
+
+    def relative_update(self, inc: int = 1) -> None:
+        self._traffic.add(self._name, inc)
+
+
+def ranges_of(fs: Any, paths: Sequence[str], starts: Sequence[int], stops: Sequence[int]) -> list[bytes]:
+    """The bytes of ranges by a filesystem of fsspec; may raise anything.
+
+    Older versions of fsspec (2025.3) return errors among the bytes, whatever they are told.
+    """
+    at_once = {"batch_size": AT_ONCE} if fs.async_impl else {}
+    found: list[bytes | BaseException] = fs.cat_ranges(list(paths), list(starts), list(stops), on_error="raise", **at_once)
+    for part in found:
+        if isinstance(part, BaseException):
+            raise part
+    return [part for part in found if not isinstance(part, BaseException)]
 
 
 class RangedFile:
@@ -82,6 +108,10 @@ class Store(ABC):
     def names(self, key: str) -> list[str]:
         """The names in a folder. Raises CheckpointError."""
 
+    def plain_name(self, name: str) -> str:
+        """A name as it is in the folder that is served; addresses may have characters in another form."""
+        return name
+
     @abstractmethod
     def size(self, key: str) -> int:
         """Bytes of a file. Raises CheckpointError."""
@@ -91,8 +121,13 @@ class Store(ABC):
         """Looks up files and reads their first bytes, all at once. Raises CheckpointError."""
 
     @abstractmethod
-    def fetch_whole(self, key: str, target: str) -> None:
+    def _copy(self, key: str, target: str, callback: Callback) -> None:
         """Copies the whole of a file to a local one; may raise anything."""
+
+    def fetch_whole(self, key: str, target: str, size: int | None) -> None:
+        """Copies the whole of a file, of so many bytes if that is known, to a local one; may raise anything."""
+        self.traffic.expect(size or 0)
+        self._copy(key, target, _Counted(self.traffic, key.rpartition("/")[2]))
 
     @abstractmethod
     def _get(self, wanted: Sequence[Wanted]) -> list[bytes]:
@@ -110,6 +145,7 @@ class Store(ABC):
         Raises:
             CheckpointError: not all of them arrived as they should.
         """
+        self.traffic.expect(sum(stop - start for _, start, stop in wanted))
         try:
             data = self._get(wanted)
         except CheckpointError:

@@ -1,19 +1,50 @@
 """Files of the web: ranges through fsspec's http filesystem, whose answers are all checked by a middleware of its client."""
 
+import asyncio
 from collections.abc import Sequence
-from typing import Any
-from urllib.parse import quote, urlsplit
+from html.parser import HTMLParser
+from urllib.parse import quote, unquote, urlsplit
 
 import aiohttp
 import yarl
+from fsspec.asyn import sync
+from fsspec.callbacks import Callback
 from fsspec.implementations.http import HTTPFileSystem
 
-from ssmspec.checkpoint.remote.checks import RangeChecks, WebFile
+from ssmspec.checkpoint.remote.checks import HTML, PATIENCE, RangeChecks, WebFile
 from ssmspec.checkpoint.remote.failures import DENIED, GONE, UNSATISFIABLE, AnswerError, explained
-from ssmspec.checkpoint.remote.store import AT_ONCE, FIRST, Kind, RangedFile, Store, Wanted
+from ssmspec.checkpoint.remote.store import FIRST, Kind, RangedFile, Store, Wanted, ranges_of
 
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 EXPIRED = (*DENIED, *GONE)
+LARGEST_PAGE = 1 << 24  # bytes
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value for name, value in attrs if tag == "a" and name == "href" and value]
+
+
+def links_of(page: str) -> list[str]:
+    """Where the links of a page lead."""
+    parser = _Links()
+    parser.feed(page)
+    return parser.found
+
+
+def _below(folder: yarl.URL, link: str) -> str:
+    """The name directly in a folder that a link leads to, with a slash at its end for a folder; "" if it leads elsewhere."""
+    try:
+        target = folder.join(yarl.URL(link))
+    except ValueError:
+        return ""
+    name = target.raw_path.removeprefix(folder.raw_path)
+    inside = target.host == folder.host and target.raw_path.startswith(folder.raw_path) and not target.query_string
+    return name if inside and name.rstrip("/") and "/" not in name.rstrip("/") else ""
 
 
 class WebStore(Store):
@@ -64,7 +95,7 @@ class WebStore(Store):
             try:
                 self._begin([key])
             except AnswerError as error:
-                if error.status not in GONE:
+                if error.status not in GONE and (error.status not in DENIED or key == self.start):
                     raise explained(self.shown(key), error) from error
                 self._absent.add(key)
             except Exception as error:  # whatever the client raises is one line to the user
@@ -73,15 +104,28 @@ class WebStore(Store):
 
     def names(self, key: str) -> list[str]:
         if key not in self._listed:
-            url = f"{self.url(key).rstrip('/')}/"
+            url = yarl.URL(f"{self.url(key).rstrip('/')}/", encoded=True)
             try:
-                found = self.fs.ls(url, detail=False)
+                page: str = sync(self.fs.loop, self._page, url)
             except Exception as error:
                 raise explained(self.shown(key), error) from error
-            names = [str(link).removeprefix(url) for link in found if str(link).startswith(url)]
-            plain = [name for name in names if name and name.rstrip("/").count("/") == 0 and not name.startswith(("?", "#"))]
-            self._listed[key] = {name.rstrip("/"): "folder" if name.endswith("/") else "file" for name in plain}
+            found = [name for link in links_of(page) if (name := _below(url, link))]
+            self._listed[key] = {name.rstrip("/"): "folder" if name.endswith("/") else "file" for name in found}
         return sorted(self._listed[key])
+
+    async def _page(self, url: yarl.URL) -> str:
+        """The page of a folder."""
+        session = await self.fs.set_session()
+        async with asyncio.timeout(PATIENCE), session.get(url, **self.fs.kwargs) as answer:
+            data = bytearray()
+            async for piece in answer.content.iter_any():
+                data += piece
+                if len(data) > LARGEST_PAGE:
+                    raise AnswerError(f"its page has more than {LARGEST_PAGE:,} bytes, so it is none that lists a folder")
+            return data.decode("utf-8", "replace") if answer.content_type in HTML else ""
+
+    def plain_name(self, name: str) -> str:
+        return unquote(name)
 
     def size(self, key: str) -> int:
         if key not in self._web:
@@ -100,7 +144,7 @@ class WebStore(Store):
             return
         found = {key: self._known(key) for key in keys}
         for file in found.values():
-            self.checks.files[file.url] = file
+            self.checks.know(file.url, file)
         try:
             data = self._ranges([(file, 0, FIRST) for file in found.values()])
         except AnswerError as error:
@@ -136,8 +180,7 @@ class WebStore(Store):
     def _request(self, wanted: Sequence[tuple[WebFile, int, int]]) -> list[bytes]:
         urls = [file.location or file.url for file, _, _ in wanted]
         starts, stops = [start for _, start, _ in wanted], [stop for _, _, stop in wanted]
-        result: Any = self.fs.cat_ranges(urls, starts, stops, batch_size=AT_ONCE, on_error="raise")
-        return list(result)
+        return ranges_of(self.fs, urls, starts, stops)
 
     def is_folder(self, key: str) -> bool:
         return key == self.start and self._folder
@@ -147,6 +190,5 @@ class WebStore(Store):
         size = info.get("size")
         return str(info.get("ETag") or ""), None if size is None else int(size)
 
-    def fetch_whole(self, key: str, target: str) -> None:
-        """Copies the whole file to a local one, in one request; may raise anything."""
-        self.fs.get_file(self.url(key), target)
+    def _copy(self, key: str, target: str, callback: Callback) -> None:
+        self.fs.get_file(self.url(key), target, callback=callback)

@@ -8,8 +8,7 @@ from math import isfinite
 import numpy as np
 
 from ssmspec.checkpoint import average_in
-from ssmspec.checkpoint.remote.traffic import Transfer
-from ssmspec.report.documents.document import Document, csv_text
+from ssmspec.report.documents.document import Document, csv_text, transfer_document
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.version import __version__
@@ -37,11 +36,6 @@ def analysis_document(analysis: CheckpointAnalysis, *, sample_rate: float | None
         "skipped": [asdict(item) for item in analysis.skipped],
         "notes": list(analysis.notes),
     }
-
-
-def transfer_document(transfer: Transfer | None) -> Document:
-    """What was read of a remote checkpoint; nothing for a local one."""
-    return {} if transfer is None else {"read": asdict(transfer)}
 
 
 def grid_document(grid: FrequencyGrid) -> Document:

@@ -56,15 +56,19 @@ def _layer_document(layer: LayerComparison) -> Document:
 
 def comparison_csv(comparison: CheckpointComparison) -> str:
     """One row per layer and statistic or distance, with a header."""
-    rows: list[Iterable[object]] = [COMPARE_COLUMNS]
-    for layer in comparison.layers:
-        for name, start in layer.before.statistics.items():
-            end = layer.after.statistics[name]
-            reason = start.reason or end.reason
-            rows.append([layer.name, name, "statistic", start.median, end.median, layer.change[name], None, None, start.unit, reason])
-        for name, value in layer.distances.items():
-            rows.append([layer.name, name, "distance", None, None, value.median, value.p5, value.p95, value.unit, value.reason])
-    return csv_text(rows)
+    return csv_text([COMPARE_COLUMNS, *(row for layer in comparison.layers for row in layer_change_rows(layer))])
+
+
+def layer_change_rows(layer: LayerComparison) -> list[list[object]]:
+    """One row per statistic or distance, with the columns `COMPARE_COLUMNS`."""
+    rows: list[list[object]] = []
+    for name, start in layer.before.statistics.items():
+        end = layer.after.statistics[name]
+        reason = start.reason or end.reason
+        rows.append([layer.name, name, "statistic", start.median, end.median, layer.change[name], None, None, start.unit, reason])
+    for name, value in layer.distances.items():
+        rows.append([layer.name, name, "distance", None, None, value.median, value.p5, value.p95, value.unit, value.reason])
+    return rows
 
 
 def history_document(analyses: Sequence[CheckpointAnalysis]) -> Document:

@@ -4,9 +4,11 @@ import csv
 import io
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
+from ssmspec.checkpoint.remote.traffic import Opened, Transfer
 from ssmspec.errors import printable
 
 Document = dict[str, Any]
@@ -19,6 +21,17 @@ def schema(name: str) -> Document:
     text = files("ssmspec.report").joinpath("schemas", f"{name}.json").read_text(encoding="utf-8")
     document: Document = json.loads(text)
     return document
+
+
+def transfer_document(transfer: Transfer | None) -> Document:
+    """What was read of a remote checkpoint: an entry of its own, or nothing of a local one."""
+    return {} if transfer is None else {"read": asdict(transfer)}
+
+
+def read_document(opened: Iterable[Opened]) -> Document:
+    """What was read of remote checkpoints, in a document that is about several: an entry of its own, or nothing if all are local."""
+    entries = [{"path": each.path, "size": each.size, **asdict(each.transfer)} for each in opened]
+    return {"read": entries} if entries else {}
 
 
 def to_json(document: Document | list[Document]) -> str:

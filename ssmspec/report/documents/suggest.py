@@ -15,4 +15,5 @@ def suggestion_document(suggestion: Suggestion, source: str) -> Document:
         "data": source,
         "suggestions": [asdict(item) for item in suggestion.items],
         "assumptions": list(suggestion.assumptions),
+        "aims": list(suggestion.aims),
     }

@@ -4,45 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from ssmspec.checkpoint.remote.path import title_of
+from ssmspec.files.writing import made_folder
 from ssmspec.report.figures.half_lives import memory_figure
 from ssmspec.report.figures.magnitude import draw_heatmap, draw_magnitude
+from ssmspec.report.figures.panels import Drawn, Given, panels
 from ssmspec.report.figures.poles import PoleSet, draw_poles
-from ssmspec.report.figures.style import (
-    BAND,
-    LABEL,
-    LINE,
-    MARK,
-    TITLE,
-    FrequencyAxis,
-    list_height,
-    made_folder,
-    new_figure,
-    safe_name,
-    safe_names,
-    save,
-    short_name,
-    styled,
-)
+from ssmspec.report.figures.style import FrequencyAxis, list_height, safe_name, safe_names, save, styled
 from ssmspec.statistics import CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FloatArray
-
-# the figures, and names that other pictures share with them
-__all__ = [
-    "BAND",
-    "LINE",
-    "MARK",
-    "layer_figure",
-    "made_folder",
-    "overview_figure",
-    "plot_analysis",
-    "safe_name",
-    "safe_names",
-    "save",
-    "short_name",
-]
 
 
 def plot_analysis(analysis: CheckpointAnalysis, folder: Path, stem: str, *, sample_rate: float | None = None) -> list[Path]:
@@ -75,29 +46,35 @@ def plot_analysis(analysis: CheckpointAnalysis, folder: Path, stem: str, *, samp
     return written
 
 
-def overview_figure(layers: Sequence[LayerAnalysis], theta: FloatArray, title: str, sample_rate: float | None = None) -> Figure:
+def overview_figure(
+    layers: Sequence[LayerAnalysis], theta: FloatArray, title: str, sample_rate: float | None = None, *, ax: Given = None
+) -> Drawn:
     """Heat map of median |H| in dB, with one row per layer and a logarithmic frequency axis."""
-    figure = new_figure(8, list_height(len(layers)))
+    shown = panels(ax, width=8, height=list_height(len(layers)), listing=True)
     curves = np.array([layer.curve.median for layer in layers if layer.curve is not None])
-    draw_heatmap(figure, [layer.name for layer in layers], curves, theta, FrequencyAxis.at_rate(sample_rate))
-    single = all(layer.inputs * layer.outputs > 1 for layer in layers)
-    what = "Frobenius norm of H" if single else "median |H| over copies"
-    figure.axes[0].set_title(f"{short_name(title, 60)}: {what} (dashed: Nyquist)", fontsize=TITLE)
-    return figure
+    norm = all(layer.inputs * layer.outputs > 1 for layer in layers)
+    draw_heatmap(shown.axes[0], [layer.name for layer in layers], curves, theta, FrequencyAxis.at_rate(sample_rate), norm=norm)
+    shown.head(title, f"{'Frobenius norm of H' if norm else 'median |H| over copies'} (dashed: Nyquist)")
+    return shown.drawn
 
 
-def layer_figure(layer: LayerAnalysis, theta: FloatArray, sample_rate: float | None = None) -> Figure:
-    """|H| with its median and 5..95 % band beside the poles of one layer, if it has poles."""
+def layer_figure(layer: LayerAnalysis, theta: FloatArray, sample_rate: float | None = None, *, ax: Given = None) -> Drawn:
+    """|H| with its median and 5..95 % band, or of few copies each, beside the poles of one layer, if it has poles.
+
+    Args:
+        ax: None, or one Axes for |H|; of a layer with poles also two.
+    """
     assert layer.curve is not None
-    axis, poles = FrequencyAxis.at_rate(sample_rate), layer.poles.size > 0
-    figure = new_figure(10 if poles else 6, 4)
-    left, *beside = figure.subplots(1, 2 if poles else 1, squeeze=False)[0]
-    name = "|H|" if layer.inputs * layer.outputs == 1 else "Frobenius norm of H"
-    draw_magnitude(left, axis.values(theta), layer.curve, name=name, nyquist=axis.value(np.pi))
+    axis, count = FrequencyAxis.at_rate(sample_rate), 2 if layer.poles.size else 1
+    shown = panels(ax, count, width=10 if count == 2 else 6, height=4, columns=count, fewest=1)
+    left, *beside = shown.axes
+    draw_magnitude(left, axis.values(theta), layer.curve, norm=layer.inputs * layer.outputs > 1, nyquist=axis.value(np.pi))
     left.set_xlabel(axis.label)
     left.legend(loc="best")
-    left.set_title("magnitude of the response", fontsize=LABEL)
+    left.set_title("magnitude of the response")
     for right in beside:
         draw_poles(right, PoleSet(layer.name, layer.poles, layer.continuous_poles))
-    figure.suptitle(f"{short_name(layer.name, 90 if poles else 50)} ({layer.family}, {layer.shape_text})", fontsize=TITLE)
-    return figure
+        if right.get_legend_handles_labels()[0]:
+            right.legend(loc="best")
+    shown.head(layer.name, f"{layer.family}, {layer.shape_text}")
+    return shown.drawn

@@ -11,7 +11,7 @@ from matplotlib.image import imsave
 
 from ssmspec.files.writing import Kind, whole_file
 from ssmspec.report.figures.magnitude import draw_magnitude
-from ssmspec.report.figures.style import LABEL, TITLE, short_name, styled
+from ssmspec.report.figures.style import FrequencyAxis, short_name, styled
 from ssmspec.statistics import LayerAnalysis
 from ssmspec.systems.grid import FloatArray
 
@@ -37,10 +37,9 @@ def monitor_picture(layer: LayerAnalysis, theta: FloatArray, step: int, first: t
         axes = figure.subplots()
         if first is not None:
             axes.plot(theta, first[1], color=FIRST, linewidth=1, label=f"median, step {first[0]}")
-        single = layer.inputs * layer.outputs == 1
-        draw_magnitude(axes, theta, layer.curve, name="|H|" if single else "Frobenius norm of H", nyquist=np.pi)
-        axes.set_xlabel("theta [rad/sample]", fontsize=LABEL)
-        axes.set_title(f"{short_name(layer.name)} ({layer.family}), step {step}", fontsize=TITLE)
+        draw_magnitude(axes, theta, layer.curve, norm=layer.inputs * layer.outputs > 1, nyquist=np.pi)
+        axes.set_xlabel(FrequencyAxis().label)
+        axes.set_title(f"{short_name(layer.name)} ({layer.family}), step {step}")
         axes.legend(loc="lower left")
         canvas: Any = FigureCanvasAgg(figure)
         canvas.draw()

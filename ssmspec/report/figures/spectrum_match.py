@@ -1,19 +1,19 @@
 """The spectrum of the data, and the spectrum of a layer before and after it was matched."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from ssmspec.report.figures.style import BAND, LABEL, LINE, MARK, light_grid, new_figure, short_name
+from ssmspec.report.figures.panels import Drawn, Given, panels
+from ssmspec.report.figures.style import BAND, LINE, MARK, THETA, FrequencyAxis, light_grid, short_name
 from ssmspec.tuning.spectra.matching import Match
 
 
-def matching_figure(match: Match, source: str) -> Figure:
+def matching_figure(match: Match, source: str, *, ax: Given = None) -> Drawn:
     """Power over theta in dB, each curve with mean 1: the estimate with its standard error, and the layer before and after.
 
     The bins of the band are shaded.
     """
-    figure = new_figure(8, 4.4)
-    axes = figure.add_subplot()
+    shown = panels(ax, width=8, height=4.4)
+    (axes,) = shown.axes
     light_grid(axes)
     decibel = [10 * np.log10(np.maximum(values, 1e-12)) for values in (match.target, match.start, match.fitted)]
     half = (match.theta[-1] - match.theta[-2]) / 2
@@ -28,8 +28,8 @@ def matching_figure(match: Match, source: str) -> Figure:
     axes.plot(match.theta, decibel[2], color=LINE, linewidth=1.5, label=f"layer {after}")
     axes.set_xscale("log")
     axes.set_ylim(max(decibel[0].min() - 20, -80), max(values.max() for values in decibel) + 5)
-    axes.set_xlabel("theta [rad/sample]")
-    axes.set_ylabel("power, mean over theta = 1 [dB]")
+    axes.set_xlabel(FrequencyAxis().label)
+    axes.set_ylabel(f"power, mean over {THETA} = 1 [dB]")
     axes.legend(loc="best")
-    figure.suptitle(f"{short_name(match.system.name)} ({match.system.family}): mean |H|^2 over copies against the data", fontsize=LABEL + 1)
-    return figure
+    shown.head(match.system.name, f"{match.system.family}: mean |H|^2 over copies against the data")
+    return shown.drawn

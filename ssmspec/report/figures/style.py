@@ -1,18 +1,23 @@
 """What all pictures share: colors, sizes, the frequency axis, and writing a figure to a file."""
 
+import io
+import logging
+import warnings
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
-import matplotlib.style
+import matplotlib.style  # not loaded by matplotlib itself
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from ssmspec.errors import SsmspecError, printable
@@ -21,8 +26,7 @@ from ssmspec.statistics import Curve, Spectrum
 from ssmspec.systems.grid import FloatArray
 
 COLOR_MAP = "cividis"  # safe for color-blind readers, and monotone in lightness, so it survives gray printing
-LINE, BAND, MARK = "#00204d", "#9fb2d0", "#b3502f"
-GRID = "0.9"
+LINE, BAND, MARK, NYQUIST = "#00204d", "#9fb2d0", "#b3502f", "0.45"
 TITLE, LABEL, SMALL = 10, 9, 8  # points
 DPI = 150
 MOST_DECADES = 4  # of a logarithmic axis with minor ticks
@@ -32,12 +36,19 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "ssmspec",
     "pdf.fonttype": 42,
+    "savefig.dpi": DPI,
+    "figure.titlesize": TITLE,
+    "axes.titlesize": LABEL,
     "axes.labelsize": LABEL,
     "xtick.labelsize": SMALL,
     "ytick.labelsize": SMALL,
     "legend.fontsize": SMALL,
+    "grid.color": "0.9",
+    "mathtext.fontset": "dejavusans",
 }
 FORMATS: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # suffix -> metadata
+
+THETA, OMEGA = r"$\theta$", r"$\omega$"
 
 Layers = Collection[Any]  # LayerSpectrum or KernelSpectrum
 AxisKind = Literal["theta", "cycles", "hertz", "omega"]
@@ -66,7 +77,7 @@ class FrequencyAxis:
 
     @property
     def label(self) -> str:
-        return f"{self.kind if self.kind in ('theta', 'omega') else 'frequency'} [{self.unit}]"
+        return f"{ {'theta': THETA, 'omega': OMEGA}.get(self.kind, 'frequency') } [{self.unit}]"
 
     def values(self, frequencies: FloatArray) -> FloatArray:
         """Theta in the unit of this axis. Omega stays unchanged."""
@@ -78,28 +89,72 @@ class FrequencyAxis:
         return float(self.values(np.array([frequency]))[0])
 
 
+class ShownFigure(Figure):
+    """A figure that notebooks show, as they do those of pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        FigureCanvasAgg(self)
+        with mpl.rc_context(STYLE):
+            self.savefig(buffer, format="png", dpi=DPI)
+        return buffer.getvalue()
+
+
 @contextmanager
-def styled() -> Iterator[None]:
-    """Apply the style of all pictures within the block, and ignore the user's matplotlibrc."""
-    with mpl.style.context(["default", STYLE]):
+def styled(sheet: Path | None = None) -> Iterator[None]:
+    """Apply the style of all pictures within the block, then a matplotlib style sheet, and ignore the user's matplotlibrc."""
+    with ExitStack() as stack:
+        with warnings.catch_warnings():  # of settings that are no style, such as the backend: they are ignored
+            warnings.simplefilter("ignore")
+            stack.enter_context(mpl.style.context(["default", STYLE, *([] if sheet is None else [_sheet(sheet)])]))
         yield
 
 
-def save(figure: Figure, path: Path) -> Path:
+def _sheet(path: Path) -> dict[Any, Any]:
+    """The settings of a matplotlib style sheet.
+
+    Raises:
+        SsmspecError: it cannot be read, or has a line that matplotlib does not accept.
+    """
+    complaints: list[str] = []
+    listener = logging.Handler()
+    listener.emit = lambda record: complaints.append(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("matplotlib")
+    level = log.level
+    log.addHandler(listener)
+    log.setLevel(logging.WARNING)
+    try:
+        settings = mpl.rc_params_from_file(path, use_default_template=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SsmspecError(f"cannot read the style {path}: {getattr(error, 'strerror', None) or error}; give a .mplstyle file") from error
+    finally:
+        log.setLevel(level)
+        log.removeHandler(listener)
+    if complaints:
+        reason = complaints[0].strip().split("\n")[0]
+        raise SsmspecError(f"{path} is not a matplotlib style sheet: {reason}")
+    return dict(settings)
+
+
+def save(figure: Figure, path: Path, dpi: float | None = None) -> Path:
     """Write a figure, completely or not at all, in the format of its suffix. It has no dates, so the same picture gives the same file.
 
+    Args:
+        dpi: pixels per inch, of PNG; by default those of the style in force.
     Raises:
         SsmspecError: the suffix is not a known format, or the file cannot be written.
     """
     kind = checked_format(path)
     FigureCanvasAgg(figure)
-    with whole_file(path, Kind.picture) as file, mpl.rc_context(STYLE):
-        _lay_out(figure)
-        figure.savefig(file, format=kind[1:], dpi=DPI, metadata=FORMATS[kind])
+    if dpi is None:
+        dpi = figure.dpi if mpl.rcParams["savefig.dpi"] == "figure" else mpl.rcParams["savefig.dpi"]
+    with whole_file(path, Kind.picture) as file:
+        _lay_out(figure, dpi)
+        figure.savefig(file, format=kind[1:], dpi=dpi, metadata=FORMATS[kind])
     return path
 
 
-def _lay_out(figure: Figure) -> None:
+def _lay_out(figure: Figure, dpi: float) -> None:
     """Place the axes once. Left to itself, `savefig` draws everything for that and throws it away.
 
     A wide logarithmic axis loses its minor ticks first: they lie too close to be read, and measuring them takes half the time of a picture.
@@ -109,7 +164,7 @@ def _lay_out(figure: Figure) -> None:
             low, high = np.sort(axis.get_view_interval())
             if axis.get_scale() == "log" and high > low * 10**MOST_DECADES:
                 axis.set_minor_locator(NullLocator())
-    figure.set_dpi(DPI)
+    figure.set_dpi(dpi)
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
@@ -128,27 +183,9 @@ def checked_format(path: Path) -> str:
     return kind
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure with a size in inches and automatic layout."""
-    return Figure(figsize=(width, height), layout="constrained")
-
-
 def list_height(rows: int) -> float:
     """Height in inches of a figure that lists layers down its side."""
     return max(2.6, 1.7 + 0.22 * rows)
-
-
-def made_folder(folder: Path) -> Path:
-    """The folder, created if missing.
-
-    Raises:
-        SsmspecError: the folder cannot be created.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SsmspecError(f"cannot create the folder {folder} for pictures: {error.strerror or error}") from error
-    return folder
 
 
 def safe_name(name: str) -> str:
@@ -189,23 +226,17 @@ def short_name(name: str, most: int = 40) -> str:
     return literal(name if len(name) <= most else "..." + name[-most + 3 :])
 
 
-def head(figure: Figure, title: str, what: str) -> None:
-    """Write two lines above a figure: whose it is, and what it shows."""
-    figure.suptitle(f"{short_name(title, 60)}\n{what}", fontsize=TITLE)
-
-
-def legend_below(figure: Figure, axes: Axes, columns: int = 3) -> None:
-    """Put the legend of an axes below the whole figure, where it covers nothing."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)))
-
-
 def log_scale(axes: Axes) -> None:
     """Make the vertical axis logarithmic. Within one decade, its ticks are plain numbers."""
     axes.set_yscale("log")
-    low, high = axes.get_ylim()
+    plain_ticks(axes.yaxis)
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Make the ticks of a logarithmic axis within one decade plain numbers."""
+    low, high = axis.get_view_interval()
     if high < 10 * low:
-        for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        for which in (axis.set_major_formatter, axis.set_minor_formatter):
             which(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
@@ -223,18 +254,33 @@ def name_rows(axes: Axes, names: list[str]) -> None:
     axes.set_yticks(np.arange(0, len(names), every) + 0.5, [short_name(name) for name in names[::every]], fontsize=SMALL)
 
 
+def check_mathtext(text: str) -> None:
+    """Raises:
+    SsmspecError: the text has unescaped dollar signs, and what is between them is no mathtext.
+    """
+    try:
+        MathTextParser("path").parse(text)
+    except ValueError as error:
+        raise SsmspecError(f"{text!r} is no mathtext ({str(error).splitlines()[-1].strip()}); write a plain dollar sign as \\$") from error
+
+
 def light_grid(axes: Axes, which: Literal["major", "minor", "both"] = "major") -> None:
-    """Draw gray grid lines behind the data."""
-    axes.grid(visible=True, which=which, color=GRID)
+    """Draw grid lines behind the data."""
+    axes.grid(visible=True, which=which)
     axes.set_axisbelow(True)
 
 
 def draw_curve(axes: Axes, x: FloatArray, curve: Curve, name: str) -> None:
-    """Draw a median on its 5..95 % band, or the one curve of a single system, labeled with `name`."""
+    """Draw a median on its 5..95 % band, the curves of a few copies, or the one curve of a single system, labeled with `name`."""
+    if curve.copies is not None:
+        shades = mpl.colormaps[COLOR_MAP](np.linspace(0, 0.75, len(curve.copies)))
+        for place, (values, shade) in enumerate(zip(curve.copies, shades, strict=True)):
+            axes.plot(x, values, color=shade, linewidth=1, label=None if place else f"each of {len(curve.copies)} copies")
+        return
     if curve.p5 is not None and curve.p95 is not None:
         axes.fill_between(x, curve.p5, curve.p95, color=BAND, linewidth=0, label="5..95 % of copies")
         name = "median"
-    axes.plot(x, curve.median, color=LINE, linewidth=1.5, label=name)
+    axes.plot(x, curve.median, color=LINE, label=name)
 
 
 def frequency_scale(axes: Axes) -> None:
@@ -245,4 +291,4 @@ def frequency_scale(axes: Axes) -> None:
 
 def draw_nyquist(axes: Axes, at: float) -> None:
     """Draw a dashed line at the Nyquist frequency, the highest frequency that samples can represent."""
-    axes.axvline(at, color=MARK, linestyle="--", linewidth=1, label="Nyquist")
+    axes.axvline(at, color=NYQUIST, linestyle="--", linewidth=1, label="Nyquist")

@@ -26,9 +26,15 @@ MEANING = {
 }
 
 
-def analysis_table(analysis: CheckpointAnalysis, *, columns: Sequence[str] = HEADLINES, unicode: bool = True) -> RenderableType:
-    """The table of one checkpoint, with medians and 5..95 % ranges over copies. A layer that is a single system has a single value."""
-    columns = _with_half_lives(analysis, columns) if tuple(columns) == HEADLINES else columns
+def analysis_table(
+    analysis: CheckpointAnalysis, *, columns: Sequence[str] = HEADLINES, unicode: bool = True, legend: bool = True
+) -> RenderableType:
+    """The table of one checkpoint, with medians and 5..95 % ranges over copies. A layer that is a single system has a single value.
+
+    Args:
+        legend: whether lines below it say what the columns mean.
+    """
+    columns = shown_columns(analysis, columns)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("#", "layer", "family", "copies x modes", "step"):
         table.add_column(heading, justify="right" if heading == "#" else "left", overflow="fold")
@@ -41,11 +47,21 @@ def analysis_table(analysis: CheckpointAnalysis, *, columns: Sequence[str] = HEA
     for item in analysis.skipped if not analysis.layers else ():
         if item.kind == "unread":
             table.add_row("-", plain(item.name), item.family or "", "-", "-", *["none"] * (len(columns) + 1))
-    return Group(plain(_title(analysis), style="bold"), Text(), FittingTable(table), *_footnotes(analysis, columns))
+    return Group(
+        plain(_title(analysis), style="bold"), Text(), FittingTable(table), *_footnotes(analysis, legend_lines(columns) if legend else [])
+    )
 
 
-def _with_half_lives(analysis: CheckpointAnalysis, columns: Sequence[str]) -> Sequence[str]:
-    """The columns of a table: decay gates have a half-life in the place of a bias."""
+def legend_lines(columns: Iterable[str]) -> list[str]:
+    """What values and columns mean."""
+    lines = ["values are medians over the copies of a layer (5..95 % range); a single system has a value and no range"]
+    return [*lines, *(f"{name}: {MEANING.get(name) or STATISTICS[name].formula}" for name in columns)]
+
+
+def shown_columns(analysis: CheckpointAnalysis, columns: Sequence[str]) -> Sequence[str]:
+    """The columns of a table: among the headlines, decay gates have a half-life in the place of a bias."""
+    if tuple(columns) != HEADLINES:
+        return columns
     gates = [layer.half_lives is not None for layer in analysis.layers]
     if not any(gates):
         return columns
@@ -103,9 +119,8 @@ def sparkline(magnitude: FloatArray, bars: str) -> str:
     return "".join(bars[step] for step in steps)
 
 
-def _footnotes(analysis: CheckpointAnalysis, columns: Iterable[str]) -> list[RenderableType]:
-    lines: list[str] = ["", "values are medians over the copies of a layer (5..95 % range); a single system has a value and no range"]
-    lines += [f"{name}: {MEANING.get(name) or STATISTICS[name].formula}" for name in columns]
+def _footnotes(analysis: CheckpointAnalysis, legend: Sequence[str]) -> list[RenderableType]:
+    lines: list[str] = ["", *legend]
     if any(average_in(layer.name) for layer in analysis.layers):
         lines.append(f"averages of weights over training are counted apart: {count_of_layers(layer.name for layer in analysis.layers)}")
     for word in dict.fromkeys(average_in(layer.name) for layer in analysis.layers):

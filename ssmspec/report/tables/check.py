@@ -11,7 +11,7 @@ from rich.text import Text
 from ssmspec.checking.findings import SEVERITIES, CheckpointCheck, CheckReport
 from ssmspec.checkpoint import count_of_layers
 from ssmspec.errors import printable
-from ssmspec.report.tables.parts import MOST_ROWS, count_of, readable_size
+from ssmspec.report.tables.parts import MOST_ROWS, count_of, read_of, readable_size
 
 STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 ENDLESS = 1 << 20  # columns
@@ -33,7 +33,7 @@ def report_text(report: CheckReport) -> RenderableType:
 def _checkpoint_text(check: CheckpointCheck) -> Iterator[RenderableType]:
     size, tensors = readable_size(check.size), count_of(check.tensors, "tensor")
     layers = count_of_layers(layer.name for layer in check.layers)
-    yield Text(f"{printable(check.path)}  ({check.container}, {size}, {tensors}; {layers})", style="bold")
+    yield Text(f"{printable(check.path)}  ({check.container}, {size}, {tensors}{read_of(check.transfer)}; {layers})", style="bold")
     yield Text()
     if not check.findings:
         yield Text("no findings")

@@ -1,14 +1,15 @@
 """Comparisons and histories as tables."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ssmspec.checkpoint.remote.traffic import Opened
 from ssmspec.report.tables.fitting import FittingTable
-from ssmspec.report.tables.parts import grouped, label_of, plain, summary_text
+from ssmspec.report.tables.parts import grouped, label_of, plain, read_lines, summary_text
 from ssmspec.statistics import HEADLINES, STATISTICS, CheckpointAnalysis, Summary
 from ssmspec.statistics.changes import CheckpointComparison, LayerComparison, TensorChange
 from ssmspec.statistics.distances import DISTANCES
@@ -18,8 +19,8 @@ MOST_TENSORS = 5  # in the line of those that changed most
 SHOWN = ("pole_movement", "crossed_share", "log_spectral_distance", "spectrum_distance")
 
 
-def comparison_table(comparison: CheckpointComparison) -> RenderableType:
-    """Headline statistics before and after, the distances between the two, and the verdict."""
+def comparison_table(comparison: CheckpointComparison, opened: Iterable[Opened] = ()) -> RenderableType:
+    """Headline statistics before and after, the distances between the two, and the verdict; first what was read of remote checkpoints."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("layer", overflow="fold")
     for name in HEADLINES:
@@ -32,15 +33,24 @@ def comparison_table(comparison: CheckpointComparison) -> RenderableType:
         cells += [summary_text(layer.distances[name]) for name in SHOWN]
         table.add_row(plain(layer.name), *cells, _arrow(layer, "alpha_hat"))
     lines = [f"only in {path}: {', '.join(names)}" for path, names in _unmatched(comparison) if names]
-    lines += _tensor_lines(comparison.tensors)
+    lines += changed_tensors(comparison.tensors)
     lines += [f"note: {note}" for note in comparison.notes]
     title = f"{comparison.before} -> {comparison.after}  (layers matched by {comparison.matched_by}; backend {comparison.backend})"
     verdict = plain(f"verdict: {comparison.verdict}", style="bold")
     medians = plain("medians over copies, before -> after; distances with their 5..95 % range over copies")
-    return Group(plain(title, style="bold"), Text(), table, Text(), medians, *map(plain, lines), verdict)
+    return Group(
+        plain(title, style="bold"),
+        *map(plain, read_lines(opened)),
+        Text(),
+        FittingTable(table),
+        Text(),
+        medians,
+        *map(plain, lines),
+        verdict,
+    )
 
 
-def _tensor_lines(tensors: Sequence[TensorChange]) -> list[str]:
+def changed_tensors(tensors: Sequence[TensorChange]) -> list[str]:
     """How many stored tensors changed, those that changed most, and those that were not compared."""
     if not tensors:
         return []
@@ -64,9 +74,9 @@ def _arrow(layer: LayerComparison, name: str) -> Text:
     return plain(text if change is None else f"{text} ({change:+.2g})")
 
 
-def history_table(analyses: Sequence[CheckpointAnalysis]) -> RenderableType:
-    """Medians of the headline statistics of every layer, one row per checkpoint."""
-    parts: list[RenderableType] = []
+def history_table(analyses: Sequence[CheckpointAnalysis], opened: Iterable[Opened] = ()) -> RenderableType:
+    """Medians of the headline statistics of every layer, one row per checkpoint; first what was read of remote ones."""
+    parts: list[RenderableType] = [*map(plain, read_lines(opened))]
     for name in HEADLINES:
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
         table.add_column("#", justify="right")

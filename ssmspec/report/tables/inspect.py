@@ -7,7 +7,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ssmspec.checkpoint import count_of_layers
-from ssmspec.report.tables.parts import MOST_LINES, count_of, grouped, plain, plain_table, readable_size
+from ssmspec.checkpoint.remote.traffic import Transfer
+from ssmspec.report.tables.parts import MOST_LINES, count_of, grouped, plain, plain_table, read_of, readable_size
 
 MOST_TEXT = 200  # at most this many characters of a setting are shown
 MOST_NAMES = 8  # names of tensors in one cell
@@ -18,7 +19,8 @@ def inspection_tables(document: Mapping[str, Any]) -> RenderableType:
     """A document of schema ssmspec.inspect/1 as text."""
     checkpoint = document["checkpoint"]
     size, tensors = readable_size(checkpoint["bytes"]), count_of(checkpoint["tensors"], "tensor")
-    parts: list[RenderableType] = [plain(f"{checkpoint['path']}  ({checkpoint['container']}, {size}, {tensors})", style="bold")]
+    read = read_of(Transfer(**checkpoint["read"]) if "read" in checkpoint else None)
+    parts: list[RenderableType] = [plain(f"{checkpoint['path']}  ({checkpoint['container']}, {size}, {tensors}{read})", style="bold")]
     rows = [row for layer in document["layers"] for row in _layer_rows(layer)]
     if rows:
         headings = ("layer", "family", "role", "tensor", "shape", "dtype")

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ssmspec.checkpoint.remote.traffic import Transfer
+from ssmspec.checkpoint.remote.traffic import Opened, Transfer
 from ssmspec.errors import printable
 from ssmspec.report.tables.fitting import FittingTable
 from ssmspec.statistics import Summary
@@ -47,6 +47,11 @@ def read_of(transfer: Transfer | None) -> str:
         return ""
     state = f" at commit {transfer.revision[:12]}" if transfer.revision else ""
     return f"; {readable_size(transfer.bytes)} of it read in {count_of(transfer.requests, 'request')}{state}"
+
+
+def read_lines(opened: Iterable[Opened]) -> list[str]:
+    """One line per remote checkpoint: how much of it was read, and in which state."""
+    return [f"{each.path}: {readable_size(each.size)}{read_of(each.transfer)}" for each in opened]
 
 
 def summary_text(summary: Summary) -> Text:

@@ -13,7 +13,8 @@ def suggestion_text(suggestion: Suggestion, source: str) -> RenderableType:
     sources = [plain(f"{item.name}: {item.source}") for item in suggestion.items]
     assumed = [plain(f"assumed: {text}") for text in suggestion.assumptions]
     used = plain(_command(suggestion), style="bold")
-    return Group(plain_table(source, ("quantity", "value", "unit", "note"), rows), Text(), *sources, *assumed, used)
+    aims = [plain(text) for text in suggestion.aims]
+    return Group(plain_table(source, ("quantity", "value", "unit", "note"), rows), Text(), *sources, *assumed, *aims, used)
 
 
 def _command(suggestion: Suggestion) -> str:

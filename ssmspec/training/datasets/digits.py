@@ -19,6 +19,6 @@ def read_digits() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise SsmspecError("this preset learns from the digits that scikit-learn ships; pip install scikit-learn") from error
+        raise SsmspecError("this preset learns from the digits that scikit-learn ships; type: pip install 'ssmspec[tasks]'") from error
     found: Any = load_digits()
     return found.images * (255 / 16), found.target.astype(np.int64)

@@ -23,7 +23,7 @@ from ssmspec.statistics import HEADLINES
 from ssmspec.training.engine.loop import new_state, train
 from ssmspec.training.engine.processes import SharedError, Team, joined, local_device, processes
 from ssmspec.training.engine.record import Measured, checkpoints_of, read_measures, read_metrics
-from ssmspec.training.engine.run_folder import CARD, FINAL, INITIAL, MEASURES, METRICS, RESULTS, START, STATE, RunConfig, step_name, write
+from ssmspec.training.engine.run_folder import CARD, FINAL, INITIAL, MEASURES, METRICS, RESULTS, START, STATE, RunConfig, write
 from ssmspec.training.engine.state import load_state, read_start, write_checkpoint
 from ssmspec.training.engine.step import ALONE, Stepper
 from ssmspec.training.task import Outcome, Problem
@@ -210,7 +210,8 @@ def _summary(config: RunConfig, problem: Problem, folder: Path, seconds: float) 
 
 
 def _pictures(problem: Problem, summary: RunSummary, folder: Path) -> list[Path]:
-    from ssmspec.report.figures.compare import plot_comparison, plot_history
+    from ssmspec.report.figures.compare import plot_comparison
+    from ssmspec.report.figures.history import plot_history
     from ssmspec.report.figures.style import save, styled
     from ssmspec.report.figures.training import learning_figure, loss_figure, spectra_figure
 
@@ -231,7 +232,6 @@ def _pictures(problem: Problem, summary: RunSummary, folder: Path) -> list[Path]
             written.append(save(figure, folder / "loss.png"))
         measured = read_measures(folder / MEASURES)
         if any(measure.baseline is not None for measure in summary.measures) and summary.steps:
-            by_name = {Path(step_name(step, summary.steps)).stem: found for step, found in measured.items()}
-            written.append(save(learning_figure(by_name), folder / "learning.png"))
+            written.append(save(learning_figure(measured), folder / "learning.png"))
         written += problem.pictures(folder, summary.measures)
     return written

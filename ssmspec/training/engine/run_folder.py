@@ -127,6 +127,14 @@ def new_folder(path: Path, *, force: bool, schema: str = SCHEMA) -> None:
         raise SsmspecError(f"cannot create the folder {path}: {error.strerror or error}") from error
 
 
+def discard_unstarted(path: Path) -> None:
+    """Remove the folder of a run that failed before it wrote more than its config."""
+    with suppress(OSError, SsmspecError):
+        if [entry.name for entry in _contents(path)] == [CONFIG]:
+            (path / CONFIG).unlink()
+            path.rmdir()
+
+
 def _contents(path: Path) -> list[Path]:
     return [entry for entry in path.iterdir() if not is_temporary(entry.name)]
 

@@ -145,11 +145,16 @@ class Forecast(SequenceProblem[Examples]):
         from ssmspec.report.figures.style import save
 
         stretch = self.forecasts(int(self._held_out()[0]))
-        mean, scale = (part[0] for part in self.examples.normal)
-        curves = {"data": stretch.wanted, "forecast, one sample ahead": stretch.given}
-        shown = {label: values[:SHOWN, 0, 0] * scale + mean for label, values in curves.items()}
+        mean, scale = self.examples.normal
+        ahead = "one sample ahead"
+        curves = {"data": stretch.wanted[:, 0], f"forecast {ahead}": stretch.given[:, 0], f"baseline: last value, {ahead}": stretch.known}
+        shown = {label: values[:SHOWN, 0] * scale[0] + mean[0] for label, values in curves.items()}
         errors = {name: np.sqrt(each.mean(axis=1)) for name, each in self._errors().items()}
-        return [save(forecast_figure(shown, errors), folder / "predictions.png")]
+        value, unit = ("first feature", "its unit") if self.settings.data else ("membrane potential", "mV")
+        if len(scale) == 1:
+            errors = {name: scale[0] * each for name, each in errors.items()}
+        units = (f"{value} [{unit}]", unit if len(scale) == 1 else "standard deviations, all features")
+        return [save(forecast_figure(shown, errors, units), folder / "predictions.png")]
 
 
 def _following(pieces: Tensor, horizon: int) -> Tensor:

@@ -155,7 +155,7 @@ class Waves:
         """The error of every tone."""
         pairs = zip(self.settings.tones, self.errors().tolist(), strict=True)
         return [
-            Measure(f"error_{tone:g}", error, "", f"mean absolute error of the amplitude of {tone:g} rad/unit", CHANCE)
+            Measure(f"error_{tone:g}", error, "", f"mean absolute error of the amplitude of {tone:g} rad/model time", CHANCE)
             for tone, error in pairs
         ]
 
@@ -166,7 +166,7 @@ class Waves:
 
     def marks(self) -> dict[str, float]:
         """The frequencies of the tones."""
-        return {f"{tone:g} rad/unit": tone * self.settings.step for tone in self.settings.tones}
+        return {f"{tone:g} rad/model time": tone * self.settings.step for tone in self.settings.tones}
 
     def pictures(self, folder: Path, measures: Sequence[Measure]) -> list[Path]:
         """Draw the error of every tone as bars."""
@@ -174,8 +174,8 @@ class Waves:
         from ssmspec.report.figures.training import bars_figure
 
         values = {f"{tone:g}": error for tone, error in zip(self.settings.tones, (measure.value for measure in measures), strict=True)}
-        labels = {"axis": "tone [rad/model time]", "value": "mean absolute error of the amplitude"}
-        figure = bars_figure(values, **labels, reference=("always 1/2", CHANCE))
+        axis, value = "tone [rad/model time]", "mean absolute error of the amplitude"
+        figure = bars_figure(values, axis=axis, value=value, reference=("always 1/2", CHANCE))
         return [save(figure, folder / "errors.png")]
 
 
@@ -212,7 +212,7 @@ def _draw_sweep(outcomes: Any, folder: Path) -> list[Path]:
         key = (outcome.settings.alpha, outcome.settings.beta)
         groups.setdefault(key, []).append([measure.value for measure in outcome.measures])
     means = {key: np.mean(values, axis=0) for key, values in groups.items()}
-    names = [f"{tone:g} rad/unit" for tone in outcomes[0].settings.tones]
+    names = [f"{tone:g} rad/model time" for tone in outcomes[0].settings.tones]
     figure = sweep_figure(means, names, quantity="mean absolute error of the amplitude", limits=(0.0, CHANCE))
     return [save(figure, folder / "errors.png")]
 

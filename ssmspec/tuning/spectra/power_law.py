@@ -35,6 +35,21 @@ class PowerLaw:
     bends: bool
 
 
+CLEAR = 0.2  # size of gamma from which on the two aims point in opposite directions
+
+
+def opposed_aims(gamma: float) -> str:
+    """Why a suggested beta and a fit to the spectrum contradict each other; empty where the spectrum is nearly flat."""
+    if abs(gamma) < CLEAR:
+        return ""
+    weak = "high" if gamma > 0 else "low"
+    return (
+        f"with gamma {gamma:.3g} the data have little power at {weak} frequencies: beta {gamma / 2:+.2g} ('ssmspec suggest') lifts them to "
+        "learn them as well as the others, while 'retune --match-spectrum' makes |H|^2 like the power and lowers them. "
+        "These are two aims, not two estimates of one"
+    )
+
+
 def power_law(spectrum: Spectrum, fit_range: tuple[float, float] | None = None) -> PowerLaw:
     """Least-squares fit of log10 S over log10 theta, with every bin weighted by 1/theta, so that all octaves have the same weight.
 

@@ -10,7 +10,7 @@ from ssmspec.errors import SsmspecError
 from ssmspec.systems.sobolev import Convention, Sobolev
 from ssmspec.systems.statespace import Discretization, FloatArray, StateSpace, modal_form
 from ssmspec.tuning.spectra.estimate import Spectrum
-from ssmspec.tuning.spectra.power_law import PowerLaw, correlation_time, power_law
+from ssmspec.tuning.spectra.power_law import PowerLaw, correlation_time, opposed_aims, power_law
 
 _TUNING = "arXiv 2410.02035"
 _TOPO = "guideline of Topo_S4, beta ~ gamma/2; there a uniform filter raised the mean squared error on noise by 37 %"
@@ -145,6 +145,12 @@ class Suggestion:
         """Whether there is a beta to apply: it has a value that differs from 0, and the spectrum is a power law."""
         told = abs(self.power_law.gamma) >= CERTAIN * self.power_law.uncertainty
         return self["beta"].value is not None and told and not self.power_law.bends
+
+    @property
+    def aims(self) -> tuple[str, ...]:
+        """What the numbers aim at, where a fit to the spectrum aims at the opposite."""
+        text = "" if self["beta"].value is None else opposed_aims(self.power_law.gamma)
+        return (text,) if text else ()
 
     def __getitem__(self, name: str) -> Suggested:
         return next(item for item in self.items if item.name == name)

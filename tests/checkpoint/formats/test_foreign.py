@@ -7,15 +7,22 @@ import torch
 from ssmspec.checkpoint import open_checkpoint
 
 
-@pytest.mark.parametrize("names", [["_CHECKPOINT_METADATA", "d/x"], ["manifest.ocdbt"], ["_METADATA"], ["ocdbt.process_0/manifest.ocdbt"]])
 @pytest.mark.parametrize("inside", ["", "default/", "100/"])
-def test_orbax_folders_are_named(tmp_path, refusal, names, inside):
-    for name in names:
+def test_orbax_folders_without_arrays_are_named(tmp_path, refusal, inside):
+    for name in ("_CHECKPOINT_METADATA", "d/x"):
         (tmp_path / "ckpt" / inside / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "ckpt" / inside / name).write_text("{}")
     line = refusal(tmp_path / "ckpt")
     assert "an Orbax checkpoint of JAX" in line
     assert "orbax.checkpoint.PyTreeCheckpointer().restore(folder)" in line
+
+
+@pytest.mark.parametrize("name", ["manifest.ocdbt", "_METADATA", "ocdbt.process_0/manifest.ocdbt"])
+@pytest.mark.parametrize("inside", ["", "default/", "100/"])
+def test_empty_or_damaged_orbax_folders_are_named(tmp_path, refusal, name, inside):
+    (tmp_path / "ckpt" / inside / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "ckpt" / inside / name).write_text("{}")
+    assert "orbax" in refusal(tmp_path / "ckpt").lower()
 
 
 def test_a_file_of_an_orbax_folder_is_named(tmp_path, refusal):

@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 from container_files import CONTAINERS
+from jsonschema import validate
 from locations import SAMPLES
 from range_server import serving
 
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.commands.analyze import AnalysisOptions, analyze
+from ssmspec.report.documents.document import schema
 from ssmspec.statistics import HEADLINES
 
 SUFFIXES = (".safetensors", ".pt", ".npz", ".msgpack")
@@ -73,6 +75,19 @@ def test_the_table_and_the_document_say_what_was_read(tmp_path, web, typed):
     assert document["read"]["revision"] is None
 
 
+def without_read(text: str) -> str:
+    """The output of a command without what it says of the network."""
+    if not text.startswith("{"):
+        return "".join(line for line in text.splitlines(keepends=True) if " of it read in " not in line)
+    document = json.loads(text)
+    holders = [document, document.get("checkpoint", {}), *document.get("checkpoints", ())]
+    found = [holder.pop("read") for holder in holders if "read" in holder]
+    for entry in found[0] if found and isinstance(found[0], list) else found:
+        assert entry["bytes"] > 0
+        assert entry["requests"] > 0
+    return f"{json.dumps(document, indent=2, ensure_ascii=False)}\n"
+
+
 @pytest.mark.parametrize("command", ["inspect", "check", "compare", "plot", "response", "impulse", "export", "suggest"])
 def test_every_command_takes_an_address(tmp_path, web, typed, command):
     path = CONTAINERS["safetensors"](tmp_path)
@@ -94,7 +109,8 @@ def test_every_command_takes_an_address(tmp_path, web, typed, command):
     local = typed(*arguments(path, "local"))
     remote = typed(*arguments(f"{web.url}/{path.name}", "remote"))
     assert (local.code, remote.code) == (0, 0), remote.err
-    hidden = remote.out.replace(f"{web.url}/{path.name}", str(path))
+    assert (remote.out != without_read(remote.out)) != (" of it read in " in remote.err)  # once, where there is a place for it
+    hidden = without_read(remote.out).replace(f"{web.url}/{path.name}", str(path))
     hidden = hidden.replace(f"{web.url}/", f"{tmp_path}/")
     assert hidden == local.out
     if (tmp_path / "local.npz").exists():
@@ -125,3 +141,41 @@ def test_retune_asks_for_the_whole_file(tmp_path, web, typed):
     assert open_checkpoint(tmp_path / "new.safetensors").tensors.keys() == open_checkpoint(path).tensors.keys()
     for name, tensor in open_checkpoint(tmp_path / "new.safetensors").tensors.items():
         assert tensor.read().tobytes() == open_checkpoint(tmp_path / "local.safetensors").tensors[name].read().tobytes()
+
+
+@pytest.mark.parametrize("command", ["inspect", "check", "compare", "history", "dry run"])
+def test_every_table_says_what_was_read(tmp_path, web, typed, command):
+    path = CONTAINERS["safetensors"](tmp_path)
+    given = f"{web.url}/{path.name}"
+    arguments = {
+        "inspect": ["inspect", given],
+        "check": ["check", given],
+        "compare": ["compare", given, path],
+        "history": ["compare", given, path, path],
+        "dry run": ["retune", given, "--alpha", 2, "--dry-run"],
+    }[command]
+    shown = typed(*arguments)
+    assert shown.code == 0, shown.err
+    (line,) = [line for line in " ".join(shown.out.split()).split("; ") if " of it read in " in line]
+    assert f" of it read in {len(web.asked)} requests" in line
+    if command in ("compare", "history", "dry run"):
+        document = json.loads(typed(*arguments, "--json").out)
+        validate(document, schema({"dry run": "retune"}.get(command, command) + "-1"))
+        (entry,) = document["read"]
+        assert (entry["path"], entry["size"], entry["revision"]) == (given, path.stat().st_size, None)
+        assert 0 < entry["bytes"] < entry["size"]
+
+
+def test_documents_with_what_was_read_fit_their_schemas(tmp_path, web, typed):
+    path = CONTAINERS["safetensors"](tmp_path)
+    np.save(tmp_path / "data.npy", np.random.default_rng(0).normal(size=(4, 256, 1)))
+    given = f"{web.url}/{path.name}"
+    commands = {
+        "analyze": ["analyze", given, "--json", "--points", 64],
+        "check": ["check", given, "--format", "json"],
+        "suggest": ["suggest", tmp_path / "data.npy", "--checkpoint", given, "--json"],
+    }
+    for name, arguments in commands.items():
+        text = typed(*arguments).out
+        assert '"read"' in text
+        validate(json.loads(text), schema(f"{name}-1"))

@@ -144,6 +144,38 @@ def test_the_whole_body_of_a_server_without_ranges_is_not_read(web, address):
     assert len(web.of("model.safetensors")) == 1
 
 
+def test_errors_that_come_in_the_place_of_bytes_are_raised():
+    """As older versions of fsspec return them, whatever they are told."""
+    from ssmspec.checkpoint.remote.failures import refused as error_for
+    from ssmspec.checkpoint.remote.store import ranges_of
+
+    class Old:
+        async_impl = True
+
+        def cat_ranges(self, paths, starts, stops, on_error, batch_size):
+            assert (on_error, batch_size) == ("raise", 8)
+            return [b"xyz", error_for(403), b"xyz"]
+
+    with pytest.raises(Exception, match="access refused"):
+        ranges_of(Old(), ["a"] * 3, [0] * 3, [3] * 3)
+
+
+def test_a_certificate_that_nobody_signed(tmp_path, address):
+    from range_server import self_signed
+
+    with server.serving(tmp_path, tls=self_signed(tmp_path)) as rules:
+        assert "no secure connection (TLS)" in refused(f"{rules.url}{PATH}")
+        assert not rules.asked
+
+
+def test_an_address_from_python(web, address, tmp_path):
+    import ssmspec
+
+    remote, local = ssmspec.analyze(address), ssmspec.analyze(tmp_path / "model.safetensors")
+    assert [layer.poles.tobytes() for layer in remote.layers] == [layer.poles.tobytes() for layer in local.layers]
+    assert remote.transfer.requests == len(web.asked)
+
+
 def test_passwords_and_signatures_are_not_shown(web, address):
     web.always[PATH] = server.status(500)
     given = address.replace("http://", "http://user:secret@") + "?signature=abc"

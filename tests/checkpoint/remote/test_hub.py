@@ -48,6 +48,8 @@ def test_repositories_files_and_revisions(repositories, typed, tmp_path):
         ("analyze", f"hf://org/sharded@{COMMIT}/deep", *ANALYZE),
         ("analyze", local, *ANALYZE),
         ("analyze", repositories / "org" / "sharded" / "deep", *ANALYZE),
+        ("compare", "hf://org/plain", "hf://org/plain@main/model.safetensors", "--json"),
+        ("check", "hf://org/plain", "--format", "json"),
     ]
     with hub(repositories) as rules:
         found = documents(with_hub(rules.url, [list(map(str, command)) for command in commands], {"HF_TOKEN": TOKEN}))
@@ -56,7 +58,9 @@ def test_repositories_files_and_revisions(repositories, typed, tmp_path):
         assert remote["checkpoint"]["read"]["revision"] == COMMIT
         assert remote["checkpoint"]["container"] == ours["checkpoint"]["container"]
     assert found[0]["checkpoint"]["path"] == "hf://org/plain"
-    assert sum(each.path.startswith("/api/models/org/plain") for each in rules.asked) == 2  # one for each command
+    assert sum(each.path.startswith("/api/models/org/plain") for each in rules.asked) == 5  # one for each checkpoint
+    assert {change for layer in found[5]["layers"] for change in (entry["change"] for entry in layer["statistics"].values())} <= {0.0, None}
+    assert found[6]["checkpoints"][0]["shallow"]
     assert not rules.of("pytorch_model.bin")
     for each in rules.asked:
         sent = {name.lower(): value for name, value in each.headers.items()}

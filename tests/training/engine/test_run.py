@@ -18,7 +18,7 @@ from quick_runs import QUICK, config, finished, losses, started
 from safetensors import safe_open
 from small_runs import DENOISE, problem_of
 
-from ssmspec import analyze
+from ssmspec.commands.analyze import analyze
 from ssmspec.errors import SsmspecError
 from ssmspec.report.training_progress import TrainingProgress
 from ssmspec.training.engine import record

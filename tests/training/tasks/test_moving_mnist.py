@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector
 from video_sizes import parameters
 
-from ssmspec import analyze
+from ssmspec.commands.analyze import analyze
 from ssmspec.errors import SsmspecError
 from ssmspec.training.engine.loop import new_state
 from ssmspec.training.engine.step import Stepper
