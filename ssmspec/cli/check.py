@@ -23,6 +23,7 @@ class CheckFormat(StrEnum):
     text = "text"
     json = "json"
     junit = "junit"
+    github = "github"
 
 
 @command("check model.safetensors --rules rules.toml", "check --init rules.toml")
@@ -102,7 +103,7 @@ def _check_all(
 
 
 def _print(report: "CheckReport", output_format: CheckFormat) -> None:
-    from ssmspec.report.documents.check import report_document, report_junit
+    from ssmspec.report.documents.check import report_document, report_github, report_junit
     from ssmspec.report.documents.document import to_json
     from ssmspec.report.tables.check import print_report
     from ssmspec.report.tables.parts import console
@@ -111,6 +112,9 @@ def _print(report: "CheckReport", output_format: CheckFormat) -> None:
         echo(to_json(report_document(report)))
     elif output_format is CheckFormat.junit:
         echo(report_junit(report))
+    elif output_format is CheckFormat.github:
+        if annotations := report_github(report):
+            echo(annotations)
     else:
         print_report(report, console())
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ssmspec.statistics.changes import CheckpointComparison
 
 
-@command("compare before.safetensors after.safetensors", "compare --over runs/waves/checkpoints --csv history.csv")
+@command("compare before.safetensors after.safetensors", "compare runs/waves --csv history.csv")
 @takes(reading=Reading)
 def compare(
     checkpoints: Annotated[

@@ -22,7 +22,7 @@ class KernelReading(Reading):
     ] = None
 
 
-@command("impulse model.safetensors --layer 0 --samples 1000 -o kernel.npz")
+@command("impulse model.safetensors --layer 0 --length 1000 -o kernel.npz")
 @takes(reading=KernelReading)
 def impulse(
     checkpoint: CheckpointPath,

@@ -11,7 +11,8 @@ import os
 import sys
 from pathlib import Path
 
-from ssmspec.cli import whole_app
+from program import command
+
 from ssmspec.cli.terminal import run
 
 MARK = "=== ssmspec"
@@ -50,7 +51,7 @@ def main() -> None:
 def carry_out(line: bytes, codes: str) -> None:
     """One of the commands."""
     sys.argv = ["ssmspec", *map(os.fsdecode, line.split(b"\0"))]
-    code = run(whole_app(), debug=False)
+    code = run(command(), debug=False)
     with Path(codes).open("a") as file:
         file.write(f"{code}\n")
 

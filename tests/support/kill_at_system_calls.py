@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from outputs import OUTPUTS, Output, carried_out, check, files, prepare
+from program import command
 
 from ssmspec.checkpoint.write import whole_folder as write_folder
-from ssmspec.cli import whole_app
 from ssmspec.cli.terminal import run
 from ssmspec.files import replacing
 
@@ -61,7 +61,7 @@ def type_it(output: Output, *more: str) -> int:
     """The command in this process, silently."""
     sys.argv = ["ssmspec", *output.typed, *more]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        return run(whole_app(), debug=False)
+        return run(command(), debug=False)
 
 
 def marked(function: Callable[..., object]) -> Callable[..., object]:

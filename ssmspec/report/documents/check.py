@@ -1,4 +1,4 @@
-"""Checks as JSON (schema ssmspec.check/1) and JUnit XML."""
+"""Checks as JSON (schema ssmspec.check/1), JUnit XML, and the workflow commands of GitHub Actions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -42,6 +42,33 @@ def _checkpoint_document(check: CheckpointCheck, report: CheckReport) -> Documen
         "findings": [asdict(finding) | {"fails": report.fails(finding)} for finding in check.findings],
         "notes": list(check.notes),
     }
+
+
+LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
+
+
+def report_github(report: CheckReport) -> str:
+    """A workflow command of GitHub Actions per finding, which becomes an annotation of the file. A finding that fails is an error.
+
+    Source: docs.github.com, Workflow commands for GitHub Actions: ::error file=...,title=...::message.
+    """
+    lines = [
+        _annotation(
+            "error" if report.fails(finding) else LEVELS[finding.severity], check.path, finding.rule, f"{finding.layer}: {finding.message}"
+        )
+        for check in report.checks
+        for finding in check.findings
+    ]
+    return "\n".join([*lines, *(_annotation("error", item.path, "not read", item.reason) for item in report.unread)])
+
+
+def _annotation(level: str, path: str, title: str, message: str) -> str:
+    return f"::{level} file={_escaped(path, ':,')},title={_escaped(title, ':,')}::{_escaped(printable(message))}"
+
+
+def _escaped(text: str, more: str = "") -> str:
+    """Text with the signs escaped that a workflow command reads as its own."""
+    return "".join(f"%{ord(sign):02X}" if sign in "%\r\n" + more else sign for sign in text)
 
 
 def report_junit(report: CheckReport) -> str:

@@ -1,4 +1,4 @@
-"""The recipes of the README for recording a calibration file, on tiny random models of transformers."""
+"""The recipes of the documentation for recording a calibration file, on tiny random models of transformers."""
 
 from pathlib import Path
 

@@ -120,7 +120,7 @@ function dressed(layout) {
     zeroline: false,
     exponentformat: "power",
     minexponent: 4,
-    automargin: true,
+    ticklabeloverflow: "allow",
     ...own,
     title: { text: own?.title ?? "", standoff: 8, font: { size: 12 } },
   });

@@ -25,7 +25,7 @@ function rowTicks() {
 }
 
 function depthAxis() {
-  return { ...rowTicks(), range: [data.rows.length - 0.5, -0.5], title: "layer" };
+  return { ...rowTicks(), range: [data.rows.length - 0.5, -0.5], title: "layer", automargin: true };
 }
 
 function listHeight() {
@@ -38,8 +38,10 @@ function levels(frame, row) {
   return curve && curve.median.map((value) => (value > 0 ? 20 * Math.log10(value) : -Infinity));
 }
 
+// Even edges let plotly draw a heat map as a picture of one pixel per value, so the last bin ends one grid point after Nyquist.
 function binEdges(factor) {
-  return bins.map((place) => Math.log10(theta[Math.min(place, theta.length - 1)] * factor));
+  const step = Math.log10(theta[1] / theta[0]);
+  return bins.map((place) => Math.log10(theta[0] * factor) + place * step);
 }
 
 function logTicks(edges) {
@@ -91,8 +93,8 @@ function levelFigure() {
   const low = Math.max(smallest(everything.filter((value) => Number.isFinite(value))), high - RANGE);
   const { factor, name: unit } = shownUnit("rad/sample");
   const texts = found.map((line, row) => {
-    const curve = curveOf(state.frame, row);
-    return bins.slice(1).map((_, bin) => (line ? `${label(row)}<br>at ${shown(curve.theta[bin] * factor)} ${unit}<br>|H| = ${shown(curve.median[bin])}` : ""));
+    const [curve, name] = [curveOf(state.frame, row), label(row)];
+    return bins.slice(1).map((_, bin) => (line ? `${name}<br>at ${shown(curve.theta[bin] * factor)} ${unit}<br>|H| = ${shown(curve.median[bin])}` : ""));
   });
   const values = found.map((line) => (line ?? bins.slice(1).map(() => null)).map((value) => (value === null ? null : Math.max(value, low))));
   return heatmap(values, texts, { colorscale: "Cividis", zmin: low, zmax: high, bar: "|H| [dB]" }, "heat map of the level of |H| of every layer");
@@ -138,16 +140,16 @@ function mediansFigure() {
   const log = state.scale === "log";
   const limits = rows.map((row) => magnitudeLimits(row).range).filter((range) => range);
   const traces = rows.map((row) => {
-    const curve = curveOf(state.frame, row);
+    const [curve, name] = [curveOf(state.frame, row), label(row)];
     const x = curve.theta.map((value) => value * factor);
     return {
       x,
       y: log ? curve.median.map((value) => (value > 0 ? value : null)) : curve.median,
       mode: "lines",
-      name: label(row),
+      name,
       line: { color: depthColor(row), width: 1.4 },
       hoverinfo: "text",
-      hovertext: x.map((value, place) => `${label(row)}<br>at ${shown(value)} ${unit}<br>|H| = ${shown(curve.median[place])}`),
+      hovertext: x.map((value, place) => `${name}<br>at ${shown(value)} ${unit}<br>|H| = ${shown(curve.median[place])}`),
     };
   });
   return {

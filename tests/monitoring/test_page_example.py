@@ -1,4 +1,4 @@
-"""The example of the README's section on monitoring, as it stands there."""
+"""The example of the page on watching a run, as it stands there."""
 
 import re
 from pathlib import Path
@@ -8,13 +8,13 @@ import pytest
 import torch
 from nets import lines, net
 
-README = (Path(__file__).parent.parent.parent / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "watch.md").read_text(encoding="utf-8")
 
 
 def test_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tensorboard", reason="the example logs to it")
     monkeypatch.chdir(tmp_path)
-    example = re.search(r"## Monitoring\n.*?```python\n(.*?)```", README, re.DOTALL)
+    example = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert example is not None
     model = net(dropout=0.0)
     scope: dict[str, Any] = {
