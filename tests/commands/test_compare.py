@@ -10,7 +10,6 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from drawing import blank
 from locations import SAMPLES
 from problems import build, random_system
 from program import Type, checkpoint, s4d_tensors, ssmspec
@@ -210,7 +209,8 @@ def test_one_checkpoint_is_nothing_to_compare() -> None:
     assert "give two to compare" in result.err
 
 
-def test_pictures_show_both_curves_and_the_ways_of_the_poles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("blank_pictures")
+def test_pictures_show_both_curves_and_the_ways_of_the_poles(tmp_path: Path) -> None:
     found = compare(BEFORE, AFTER)
     layer = found.layers[0]
     figure = comparison_figure(replace(found, layers=(layer,)), FrequencyAxis("cycles"), comparison_title(found))
@@ -221,7 +221,6 @@ def test_pictures_show_both_curves_and_the_ways_of_the_poles(tmp_path: Path, mon
     assert [len(collection.get_offsets()) for collection in right.collections] == [layer.before.poles.size] * 2
     assert figure.get_suptitle().splitlines() == ["s4d_initial.safetensors -> s4d_trained.safetensors", "s4_layers.0 (s4d)"]
     assert comparison_title(replace(found, before="a/model.pt", after="b/model.pt")) == "a/model.pt -> b/model.pt"
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", blank)
     assert ssmspec("compare", BEFORE, AFTER, "--plot", tmp_path).code == 0
     assert len(list(tmp_path.glob("*.png"))) == 2
 

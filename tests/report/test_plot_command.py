@@ -590,6 +590,7 @@ def test_a_layer_that_cannot_be_used_is_left_out_and_named(tmp_path: Path) -> No
         plot("response", tmp_path / "half.npz", options=PlotOptions(layers=("layers.0.lru",)))
 
 
+@pytest.mark.usefixtures("blank_pictures")
 @pytest.mark.parametrize("file", [S5, MAMBA])
 @pytest.mark.parametrize("name", ["response", "energy", "sensitivity", "hankel", "kernel"])
 def test_every_figure_of_one_layer_is_written(tmp_path: Path, name: str, file: str) -> None:
