@@ -9,6 +9,7 @@ from ssmspec.api.inputs import is_module, opened
 from ssmspec.api.keywords import analysis_options
 from ssmspec.api.layer import Layer, needed
 from ssmspec.api.plots import Plots
+from ssmspec.checkpoint.remote.traffic import Transfer
 from ssmspec.commands.analyze import AnalysisOptions, ChosenLayers, analyze_chosen, choose_layers
 from ssmspec.report.documents.analyze import CSV_COLUMNS, analysis_document, layer_rows
 from ssmspec.report.documents.document import Document
@@ -45,6 +46,11 @@ class Analysis(Collection[Layer]):
     def notes(self) -> tuple[str, ...]:
         """What is unusual about the whole, in words."""
         return self._found.notes
+
+    @property
+    def transfer(self) -> Transfer | None:
+        """How much of a remote checkpoint was read; None for anything else."""
+        return self._found.transfer
 
     @property
     def skipped(self) -> tuple[str, ...]:

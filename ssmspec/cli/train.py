@@ -146,7 +146,7 @@ def train(
     if running.resume and running.force:
         raise SsmspecError("--resume continues a run and --force replaces it; give one of them")
     if task not in (*OWN_DATA, *OTHERS):
-        raise SsmspecError(f"task {task!r} is unknown; choose one of {', '.join((*OTHERS, *OWN_DATA))}")
+        raise SsmspecError(f"task {task!r} is unknown; choose one of {', '.join((*OTHERS[:2], *OWN_DATA, *OTHERS[2:]))}")
     from ssmspec.training.engine.processes import processes
     from ssmspec.training.engine.run_folder import find_task
 
@@ -223,18 +223,21 @@ def _run(config: "RunConfig", folder: Path, given: dict[str, Any], running: Runn
     from ssmspec.training.engine.run import run_together
     from ssmspec.training.engine.run_folder import discard_unstarted, new_folder, write_config
 
+    began: list[Path] = []  # the folder, once it is this run's own
+
     def prepare() -> "RunConfig":
         if running.resume:
             return resumed(config, folder, given)
         new_folder(folder, force=running.force)
+        began.append(folder)
         write_config(folder, config)
         return config
 
     try:
         finished = run_together(prepare, folder, pictures=not running.no_pictures, note=message)
     except SsmspecError:
-        if not running.resume:
-            discard_unstarted(folder)
+        for made in began:
+            discard_unstarted(made)
         raise
     if finished is None:
         return

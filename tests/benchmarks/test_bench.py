@@ -26,7 +26,7 @@ from ssmspec.benchmarks.growth import SCALINGS, exponent
 from ssmspec.benchmarks.hardware import cpu_model
 from ssmspec.benchmarks.pairs import SHORTEST, Timing, median_seconds, time_pairs
 from ssmspec.benchmarks.sizes import CheckpointSize, Sizes, StepSize
-from ssmspec.cli.app import app
+from ssmspec.cli import whole_app
 from ssmspec.cli.terminal import run as run_app
 from ssmspec.errors import SsmspecError
 from ssmspec.report.documents.bench import bench_document
@@ -76,7 +76,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def bench(*arguments: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["bench", "--rounds", "1", *arguments])
+    done = CliRunner().invoke(whole_app(), ["bench", "--rounds", "1", *arguments])
     if isinstance(done.exception, SsmspecError):
         return done.exception.exit_code, str(done.exception)
     return done.exit_code, done.output
@@ -309,7 +309,7 @@ def test_interruption_ends_with_one_line(tiny: None, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(catalogue, "measure", interrupted)
     monkeypatch.setattr("sys.argv", ["ssmspec", "bench", "--only", "cauchy_float64_vs_torch"])
     monkeypatch.setattr("signal.signal", lambda *arguments: None)
-    assert run_app(app, debug=False) == 130
+    assert run_app(whole_app(), debug=False) == 130
     assert capsys.readouterr() == ("", "ssmspec: interrupted\n")
 
 

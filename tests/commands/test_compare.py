@@ -209,6 +209,7 @@ def test_one_checkpoint_is_nothing_to_compare() -> None:
     assert "give two to compare" in result.err
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_pictures_show_both_curves_and_the_ways_of_the_poles(tmp_path: Path) -> None:
     found = compare(BEFORE, AFTER)
     layer = found.layers[0]
@@ -273,14 +274,13 @@ def test_the_last_step_of_an_unknown_run_is_not_known(tmp_path: Path) -> None:
     assert steps_of_run([tmp_path / "initial.pt", tmp_path / "final.pt"]) is None
 
 
-def test_plot_compare_draws_layers_of_two_checkpoints_in_any_format(tmp_path: Path) -> None:
-    for name in ("c.svg", "c.pdf", "c.png"):
-        result = ssmspec("plot", "compare", BEFORE, AFTER, "--layer", "s4_layers.1", "-o", tmp_path / name)
-        assert result.code == 0, result.err
+def test_plot_compare_draws_one_or_all_layers_of_two_checkpoints(tmp_path: Path) -> None:
+    result = ssmspec("plot", "compare", BEFORE, AFTER, "--layer", "s4_layers.1", "-o", tmp_path / "c.svg", "--points", 128)
+    assert result.code == 0, result.err
     drawn = (tmp_path / "c.svg").read_text()
     for label in ("θ", "Re a [1/model time]", "before", "after", "s4_layers.1", "s4d_initial.safetensors -&gt; s4d_trained.safetensors"):
         assert label in drawn
-    assert ssmspec("plot", "compare", BEFORE, AFTER, "-o", tmp_path / "all.svg").code == 0
+    assert ssmspec("plot", "compare", BEFORE, AFTER, "-o", tmp_path / "all.svg", "--points", 128).code == 0
     drawn = (tmp_path / "all.svg").read_text()
     assert drawn.count("s4_layers.0") == drawn.count("s4_layers.1") == 1
     assert "takes 2 checkpoints, but the number given is 1" in ssmspec("plot", "compare", BEFORE).err

@@ -107,7 +107,7 @@ def test_comparison_of_two_kernels_is_drawn_without_a_panel_of_poles(file: Path)
     )
     found = compare(file, file, options)
     (axes,) = comparison_figure(found, FrequencyAxis(), "").axes
-    assert len(axes.lines) == 3
+    assert len(axes.lines) == 2 * 3 + 1  # three copies before and after, and Nyquist
 
 
 def test_commands_draw_comparisons_and_histories(typed: Type, file: Path) -> None:

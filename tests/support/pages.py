@@ -56,6 +56,7 @@ def own_kernel(tensors: dict[str, np.ndarray], length: int) -> np.ndarray:
 def fill(folder: Path) -> None:
     """Make the files that the blocks name: small ones, some of which are the samples under another name."""
     rng = np.random.default_rng(20260711)
+    (folder / "paper.mplstyle").write_text("font.family: serif\n", encoding="utf-8")
     (folder / "sample_checkpoints").symlink_to(SAMPLES)
     for name in ("model", "before", "after"):
         (folder / f"{name}.safetensors").symlink_to(SAMPLES / "s4d_trained.safetensors")

@@ -52,9 +52,9 @@ def overview_figure(
     """Heat map of median |H| in dB, with one row per layer and a logarithmic frequency axis."""
     shown = panels(ax, width=8, height=list_height(len(layers)), listing=True)
     curves = np.array([layer.curve.median for layer in layers if layer.curve is not None])
-    draw_heatmap(shown.axes[0], [layer.name for layer in layers], curves, theta, FrequencyAxis.at_rate(sample_rate))
-    single = all(layer.inputs * layer.outputs > 1 for layer in layers)
-    shown.head(title, f"{'Frobenius norm of H' if single else 'median |H| over copies'} (dashed: Nyquist)")
+    norm = all(layer.inputs * layer.outputs > 1 for layer in layers)
+    draw_heatmap(shown.axes[0], [layer.name for layer in layers], curves, theta, FrequencyAxis.at_rate(sample_rate), norm=norm)
+    shown.head(title, f"{'Frobenius norm of H' if norm else 'median |H| over copies'} (dashed: Nyquist)")
     return shown.drawn
 
 

@@ -82,13 +82,19 @@ def comparison_figure(found: CheckpointComparison, axis: FrequencyAxis, title: s
     shown = panels(ax, count, width=5 * count + (count == 1), height=4, columns=count, fewest=1)
     left, *right = shown.axes
     _draw_magnitudes(left, layer, theta, axis)
-    several = layer.before.copies > 1
-    left.set_title("median |H| and 5..95 % of copies" if several else "|H|" if _single(layer.before) else "Frobenius norm of H")
+    left.set_title(_what(layer.before))
     left.legend(loc="best")
     for axes in right:
         _draw_paths(axes, layer)
     shown.head(title, f"{short_name(layer.name, 60)} ({layer.before.family})")
     return shown.drawn
+
+
+def _what(layer: LayerAnalysis) -> str:
+    name = "|H|" if _single(layer) else "Frobenius norm of H"
+    if layer.curve is not None and layer.curve.copies is not None:
+        return f"{name} of each of {len(layer.curve.copies)} copies"
+    return name if layer.copies == 1 else f"median {name} and 5..95 % of copies"
 
 
 def _single(layer: LayerAnalysis) -> bool:
@@ -108,6 +114,10 @@ def _draw_magnitudes(axes: Axes, layer: LayerComparison, theta: FloatArray, axis
 
 def _draw_curve(axes: Axes, layer: LayerAnalysis, theta: FloatArray, *, color: str, band: str, style: str, label: str) -> None:
     assert layer.curve is not None
+    if layer.curve.copies is not None:
+        for place, values in enumerate(layer.curve.copies):
+            axes.plot(theta, values, color=color, linestyle=style, linewidth=0.8, label=None if place else label)
+        return
     if layer.curve.p5 is not None and layer.curve.p95 is not None:
         axes.fill_between(theta, layer.curve.p5, layer.curve.p95, color=band, alpha=0.5, linewidth=0)
     axes.plot(theta, layer.curve.median, color=color, linestyle=style, label=label)

@@ -59,7 +59,7 @@ def history_figure(analyses: Sequence[CheckpointAnalysis], steps: Sequence[int] 
     for axes in shown.axes[1:2]:
         axes.axhspan(-TRAINING_CHANGE, TRAINING_CHANGE, color="0.93", linewidth=0, zorder=0)
         _draw_lines(axes, x, slopes - slopes[:, :1], analyses, f"change of bias_slope [{STATISTICS['bias_slope'].unit}]")
-        axes.set_title(f"since the first (shaded: what training alone moves, {TRAINING_CHANGE:g})")
+        axes.set_title(f"change since the first (shaded: by training alone, {TRAINING_CHANGE:g})")
     for axes in shown.axes[2:]:
         _draw_lines(axes, x, _medians(analyses, "center_frequency"), analyses, "center_frequency [rad/sample]")
         axes.set_title("median center_frequency over copies")

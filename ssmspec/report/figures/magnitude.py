@@ -131,7 +131,11 @@ def draw_magnitude(axes: Axes, values: FloatArray, curve: Curve, *, norm: bool, 
     draw_curve(axes, values, curve, f"Frobenius norm of {symbol}" if norm else f"|{symbol}|")
     if nyquist is not None:
         draw_nyquist(axes, nyquist)
-    _finish(axes, rf"$\|{symbol}\|_F$" if norm else f"$|{symbol}|$", silent=not (curve.median > 0).any())
+    _finish(axes, _size(symbol, norm=norm), silent=not (curve.median > 0).any())
+
+
+def _size(symbol: str, *, norm: bool) -> str:
+    return rf"$\|{symbol}\|_F$" if norm else f"$|{symbol}|$"
 
 
 def _finish(axes: Axes, label: str, *, silent: bool) -> None:
@@ -171,7 +175,7 @@ def heatmap_figure(layers: Layers, axis: FrequencyAxis, title: str, *, ax: Given
         curves.append(over_copies(magnitude_on(layer, grid)).median)
         several = several and layer.system.inputs * layer.system.outputs > 1
     shown = panels(ax, width=8, height=list_height(len(names)) + 0.2, listing=True)
-    draw_heatmap(shown.axes[0], names, np.array(curves), grid.values, axis)
+    draw_heatmap(shown.axes[0], names, np.array(curves), grid.values, axis, norm=several)
     symbol = _symbol(axis)
     what = f"Frobenius norm of {symbol}" if several else f"median |{symbol}| over copies"
     skip = ", with D" if next(iter(layers)).with_skip else ""
@@ -179,8 +183,12 @@ def heatmap_figure(layers: Layers, axis: FrequencyAxis, title: str, *, ax: Given
     return shown.drawn
 
 
-def draw_heatmap(axes: Axes, names: list[str], curves: FloatArray, frequencies: FloatArray, axis: FrequencyAxis) -> None:
-    """Draw one row per layer over a logarithmic frequency axis, from curves (layers, F). Zero is drawn as the bottom of the range."""
+def draw_heatmap(axes: Axes, names: list[str], curves: FloatArray, frequencies: FloatArray, axis: FrequencyAxis, *, norm: bool) -> None:
+    """Draw one row per layer over a logarithmic frequency axis, from curves (layers, F). Zero is drawn as the bottom of the range.
+
+    Args:
+        norm: whether all curves are Frobenius norms.
+    """
     with np.errstate(divide="ignore"):
         level = 20 * np.log10(curves)
     heard = level[np.isfinite(level)]
@@ -200,7 +208,9 @@ def draw_heatmap(axes: Axes, names: list[str], curves: FloatArray, frequencies: 
     figure = axes.figure
     height = figure.get_figheight() if isinstance(figure, Figure) else 4.0
     lost = bool(heard.size) and float(heard.min()) < lowest
-    figure.colorbar(mesh, ax=axes, aspect=max(20.0, 6 * height), extend="min" if lost else "neither", label=f"$|{_symbol(axis)}|$ [dB]")
+    figure.colorbar(
+        mesh, ax=axes, aspect=max(20.0, 6 * height), extend="min" if lost else "neither", label=f"{_size(_symbol(axis), norm=norm)} [dB]"
+    )
 
 
 def _edges(values: FloatArray) -> FloatArray:

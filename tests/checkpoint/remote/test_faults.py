@@ -172,7 +172,7 @@ def test_an_address_from_python(web, address, tmp_path):
     import ssmspec
 
     remote, local = ssmspec.analyze(address), ssmspec.analyze(tmp_path / "model.safetensors")
-    assert [layer.poles.tobytes() for layer in remote.layers] == [layer.poles.tobytes() for layer in local.layers]
+    assert [layer.poles.tobytes() for layer in remote] == [layer.poles.tobytes() for layer in local]
     assert remote.transfer.requests == len(web.asked)
 
 
