@@ -89,8 +89,8 @@ def _poles(version: Version, amount: Amount) -> Document | None:
     if real:
         rates, lives = ([of(other) for other in version.all] for of in (_decay_rates, _pole_lives))
         document["rates"] = histogram(_decay_rates(layer), np.concatenate(rates)) if layer.continuous_poles else None
-        document["lives"] = histogram(_pole_lives(layer, amount), np.concatenate(lives))
-        return document | {"endless": len(own) - len(_pole_lives(layer, amount))}
+        document["lives"] = histogram(_pole_lives(layer), np.concatenate(lives))
+        return document | {"endless": len(own) - len(_pole_lives(layer))}
     places = sampled(own, amount.poles)
     planes = {"s": own if layer.continuous_poles else None, "z": z}
     for plane, poles in planes.items():
