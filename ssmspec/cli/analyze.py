@@ -194,8 +194,9 @@ class _Results:
             return
         if self.several and not self.as_json:
             from ssmspec.report.tables.analyze import legend_lines
+            from ssmspec.report.tables.parts import console, plain
 
-            echo("\n".join(legend_lines(self.explained)))
+            console().print(*map(plain, legend_lines(self.explained)), sep="\n", highlight=False)
         if self.as_json:
             for line in _rewound(self.waiting["json"]):
                 echo(line, end="")

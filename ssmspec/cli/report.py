@@ -56,7 +56,7 @@ def report(
     from ssmspec.checkpoint.remote.path import stem_of
     from ssmspec.commands.analyze import AnalysisOptions
     from ssmspec.commands.report import report as run
-    from ssmspec.files.writing import Kind, refuse_precious, whole_file
+    from ssmspec.files.writing import Kind, make_folder_of, refuse_precious, whole_file
     from ssmspec.report.html.page import load_libraries, report_page
     from ssmspec.report.progress import LayerProgress
 
@@ -67,6 +67,7 @@ def report(
         raise SsmspecError(f"{target} is not a valid name for a report; end it in .html")
     refuse_precious(target, Kind.page)
     libraries = load_libraries()
+    make_folder_of(target)
     options = AnalysisOptions(
         layers=tuple(layer or ()),
         family=family,

@@ -218,7 +218,7 @@ class Writing:
         from ssmspec.backends import load_backend
 
         if self.plot is not None:
-            from ssmspec.report.figures.style import made_folder
+            from ssmspec.files.writing import made_folder
 
             made_folder(self.plot)
         if self.backend is not None:

@@ -9,8 +9,7 @@ from ssmspec.checking.findings import CheckpointCheck
 from ssmspec.checkpoint.remote.path import is_address
 from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze
 from ssmspec.commands.check import check
-from ssmspec.commands.compare import checkpoints_in, compare, history
-from ssmspec.commands.steps import steps_of
+from ssmspec.commands.compare import checkpoints_in, compare, history, steps_of_run
 from ssmspec.errors import SsmspecError
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis
 from ssmspec.statistics.changes import CheckpointComparison
@@ -30,7 +29,7 @@ class Report:
 
     analyses: tuple[CheckpointAnalysis, ...]
     comparison: CheckpointComparison | None = None
-    steps: tuple[int, ...] | None = None
+    steps: Sequence[int] | None = None
     checks: tuple[CheckpointCheck | None, ...] = ()
     unchecked: tuple[str, ...] = ()
 
@@ -64,7 +63,7 @@ def report(
     if len(paths) > 2 or (len(paths) == 2 and len(checkpoints) == 1):
         run = tuple(history(paths, options))
         checks, unchecked = _checks(paths[-1:], options)
-        return Report(analyses=run, steps=steps_of(paths), checks=checks, unchecked=unchecked)
+        return Report(analyses=run, steps=steps_of_run(paths), checks=checks, unchecked=unchecked)
     analyses = tuple(analyze(path, options, progress=progress) for path in paths)
     checks, unchecked = _checks(paths, options)
     comparison = None

@@ -70,6 +70,31 @@ _ARTICLES = {
 }
 
 
+def made_folder(folder: Path) -> Path:
+    """The folder for files to be written, created if missing.
+
+    Raises:
+        SsmspecError: the folder cannot be created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SsmspecError(f"cannot create the folder {folder}: {error.strerror or error}") from error
+    return folder
+
+
+def make_folder_of(target: Path) -> None:
+    """Create the folder of a file to be written, if it is missing.
+
+    Raises:
+        SsmspecError: it cannot be created.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SsmspecError(f"cannot write {target}: its folder cannot be created: {error.strerror or error}") from error
+
+
 @contextmanager
 def whole_file(target: Path, kind: Kind) -> Iterator[IO[bytes]]:
     """A binary file that becomes `target` if the block ends without an error, and leaves nothing behind otherwise.

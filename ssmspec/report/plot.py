@@ -16,12 +16,13 @@ from ssmspec.commands.compare import compare
 from ssmspec.errors import LayerError, SsmspecError, about
 from ssmspec.families import ReadOptions
 from ssmspec.families.layers import find_layers, open_for_layers, read_systems, select_layers
+from ssmspec.files.writing import make_folder_of
 from ssmspec.report.figures import FIGURES, Draw, Drawn, FigureKind, FrequencyAxis
 from ssmspec.report.figures.compare import comparison_figure, comparison_title, drawable
 from ssmspec.report.figures.inits import initializations_figure
 from ssmspec.report.figures.panels import of_width
 from ssmspec.report.figures.poles import Plane, poles_figure
-from ssmspec.report.figures.style import check_mathtext, checked_format, made_folder, safe_name, save, styled
+from ssmspec.report.figures.style import check_mathtext, checked_format, safe_name, save, styled
 from ssmspec.report.tables.parts import folded
 from ssmspec.statistics import Spectrum, spectrum_of
 from ssmspec.systems.grid import DEFAULT_POINTS, FrequencyGrid
@@ -97,8 +98,7 @@ class Look:
         """
         if self.title is not None:
             figure.suptitle(self.title)
-        if output.parent != Path():
-            made_folder(output.parent)
+        make_folder_of(output)
         return save(figure, output, self.dpi)
 
 

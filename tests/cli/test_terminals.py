@@ -49,6 +49,8 @@ def commands(folder: Path, *, pictures: bool = False) -> dict[str, list[str]]:
         "analyze": ["analyze", *map(str, (trained, initial)), "--csv", str(folder / f"{ODD}.csv"), *drawn],
         "compare": ["compare", str(initial), str(trained), *drawn],
         "check": ["check", str(trained)],
+        "reduce": ["reduce", str(trained), "--keep", "0.5", "--force", "--no-timing", "-o", str(folder / f"small {ODD}.safetensors")],
+        "report": ["report", str(trained), "-o", str(folder / f"r {ODD}.html")],
         "retune": ["retune", str(trained), "--alpha", "2", "--beta", "-1", "--force", "-o", str(folder / f"out {ODD}.safetensors")],
         "suggest": ["suggest", str(data), "--checkpoint", str(trained)],
         "plot": ["plot", "response", str(trained), *one, str(folder / f"{ODD}.png")],
@@ -68,7 +70,7 @@ def commands(folder: Path, *, pictures: bool = False) -> dict[str, list[str]]:
 
 NAMES = (("trained", ".safetensors"), ("initial", ".safetensors"), ("waves", ".safetensors"), ("data", ".npy"))
 WRITTEN = {"csv": ("",), "png": ("", "inits "), "safetensors": ("out ", "more "), "npz": ("h ", "k ", "e ")}
-WRITERS_ONLY = {"plot", "plot inits", "response", "impulse", "export", "no such file"}  # nothing on standard output
+WRITERS_ONLY = {"report", "plot", "plot inits", "response", "impulse", "export", "no such file"}  # nothing on standard output
 
 
 class InTurn:

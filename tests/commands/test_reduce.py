@@ -289,7 +289,7 @@ def test_a_real_s5_is_reduced_with_the_error_of_its_own_kernels(real_checkpoints
     """The reference is the kernel that the model's own code computed."""
     source = real_checkpoints("s5-flax-cifar-choi/checkpoint_25")
     reference = np.load(real_checkpoints("s5-flax-cifar-choi/reference_layer0_zoh.npz"))
-    plan = ssmspec.reduce(source, tmp_path / "small", keep=0.75)
+    plan = reduce(source, tmp_path / "small", keep=0.75)
     system = load_system(tmp_path / "small", "0", ReadOptions())
     kernel = reference["kernel"].copy()
     kernel[:, :, 0] -= np.diag(reference["D"])

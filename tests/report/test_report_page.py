@@ -17,7 +17,6 @@ from program import Type, checkpoint, s4d_tensors
 from reports import HOSTILE, Page, deepened, explicit, hostile, page_of, report_of, run_folder, unpacked
 
 from ssmspec.commands.report import Report, report
-from ssmspec.commands.steps import steps_of
 from ssmspec.errors import SsmspecError, printable
 from ssmspec.report.documents.analyze import analysis_document
 from ssmspec.report.html.data import report_data, shown_steps
@@ -196,15 +195,6 @@ def test_long_run_is_thinned_and_says_so(one: Report) -> None:
     assert len(report_data(long)["history"]["medians"]["bias_slope"][0]) == 200
 
 
-def test_steps_are_the_last_numbers_of_rising_names(tmp_path: Path) -> None:
-    assert steps_of(["r/step-5.pt", "r/s4-step-40.pt"]) == (5, 40)
-    assert steps_of(["r/step-5.pt", "r/step-4.pt"]) is None
-    assert steps_of(["r/best.pt", "r/step-4.pt"]) is None
-    (tmp_path / "measures.jsonl").write_text('{"step": 0}\n{"step": 300}\n', encoding="utf-8")
-    assert steps_of([tmp_path / "initial.safetensors", tmp_path / "step-100.safetensors", tmp_path / "final.safetensors"]) == (0, 100, 300)
-    assert steps_of(["initial.safetensors", "nowhere/final.safetensors"]) is None
-
-
 # --- the file ---
 
 
@@ -294,6 +284,7 @@ def test_command_writes_a_page_and_replaces_only_pages(typed: Type, tmp_path: Pa
     assert (done.code, done.err) == (0, "ssmspec: wrote model.report.html\n")
     assert Page((tmp_path / "model.report.html").read_bytes()).data["rows"][0]["name"] == "layers.0"
     assert typed("report", path, "--points", 64, "-o", "model.report.html").code == 0
+    assert typed("report", path, "--points", 64, "-o", "new/deep/x.html").code == 0
     (tmp_path / "index.html").write_text("<p>mine</p>", encoding="utf-8")
     for name, words in (("index.html", "is not a report"), ("x.png", "end it in .html"), ("-", "end it in .html")):
         done = typed("report", path, "-o", name)

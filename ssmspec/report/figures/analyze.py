@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from ssmspec.checkpoint.remote.path import title_of
+from ssmspec.files.writing import made_folder
 from ssmspec.report.figures.half_lives import memory_figure
 from ssmspec.report.figures.magnitude import draw_heatmap, draw_magnitude
 from ssmspec.report.figures.panels import Drawn, Given, panels
 from ssmspec.report.figures.poles import PoleSet, draw_poles
-from ssmspec.report.figures.style import FrequencyAxis, list_height, made_folder, safe_name, safe_names, save, styled
+from ssmspec.report.figures.style import FrequencyAxis, list_height, safe_name, safe_names, save, styled
 from ssmspec.statistics import CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FloatArray
 

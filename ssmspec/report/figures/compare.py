@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ssmspec.checkpoint.remote.path import is_address, stem_in, title_of
+from ssmspec.files.writing import made_folder
 from ssmspec.report.figures.panels import Drawn, Given, multiples, panels
 from ssmspec.report.figures.style import (
     BAND,
@@ -16,7 +17,6 @@ from ssmspec.report.figures.style import (
     frequency_scale,
     light_grid,
     log_scale,
-    made_folder,
     safe_name,
     safe_names,
     save,

@@ -12,8 +12,9 @@ from matplotlib.ticker import MaxNLocator
 
 from ssmspec.checkpoint.remote.path import is_address, title_of
 from ssmspec.commands.compare import steps_of_run
+from ssmspec.files.writing import made_folder
 from ssmspec.report.figures.panels import Drawn, Given, Panels, panels
-from ssmspec.report.figures.style import COLOR_MAP, SMALL, light_grid, made_folder, save, short_name, styled
+from ssmspec.report.figures.style import COLOR_MAP, SMALL, light_grid, save, short_name, styled
 from ssmspec.statistics import STATISTICS, CheckpointAnalysis
 from ssmspec.statistics.changes import TRAINING_CHANGE
 from ssmspec.systems.grid import FloatArray

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from ssmspec.commands.retune import RetunePlan
+from ssmspec.files.writing import made_folder
 from ssmspec.report.figures.spectrum_match import matching_figure
-from ssmspec.report.figures.style import made_folder, safe_name, save, styled
+from ssmspec.report.figures.style import safe_name, save, styled
 
 
 def plot_matches(plan: RetunePlan, folder: Path) -> list[Path]:

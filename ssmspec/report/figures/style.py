@@ -188,19 +188,6 @@ def list_height(rows: int) -> float:
     return max(2.6, 1.7 + 0.22 * rows)
 
 
-def made_folder(folder: Path) -> Path:
-    """The folder, created if missing.
-
-    Raises:
-        SsmspecError: the folder cannot be created.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SsmspecError(f"cannot create the folder {folder} for pictures: {error.strerror or error}") from error
-    return folder
-
-
 def safe_name(name: str) -> str:
     """The name of a layer in a form that fits a file name. A long name becomes its start and a hash."""
     safe = "".join(character if character.isalnum() or character in "._-" else "-" for character in name)
