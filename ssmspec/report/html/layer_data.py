@@ -12,8 +12,6 @@ from ssmspec.statistics import HALF_LIFE, STATISTICS, LayerAnalysis, Summary
 from ssmspec.systems.grid import FloatArray
 from ssmspec.systems.statespace import ComplexArray
 
-MOST_LIVES = 24  # half-lives of a layer that are drawn
-
 
 @dataclass(slots=True)
 class Texts:
@@ -57,7 +55,7 @@ def layer_data(version: Version, texts: Texts, amount: Amount) -> Document:
         "poles": _poles(version, amount),
         "hankel": _hankel(layer),
         "hankelMissing": _missing_hankel(layer, texts),
-        "lives": _lives(layer),
+        "lives": _lives(layer, amount),
         "memory": None if layer.memory is None else [[tokens, share] for tokens, share in layer.memory.items()],
     }
 
@@ -91,8 +89,8 @@ def _poles(version: Version, amount: Amount) -> Document | None:
     if real:
         rates, lives = ([of(other) for other in version.all] for of in (_decay_rates, _pole_lives))
         document["rates"] = histogram(_decay_rates(layer), np.concatenate(rates)) if layer.continuous_poles else None
-        document["lives"] = histogram(_pole_lives(layer), np.concatenate(lives))
-        return document | {"endless": len(own) - len(_pole_lives(layer))}
+        document["lives"] = histogram(_pole_lives(layer, amount), np.concatenate(lives))
+        return document | {"endless": len(own) - len(_pole_lives(layer, amount))}
     places = sampled(own, amount.poles)
     planes = {"s": own if layer.continuous_poles else None, "z": z}
     for plane, poles in planes.items():
@@ -133,11 +131,11 @@ def _missing_hankel(layer: LayerAnalysis, texts: Texts) -> int | None:
     return None if missing is None else texts.place(missing)
 
 
-def _lives(layer: LayerAnalysis) -> Document | None:
+def _lives(layer: LayerAnalysis, amount: Amount) -> Document | None:
     """Half-lives [samples] of the copies that have one: all, or evenly spaced ones in rising order, the extremes included."""
     values = layer.half_lives if layer.half_lives is not None else layer.values.get(HALF_LIFE)
     known = np.zeros(0) if values is None else np.sort(values[np.isfinite(values)])
     if not known.size:
         return None
-    places = np.unique(np.linspace(0, known.size - 1, min(known.size, MOST_LIVES)).round().astype(int))
+    places = np.unique(np.linspace(0, known.size - 1, min(known.size, amount.lives)).round().astype(int))
     return {"count": int(known.size), "values": known[places].tolist()}

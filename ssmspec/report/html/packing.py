@@ -14,6 +14,9 @@ from ssmspec.systems.statespace import ComplexArray
 MOST_POLES = 16_000  # in one report, over all layers and steps
 MOST_POLES_OF_ONE = 1000
 FEWEST_POLES_OF_ONE = 32
+MOST_LIVES = 1000  # half-lives in one figure
+MOST_LIVES_OF_ONE = 24
+FEWEST_LIVES_OF_ONE = 6
 MOST_MODES = 48  # Hankel singular values of a layer
 BARS = 40  # of a histogram of decay rates
 
@@ -37,6 +40,11 @@ class Amount:
     def poles(self) -> int:
         """Poles of a layer."""
         return int(np.clip(MOST_POLES // max(1, self.layers), FEWEST_POLES_OF_ONE, MOST_POLES_OF_ONE))
+
+    @property
+    def lives(self) -> int:
+        """Half-lives of a layer."""
+        return int(np.clip(MOST_LIVES // max(1, self.layers), FEWEST_LIVES_OF_ONE, MOST_LIVES_OF_ONE))
 
 
 def packed(values: FloatArray) -> dict[str, Any]:
