@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import lfilter
 
-from ssmspec.report.figures.style import new_figure, save, styled
+from ssmspec.report.figures.panels import panels
+from ssmspec.report.figures.style import save, styled
 from ssmspec.report.tables.train import spread
 from ssmspec.training.kinds.own_data import split
 
@@ -86,8 +87,8 @@ def main() -> None:
         cells = [spread(list(column)) for column in (*values.T, values[:, 1] - values[:, 0])]
         sys.stdout.write(f"| {size} | {' | '.join(cells)} |\n")
     with styled():
-        figure = new_figure(4.2, 3.0)
-        axes = figure.subplots()
+        shown = panels(None, width=4.2, height=3.0)
+        (axes,) = shown.axes
         for place, way in enumerate(WAYS):
             values = np.array([column[:, place] for column in found.values()])
             axes.errorbar(SIZES, values.mean(1), values.std(1, ddof=1), marker="o", capsize=3, label=way)
@@ -96,7 +97,7 @@ def main() -> None:
         axes.set_ylabel("share of held-out variance explained")
         axes.axhline(1 / (1 + NOISE**2), color="0.5", linestyle=":", label="noise ceiling")
         axes.legend()
-        save(figure, given.folder / "matching.png")
+        save(shown.figure, given.folder / "matching.png")
 
 
 if __name__ == "__main__":
