@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssmspec.commands.reduce import ReduceOptions, reduce
+from ssmspec.commands.reduce import reduce
+from ssmspec.commands.retune import ChangeOptions
 from ssmspec.errors import SsmspecError
 from ssmspec.families import ReadOptions
 from ssmspec.nn.from_checkpoint import load_sequence_model
@@ -39,7 +40,7 @@ def spectra(paths: Sequence[str]) -> Iterator[str]:
         for share in SHARES:
             for method in METHODS:
                 try:
-                    plan = reduce(path, keep=share, method=method, options=ReduceOptions(read=read))
+                    plan = reduce(path, keep=share, method=method, options=ChangeOptions(read=read))
                 except SsmspecError as error:
                     yield f"| {Path(path).name} | {share:g} | {method} | {error} | | | |"
                     continue

@@ -10,7 +10,8 @@ from ssmspec.api.keywords import analysis_options
 from ssmspec.api.layer import Layer, needed
 from ssmspec.api.plots import Plots
 from ssmspec.checkpoint.remote.traffic import Transfer
-from ssmspec.commands.analyze import AnalysisOptions, ChosenLayers, analyze_chosen, choose_layers
+from ssmspec.commands.analyze import AnalysisOptions, analyze_chosen
+from ssmspec.commands.chosen_layers import ChosenLayers, choose_layers
 from ssmspec.report.documents.analyze import CSV_COLUMNS, analysis_document, layer_rows
 from ssmspec.report.documents.document import Document
 from ssmspec.report.tables.analyze import BARS, sparkline
@@ -183,9 +184,9 @@ def _analyze(what: Any, options: AnalysisOptions) -> Analysis:
     return Analysis(result, (Layer(each, system) for each, system in zip(result.layers, found.systems, strict=True)))
 
 
-def chosen_layers(what: Any, options: AnalysisOptions) -> ChosenLayers:
+def chosen_layers(what: Any, options: AnalysisOptions, *, needed: bool = False) -> ChosenLayers:
     """The layers of anything that can be analyzed; the beta of a module's layers is that of the module."""
-    found = choose_layers(opened(what, options.read), options)
+    found = choose_layers(opened(what, options.read), options.layers, options.family, options.read, needed=needed)
     if not is_module(what):
         return found
     from ssmspec.nn.live import beta_weights, with_weight

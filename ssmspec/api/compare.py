@@ -7,7 +7,7 @@ from typing import Any
 from ssmspec.api.analyze import Layers, chosen_layers
 from ssmspec.api.collection import Collection
 from ssmspec.api.keywords import analysis_options
-from ssmspec.commands.compare import compare_systems
+from ssmspec.commands.compare import compare_chosen
 from ssmspec.errors import LayerError
 from ssmspec.report.documents.compare import COMPARE_COLUMNS, comparison_document, layer_change_rows
 from ssmspec.report.documents.document import Document
@@ -141,7 +141,6 @@ def compare(before: Any, after: Any, layers: Layers = None, *, by_order: bool = 
         SsmspecError: as `ssmspec.analyze` for either; no layer of one has a partner in the other.
     """
     chosen = analysis_options(layers, options)
-    sides = [chosen_layers(what, chosen) for what in (before, after)]
-    left, right = ((str(side.checkpoint.path), side.systems) for side in sides)
-    found = compare_systems(left, right, chosen, by_order=by_order)
+    start, end = (chosen_layers(what, chosen, needed=True) for what in (before, after))
+    found = compare_chosen(start, end, chosen, by_order=by_order)
     return Comparison(found, map(LayerChange, found.layers))

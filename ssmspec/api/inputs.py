@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -46,7 +47,8 @@ def opened(what: Any, read: ReadOptions) -> Checkpoint:
         SsmspecError: it is none of these, or holds no array. CheckpointError: a file cannot be read. LayerError: a sharded module.
     """
     if isinstance(what, str | Path | Checkpoint):
-        return open_for_layers(what, read)
+        found = open_for_layers(what, read)
+        return replace(found, config={**found.config, **read.config})
     if is_module(what):
         return _of_module(what, read)
     if isinstance(what, Mapping):
@@ -68,7 +70,7 @@ def _of_module(model: "nn.Module", read: ReadOptions) -> Checkpoint:
 
     refuse_sharded(model)
     tensors = {name: FrozenTensor(name, value) for name, value in named_tensors(model).items()}
-    return _in_memory(f"model {type(unwrapped(model)).__name__}", "module in memory", tensors, read.config or own_config(model))
+    return _in_memory(f"model {type(unwrapped(model)).__name__}", "module in memory", tensors, {**own_config(model), **read.config})
 
 
 def _in_memory(name: str, container: str, tensors: Mapping[str, "ArrayTensor | FrozenTensor"], config: Mapping[str, object]) -> Checkpoint:

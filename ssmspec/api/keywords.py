@@ -1,26 +1,15 @@
 """Keywords of the public functions, which become the options of the commands."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from inspect import signature
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from ssmspec.commands.analyze import AnalysisOptions
 from ssmspec.errors import SsmspecError
 from ssmspec.families import OperatingPoint, ReadOptions
 from ssmspec.statistics import STATISTICS
-
-
-class ReadKeywords(TypedDict, total=False):
-    """What a file may not state; see `read_options`."""
-
-    assume: Mapping[str, str | float | bool]
-    length: int | None
-    operating_point: OperatingPoint | str | None
-    residues: str
-    calibration: Path | str | None
-    mapping: Path | str | None
-    config: Mapping[str, object]
 
 
 def read_options(
@@ -31,7 +20,6 @@ def read_options(
     residues: str = "unit",
     calibration: Path | str | None = None,
     mapping: Path | str | None = None,
-    config: Mapping[str, object] | None = None,
 ) -> ReadOptions:
     """What the user states about facts that tensors may not tell.
 
@@ -39,7 +27,6 @@ def read_options(
         assume: values by name, as after --assume. length: the kernel length for which S4 layers store C [samples].
         operating_point: of selective layers, as after --operating-point ("delta=0.01,B=1,C=1"). residues: "unit" or "rms".
         calibration: .npz of recorded delta, B and C. mapping: a TOML file that describes a layout, as after --map.
-        config: the configuration of the model, where neither the checkpoint nor the model has one.
     Raises:
         SsmspecError: a value that cannot be read.
     """
@@ -56,13 +43,12 @@ def read_options(
         operating_point=parse_operating_point(operating_point) if isinstance(operating_point, str) else operating_point,
         residues="rms" if residues == "rms" else "unit",
         calibration=None if calibration is None else open_calibration(Path(calibration)),
-        config=dict(config or {}),
         mapping=() if mapping is None else load_mapping(Path(mapping)),
     )
 
 
-READING = frozenset(ReadKeywords.__annotations__)
-OPTIONS = frozenset(field.name for field in fields(AnalysisOptions)) - {"read", "layers", "threads"}
+READING = frozenset(signature(read_options).parameters)
+OPTIONS = frozenset(field.name for field in fields(AnalysisOptions)) - {"read", "layers", "threads", "details"}
 
 
 def analysis_options(layers: str | int | Sequence[str | int] | None, keywords: Mapping[str, Any]) -> AnalysisOptions:
@@ -70,19 +56,20 @@ def analysis_options(layers: str | int | Sequence[str | int] | None, keywords: M
 
     Args:
         layers: exact names, globs or indices; None selects all.
-        keywords: those of `read_options`, and family, backend, points, with_skip, statistics, horizon of `AnalysisOptions`.
+        keywords: those of `read_options`; config, entries of the model's configuration, which go before its own; and family, backend,
+            points, with_skip, statistics, horizon of `AnalysisOptions`.
     Raises:
         SsmspecError: a keyword that there is not, a statistic that there is not, or a value that cannot be read.
     """
-    unknown = sorted(set(keywords) - READING - OPTIONS)
+    known = READING | OPTIONS | {"config"}
+    unknown = sorted(set(keywords) - known)
     if unknown:
-        raise SsmspecError(f"there is no option {', '.join(unknown)}; choose from {', '.join(sorted(READING | OPTIONS))}")
+        raise SsmspecError(f"there is no option {', '.join(unknown)}; choose from {', '.join(sorted(known))}")
     own = {name: value for name, value in keywords.items() if name in OPTIONS}
     if own.get("statistics") is not None:
         own["statistics"] = statistics_of(own["statistics"])
-    return AnalysisOptions(
-        layers=selection(layers), read=read_options(**{name: value for name, value in keywords.items() if name in READING}), **own
-    )
+    read = read_options(**{name: value for name, value in keywords.items() if name in READING})
+    return AnalysisOptions(layers=selection(layers), read=replace(read, config=dict(keywords.get("config") or {})), **own)
 
 
 def selection(layers: str | int | Sequence[str | int] | None) -> tuple[str, ...]:

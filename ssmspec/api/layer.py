@@ -110,7 +110,10 @@ class Layer:
         return name in self._found.statistics
 
     def response(self, theta: npt.ArrayLike, *, with_skip: bool = True) -> ComplexArray:
-        """The complex frequency response of every copy, (K, O, I, F).
+        """The complex frequency response of every copy, (K, O, I, F), beta weight included.
+
+        Of a copy whose poles grow it is the transfer function on the unit circle, not the spectrum of its kernel, and of one with values
+        that are not finite it is NaN; `problem` and `notes` name such copies.
 
         Args:
             theta: (F,) frequencies in [-pi, pi] [rad/sample].

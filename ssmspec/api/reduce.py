@@ -5,38 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from ssmspec.api.analyze import Layers
-from ssmspec.api.collection import Collection
+from ssmspec.api.changed import Changed, ChangedLayer
 from ssmspec.api.keywords import read_options, selection
-from ssmspec.commands.reduce import LayerReduction, ReduceOptions, ReducePlan
+from ssmspec.commands.reduce import LayerReduction, ReducePlan
 from ssmspec.commands.reduce import reduce as run
+from ssmspec.commands.retune import ChangeOptions
 from ssmspec.report.documents.document import Document
 from ssmspec.report.documents.reduce import reduce_document
-from ssmspec.systems.statespace import StateSpace
 from ssmspec.tuning.reduction.certificate import Certificate
 
 HEADINGS = ("layer", "family", "modes_before", "modes_after", "modes_needed", "norm", "relative_error", "bound_holds")
 
 
-class ReducedLayer:
+class ReducedLayer(ChangedLayer[LayerReduction]):
     """One layer with fewer modes: `before` and `after` are its systems, and `certificate` is the exact error."""
-
-    def __init__(self, found: LayerReduction) -> None:
-        self._found = found
-
-    @property
-    def name(self) -> str:
-        """Its name in the checkpoint."""
-        return self._found.after.name
-
-    @property
-    def before(self) -> StateSpace:
-        """The system that the checkpoint holds."""
-        return self._found.before
-
-    @property
-    def after(self) -> StateSpace:
-        """The system that the new tensors hold, after rounding."""
-        return self._found.after
 
     @property
     def modes(self) -> tuple[int, int]:
@@ -48,43 +30,20 @@ class ReducedLayer:
         """Norms of the layer and of the difference, copy by copy, and the bound."""
         return self._found.certificate
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the change means for this layer, in words."""
-        return self._found.notes
-
     def summary(self) -> str:
         """The layer in one line."""
         before, after = self.modes
         worst = float(self.certificate.relative.max())
         return f"{self.name}: {self.after.family}, {before} -> {after} modes; error {worst:.3g} of the layer's H-infinity norm"
 
-    def __repr__(self) -> str:
-        return f"<ReducedLayer {self.summary()}>"
 
-
-class Reduced(Collection[ReducedLayer]):
+class Reduced(Changed[ReducedLayer, ReducePlan]):
     """A model with fewer modes: its changed layers with the certificate of each, and the file that was written."""
-
-    def __init__(self, plan: ReducePlan, output: Path | None, layers: Iterable[ReducedLayer]) -> None:
-        super().__init__(layers)
-        self._plan = plan
-        self._output = output
-
-    @property
-    def output(self) -> Path | None:
-        """The file that was written; None if nothing was."""
-        return self._output
 
     @property
     def tensors(self) -> Mapping[str, Any]:
         """The new values of the tensors that change, most in another shape, by name."""
         return self._plan.changes
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Which layers are left unchanged, and why; and what else to know."""
-        return self._plan.notes
 
     def to_dict(self) -> Document:
         """The document of `ssmspec reduce --json` (schema ssmspec.reduce/1), without times. It always holds all layers that changed."""
@@ -107,11 +66,7 @@ class Reduced(Collection[ReducedLayer]):
 
     def _title(self) -> str:
         before, after = self._plan.parameters
-        written = "not written" if self._output is None else f"wrote {self._output}"
-        return f"{self._plan.checkpoint.path}: {len(self)} layers, {before} -> {after} parameters; {written}"
-
-    def _remarks(self) -> Sequence[str]:
-        return [f"note: {note}" for note in self.notes]
+        return f"{self._plan.checkpoint.path}: {len(self)} layers, {before} -> {after} parameters; {self._written()}"
 
     def _html_table(self) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
         return HEADINGS, ([f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row] for row in map(_row, self))
@@ -159,7 +114,7 @@ def reduce(
         SsmspecError: as `ssmspec.analyze`; no layer can be reduced as asked, or the output cannot be written.
     Source: Moore 1981 (balanced truncation) and Enns 1984 (its bound); Gugercin, Antoulas, Beattie 2008 (IRKA) for h2.
     """
-    options = ReduceOptions(layers=selection(layers), family=family, read=read_options(**read))
+    options = ChangeOptions(layers=selection(layers), family=family, read=read_options(**read))
     target = None if output is None else Path(output)
     plan = run(
         path,

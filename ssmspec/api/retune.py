@@ -1,85 +1,39 @@
 """`ssmspec.retune` and what it returns."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from ssmspec.api.analyze import Layers
-from ssmspec.api.collection import Collection
+from ssmspec.api.changed import Changed, ChangedLayer
 from ssmspec.api.compare import Comparison, LayerChange
 from ssmspec.api.keywords import read_options, selection
 from ssmspec.checkpoint.remote.path import is_address
 from ssmspec.commands.analyze import AnalysisOptions
 from ssmspec.commands.compare import compare_systems
-from ssmspec.commands.retune import LayerRetune, RetuneOptions, RetunePlan, plan_retune
+from ssmspec.commands.retune import ChangeOptions, LayerRetune, RetunePlan, plan_retune
 from ssmspec.commands.retune_writing import check_target, write_retuned
 from ssmspec.errors import SsmspecError
 from ssmspec.report.documents.document import Document
 from ssmspec.report.documents.retune import retune_document
 from ssmspec.systems.sobolev import Convention
-from ssmspec.systems.statespace import StateSpace
 from ssmspec.tuning.poles.reinitialization import Reinitialization
 from ssmspec.tuning.poles.scaling import Scaling
 from ssmspec.tuning.recipe import Recipe, Weighting
 
 
-class RetunedLayer:
+class RetunedLayer(ChangedLayer[LayerRetune]):
     """One layer that was changed: `before` and `after` are its systems."""
 
-    def __init__(self, found: LayerRetune) -> None:
-        self._found = found
 
-    @property
-    def name(self) -> str:
-        """Its name in the checkpoint."""
-        return self._found.after.name
-
-    @property
-    def before(self) -> StateSpace:
-        """The system that the checkpoint holds."""
-        return self._found.before
-
-    @property
-    def after(self) -> StateSpace:
-        """The system that the changed tensors hold, after rounding."""
-        return self._found.after
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the change means for this layer, in words."""
-        return self._found.notes
-
-    def summary(self) -> str:
-        """The layer in one line."""
-        return "; ".join([f"{self.name}: {self.after.family}, {self.after.shape_text}", *self.notes])
-
-    def __repr__(self) -> str:
-        return f"<RetunedLayer {self.summary()}>"
-
-
-class Retuned(Collection[RetunedLayer]):
+class Retuned(Changed[RetunedLayer, RetunePlan]):
     """A retuned model: its changed layers, the file that was written, and how it compares with what it was."""
-
-    def __init__(self, plan: RetunePlan, output: Path | None, layers: Iterable[RetunedLayer]) -> None:
-        super().__init__(layers)
-        self._plan = plan
-        self._output = output
-
-    @property
-    def output(self) -> Path | None:
-        """The file that was written; None if nothing was."""
-        return self._output
 
     @property
     def tensors(self) -> Mapping[str, Any]:
         """The new values of the tensors that change, by name."""
         return {**self._plan.changes, **self._plan.added}
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Which layers are left unchanged, and why."""
-        return self._plan.notes
 
     @cached_property
     def comparison(self) -> Comparison:
@@ -110,12 +64,8 @@ class Retuned(Collection[RetunedLayer]):
         return self.comparison._wide()
 
     def _title(self) -> str:
-        written = "not written" if self._output is None else f"wrote {self._output}"
         changed = len(self._plan.changes) + len(self._plan.added)
-        return f"{self._plan.checkpoint.path}: {len(self)} layers, {changed} tensors changed; {written}"
-
-    def _remarks(self) -> Sequence[str]:
-        return [f"note: {note}" for note in self.notes]
+        return f"{self._plan.checkpoint.path}: {len(self)} layers, {changed} tensors changed; {self._written()}"
 
 
 def retune(
@@ -165,6 +115,10 @@ def retune(
     """
     if all(value is None for value in (alpha, beta, reinit)) and (alpha_real, step_scale) == (1.0, 1.0) and not diagonalize:
         raise SsmspecError("there is nothing to change; give alpha, alpha_real, beta, step_scale, reinit or diagonalize")
+    idle = {"beta_convention": beta_convention, "theta_ref": theta_ref, "sequence_length": sequence_length, "bake": bake or None}
+    given = [name for name, value in idle.items() if value is not None]
+    if given and beta is None:
+        raise SsmspecError(f"{', '.join(given)} need{'s' * (len(given) == 1)} beta; give it too, or leave {', '.join(given)} out")
     if output is not None and is_address(str(path)):
         raise SsmspecError(f"{path} is remote, and a retuned copy takes the whole file; fetch it first, or leave output away to look")
     conventions = get_args(Convention)
@@ -181,7 +135,7 @@ def retune(
         weighting=weighting,
         diagonalize=diagonalize,
     )
-    plan = plan_retune(path, recipe, RetuneOptions(layers=selection(layers), family=family, read=read_options(**read)))
+    plan = plan_retune(path, recipe, ChangeOptions(layers=selection(layers), family=family, read=read_options(**read)))
     target = None if output is None or plan.changes_nothing else Path(output)
     if target is not None:
         check_target(plan, target, replace_target=force)

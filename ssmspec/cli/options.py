@@ -206,6 +206,26 @@ class Reading:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placing:
+    """Where a changed checkpoint is written, over what, and how the change is shown."""
+
+    PANEL: ClassVar[str] = "Output"
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where to write; default: <stem>.retuned<suffix>, or .reduced.", show_default=False),
+    ] = None
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; write no checkpoint.")] = False
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file other than the input.")] = False
+    in_place: Annotated[bool, typer.Option("--in-place", help="Replace the input.")] = False
+    as_json: AsJson = False
+
+    def refuse_two_targets(self) -> None:
+        """Refuse --in-place beside the name of another file."""
+        if self.in_place and self.output is not None:
+            raise SsmspecError(f"--in-place writes to the input, and -o {self.output} names another file; give one of them")
+
+
 def local_copy(checkpoint: str) -> str:
     """The path of a local copy of a checkpoint, fetched if it is remote.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmspec.cli.app import command
-from ssmspec.cli.options import AsJson, FamilyName, LayerNames, Reading, takes
+from ssmspec.cli.options import FamilyName, LayerNames, Placing, Reading, takes
 from ssmspec.cli.retune_options import Retraining
 from ssmspec.cli.terminal import echo, message
 from ssmspec.errors import SsmspecError
@@ -51,31 +51,30 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placing:
+class Writing(Placing):
     """Where the result goes, and how it is shown."""
 
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to write; default: <stem>.reduced<suffix>.", show_default=False)
-    ] = None
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the certificate; write no checkpoint.")] = False
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file other than the input.")] = False
-    in_place: Annotated[bool, typer.Option("--in-place", help="Replace the input.")] = False
-    as_json: AsJson = False
     timing: Annotated[bool, typer.Option("--timing/--no-timing", help="Time ssmspec.nn.S4D before and after; needs torch.")] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training(Retraining):
+    """Training after the reduction."""
+
     target: Annotated[str | None, typer.Option("--target", help="With --retrain: as in train.", show_default=False)] = None
     seed: Annotated[int, typer.Option("--seed", min=0, help="With --retrain: seed of every random draw.")] = 0
 
 
 @command("reduce model.safetensors -o small.safetensors --tolerance 1e-2", "reduce model.safetensors --keep 0.5 --dry-run")
-@takes(size=Size, retraining=Retraining, placing=Placing, reading=Reading)
+@takes(size=Size, writing=Writing, retraining=Training, reading=Reading)
 def reduce(
     checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="Checkpoint file, folder or address.", show_default=False)],
     layer: LayerNames = None,
     family: FamilyName = None,
     *,
     size: Size,
-    retraining: Retraining,
-    placing: Placing,
+    writing: Writing,
+    retraining: Training,
     reading: Reading,
 ) -> None:
     """Write a checkpoint with fewer modes, which the model's own code loads at the smaller state size, and state the exact error.
@@ -83,18 +82,17 @@ def reduce(
     The input is never changed without --in-place.
     """
     from ssmspec.checkpoint.remote.path import is_address
-    from ssmspec.commands.reduce import ReduceOptions, plan_reduce
+    from ssmspec.commands.reduce import plan_reduce
     from ssmspec.commands.reduce_writing import check_target
-    from ssmspec.commands.retune import default_target
+    from ssmspec.commands.retune import ChangeOptions, default_target
     from ssmspec.report.progress import LayerProgress
     from ssmspec.tuning.reduction.request import Request
 
     retraining.check()
-    if placing.target is not None and retraining.retrain is None:
+    if retraining.target is not None and retraining.retrain is None:
         raise SsmspecError("--target needs --retrain; give it too, or leave --target out")
-    if placing.in_place and placing.output is not None:
-        raise SsmspecError(f"--in-place writes to the input, and -o {placing.output} names another file; give one of them")
-    if retraining.retrain is not None and placing.dry_run:
+    writing.refuse_two_targets()
+    if retraining.retrain is not None and writing.dry_run:
         raise SsmspecError("--retrain trains what was written, and --dry-run writes nothing; give one of them")
     request = Request(
         method=size.method.value,
@@ -104,34 +102,34 @@ def reduce(
         over=size.over.value,
         own_sizes=size.own_sizes,
     )
-    if reading.download and placing.output is None and not placing.dry_run:
+    if reading.download and writing.output is None and not writing.dry_run:
         raise SsmspecError("--download needs -o: the copy in the cache stays as it is")
     given = reading.given(checkpoint)
-    if is_address(given) and not placing.dry_run:
+    if is_address(given) and not writing.dry_run:
         raise SsmspecError(f"{given}: a reduced copy takes the whole file; give --download and -o, or --dry-run for the certificate alone")
-    options = ReduceOptions(layers=tuple(() if "all" in (layer or ()) else layer or ()), family=family, read=reading.options())
+    options = ChangeOptions(layers=tuple(() if "all" in (layer or ()) else layer or ()), family=family, read=reading.options())
     with LayerProgress() as progress:
         plan = plan_reduce(given, request, options, watch=lambda name: progress(name, 0, 0))
-    place = None if placing.dry_run else Path(given) if placing.in_place else placing.output or default_target(Path(given), "reduced")
+    place = None if writing.dry_run else Path(given) if writing.in_place else writing.output or default_target(Path(given), "reduced")
     if place is not None:
-        check_target(plan, place, replace_target=placing.force, in_place=placing.in_place)
-    _carry_out(plan, place, placing)
+        check_target(plan, place, replace_target=writing.force, in_place=writing.in_place)
+    _carry_out(plan, place, writing)
     if place is not None and retraining.retrain is not None:
-        _retrain(place, options.layers, retraining, placing)
+        _retrain(place, options.layers, retraining, writing)
 
 
-def _carry_out(plan: "ReducePlan", target: Path | None, placing: Placing) -> None:
+def _carry_out(plan: "ReducePlan", target: Path | None, writing: Writing) -> None:
     from ssmspec.commands.reduce_writing import write_reduced
     from ssmspec.report.documents.document import to_json
     from ssmspec.report.documents.reduce import reduce_document
     from ssmspec.report.tables.parts import console
     from ssmspec.report.tables.reduce import reduce_text
 
-    times = _times(plan) if placing.timing else {}
+    times = _times(plan) if writing.timing else {}
     if target is not None:
-        for note in write_reduced(plan, target, command=_command(), replace_target=placing.force, in_place=placing.in_place)[1]:
+        for note in write_reduced(plan, target, command=_command(), replace_target=writing.force, in_place=writing.in_place)[1]:
             message(note)
-    if placing.as_json:
+    if writing.as_json:
         echo(to_json(reduce_document(plan, times, target)))
     else:
         console().print(reduce_text(plan, times, target), highlight=False)
@@ -153,19 +151,19 @@ def _times(plan: "ReducePlan") -> dict[str, tuple[float, float]]:
     return step_times(plan)
 
 
-def _retrain(target: Path, layers: tuple[str, ...], retraining: Retraining, placing: Placing) -> None:
+def _retrain(target: Path, layers: tuple[str, ...], retraining: Training, writing: Writing) -> None:
     """Train the written checkpoint, and write what was learned back into it; the sidecar keeps the certificate of what was before."""
     from ssmspec.cli.retune_training import check_folder, train_plan
-    from ssmspec.commands.retune import RetuneOptions, plan_retune
+    from ssmspec.commands.retune import ChangeOptions, plan_retune
     from ssmspec.commands.retune_writing import write_retuned
     from ssmspec.families.provenance import read_sidecar
     from ssmspec.tuning.recipe import Recipe
 
-    asked = retraining.training(target, placing.seed, placing.target)
+    asked = retraining.training(target, retraining.seed, retraining.target)
     assert asked is not None
     check_folder(asked.folder, (target,))
-    plan = plan_retune(target, Recipe(training=asked.task), RetuneOptions(layers=layers))
-    plan = train_plan(plan, asked, resume=retraining.resume, force=placing.force)
+    plan = plan_retune(target, Recipe(training=asked.task), ChangeOptions(layers=layers))
+    plan = train_plan(plan, asked, resume=retraining.resume, force=writing.force)
     before = read_sidecar(target) or {}
     also = {"reduction": {key: before[key] for key in ("command", "recipe", "layers", "input") if key in before}}
     for note in write_retuned(plan, target, command=_command(), in_place=True, also=also)[1]:

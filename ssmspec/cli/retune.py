@@ -17,7 +17,7 @@ from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
     from ssmspec.checkpoint.remote.traffic import Opened
-    from ssmspec.commands.retune import RetuneOptions, RetunePlan
+    from ssmspec.commands.retune import ChangeOptions, RetunePlan
     from ssmspec.tuning.recipe import Recipe
 
 
@@ -44,7 +44,7 @@ def retune(
     Tensors that the change does not touch stay the same, byte for byte. The input is never changed without --in-place.
     """
     from ssmspec.checkpoint.remote.path import is_address
-    from ssmspec.commands.retune import RetuneOptions, default_target, only_checkpoint, plan_retune
+    from ssmspec.commands.retune import ChangeOptions, default_target, only_checkpoint, plan_retune
     from ssmspec.commands.retune_writing import check_target
 
     writing.check()
@@ -52,7 +52,7 @@ def retune(
     recipe = _recipe(change, weight, start, match, retraining, writing.backend)
     layers = layer or ([] if match.match_spectrum is None else ["first"])
     chosen = () if "all" in layers else tuple("0" if name == "first" else name for name in layers)
-    options = RetuneOptions(layers=chosen, family=family, read=reading.options())
+    options = ChangeOptions(layers=chosen, family=family, read=reading.options())
     if reading.download and writing.output is None and not writing.dry_run:
         raise SsmspecError("--download needs -o: the copy in the cache stays as it is")
     if checkpoint is None:
@@ -74,7 +74,7 @@ def retune(
     _carry_out(plan, None if nothing else place, writing)
 
 
-def _dry_run_only(given: str, recipe: "Recipe", options: "RetuneOptions", writing: Writing) -> None:
+def _dry_run_only(given: str, recipe: "Recipe", options: "ChangeOptions", writing: Writing) -> None:
     """Shows what would change in a remote checkpoint, which is not written: that takes all of it.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from ssmspec.cli.options import AsJson, Backend, BetaConvention, Layout, Segment
+from ssmspec.cli.options import Backend, BetaConvention, Layout, Placing, Segment
 from ssmspec.cli.retune_training import Training
 from ssmspec.cli.train import assignments, files
 from ssmspec.errors import SsmspecError
@@ -195,17 +195,9 @@ class Retraining:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Writing:
+class Writing(Placing):
     """Where the result goes, and how it is shown."""
 
-    PANEL: ClassVar[str] = "Output"
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to write; default: <stem>.retuned<suffix>.", show_default=False)
-    ] = None
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; write no checkpoint.")] = False
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file other than the input.")] = False
-    in_place: Annotated[bool, typer.Option("--in-place", help="Replace the input.")] = False
-    as_json: AsJson = False
     plot: Annotated[Path | None, typer.Option("--plot", help="Write one PNG per layer, before and after, into this folder.")] = None
     backend: Backend = None
 
@@ -223,5 +215,4 @@ class Writing:
             made_folder(self.plot)
         if self.backend is not None:
             load_backend(self.backend)
-        if self.in_place and self.output is not None:
-            raise SsmspecError(f"--in-place writes to the input, and -o {self.output} names another file; give one of them")
+        self.refuse_two_targets()

@@ -11,11 +11,10 @@ import numpy as np
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.backends.pool import mapped
 from ssmspec.backends.threads import limited
-from ssmspec.checkpoint import Checkpoint
+from ssmspec.commands.chosen_layers import ChosenLayers, choose_layers
 from ssmspec.errors import about
 from ssmspec.families import ReadOptions
 from ssmspec.families.configuration import context_length
-from ssmspec.families.layers import find_layers, open_for_layers, readable_layers, select_layers
 from ssmspec.statistics import (
     HALF_LIFE,
     HEADLINES,
@@ -23,7 +22,6 @@ from ssmspec.statistics import (
     CheckpointAnalysis,
     Curve,
     LayerAnalysis,
-    Skipped,
     Spectrum,
     Summary,
     Values,
@@ -100,20 +98,6 @@ class Work:
         return 1 if self.backend == "gpu" or self.pairs < WORTHWHILE else self.threads or 1
 
 
-@dataclass(frozen=True, slots=True)
-class ChosenLayers:
-    """The selected layers of an open checkpoint.
-
-    Args:
-        systems: in model order. places: the index of each among all layers of the checkpoint. skipped: what was not read.
-    """
-
-    checkpoint: Checkpoint
-    systems: tuple[System, ...]
-    places: tuple[int, ...]
-    skipped: tuple[Skipped, ...]
-
-
 def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progress: Progress | None = None) -> CheckpointAnalysis:
     """Read a checkpoint and compute the statistics of every SSM layer.
 
@@ -129,18 +113,8 @@ def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progres
         BackendError: the named engine cannot run.
     """
     options = options or AnalysisOptions()
-    return analyze_chosen(choose_layers(path, options), options, progress=progress)
-
-
-def choose_layers(path: Path | str | Checkpoint, options: AnalysisOptions) -> ChosenLayers:
-    """Read the layers that the options select. Raises as `analyze`."""
-    checkpoint = open_for_layers(path, options.read)
-    detection = find_layers(checkpoint, options.family, options.read)
-    readable, skipped = readable_layers(checkpoint, detection, options.read)
-    everything = [system for layer in readable for system in layer.systems]
-    places = {id(system): place for place, system in enumerate(everything)}
-    systems = select_layers(everything, options.layers, checkpoint, skipped) if everything else []
-    return ChosenLayers(checkpoint, tuple(systems), tuple(places[id(system)] for system in systems), tuple(skipped))
+    chosen = choose_layers(path, options.layers, options.family, options.read)
+    return analyze_chosen(chosen, options, progress=progress)
 
 
 def analyze_chosen(chosen: ChosenLayers, options: AnalysisOptions, *, progress: Progress | None = None) -> CheckpointAnalysis:

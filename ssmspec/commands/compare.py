@@ -13,9 +13,8 @@ from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.checkpoint import common_name, is_folder_checkpoint, natural_key, plain_name
 from ssmspec.checkpoint.remote.path import is_address, title_of
 from ssmspec.commands.analyze import AnalysisOptions, Progress, Work, analyze, analyze_layer, each, pairs_of
+from ssmspec.commands.chosen_layers import ChosenLayers, choose_layers
 from ssmspec.errors import LayerError, SsmspecError, about
-from ssmspec.families import LayerTensors
-from ssmspec.families.layers import find_layers, open_for_layers, read_layers, select_layers
 from ssmspec.families.tensor_changes import tensor_changes
 from ssmspec.statistics import CheckpointAnalysis, Spectrum, spectrum_of
 from ssmspec.statistics.changes import (
@@ -53,9 +52,18 @@ def compare(
         SsmspecError: as `analyze` for either file. LayerError: no layer of one file has a partner in the other.
     """
     options = options or AnalysisOptions()
-    (start, left, old), (end, right, new) = _layers(before, options), _layers(after, options)
-    found = compare_systems((start, left), (end, right), options, by_order=by_order, progress=progress)
-    return replace(found, tensors=tensor_changes([(old[layer.name], new[layer.after.name]) for layer in found.layers]))
+    start, end = (choose_layers(path, options.layers, options.family, options.read, needed=True) for path in (before, after))
+    return compare_chosen(start, end, options, by_order=by_order, progress=progress)
+
+
+def compare_chosen(
+    before: ChosenLayers, after: ChosenLayers, options: AnalysisOptions, *, by_order: bool = False, progress: Progress | None = None
+) -> CheckpointComparison:
+    """What changed between layers that were read, and between their stored tensors; otherwise as `compare`."""
+    start, end = ((str(side.checkpoint.path), side.systems) for side in (before, after))
+    found = compare_systems(start, end, options, by_order=by_order, progress=progress)
+    pairs = [(before.tensors[layer.name], after.tensors[layer.after.name]) for layer in found.layers]
+    return replace(found, tensors=tensor_changes(pairs))
 
 
 def compare_systems(
@@ -95,15 +103,6 @@ def compare_systems(
         only_after=tuple(system.name for system in right if system.name not in matched[1]),
         notes=(*_differences_in_kind(pairs), *_faults(layers)),
     )
-
-
-def _layers(path: Path | str, options: AnalysisOptions) -> tuple[str, list[System], dict[str, LayerTensors]]:
-    """What is opened, the chosen systems, and the stored tensors of every system by its name."""
-    checkpoint = open_for_layers(path, options.read)
-    layers, skipped = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
-    systems = [system for layer in layers for system in layer.systems]
-    tensors = {system.name: layer.tensors for layer in layers for system in layer.systems}
-    return str(checkpoint.path), select_layers(systems, options.layers, checkpoint, skipped), tensors
 
 
 def _pairs_by_name(left: Sequence[System], right: Sequence[System]) -> list[tuple[System, System]]:

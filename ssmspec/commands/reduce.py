@@ -7,7 +7,7 @@ of one family and size keep one number of modes, as the code of most models has 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from ssmspec.checkpoint import Checkpoint
 from ssmspec.commands.reduce_layer import LayerWork
-from ssmspec.commands.retune import chosen_layers, twin_notes, weights_beside
+from ssmspec.commands.retune import ChangeOptions, chosen_layers, twin_notes, weights_beside
 from ssmspec.errors import LayerError, about
-from ssmspec.families import ReadOptions, known_families
+from ssmspec.families import known_families
 from ssmspec.families.layers import find_layers, open_for_layers, read_layers
 from ssmspec.families.provenance import trained_entry
 from ssmspec.families.state_size import Change
@@ -28,19 +28,6 @@ from ssmspec.tuning.reduction.certificate import Certificate
 from ssmspec.tuning.reduction.request import Request
 
 Watch = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReduceOptions:
-    """Which layers are reduced, and how they are read.
-
-    Args:
-        layers: exact names, globs or indices; empty selects all. family, read: as for `analyze`.
-    """
-
-    layers: tuple[str, ...] = ()
-    family: str | None = None
-    read: ReadOptions = field(default_factory=ReadOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +64,7 @@ class ReducePlan:
 
     checkpoint: Checkpoint
     request: Request
-    options: ReduceOptions
+    options: ChangeOptions
     layers: tuple[LayerReduction, ...]
     changes: Mapping[str, npt.NDArray[Any]]
     sizes: tuple[Change, ...]
@@ -92,7 +79,7 @@ class ReducePlan:
         return sum(before for before, _ in first), sum(after for _, after in first)
 
 
-def plan_reduce(path: Path | str, request: Request, options: ReduceOptions | None = None, watch: Watch = lambda name: None) -> ReducePlan:
+def plan_reduce(path: Path | str, request: Request, options: ChangeOptions | None = None, watch: Watch = lambda name: None) -> ReducePlan:
     """Read a checkpoint and compute its reduced layers. Nothing is written.
 
     Args:
@@ -100,7 +87,7 @@ def plan_reduce(path: Path | str, request: Request, options: ReduceOptions | Non
     Raises:
         SsmspecError: as `analyze`. LayerError: no layer can be reduced as requested; the message says why.
     """
-    options = options or ReduceOptions()
+    options = options or ChangeOptions()
     checkpoint = open_for_layers(path, options.read)
     layers, skipped = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     chosen = chosen_layers(layers, options.layers, checkpoint)
@@ -235,7 +222,7 @@ def reduce(
     method: str = "balanced",
     over: str = "all",
     own_sizes: bool = False,
-    options: ReduceOptions | None = None,
+    options: ChangeOptions | None = None,
     replace_output: bool = False,
 ) -> ReducePlan:
     """Reduce the state of a checkpoint's layers, and write the result if a name for it is given.

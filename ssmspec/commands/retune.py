@@ -30,7 +30,7 @@ SLOT = "freqbias-block"  # the family whose original code reads beta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetuneOptions:
+class ChangeOptions:
     """Which layers are changed, and how they are read.
 
     Args:
@@ -66,7 +66,7 @@ class RetunePlan:
 
     checkpoint: Checkpoint
     recipe: Recipe
-    options: RetuneOptions
+    options: ChangeOptions
     layers: tuple[LayerRetune, ...]
     changes: Mapping[str, np.ndarray]
     added: Mapping[str, np.ndarray]
@@ -80,13 +80,13 @@ class RetunePlan:
         return not (self.changes or self.added) and all(layer.before.sobolev is layer.after.sobolev for layer in self.layers)
 
 
-def plan_retune(path: Path | str, recipe: Recipe, options: RetuneOptions | None = None) -> RetunePlan:
+def plan_retune(path: Path | str, recipe: Recipe, options: ChangeOptions | None = None) -> RetunePlan:
     """Read a checkpoint and compute its retuned layers. Nothing is written.
 
     Raises:
         SsmspecError: as `analyze`. LayerError: a layer cannot be changed as requested; the message says what can be done instead.
     """
-    options = options or RetuneOptions()
+    options = options or ChangeOptions()
     checkpoint = open_for_layers(path, options.read)
     layers, skipped = read_layers(checkpoint, find_layers(checkpoint, options.family, options.read), options.read)
     chosen = chosen_layers(layers, options.layers, checkpoint)
@@ -101,7 +101,7 @@ def plan_retune(path: Path | str, recipe: Recipe, options: RetuneOptions | None 
     return plan
 
 
-def _pole_sets(layer: ReadLayer, options: RetuneOptions) -> int | None:
+def _pole_sets(layer: ReadLayer, options: ChangeOptions) -> int | None:
     """The number of copies with poles of their own; None where all have."""
     return 1 if known_families(options.read)[layer.tensors.family].one_set else layer.tensors.sizes.get("S")
 
@@ -250,7 +250,7 @@ def default_target(path: Path, word: str = "retuned") -> Path:
     return named.with_name(f"{named.name}.{word}")
 
 
-def only_checkpoint(folder: Path, options: RetuneOptions | None = None) -> Path:
+def only_checkpoint(folder: Path, options: ChangeOptions | None = None) -> Path:
     """The only checkpoint with SSM layers in a folder, not counting those that ssmspec wrote itself.
 
     Args:
@@ -260,7 +260,7 @@ def only_checkpoint(folder: Path, options: RetuneOptions | None = None) -> Path:
     """
     # by content, because checkpoints of flax and others have no suffix or an uncommon one
     names = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    opened = {path: checkpoint for path in names if (checkpoint := _with_layers(path, options or RetuneOptions())) is not None}
+    opened = {path: checkpoint for path in names if (checkpoint := _with_layers(path, options or ChangeOptions())) is not None}
     ours = [path for path, checkpoint in opened.items() if written_by_ssmspec(path, checkpoint)]
     shards = {file for path, checkpoint in opened.items() for file in checkpoint.files if file != path}
     found = [path for path in opened if path not in shards and path not in ours]
@@ -276,7 +276,7 @@ def _listed(paths: Sequence[Path]) -> str:
     return ", ".join(path.name for path in paths[:10]) + (", ..." if len(paths) > 10 else "")
 
 
-def _with_layers(path: Path, options: RetuneOptions) -> Checkpoint | None:
+def _with_layers(path: Path, options: ChangeOptions) -> Checkpoint | None:
     try:
         checkpoint = open_for_layers(path, options.read)
         return checkpoint if find_layers(checkpoint, options.family, replace(options.read, assume={})).layers else None

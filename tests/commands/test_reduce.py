@@ -19,7 +19,8 @@ from small_modules import LRU, S5, MinimalS4D, S4Block
 
 import ssmspec
 from ssmspec.checkpoint import open_checkpoint
-from ssmspec.commands.reduce import ReduceOptions, plan_reduce, reduce
+from ssmspec.commands.reduce import plan_reduce, reduce
+from ssmspec.commands.retune import ChangeOptions
 from ssmspec.families import ReadOptions
 from ssmspec.families.layers import load_system
 from ssmspec.nn import S4D, SequenceModel
@@ -178,7 +179,7 @@ def test_a_tolerance_is_met_by_the_smallest_number_of_modes(tmp_path: Path) -> N
     plan = plan_reduce(source, Request(tolerance=0.3, own_sizes=True))
     for layer in plan.layers:
         assert layer.certificate.relative.max() <= 0.3
-        fewer = plan_reduce(source, Request(modes=layer.stored[1] - 1), ReduceOptions(layers=(layer.after.name,)))
+        fewer = plan_reduce(source, Request(modes=layer.stored[1] - 1), ChangeOptions(layers=(layer.after.name,)))
         assert fewer.layers[0].certificate.relative.max() > 0.3
 
 

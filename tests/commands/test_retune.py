@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.cli.retune_options import STARTS
 from ssmspec.commands.analyze import analyze
-from ssmspec.commands.retune import RetuneOptions, default_target, only_checkpoint, plan_retune
+from ssmspec.commands.retune import ChangeOptions, default_target, only_checkpoint, plan_retune
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import ReadOptions
 from ssmspec.families.layers import load_system
@@ -497,11 +497,11 @@ def test_steps_beyond_the_limit_of_the_code_are_told(tmp_path: Path) -> None:
     largest = [load_system(tmp_path / "mamba", str(n), ReadOptions()).step for n in (0, 1)]
     limit = float(np.median(largest[0]) * 2)
     (tmp_path / "mamba" / "config.json").write_text(json.dumps(config | {"time_step_limit": [0.0, limit]}))
-    plan = plan_retune(tmp_path / "mamba", Recipe(scaling=Scaling(step_scale=2)), RetuneOptions(layers=("0",)))
+    plan = plan_retune(tmp_path / "mamba", Recipe(scaling=Scaling(step_scale=2)), ChangeOptions(layers=("0",)))
     assert any("steps of" in note and "limits them" in note for note in plan.layers[0].notes)
     assert plan.layers[0].after.step.max() == limit
     with pytest.raises(SsmspecError, match="requested steps cannot be stored"):
-        plan_retune(tmp_path / "mamba", Recipe(scaling=Scaling(step_scale=1e4)), RetuneOptions(layers=("0",)))
+        plan_retune(tmp_path / "mamba", Recipe(scaling=Scaling(step_scale=1e4)), ChangeOptions(layers=("0",)))
 
 
 def test_a_step_that_the_user_holds_fixed_cannot_be_scaled(typed: Type, tmp_path: Path) -> None:

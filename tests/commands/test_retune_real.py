@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ssmspec.checkpoint import open_checkpoint
-from ssmspec.commands.retune import RetuneOptions, plan_retune
+from ssmspec.commands.retune import ChangeOptions, plan_retune
 from ssmspec.commands.retune_writing import write_retuned
 from ssmspec.families import ReadOptions
 from ssmspec.families.layers import load_system
@@ -20,7 +20,7 @@ Find = Callable[[str], Path]
 PRE_UPDATE = ReadOptions(assume={"lru_convention": "pre-update"})
 
 
-def retuned(source: Path, folder: Path, recipe: Recipe, options: RetuneOptions | None = None) -> tuple[Path, list[StateSpace], dict]:
+def retuned(source: Path, folder: Path, recipe: Recipe, options: ChangeOptions | None = None) -> tuple[Path, list[StateSpace], dict]:
     """The written file, its changed layers, and the figures of the first one; all other tensors are the same bytes."""
     plan = plan_retune(source, recipe, options)
     target = folder / f"retuned{source.suffix}"
@@ -70,7 +70,7 @@ def test_s5_of_cifar_has_the_kernel_of_scaled_poles(real_checkpoints: Find, tmp_
 )
 def test_an_lru_has_the_kernel_of_turned_poles(real_checkpoints: Find, tmp_path: Path, name: str, layer: str, reference: str) -> None:
     source = real_checkpoints(f"lru-decodepfl/{name}")
-    target, _, figures = retuned(source, tmp_path, Recipe(scaling=Scaling(alpha=2)), RetuneOptions(read=PRE_UPDATE, layers=(layer,)))
+    target, _, figures = retuned(source, tmp_path, Recipe(scaling=Scaling(alpha=2)), ChangeOptions(read=PRE_UPDATE, layers=(layer,)))
     truth = np.load(real_checkpoints(f"lru-decodepfl/{reference}"))
     turned = 2 * np.angle(truth["A"])
     phase = np.clip(turned, -np.pi, np.pi)
@@ -84,7 +84,7 @@ def test_an_lru_has_the_kernel_of_turned_poles(real_checkpoints: Find, tmp_path:
 def test_a_trained_dplr_is_diagonalized_with_a_small_error(real_checkpoints: Find, tmp_path: Path) -> None:
     """Against the kernel that its own code computed, in the median over copies."""
     source = real_checkpoints("s4-dplr-v4-ppg/ppg100HZ_ckpt.pth")
-    options = RetuneOptions(layers=("0",))
+    options = ChangeOptions(layers=("0",))
     target, (system,), figures = retuned(source, tmp_path, Recipe(diagonalize=True), options)
     assert figures["diagonalize_error"] < 1e-3
     assert not system.P.any()
@@ -100,7 +100,7 @@ def test_a_trained_s4d_bakes_a_causal_weight_within_its_limits(real_checkpoints:
     source = real_checkpoints("s4d-cifar-cnstanlee/cnstanlee_s4_cifar10.pth")
     weighting = Weighting(beta=-0.5, convention="causal", theta_ref=0.1, bake=True)
     before = load_system(source, "0", ReadOptions())
-    _, (after,), figures = retuned(source, tmp_path, Recipe(weighting=weighting), RetuneOptions(layers=("0",)))
+    _, (after,), figures = retuned(source, tmp_path, Recipe(weighting=weighting), ChangeOptions(layers=("0",)))
     assert figures["bake_error"] < 0.2
     assert figures["bake_growth"] <= 2
     theta = (np.arange(50_000) + 0.5) * np.pi / 50_000

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from ssmspec.backends import CauchySum
 from ssmspec.checkpoint import open_checkpoint
 from ssmspec.commands.analyze import analyze
-from ssmspec.commands.retune import RetuneOptions, plan_retune
+from ssmspec.commands.retune import ChangeOptions, plan_retune
 from ssmspec.commands.retune_writing import write_retuned
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.families import ReadOptions
@@ -43,7 +43,7 @@ def saved(path: Path, layers: int = 2) -> Path:
 
 def retuned(source: Path, recipe: Recipe = BETA, *, layers: tuple[str, ...] = (), name: str | None = None) -> Path:
     target = source.with_name(name or f"{source.stem}.new{source.suffix}")
-    write_retuned(plan_retune(source, recipe, RetuneOptions(layers=layers)), target, command="ssmspec retune", replace_target=True)
+    write_retuned(plan_retune(source, recipe, ChangeOptions(layers=layers)), target, command="ssmspec retune", replace_target=True)
     return target
 
 

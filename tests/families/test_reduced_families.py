@@ -12,8 +12,9 @@ from examples_s5_gates import linoss_truth, s5_bidirectional_truths, s5_torch_tr
 from factories import BlockShape, Recurrence, Tensors, make
 from safetensors.numpy import load_file, save_file
 
-from ssmspec.commands.reduce import ReduceOptions, ReducePlan, plan_reduce
+from ssmspec.commands.reduce import ReducePlan, plan_reduce
 from ssmspec.commands.reduce_writing import write_reduced
+from ssmspec.commands.retune import ChangeOptions
 from ssmspec.errors import LayerError
 from ssmspec.families import ReadOptions
 from ssmspec.systems.statespace import StateSpace
@@ -117,7 +118,7 @@ def reduced(tmp_path: Path) -> Callable[..., Reduced]:
         tensors = {key: np.array(in_float64(values) if double else values) for key, values in example.under(PREFIX).items()}
         tensors |= {"head.weight": np.arange(6, dtype=np.float32)}
         np.savez(source, **tensors) if double else save_file(tensors, source)
-        options = ReduceOptions(read=ReadOptions(length=example.length, assume=assume or {}))
+        options = ChangeOptions(read=ReadOptions(length=example.length, assume=assume or {}))
         plan = plan_reduce(source, Request(**request), options)
         found, _ = write_reduced(plan, target, command="test", replace_target=True)
         result = dict(np.load(target)) if double else load_file(target)

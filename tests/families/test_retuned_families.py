@@ -15,7 +15,7 @@ from factories import TIED, BlockShape, Example, Recurrence, Tensors, make
 from safetensors.numpy import load_file, save_file
 
 from ssmspec.checkpoint import open_checkpoint
-from ssmspec.commands.retune import RetuneOptions, plan_retune
+from ssmspec.commands.retune import ChangeOptions, plan_retune
 from ssmspec.commands.retune_writing import write_retuned
 from ssmspec.errors import LayerError
 from ssmspec.families import FAMILIES, ReadOptions
@@ -126,7 +126,7 @@ def retuned(tmp_path: Path) -> Retune:
         tensors = {key: np.array(in_float64(values) if double else values) for key, values in example.under(PREFIX).items()}
         tensors |= extra or {} | {"head.weight": np.arange(6, dtype=np.float32)}
         np.savez(source, **tensors) if double else save_file(tensors, source)
-        options = RetuneOptions(read=ReadOptions(length=example.length, assume=assume or {}))
+        options = ChangeOptions(read=ReadOptions(length=example.length, assume=assume or {}))
         plan = plan_retune(source, Recipe(**recipe), options)
         found, _ = write_retuned(plan, target, command="test", replace_target=True)
         result = dict(np.load(target)) if double else load_file(target)

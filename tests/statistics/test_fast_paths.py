@@ -1,6 +1,7 @@
 """Fast paths of the statistics against slow ones, on drawn systems and where they must fall back."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from exact import Exact
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import build, random_system
+from scipy.integrate import quad
 
 from ssmspec.backends import load_backend
 from ssmspec.statistics import STATISTICS, LayerSpectrum
@@ -23,7 +25,7 @@ from ssmspec.statistics.variation import squared_speed, total_variation
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.response import squared_magnitude
 from ssmspec.systems.sobolev import Sobolev
-from ssmspec.systems.statespace import StateSpace, cayley_poles
+from ssmspec.systems.statespace import StateSpace, cayley_poles, discrete_poles, discrete_residues
 
 GRID = FrequencyGrid.default(64)
 REFERENCE = load_backend("reference")
@@ -195,3 +197,25 @@ def test_the_gain_of_a_weight_that_rises_up_to_nyquist_is_that_at_nyquist() -> N
     assert value("peak_frequency", system) == np.pi
     exact = Exact(system, GRID.values)
     assert value("peak_gain", system) == pytest.approx(float(exact.gain(exact.mp.pi)), rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_energy_shares_are_integrals_of_the_squared_response(seed: int) -> None:
+    """Against adaptive quadrature of |H|^2 that is written out here, from each frequency to the next."""
+    system = drawn(seed)
+    theta = np.array([0.0, 0.01, 0.3, 1.0, 2.0, np.pi])
+    z, residues = discrete_poles(system), (system.C[:, 0] * system.B[:, :, 0]) * discrete_residues(system)
+    found = LayerSpectrum(system, FrequencyGrid.default(), load_backend("reference")).energy_shares(theta)
+    for k in range(system.copies):
+
+        def squared(at: float, k: int = k) -> float:
+            turn = np.exp(-1j * at)
+            H = (residues[k] / (1 - z[k] * turn) + residues[k].conj() / (1 - z[k].conj() * turn)).sum()
+            return float(abs(H) ** 2)
+
+        peaks = np.abs(np.angle(z[k]))
+        parts = [
+            quad(squared, low, high, points=peaks[(peaks > low) & (peaks < high)], limit=2000, epsrel=1e-12, epsabs=0)[0]
+            for low, high in pairwise(theta)
+        ]
+        np.testing.assert_allclose(found[k], np.concatenate([[0], np.cumsum(parts)]) / np.sum(parts), rtol=0, atol=1e-9)

@@ -20,7 +20,7 @@ transformers = pytest.importorskip("transformers")
 from ssmspec.checkpoint import open_checkpoint  # noqa: E402
 from ssmspec.commands.analyze import AnalysisOptions, analyze  # noqa: E402 - only useful where transformers is
 from ssmspec.commands.inspect import inspect_checkpoint  # noqa: E402
-from ssmspec.commands.retune import RetuneOptions, plan_retune  # noqa: E402
+from ssmspec.commands.retune import ChangeOptions, plan_retune  # noqa: E402
 from ssmspec.commands.retune_writing import write_retuned  # noqa: E402
 from ssmspec.families import FAMILIES, ReadOptions  # noqa: E402
 from ssmspec.families.layers import find_layers, read_systems  # noqa: E402 - only useful where transformers is
@@ -168,7 +168,7 @@ def test_poles_and_steps_are_those_of_the_modules(saved, name):
 def test_shards_with_doubled_steps_load_into_the_model(saved, tmp_path, name):
     """from_pretrained of what `retune --step-scale 2` writes: Delta of every mixer, and all other parameters to the bit."""
     model, folder = saved(name)
-    plan = plan_retune(folder, Recipe(scaling=Scaling(step_scale=2)), RetuneOptions(read=OPTIONS.get(name, ReadOptions())))
+    plan = plan_retune(folder, Recipe(scaling=Scaling(step_scale=2)), ChangeOptions(read=OPTIONS.get(name, ReadOptions())))
     write_retuned(plan, tmp_path / "out", command="test")
     loaded = type(model).from_pretrained(tmp_path / "out").eval()
     for before, after in zip(mixers(model), mixers(loaded), strict=True):
