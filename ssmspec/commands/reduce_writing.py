@@ -19,6 +19,7 @@ from ssmspec.systems.statespace import FloatArray, StateSpace
 from ssmspec.version import __version__
 
 CONFIG = "config.json"
+RUN_CONFIG = "config.toml"  # of a run of `ssmspec train`
 
 
 def check_target(plan: ReducePlan, target: Path, *, replace_target: bool = False, in_place: bool = False) -> None:
@@ -67,7 +68,14 @@ def write_reduced(
     layers, _ = read_layers(found, find_layers(found, plan.options.family, plan.options.read), plan.options.read)
     names = {layer.after.name for layer in plan.layers}
     systems = [system.state_space() for layer in layers for system in layer.systems if system.name in names]
-    return systems, (*written, *notes, *said, *more)
+    return systems, (*written, *notes, *said, *more, *_of_run(plan))
+
+
+def _of_run(plan: ReducePlan) -> list[str]:
+    """What is said of the config of a run, which describes its other checkpoints, too."""
+    if plan.trained is None or not (plan.checkpoint.path.parent / RUN_CONFIG).is_file():
+        return []
+    return [f"{RUN_CONFIG} beside the input describes the run, whose other checkpoints keep their size, and stays as it is"]
 
 
 def _resized(plan: ReducePlan, config: Mapping[str, Any], place: str) -> tuple[dict[str, Any], list[str]]:

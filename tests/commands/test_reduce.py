@@ -378,6 +378,7 @@ def test_what_a_run_recorded_about_its_model_has_the_new_size(typed: Type, tmp_p
     result = typed("reduce", str(source), "--keep", "0.5", "-o", str(target), "--no-timing")
     assert result.code == 0, result
     assert "metadata: model.d_state 16 -> 8" in result.err
+    assert "config.toml beside the input describes the run, whose other checkpoints keep their size, and stays as it is" in result.err
     model, about = load_sequence_model(target)
     assert about["model"]["d_state"] == 8
     assert model.s4_layers[0].settings.d_state == 8
