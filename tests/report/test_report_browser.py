@@ -165,7 +165,7 @@ def test_every_figure_has_its_marks_and_nothing_fails_or_is_fetched(opened: Any,
     assert counted["levels"] == {"images": 1}
     assert counted["medians"] == {"lines": len(curves)}
     lives = [layer["lives"]["values"] for layer in frames[-1] if layer["lives"]]
-    assert counted["memory"].get("points", 0) == sum(map(len, lives)) + len(lives)
+    assert counted["memory"].get("lines", 0) == sum(map(len, lives)) + len(lives)
     for row in range(len(found.data["rows"])):
         layers = [layers[row] for layers in frames]
         curves = [layer["curve"] for layer in layers if layer["curve"]]

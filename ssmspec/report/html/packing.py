@@ -14,7 +14,7 @@ from ssmspec.systems.statespace import ComplexArray
 MOST_POLES = 16_000  # in one report, over all layers and steps
 MOST_POLES_OF_ONE = 1000
 FEWEST_POLES_OF_ONE = 32
-MOST_LIVES = 1000  # half-lives in one figure
+MOST_LIVES = 500  # half-lives in one figure
 MOST_LIVES_OF_ONE = 24
 FEWEST_LIVES_OF_ONE = 6
 MOST_MODES = 48  # Hankel singular values of a layer

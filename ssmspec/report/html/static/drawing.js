@@ -1,6 +1,8 @@
 // When figures are drawn: each when it is scrolled to, again when a setting changes, and no more than some at a time.
 
 const MOST_DRAWN = 40;
+const MARGIN = { l: 56, r: 16, t: 14, b: 44 };
+const FONT_SIZE = 12;
 const figures = new Map();
 const drawn = new Set();
 const visible = new Set();
@@ -125,10 +127,10 @@ function dressed(layout) {
     title: { text: own?.title ?? "", standoff: 8, font: { size: 12 } },
   });
   return {
-    margin: { l: 56, r: 16, t: 14, b: 44 },
+    margin: MARGIN,
     paper_bgcolor: color("back"),
     plot_bgcolor: color("back"),
-    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: color("text") },
+    font: { family: getComputedStyle(document.body).fontFamily, size: FONT_SIZE, color: color("text") },
     hoverlabel: { bgcolor: color("panel"), bordercolor: color("edge"), font: { color: color("text"), size: 12 }, align: "left", namelength: -1 },
     hovermode: "closest",
     showlegend: false,

@@ -2,6 +2,7 @@
 
 const RANGE = 80; // dB below the highest level at which a heat map stops
 const MOST_TICKS = 32;
+const MOST_FULL_CURVES = 24;
 const CIVIDIS = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"];
 
 // A color for a layer by its depth, with enough contrast to the page.
@@ -17,15 +18,24 @@ function depthColor(row) {
   return `rgb(${channels.join(",")})`;
 }
 
+// The layers that have a tick, and what is written there.
 function rowTicks() {
   const every = Math.ceil(data.rows.length / MOST_TICKS);
   const rows = data.rows.map((_, row) => row).filter((row) => row % every === 0);
   const side = data.rows.length <= 12 ? 36 : 24;
-  return { tickvals: rows, ticktext: rows.map((row) => `${data.rows[row].index}: ${plain(short(data.rows[row].name, side))}`) };
+  return { rows, names: rows.map((row) => `${data.rows[row].index}: ${short(data.rows[row].name, side)}`) };
 }
 
-function depthAxis() {
-  return { ...rowTicks(), range: [data.rows.length - 0.5, -0.5], title: "layer", automargin: true };
+// The axis of layers, with the room that their names need: measured here, since plotly would draw the figure twice for it.
+function depthLayout(own = {}) {
+  const { rows, names } = rowTicks();
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = `${FONT_SIZE}px ${getComputedStyle(document.body).fontFamily}`;
+  const widest = largest(names.map((name) => pen.measureText(name).width));
+  return {
+    margin: { ...MARGIN, l: Math.ceil(widest) + 40 },
+    yaxis: { tickvals: rows, ticktext: names.map(plain), range: [data.rows.length - 0.5, -0.5], title: "layer", ...own },
+  };
 }
 
 function listHeight() {
@@ -78,7 +88,7 @@ function heatmap(values, texts, coloring, label) {
     ],
     layout: {
       xaxis: { title: frequencyTitle(), ...logTicks(edges), showgrid: false },
-      yaxis: { ...depthAxis(), showgrid: false },
+      ...depthLayout({ showgrid: false }),
     },
   };
 }
@@ -133,14 +143,38 @@ function smallest(values) {
 }
 
 // Median |H| of all layers in one figure.
+function mediansCaption() {
+  const which = data.kind === "pair" ? " after" : "";
+  const few = data.rows.length > MOST_FULL_CURVES ? ", the higher of every two points" : "";
+  return `Median |H|${which} of all layers${few}, from the first (dark) to the last (bright); dashed: Nyquist`;
+}
+
+// Of many layers, half of the points: they lie closer than the lines.
+function thinned({ theta: angles, median }) {
+  if (data.rows.length <= MOST_FULL_CURVES) return { theta: angles, median };
+  const kept = angles.map((_, place) => place).filter((place) => place % 2 === 0);
+  const places = kept.map((place) => (median[place + 1] > median[place] ? place + 1 : place));
+  return { theta: places.map((place) => angles[place]), median: places.map((place) => median[place]) };
+}
+
+// Neighbors in one path and one color where there are many layers: plotly takes its time for each path.
+function grouped(lines, size) {
+  const firsts = lines.filter((_, place) => place % size === 0);
+  return firsts.map((first, group) => {
+    const members = lines.slice(group * size, (group + 1) * size);
+    const joined = (key, gap) => members.flatMap((line, place) => (place ? [gap, ...line[key]] : line[key]));
+    return { ...first, x: joined("x", null), y: joined("y", null), hovertext: joined("hovertext", "") };
+  });
+}
+
 function mediansFigure() {
   const rows = data.rows.map((_, row) => row).filter((row) => curveOf(state.frame, row));
   if (!rows.length) return "There are no values to draw.";
   const { factor, name: unit } = shownUnit("rad/sample");
   const log = state.scale === "log";
   const limits = rows.map((row) => magnitudeLimits(row).range).filter((range) => range);
-  const traces = rows.map((row) => {
-    const [curve, name] = [curveOf(state.frame, row), label(row)];
+  const lines = rows.map((row) => {
+    const [curve, name] = [thinned(curveOf(state.frame, row)), label(row)];
     const x = curve.theta.map((value) => value * factor);
     return {
       x,
@@ -152,6 +186,7 @@ function mediansFigure() {
       hovertext: x.map((value, place) => `${name}<br>at ${shown(value)} ${unit}<br>|H| = ${shown(curve.median[place])}`),
     };
   });
+  const traces = grouped(lines, Math.ceil(lines.length / MOST_FULL_CURVES));
   return {
     traces,
     label: "median |H| of all layers over the frequency",
@@ -202,7 +237,7 @@ function depthFigure(name, layout = {}) {
   return {
     traces,
     label: `${name} of every layer; the table has the numbers`,
-    layout: { ...layout, showlegend: frames.length > 1, yaxis: depthAxis(), xaxis: { title: unit ? `${name} [${unit}]` : name, ...layout.xaxis } },
+    layout: { ...layout, ...depthLayout(), showlegend: frames.length > 1, xaxis: { title: unit ? `${name} [${unit}]` : name, ...layout.xaxis } },
   };
 }
 
@@ -257,24 +292,11 @@ function memoryFigure() {
   const rows = data.rows.map((_, row) => row).filter((row) => layerAt(state.frame, row)?.lives);
   if (!rows.length) return depthFigure("half_life");
   const { factor, name: unit } = shownUnit("samples");
-  const dots = rows.flatMap((row) => layerAt(state.frame, row).lives.values.map((life) => [life * factor, row]));
+  const copies = rows.flatMap((row) => layerAt(state.frame, row).lives.values.map((life) => [life * factor, row]));
+  const medians = rows.map((row) => [statisticOf(state.frame, row, "half_life")[0], row]);
   const traces = [
-    {
-      x: dots.map(([life]) => life),
-      y: dots.map(([, row]) => row),
-      mode: "markers",
-      marker: { size: 5, color: color("line"), opacity: 0.4 },
-      hoverinfo: "text",
-      hovertext: dots.map(([life, row]) => `${label(row)}<br>a copy: ${shown(life)} ${unit}`),
-    },
-    {
-      x: rows.map((row) => statisticOf(state.frame, row, "half_life")[0]),
-      y: rows,
-      mode: "markers",
-      marker: { symbol: "line-ns-open", size: 14, color: color("mark"), line: { width: 2.5 } },
-      hoverinfo: "text",
-      hovertext: rows.map((row) => `${label(row)}<br>${cellText("half_life", statisticOf(state.frame, row, "half_life"), unit)}`),
-    },
+    { ...bars(copies, 0.3, ([life, row]) => `${label(row)}<br>a copy: ${shown(life)} ${unit}`), line: { color: faded(color("line"), 0.45), width: 1.6 } },
+    { ...bars(medians, 0.45, ([, row]) => `${label(row)}<br>${cellText("half_life", statisticOf(state.frame, row, "half_life"), unit)}`), line: { color: color("mark"), width: 2.5 } },
   ];
   const { context } = data.checkpoints[state.frame];
   return {
@@ -283,8 +305,19 @@ function memoryFigure() {
     layout: {
       shapes: context === null ? [] : [dashed("x", context * factor)],
       xaxis: { type: "log", title: `half-life of the slowest pole of a copy [${unit}]` },
-      yaxis: depthAxis(),
+      ...depthLayout(),
     },
+  };
+}
+
+// Short upright lines at [x, row], all in one path, since a thousand marks of their own take long.
+function bars(places, half, text) {
+  return {
+    x: places.flatMap(([x]) => [x, x, null]),
+    y: places.flatMap(([, row]) => [row - half, row + half, null]),
+    mode: "lines",
+    hoverinfo: "text",
+    hovertext: places.map(text).flatMap((shown) => [shown, shown, ""]),
   };
 }
 

@@ -15,7 +15,7 @@ function addOverviews() {
   const level = grid();
   addFigure(level, { name: "levels", caption: `Median |H|${which} over depth; the right edge is Nyquist`, height, build: levelFigure });
   if (data.kind === "pair") addFigure(level, { name: "change", caption: "Change of the median |H|; red: more than before", height, build: changeFigure });
-  addFigure(grid(), { name: "medians", caption: `Median |H|${which} of all layers, from the first (dark) to the last (bright); dashed: Nyquist`, height: 380, build: mediansFigure });
+  addFigure(grid(), { name: "medians", caption: mediansCaption, height: 380, build: mediansFigure });
   const bias = grid();
   addFigure(bias, { name: "bias", caption: "bias_slope; 0: no preference, < 0: low frequencies first", height, build: biasFigure });
   addFigure(bias, { name: "centers", caption: "center_frequency; dashed: Nyquist", height, build: centerFigure });
@@ -27,7 +27,7 @@ function addOverviews() {
 function memoryCaption() {
   const { context } = data.checkpoints[state.frame];
   const known = context === null ? "the context length is not known" : `dashed: the context of ${context} tokens`;
-  return `Memory${data.kind === "pair" ? " after" : ""}: half-lives of copies, at most 24 of a layer, and their median (bar); ${known}`;
+  return `Memory${data.kind === "pair" ? " after" : ""}: half-lives of copies, at most 24 of a layer, and their median (longer); ${known}`;
 }
 
 function refresh() {
