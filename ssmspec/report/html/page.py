@@ -89,7 +89,7 @@ def _eager(plotly_js: str) -> str:
     main, end, rest = body.rpartition("}));")
     if not begin or not end or rest.strip() or len(head) > HEAD_OF_PLOTLY:
         return plotly_js
-    return f"{head}, (() => {{\n\"use strict\";{main}}})));{rest}"
+    return f'{head}, (() => {{\n"use strict";{main}}})));{rest}'
 
 
 def own_script() -> str:
