@@ -122,19 +122,33 @@ def run_sweep(
         config = replace(base, settings=settings)
         place = folder / f"alpha{alpha:.6g}-beta{beta:.6g}-seed{settings.seed}"
         note(f"run {number} of {len(pairs) * seeds}: {place.name}")
-        finished[pair].append(_one(config, place))
+        finished[pair].append(one_run(config, place))
     rows = [SweepRow(alpha, beta, [each.summary for each in runs]) for (alpha, beta), runs in finished.items()]
     _write_results(folder, base, rows, [each for runs in finished.values() for each in runs], pictures=pictures)
     return rows
 
 
-def _one(config: RunConfig, place: Path) -> FinishedRun:
+def prepare_folder(config: RunConfig, place: Path) -> None:
+    """Create the folder of one of many runs, or check that it holds this run.
+
+    Raises:
+        SsmspecError: the folder holds another run, or something else.
+    """
     if (place / CONFIG).is_file():
         if read_config(place).settings != config.settings:
-            raise SsmspecError(f"{place} holds a run with different settings; start the sweep anew with --force")
+            raise SsmspecError(f"{place} holds a run with different settings; start anew with --force")
     else:
         new_folder(place, force=False)
         write_config(place, config)
+
+
+def one_run(config: RunConfig, place: Path) -> FinishedRun:
+    """Do one of many runs, or what remains of it. Nothing is drawn.
+
+    Raises:
+        SsmspecError: the run failed; the message names its folder. Stopped: a signal ended the run, after saving.
+    """
+    prepare_folder(config, place)
     try:
         return run(config, place, pictures=False)
     except Stopped:
