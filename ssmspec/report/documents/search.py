@@ -33,8 +33,16 @@ def search_document(summary: SearchSummary) -> Document:
 
 
 def _confirmed_document(summary: SearchSummary, each: Confirmed) -> Document:
-    compared = {"gain": summary.gain(each), "gain_spread": summary.gain_spread(each), "exceeds": summary.exceeds(each)}
-    return {**asdict(each), "mean": each.mean, "spread": each.spread, **(compared if each is not summary.baseline else {})}
+    found: Document = {"name": each.name, "alpha": each.alpha, "beta": each.beta, "searched": each.searched}
+    found |= {"values": list(map(_known, each.values)), "mean": _known(each.mean), "spread": _known(each.spread)}
+    if each is summary.baseline:
+        return found
+    compared = {"gain": _known(summary.gain(each)), "gain_spread": _known(summary.gain_spread(each)), "exceeds": summary.exceeds(each)}
+    return {**found, **compared}
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def search_csv(summary: SearchSummary) -> str:
@@ -45,7 +53,6 @@ def search_csv(summary: SearchSummary) -> str:
         cells.append((*place, summary.seed, trial.state, trial.steps, trial.value))
     for each in summary.confirmed:
         for seed, value in zip(summary.seeds, each.values, strict=True):
-            cells.append(
-                (each.name, "fresh seed", each.alpha, each.beta, seed, "complete" if math.isfinite(value) else "failed", None, value)
-            )
+            state = "complete" if math.isfinite(value) else "failed"
+            cells.append((each.name, "fresh seed", each.alpha, each.beta, seed, state, None, _known(value)))
     return csv_text(cells)

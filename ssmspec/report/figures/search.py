@@ -1,6 +1,6 @@
 """The landscape of a search: its trials over alpha and beta, or over the one of them that was searched."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,19 +15,19 @@ from ssmspec.report.figures.style import COLOR_MAP, LINE, MARK, light_grid
 SIZE = 34.0  # area of a finished trial [points^2]
 
 
-def landscape_figure(summary: SearchSummary, searched: Sequence[str], logarithmic: Sequence[str], *, ax: Given = None) -> Drawn:
+def landscape_figure(summary: SearchSummary, ranges: Mapping[str, tuple[float, float, bool]], *, ax: Given = None) -> Drawn:
     """One point per trial, with the value in color over alpha and beta, or on the vertical axis over one of them.
 
     Trials that were stopped early are small, and have their last value. The baseline, what `suggest` says and the best setting with fresh
     seeds are marked.
 
     Args:
-        searched: "alpha", "beta" or both. logarithmic: those whose axis is logarithmic.
+        ranges: (lowest, highest, whether the axis is logarithmic) of alpha, beta or both, as they were searched.
     """
     shown = panels(ax, width=6.2, height=4.4)
     (axes,) = shown.axes
     trials = [trial for trial in summary.trials if trial.value is not None]
-    across, up = (searched[0], searched[1] if len(searched) > 1 else None)
+    across, up = next(iter(ranges)), next(iter(list(ranges)[1:]), None)
     limits = _limits(trials)
     for state, size, label in (("stopped early", SIZE / 3, "stopped early (last value)"), ("complete", SIZE, "complete")):
         some = [trial for trial in trials if trial.state == state]
@@ -47,10 +47,7 @@ def landscape_figure(summary: SearchSummary, searched: Sequence[str], logarithmi
                 **colors,
             )
     _mark(axes, summary, across, up)
-    if across in logarithmic:
-        axes.set_xscale("log")
-    if up in logarithmic:
-        axes.set_yscale("log")
+    _show_ranges(axes, [ranges[across], *([ranges[up]] if up else [])])
     light_grid(axes)
     axes.set_xlabel(across)
     axes.set_ylabel(up or summary.goal)
@@ -62,6 +59,15 @@ def landscape_figure(summary: SearchSummary, searched: Sequence[str], logarithmi
         shown.figure.colorbar(ScalarMappable(Normalize(*limits), COLOR_MAP), ax=axes, label=f"{summary.goal} in the search", extend=extend)
     shown.legend(2)
     return shown.drawn
+
+
+def _show_ranges(axes: Axes, ranges: Sequence[tuple[float, float, bool]]) -> None:
+    """Let each axis reach at least over what was searched, so that what no trial was drawn from is seen, too."""
+    for which, (low, high, log) in zip("xy", ranges, strict=False):
+        if log:
+            getattr(axes, f"set_{which}scale")("log")
+        first, last = getattr(axes, f"get_{which}lim")()
+        getattr(axes, f"set_{which}lim")(min(first, low), max(last, high))
 
 
 def _limits(trials: Sequence[TrialRow]) -> tuple[float, float]:

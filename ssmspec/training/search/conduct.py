@@ -22,7 +22,7 @@ from ssmspec.report.documents.search import search_csv, search_document
 from ssmspec.report.documents.search_results import Confirmed, SearchSummary, SuggestedSetting
 from ssmspec.report.tables.search import search_card
 from ssmspec.training.engine.loop import Stopped
-from ssmspec.training.engine.run_folder import CARD, CONFIG, RESULTS, new_folder, read_document, toml_text, write
+from ssmspec.training.engine.run_folder import CARD, CONFIG, RESULTS, discard_unstarted, new_folder, read_document, toml_text, write
 from ssmspec.training.engine.sweep import KEYS, TABLE, sweep_title
 from ssmspec.training.search.confirmation import chosen, confirmed, do_fresh, fresh_runs, fresh_seeds
 from ssmspec.training.search.study import Search, create_study, load_study, trial_rows
@@ -66,7 +66,11 @@ def open_search(search: Search, text: str, note: Callable[[str], None], *, resum
     document = json.dumps(to_plain(found))
     more = {"study": search.name, "command": without_secrets(base.command), "suggested": document}
     write(search.folder / CONFIG, toml_text(head | more, {"settings": own, "environment": base.environment}))
-    missing = create_study(search, found, force=force)
+    try:
+        missing = create_study(search, found, force=force)
+    except SsmspecError:
+        discard_unstarted(search.folder)
+        raise
     if found.reason:
         note(f"suggest has no values here: {found.reason}")
     for each in missing:
@@ -184,8 +188,8 @@ def _write_results(search: Search, summary: SearchSummary, *, pictures: bool) ->
     drawn = []
     if pictures:
         with styled():
-            searched = [key for key in KEYS if key in ranges]
-            figure = landscape_figure(summary, searched, [key for key in searched if ranges[key].log])
+            shown = {key: (ranges[key].low, ranges[key].high, ranges[key].log) for key in KEYS if key in ranges}
+            figure = landscape_figure(summary, shown)
             drawn.append(save(figure, folder / LANDSCAPE))
     write(folder / TABLE, search_csv(summary))
     write(folder / RESULTS, to_json(search_document(summary)) + "\n")

@@ -189,7 +189,7 @@ class Moving:
         """Encoded clips, (B, L, U height width)."""
         layers: Any = self.model.layers
         clips = self.draw(0, torch.Generator())
-        return inputs_of(layers[0].seq, lambda: self.model(clips)).flatten(2)
+        return inputs_of(layers[0].seq, lambda: self.model(clips[:, :-1])).flatten(2)
 
     def weights(self) -> dict[str, Sobolev]:
         """The beta weight of every layer."""
