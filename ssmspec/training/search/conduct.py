@@ -25,7 +25,7 @@ from ssmspec.training.engine.loop import Stopped
 from ssmspec.training.engine.run_folder import CARD, CONFIG, RESULTS, discard_unstarted, new_folder, read_document, toml_text, write
 from ssmspec.training.engine.sweep import KEYS, TABLE, sweep_title
 from ssmspec.training.search.confirmation import chosen, confirmed, do_fresh, fresh_runs, fresh_seeds
-from ssmspec.training.search.study import Search, create_study, load_study, trial_rows
+from ssmspec.training.search.study import Search, create_study, load_study, outside, trial_rows
 from ssmspec.training.search.suggested import suggested_setting
 from ssmspec.training.search.together import together
 from ssmspec.training.search.trials import do_trials
@@ -67,14 +67,14 @@ def open_search(search: Search, text: str, note: Callable[[str], None], *, resum
     more = {"study": search.name, "command": without_secrets(base.command), "suggested": document}
     write(search.folder / CONFIG, toml_text(head | more, {"settings": own, "environment": base.environment}))
     try:
-        missing = create_study(search, found, force=force)
+        create_study(search, found, force=force)
     except SsmspecError:
         discard_unstarted(search.folder)
         raise
     if found.reason:
         note(f"suggest has no values here: {found.reason}")
-    for each in missing:
-        note(f"{each} lies outside of the ranges, so it is no trial and only runs with fresh seeds, if at all")
+    for line in outside(search, found):
+        note(line)
     return found
 
 
@@ -140,7 +140,7 @@ def _summary(
     search: Search, text: str, trials: Sequence[Any], seeds: Sequence[int], found: Sequence[Confirmed], suggested: SuggestedSetting
 ) -> SearchSummary:
     goal, base = search.base.kind.goal, search.base
-    notes = list(suggested.notes)
+    notes = [*suggested.notes, *outside(search, suggested)]
     if search.jobs > 1:
         notes.append(
             f"{search.jobs} processes drew trials from what the others had found by then: the search is recorded, and not repeatable"

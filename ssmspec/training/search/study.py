@@ -136,18 +136,15 @@ def _asking(search: Search) -> Iterator[None]:
         lock.release()
 
 
-def create_study(search: Search, suggested: SuggestedSetting, *, force: bool) -> list[str]:
+def create_study(search: Search, suggested: SuggestedSetting, *, force: bool) -> None:
     """Make the study, and enqueue the baseline and the values of `suggest`.
 
     Args:
         force: whether a study of this name in a database is replaced.
-    Returns:
-        Which of them are not trials, because the search could not draw them.
     Raises:
         SsmspecError: the storage cannot be used, or has such a study.
     """
     optuna = needed("optuna", "--search", "search")
-    missing = []
     with storage_errors(search):
         storage = _storage(search)
         if force and search.name in optuna.study.get_all_study_names(storage):
@@ -158,9 +155,16 @@ def create_study(search: Search, suggested: SuggestedSetting, *, force: bool) ->
             if pair in search.space:
                 drawn = {key: value for key, value in zip(("alpha", "beta"), pair, strict=True) if key in search.space.ranges}
                 study.enqueue_trial(drawn, user_attrs={ORIGIN: origin})
-            else:
-                missing.append(f"{origin} (alpha {pair[0]:.4g}, beta {pair[1]:.4g})")
-    return missing
+
+
+def outside(search: Search, suggested: SuggestedSetting) -> list[str]:
+    """A line about each of the first settings that the search cannot draw, so that it is no trial."""
+    lines = []
+    for origin, (alpha, beta) in starts(suggested).items():
+        if (alpha, beta) not in search.space:
+            again = "; it runs with fresh seeds all the same" if origin in (BASELINE, SUGGEST) else ""
+            lines.append(f"{origin} (alpha {alpha:.4g}, beta {beta:.4g}) lies outside of the ranges, so it is no trial{again}")
+    return lines
 
 
 def starts(suggested: SuggestedSetting) -> dict[str, Pair]:

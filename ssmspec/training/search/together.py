@@ -26,6 +26,14 @@ FAILED = "failed: "  # what the last line of a process begins with that ends wit
 POLL = 0.05  # seconds
 
 
+class Asked(KeyboardInterrupt):
+    """A signal asked this process to end, and the others have saved and ended. The exit code is what a shell reports for the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
 def cores() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -64,7 +72,7 @@ def together(search: Search, fresh: Sequence[Fresh], note: Callable[[str], None]
             for reader in readers:
                 reader.start()
             asked = False
-            while any(each.poll() is None for each in processes):
+            while None in [each.poll() for each in processes]:  # asks all, so that none that has ended seems to live
                 if request.number and not asked:
                     asked = True
                     for each in processes:
@@ -81,7 +89,9 @@ def together(search: Search, fresh: Sequence[Fresh], note: Callable[[str], None]
                 each.stdout.close()
     if errors:
         raise SsmspecError(errors[0])
-    if request.number or any(each.returncode == INTERRUPTED for each in processes):
+    if request.number:
+        raise Asked(request.number)
+    if any(each.returncode == INTERRUPTED for each in processes):
         raise KeyboardInterrupt
     for each in processes:
         if each.returncode:
