@@ -9,7 +9,7 @@ import typer
 from ssmspec.cli.app import command
 from ssmspec.cli.options import AsJson, BetaConvention, PrecisionName, takes
 from ssmspec.cli.terminal import echo, message
-from ssmspec.errors import SsmspecError
+from ssmspec.errors import SsmspecError, needed
 
 if TYPE_CHECKING:
     from ssmspec.training.engine.run_folder import RunConfig
@@ -147,7 +147,7 @@ class Running:
         ),
     ] = None
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the run; default: TASK-alphaA-betaB-seedS, TASK-sweep or TASK-search.")
+        Path | None, typer.Option("--out", "-o", help="Folder of the run; default: TASK-alphaA-betaB-seedS, TASK-sweep or TASK-search.")
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False
     force: Annotated[bool, typer.Option("--force", help="Replace the run in the folder.")] = False
@@ -345,7 +345,6 @@ def _sweep(config: "RunConfig", folder: Path, text: str, running: Running) -> No
 
 
 def _search(config: "RunConfig", folder: Path, text: str, running: Running) -> None:
-    from ssmspec.api.layer import needed
     from ssmspec.report.documents.document import to_json
     from ssmspec.report.documents.search import search_document
     from ssmspec.report.tables.parts import console

@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ssmspec.api.layer import needed
 from ssmspec.checkpoint.remote.path import without_secrets
-from ssmspec.errors import SsmspecError
+from ssmspec.errors import SsmspecError, needed
 from ssmspec.files.reading import one_line
 from ssmspec.report.documents.search_results import BASELINE, SUGGEST, State, SuggestedSetting, TrialRow
 from ssmspec.training.engine.run_folder import RunConfig

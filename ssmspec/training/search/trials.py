@@ -8,8 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ssmspec.api.layer import needed
-from ssmspec.errors import SsmspecError
+from ssmspec.errors import SsmspecError, needed
 from ssmspec.training.engine.loop import Stopped
 from ssmspec.training.engine.run import final_measures
 from ssmspec.training.engine.run_folder import STATE, RunConfig
