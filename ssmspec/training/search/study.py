@@ -32,6 +32,7 @@ MOST_DEATHS = 2  # of processes, after which a trial is not tried again
 SILENCE = 3600.0  # seconds without a change in its folder, after which a trial of another machine is taken over
 PARTS = 12  # of a run, at whose ends its measures are taken for the pruner
 WARM_UP = 4  # of these parts, before which no trial is stopped
+FINISHED = 10  # trials before any is stopped; fewer, such as the enqueued ones alone, are no yardstick
 BASE: Pair = (1.0, 0.0)
 
 
@@ -189,7 +190,7 @@ def load_study(search: Search) -> Any:
         SsmspecError: the storage cannot be used, or has no such study.
     """
     optuna = needed("optuna", "--search", "search")
-    pruner = optuna.pruners.MedianPruner(n_warmup_steps=search.base.settings.steps * WARM_UP // PARTS)
+    pruner = optuna.pruners.MedianPruner(FINISHED, search.base.settings.steps * WARM_UP // PARTS)
     with storage_errors(search):
         storage = _storage(search)
         if search.name not in optuna.study.get_all_study_names(storage):

@@ -96,7 +96,7 @@ def test_a_range_is_searched_from_end_to_end_and_may_have_pi(typed: Type, tmp_pa
 def test_without_optuna_the_extra_is_named(typed: Type, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     done = typed(*WAVES, "--search", SPACE)
-    assert (done.code, done.err) == (2, "ssmspec: --search needs optuna; type: pip install 'ssmspec[search]'\n")
+    assert (done.code, done.err) == (2, "ssmspec: --search needs optuna, which is not installed; type: pip install 'ssmspec[search]'\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -313,13 +313,13 @@ def test_a_search_trains_says_what_it_found_and_draws_the_landscape(typed: Type,
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(TrainingProgress, "__call__", stop)
-    arguments = [*WAVES, "--search", SPACE, "--trials", 5, "--seeds", 2, "--out", "s"]
+    arguments = [*WAVES, "--search", SPACE, "--trials", 3, "--seeds", 2, "--out", "s"]
     done = typed(*arguments)
     assert (done.code, done.out) == (130, "")
-    assert "stopped after 0 of 5 trials, which are saved in s; continue with --resume" in done.err
+    assert "stopped after 0 of 3 trials, which are saved in s; continue with --resume" in done.err
     done = typed(*arguments, "--resume")
     assert done.code == 0, done.err
-    assert "5 trials of alpha=log:0.1..100 beta=-2..2, seed 0: 5 complete" in done.out
+    assert "3 trials of alpha=log:0.1..100 beta=-2..2, seed 0: 3 complete" in done.out
     assert "runs with the fresh seeds 1, 2, which no trial had" in done.out
     assert "Tuning alpha and beta" in done.out
     assert "suggest has alpha" in done.out
@@ -342,8 +342,8 @@ def test_several_processes_share_the_trials(typed: Type, tmp_path: Path, monkeyp
         "ssmspec.training.search.conduct.together", lambda search, fresh, note: None if fresh else whole(search, fresh, note)
     )
     simulated = simulate(monkeypatch)
-    document = search(typed, "s", "--jobs", 2, trials=6)
-    assert [trial["number"] for trial in document["trials"]] == list(range(6))
+    document = search(typed, "s", "--jobs", 2, trials=4)
+    assert [trial["number"] for trial in document["trials"]] == list(range(4))
     assert {trial["state"] for trial in document["trials"]} <= {"complete", "stopped early"}
     assert not document["repeatable"]
     assert "2 processes drew trials" in " ".join(document["notes"])
