@@ -123,11 +123,21 @@ class Calibration(Collection[LayerRecord]):
         return tuple("copy" if name == "copies" else name for name in COLUMNS), rows
 
     def _wide(self) -> list[dict[str, object]]:
-        return [dict(zip(COLUMNS, row, strict=True)) for row in self.rows()]
+        return [dict(zip(COLUMNS, row, strict=True)) for row in self._layers()]
 
-    def rows(self) -> list[list[object]]:
+    def _layers(self) -> list[list[object]]:
         """One row per layer, with the columns `COLUMNS`: medians over copies."""
         return [[each.name, each.family, len(each.mean), each.tokens, each.rate, *each.figures()] for each in self]
+
+    def table(self) -> tuple[str, Sequence[str], list[list[str]]]:
+        """Title, headings and cells of the table: one row per layer, with medians over copies."""
+        cells = [[f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row] for row in self._layers()]
+        return self._title(), COLUMNS, cells
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """Lines below the table: what was not recorded, and the notes."""
+        return [*(f"not recorded: {line}" for line in self.skipped), *(f"note: {note}" for note in self.notes)]
 
     def _title(self) -> str:
         told = self.provenance
@@ -135,10 +145,10 @@ class Calibration(Collection[LayerRecord]):
         return f"{told['model']}: {len(self)} layers over {self.tokens} tokens{of}, in sequences of at most {told['sequence_length']}"
 
     def _remarks(self) -> Sequence[str]:
-        return [*(f"not recorded: {line}" for line in self.skipped), *(f"note: {note}" for note in self.notes)]
+        return self.remarks
 
     def _html_table(self) -> tuple[Sequence[str], Iterable[Sequence[str]]]:
-        return COLUMNS, ([f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row] for row in self.rows())
+        return self.table()[1:]
 
 
 def _layer_document(record: LayerRecord) -> Document:

@@ -28,6 +28,7 @@ KEYS = (*RATES, "B", "C")
 BESIDE = (*(f"{rate}_{part}" for rate in RATES for part in ("deviation", "quantiles")), "B_moments", "C_moments")
 LEVELS, PROVENANCE = "levels", "provenance"
 BAND = (0.05, 0.5, 0.95)
+AROUND = ("model", "backbone", "language_model", "transformer", "decoder", "rwkv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +139,10 @@ class NpzCalibration:
         return (f"{line}, in sequences of at most {told.get('sequence_length')}{some}",)
 
     def _name(self, layer: str, key: str) -> str | None:
-        """The name of an array: of the layer itself, of a layer whose name differs in leading parts only, or the one for all layers."""
+        """The name of an array: of the layer itself, of one whose name differs in `AROUND` alone, or the one for all layers."""
         if f"{layer}/{key}" in self.names:
             return f"{layer}/{key}"
-        ends = [name for name in self.names if name.endswith(f"/{key}") and _same_end(name[: -len(key) - 1], layer)]
+        ends = [name for name in self.names if name.endswith(f"/{key}") and _inner(name[: -len(key) - 1]) == _inner(layer)]
         return ends[0] if len(ends) == 1 else key if key in self.names else None
 
     def _values(self, layer: str, name: str) -> FloatArray:
@@ -161,9 +162,12 @@ class NpzCalibration:
             return file[name]
 
 
-def _same_end(one: str, other: str) -> bool:
-    """Whether two names of layers are equal but for leading parts that one of them has: a model has them, and its inner model has not."""
-    return one.endswith(f".{other}") or other.endswith(f".{one}")
+def _inner(layer: str) -> str:
+    """The name of a layer without the names of the modules around the stack: transformers writes some under others than a model has."""
+    parts = layer.split(".")
+    while len(parts) > 1 and parts[0] in AROUND:
+        del parts[0]
+    return ".".join(parts)
 
 
 def open_calibration(path: Path) -> NpzCalibration:
