@@ -145,7 +145,12 @@ def analyze_chosen(chosen: ChosenLayers, options: AnalysisOptions, *, progress: 
         with_skip=options.with_skip,
         layers=tuple(layers),
         skipped=chosen.skipped,
-        notes=(*checkpoint.notes, *memory_notes(layers, context), *_uncut(systems, options.horizon), *calibration_notes(layers, options.read)),
+        notes=(
+            *checkpoint.notes,
+            *memory_notes(layers, context),
+            *_uncut(systems, options.horizon),
+            *calibration_notes(layers, options.read),
+        ),
         statistics=tuple(options.chosen),
         context_length=None if context is None else context[0],
         calibration=None if calibration is None else {"path": str(calibration.path), **calibration.provenance},

@@ -41,5 +41,5 @@ def calibration_notes(layers: Sequence[LayerAnalysis], read: ReadOptions) -> tup
         return ()
     if _given(read):
         return (*read.calibration.notes, "delta is given (--operating-point), so the range of the calibration over tokens is not shown")
-    shown = any(layer.over_tokens is not None for layer in layers)
+    shown = not layers or any(layer.over_tokens is not None for layer in layers)
     return (*read.calibration.notes, *(() if shown else ("the calibration has one value per copy, and no range over tokens",)))

@@ -193,8 +193,9 @@ def _run(model: nn.Module, tokens: Tensor, mask: Tensor | None, seen: Seen) -> N
         inner(input_ids=tokens, use_cache=False, **({} if mask is None else {"attention_mask": mask.to(device).long()}))
     except (AttributeError, ImportError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        where = f"tokens {seen.tokens - tokens.numel()}..{seen.tokens - 1}" if mask is None else f"the {tokens.shape} tokens after others"
-        raise SsmspecError(f"model {type(model).__name__} fails on {where}: {reason}") from error
+        raise SsmspecError(
+            f"model {type(model).__name__} fails on {len(tokens)} sequences of {tokens.shape[1]} tokens ({seen.tokens} so far): {reason}"
+        ) from error
 
 
 def _vocabulary(model: Any) -> int | None:
@@ -212,7 +213,9 @@ def _records(recordings: Sequence[_Recording]) -> tuple[list[LayerRecord], list[
         if recording.problem:
             skipped.append(f"{recording.name}: {recording.problem}")
         elif record is None:
-            skipped.append(f"{recording.name}: the module that gives its operating point did not run: a fused kernel hides it, or no token came")
+            skipped.append(
+                f"{recording.name}: the module that gives its operating point did not run: a fused kernel hides it, or no token came"
+            )
         elif record.rate == "delta" and not (record.mean > 0).all():
             skipped.append(f"{recording.name}: its delta is 0 for all tokens in some copies")
         else:

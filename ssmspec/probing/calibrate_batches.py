@@ -32,7 +32,9 @@ class Seen:
         return counted.numel()
 
 
-def pieces(batches: Any, vocabulary: int | None, max_length: int | None, limit: int | None, seen: Seen) -> Iterator[tuple[Tensor, Tensor | None]]:
+def pieces(
+    batches: Any, vocabulary: int | None, max_length: int | None, limit: int | None, seen: Seen
+) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Tokens (sequences, length) and which of them count (None: all), until `limit` tokens count.
 
     Args:
@@ -47,10 +49,8 @@ def pieces(batches: Any, vocabulary: int | None, max_length: int | None, limit: 
         tokens, mask = _tokens(batch, number, vocabulary)
         for start in range(0, tokens.shape[1], max_length or tokens.shape[1]):
             stop = start + (max_length or tokens.shape[1])
-            for piece, counts in _within(tokens[:, start:stop], None if mask is None else mask[:, start:stop], limit, seen):
-                yield piece, counts
-            if limit is not None and seen.tokens >= limit:
-                seen.cut = True
+            yield from _within(tokens[:, start:stop], None if mask is None else mask[:, start:stop], limit, seen)
+            if seen.cut:
                 return
 
 
@@ -62,6 +62,7 @@ def _within(tokens: Tensor, mask: Tensor | None, limit: int | None, seen: Seen) 
     if limit is None or seen.tokens + size <= limit:
         yield tokens, mask
         return
+    seen.cut = True
     for row in range(len(tokens)):
         left = limit - seen.tokens
         if left <= 0:
@@ -74,13 +75,17 @@ def _within(tokens: Tensor, mask: Tensor | None, limit: int | None, seen: Seen) 
 def _tokens(batch: Any, number: int, vocabulary: int | None) -> tuple[Tensor, Tensor | None]:
     given, mask = (batch, None) if not isinstance(batch, Mapping) else (batch.get("input_ids"), batch.get("attention_mask"))
     if isinstance(batch, Mapping) and given is None:
-        raise SsmspecError(f"batch {number} has {', '.join(map(str, batch)) or 'no keys'}; expected input_ids, and attention_mask if it is padded")
+        raise SsmspecError(
+            f"batch {number} has {', '.join(map(str, batch)) or 'no keys'}; expected input_ids, and attention_mask if it is padded"
+        )
     try:
-        tokens = torch.as_tensor(np.asarray(given) if not isinstance(given, Tensor) else given)
+        tokens = given.detach() if isinstance(given, Tensor) else np.asarray(given)
+        dtype = str(tokens.dtype).removeprefix("torch.")
+        if not dtype.startswith(("int", "uint")):
+            raise SsmspecError(f"batch {number} has dtype {dtype}; expected token numbers, which are integers")
+        tokens = tokens if isinstance(tokens, Tensor) else torch.from_numpy(tokens.astype(np.int64))
     except (TypeError, ValueError, RuntimeError) as error:
         raise SsmspecError(f"batch {number} cannot be read as an array of token numbers ({type(given).__name__})") from error
-    if tokens.dtype.is_floating_point or tokens.dtype.is_complex or tokens.dtype == torch.bool:
-        raise SsmspecError(f"batch {number} has dtype {str(tokens.dtype).removeprefix('torch.')}; expected token numbers, which are integers")
     tokens = (tokens[None] if tokens.ndim == 1 else tokens).long()
     if tokens.ndim != 2 or not tokens.numel():
         raise SsmspecError(f"batch {number} has shape {tuple(tokens.shape)}; expected (sequences, length), with at least one token")

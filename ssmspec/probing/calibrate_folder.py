@@ -18,6 +18,7 @@ from ssmspec.probing.calibrate_result import Calibration
 
 LONGEST = 2048  # tokens of a sequence, where the context of the model is longer or not known
 EXTRA = "transformers"
+TOKENIZERS = ("tokenizer", "vocab", "merges", "spiece")  # how the names of their files begin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,7 @@ def calibrate_folder(folder: Path, options: FolderOptions, *, progress: Progress
     rows = _of_text(transformers, folder, data) if options.text is not None else [_of_file(data)]
     total = sum(row.size for row in rows)
     if not total:
-        raise SsmspecError(f"{data}: has no tokens; give a file with some")
+        raise SsmspecError(f"{data}: has no tokens{'' if options.text is None else ' that the tokenizer knows'}; give a file with some")
     model = _loaded(transformers, folder, options.device)
     length = options.max_length or min(_context(model) or LONGEST, LONGEST)
     told = {"path": str(folder), "data": data.name, "data_sha256": _digest(data), "transformers": transformers.__version__}
@@ -112,12 +113,14 @@ def _of_text(transformers: Any, folder: Path, path: Path) -> list[npt.NDArray[An
         raise SsmspecError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not text.strip():
         raise SsmspecError(f"{path}: is empty; give a file with some text")
+    if not any(entry.name.startswith(TOKENIZERS) or entry.suffix == ".model" for entry in folder.iterdir()):
+        raise SsmspecError(f"{folder}: has no tokenizer (tokenizer.json, ...), which --text needs; add its files, or give --tokens X.npy")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         found = tokenizer(text, return_attention_mask=False, verbose=False)["input_ids"]
     except Exception as error:  # transformers raises what it finds: OSError, ValueError, KeyError, ImportError, ...
         raise SsmspecError(
-            f"{folder}: has no tokenizer that transformers can load ({_reason(error)}); add its files, or give --tokens X.npy"
+            f"{folder}: its tokenizer cannot be loaded or fails on {path} ({_reason(error)}); repair it, or give --tokens X.npy"
         ) from error
     return [np.asarray(found, dtype=np.int64)]
 

@@ -16,7 +16,7 @@ def only_answering(model: nn.Module) -> Iterator[None]:
     switched off: it only prevents overflows of float16.
     """
     before = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
-    configs = {id(module.config): module.config for module in model.modules() if _would_rescale(module)}
+    configs: dict[int, Any] = {id(module.config): module.config for module in model.modules() if _would_rescale(module)}
     every = {key: config.rescale_every for key, config in configs.items()}
     devices = sorted({tensor.device.index or 0 for tensor in model.parameters() if tensor.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices), torch.no_grad():

@@ -40,7 +40,7 @@ def mamba1(mixer: Any) -> tuple[nn.Module, Read]:
     norms = [getattr(mixer, name, None) for name in ("dt_layernorm", "b_layernorm", "c_layernorm")]
 
     def read(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor) -> Found:
-        parts = output.split([output.shape[-1] - 2 * states, states, states], dim=-1)
+        parts = torch.split(output, [output.shape[-1] - 2 * states, states, states], dim=-1)
         dt, B, C = (part if norm is None else norm.forward(part) for part, norm in zip(parts, norms, strict=True))
         free = mixer.dt_proj.forward(dt)
         return {"delta": softplus(free.float()), "B": B[:, :, None], "C": C[:, :, None]}
@@ -59,7 +59,7 @@ def zamba(mixer: Any) -> tuple[nn.Module, Read]:
             raise ValueError(f"in_proj gives {inner.shape[-1]} channels, expected {heads * channels}")
         x = _convolved(mixer, inner, 0, heads * channels).reshape(sequences, length, heads, channels)
         rows = torch.einsum("hrc,blhc->blhr", mixer.x_proj_weight, x)
-        dt, B, C = rows.split([rows.shape[-1] - 2 * states, states, states], dim=-1)
+        dt, B, C = torch.split(rows, [rows.shape[-1] - 2 * states, states, states], dim=-1)
         free = torch.einsum("hcr,blhr->blhc", mixer.dt_proj_weight, dt).float() + mixer.dt_proj_bias.float()
         return {"delta": softplus(free).flatten(2), "B": B, "C": C}
 
@@ -72,15 +72,15 @@ def mamba2(mixer: Any) -> tuple[nn.Module, Read]:
     Delta is clamped as in the code of the mixer, and the rows of Falcon-H1 are scaled by its multipliers.
     """
     heads, channels = mixer.dt_bias.shape[0], mixer.conv1d.weight.shape[0]
-    groups, low, high = mixer.n_groups, *getattr(mixer, "time_step_limit", (0.0, float("inf")))
-    states = mixer.ssm_state_size
+    low, high = getattr(mixer, "time_step_limit", (0.0, float("inf")))
+    groups, states = mixer.n_groups, mixer.ssm_state_size
     inner = channels - 2 * groups * states
 
     def read(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor) -> Found:
         rows = output * mixer.mup_vector if hasattr(mixer, "mup_vector") else output
         delta = softplus(rows[..., -heads:].float() + mixer.dt_bias.float()).clamp(low, high)
         BC = _convolved(mixer, rows[..., -heads - channels + inner : -heads], inner, channels)
-        B, C = (part.unflatten(-1, (groups, states)) for part in BC.chunk(2, dim=-1))
+        B, C = (part.reshape(*part.shape[:2], groups, states) for part in BC.chunk(2, dim=-1))
         return {"delta": delta, "B": B, "C": C}
 
     return mixer.in_proj, read
@@ -95,7 +95,8 @@ def rg_lru(mixer: Any) -> tuple[nn.Module, Read]:
         return torch.sigmoid((torch.einsum("blhi,hij->blhj", x, weight) + bias).flatten(2).float())
 
     def read(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor) -> Found:
-        x = (args[0] if args else kwargs["activations"]).unflatten(-1, (heads, width))
+        given = args[0] if args else kwargs["activations"]
+        x = given.reshape(*given.shape[:2], heads, width)
         log_z = -8.0 * gate(x, "recurrent") * softplus(mixer.recurrent_param.float())
         return {"log_z": log_z, "B": gate(x, "input")}
 
@@ -113,7 +114,7 @@ def gated_delta(mixer: Any) -> tuple[nn.Module, Read]:
         a = output
         if name == "in_proj_ba":  # of every group of heads: first b, then a
             keys = mixer.num_k_heads
-            a = output.unflatten(-1, (keys, 2, heads // keys))[..., 1, :].flatten(2)
+            a = output.reshape(*output.shape[:2], keys, 2, heads // keys)[..., 1, :].flatten(2)
         return {"log_z": -mixer.A_log.float().exp() * softplus(a.float() + mixer.dt_bias)}
 
     return getattr(mixer, name), read

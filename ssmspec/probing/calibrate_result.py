@@ -96,10 +96,13 @@ class Calibration(Collection[LayerRecord]):
             SsmspecError: it cannot be written.
         """
         arrays: dict[str, Any] = {name: values for record in self for name, values in record.arrays().items()}
-        stored = {name: values.astype(np.float32) if name.endswith("_moments") else values for name, values in arrays.items()}
+        stored: dict[str, Any] = {
+            name: values.astype(np.float32) if name.endswith("_moments") else values for name, values in arrays.items()
+        }
         provenance = {**self.provenance, "skipped": list(self.skipped)}
+        stored |= {LEVELS_NAME: np.array(self.levels), PROVENANCE: np.array(json.dumps(provenance))}
         with whole_file(Path(path), Kind.arrays) as file:
-            np.savez(file, **stored, **{LEVELS_NAME: np.array(self.levels), PROVENANCE: np.array(json.dumps(provenance))})
+            np.savez(file, **stored)
 
     def to_dict(self) -> Document:
         """The document of `ssmspec calibrate --json` (schema ssmspec.calibrate/1)."""

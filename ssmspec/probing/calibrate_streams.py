@@ -10,7 +10,7 @@ COLUMNS_AT_ONCE = 1 << 22  # values that are sorted at a time
 class RateStream:
     """Mean, deviation and quantiles over tokens of K values.
 
-    A uniform sample of tokens is kept (those with the smallest of random keys): all of them up to `keep`, so that quantiles are exact there.
+    A uniform sample of tokens is kept, those with the smallest of random keys: all of them up to `keep`, where quantiles are exact.
 
     Args:
         keep: tokens whose values are kept, in float32.

@@ -208,6 +208,7 @@ __all__ = [
     "Spectrum",
     "Statistic",
     "Summary",
+    "TokenBand",
     "Values",
     "memory_notes",
     "memory_shares",

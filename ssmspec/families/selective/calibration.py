@@ -1,8 +1,8 @@
 """Recorded statistics of the selective layers of a model: an .npz file, whose arrays are read when a layer needs them.
 
-Arrays are named `<layer name>/delta`, `<layer name>/log_z`, `<layer name>/B`, `<layer name>/C`, or `delta`, ... for all layers. Each holds
-one value per copy or state, or a recording with samples (tokens) along axis 0. A recording is replaced by its arithmetic mean: over L tokens
-a state decays by exp(a sum_t Delta_t) = exp(a L mean(Delta)), so the arithmetic mean of Delta is the only average that preserves the memory.
+Arrays are named `<layer name>/delta`, `<layer name>/log_z`, `<layer name>/B`, `<layer name>/C`, or `delta`, ... for all layers. Each
+holds one value per copy or state, or a recording with samples (tokens) along axis 0. A recording is replaced by its arithmetic mean: over
+L tokens a state decays by exp(a sum_t Delta_t) = exp(a L mean(Delta)), so no other average of Delta preserves the memory.
 
 `ssmspec calibrate` writes means, and beside them what a mean does not say:
 
@@ -135,7 +135,8 @@ class NpzCalibration:
         data, sampled = told.get("data"), told.get("sampled")
         of = f" of {data}" if isinstance(data, str) else ""
         some = f"; quantiles are over {sampled} of them, drawn at random" if sampled != self.tokens else ""
-        line = f"calibration {self.path}: {self.tokens} tokens{of} (sha256 {str(told.get('sha256', '?'))[:12]}) through {told.get('model')}"
+        digest = str(told.get("data_sha256" if of else "sha256"))[:12]
+        line = f"calibration {self.path}: {self.tokens} tokens{of} (sha256 {digest}) through {told.get('model')}"
         return (f"{line}, in sequences of at most {told.get('sequence_length')}{some}",)
 
     def _name(self, layer: str, key: str) -> str | None:

@@ -60,5 +60,8 @@ def _of_copies(layer: LayerAnalysis) -> RenderableType:
     assert layer.over_tokens is not None
     band = layer.over_tokens
     title = f"half-life of every copy over {band.tokens} tokens [{band.unit}]"
-    rows = [(str(copy), *(f"{value:.3g}" if np.isfinite(value) else "none" for value in values)) for copy, values in enumerate(band.half_lives.T)]
+    rows = [
+        (str(copy), *(f"{value:.3g}" if np.isfinite(value) else "none" for value in values))
+        for copy, values in enumerate(band.half_lives.T)
+    ]
     return plain_table(title, ("copy", *(f"{share} of tokens" for share in SHARES)), rows)
