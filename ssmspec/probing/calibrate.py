@@ -5,21 +5,24 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from ssmspec.api.inputs import opened
 from ssmspec.commands.chosen_layers import choose_layers
-from ssmspec.errors import NoLayerError, SsmspecError
+from ssmspec.errors import NoLayerError, SsmspecError, needing
 from ssmspec.families import FAMILIES, ReadOptions
 from ssmspec.families.selective.calibration import RATES
-from ssmspec.nn.live import unwrapped
-from ssmspec.probing.calibrate_batches import Seen, pieces
-from ssmspec.probing.calibrate_guard import only_answering
-from ssmspec.probing.calibrate_mixers import CONSTANT, RECORDERS, Found, Read
 from ssmspec.probing.calibrate_result import Calibration, LayerRecord
 from ssmspec.probing.calibrate_streams import RateStream, VectorStream
 from ssmspec.version import __version__
+
+with needing("torch", "calibrate"):
+    import torch
+    from torch import Tensor, nn
+
+    from ssmspec.nn.live import unwrapped
+    from ssmspec.probing.calibrate_batches import Seen, pieces
+    from ssmspec.probing.calibrate_guard import only_answering
+    from ssmspec.probing.calibrate_mixers import CONSTANT, RECORDERS, Found, Read
 
 Progress = Callable[[str, int, int], None]
 MEMORY = 1 << 29  # bytes for the samples of all layers

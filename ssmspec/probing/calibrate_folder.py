@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.api.layer import needed
-from ssmspec.errors import CheckpointError, SsmspecError
+from ssmspec.errors import CheckpointError, SsmspecError, needed
 from ssmspec.families.configuration import context_length
 from ssmspec.files.reading import numpy_reason, require_regular
 from ssmspec.probing.calibrate import Progress, calibrate
