@@ -61,7 +61,8 @@ class RateStream:
         """Quantiles over the sample, (Q, K), interpolated between order statistics."""
         kept = self._kept[: self._filled]
         width = max(1, COLUMNS_AT_ONCE // max(len(kept), 1))
-        blocks = [np.quantile(kept[:, start : start + width], levels, axis=0) for start in range(0, kept.shape[1], width)]
+        rows = (np.ascontiguousarray(kept[:, start : start + width].T) for start in range(0, kept.shape[1], width))
+        blocks = [np.quantile(each, levels, axis=1) for each in rows]
         return np.concatenate(blocks, axis=1).astype(np.float64)
 
 
