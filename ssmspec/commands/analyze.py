@@ -154,7 +154,7 @@ def analyze_chosen(chosen: ChosenLayers, options: AnalysisOptions, *, progress: 
         ),
         statistics=tuple(options.chosen),
         context_length=None if context is None else context[0],
-        calibration=None if calibration is None else {"path": str(calibration.path), **calibration.provenance},
+        calibration=None if calibration is None else {**calibration.provenance, "path": str(calibration.path)},
         transfer=checkpoint.transfer,
     )
 

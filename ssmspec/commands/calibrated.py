@@ -22,12 +22,12 @@ def band_over_tokens(system: System, read: ReadOptions) -> TokenBand | None:
     Args:
         system: as it was read at the mean of the calibration.
     Raises:
-        LayerError: the recording has another number of copies, or cannot be read.
+        LayerError: the recording is damaged.
     """
     if read.calibration is None or _given(read) or system.operating_point is None or system.no_poles:
         return None
-    found = read.calibration.over_tokens(system.name)
-    if found is None or found.ratios.shape[1] != system.copies:
+    found = read.calibration.over_tokens(system.name, system.copies)
+    if found is None:
         return None
     with np.errstate(all="ignore"):
         rates = pole_distances(system.state_space())[1].min(axis=1)

@@ -50,7 +50,7 @@ class _Recording:
             if len(counted) != len(keys) or (key == rate and counted.shape[1:] != (self.copies,)):
                 self.problem = f"its {key} has shape {tuple(values.shape)}, expected that of {expected} tokens and {self.copies} copies"
                 return
-            numbers = counted.double().cpu().numpy()
+            numbers = counted.float().cpu().double().numpy()
             if not np.isfinite(numbers).all():
                 self.problem = f"its {key} is NaN or infinite for some tokens"
                 return

@@ -66,7 +66,7 @@ def calibrate_folder(folder: Path, options: FolderOptions, *, progress: Progress
         raise SsmspecError(f"{data}: has no tokens{'' if options.text is None else ' that the tokenizer knows'}; give a file with some")
     model = _loaded(transformers, folder, options.device)
     length = options.max_length or min(_context(model) or LONGEST, LONGEST)
-    told = {"path": str(folder), "data": data.name, "data_sha256": _digest(data), "transformers": transformers.__version__}
+    told = {"folder": str(folder), "data": data.name, "data_sha256": _digest(data), "transformers": transformers.__version__}
     limit = None if options.limit is None or options.limit >= total else options.limit
     shown = _shown(progress, limit or total)
     return calibrate(model, _sequences(rows, length), max_length=length, limit=limit, about=told, progress=shown)

@@ -319,3 +319,42 @@ def test_residues_come_from_recorded_moments(rng: np.random.Generator, tmp_path:
     gain = system.step[:, 0] / -np.expm1(system.poles[:, 0].real * system.step[:, 0])
     response = np.abs(layer.response([0.0], with_skip=False)[:, :, 0, 0])
     np.testing.assert_allclose(np.sqrt((response**2).sum(axis=1)), gain * np.sqrt(power).repeat(2), rtol=1e-4)
+
+
+def test_poles_of_a_gate_at_a_recorded_decay_are_not_written(rng: np.random.Generator, tmp_path: Path) -> None:
+    """What such a layer stores is its decay at zero input."""
+    model = language_model("qwen3_next")
+    ssmspec.calibrate(model, tokens(rng)).save(tmp_path / "c.npz")
+    model.save_pretrained(tmp_path / "model")
+    with pytest.raises(SsmspecError, match="leave --calibration out to change it"):
+        ssmspec.retune(tmp_path / "model", step_scale=2.0, output=tmp_path / "out", calibration=tmp_path / "c.npz")
+
+
+def test_delta_is_no_recording_of_a_decay_gate(tmp_path: Path) -> None:
+    np.savez(tmp_path / "c.npz", **{"model.layers.0.linear_attn/delta": np.ones(4)})
+    result = ssmspec.analyze(language_model("qwen3_next"), calibration=tmp_path / "c.npz")
+    assert "the calibration has delta, but the decays of gated-delta are recorded as log_z" in result.skipped[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("provenance", np.array("{"), "provenance is '{'; expected JSON"),
+        ("provenance", np.array('{"tokens": NaN}'), "expected JSON"),
+        ("levels", np.array(0.5), "expected one row for each of the levels 0.05, 0.5, 0.95"),
+        ("levels", np.array([0.1, 0.2, 0.3, 0.4, 0.5]), "expected one row for each of the levels 0.05, 0.5, 0.95"),
+        ("backbone.layers.0.mixer/B_moments", np.zeros((1, 2, 2)), "moments of shape (1, 2, 2)"),
+        ("backbone.layers.0.mixer/delta", np.zeros(4), "must be positive"),
+    ],
+)
+def test_damaged_files_are_told(key: str, value: np.ndarray, words: str, rng: np.random.Generator, tmp_path: Path) -> None:
+    model = language_model("mamba2")
+    ssmspec.calibrate(model, tokens(rng)).save(tmp_path / "c.npz")
+    with np.load(tmp_path / "c.npz") as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "c.npz", **{**arrays, key: value})
+    try:
+        said = ssmspec.analyze(model, calibration=tmp_path / "c.npz", residues="rms").skipped[0]
+    except SsmspecError as error:
+        said = str(error)
+    assert words in said

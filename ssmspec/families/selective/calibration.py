@@ -86,8 +86,8 @@ class NpzCalibration:
         name = self._name(layer, f"{letter}_moments")
         return None if name is None else self._values(layer, name)
 
-    def over_tokens(self, layer: str) -> OverTokens | None:
-        """The range of Delta or log z of a layer over tokens; None where only single values are known.
+    def over_tokens(self, layer: str, copies: int) -> OverTokens | None:
+        """The range of Delta or log z of a layer with so many copies over tokens; None where only single values are known.
 
         Raises:
             LayerError: the arrays of the layer contradict each other.
@@ -95,23 +95,23 @@ class NpzCalibration:
         for rate in RATES:
             name = self._name(layer, rate)
             if name is not None:
-                return self._over_tokens(layer, rate, name)
+                return self._over_tokens(layer, rate, name, copies)
         return None
 
-    def _over_tokens(self, layer: str, rate: str, name: str) -> OverTokens | None:
+    def _over_tokens(self, layer: str, rate: str, name: str, copies: int) -> OverTokens | None:
         values = self._values(layer, name)
         if f"{name}_quantiles" in self.names:
-            mean, quantiles, levels = values.reshape(-1), self._values(layer, f"{name}_quantiles"), self._values(layer, LEVELS)
-            if quantiles.shape != (len(levels), mean.size) or not set(BAND) <= set(levels.round(6)):
+            mean, quantiles, levels = values.reshape(-1), self._values(layer, f"{name}_quantiles"), self._values(layer, LEVELS).reshape(-1)
+            if quantiles.shape != (len(levels), copies) or mean.size != copies or not set(BAND) <= set(levels.round(6)):
                 raise LayerError(
                     f"layer {layer}: calibration {self.path}: {name}_quantiles has shape {quantiles.shape}, expected one row for each of "
-                    f"the levels {', '.join(map(str, BAND))} and one column for each of {mean.size} copies"
+                    f"the levels {', '.join(map(str, BAND))} and one column for each of {copies} copies"
                 )
             band = quantiles[[int(np.argmin(np.abs(levels - level))) for level in BAND]]
             tokens = self.tokens or 0
             sampled = self.provenance.get("sampled")
             sampled = sampled if isinstance(sampled, int) else tokens
-        elif values.ndim > 1 and len(values) > 1 and not self.provenance:
+        elif values.ndim > 1 and len(values) > 1 and values.size == len(values) * copies:
             band, mean, tokens = np.quantile(values, BAND, axis=0).reshape(len(BAND), -1), values.mean(axis=0).reshape(-1), len(values)
             sampled = tokens
         else:
@@ -190,6 +190,7 @@ def open_calibration(path: Path) -> NpzCalibration:
         raise SsmspecError(f"calibration {path}: {what}; expected <layer name>/delta, <layer name>/B, <layer name>/C")
     try:
         provenance = json.loads(text)
+        json.dumps(provenance, allow_nan=False)
     except (ValueError, RecursionError) as error:
         raise SsmspecError(f"calibration {path}: provenance is {shown(text)}; expected JSON") from error
     return NpzCalibration(path, names, provenance if isinstance(provenance, dict) else {})

@@ -126,7 +126,7 @@ def recorded_decay(layer: LayerTensors, options: ReadOptions, copies: int) -> tu
     if record is None:
         return None
     samples = as_samples(record, [(copies,)], layer.name, "log_z")
-    return samples.mean(axis=0), f"log z {spread(samples, options.calibration.over_tokens(layer.name))}"
+    return samples.mean(axis=0), f"log z {spread(samples, options.calibration.over_tokens(layer.name, copies))}"
 
 
 def _read(gate: DecayGate, layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:

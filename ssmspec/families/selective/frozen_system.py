@@ -87,7 +87,7 @@ def _delta(layer: LayerTensors, options: ReadOptions, shape: Shape, limits: tupl
     if recorded is not None:
         samples = as_samples(recorded, [shape, (count,)], layer.name, "delta")
         assert options.calibration is not None
-        return samples.mean(axis=0).reshape(-1), f"delta {spread(samples, options.calibration.over_tokens(layer.name))}", ()
+        return samples.mean(axis=0).reshape(-1), f"delta {spread(samples, options.calibration.over_tokens(layer.name, count))}", ()
     free = softplus(layer.array("dt_bias").reshape(-1))
     delta = np.clip(free, *limits)
     moved = int((free != delta).sum())
