@@ -8,13 +8,14 @@ import typer
 from ssmspec.cli.app import command
 from ssmspec.cli.options import AsJson
 from ssmspec.cli.terminal import echo, message
+from ssmspec.errors import SsmspecError
 
 LIMIT = 65536
 
 
 @command("calibrate falcon-mamba-7b --text book.txt -o calibration.npz", "calibrate mamba-130m --tokens tokens.npy --limit 4096")
 def calibrate(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Causal language model of transformers.", show_default=False)],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Causal language model of transformers.", show_default=False)],
     text: Annotated[Path | None, typer.Option("--text", help="Text in UTF-8; the folder needs a tokenizer.", show_default=False)] = None,
     tokens: Annotated[
         Path | None, typer.Option("--tokens", help="Token numbers: .npy, (tokens,) or (sequences, tokens).", show_default=False)
@@ -33,6 +34,7 @@ def calibrate(
     Writes their means, and deviation and quantiles over tokens, into a file. 'analyze --calibration FILE' then takes the means as operating
     point and shows between which half-lives each head moves. Every sequence begins with an empty state.
     """
+    from ssmspec.checkpoint.remote.path import is_address
     from ssmspec.files.writing import Kind, refuse_precious
     from ssmspec.probing.calibrate_folder import FolderOptions, calibrate_folder
     from ssmspec.report.documents.document import to_json
@@ -40,10 +42,12 @@ def calibrate(
     from ssmspec.report.tables.parts import console, plain_table
     from ssmspec.training.engine.run import checked_device
 
+    if is_address(folder):
+        raise SsmspecError(f"{folder}: calibrate runs a model, so it needs a local folder of transformers; download it and give its path")
     refuse_precious(output, Kind.arrays)
     options = FolderOptions(text=text, tokens=tokens, max_length=max_length, limit=limit, device=checked_device(device))
     with LayerProgress() as progress:
-        found = calibrate_folder(folder, options, progress=progress)
+        found = calibrate_folder(Path(folder), options, progress=progress)
     found.save(output)
     if as_json:
         echo(to_json(found.to_dict()))

@@ -155,6 +155,7 @@ def test_what_cannot_be_used_is_one_line_and_writes_nothing(typed: Type, with_to
         ([SAMPLE, "--tokens", "empty.txt"], 2, "expected token numbers in a .npy file"),
         ([SAMPLE / "model.safetensors", "--tokens", tokens], 2, "model.safetensors: is a file; calibrate runs a model"),
         (["nowhere", "--tokens", tokens], 2, "nowhere: is not there"),
+        (["hf://org/name", "--tokens", tokens], 2, "it needs a local folder of transformers; download it"),
         (["bare", "--tokens", tokens], 2, "bare: has no config.json"),
         (["holey", "--tokens", tokens], 2, "tensors of the model are missing or have another shape"),
         (["gpt", "--tokens", tokens], 3, "SSM layer"),

@@ -10,6 +10,7 @@ from ssmspec.statistics import LayerAnalysis
 
 SHORTEST = 0.1  # tokens; a faster decay is drawn at the edge
 MOST_DOTS = 4000  # copies drawn per layer
+FEW = 32  # copies per layer whose dots do not touch
 
 
 def memory_figure(layers: Sequence[LayerAnalysis], title: str, context: int | None, *, ax: Given = None) -> Drawn:
@@ -58,7 +59,7 @@ def tokens_figure(layers: Sequence[LayerAnalysis], title: str, context: int | No
         lives = np.maximum(lives[:, np.argsort(lives[1])][:, :: max(1, lives.shape[1] // MOST_DOTS)], SHORTEST)
         places = row + np.linspace(0.15, 0.85, lives.shape[1]) if lives.shape[1] > 1 else np.array([row + 0.5])
         axes.hlines(places, lives[0], lives[2], color=LINE, linewidth=0.8, alpha=max(0.1, min(1.0, 8 / lives.shape[1])))
-        axes.plot(lives[1], places, ".", color=LINE, markersize=2)
+        axes.plot(lives[1], places, "o", color=LINE, markersize=4 if lives.shape[1] <= FEW else 1, markeredgewidth=0)
     if context is not None:
         axes.axvline(context, color=MARK, linestyle="--", linewidth=1)
     axes.set_xscale("log")
