@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from language_models import MODELS, VOCABULARY, Call, calls_of, language_model, softplus  # noqa: E402 - only useful where transformers is
+from recorded_models import MODELS, VOCABULARY, Call, calls_of, language_model, softplus  # noqa: E402 - only useful where transformers is
 
 import ssmspec  # noqa: E402
 from ssmspec.errors import NoLayerError, SsmspecError  # noqa: E402
