@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,25 @@ def calibrate_folder(folder: Path, options: FolderOptions, *, progress: Progress
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder}: has no config.json, so transformers cannot load a model from it; give a folder of transformers")
     transformers: Any = needed("transformers", "calibrate", EXTRA)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    with _silent(transformers.utils.logging):
+        return _calibrate(transformers, folder, options, progress)
+
+
+@contextmanager
+def _silent(log: Any) -> Iterator[None]:
+    """A block in which transformers warns of nothing and shows no progress of its own."""
+    verbosity, bar = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bar:
+            log.enable_progress_bar()
+
+
+def _calibrate(transformers: Any, folder: Path, options: FolderOptions, progress: Progress | None) -> Calibration:
     data = options.text or options.tokens
     assert data is not None
     rows = _of_text(transformers, folder, data) if options.text is not None else [_of_file(data)]
@@ -116,7 +134,7 @@ def _of_text(transformers: Any, folder: Path, path: Path) -> list[npt.NDArray[An
         raise SsmspecError(f"{folder}: has no tokenizer (tokenizer.json, ...), which --text needs; add its files, or give --tokens X.npy")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        found = tokenizer(text, return_attention_mask=False, verbose=False)["input_ids"]
+        found = tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
     except Exception as error:  # transformers raises what it finds: OSError, ValueError, KeyError, ImportError, ...
         raise SsmspecError(
             f"{folder}: its tokenizer cannot be loaded or fails on {path} ({_reason(error)}); repair it, or give --tokens X.npy"
