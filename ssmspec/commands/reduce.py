@@ -7,7 +7,7 @@ of one family and size keep one number of modes, as the code of most models has 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ import numpy.typing as npt
 
 from ssmspec.checkpoint import Checkpoint
 from ssmspec.commands.reduce_layer import LayerWork
+from ssmspec.commands.reduce_settings import Settings, settings_of
 from ssmspec.commands.retune import ChangeOptions, chosen_layers, twin_notes, weights_beside
 from ssmspec.errors import LayerError, about
 from ssmspec.families import known_families
-from ssmspec.families.layers import find_layers, open_for_layers, read_layers
+from ssmspec.families.layers import ReadLayer, find_layers, open_for_layers, read_layers
 from ssmspec.families.provenance import trained_entry
 from ssmspec.families.state_size import Change
+from ssmspec.families.template import Family
 from ssmspec.systems.sobolev import Sobolev
 from ssmspec.systems.statespace import StateSpace
 from ssmspec.tuning.reduction.certificate import Certificate
@@ -56,10 +58,11 @@ class ReducePlan:
 
     Args:
         layers: the layers that change. changes: full arrays of the tensors that change, most in another shape, by name.
-        sizes: what configurations say about the state, before and after.
+        sizes: what configurations say about the state, before and after. mixed: whether layers of one family and size differ now.
         weights: beta weights that no tensor holds, by layer name, including those of layers that do not change.
-        notes: which layers are left unchanged, and why; and what the user must know of the rest.
+        remarks: which layers are left unchanged, and why; and what the user must know of the rest.
         trained: what `ssmspec train` recorded about the model in the file's metadata, or None.
+        settings: what states the size of the state, and what becomes of it; known when it is known where the result goes.
     """
 
     checkpoint: Checkpoint
@@ -69,8 +72,24 @@ class ReducePlan:
     changes: Mapping[str, npt.NDArray[Any]]
     sizes: tuple[Change, ...]
     weights: Mapping[str, Sobolev]
-    notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     trained: Mapping[str, Any] | None = None
+    mixed: bool = False
+    settings: Settings = field(default_factory=Settings)
+
+    @property
+    def change(self) -> Change | None:
+        """The sizes of all layers before and after; None where they differ now."""
+        return self.sizes[0] if len(self.sizes) == 1 and not self.mixed else None
+
+    def to(self, target: Path | None) -> "ReducePlan":
+        """The plan for a file or folder, or for none, which its settings depend on."""
+        return replace(self, settings=settings_of(self.checkpoint, self.change, self.trained, target))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The remarks, and what becomes of settings."""
+        return (*self.remarks, *self.settings.notes)
 
     @property
     def parameters(self) -> tuple[int, int]:
@@ -113,8 +132,17 @@ def plan_reduce(path: Path | str, request: Request, options: ChangeOptions | Non
             watch(work.layer.tensors.name)
             plan = _with_layer(plan, work, *counts[work.layer.tensors.name])
     if not plan.layers:
-        raise LayerError(f"{checkpoint.path}: nothing to reduce: {'; '.join(plan.notes)}")
-    return replace(plan, notes=(*plan.notes, *_notes_on_rest(plan)))
+        raise LayerError(f"{checkpoint.path}: nothing to reduce: {'; '.join(plan.remarks)}")
+    plan = replace(plan, mixed=_is_mixed(plan, layers, families))
+    return replace(plan, remarks=(*plan.remarks, *_notes_on_rest(plan)))
+
+
+def _is_mixed(plan: ReducePlan, layers: Sequence[ReadLayer], families: Mapping[str, Family]) -> bool:
+    """Whether layers of one family that had one size have several now."""
+    changed = {layer.after.name: (layer.after.family, layer.stored[0]) for layer in plan.layers}
+    kept = [layer.tensors for layer in layers if layer.systems[0].name not in changed]
+    sizes = {(each.family, each.sizes.get(found.state)) for each in kept if (found := families[each.family].resizing) is not None}
+    return bool(sizes & set(changed.values())) or len({layer.stored[1] for layer in plan.layers}) > 1
 
 
 def _counts(works: Sequence[LayerWork], request: Request, watch: Watch) -> dict[str, tuple[int, int]]:
@@ -170,7 +198,7 @@ def _with_layer(plan: ReducePlan, work: LayerWork, count: int, needed: int) -> R
         why = f"no smaller number meets {plan.request.tolerance:g}" if plan.request.tolerance is not None else f"{count} were asked for"
         if needed < modes:
             why = "another layer of its size needs them; --own-sizes lets layers differ"
-        return replace(plan, notes=(*plan.notes, f"{tensors.name} is left unchanged, with its {modes} modes: {why}"))
+        return replace(plan, remarks=(*plan.remarks, f"{tensors.name} is left unchanged, with its {modes} modes: {why}"))
     attempt = work.attempt(count)
     before = sum(int(np.prod(tensor.shape)) for tensor in tensors.tensors.values())
     notes = [*_notes(work, count, needed), *twin_notes(work.layer)]
@@ -207,9 +235,8 @@ def _notes_on_rest(plan: ReducePlan) -> Iterator[str]:
     optimizer = [note for note in plan.checkpoint.notes if "optimizer" in note]
     if optimizer:
         yield "the optimizer state in the file keeps its old shapes and no longer fits: begin with a new optimizer"
-    sizes = sorted({layer.stored for layer in plan.layers})
-    if plan.options.layers or plan.request.own_sizes or len(sizes) > 1:
-        yield "layers may differ in their number of modes now; a model that takes one state size for all of them does not load the file"
+    if plan.mixed:
+        yield "layers differ in their number of modes now; a model that takes one state size for all of them does not load the file"
 
 
 def reduce(
@@ -247,7 +274,7 @@ def reduce(
         over=over,  # type: ignore[arg-type]
         own_sizes=own_sizes,
     )
-    plan = plan_reduce(path, request, options)
+    plan = plan_reduce(path, request, options).to(None if output is None else Path(output))
     if output is not None:
         write_reduced(plan, Path(output), command="ssmspec.reduce", replace_target=replace_output)
     return plan

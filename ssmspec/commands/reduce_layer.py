@@ -189,7 +189,10 @@ def why_not(layer: ReadLayer, family: Family, method: Method) -> str | None:
     if spaces[0].operating_point is not None:
         return "its poles hold at one operating point, and other inputs have others; none of them can be left out for all"
     if family.resizing is None:
-        return f"how the code of {family.name} stores fewer modes is not known to ssmspec"
+        return family.unreduced or family.fixed or f"how the code of {family.name} stores fewer modes is not known to ssmspec"
+    refused = family.resizing.refused(layer.tensors)
+    if refused:
+        return refused
     if method != "modal" and family.resizing.only_modal:
         return f"{family.resizing.only_modal}; --method modal keeps some of its own modes"
     faults = [fault.text for system in spaces for fault in assess(system).faults]

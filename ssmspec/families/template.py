@@ -235,6 +235,10 @@ def _no_values(layer: LayerTensors, systems: Sequence[StateSpace], options: Read
 Asked = Callable[[LayerTensors, ReadOptions], bool]
 
 
+def _nothing(layer: LayerTensors) -> str:
+    return ""
+
+
 def _never(layer: LayerTensors, options: ReadOptions) -> bool:
     return False
 
@@ -246,6 +250,7 @@ class Resizing:
     Args:
         state: symbol of the number of stored modes in the shapes of the templates.
         sets: symbol of the number of tied sets of poles, if the code can also hold one per channel, "H".
+        refused: why a layer must keep its number of modes, and what to do; empty if it need not.
         only_modal: why stored modes can only be removed, not replaced; empty if they can.
         both: whether a layer must store both poles of a complex pair. real: whether it can only store real poles and residues.
         beside: shapes of tensors, by suffix, that a module of another size has in another shape, and the reader does not use.
@@ -255,6 +260,7 @@ class Resizing:
 
     state: str = "N"
     sets: str = ""
+    refused: Callable[[LayerTensors], str] = _nothing
     only_modal: str = ""
     both: Asked = _never
     real: Asked = _never
@@ -276,7 +282,7 @@ class Family:
         write: the inverse: the values that every stored tensor must have for the given systems, by role, in float64 or complex128.
         fixed: why no other systems can be stored, for families without `write`.
         one_set: all copies of a layer have the same poles.
-        resizing: how fewer modes are written; None where that is not known.
+        resizing: how fewer modes are written; None where that is not possible or not known. unreduced: why it is None, and what to do.
         assumptions: what its tensors do not state and a user can.
         unused: keys of a configuration that the code of the family uses and its reader does not, each with the reason.
         anew: returns the layer with the parameters that do not appear in its state spaces initialized to fit the given systems.
@@ -299,6 +305,7 @@ class Family:
     fixed: str = ""
     one_set: bool = False
     resizing: Resizing | None = None
+    unreduced: str = ""
     assumptions: tuple[Assumption, ...] = ()
     unused: Mapping[str, str] = field(default_factory=dict)
     anew: Callable[[LayerTensors, Sequence[StateSpace]], LayerTensors] | None = None

@@ -36,6 +36,7 @@ def reduce_document(plan: ReducePlan, times: Mapping[str, tuple[float, float]], 
             for layer in plan.layers
         ],
         "changed_tensors": {name: list(values.shape) for name, values in sorted(plan.changes.items())},
+        "settings": [setting.document() for setting in plan.settings.found],
         "notes": list(plan.notes),
     }
 
