@@ -187,7 +187,8 @@ def _needed(work: LayerWork, request: Request) -> int:
 def _meets(work: LayerWork, request: Request, count: int) -> bool:
     try:
         return request.met(work.errors(count))
-    except LayerError:  # no reduced system of this size can be stored
+    except LayerError as error:  # no reduced system of this size can be stored
+        work.refusals[count] = str(error).removeprefix(f"layer {work.layer.tensors.name}: ")
         return False
 
 
@@ -196,6 +197,8 @@ def _with_layer(plan: ReducePlan, work: LayerWork, count: int, needed: int) -> R
     tensors, modes = work.layer.tensors, work.modes
     if count >= modes:
         why = f"no smaller number meets {plan.request.tolerance:g}" if plan.request.tolerance is not None else f"{count} were asked for"
+        if modes - 1 in work.refusals and plan.request.tolerance is not None:
+            why += f" ({work.refusals[modes - 1]})"
         if needed < modes:
             why = "another layer of its size needs them; --own-sizes lets layers differ"
         return replace(plan, remarks=(*plan.remarks, f"{tensors.name} is left unchanged, with its {modes} modes: {why}"))

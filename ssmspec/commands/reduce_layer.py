@@ -64,6 +64,7 @@ class LayerWork:
         self.before = tuple(norms(system) for system in self.systems)
         if not all(np.isfinite(size.peak).all() for size in self.before):
             raise LayerError("poles too close to the unit circle for a known norm")
+        self.refusals: dict[int, str] = {}  # why no system of a size can be stored
         self._attempts: dict[int, Attempt] = {}
         self._reducer: Reducer | None = None
 
@@ -126,11 +127,17 @@ class LayerWork:
             base = min(self.systems[0].copies, self.layer.tensors.sizes.get("H", self.systems[0].copies))
             self._reducer = Reducer(self.systems, base, self.method)
         tensors, read = self.layer.tensors, self.read
-        places = Places(count, both=self.resizing.both(tensors, read), real=self.resizing.real(tensors, read))
+        form = self.resizing.form
+        places = Places(
+            count,
+            both=self.resizing.both(tensors, read),
+            real=self.resizing.real(tensors, read),
+            form=None if form is None else replace(form(tensors, read), norm=float(self.before[0].peak.max())),
+        )
         found = self._reducer.reduced(places)
         empty = resized(self.family, tensors, count, untied=self.unties)
         if self.resizing.blank is not None:
-            empty = self.resizing.blank(empty, tensors)
+            empty = self.resizing.blank(empty, tensors, found.systems)
         with np.errstate(all="ignore"):
             if self.family.anew is not None:
                 empty = self.family.anew(empty, found.systems)

@@ -16,6 +16,7 @@ from ssmspec.families.assumption import Assumption
 from ssmspec.families.shapes import fitting_symbols
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 from ssmspec.systems.system import System
+from ssmspec.tuning.reduction.form import Form
 
 
 class Tensor(Protocol):
@@ -252,21 +253,22 @@ class Resizing:
         sets: symbol of the number of tied sets of poles, if the code can also hold one per channel, "H".
         refused: why a layer must keep its number of modes, and what to do; empty if it need not.
         only_modal: why stored modes can only be removed, not replaced; empty if they can.
-        both: whether a layer must store both poles of a complex pair. real: whether it can only store real poles and residues.
+        form: what modes a layer can hold, if not any. both: whether it must store both poles of a complex pair. real: whether it can only store real poles and residues.
         beside: shapes of tensors, by suffix, that a module of another size has in another shape, and the reader does not use.
         counts: suffixes of tensors that hold the number of stored modes itself.
-        blank: what the tensors of a new size need before the family writes into them; of an empty layer and the layer before.
+        blank: what the tensors of a new size need before the family writes into them; of an empty layer, the layer before, and the systems.
     """
 
     state: str = "N"
     sets: str = ""
     refused: Callable[[LayerTensors], str] = _nothing
     only_modal: str = ""
+    form: Callable[[LayerTensors, ReadOptions], Form] | None = None
     both: Asked = _never
     real: Asked = _never
     beside: Mapping[str, str] = field(default_factory=dict)
     counts: tuple[str, ...] = ()
-    blank: Callable[[LayerTensors, LayerTensors], LayerTensors] | None = None
+    blank: Callable[[LayerTensors, LayerTensors, Sequence[StateSpace]], LayerTensors] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
