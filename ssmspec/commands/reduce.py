@@ -30,6 +30,7 @@ from ssmspec.tuning.reduction.certificate import Certificate
 from ssmspec.tuning.reduction.request import Request
 
 Watch = Callable[[str], None]
+SHOWN = 3  # names of layers in one line
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ def plan_reduce(path: Path | str, request: Request, options: ChangeOptions | Non
     notes = [f"{item.name} is left unchanged: {item.reason}" for item in skipped if item.kind != "shared"]
     families, read = known_families(options.read), replace(options.read, config=checkpoint.config)
     works: list[LayerWork] = []
+    refused: dict[tuple[str, str], list[str]] = {}  # family and reason -> layers
     with about(checkpoint.path), np.errstate(all="ignore"):
         for layer in layers:
             if layer.tensors.name not in chosen:
@@ -123,7 +125,8 @@ def plan_reduce(path: Path | str, request: Request, options: ChangeOptions | Non
             except LayerError as error:
                 if options.layers:
                     raise LayerError(f"layer {layer.tensors.name} ({layer.tensors.family}) cannot be reduced: {error}") from error
-                notes.append(f"{layer.tensors.name} ({layer.tensors.family}) is left unchanged: {error}")
+                refused.setdefault((layer.tensors.family, str(error)), []).append(layer.tensors.name)
+        notes += _unchanged(refused)
         if not works:
             raise LayerError(f"{checkpoint.path}: no layer can be reduced: {'; '.join(notes)}")
         counts = _counts(works, request, watch)
@@ -135,6 +138,13 @@ def plan_reduce(path: Path | str, request: Request, options: ChangeOptions | Non
         raise LayerError(f"{checkpoint.path}: nothing to reduce: {'; '.join(plan.remarks)}")
     plan = replace(plan, mixed=_is_mixed(plan, layers, families))
     return replace(plan, remarks=(*plan.remarks, *_notes_on_rest(plan)))
+
+
+def _unchanged(refused: Mapping[tuple[str, str], Sequence[str]]) -> Iterator[str]:
+    """One line per reason, with the layers that it holds for."""
+    for (family, reason), names in refused.items():
+        shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        yield f"{shown} ({family}) {'are' if len(names) > 1 else 'is'} left unchanged: {reason}"
 
 
 def _is_mixed(plan: ReducePlan, layers: Sequence[ReadLayer], families: Mapping[str, Family]) -> bool:
@@ -196,15 +206,11 @@ def _with_layer(plan: ReducePlan, work: LayerWork, count: int, needed: int) -> R
     """The plan with one more layer; one that keeps all of its modes stays as it is."""
     tensors, modes = work.layer.tensors, work.modes
     if count >= modes:
-        why = f"no smaller number meets {plan.request.tolerance:g}" if plan.request.tolerance is not None else f"{count} were asked for"
-        if modes - 1 in work.refusals and plan.request.tolerance is not None:
-            why += f" ({work.refusals[modes - 1]})"
-        if needed < modes:
-            why = "another layer of its size needs them; --own-sizes lets layers differ"
+        why = "another layer of its size needs them; --own-sizes lets layers differ" if needed < modes else _why_all(plan.request, work)
         return replace(plan, remarks=(*plan.remarks, f"{tensors.name} is left unchanged, with its {modes} modes: {why}"))
     attempt = work.attempt(count)
     before = sum(int(np.prod(tensor.shape)) for tensor in tensors.tensors.values())
-    notes = [*_notes(work, count, needed), *twin_notes(work.layer)]
+    notes = [*_notes(work, count, needed, grown=attempt.parameters > before), *twin_notes(work.layer)]
     entries = [
         LayerReduction(system, stored, certificate, tuple(notes), needed, (modes, count), (before, attempt.parameters), first=place == 0)
         for place, (system, stored, certificate) in enumerate(zip(work.systems, attempt.stored, work.certificates(count), strict=True))
@@ -219,13 +225,30 @@ def _with_layer(plan: ReducePlan, work: LayerWork, count: int, needed: int) -> R
     return replace(plan, layers=(*plan.layers, *entries), changes={**plan.changes, **changes}, sizes=sizes)
 
 
-def _notes(work: LayerWork, count: int, needed: int) -> Iterator[str]:
+def _why_all(request: Request, work: LayerWork) -> str:
+    """Why a layer keeps all of its modes."""
+    fewer = work.modes - 1
+    if request.tolerance is None:
+        asked = f"--modes {request.modes}" if request.modes is not None else f"--keep {request.keep:g}"
+        return f"{asked} asks for no fewer"
+    if fewer in work.refusals:
+        return f"no smaller number meets {request.tolerance:g} ({work.refusals[fewer]})"
+    off = f" ({fewer} are off by {request.measure(work.errors(fewer)):.2g})" if fewer else ""
+    return f"no smaller number meets {request.tolerance:g}{off}"
+
+
+def _notes(work: LayerWork, count: int, needed: int, *, grown: bool) -> Iterator[str]:
     if needed < count:
         yield f"alone it would need {needed} modes; it keeps {count}, as the others of its size do (--own-sizes lets layers differ)"
     if work.unties:
         yield (
             f"its {work.tied} shared sets of poles became one set per channel, because channels of one set have steps of their own: "
             f"its code needs n_ssm = {work.layer.tensors.sizes['H']}"
+            + (
+                "; it has more parameters than before" + ("" if work.systems[0].rank else ", and --method modal keeps the sets")
+                if grown
+                else ""
+            )
         )
     if work.systems[0].rank and not work.picks:
         yield "its low-rank part is zero now: the poles are those of the whole state matrix"

@@ -253,7 +253,8 @@ class Resizing:
         sets: symbol of the number of tied sets of poles, if the code can also hold one per channel, "H".
         refused: why a layer must keep its number of modes, and what to do; empty if it need not.
         only_modal: why stored modes can only be removed, not replaced; empty if they can.
-        form: what modes a layer can hold, if not any. both: whether it must store both poles of a complex pair. real: whether it can only store real poles and residues.
+        form: what modes a layer can hold, if not any.
+        both: whether a layer must store both poles of a complex pair. real: whether it can only store real poles and residues.
         beside: shapes of tensors, by suffix, that a module of another size has in another shape, and the reader does not use.
         counts: suffixes of tensors that hold the number of stored modes itself.
         blank: what the tensors of a new size need before the family writes into them; of an empty layer, the layer before, and the systems.

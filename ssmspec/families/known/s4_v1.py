@@ -105,8 +105,8 @@ def _refused(layer: LayerTensors) -> str:
     if all(layer.complex_array(role).ndim > own_axes for role, own_axes in (("w", 1), ("B", 2))):
         return ""
     return (
-        "all channels share one row of w and B, and each has a step of its own, so that poles that are balanced for one channel are not for "
-        "another. Train it with a smaller d_state instead; a layer that was made with trainable w and B has rows of its own, and is reduced"
+        "all channels share one row of w and B, and each has a step of its own, so that poles that are balanced for one channel are not "
+        "for another. Train it with a smaller d_state instead; a layer whose channels have rows of their own can be reduced"
     )
 
 

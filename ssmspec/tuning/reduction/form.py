@@ -60,7 +60,7 @@ class Form:
         return bool((self.distances(poles) * sizes <= NEAR).all()) and self.misfit(modes) <= FITS
 
     def _heard(self, modes: Modes) -> tuple[ComplexArray, FloatArray]:
-        """The poles of one system that are more than rounding in its response, and the peaks of these modes relative to that of the layer."""
+        """The poles of one system that are more than rounding in its response, and the peaks of these modes relative to the norm."""
         poles = modes.poles[0]
         sizes = np.linalg.norm(modes.B[0], axis=1) * np.linalg.norm(modes.C[0], axis=0) / (1 - np.abs(poles)) / (self.norm or 1.0)
         heard = sizes > FITS
@@ -78,4 +78,5 @@ class Form:
             texts.append(self.relation(complex(pairs[np.argmax(self.distances(pairs))])))
         elif not real:
             texts.append("residues that its B and C cannot have")
-        return f"has {', and '.join(texts)}; in the nearest {self.title} the response is off by {self.misfit(modes):.2g} of its H-infinity norm"
+        off = f"in the nearest {self.title} the response is off by {self.misfit(modes):.2g} of its H-infinity norm"
+        return f"has {', and '.join(texts)}; {off}"
