@@ -230,4 +230,7 @@ def with_toml_size(text: str, change: Change, source: str) -> tuple[bytes, list[
     result = "".join(lines)
     if parse_toml(result, source) != {key: part for key, part in wanted.items() if key != START}:
         return None
-    return f"# By ssmspec reduce, {', '.join(map(str, stated))}; the rest is that of the run.\n{result}".encode(), stated
+    return (
+        f"# By ssmspec reduce, {', '.join(map(str, stated))}; the rest is that of the run. A run with it begins anew.\n{result}".encode(),
+        stated,
+    )

@@ -76,9 +76,12 @@ def _number(value: "np.floating | FloatArray | float") -> str:
 def _legend(plan: ReducePlan, times: Times) -> list[str]:
     """What the columns are, and how far rounding goes."""
     rounding = max(float((layer.certificate.rounding / (layer.certificate.norm or 1)).max()) for layer in plan.layers)
+    families = {layer.after.family for layer in plan.layers}
+    modes = "modes: stored per copy, each a complex pair of poles or a real one"
+    modes += "; of LinOSS an oscillator" if "linoss" in families else ""
+    modes += "; d_state of S4 and S4D is twice that number" if any(name.startswith("s4") for name in families) else ""
     lines = [
-        "modes: stored per copy, each a complex pair of poles or a real one"
-        + ("; d_state of S4 and S4D is twice that number" if any(layer.after.family.startswith("s4") for layer in plan.layers) else ""),
+        modes,
         "error: largest of the copies, and their median, relative to the largest H-infinity norm (or H2 norm) of the layer's copies",
         f"rounding to the stored types is a part of the errors, of at most {rounding:.2g} of that norm",
     ]
