@@ -133,7 +133,7 @@ def _rewritten(path: Path, change: Change) -> tuple[bytes, list[Stated]] | None:
 def _unchanged(path: Path, change: Change, rewritten: tuple[bytes, list[Stated]] | None) -> str:
     """Why a configuration has no new size, or nothing."""
     if rewritten is None:
-        return f"{path.name} cannot be read, and stays as it is"
+        return f"{path.name} cannot be read or rewritten, and stays as it is"
     return "" if rewritten[1] else f"{path.name} names no state size of {change.before} or {2 * change.before}, and stays as it is"
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssmspec.systems.statespace import ComplexArray, FloatArray
-from ssmspec.tuning.reduction.certificate import difference, norms
 from ssmspec.tuning.reduction.discrete_modes import Modes, as_direct
 
 FITS = 1e-9  # H-infinity norm, relative to that of the layer, of what rounding may change: the slack of the bound
@@ -51,6 +50,8 @@ class Form:
 
     def misfit(self, modes: Modes) -> float:
         """H-infinity norm of what changes if one system is held, relative to that of the layer."""
+        from ssmspec.tuning.reduction.certificate import difference, norms  # readers of families import this module, and need no norms
+
         pair = (as_direct(modes), as_direct(self.held(modes)))
         return float(norms(difference(*pair)).peak[0]) / (self.norm or 1.0)
 
