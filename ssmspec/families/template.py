@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption
+from ssmspec.families.selective.calibration import NpzCalibration
 from ssmspec.families.shapes import fitting_symbols
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 from ssmspec.systems.system import System
@@ -88,12 +89,6 @@ class OperatingPoint:
     C: FloatArray | None = None
 
 
-class Calibration(Protocol):
-    """Recorded statistics of selective layers; see `ssmspec.families.selective.calibration`."""
-
-    def record(self, layer: str, key: str) -> FloatArray | None: ...
-
-
 Residues = Literal["unit", "rms"]
 
 
@@ -106,7 +101,7 @@ class ReadOptions:
         length: kernel length for which a layer stores its output matrix. length_option: what messages call the option for it.
         operating_point: where selective layers are frozen.
         residues: for selective layers without given B and C: B = C = 1, or the rms over inputs (`ssmspec.families.selective.residues`).
-        calibration: recorded delta, B and C of selective layers; an explicit operating point takes precedence.
+        calibration: recorded delta (or log z), B and C of selective layers; an explicit operating point takes precedence.
         config: configuration of the checkpoint, for facts that no tensor holds (limits of the step, groups, a norm without weights).
         mapping: families of a mapping file, which take precedence over the built-in ones.
     """
@@ -116,7 +111,7 @@ class ReadOptions:
     length_option: str = "--length"
     operating_point: OperatingPoint | None = None
     residues: Residues = "unit"
-    calibration: Calibration | None = None
+    calibration: NpzCalibration | None = None
     config: Mapping[str, object] = field(default_factory=dict)
     mapping: tuple["Family", ...] = ()
 
