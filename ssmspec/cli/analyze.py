@@ -1,13 +1,13 @@
 """The command `analyze`."""
 
-import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ssmspec.cli.analyze_output import Results, Tabling
 from ssmspec.cli.app import command
 from ssmspec.cli.options import (
     AsJson,
@@ -22,27 +22,27 @@ from ssmspec.cli.options import (
     Threads,
     WithSkip,
     check_sample_rate,
-    chosen_statistics,
     expand,
     takes,
     thread_number,
 )
 from ssmspec.cli.spreading import Spreading, outcomes
-from ssmspec.cli.terminal import complain, echo, message, tell_pictures
+from ssmspec.cli.terminal import complain
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
     from ssmspec.commands.each_file import AnalyzeFile
     from ssmspec.parallel.workplace import Workplace
-    from ssmspec.report.documents.rendering import Rendered, Rendering
-    from ssmspec.statistics import CheckpointAnalysis
+    from ssmspec.report.documents.rendering import Rendered
 
 
-KEPT = 1 << 20  # characters of a document that are held in memory before it goes to a temporary file
-
-
-@command("analyze model.safetensors", "analyze runs/*.safetensors --csv bias.csv", "analyze hf://state-spaces/mamba2-2.7b --json")
-@takes(spreading=Spreading, reading=Reading)
+@command(
+    "analyze model.safetensors",
+    "analyze runs/*.safetensors --csv bias.csv",
+    "analyze runs --sort bias_slope --top 20 --jobs 8 --cache .ssmspec",
+    "analyze hf://state-spaces/mamba2-2.7b --json",
+)
+@takes(tabling=Tabling, spreading=Spreading, reading=Reading)
 def analyze(
     checkpoints: Annotated[list[str], typer.Argument(metavar="CKPT...", help="Files, folders, globs or addresses.", show_default=False)],
     as_json: AsJson = False,
@@ -61,14 +61,17 @@ def analyze(
     threads: Threads = None,
     family: FamilyName = None,
     *,
+    tabling: Tabling,
     spreading: Spreading,
     reading: Reading,
 ) -> None:
     """Show what every layer does to every frequency, and its frequency bias.
 
-    Prints one table per checkpoint: median and 5..95 % range over the copies of each layer, and a sparkline of median |H|.
+    Prints a table per checkpoint: median and 5..95 % range over the copies of each layer, and a sparkline of median |H|. The checkpoints of
+    a folder, or more than 10, are rows of one table.
     """
     from ssmspec.commands.analyze import AnalysisOptions
+    from ssmspec.commands.cache import ResultCache
     from ssmspec.commands.each_file import AnalyzeFile
     from ssmspec.files.writing import Kind, refuse_precious
     from ssmspec.report.documents.rendering import Rendering
@@ -78,7 +81,9 @@ def analyze(
     for table in (csv, copies):
         if table is not None:
             refuse_precious(table, Kind.table)
+    tabling.check(as_json=as_json, copies=copies, plot=plot)
     place = spreading.place(threads)
+    files = {"csv": csv, "copies": copies, "parquet": tabling.parquet}
     options = AnalysisOptions(
         layers=tuple(layer or ()),
         family=family,
@@ -88,22 +93,26 @@ def analyze(
         threads=thread_number(threads) if place.alone else place.threads,
         with_skip=with_skip,
         horizon=horizon,
-        statistics=chosen_statistics(statistics, tuple(STATISTICS) if as_json or csv or copies else HEADLINES),
+        statistics=tabling.statistics(statistics, tuple(STATISTICS) if as_json or any(files.values()) else HEADLINES),
     )
     paths = [reading.given(path) for path in expand(checkpoints)]
+    shown = tabling.statistics(statistics, HEADLINES)
+    in_one = not as_json and tabling.one_table(checkpoints, paths)
     rendering = Rendering(
         json=as_json,
         several=len(paths) > 1,
-        table=not as_json,
+        table=not (as_json or in_one),
+        columns=shown if in_one else (),
         csv=csv is not None,
+        rows=tabling.parquet is not None,
         copies=copies is not None,
         plot=plot,
         sample_rate=sample_rate,
     )
-    shown = HEADLINES if statistics is None else tuple(options.chosen)
-    with _Results(rendering, shown=shown, statistics=tuple(options.chosen), csv=csv, copies=copies) as results:
+    cache = None if tabling.cache is None else ResultCache.at(tabling.cache, options, sample_rate)
+    with Results(rendering, tabling, shown=shown, statistics=tuple(options.chosen), files=files) as results:
         stems = [""] * len(paths) if plot is None else _stems(paths)
-        codes = _analyze_all(list(zip(paths, stems, strict=True)), AnalyzeFile(options, rendering), place, results.take)
+        codes = _analyze_all(list(zip(paths, stems, strict=True)), AnalyzeFile(options, rendering, cache), place, results.take)
         results.write()
     if codes:
         raise typer.Exit(codes[0] if len(set(codes)) == 1 else 2)
@@ -131,93 +140,6 @@ def _analyze_all(
                 codes.append(SsmspecError.exit_code)
             del found  # before the next one comes
     return codes
-
-
-class _Results:
-    """What is made of analyses. Tables are printed at once. Documents wait for the last analysis, in temporary files if large.
-
-    Args:
-        rendering: what each of them brings. shown: statistics that are columns of the table. statistics: all that are computed.
-        csv, copies: tables to write.
-    """
-
-    def __init__(
-        self, rendering: "Rendering", *, shown: Sequence[str], statistics: Sequence[str], csv: Path | None, copies: Path | None
-    ) -> None:
-        from ssmspec.report.documents.analyze import CSV_COLUMNS, copies_columns
-        from ssmspec.report.documents.document import csv_text
-
-        self.rendering, self.shown = rendering, shown
-        self.tables = {kind: path for kind, path in (("csv", csv), ("copies", copies)) if path is not None}
-        self.open_files = ExitStack()
-        self.waiting = {kind: self.open_files.enter_context(_waiting_text()) for kind in (*self.tables, "json")}
-        for kind, columns in (("csv", CSV_COLUMNS), ("copies", copies_columns(statistics))):
-            if kind in self.tables:
-                self.waiting[kind].write(csv_text([columns]))
-        self.count = 0
-        self.pictures: list[Sequence[Path]] = []
-        self.explained: dict[str, None] = {}
-
-    def __enter__(self) -> "_Results":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.open_files.close()
-
-    def take(self, found: "Rendered") -> None:
-        """Add what was made of one checkpoint."""
-        if found.json is not None:
-            before = ("[\n" if not self.count else ",\n") if self.rendering.several else ""
-            self.waiting["json"].write(before + found.json)
-        if found.table is not None:
-            self._show(found.table)
-        for kind, text in (("csv", found.csv), ("copies", found.copies)):
-            if text is not None:
-                self.waiting[kind].write(text)
-        if found.pictures is not None:
-            self.pictures.append(found.pictures)
-        self.count += 1
-
-    def _show(self, analysis: "CheckpointAnalysis") -> None:
-        from ssmspec.report.tables.analyze import analysis_table, shown_columns
-        from ssmspec.report.tables.parts import console
-
-        output = console()
-        unicode = output.encoding.lower().startswith("utf")
-        output.print(analysis_table(analysis, columns=self.shown, unicode=unicode, legend=not self.rendering.several), highlight=False)
-        output.print()
-        self.explained |= dict.fromkeys(shown_columns(analysis, self.shown))
-
-    def write(self) -> None:
-        """Write the documents, or the legend of several tables, and report which files were written."""
-        from ssmspec.files.writing import Kind, whole_file
-
-        if not self.count:
-            return
-        if self.rendering.several and self.rendering.table:
-            from ssmspec.report.tables.analyze import legend_lines
-            from ssmspec.report.tables.parts import console, plain
-
-            console().print(*map(plain, legend_lines(self.explained)), sep="\n", highlight=False)
-        if self.rendering.json:
-            for line in _rewound(self.waiting["json"]):
-                echo(line, end="")
-            echo("\n]" if self.rendering.several else "")
-        for kind, path in self.tables.items():
-            with whole_file(path, Kind.table) as file:
-                file.writelines(line.encode(errors="backslashreplace") for line in _rewound(self.waiting[kind]))
-            message(f"wrote {path}")
-        for written in self.pictures:
-            tell_pictures(written)
-
-
-def _waiting_text() -> "tempfile.SpooledTemporaryFile[str]":
-    return tempfile.SpooledTemporaryFile(KEPT, "w+", encoding="utf-8", errors="surrogatepass", newline="")
-
-
-def _rewound(file: "tempfile.SpooledTemporaryFile[str]") -> "tempfile.SpooledTemporaryFile[str]":
-    file.seek(0)
-    return file
 
 
 def _stems(paths: Sequence[str]) -> list[str]:

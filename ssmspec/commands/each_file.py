@@ -1,19 +1,22 @@
 """What is done with each of many files: tasks that other processes can do, too. An expected error of a file is a result."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ssmspec.checking.findings import CheckpointCheck
 from ssmspec.checking.rules_file import RuleSet
+from ssmspec.checkpoint.remote.path import Location
 from ssmspec.checkpoint.remote.traffic import Opened, told_of_bytes
-from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze
+from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze, analyze_chosen
+from ssmspec.commands.cache import ResultCache
 from ssmspec.commands.check import check
+from ssmspec.commands.chosen_layers import ChosenLayers, choose_layers
 from ssmspec.errors import SsmspecError
 from ssmspec.statistics import CheckpointAnalysis
 
 Result = TypeVar("Result")
+Made = TypeVar("Made", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +45,39 @@ class Failure:
         return cls(str(path), text, SsmspecError.exit_code)
 
 
+class Renderer(Protocol[Made]):
+    """What is made of an analysis, in one step or in two with a document in between that can be kept."""
+
+    def __call__(self, analysis: CheckpointAnalysis, stem: str) -> Made: ...
+    def document(self, analysis: CheckpointAnalysis) -> dict[str, Any]: ...
+    def of_document(self, document: dict[str, Any], problem: str | None) -> Made: ...
+
+
 @dataclass(frozen=True, slots=True)
 class AnalyzeFile(Generic[Result]):
     """Analyze a file, and make of the analysis what is wanted of it. `item`: the path, and the stem of its pictures."""
 
     options: AnalysisOptions
-    render: Callable[[CheckpointAnalysis, str], Result]
+    render: Renderer[Result]
+    cache: ResultCache | None = None
 
     def run(self, item: tuple[str, str], progress: Progress | None = None) -> Result:
         """Raises as `analyze`."""
         path, stem = item
-        return self.render(analyze(path, self.options, progress=progress), stem)
+        if self.cache is None:
+            return self.render(analyze(path, self.options, progress=progress), stem)
+
+        def choose(location: Location) -> ChosenLayers:
+            return choose_layers(location, self.options.layers, self.options.family, self.options.read)
+
+        def make(chosen: ChosenLayers) -> dict[str, Any]:
+            analysis = analyze_chosen(chosen, self.options, progress=progress)
+            return {"document": self.render.document(analysis), "problem": analysis.problem}
+
+        kept, cached = self.cache.result(path, choose, make)
+        document = kept["document"]
+        document["checkpoint"]["cached"] = cached
+        return self.render.of_document(document, kept["problem"])
 
     def __call__(self, item: tuple[str, str], progress: Progress | None = None) -> Result | Failure:
         try:
