@@ -93,6 +93,7 @@ def analyze(
         threads=thread_number(threads) if place.alone else place.threads,
         with_skip=with_skip,
         horizon=horizon,
+        details="poles" if plot else None,
         statistics=tabling.statistics(statistics, tuple(STATISTICS) if as_json or any(files.values()) else HEADLINES),
     )
     paths = [reading.given(path) for path in expand(checkpoints)]

@@ -34,6 +34,7 @@ from ssmspec.statistics import (
 from ssmspec.statistics.details import details_of
 from ssmspec.statistics.on_demand import OnDemand
 from ssmspec.statistics.poles import half_life
+from ssmspec.statistics.results import Wanted
 from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
 from ssmspec.systems.horizon import first_samples
 from ssmspec.systems.kernel import KernelSystem
@@ -63,7 +64,7 @@ class AnalysisOptions:
         threads: processes for the layers of a checkpoint, where there is enough to do; each uses one thread. None stays in this process,
             where an engine uses as many threads as there are cores.
         horizon: samples of the kernel that stand for a layer whose poles do not decay; None gives such a layer no numbers.
-        details: whether to keep what only figures need.
+        details: what to keep that only figures need: "poles" in the z-plane, or "all".
     """
 
     layers: tuple[str, ...] = ()
@@ -75,7 +76,7 @@ class AnalysisOptions:
     statistics: tuple[str, ...] | None = None
     threads: int | None = None
     horizon: int | None = None
-    details: bool = False
+    details: Wanted | None = None
 
     @property
     def chosen(self) -> Collection[str]:
@@ -199,7 +200,7 @@ def analyze_layer(
     trust: Trust | None = None,
     chosen: Collection[str] | None = tuple(STATISTICS),
     horizon: int | None = None,
-    details: bool = False,
+    details: Wanted | None = None,
 ) -> LayerAnalysis:
     """Statistics of the sound copies of one layer, with the curve of |H| over them, and the poles of all copies.
 
@@ -246,7 +247,7 @@ def analyze_layer(
         values=measured.values,
         gaps=measured.gaps,
         faults=trust.faults,
-        details=details_of(system, poles, spectrum, trust.problem) if details else None,
+        details=details_of(system, details, poles, spectrum, trust.problem) if details else None,
     )
 
 

@@ -35,6 +35,9 @@ class Curve:
         return cls(median, p5, p95, values if len(values) <= FEW_COPIES else None)
 
 
+Wanted = Literal["poles", "all"]  # of the details of a layer
+
+
 @dataclass(frozen=True, slots=True)
 class Details:
     """What only figures need of a layer.
@@ -42,7 +45,7 @@ class Details:
     Args:
         discrete_poles: its poles in the z-plane, (K, N) upper half, NaN where a copy has no pole; empty for an explicit kernel.
         hankel: Hankel singular values divided by the largest of their copy, in descending order: median and 5..95 % band over the copies.
-        hankel_missing: why there are none, or None.
+        hankel_missing: why there are none, or None where there are some, or where only poles were asked for.
     """
 
     discrete_poles: ComplexArray

@@ -73,8 +73,17 @@ def layer_figure(layer: LayerAnalysis, theta: FloatArray, sample_rate: float | N
     left.legend(loc="best")
     left.set_title("magnitude of the response")
     for right in beside:
-        draw_poles(right, PoleSet(layer.name, layer.poles, layer.continuous_poles))
+        draw_poles(right, _poles_of(layer))
         if right.get_legend_handles_labels()[0]:
             right.legend(loc="best")
     shown.head(layer.name, f"{layer.family}, {layer.shape_text}")
     return shown.drawn
+
+
+def _poles_of(layer: LayerAnalysis) -> PoleSet:
+    """The poles in the s-plane where all copies have one step. Where steps differ, the same Re a is another decay in each: the z-plane."""
+    alike = layer.step_range is not None and layer.step_range[0] == layer.step_range[1]
+    if not layer.continuous_poles or alike or layer.details is None:
+        return PoleSet(layer.name, layer.poles, layer.continuous_poles)
+    real = not layer.poles.imag[np.isfinite(layer.poles)].any()
+    return PoleSet.in_z_plane(layer.name, layer.details.discrete_poles, real=real)
