@@ -33,6 +33,15 @@ class Spreading:
 
     PANEL: ClassVar[str] = COMPUTING
     jobs: Jobs = None
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="CLUSTER",
+            help="Let a cluster do it: ray or dask (started on this machine), ray://HOST:PORT or dask://HOST:PORT.",
+            show_default=False,
+        ),
+    ] = None
 
     def place(self, threads: int | None) -> "Workplace":
         """Where to work, with a note on what was reduced so that no more threads run than there are cores.
@@ -42,7 +51,7 @@ class Spreading:
         """
         from ssmspec.parallel.workplace import workplace
 
-        found = workplace(self.jobs, threads)
+        found = workplace(self.jobs, threads, self.cluster)
         for note in found.notes:
             message(note)
         return found

@@ -7,7 +7,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Generic, TypeVar
 
-from ssmspec.parallel.pools import Loky, Pool, WorkerDied, open_pool
+from ssmspec.parallel.events import WorkerDied
+from ssmspec.parallel.pools import Loky, Pool, open_pool
 from ssmspec.parallel.worker import packed
 from ssmspec.parallel.workplace import Workplace
 
@@ -52,19 +53,25 @@ def _elsewhere(task: bytes, items: Sequence[Any], place: Workplace) -> Iterator[
     todo = deque(range(len(items)))
     while todo:
         pool = open_pool(place, task)
+        running: dict[Any, list[int]] = {}
         unfinished: list[int] = []
         try:
-            yield from _until_a_death(pool, items, todo, unfinished)
+            yield from _until_a_death(pool, items, todo, running, unfinished)
         except BaseException:
-            pool.abort()
+            pool.abort(running.keys())
             raise
         pool.close()
         yield from _one_by_one(task, items, sorted(unfinished), place.threads)
 
 
-def _until_a_death(pool: Pool, items: Sequence[Any], todo: "deque[int]", unfinished: list[int]) -> Iterator[tuple[int, Any]]:
-    """Takes from `todo` until it is empty or a worker dies; the items whose results were lost are added to `unfinished`."""
-    running: dict[Any, list[int]] = {}
+def _until_a_death(
+    pool: Pool, items: Sequence[Any], todo: "deque[int]", running: dict[Any, list[int]], unfinished: list[int]
+) -> Iterator[tuple[int, Any]]:
+    """Takes from `todo` until it is empty or a worker dies; the items whose results were lost are added to `unfinished`.
+
+    Args:
+        running: the items of every task whose result has not been taken, by its handle.
+    """
     size = 1
     while running or todo:
         while todo and len(running) < AHEAD * pool.slots and not unfinished:
@@ -108,7 +115,7 @@ def _one_by_one(task: bytes, items: Sequence[Any], numbers: Sequence[int], threa
                 yield number, Lost(items[number], deaths)
     except BaseException:
         if pool is not None:
-            pool.abort()
+            pool.abort(())
         raise
     if pool is not None:
         pool.close()

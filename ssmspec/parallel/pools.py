@@ -7,20 +7,13 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any, Protocol
 
-from ssmspec.errors import SsmspecError
+from ssmspec.parallel.events import WorkerDied
 from ssmspec.parallel.worker import begin, carry_out
 from ssmspec.parallel.workplace import Workplace, thread_environment
 
 GRACE = 0.5  # seconds that tasks have to clean up after Ctrl-C
-STARTING = 30.0  # seconds to wait for a cluster
-RETRIES = 2  # of a task whose worker died, on a cluster
-
-
-class WorkerDied(Exception):  # noqa: N818  (an event: the task may be run again)
-    """The process of a task ended in the middle of it, of itself or from outside."""
 
 
 class Pool(Protocol):
@@ -50,8 +43,8 @@ class Pool(Protocol):
     def close(self) -> None:
         """End the workers, which have nothing to do."""
 
-    def abort(self) -> None:
-        """End the workers now, whatever they do."""
+    def abort(self, running: Collection[Any]) -> None:
+        """End the workers now, whatever they do. `running`: the handles of tasks whose results nobody took."""
 
 
 def open_pool(place: Workplace, task: bytes) -> Pool:
@@ -64,7 +57,9 @@ def open_pool(place: Workplace, task: bytes) -> Pool:
     """
     if place.cluster is None:
         return Loky(task, place.jobs, place.threads)
-    raise NotImplementedError
+    from ssmspec.parallel import clusters  # whose packages are extras
+
+    return clusters.Ray(task, place) if place.cluster.kind == "ray" else clusters.Dask(task, place)
 
 
 class Loky:
@@ -100,7 +95,7 @@ class Loky:
     def close(self) -> None:
         self._executor.shutdown(wait=True, kill_workers=True)
 
-    def abort(self) -> None:
+    def abort(self, running: Collection[Any]) -> None:
         with _without_interrupts():
             ours = [process for process in multiprocessing.active_children() if process not in self._before]
             for process in ours:
@@ -122,10 +117,3 @@ def _without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _needed(module: str, extra: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise SsmspecError(f"--cluster {extra} needs {extra}; pip install 'ssmspec[{extra}]'") from error

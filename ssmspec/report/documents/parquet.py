@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from ssmspec.errors import SsmspecError, printable
+from ssmspec.errors import needed, printable
 from ssmspec.report.documents.analyze import CSV_COLUMNS
 
 GROUP = 50_000  # rows that are held before they are written
@@ -16,15 +16,12 @@ class ParquetRows:
     """Rows with the columns `CSV_COLUMNS`, in a temporary file. Text is as in the CSV, without the apostrophes that spreadsheets need.
 
     Raises:
-        SsmspecError: pyarrow is not installed.
+        MissingPackageError: pyarrow is not installed.
     """
 
     def __init__(self) -> None:
-        try:
-            import pyarrow
-            from pyarrow import parquet
-        except ImportError as error:
-            raise SsmspecError("--parquet needs pyarrow; pip install 'ssmspec[parquet]'") from error
+        pyarrow: Any = needed("pyarrow", "--parquet", "parquet")
+        parquet: Any = needed("pyarrow.parquet", "--parquet", "parquet")
         kinds = {name: pyarrow.int64() for name in INTEGERS} | {name: pyarrow.float64() for name in NUMBERS}
         self._schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in CSV_COLUMNS])
         self._table: Any = pyarrow.Table
