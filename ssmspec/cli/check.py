@@ -15,7 +15,7 @@ from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
     from ssmspec.checking.findings import CheckReport
-    from ssmspec.commands.each_file import CheckFile
+    from ssmspec.commands.check_file import CheckFile
     from ssmspec.parallel.workplace import Workplace
 
 STARTER = "ssmspec-rules.toml"
@@ -58,7 +58,7 @@ def check(
     """
     from ssmspec.checking.rules_file import RuleSet, load_rules
     from ssmspec.commands.analyze import AnalysisOptions
-    from ssmspec.commands.each_file import CheckFile
+    from ssmspec.commands.check_file import CheckFile
 
     if init:
         _write_starter(checkpoints or [STARTER], force=force)

@@ -4,13 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from ssmspec.checking.findings import CheckpointCheck
-from ssmspec.checking.rules_file import RuleSet
 from ssmspec.checkpoint.remote.path import Location
 from ssmspec.checkpoint.remote.traffic import Opened, told_of_bytes
 from ssmspec.commands.analyze import AnalysisOptions, Progress, analyze, analyze_chosen
 from ssmspec.commands.cache import ResultCache
-from ssmspec.commands.check import check
 from ssmspec.commands.chosen_layers import ChosenLayers, choose_layers
 from ssmspec.errors import SsmspecError
 from ssmspec.statistics import CheckpointAnalysis
@@ -84,25 +81,6 @@ class AnalyzeFile(Generic[Result]):
             return self.run(item, progress)
         except SsmspecError as error:
             return Failure.of(item[0], error)
-
-
-@dataclass(frozen=True, slots=True)
-class CheckFile:
-    """Check a file."""
-
-    rules: RuleSet
-    options: AnalysisOptions
-    shallow: bool
-
-    def run(self, path: str, progress: Progress | None = None) -> CheckpointCheck:
-        """Raises as `check`."""
-        return check(path, self.rules, self.options, shallow=self.shallow, progress=progress)
-
-    def __call__(self, path: str, progress: Progress | None = None) -> CheckpointCheck | Failure:
-        try:
-            return self.run(path, progress)
-        except SsmspecError as error:
-            return Failure.of(path, error)
 
 
 @dataclass(frozen=True, slots=True)

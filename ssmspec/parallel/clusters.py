@@ -5,11 +5,12 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from ssmspec.errors import SsmspecError, needed
-from ssmspec.parallel.events import WorkerDied
+from ssmspec.parallel.events import ResultGone, WorkerDied
 from ssmspec.parallel.worker import carry_out
 from ssmspec.parallel.workplace import Workplace
 
 STARTING = 30  # seconds to wait for the workers of a cluster
+FETCHING = 20  # seconds for a small result that is done; Dask was seen to wait forever where the worker that had it died just then
 RETRIES = 2  # of a task whose worker died, on Ray
 OBJECTS = 100 << 20  # bytes of shared memory of a Ray that is started here; results are text and a few numbers
 
@@ -95,9 +96,12 @@ class Dask:
 
     def result(self, handle: Any) -> tuple[float, list[Any]]:
         try:
-            return handle.result()
+            return handle.result(timeout=FETCHING)
         except self._distributed.KilledWorker as error:
             raise WorkerDied from error
+        except (TimeoutError, self._distributed.TimeoutError) as error:
+            handle.release()
+            raise ResultGone from error
 
     def close(self) -> None:
         self._client.close()
