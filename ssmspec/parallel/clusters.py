@@ -5,12 +5,11 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from ssmspec.errors import SsmspecError, needed
-from ssmspec.parallel.events import ResultGone, WorkerDied
+from ssmspec.parallel.events import WorkerDied
 from ssmspec.parallel.worker import carry_out
 from ssmspec.parallel.workplace import Workplace
 
 STARTING = 30  # seconds to wait for the workers of a cluster
-FETCHING = 20  # seconds for a small result that is done; Dask was seen to wait forever where the worker that had it died just then
 RETRIES = 2  # of a task whose worker died, on Ray
 OBJECTS = 100 << 20  # bytes of shared memory of a Ray that is started here; results are text and a few numbers
 
@@ -78,6 +77,8 @@ class Dask:
         self._distributed = distributed
         try:
             if address is None:
+                # or a worker that takes 15 s to start again is given up, and a cluster without workers waits forever
+                needed("dask", "--cluster dask", "dask").config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
                 options = {"processes": True, "dashboard_address": ":0", "silence_logs": logging.CRITICAL}
                 self._cluster = distributed.LocalCluster(n_workers=place.jobs, threads_per_worker=1, **options)
             self._client = distributed.Client(self._cluster or f"tcp://{address}", timeout=STARTING)
@@ -96,12 +97,9 @@ class Dask:
 
     def result(self, handle: Any) -> tuple[float, list[Any]]:
         try:
-            return handle.result(timeout=FETCHING)
+            return handle.result()
         except self._distributed.KilledWorker as error:
             raise WorkerDied from error
-        except (TimeoutError, self._distributed.TimeoutError) as error:
-            handle.release()
-            raise ResultGone from error
 
     def close(self) -> None:
         self._client.close()

@@ -3,7 +3,3 @@
 
 class WorkerDied(Exception):  # noqa: N818  (an event: the task may be run again)
     """The process of a task ended in the middle of it, of itself or from outside."""
-
-
-class ResultGone(Exception):  # noqa: N818  (likewise)
-    """A task was done, and its result was lost with the worker that had it."""

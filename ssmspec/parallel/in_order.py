@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Generic, TypeVar
 
-from ssmspec.parallel.events import ResultGone, WorkerDied
+from ssmspec.parallel.events import WorkerDied
 from ssmspec.parallel.pools import Loky, Pool, open_pool
 from ssmspec.parallel.worker import packed
 from ssmspec.parallel.workplace import Workplace
@@ -81,9 +81,6 @@ def _until_a_death(
             numbers = running.pop(handle)
             try:
                 seconds, results = pool.result(handle)
-            except ResultGone:
-                todo.extendleft(reversed(numbers))
-                continue
             except WorkerDied:
                 if pool.deaths > 1:
                     yield from ((number, Lost(items[number], pool.deaths)) for number in numbers)

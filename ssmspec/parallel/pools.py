@@ -37,7 +37,7 @@ class Pool(Protocol):
         """Seconds and results of a task that is done.
 
         Raises:
-            WorkerDied: its worker died. ResultGone: it must be run again. Exception: whatever the function raised.
+            WorkerDied: its worker died. Exception: whatever the function raised.
         """
 
     def close(self) -> None:

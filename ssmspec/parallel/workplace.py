@@ -81,6 +81,13 @@ def workplace(jobs: int | None, threads: int | None, cluster: str | None = None)
     return Workplace(used, each, found, tuple(notes))
 
 
+def fitting_jobs(jobs: int, threads: int) -> Workplace:
+    """So many jobs, or as many as fit where each has so many threads: for work whose last bits depend on the number of threads."""
+    fitting = max(1, min(jobs, cores() // threads))
+    note = f"--jobs {jobs}: {fitting} at a time with --threads {threads}, because there are {cores()} cores"
+    return Workplace(fitting, threads, None, (note,) if fitting < jobs else ())
+
+
 def thread_environment(threads: int) -> dict[str, str]:
     """Variables that give OpenMP (and torch), OpenBLAS, MKL, Accelerate and Numba at most so many threads.
 

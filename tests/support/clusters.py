@@ -53,7 +53,9 @@ def ray(folder: Path) -> Iterator[str]:
 
 DASK = """
 import logging, time
+import dask
 from distributed import LocalCluster
+dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
 if __name__ == "__main__":
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL) as cluster:
         print(cluster.scheduler_address, flush=True)
