@@ -47,6 +47,9 @@ RESULTS = (
     "ssmspec.api.retune.Retuned",
     "ssmspec.api.retune.RetunedLayer",
     "ssmspec.api.plots.Plots",
+    "ssmspec.statistics.results.TokenBand",
+    "ssmspec.probing.calibrate_result.Calibration",
+    "ssmspec.probing.calibrate_result.LayerRecord",
 )
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from ssmspec.backends import choose_backend, load_backend
 from ssmspec.errors import LayerError, needed
-from ssmspec.statistics import HALF_LIFE, HEADLINES, Curve, LayerAnalysis, Summary
+from ssmspec.statistics import HALF_LIFE, HEADLINES, Curve, LayerAnalysis, Summary, TokenBand
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
 from ssmspec.systems.statespace import ComplexArray
 from ssmspec.systems.system import System
@@ -65,6 +65,11 @@ class Layer:
     def problem(self) -> str | None:
         """Why its numbers cannot be trusted, or None. With a problem, every statistic is null."""
         return self._found.problem
+
+    @property
+    def over_tokens(self) -> TokenBand | None:
+        """Between which half-lives its copies move over the tokens of a calibration, `half_lives` (3, K); None without one."""
+        return self._found.over_tokens
 
     @property
     def system(self) -> System:

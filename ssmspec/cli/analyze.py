@@ -111,7 +111,8 @@ def analyze(
         sample_rate=sample_rate,
     )
     cache = None if tabling.cache is None else ResultCache.at(tabling.cache, options, sample_rate)
-    with Results(rendering, tabling, shown=shown, statistics=tuple(options.chosen), files=files) as results:
+    calibrated = options.read.calibration is not None
+    with Results(rendering, tabling, shown=shown, statistics=tuple(options.chosen), calibrated=calibrated, files=files) as results:
         stems = [""] * len(paths) if plot is None else _stems(paths)
         codes = _analyze_all(list(zip(paths, stems, strict=True)), AnalyzeFile(options, rendering, cache), place, results.take)
         results.write()

@@ -79,7 +79,8 @@ class Results:
 
     Args:
         rendering: what each of them brings. tabling: how many of them are shown. shown: statistics that are columns of the table.
-        statistics: all that are computed. files: tables to write, by kind: csv, copies, parquet.
+        statistics: all that are computed. calibrated: whether operating points were recorded.
+        files: tables to write, by kind: csv, copies, parquet.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Results:
         *,
         shown: Sequence[str],
         statistics: Sequence[str],
+        calibrated: bool,
         files: Mapping[str, Path | None],
     ) -> None:
         from ssmspec.report.documents.analyze import CSV_COLUMNS, copies_columns
@@ -100,7 +102,7 @@ class Results:
         self.parquet = None if files["parquet"] is None else _parquet_rows()
         self.open_files = ExitStack()
         self.waiting = {kind: self.open_files.enter_context(_waiting_text()) for kind in (*self.tables, "json")}
-        for kind, columns in (("csv", CSV_COLUMNS), ("copies", copies_columns(statistics))):
+        for kind, columns in (("csv", CSV_COLUMNS), ("copies", copies_columns(statistics, calibrated=calibrated))):
             if kind in self.tables:
                 self.waiting[kind].write(csv_text([columns]))
         self.count = 0

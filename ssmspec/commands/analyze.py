@@ -11,6 +11,7 @@ import numpy as np
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.backends.pool import mapped
 from ssmspec.backends.threads import limited
+from ssmspec.commands.calibrated import band_over_tokens, calibration_notes
 from ssmspec.commands.chosen_layers import ChosenLayers, choose_layers
 from ssmspec.errors import about
 from ssmspec.families import ReadOptions
@@ -128,12 +129,13 @@ def analyze_chosen(chosen: ChosenLayers, options: AnalysisOptions, *, progress: 
 
     def layer(system: System) -> LayerAnalysis:
         chosen, skip, details = _chosen_for(system, options), options.with_skip, options.details
-        return analyze_layer(system, grid, engine, with_skip=skip, chosen=chosen, horizon=options.horizon, details=details)
+        found = analyze_layer(system, grid, engine, with_skip=skip, chosen=chosen, horizon=options.horizon, details=details)
+        return replace(found, over_tokens=band_over_tokens(system, options.read))
 
     with about(checkpoint.path):
         found = each(layer, systems, Work(engine, backend, pairs, options.threads), progress)
         layers = [replace(layer, index=place) for layer, place in zip(found, chosen.places, strict=True)]
-    context = context_length(checkpoint.config)
+    context, calibration = context_length(checkpoint.config), options.read.calibration
     return CheckpointAnalysis(
         path=str(checkpoint.path),
         container=checkpoint.container,
@@ -144,9 +146,15 @@ def analyze_chosen(chosen: ChosenLayers, options: AnalysisOptions, *, progress: 
         with_skip=options.with_skip,
         layers=tuple(layers),
         skipped=chosen.skipped,
-        notes=(*checkpoint.notes, *memory_notes(layers, context), *_uncut(systems, options.horizon)),
+        notes=(
+            *checkpoint.notes,
+            *memory_notes(layers, context),
+            *_uncut(systems, options.horizon),
+            *calibration_notes(layers, options.read),
+        ),
         statistics=tuple(options.chosen),
         context_length=None if context is None else context[0],
+        calibration=None if calibration is None else {**calibration.provenance, "path": str(calibration.path)},
         transfer=checkpoint.transfer,
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ssmspec.checkpoint import average_in
 from ssmspec.report.documents.document import Document, csv_text, transfer_document
-from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
+from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis, TokenBand
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.version import __version__
 
@@ -34,6 +34,7 @@ def analysis_document(analysis: CheckpointAnalysis, *, sample_rate: float | None
         "layers": [layer_document(layer) for layer in analysis.layers],
         "skipped": [asdict(item) for item in analysis.skipped],
         "notes": list(analysis.notes),
+        **({} if analysis.calibration is None else {"calibration": dict(analysis.calibration)}),
     }
 
 
@@ -69,9 +70,24 @@ def layer_document(layer: LayerAnalysis) -> Document:
         "problem": layer.problem,
         "sound_copies": layer.sound,
         "faults": [{"kind": fault.kind, "copies": fault.copies.tolist(), "text": fault.text} for fault in layer.faults],
+        **over_tokens_document(layer.over_tokens),
         "memory": None if layer.memory is None else {str(tokens): share for tokens, share in layer.memory.items()},
         "statistics": {name: asdict(summary) for name, summary in layer.statistics.items()},
     }
+
+
+TOKEN_SHARES = ("p5", "median", "p95")
+
+
+def over_tokens_document(band: TokenBand | None) -> Document:
+    """Half-lives over the tokens of a calibration: an entry of its own, with a summary over copies and every copy; else nothing."""
+    if band is None:
+        return {}
+    found = {
+        share: {**asdict(summary), "copies": [float(value) if isfinite(value) else None for value in values]}
+        for share, summary, values in zip(TOKEN_SHARES, band.summaries(), band.half_lives, strict=True)
+    }
+    return {"over_tokens": {"tokens": band.tokens, "sampled": band.sampled, "unit": band.unit, "half_life": found}}
 
 
 def _range(limits: tuple[float, float] | None) -> Document | None:
@@ -94,10 +110,13 @@ def layer_rows(layer: LayerAnalysis) -> list[list[object]]:
     return [[*head, name, value.median, value.p5, value.p95, value.unit, value.reason] for name, value in layer.statistics.items()]
 
 
-def copies_columns(names: Iterable[str]) -> tuple[str, ...]:
-    """The headings of `copies_csv` for statistics of these names."""
+def copies_columns(names: Iterable[str], *, calibrated: bool) -> list[str]:
+    """The headings of `copies_csv` for statistics of these names, and for analyses at recorded operating points."""
     entries = [STATISTICS[name] for name in names]
-    return ("checkpoint", "layer", "copy", *(f"{entry.name} [{entry.unit}]" if entry.unit else entry.name for entry in entries))
+    titles = [f"{entry.name} [{entry.unit}]" if entry.unit else entry.name for entry in entries]
+    if calibrated:
+        titles += [f"half_life {share} over tokens [samples]" for share in TOKEN_SHARES]
+    return ["checkpoint", "layer", "copy", *titles]
 
 
 def copies_csv(analysis: CheckpointAnalysis) -> str:
@@ -105,6 +124,8 @@ def copies_csv(analysis: CheckpointAnalysis) -> str:
     rows: list[Iterable[object]] = []
     for layer in analysis.layers:
         columns = [layer.values.get(name, np.full(layer.copies, np.nan)) for name in analysis.statistics]
+        if analysis.calibration is not None:
+            columns += [*(np.full((3, layer.copies), np.nan) if layer.over_tokens is None else layer.over_tokens.half_lives)]
         for copy, row in enumerate(zip(*columns, strict=True)):
             rows.append([analysis.path, layer.name, copy, *(float(value) if isfinite(value) else None for value in row)])
     return csv_text(rows)

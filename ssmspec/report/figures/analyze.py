@@ -7,7 +7,7 @@ import numpy as np
 
 from ssmspec.checkpoint.remote.path import title_of
 from ssmspec.files.writing import made_folder
-from ssmspec.report.figures.half_lives import memory_figure
+from ssmspec.report.figures.half_lives import memory_figure, tokens_figure
 from ssmspec.report.figures.magnitude import draw_heatmap, draw_magnitude
 from ssmspec.report.figures.panels import Drawn, Given, panels
 from ssmspec.report.figures.poles import PoleSet, draw_poles
@@ -17,7 +17,7 @@ from ssmspec.systems.grid import FloatArray
 
 
 def plot_analysis(analysis: CheckpointAnalysis, folder: Path, stem: str, *, sample_rate: float | None = None) -> list[Path]:
-    """Write the overview, the half-lives of decay gates and one picture per usable layer as PNG.
+    """Write the overview, the half-lives of decay gates, those over the tokens of a calibration, and one picture per usable layer as PNG.
 
     Returns their paths in order; empty if no layer is usable.
 
@@ -40,7 +40,12 @@ def plot_analysis(analysis: CheckpointAnalysis, folder: Path, stem: str, *, samp
         if gates:
             figure = memory_figure(gates, title_of(analysis.path), analysis.context_length)
             written.append(save(figure, target / f"{stem}.memory.png"))
-        for layer, name in zip(usable, safe_names((layer.name for layer in usable), taken=["overview", "memory"]), strict=True):
+        recorded = [layer for layer in analysis.layers if layer.over_tokens is not None]
+        if recorded:
+            figure = tokens_figure(recorded, title_of(analysis.path), analysis.context_length)
+            written.append(save(figure, target / f"{stem}.tokens.png"))
+        taken = ["overview", "memory", "tokens"]
+        for layer, name in zip(usable, safe_names((layer.name for layer in usable), taken=taken), strict=True):
             figure = layer_figure(layer, theta, sample_rate)
             written.append(save(figure, target / f"{stem}.{name}.png"))
     return written

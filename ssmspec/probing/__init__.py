@@ -1,0 +1,1 @@
+"""What a whole model does with its input: measured by differentiation, and recorded with hooks."""
