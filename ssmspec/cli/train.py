@@ -111,6 +111,9 @@ class Running:
             "--sweep", help='Do many runs: "alpha=0.1,1,10 beta=-1,0,1", or published (the settings of the paper).', show_default=False
         ),
     ] = None
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="With --sweep: runs at once; default: 1.", show_default=False)] = (
+        None
+    )
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs per setting of a sweep.")] = 1
     out: Annotated[
         Path | None, typer.Option("--out", "-o", "-o", help="Folder of the run; default: TASK-alphaA-betaB-seedS in the current folder.")
@@ -157,6 +160,8 @@ def train(
         raise SsmspecError(f"{task} has no closed form; leave --closed-form out")
     if processes() > 1 and (running.closed_form or running.sweep is not None):
         raise SsmspecError(f"{'--closed-form' if running.closed_form else '--sweep'} runs in one process; start it without torchrun")
+    if running.sweep is None and running.jobs is not None:
+        raise SsmspecError("--jobs needs --sweep; one run uses --threads")
     if running.sweep is None and running.seeds > 1:
         raise SsmspecError("--seeds needs --sweep; give --seed for one run")
     folder = running.out or _default_folder(config, running)
@@ -276,6 +281,7 @@ def resumed(config: "RunConfig", folder: Path, given: dict[str, Any]) -> "RunCon
 
 
 def _sweep(config: "RunConfig", folder: Path, text: str, running: Running) -> None:
+    from ssmspec.parallel.workplace import fitting_jobs
     from ssmspec.report.documents.document import to_json
     from ssmspec.report.documents.train import sweep_document
     from ssmspec.report.tables.parts import console
@@ -284,7 +290,10 @@ def _sweep(config: "RunConfig", folder: Path, text: str, running: Running) -> No
 
     pairs = parse_sweep(text, config.kind.published.get(config.preset, ()), config.settings)
     open_sweep(folder, config, text, running.seeds, resume=running.resume, force=running.force)
-    rows = run_sweep(folder, config, pairs, running.seeds, message, pictures=not running.no_pictures)
+    place = fitting_jobs(running.jobs or 1, config.threads)
+    for note in place.notes:
+        message(note)
+    rows = run_sweep(folder, config, pairs, running.seeds, message, pictures=not running.no_pictures, place=place)
     if running.as_json:
         echo(to_json(sweep_document(sweep_title(config), config.command, rows)))
     else:
