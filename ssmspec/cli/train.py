@@ -135,7 +135,7 @@ class Running:
     ] = None
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", min=1, help="Processes of a search; default: 1, whose results are repeatable.", show_default=False),
+        typer.Option("--jobs", "-j", min=1, help="With --sweep or --search: runs at once; default: 1.", show_default=False),
     ] = None
     seeds: Annotated[
         int | None,
@@ -207,10 +207,12 @@ def _check_many(running: Running, processes: int) -> None:
         raise SsmspecError("--sweep runs settings that you name and --search draws them; give one of them")
     if processes > 1 and (running.closed_form or given):
         raise SsmspecError(f"{'--closed-form' if running.closed_form else given[0]} runs in one process; start it without torchrun")
+    if not given and running.jobs is not None:
+        raise SsmspecError("--jobs needs --sweep or --search; one run uses --threads")
     if not given and running.seeds is not None and running.seeds > 1:
         raise SsmspecError("--seeds needs --sweep or --search; give --seed for one run")
     if running.search is None:
-        for name, value in {"--trials": running.trials, "--storage": running.storage, "--jobs": running.jobs}.items():
+        for name, value in {"--trials": running.trials, "--storage": running.storage}.items():
             if value is not None:
                 raise SsmspecError(f"{name} needs --search; leave it out, or give the ranges with --search")
 
@@ -327,6 +329,7 @@ def resumed(config: "RunConfig", folder: Path, given: dict[str, Any]) -> "RunCon
 
 
 def _sweep(config: "RunConfig", folder: Path, text: str, running: Running) -> None:
+    from ssmspec.parallel.workplace import fitting_jobs
     from ssmspec.report.documents.document import to_json
     from ssmspec.report.documents.train import sweep_document
     from ssmspec.report.tables.parts import console
@@ -336,7 +339,10 @@ def _sweep(config: "RunConfig", folder: Path, text: str, running: Running) -> No
     seeds = running.seeds or 1
     pairs = parse_sweep(text, config.kind.published.get(config.preset, ()), config.settings)
     open_sweep(folder, config, text, seeds, resume=running.resume, force=running.force)
-    rows = run_sweep(folder, config, pairs, seeds, message, pictures=not running.no_pictures)
+    place = fitting_jobs(running.jobs or 1, config.threads)
+    for note in place.notes:
+        message(note)
+    rows = run_sweep(folder, config, pairs, seeds, message, pictures=not running.no_pictures, place=place)
     if running.as_json:
         echo(to_json(sweep_document(sweep_title(config), config.command, rows)))
     else:
@@ -345,6 +351,7 @@ def _sweep(config: "RunConfig", folder: Path, text: str, running: Running) -> No
 
 
 def _search(config: "RunConfig", folder: Path, text: str, running: Running) -> None:
+    from ssmspec.parallel.workplace import fitting_jobs
     from ssmspec.report.documents.document import to_json
     from ssmspec.report.documents.search import search_document
     from ssmspec.report.tables.parts import console
@@ -352,16 +359,17 @@ def _search(config: "RunConfig", folder: Path, text: str, running: Running) -> N
     from ssmspec.training.search.conduct import FEWEST_SEEDS, open_search, run_search
     from ssmspec.training.search.space import parse_space
     from ssmspec.training.search.study import Search, check_storage
-    from ssmspec.training.search.together import check_jobs
 
-    jobs, seeds = running.jobs or 1, 3 if running.seeds is None else running.seeds
+    seeds = 3 if running.seeds is None else running.seeds
     space = parse_space(text, config.settings)
     if seeds < FEWEST_SEEDS:
         raise SsmspecError(f"--seeds is {seeds}; a search needs at least {FEWEST_SEEDS} fresh seeds, to know the spread")
-    check_storage(running.storage, jobs)
-    check_jobs(jobs, config.threads)
+    check_storage(running.storage, running.jobs or 1)
     needed("optuna", "--search", "search")
-    search = Search(folder, config, space, running.trials or 40, jobs, running.storage, folder.absolute().name)
+    place = fitting_jobs(running.jobs or 1, config.threads)
+    for note in place.notes:
+        message(note)
+    search = Search(folder, config, space, running.trials or 40, place.jobs, running.storage, folder.absolute().name)
     suggested = open_search(search, text, message, resume=running.resume, force=running.force)
     summary = run_search(search, suggested, text, seeds, message, pictures=not running.no_pictures)
     if summary is None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmspec.errors import SsmspecError
+from ssmspec.families.provenance import sidecar_path
 from ssmspec.files.reading import characters, exists, read_toml, shown
 from ssmspec.files.replacing import is_temporary, new_file
 from ssmspec.files.writing import look_up
@@ -149,7 +150,8 @@ def _clear(path: Path) -> None:
                 run.rmdir()
     for pattern in OWN_FILES:
         for file in path.glob(pattern):
-            file.unlink()
+            if not sidecar_path(file).exists():  # written by retune or reduce, and not by a run
+                file.unlink()
 
 
 def _schema(path: Path) -> object:
