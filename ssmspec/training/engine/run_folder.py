@@ -30,7 +30,7 @@ SCHEMA = "ssmspec.run/1"
 CONFIG, METRICS, MEASURES, STATE = "config.toml", "metrics.jsonl", "measures.jsonl", "resume.state"
 RESULTS, CARD = "results.json", "README.md"
 START, INITIAL, FINAL = "start.state", "initial.safetensors", "final.safetensors"
-OWN_FILES = (METRICS, MEASURES, START, STATE, RESULTS, CARD, "*.safetensors", "*.png", "table.csv")  # besides the config
+OWN_FILES = (METRICS, MEASURES, START, STATE, RESULTS, CARD, "*.safetensors", "*.png", "table.csv", "journal.log*")  # besides the config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
