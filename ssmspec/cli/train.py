@@ -135,7 +135,7 @@ class Running:
     ] = None
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, help="With --sweep or --search: runs at once; default: 1.", show_default=False),
+        typer.Option("--jobs", "-j", min=1, help="Runs of a sweep or a search at once; default: 1.", show_default=False),
     ] = None
     seeds: Annotated[
         int | None,
@@ -207,10 +207,10 @@ def _check_many(running: Running, processes: int) -> None:
         raise SsmspecError("--sweep runs settings that you name and --search draws them; give one of them")
     if processes > 1 and (running.closed_form or given):
         raise SsmspecError(f"{'--closed-form' if running.closed_form else given[0]} runs in one process; start it without torchrun")
-    if not given and running.jobs is not None:
-        raise SsmspecError("--jobs needs --sweep or --search; one run uses --threads")
     if not given and running.seeds is not None and running.seeds > 1:
         raise SsmspecError("--seeds needs --sweep or --search; give --seed for one run")
+    if not given and running.jobs is not None:
+        raise SsmspecError("--jobs needs --sweep or --search; one run uses --threads")
     if running.search is None:
         for name, value in {"--trials": running.trials, "--storage": running.storage}.items():
             if value is not None:
@@ -229,7 +229,8 @@ def _config(kind: "Task", given: dict[str, Any], running: Running) -> "RunConfig
         preset=running.preset,
         settings=settings if running.resume and not running.sweep and not running.search else kind.prepare(settings),
         device=checked_device(running.device or "cpu"),
-        threads=running.threads or (1 if running.preset == "small" else max(1, all_threads() // (running.jobs or 1))),
+        threads=running.threads
+        or (1 if running.preset == "small" else max(1, all_threads() // (running.jobs or 1 if running.search else 1))),
         closed_form=running.closed_form,
         accumulate=running.accumulate or 1,
         precision=(running.precision or PrecisionName.float32).value,
