@@ -50,7 +50,7 @@ def _how_good(summary: SearchSummary, found: Confirmed) -> str:
     gain, spread = summary.gain(found), summary.gain_spread(found)
     text = f"{summary.goal} {_with_spread(found)}"
     if found is best:
-        return f"{text}, and no setting is better"
+        return f"{text}, the best of these settings"
     behind = summary.gain(best, found)
     if gain < -spread:
         return f"{text}, which is worse than the baseline by {_number(-gain)}, more than the spread of {_number(spread)}"
