@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ssmspec.errors import SsmspecError
     from ssmspec.families import FAMILIES, OperatingPoint
     from ssmspec.monitoring import SpectralMonitor
+    from ssmspec.probing.probe import probe
     from ssmspec.statistics import STATISTICS
     from ssmspec.systems.grid import FrequencyGrid
     from ssmspec.systems.response import frequency_response, impulse_response
@@ -40,6 +41,7 @@ __all__ = [
     "impulse_response",
     "load_backend",
     "load_system",
+    "probe",
     "reduce",
     "retune",
 ]

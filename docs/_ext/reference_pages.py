@@ -47,6 +47,10 @@ RESULTS = (
     "ssmspec.api.retune.Retuned",
     "ssmspec.api.retune.RetunedLayer",
     "ssmspec.api.plots.Plots",
+    "ssmspec.probing.result.Probe",
+    "ssmspec.probing.pictures.ProbePlots",
+    "ssmspec.statistics.frequency_sensitivity.FrequencySensitivity",
+    "ssmspec.statistics.frequency_sensitivity.FeatureSpectrum",
 )
 
 

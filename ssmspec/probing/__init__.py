@@ -1,0 +1,1 @@
+"""What a whole model hears, measured by differentiation: `ssmspec.probe`. Needs torch."""
