@@ -18,6 +18,7 @@ COMMANDS = (
     "impulse",
     "inspect",
     "plot",
+    "probe",
     "reduce",
     "report",
     "response",

@@ -17,52 +17,52 @@ class Probe(Collection[FrequencySensitivity]):
 
     def __init__(self, found: Probed) -> None:
         super().__init__(found.places)
-        self._found = found
+        self.found = found  # everything, as plain data
 
     @property
     def path(self) -> str:
         """The model, or what stands for it in memory."""
-        return self._found.path
+        return self.found.path
 
     @property
     def notes(self) -> tuple[str, ...]:
         """How it was measured, and what is unusual, in words."""
-        return self._found.notes
+        return self.found.notes
 
     @property
     def skipped(self) -> tuple[str, ...]:
         """What was not measured, each with its reason."""
-        return tuple(f"{name}: {reason}" for name, reason in self._found.skipped)
+        return tuple(f"{name}: {reason}" for name, reason in self.found.skipped)
 
     @property
     def passes(self) -> int:
         """The number of backward passes."""
-        return self._found.passes
+        return self.found.passes
 
     @property
     def features(self) -> Mapping[str, FeatureSpectrum]:
         """Power spectra of what the blocks give, by name; empty unless `axes` asked for them."""
-        return {each.name: each for each in self._found.features}
+        return {each.name: each for each in self.found.features}
 
     @property
     def robustness(self) -> tuple[Robustness, ...]:
         """The metric under disturbances by band; empty unless they were asked for."""
-        return self._found.robustness
+        return self.found.robustness
 
     @property
     def plot(self) -> ProbePlots:
         """Figures: `plot.sensitivity()`, `plot.features()`, `plot.depth()`, `plot.robustness()` and `plot.layers(analysis)`."""
-        return ProbePlots((self._found,))
+        return ProbePlots((self.found,))
 
     def to_dict(self) -> Document:
         """The document of `ssmspec probe --json` (schema ssmspec.probe/1)."""
-        return probe_document(self._found)
+        return probe_document(self.found)
 
     def _some(self, items: Sequence[FrequencySensitivity]) -> "Probe":
-        return Probe(replace(self._found, places=tuple(items)))
+        return Probe(replace(self.found, places=tuple(items)))
 
     def _rows(self) -> tuple[Sequence[str], list[list[object]]]:
-        return BAND_COLUMNS, band_rows(self._found.places)
+        return BAND_COLUMNS, band_rows(self.found.places)
 
     def _wide(self) -> list[dict[str, object]]:
         return [

@@ -58,13 +58,22 @@ class OverTime:
 
     def ordered(self, x: Tensor) -> Tensor | str:
         """A tensor as (B, C, L), or the reason why it is none."""
+        layout = self._layout(x)
+        if layout is None:
+            return f"its shape is {tuple(x.shape)}, without an axis of {self.length} samples"
+        return x[:, None] if layout == "BL" else x.permute([layout.index(letter) for letter in "BCL"])
+
+    def placed(self, changed: Tensor, x: Tensor) -> Tensor:
+        """A tensor (B, C, L) in the order of the axes of x, as the inverse of `ordered`."""
+        layout = self._layout(x) or "BCL"
+        return changed[:, 0] if layout == "BL" else changed.permute(["BCL".index(letter) for letter in layout])
+
+    def _layout(self, x: Tensor) -> str | None:
         if x.ndim == 2 and x.shape[1] == self.length:
-            return x[:, None]
+            return "BL"
         own = "BLC" if self.layout == "BL" else self.layout
-        for layout in dict.fromkeys((own, "BLC", "BCL")):
-            if x.ndim == 3 and x.shape[layout.index("L")] == self.length:
-                return x.permute([layout.index(letter) for letter in "BCL"])
-        return f"its shape is {tuple(x.shape)}, without an axis of {self.length} samples"
+        fitting = (layout for layout in (own, "BLC", "BCL") if x.ndim == 3 and x.shape[layout.index("L")] == self.length)
+        return next(fitting, None)
 
     def power(self, x: Tensor, *, windowed: bool) -> Tensor:
         """Of (B, C, L): |sum_t w_t x_t exp(-i theta_k t)|^2/(L mean w^2), k = 0..L//2, float64; w is Hann or 1."""
