@@ -47,7 +47,8 @@ class FeatureSums:
             self.skipped[name] = f"its output: {found}"
             return
         x, own, note = found
-        power = own.power(x, windowed=self.axes == "L")
+        values, factor = own.power(x, windowed=self.axes == "L")
+        power = values.double() * factor
         sums = self._sums.setdefault(name, _Sums(theta_of(power.shape[-1], own.length), note=note))
         sums.power.append(power.mean(dim=1).cpu())
         amplitude = (power * x[0, 0].numel()).sqrt()  # of the DFT; with a window, its mean square is divided out

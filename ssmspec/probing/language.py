@@ -29,12 +29,12 @@ def language_subject(folder: Path, given: Given) -> Subject:
         raise SsmspecError(f"{folder}: a language model needs --text FILE or --tokens X.npy")
     if given.text is not None and given.tokens is not None:
         raise SsmspecError("--text and --tokens are two inputs; give one of them")
-    model = _model(folder)
     ids = _tokens(folder, given)
+    pieces = _pieces(ids, given)
+    model = _model(folder)
     vocabulary = model.get_input_embeddings().num_embeddings
     if ids.min() < 0 or ids.max() >= vocabulary:
         raise SsmspecError(f"{given.tokens or given.text}: tokens from {ids.min()} to {ids.max()}; the model has 0..{vocabulary - 1}")
-    pieces = _pieces(ids, given)
     inputs = torch.from_numpy(pieces.astype(np.int64))
     note = f"{len(pieces)} pieces of {pieces.shape[1]} tokens of {given.text or given.tokens}"
     return Subject(str(folder), model, {"input_ids": inputs}, (note,), folder, task=NextToken(model, inputs))
@@ -42,10 +42,20 @@ def language_subject(folder: Path, given: Given) -> Subject:
 
 def _model(folder: Path) -> Any:
     transformers = needed("transformers", "a language model")
+    log = transformers.utils.logging
+    shown = log.is_progress_bar_enabled()
+    log.disable_progress_bar()
     try:
-        return transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise SsmspecError(f"{folder}: transformers cannot load it as a causal language model ({one_line(str(error), 160)})") from error
+    finally:
+        if shown:
+            log.enable_progress_bar()
+    missing = sorted(map(str, (*info["missing_keys"], *info["mismatched_keys"])))
+    if missing:
+        raise SsmspecError(f"{folder}: its files lack {missing[0]} ({len(missing)} in all), which transformers would draw at random")
+    return model.eval()
 
 
 def _tokens(folder: Path, given: Given) -> np.ndarray:

@@ -206,8 +206,9 @@ class Passes:
             return
         ordered = self._axes.ordered(gradient)
         assert isinstance(ordered, Tensor)
-        found = self._axes.power(ordered, windowed=self.per_step) * (ordered[0, 0].numel() / self.outputs)  # (B, C, F)
-        total = found.sum(dim=1).cpu()
+        found, factor = self._axes.power(ordered, windowed=self.per_step)  # (B, C, F)
+        factor *= ordered[0, 0].numel() / self.outputs
+        total = found.sum(dim=1).double().cpu() * factor
         if not torch.isfinite(total).all():
             raise SsmspecError(f"the gradient at {place.name} is not finite; look for NaN in the inputs or the weights, or use float32")
         if self.exact and not first:
@@ -216,7 +217,7 @@ class Passes:
             place.draws.append(total[:, None])
         else:
             place.draws[-1] = torch.cat([place.draws[-1], total[:, None]], dim=1)
-        channels = found.sum(dim=0).cpu()
+        channels = found.sum(dim=0).double().cpu() * factor
         place.channels = channels if place.channels is None else place.channels + channels
         place.rounding = float(torch.finfo(gradient.dtype).eps)
 

@@ -33,8 +33,8 @@ class Axes(Protocol):
     def ordered(self, x: Tensor) -> Tensor | str:
         """A tensor with its channels before these axes, or the reason why it has no such axes."""
 
-    def power(self, x: Tensor, *, windowed: bool) -> Tensor:
-        """|DFT|^2 of an ordered tensor per sample and mean square of the window, (B, C, F) float64."""
+    def power(self, x: Tensor, *, windowed: bool) -> tuple[Tensor, float]:
+        """|DFT|^2 of an ordered tensor per sample and mean square of the window, (B, C, F), as values and a factor on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +75,20 @@ class OverTime:
         fitting = (layout for layout in (own, "BLC", "BCL") if x.ndim == 3 and x.shape[layout.index("L")] == self.length)
         return next(fitting, None)
 
-    def power(self, x: Tensor, *, windowed: bool) -> Tensor:
-        """Of (B, C, L): |sum_t w_t x_t exp(-i theta_k t)|^2/(L mean w^2), k = 0..L//2, float64; w is Hann or 1."""
+    def power(self, x: Tensor, *, windowed: bool) -> tuple[Tensor, float]:
+        """Of (B, C, L): |sum_t w_t x_t exp(-i theta_k t)|^2/(L mean w^2), k = 0..L//2; w is Hann or 1.
+
+        The samples are scaled, so that their squares in float32 neither overflow nor underflow; nothing is converted to float64, which would
+        take as long as the DFT.
+        """
         x = wide(x)
-        window = torch.hann_window(self.length, dtype=torch.float64, device=x.device) if windowed else None
-        spectrum = torch.fft.rfft(x if window is None else x * window.to(x.dtype), dim=-1)
-        squares = spectrum.real.double().square_().add_(spectrum.imag.double().square_())
-        return squares.div_(self.length * (1.0 if window is None else float(window.square().mean())))
+        largest = float(torch.linalg.vector_norm(x, float("inf")))
+        if not 0 < largest < float("inf"):
+            return x.new_ones(*x.shape[:2], self.length // 2 + 1), largest
+        window = torch.hann_window(self.length, dtype=torch.float64, device=x.device) if windowed else x.new_ones(1, dtype=torch.float64)
+        spectrum = torch.fft.rfft(x * (window / largest).to(x.dtype), dim=-1)
+        squares = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
+        return squares, largest**2 / (self.length * float(window.square().mean()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +119,8 @@ class OverPixels:
             return f"it has {pixels.shape[2]} x {pixels.shape[3]} pixels, and the signal {self.length}"
         return pixels
 
-    def power(self, x: Tensor, *, windowed: bool) -> Tensor:
-        """Of (B, C, H, W): |DFT|^2/(H W mean w^2), (B, C, F) float64. The diagonal ends in the corner of the picture."""
+    def power(self, x: Tensor, *, windowed: bool) -> tuple[Tensor, float]:
+        """Of (B, C, H, W): |DFT|^2/(H W mean w^2), (B, C, F). The diagonal ends in the corner of the picture."""
         x = wide(x)
         height, width = x.shape[-2:]
         scale = float(height * width)
@@ -124,7 +131,7 @@ class OverPixels:
         count = min(height, width)
         steps = torch.arange(count // 2 + 1, device=x.device)
         spectrum = torch.fft.fft2(x)[..., steps * height // count, steps * width // count]
-        return (spectrum.real.double().square() + spectrum.imag.double().square()) / scale
+        return spectrum.real.double().square() + spectrum.imag.double().square(), 1 / scale
 
 
 def theta_of(count: int, length: int) -> FloatArray:

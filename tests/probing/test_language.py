@@ -1,6 +1,8 @@
 """Causal language models of transformers, tiny and random."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 from language_models import SIZES, VOCABULARY, folder, model
 from program import Type
+from safetensors.numpy import load_file, save_file
 
 import ssmspec
 
@@ -69,6 +72,11 @@ def test_the_command_probes_folders_with_text_or_tokens(typed: Type, tmp_path: P
     assert all(effect["mean"] > attack["clean"] for effect in attack["effects"])  # an adversary raises the loss
 
 
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folder("GPT2", tmp_path_factory.mktemp("models") / "gpt2")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -78,14 +86,17 @@ def test_the_command_probes_folders_with_text_or_tokens(typed: Type, tmp_path: P
         (["gpt2", "--text", "none.txt"], "none.txt: No such file or directory"),
         (["gpt2", "--tokens", "big.npy"], "big.npy: tokens from 0 to 99; the model has 0..39"),
         (["gpt2", "--tokens", "real.npy"], r"real.npy: shape \(64,\) of float64; expected integers"),
+        (["less", "--tokens", "x.npy"], r"less: its files lack transformer\.h\.1\.ln_1\.weight \(1 in all\), which transformers would draw"),
         (["bare", "--tokens", "big.npy"], "bare: transformers cannot load it as a causal language model"),
     ],
 )
-def test_what_does_not_fit_is_one_line(words: list[str], message: str, typed: Type, tmp_path: Path) -> None:
-    import re
-
-    folder("GPT2", tmp_path / "gpt2")
+def test_what_does_not_fit_is_one_line(words: list[str], message: str, gpt2: Path, typed: Type, tmp_path: Path) -> None:
+    (tmp_path / "gpt2").symlink_to(gpt2)
     (tmp_path / "bare").mkdir()
+    shutil.copytree(gpt2, tmp_path / "less")
+    tensors = load_file(gpt2 / "model.safetensors")
+    del tensors["transformer.h.1.ln_1.weight"]
+    save_file(tensors, tmp_path / "less" / "model.safetensors", {"format": "pt"})
     (tmp_path / "bare" / "config.json").write_text("{}", encoding="utf-8")
     (tmp_path / "t.txt").write_text("hello", encoding="utf-8")
     np.save(tmp_path / "x.npy", np.zeros(64, int))
