@@ -48,7 +48,7 @@ class FeatureSums:
             return
         x, own, note = found
         values, factor = own.power(x, windowed=self.axes == "L")
-        power = values.double() * factor
+        power = values.double().sum(dim=-1) * factor
         sums = self._sums.setdefault(name, _Sums(theta_of(power.shape[-1], own.length), note=note))
         sums.power.append(power.mean(dim=1).cpu())
         amplitude = (power * x[0, 0].numel()).sqrt()  # of the DFT; with a window, its mean square is divided out

@@ -56,6 +56,7 @@ class Place:
     draws: list[Tensor] = field(default_factory=list)
     channels: Tensor | None = None
     rounding: float = 0.0
+    largest: float | None = None
 
 
 class Passes:
@@ -206,9 +207,11 @@ class Passes:
             return
         ordered = self._axes.ordered(gradient)
         assert isinstance(ordered, Tensor)
-        found, factor = self._axes.power(ordered, windowed=self.per_step)  # (B, C, F)
+        if place.largest is None:
+            place.largest = float(gradient.abs().amax()) or None
+        found, factor = self._axes.power(ordered, windowed=self.per_step, largest=place.largest)  # (B, C, F, 2)
         factor *= ordered[0, 0].numel() / self.outputs
-        total = found.sum(dim=1).double().cpu() * factor
+        total = found.sum(dim=1).double().sum(dim=-1).cpu() * factor
         if not torch.isfinite(total).all():
             raise SsmspecError(f"the gradient at {place.name} is not finite; look for NaN in the inputs or the weights, or use float32")
         if self.exact and not first:
@@ -217,7 +220,7 @@ class Passes:
             place.draws.append(total[:, None])
         else:
             place.draws[-1] = torch.cat([place.draws[-1], total[:, None]], dim=1)
-        channels = found.sum(dim=0).double().cpu() * factor
+        channels = found.sum(dim=0).double().sum(dim=-1).cpu() * factor
         place.channels = channels if place.channels is None else place.channels + channels
         place.rounding = float(torch.finfo(gradient.dtype).eps)
 

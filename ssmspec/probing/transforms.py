@@ -33,8 +33,12 @@ class Axes(Protocol):
     def ordered(self, x: Tensor) -> Tensor | str:
         """A tensor with its channels before these axes, or the reason why it has no such axes."""
 
-    def power(self, x: Tensor, *, windowed: bool) -> tuple[Tensor, float]:
-        """|DFT|^2 of an ordered tensor per sample and mean square of the window, (B, C, F), as values and a factor on them."""
+    def power(self, x: Tensor, *, windowed: bool, largest: float | None = None) -> tuple[Tensor, float]:
+        """|DFT|^2 of an ordered tensor per sample and mean square of the window, (B, C, F), as summands (B, C, F, n) and a factor on them.
+
+        Args:
+            largest: about the largest |x|, by which the samples are scaled; by default that of x, which takes another pass over it.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +79,24 @@ class OverTime:
         fitting = (layout for layout in (own, "BLC", "BCL") if x.ndim == 3 and x.shape[layout.index("L")] == self.length)
         return next(fitting, None)
 
-    def power(self, x: Tensor, *, windowed: bool) -> tuple[Tensor, float]:
+    def power(self, x: Tensor, *, windowed: bool, largest: float | None = None) -> tuple[Tensor, float]:
         """Of (B, C, L): |sum_t w_t x_t exp(-i theta_k t)|^2/(L mean w^2), k = 0..L//2; w is Hann or 1.
 
-        The samples are scaled, so that their squares in float32 neither overflow nor underflow; nothing is converted to float64, which would
-        take as long as the DFT.
+        The samples are scaled, so that their squares in float32 neither overflow nor underflow. The squares of real and imaginary part are
+        left apart, and in the type of the samples: to add or convert them before the sums over channels would take as long as the DFT.
+
+        Args:
+            largest: about the largest |x|, by which samples are scaled; by default that of x.
         """
         x = wide(x)
-        largest = float(torch.linalg.vector_norm(x, float("inf")))
+        if largest is None:
+            low, high = torch.aminmax(x)
+            largest = float(torch.maximum(-low, high))
         if not 0 < largest < float("inf"):
-            return x.new_ones(*x.shape[:2], self.length // 2 + 1), largest
+            return x.new_ones(*x.shape[:2], self.length // 2 + 1, 1), largest
         window = torch.hann_window(self.length, dtype=torch.float64, device=x.device) if windowed else x.new_ones(1, dtype=torch.float64)
         spectrum = torch.fft.rfft(x * (window / largest).to(x.dtype), dim=-1)
-        squares = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)
+        squares = torch.view_as_real(spectrum).square_()
         return squares, largest**2 / (self.length * float(window.square().mean()))
 
 
@@ -119,7 +128,7 @@ class OverPixels:
             return f"it has {pixels.shape[2]} x {pixels.shape[3]} pixels, and the signal {self.length}"
         return pixels
 
-    def power(self, x: Tensor, *, windowed: bool) -> tuple[Tensor, float]:
+    def power(self, x: Tensor, *, windowed: bool, largest: float | None = None) -> tuple[Tensor, float]:
         """Of (B, C, H, W): |DFT|^2/(H W mean w^2), (B, C, F). The diagonal ends in the corner of the picture."""
         x = wide(x)
         height, width = x.shape[-2:]
@@ -131,7 +140,7 @@ class OverPixels:
         count = min(height, width)
         steps = torch.arange(count // 2 + 1, device=x.device)
         spectrum = torch.fft.fft2(x)[..., steps * height // count, steps * width // count]
-        return spectrum.real.double().square() + spectrum.imag.double().square(), 1 / scale
+        return torch.view_as_real(spectrum).double().square(), 1 / scale
 
 
 def theta_of(count: int, length: int) -> FloatArray:
