@@ -33,11 +33,11 @@ class Run:
         self.start, self.end = (np.abs(system.poles.imag) for system in systems)
 
     def moved(self) -> float:
-        """Median |change of Im a|, rad per unit."""
+        """Median |change of Im a|, rad per model time."""
         return float(np.median(np.abs(self.end - self.start)))
 
     def highest(self) -> float:
-        """Largest |Im a| afterwards, rad per unit."""
+        """Largest |Im a| afterwards, rad per model time."""
         return float(self.end.max())
 
     def outside(self) -> float:
@@ -64,8 +64,8 @@ class Run:
 
 
 COLUMNS: dict[str, Callable[[Run], float]] = {
-    "pole movement [rad/unit]": Run.moved,
-    "highest pole [rad/unit]": Run.highest,
+    "pole movement [rad/model time]": Run.moved,
+    "highest pole [rad/model time]": Run.highest,
     "left the range [%]": Run.outside,
     "a band up [%]": lambda run: run.crossed(1),
     "a band down [%]": lambda run: run.crossed(-1),

@@ -44,7 +44,7 @@ def main() -> None:
             rows[f"{label}, {alpha:g}" if len(found) > 1 else label] = np.mean([[run[tone] for tone in tones] for run in runs], axis=0)
     sys.stdout.write(f"| layer | alpha | seeds | {' | '.join(names)} |\n|{' --- |' * (3 + len(names))}\n{''.join(lines)}")
     with styled():
-        labels = [f"{tone} rad/unit" for tone in tones]
+        labels = [f"{tone} rad/model time" for tone in tones]
         figure = rows_figure(rows, labels, axis="", quantity="mean absolute error of the amplitude", limits=(0.0, CHANCE))
         save(figure, Path(picture))
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 FREQUENCIES = (1, 8, 64)
-"""Cycles per window of `SAMPLES` samples, that is rad per unit for t in [0, 2 pi)."""
+"""Cycles per window of `SAMPLES` samples, that is rad per model time for t in [0, 2 pi)."""
 
 SAMPLES = 512
 LEVELS = 32

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ssmspec.errors import SsmspecError
     from ssmspec.families import FAMILIES, OperatingPoint
     from ssmspec.monitoring import SpectralMonitor
+    from ssmspec.probing.calibrate import calibrate
     from ssmspec.probing.probe import probe
     from ssmspec.statistics import STATISTICS
     from ssmspec.systems.grid import FrequencyGrid
@@ -35,6 +36,7 @@ __all__ = [
     "SsmspecError",
     "StateSpace",
     "analyze",
+    "calibrate",
     "check",
     "compare",
     "frequency_response",

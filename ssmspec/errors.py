@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
 
 INTERRUPTED = 130  # what a shell reports for a program stopped by Ctrl-C
 
@@ -39,6 +41,39 @@ class NoLayerError(SsmspecError):
 
 class BackendError(SsmspecError):
     """The requested engine does not exist or cannot run here."""
+
+
+class MissingPackageError(SsmspecError, ImportError):
+    """A package that is installed only on demand is not there."""
+
+
+def needed(package: str, what: str, extra: str | None = None) -> ModuleType:
+    """A package that is installed only on demand.
+
+    Args:
+        what: what needs it. extra: the name of the extra that installs it, by default that of the package.
+    Raises:
+        MissingPackageError: it is not installed; the message says what to type.
+    """
+    with needing(package, what, extra):
+        return import_module(package)
+
+
+@contextmanager
+def needing(package: str, what: str, extra: str | None = None) -> Iterator[None]:
+    """A block of imports that need a package; arguments and errors as in `needed`."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        root = package.partition(".")[0]
+        if (error.name or root).partition(".")[0] != root:
+            raise
+        raise missing_package(what, root, extra or root) from error
+
+
+def missing_package(what: str, package: str, extra: str) -> MissingPackageError:
+    """The error of something that needs a package that is not installed."""
+    return MissingPackageError(f"{what} needs {package}, which is not installed; type: pip install 'ssmspec[{extra}]'", name=package)
 
 
 @contextmanager

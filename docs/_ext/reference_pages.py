@@ -51,6 +51,9 @@ RESULTS = (
     "ssmspec.probing.pictures.ProbePlots",
     "ssmspec.statistics.frequency_sensitivity.FrequencySensitivity",
     "ssmspec.statistics.frequency_sensitivity.FeatureSpectrum",
+    "ssmspec.statistics.results.TokenBand",
+    "ssmspec.probing.calibrate_result.Calibration",
+    "ssmspec.probing.calibrate_result.LayerRecord",
 )
 
 

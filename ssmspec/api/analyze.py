@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from ssmspec.api.collection import Collection
 from ssmspec.api.inputs import is_module, opened
 from ssmspec.api.keywords import analysis_options
-from ssmspec.api.layer import Layer, needed
+from ssmspec.api.layer import Layer
 from ssmspec.api.plots import Plots
 from ssmspec.checkpoint.remote.traffic import Transfer
 from ssmspec.commands.analyze import AnalysisOptions, analyze_chosen
 from ssmspec.commands.chosen_layers import ChosenLayers, choose_layers
+from ssmspec.errors import needed
 from ssmspec.report.documents.analyze import CSV_COLUMNS, analysis_document, layer_rows
 from ssmspec.report.documents.document import Document
 from ssmspec.report.tables.analyze import BARS, sparkline

@@ -6,8 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar, overload
 
-from ssmspec.api.layer import needed
-from ssmspec.errors import printable
+from ssmspec.errors import needed, printable
 from ssmspec.report.documents.document import Document, to_json
 
 MOST_LINES = 40  # lines of a repr; longer ones are cut, which they say

@@ -1,15 +1,14 @@
 """One analyzed layer as the public functions hand it out."""
 
 from collections.abc import Iterator, Mapping
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ssmspec.backends import choose_backend, load_backend
-from ssmspec.errors import LayerError, SsmspecError
-from ssmspec.statistics import HALF_LIFE, HEADLINES, Curve, LayerAnalysis, Summary
+from ssmspec.errors import LayerError, needed
+from ssmspec.statistics import HALF_LIFE, HEADLINES, Curve, LayerAnalysis, Summary, TokenBand
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
 from ssmspec.systems.statespace import ComplexArray
 from ssmspec.systems.system import System
@@ -66,6 +65,11 @@ class Layer:
     def problem(self) -> str | None:
         """Why its numbers cannot be trusted, or None. With a problem, every statistic is null."""
         return self._found.problem
+
+    @property
+    def over_tokens(self) -> TokenBand | None:
+        """Between which half-lives its copies move over the tokens of a calibration, `half_lives` (3, K); None without one."""
+        return self._found.over_tokens
 
     @property
     def system(self) -> System:
@@ -183,17 +187,3 @@ def _shown(name: str, value: Summary) -> str:
     if value.median is None:
         return f"{name} none"
     return f"{name} {value.median:.3g}" + (f" {value.unit}" if value.unit else "")
-
-
-def needed(package: str, what: str, extra: str | None = None) -> ModuleType:
-    """A package that is installed only on demand.
-
-    Raises:
-        SsmspecError: it is not installed; the message says what to type.
-    """
-    from importlib import import_module
-
-    try:
-        return import_module(package)
-    except ImportError as error:
-        raise SsmspecError(f"{what} needs {package}; type: pip install 'ssmspec[{extra or package}]'") from error

@@ -9,6 +9,7 @@ HOMES: dict[str, str] = {
     "SsmspecError": "errors",
     "StateSpace": "systems.statespace",
     "analyze": "api.analyze",
+    "calibrate": "probing.calibrate",
     "check": "api.check",
     "compare": "api.compare",
     "frequency_response": "systems.response",

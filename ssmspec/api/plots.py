@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ssmspec.backends import choose_backend, load_backend
-from ssmspec.errors import LayerError, SsmspecError
+from ssmspec.errors import LayerError
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.systems.system import System
 
@@ -19,7 +19,8 @@ class Plots:
         True
 
     Every method takes `ax` (matplotlib Axes, or a sequence of them for a figure of several panels), `axis` ("theta", "cycles" or "omega")
-    and `sample_rate` [Hz], where the figure has a frequency axis. Without `ax` it returns a new Figure, with it the axes.
+    and `sample_rate` [Hz], where the figure has a frequency axis; `poles` takes `plane` ("s" or "z").
+    Without `ax` it returns a new Figure, with it the axes.
     """
 
     def __init__(self, title: str, systems: Sequence[System], grid: FrequencyGrid, *, with_skip: bool) -> None:
@@ -38,28 +39,34 @@ class Plots:
         if name not in FIGURES or FIGURES[name].function is None:
             raise AttributeError(f"there is no figure {name!r}; choose one of {', '.join(dir(self))}")
 
-        def draw(ax: Any = None, *, axis: str | None = None, sample_rate: float | None = None, title: str | None = None) -> Any:
-            return self._draw(name, ax, axis, sample_rate, title)
+        def draw(
+            ax: Any = None,
+            *,
+            axis: str | None = None,
+            sample_rate: float | None = None,
+            title: str | None = None,
+            plane: str | None = None,
+        ) -> Any:
+            return self._draw(name, ax, axis, sample_rate, title, plane)
 
         draw.__name__, draw.__doc__ = name, f"Draw {FIGURES[name].description}."
         return draw
 
-    def _draw(self, name: str, ax: Any, axis: str | None, sample_rate: float | None, title: str | None) -> Any:
+    def _draw(self, name: str, ax: Any, axis: str | None, sample_rate: float | None, title: str | None, plane: str | None) -> Any:
         from typing import cast
 
         from ssmspec.report.figures import FIGURES
+        from ssmspec.report.figures.poles import Plane
         from ssmspec.report.figures.style import styled
-        from ssmspec.report.plot import Axis, PlotOptions, SpectraInTurn, drawable_systems, frequency_axis
+        from ssmspec.report.plot import Axis, PlotOptions, SpectraInTurn, drawable_systems, drawing_of, frequency_axis
 
         kind = FIGURES[name]
-        options = PlotOptions(axis=cast("Axis | None", axis), sample_rate=sample_rate)
+        options = PlotOptions(axis=cast("Axis | None", axis), sample_rate=sample_rate, plane=cast("Plane | None", plane))
+        function = drawing_of(name, options)
         systems, _, reasons = drawable_systems(self._systems, kind)
         if not systems:
             raise LayerError(f"{self._title}: {reasons[0] if reasons else 'no layer is selected'}")
         engine = load_backend(choose_backend(0.0))
         spectra = SpectraInTurn(tuple(systems), self._grid, engine, self._with_skip and kind.skip)
-        function = kind.function
-        if function is None:
-            raise SsmspecError(f"the figure {name} is not drawn from one result")
         with styled():
             return function(spectra, frequency_axis(kind, options), self._title if title is None else title, ax=ax)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 COMMANDS = (
     "analyze",
     "bench",
+    "calibrate",
     "check",
     "compare",
     "export",

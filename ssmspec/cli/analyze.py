@@ -82,6 +82,7 @@ def analyze(
         threads=thread_number(threads),
         with_skip=with_skip,
         horizon=horizon,
+        details="poles" if plot else None,
         statistics=chosen_statistics(statistics, tuple(STATISTICS) if as_json or csv or copies else HEADLINES),
     )
     paths = [reading.given(path) for path in expand(checkpoints)]

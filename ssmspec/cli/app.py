@@ -106,9 +106,10 @@ BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MA
 TORCH = {
     "train",
     "bench",
+    "calibrate",
     "probe",
     "--retrain",
-}  # these leave the threads to PyTorch, which reads the same variables
+}  # commands and an option that leave these threads to PyTorch, which reads the same variables
 
 
 @app.callback()

@@ -168,7 +168,10 @@ class Reading:
         ResidueName, typer.Option("--residues", help="Selective layers, if B and C are not given: B = C = 1, or their rms for white input.")
     ] = ResidueName.unit
     calibration: Annotated[
-        Path | None, typer.Option("--calibration", help="Selective layers: .npz of recorded '<layer>/delta', '<layer>/B', '<layer>/C'.")
+        Path | None,
+        typer.Option(
+            "--calibration", help="Selective layers: file of 'ssmspec calibrate', or .npz of '<layer>/delta', '<layer>/B', '<layer>/C'."
+        ),
     ] = None
     map_file: MapFile = None
     stored_length: Annotated[

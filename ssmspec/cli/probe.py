@@ -34,9 +34,7 @@ class Inputs:
     layout: Annotated[
         str | None, typer.Option("--layout", help="Axes of the data, such as BLC: B sequences, L samples, C channels.", show_default=False)
     ] = None
-    text: Annotated[Path | None, typer.Option("--text", help="Text for a language model with a tokenizer.", show_default=False)] = (
-        None
-    )
+    text: Annotated[Path | None, typer.Option("--text", help="Text for a language model with a tokenizer.", show_default=False)] = None
     tokens: Annotated[
         Path | None, typer.Option("--tokens", help="Tokens for a language model: integers (T,) or (B, L) in .npy.", show_default=False)
     ] = None

@@ -113,7 +113,7 @@ def reduce(
     place = None if writing.dry_run else Path(given) if writing.in_place else writing.output or default_target(Path(given), "reduced")
     if place is not None:
         check_target(plan, place, replace_target=writing.force, in_place=writing.in_place)
-    _carry_out(plan, place, writing)
+    _carry_out(plan.to(place), place, writing)
     if place is not None and retraining.retrain is not None:
         _retrain(place, options.layers, retraining, writing)
 

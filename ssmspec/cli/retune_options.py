@@ -9,7 +9,7 @@ import typer
 from ssmspec.cli.options import Backend, BetaConvention, Layout, Placing, Segment
 from ssmspec.cli.retune_training import Training
 from ssmspec.cli.train import assignments, files
-from ssmspec.errors import SsmspecError
+from ssmspec.errors import SsmspecError, needed
 
 if TYPE_CHECKING:
     from ssmspec.tuning.poles.reinitialization import Reinitialization
@@ -176,12 +176,14 @@ class Retraining:
     resume: Annotated[bool, typer.Option("--resume", help="With --retrain: continue the run in the folder.")] = False
 
     def check(self) -> None:
-        """Refuse options that have no effect without --retrain.
+        """Refuse options that have no effect without --retrain, and --retrain without torch, before anything is written.
 
         Raises:
-            SsmspecError: the message names them.
+            SsmspecError: the message names them. MissingPackageError: torch is not installed.
         """
         require(self.retrain, "--retrain", self, "data", "steps", "lr", "setting", "preset", "out", "resume")
+        if self.retrain is not None:
+            needed("torch", "--retrain")
 
     def training(self, checkpoint: Path, seed: int, target: str | None) -> Training | None:
         """These options as one request; None without --retrain."""

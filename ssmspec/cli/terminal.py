@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ssmspec.errors import INTERRUPTED, SsmspecError, printable
+from ssmspec.errors import INTERRUPTED, SsmspecError, missing_package, printable
 from ssmspec.report.quiet import quiet
 
 if TYPE_CHECKING:
@@ -102,6 +102,10 @@ def _run(app: Callable[..., Any], *, debug: bool) -> int:
         if debug:
             raise
         return _failed(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        if debug or (error.name or "").partition(".")[0] != "torch":
+            raise
+        return _failed(str(missing_package("this command", "torch", "torch")), BAD_INPUT)
     except MemoryError as error:
         if debug:
             raise

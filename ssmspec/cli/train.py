@@ -113,7 +113,7 @@ class Running:
     ] = None
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs per setting of a sweep.")] = 1
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the run; default: TASK-alphaA-betaB-seedS in the current folder.")
+        Path | None, typer.Option("--out", "-o", "-o", help="Folder of the run; default: TASK-alphaA-betaB-seedS in the current folder.")
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False
     force: Annotated[bool, typer.Option("--force", help="Replace the run in the folder.")] = False

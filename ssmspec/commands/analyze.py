@@ -11,6 +11,7 @@ import numpy as np
 from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.backends.pool import mapped
 from ssmspec.backends.threads import limited
+from ssmspec.commands.calibrated import band_over_tokens, calibration_notes
 from ssmspec.commands.chosen_layers import ChosenLayers, choose_layers
 from ssmspec.errors import about
 from ssmspec.families import ReadOptions
@@ -34,6 +35,7 @@ from ssmspec.statistics import (
 from ssmspec.statistics.details import details_of
 from ssmspec.statistics.on_demand import OnDemand
 from ssmspec.statistics.poles import half_life
+from ssmspec.statistics.results import Wanted
 from ssmspec.systems.grid import DEFAULT_POINTS, FloatArray, FrequencyGrid
 from ssmspec.systems.horizon import first_samples
 from ssmspec.systems.kernel import KernelSystem
@@ -63,7 +65,7 @@ class AnalysisOptions:
         threads: processes for the layers of a checkpoint, where there is enough to do; each uses one thread. None stays in this process,
             where an engine uses as many threads as there are cores.
         horizon: samples of the kernel that stand for a layer whose poles do not decay; None gives such a layer no numbers.
-        details: whether to keep what only figures need.
+        details: what to keep that only figures need: "poles" in the z-plane, or "all".
     """
 
     layers: tuple[str, ...] = ()
@@ -75,7 +77,7 @@ class AnalysisOptions:
     statistics: tuple[str, ...] | None = None
     threads: int | None = None
     horizon: int | None = None
-    details: bool = False
+    details: Wanted | None = None
 
     @property
     def chosen(self) -> Collection[str]:
@@ -127,12 +129,13 @@ def analyze_chosen(chosen: ChosenLayers, options: AnalysisOptions, *, progress: 
 
     def layer(system: System) -> LayerAnalysis:
         chosen, skip, details = _chosen_for(system, options), options.with_skip, options.details
-        return analyze_layer(system, grid, engine, with_skip=skip, chosen=chosen, horizon=options.horizon, details=details)
+        found = analyze_layer(system, grid, engine, with_skip=skip, chosen=chosen, horizon=options.horizon, details=details)
+        return replace(found, over_tokens=band_over_tokens(system, options.read))
 
     with about(checkpoint.path):
         found = each(layer, systems, Work(engine, backend, pairs, options.threads), progress)
         layers = [replace(layer, index=place) for layer, place in zip(found, chosen.places, strict=True)]
-    context = context_length(checkpoint.config)
+    context, calibration = context_length(checkpoint.config), options.read.calibration
     return CheckpointAnalysis(
         path=str(checkpoint.path),
         container=checkpoint.container,
@@ -143,9 +146,15 @@ def analyze_chosen(chosen: ChosenLayers, options: AnalysisOptions, *, progress: 
         with_skip=options.with_skip,
         layers=tuple(layers),
         skipped=chosen.skipped,
-        notes=(*checkpoint.notes, *memory_notes(layers, context), *_uncut(systems, options.horizon)),
+        notes=(
+            *checkpoint.notes,
+            *memory_notes(layers, context),
+            *_uncut(systems, options.horizon),
+            *calibration_notes(layers, options.read),
+        ),
         statistics=tuple(options.chosen),
         context_length=None if context is None else context[0],
+        calibration=None if calibration is None else {**calibration.provenance, "path": str(calibration.path)},
         transfer=checkpoint.transfer,
     )
 
@@ -199,7 +208,7 @@ def analyze_layer(
     trust: Trust | None = None,
     chosen: Collection[str] | None = tuple(STATISTICS),
     horizon: int | None = None,
-    details: bool = False,
+    details: Wanted | None = None,
 ) -> LayerAnalysis:
     """Statistics of the sound copies of one layer, with the curve of |H| over them, and the poles of all copies.
 
@@ -246,7 +255,7 @@ def analyze_layer(
         values=measured.values,
         gaps=measured.gaps,
         faults=trust.faults,
-        details=details_of(system, poles, spectrum, trust.problem) if details else None,
+        details=details_of(system, details, poles, spectrum, trust.problem) if details else None,
     )
 
 

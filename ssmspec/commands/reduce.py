@@ -7,7 +7,7 @@ of one family and size keep one number of modes, as the code of most models has 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,21 @@ import numpy.typing as npt
 
 from ssmspec.checkpoint import Checkpoint
 from ssmspec.commands.reduce_layer import LayerWork
+from ssmspec.commands.reduce_settings import Settings, settings_of
 from ssmspec.commands.retune import ChangeOptions, chosen_layers, twin_notes, weights_beside
 from ssmspec.errors import LayerError, about
 from ssmspec.families import known_families
-from ssmspec.families.layers import find_layers, open_for_layers, read_layers
+from ssmspec.families.layers import ReadLayer, find_layers, open_for_layers, read_layers
 from ssmspec.families.provenance import trained_entry
 from ssmspec.families.state_size import Change
+from ssmspec.families.template import Family
 from ssmspec.systems.sobolev import Sobolev
 from ssmspec.systems.statespace import StateSpace
 from ssmspec.tuning.reduction.certificate import Certificate
 from ssmspec.tuning.reduction.request import Request
 
 Watch = Callable[[str], None]
+SHOWN = 3  # names of layers in one line
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +59,11 @@ class ReducePlan:
 
     Args:
         layers: the layers that change. changes: full arrays of the tensors that change, most in another shape, by name.
-        sizes: what configurations say about the state, before and after.
+        sizes: what configurations say about the state, before and after. mixed: whether layers of one family and size differ now.
         weights: beta weights that no tensor holds, by layer name, including those of layers that do not change.
-        notes: which layers are left unchanged, and why; and what the user must know of the rest.
+        remarks: which layers are left unchanged, and why; and what the user must know of the rest.
         trained: what `ssmspec train` recorded about the model in the file's metadata, or None.
+        settings: what states the size of the state, and what becomes of it; known when it is known where the result goes.
     """
 
     checkpoint: Checkpoint
@@ -69,8 +73,24 @@ class ReducePlan:
     changes: Mapping[str, npt.NDArray[Any]]
     sizes: tuple[Change, ...]
     weights: Mapping[str, Sobolev]
-    notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     trained: Mapping[str, Any] | None = None
+    mixed: bool = False
+    settings: Settings = field(default_factory=Settings)
+
+    @property
+    def change(self) -> Change | None:
+        """The sizes of all layers before and after; None where they differ now."""
+        return self.sizes[0] if len(self.sizes) == 1 and not self.mixed else None
+
+    def to(self, target: Path | None) -> "ReducePlan":
+        """The plan for a file or folder, or for none, which its settings depend on."""
+        return replace(self, settings=settings_of(self.checkpoint, self.change, self.trained, target))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The remarks, and what becomes of settings."""
+        return (*self.remarks, *self.settings.notes)
 
     @property
     def parameters(self) -> tuple[int, int]:
@@ -94,6 +114,7 @@ def plan_reduce(path: Path | str, request: Request, options: ChangeOptions | Non
     notes = [f"{item.name} is left unchanged: {item.reason}" for item in skipped if item.kind != "shared"]
     families, read = known_families(options.read), replace(options.read, config=checkpoint.config)
     works: list[LayerWork] = []
+    refused: dict[tuple[str, str], list[str]] = {}  # family and reason -> layers
     with about(checkpoint.path), np.errstate(all="ignore"):
         for layer in layers:
             if layer.tensors.name not in chosen:
@@ -104,7 +125,8 @@ def plan_reduce(path: Path | str, request: Request, options: ChangeOptions | Non
             except LayerError as error:
                 if options.layers:
                     raise LayerError(f"layer {layer.tensors.name} ({layer.tensors.family}) cannot be reduced: {error}") from error
-                notes.append(f"{layer.tensors.name} ({layer.tensors.family}) is left unchanged: {error}")
+                refused.setdefault((layer.tensors.family, str(error)), []).append(layer.tensors.name)
+        notes += _unchanged(refused)
         if not works:
             raise LayerError(f"{checkpoint.path}: no layer can be reduced: {'; '.join(notes)}")
         counts = _counts(works, request, watch)
@@ -113,8 +135,24 @@ def plan_reduce(path: Path | str, request: Request, options: ChangeOptions | Non
             watch(work.layer.tensors.name)
             plan = _with_layer(plan, work, *counts[work.layer.tensors.name])
     if not plan.layers:
-        raise LayerError(f"{checkpoint.path}: nothing to reduce: {'; '.join(plan.notes)}")
-    return replace(plan, notes=(*plan.notes, *_notes_on_rest(plan)))
+        raise LayerError(f"{checkpoint.path}: nothing to reduce: {'; '.join(plan.remarks)}")
+    plan = replace(plan, mixed=_is_mixed(plan, layers, families))
+    return replace(plan, remarks=(*plan.remarks, *_notes_on_rest(plan)))
+
+
+def _unchanged(refused: Mapping[tuple[str, str], Sequence[str]]) -> Iterator[str]:
+    """One line per reason, with the layers that it holds for."""
+    for (family, reason), names in refused.items():
+        shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        yield f"{shown} ({family}) {'are' if len(names) > 1 else 'is'} left unchanged: {reason}"
+
+
+def _is_mixed(plan: ReducePlan, layers: Sequence[ReadLayer], families: Mapping[str, Family]) -> bool:
+    """Whether layers of one family that had one size have several now."""
+    changed = {layer.after.name: (layer.after.family, layer.stored[0]) for layer in plan.layers}
+    kept = [layer.tensors for layer in layers if layer.systems[0].name not in changed]
+    sizes = {(each.family, each.sizes.get(found.state)) for each in kept if (found := families[each.family].resizing) is not None}
+    return bool(sizes & set(changed.values())) or len({layer.stored[1] for layer in plan.layers}) > 1
 
 
 def _counts(works: Sequence[LayerWork], request: Request, watch: Watch) -> dict[str, tuple[int, int]]:
@@ -159,7 +197,8 @@ def _needed(work: LayerWork, request: Request) -> int:
 def _meets(work: LayerWork, request: Request, count: int) -> bool:
     try:
         return request.met(work.errors(count))
-    except LayerError:  # no reduced system of this size can be stored
+    except LayerError as error:  # no reduced system of this size can be stored
+        work.refusals[count] = str(error).removeprefix(f"layer {work.layer.tensors.name}: ")
         return False
 
 
@@ -167,13 +206,11 @@ def _with_layer(plan: ReducePlan, work: LayerWork, count: int, needed: int) -> R
     """The plan with one more layer; one that keeps all of its modes stays as it is."""
     tensors, modes = work.layer.tensors, work.modes
     if count >= modes:
-        why = f"no smaller number meets {plan.request.tolerance:g}" if plan.request.tolerance is not None else f"{count} were asked for"
-        if needed < modes:
-            why = "another layer of its size needs them; --own-sizes lets layers differ"
-        return replace(plan, notes=(*plan.notes, f"{tensors.name} is left unchanged, with its {modes} modes: {why}"))
+        why = "another layer of its size needs them; --own-sizes lets layers differ" if needed < modes else _why_all(plan.request, work)
+        return replace(plan, remarks=(*plan.remarks, f"{tensors.name} is left unchanged, with its {modes} modes: {why}"))
     attempt = work.attempt(count)
     before = sum(int(np.prod(tensor.shape)) for tensor in tensors.tensors.values())
-    notes = [*_notes(work, count, needed), *twin_notes(work.layer)]
+    notes = [*_notes(work, count, needed, grown=attempt.parameters > before), *twin_notes(work.layer)]
     entries = [
         LayerReduction(system, stored, certificate, tuple(notes), needed, (modes, count), (before, attempt.parameters), first=place == 0)
         for place, (system, stored, certificate) in enumerate(zip(work.systems, attempt.stored, work.certificates(count), strict=True))
@@ -188,13 +225,30 @@ def _with_layer(plan: ReducePlan, work: LayerWork, count: int, needed: int) -> R
     return replace(plan, layers=(*plan.layers, *entries), changes={**plan.changes, **changes}, sizes=sizes)
 
 
-def _notes(work: LayerWork, count: int, needed: int) -> Iterator[str]:
+def _why_all(request: Request, work: LayerWork) -> str:
+    """Why a layer keeps all of its modes."""
+    fewer = work.modes - 1
+    if request.tolerance is None:
+        asked = f"--modes {request.modes}" if request.modes is not None else f"--keep {request.keep:g}"
+        return f"{asked} asks for no fewer"
+    if fewer in work.refusals:
+        return f"no smaller number meets {request.tolerance:g} ({work.refusals[fewer]})"
+    off = f" ({fewer} are off by {request.measure(work.errors(fewer)):.2g})" if fewer else ""
+    return f"no smaller number meets {request.tolerance:g}{off}"
+
+
+def _notes(work: LayerWork, count: int, needed: int, *, grown: bool) -> Iterator[str]:
     if needed < count:
         yield f"alone it would need {needed} modes; it keeps {count}, as the others of its size do (--own-sizes lets layers differ)"
     if work.unties:
         yield (
             f"its {work.tied} shared sets of poles became one set per channel, because channels of one set have steps of their own: "
             f"its code needs n_ssm = {work.layer.tensors.sizes['H']}"
+            + (
+                "; it has more parameters than before" + ("" if work.systems[0].rank else ", and --method modal keeps the sets")
+                if grown
+                else ""
+            )
         )
     if work.systems[0].rank and not work.picks:
         yield "its low-rank part is zero now: the poles are those of the whole state matrix"
@@ -207,9 +261,8 @@ def _notes_on_rest(plan: ReducePlan) -> Iterator[str]:
     optimizer = [note for note in plan.checkpoint.notes if "optimizer" in note]
     if optimizer:
         yield "the optimizer state in the file keeps its old shapes and no longer fits: begin with a new optimizer"
-    sizes = sorted({layer.stored for layer in plan.layers})
-    if plan.options.layers or plan.request.own_sizes or len(sizes) > 1:
-        yield "layers may differ in their number of modes now; a model that takes one state size for all of them does not load the file"
+    if plan.mixed:
+        yield "layers differ in their number of modes now; a model that takes one state size for all of them does not load the file"
 
 
 def reduce(
@@ -247,7 +300,7 @@ def reduce(
         over=over,  # type: ignore[arg-type]
         own_sizes=own_sizes,
     )
-    plan = plan_reduce(path, request, options)
+    plan = plan_reduce(path, request, options).to(None if output is None else Path(output))
     if output is not None:
         write_reduced(plan, Path(output), command="ssmspec.reduce", replace_target=replace_output)
     return plan

@@ -11,9 +11,9 @@ from ssmspec.errors import LayerError
 from ssmspec.families.layers import ReadLayer
 from ssmspec.families.resized import beside, picked, resized, resizing_of
 from ssmspec.families.template import Family, LayerTensors, ReadOptions
-from ssmspec.systems.statespace import StateSpace
+from ssmspec.systems.statespace import StateSpace, modal_form
 from ssmspec.systems.trust import assess
-from ssmspec.tuning.reduction.certificate import Certificate, certify, difference, norms, relative
+from ssmspec.tuning.reduction.certificate import Certificate, Norms, certify, error_norms, norms, relative
 from ssmspec.tuning.reduction.orders import Places
 from ssmspec.tuning.reduction.reducer import Reducer
 from ssmspec.tuning.reduction.request import Method
@@ -61,10 +61,13 @@ class LayerWork:
             raise LayerError(problem)
         self.systems = layer.state_spaces
         self.resizing = resizing_of(family, layer.tensors)
-        self.before = tuple(norms(system) for system in self.systems)
+        self._modal = tuple(modal_form(system)[0] for system in self.systems)
+        self.before = tuple(norms(*pair) for pair in zip(self.systems, self._modal, strict=True))
         if not all(np.isfinite(size.peak).all() for size in self.before):
             raise LayerError("poles too close to the unit circle for a known norm")
+        self.refusals: dict[int, str] = {}  # why no system of a size can be stored
         self._attempts: dict[int, Attempt] = {}
+        self._errors: dict[int, tuple[Norms, ...]] = {}
         self._reducer: Reducer | None = None
 
     @property
@@ -101,10 +104,15 @@ class LayerWork:
 
     def errors(self, count: int) -> npt.NDArray[np.float64]:
         """H-infinity errors of all copies of all directions, each relative to the norm of its direction."""
-        attempt, found = self.attempt(count), []
-        for system, stored, size in zip(self.systems, attempt.stored, self.before, strict=True):
-            found.append(relative(norms(difference(system, stored)), float(size.peak.max())))
-        return np.concatenate(found)
+        pairs = zip(self._error(count), self.before, strict=True)
+        return np.concatenate([relative(error, float(size.peak.max())) for error, size in pairs])
+
+    def _error(self, count: int) -> tuple[Norms, ...]:
+        """Norms of the error of every direction."""
+        if count not in self._errors:
+            parts = zip(self.systems, self._modal, self.attempt(count).stored, strict=True)
+            self._errors[count] = tuple(error_norms(system, modal, stored) for system, modal, stored in parts)
+        return self._errors[count]
 
     def certificates(self, count: int) -> list[Certificate]:
         """The certificate of every direction."""
@@ -115,6 +123,7 @@ class LayerWork:
                 size,
                 attempt.wanted[place],
                 attempt.stored[place],
+                self._error(count)[place],
                 orders=attempt.orders[place],
                 bound=None if attempt.bounds is None else attempt.bounds[place],
             )
@@ -126,11 +135,17 @@ class LayerWork:
             base = min(self.systems[0].copies, self.layer.tensors.sizes.get("H", self.systems[0].copies))
             self._reducer = Reducer(self.systems, base, self.method)
         tensors, read = self.layer.tensors, self.read
-        places = Places(count, both=self.resizing.both(tensors, read), real=self.resizing.real(tensors, read))
+        form = self.resizing.form
+        places = Places(
+            count,
+            both=self.resizing.both(tensors, read),
+            real=self.resizing.real(tensors, read),
+            form=None if form is None else replace(form(tensors, read), norm=float(self.before[0].peak.max())),
+        )
         found = self._reducer.reduced(places)
         empty = resized(self.family, tensors, count, untied=self.unties)
         if self.resizing.blank is not None:
-            empty = self.resizing.blank(empty, tensors)
+            empty = self.resizing.blank(empty, tensors, found.systems)
         with np.errstate(all="ignore"):
             if self.family.anew is not None:
                 empty = self.family.anew(empty, found.systems)
@@ -189,7 +204,10 @@ def why_not(layer: ReadLayer, family: Family, method: Method) -> str | None:
     if spaces[0].operating_point is not None:
         return "its poles hold at one operating point, and other inputs have others; none of them can be left out for all"
     if family.resizing is None:
-        return f"how the code of {family.name} stores fewer modes is not known to ssmspec"
+        return family.unreduced or family.fixed or f"how the code of {family.name} stores fewer modes is not known to ssmspec"
+    refused = family.resizing.refused(layer.tensors)
+    if refused:
+        return refused
     if method != "modal" and family.resizing.only_modal:
         return f"{family.resizing.only_modal}; --method modal keeps some of its own modes"
     faults = [fault.text for system in spaces for fault in assess(system).faults]

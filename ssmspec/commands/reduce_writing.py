@@ -1,25 +1,19 @@
 """A planned reduction written to its target, with a sidecar that holds the certificate, and configurations with the new state size."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ssmspec.checkpoint import open_checkpoint
-from ssmspec.checkpoint.formats.folders import is_index, load_json
 from ssmspec.checkpoint.write.write_reshaped import find_reshaped, reshapes, write_reshaped
 from ssmspec.commands.reduce import LayerReduction, ReducePlan
 from ssmspec.commands.retune_writing import Beside, check_suffix, sidecar_content
-from ssmspec.errors import CheckpointError
 from ssmspec.families.layers import find_layers, layer_digest, read_layers
 from ssmspec.families.provenance import KEY, TRAINED, input_digests, metadata_entry, sidecar_path, weight_entry
-from ssmspec.families.state_size import with_state_size
 from ssmspec.files.writing import Kind, refuse_precious
 from ssmspec.systems.statespace import FloatArray, StateSpace
 from ssmspec.version import __version__
-
-CONFIG = "config.json"
-RUN_CONFIG = "config.toml"  # of a run of `ssmspec train`
 
 
 def check_target(plan: ReducePlan, target: Path, *, replace_target: bool = False, in_place: bool = False) -> None:
@@ -44,13 +38,12 @@ def write_reduced(
         SsmspecError: the target exists, cannot be written, or has the suffix of another container; or the input changed meanwhile.
             The target is then unchanged.
     """
+    plan = plan.to(target)
     check_target(plan, target, replace_target=replace_target, in_place=in_place)
     document = provenance(plan, command) | {"input": {"name": plan.checkpoint.path.name, "sha256": input_digests(plan.checkpoint)}}
-    trained, notes = _resized(plan, plan.trained or {}, "metadata: ")
-    texts, said = _configs(plan)
-    line, more = _line(plan)
+    settings = plan.settings
     weights = {name: weight_entry(weight) for name, weight in plan.weights.items()}
-    entry = {"version": __version__, "sobolev": weights} | ({TRAINED: trained} if plan.trained is not None else {})
+    entry = {"version": __version__, "sobolev": weights} | ({TRAINED: settings.trained} if plan.trained is not None else {})
     metadata = {KEY: json.dumps(entry)} if weights or plan.trained or metadata_entry(plan.checkpoint) else {}
     beside = Beside(sidecar_path(target), sidecar_content(document, weights, _new_digests(plan)))
     with beside.written_first():
@@ -59,66 +52,18 @@ def write_reduced(
             target,
             plan.changes,
             metadata=metadata,
-            texts=texts,
-            line=line,
+            texts=settings.texts,
+            line=settings.line,
+            new_setting=None if plan.change is None else plan.change.new,
             replace=replace_target,
             in_place=in_place,
         )
+    settings.write_beside()
     found = open_checkpoint(target)
     layers, _ = read_layers(found, find_layers(found, plan.options.family, plan.options.read), plan.options.read)
     names = {layer.after.name for layer in plan.layers}
     systems = [system.state_space() for layer in layers for system in layer.systems if system.name in names]
-    return systems, (*written, *notes, *said, *more, *_of_run(plan))
-
-
-def _of_run(plan: ReducePlan) -> list[str]:
-    """What is said of the config of a run, which describes its other checkpoints, too."""
-    if plan.trained is None or not (plan.checkpoint.path.parent / RUN_CONFIG).is_file():
-        return []
-    return [f"{RUN_CONFIG} beside the input describes the run, whose other checkpoints keep their size, and stays as it is"]
-
-
-def _resized(plan: ReducePlan, config: Mapping[str, Any], place: str) -> tuple[dict[str, Any], list[str]]:
-    """A configuration with the sizes of the plan, and a line for every value that changed."""
-    found, lines = dict(config), []
-    for change in plan.sizes if len(plan.sizes) == 1 else ():
-        found, more = with_state_size(found, change, place)
-        lines += more
-    return found, lines
-
-
-def _configs(plan: ReducePlan) -> tuple[dict[Path, bytes], list[str]]:
-    """config.json of a folder, by its path, with the new size; and what is said of one that stays as it is."""
-    path = plan.checkpoint.path
-    folder = path if path.is_dir() else path.parent
-    if not isinstance(folder, Path) or not (folder / CONFIG).is_file():
-        return {}, []
-    try:
-        config = load_json(folder / CONFIG)
-    except (OSError, CheckpointError):
-        return {}, [f"{CONFIG} cannot be read, and stays as it is"]
-    if not isinstance(config, dict):
-        return {}, []
-    if len(plan.sizes) > 1:
-        return {}, [f"{CONFIG} stays as it is: layers have different sizes now"]
-    found, lines = _resized(plan, config, f"{CONFIG}: ")
-    if not lines:
-        return {}, [f"{CONFIG} names no state size of {plan.sizes[0].before} or {2 * plan.sizes[0].before}, and stays as it is"]
-    if path.is_dir() or is_index(path):
-        return {folder / CONFIG: (json.dumps(found, indent=2) + "\n").encode("ascii")}, lines
-    return {}, [f"the {CONFIG} beside the input is not copied; the model of the result needs {', '.join(lines)}"]
-
-
-def _line(plan: ReducePlan) -> tuple[bytes | None, list[str]]:
-    """The line of JSON of an Equinox file with the new size, None elsewhere; and what is said of settings inside the file."""
-    if plan.checkpoint.path.is_dir() or is_index(plan.checkpoint.path):
-        return None, []
-    config = {key: value for key, value in plan.checkpoint.config.items() if key != "__metadata__"}
-    equinox = plan.checkpoint.container == "equinox"
-    found, lines = _resized(plan, config, "hyperparameters: " if equinox else "")
-    if equinox and lines:
-        return json.dumps(found).encode() + b"\n", lines
-    return None, [f"the settings inside the file stay as they are; the model of the result needs {', '.join(lines)}"] if lines else []
+    return systems, written
 
 
 def _new_digests(plan: ReducePlan) -> dict[str, str]:
@@ -141,6 +86,7 @@ def provenance(plan: ReducePlan, command: str) -> dict[str, Any]:
         "version": __version__,
         "command": command,
         "recipe": {"reduction": plan.request.document()},
+        "settings": [setting.document() for setting in plan.settings.found],
         "layers": [
             {"name": layer.after.name, "notes": list(layer.notes), "figures": figures(layer), "certificate": dict(copies(layer))}
             for layer in plan.layers

@@ -56,7 +56,7 @@ def report(
     Raises:
         SsmspecError: as `analyze`, `compare` and `history`; or `by_order` is given for other than two checkpoints.
     """
-    options = replace(options or AnalysisOptions(), statistics=tuple(STATISTICS), details=True)
+    options = replace(options or AnalysisOptions(), statistics=tuple(STATISTICS), details="all")
     paths = _steps(checkpoints)
     if by_order and len(paths) != 2:
         raise SsmspecError(f"--by-order pairs the layers of two checkpoints, and {len(paths)} are given; leave it out")
@@ -68,7 +68,7 @@ def report(
     checks, unchecked = _checks(paths, options)
     comparison = None
     if len(paths) == 2:
-        needed = replace(options, statistics=("bias_slope",), details=False)  # for the verdict; the others are known
+        needed = replace(options, statistics=("bias_slope",), details=None)  # for the verdict; the others are known
         comparison = compare(paths[0], paths[1], needed, by_order=by_order, progress=progress)
     return Report(analyses=analyses, comparison=comparison, checks=checks, unchecked=unchecked)
 
@@ -87,7 +87,7 @@ def _checks(paths: Sequence[Path | str], options: AnalysisOptions) -> tuple[tupl
     reasons = []
     for path in paths:
         try:
-            found.append(check(path, options=replace(options, statistics=(), details=False)))
+            found.append(check(path, options=replace(options, statistics=(), details=None)))
         except SsmspecError as error:
             found.append(None)
             reasons.append(str(error))

@@ -9,8 +9,6 @@ KEYS = (
     *("modes", "N", "d_hidden", "lru_dim", "state_features", "hidden_state_dim"),
 )
 """Of state-spaces/s4, ssmspec, S5 (flax, torch, Equinox), LinOSS and ports of LRU."""
-
-
 SETS = ("n_ssm",)
 
 
@@ -22,27 +20,37 @@ class Change:
     after: int
     sets: tuple[int, int] = (0, 0)
 
+    def new(self, key: str, value: int) -> int:
+        """The new value of a key; the old one unless the key means the state size and the value is the number of modes, or twice that."""
+        if key in KEYS and value in (self.before, 2 * self.before):
+            return value // self.before * self.after
+        return self.sets[1] if key in SETS and value == self.sets[0] else value
 
-def with_state_size(config: Mapping[str, Any], change: Change, place: str = "") -> tuple[dict[str, Any], list[str]]:
-    """The same values with another state size, at any depth, and a line for every value that changed.
 
-    A value is the state size if its key says so and it is the number of stored modes, or twice that.
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """A value of a configuration that states the size of the state: its dotted key, and the value before and after."""
+
+    key: str
+    before: int
+    after: int
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.before} -> {self.after}"
+
+
+def with_state_size(config: Mapping[str, Any], change: Change, prefix: str = "") -> tuple[dict[str, Any], list[Stated]]:
+    """The same values with another state size, at any depth, and those that changed.
 
     Args:
-        place: what the lines put before a key.
+        prefix: what dotted keys begin with.
     """
-    result, lines = dict(config), []
+    result, found = dict(config), []
     for key, value in config.items():
         if isinstance(value, Mapping):
-            result[key], more = with_state_size(value, change, f"{place}{key}.")
-            lines += more
-        elif type(value) is int and (new := _new(key, value, change)) != value:
+            result[key], more = with_state_size(value, change, f"{prefix}{key}.")
+            found += more
+        elif type(value) is int and (new := change.new(key, value)) != value:
             result[key] = new
-            lines.append(f"{place}{key} {value} -> {new}")
-    return result, lines
-
-
-def _new(key: str, value: int, change: Change) -> int:
-    if key in KEYS and value in (change.before, 2 * change.before):
-        return value // change.before * change.after
-    return change.sets[1] if key in SETS and value == change.sets[0] else value
+            found.append(Stated(f"{prefix}{key}", value, new))
+    return result, found

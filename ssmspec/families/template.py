@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption
+from ssmspec.families.selective.calibration import NpzCalibration
 from ssmspec.families.shapes import fitting_symbols
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
 from ssmspec.systems.system import System
+from ssmspec.tuning.reduction.form import Form
 
 
 class Tensor(Protocol):
@@ -87,12 +89,6 @@ class OperatingPoint:
     C: FloatArray | None = None
 
 
-class Calibration(Protocol):
-    """Recorded statistics of selective layers; see `ssmspec.families.selective.calibration`."""
-
-    def record(self, layer: str, key: str) -> FloatArray | None: ...
-
-
 Residues = Literal["unit", "rms"]
 
 
@@ -105,7 +101,7 @@ class ReadOptions:
         length: kernel length for which a layer stores its output matrix. length_option: what messages call the option for it.
         operating_point: where selective layers are frozen.
         residues: for selective layers without given B and C: B = C = 1, or the rms over inputs (`ssmspec.families.selective.residues`).
-        calibration: recorded delta, B and C of selective layers; an explicit operating point takes precedence.
+        calibration: recorded delta (or log z), B and C of selective layers; an explicit operating point takes precedence.
         config: configuration of the checkpoint, for facts that no tensor holds (limits of the step, groups, a norm without weights).
         mapping: families of a mapping file, which take precedence over the built-in ones.
     """
@@ -115,7 +111,7 @@ class ReadOptions:
     length_option: str = "--length"
     operating_point: OperatingPoint | None = None
     residues: Residues = "unit"
-    calibration: Calibration | None = None
+    calibration: NpzCalibration | None = None
     config: Mapping[str, object] = field(default_factory=dict)
     mapping: tuple["Family", ...] = ()
 
@@ -235,6 +231,10 @@ def _no_values(layer: LayerTensors, systems: Sequence[StateSpace], options: Read
 Asked = Callable[[LayerTensors, ReadOptions], bool]
 
 
+def _nothing(layer: LayerTensors) -> str:
+    return ""
+
+
 def _never(layer: LayerTensors, options: ReadOptions) -> bool:
     return False
 
@@ -246,21 +246,25 @@ class Resizing:
     Args:
         state: symbol of the number of stored modes in the shapes of the templates.
         sets: symbol of the number of tied sets of poles, if the code can also hold one per channel, "H".
+        refused: why a layer must keep its number of modes, and what to do; empty if it need not.
         only_modal: why stored modes can only be removed, not replaced; empty if they can.
+        form: what modes a layer can hold, if not any.
         both: whether a layer must store both poles of a complex pair. real: whether it can only store real poles and residues.
         beside: shapes of tensors, by suffix, that a module of another size has in another shape, and the reader does not use.
         counts: suffixes of tensors that hold the number of stored modes itself.
-        blank: what the tensors of a new size need before the family writes into them; of an empty layer and the layer before.
+        blank: what the tensors of a new size need before the family writes into them; of an empty layer, the layer before, and the systems.
     """
 
     state: str = "N"
     sets: str = ""
+    refused: Callable[[LayerTensors], str] = _nothing
     only_modal: str = ""
+    form: Callable[[LayerTensors, ReadOptions], Form] | None = None
     both: Asked = _never
     real: Asked = _never
     beside: Mapping[str, str] = field(default_factory=dict)
     counts: tuple[str, ...] = ()
-    blank: Callable[[LayerTensors, LayerTensors], LayerTensors] | None = None
+    blank: Callable[[LayerTensors, LayerTensors, Sequence[StateSpace]], LayerTensors] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,7 +280,7 @@ class Family:
         write: the inverse: the values that every stored tensor must have for the given systems, by role, in float64 or complex128.
         fixed: why no other systems can be stored, for families without `write`.
         one_set: all copies of a layer have the same poles.
-        resizing: how fewer modes are written; None where that is not known.
+        resizing: how fewer modes are written; None where that is not possible or not known. unreduced: why it is None, and what to do.
         assumptions: what its tensors do not state and a user can.
         unused: keys of a configuration that the code of the family uses and its reader does not, each with the reason.
         anew: returns the layer with the parameters that do not appear in its state spaces initialized to fit the given systems.
@@ -299,6 +303,7 @@ class Family:
     fixed: str = ""
     one_set: bool = False
     resizing: Resizing | None = None
+    unreduced: str = ""
     assumptions: tuple[Assumption, ...] = ()
     unused: Mapping[str, str] = field(default_factory=dict)
     anew: Callable[[LayerTensors, Sequence[StateSpace]], LayerTensors] | None = None

@@ -170,7 +170,8 @@ def _replaceable(existing: Path, kind: Kind) -> bool:
     try:
         if kind is Kind.arrays:
             with zipfile.ZipFile(existing) as archive:
-                return {"name.npy", "family.npy"} <= set(archive.namelist())
+                names = set(archive.namelist())
+                return {"name.npy", "family.npy"} <= names or "provenance.npy" in names
         if kind is Kind.matlab:
             from scipy.io import whosmat  # rarely needed
 

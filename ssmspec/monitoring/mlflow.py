@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.errors import SsmspecError
+from ssmspec.errors import SsmspecError, needed
 from ssmspec.monitoring.scalars import PROBLEM, RESPONSE, Problems, scalars
 from ssmspec.report.documents.monitoring import Timing
 from ssmspec.statistics import Measurement
@@ -43,7 +43,7 @@ class MlflowLog:
     def __init__(self, run_id: str | None = None, *, experiment: str | None = None, tracking_uri: str | None = None) -> None:
         if run_id is not None and experiment is not None:
             raise SsmspecError(f"MlflowLog takes a run or an experiment for a new one, not both; leave out {experiment}")
-        self._mlflow = _module()
+        self._mlflow = needed("mlflow", "an MlflowLog")
         self._client: Any = None
         self._uri, self._experiment, self._run, self._own = tracking_uri, experiment or "Default", run_id, run_id is None
         self._problems = Problems()
@@ -92,11 +92,3 @@ def allowed_name(name: str) -> str:
         return name
     safe = "/".join(OTHER.sub("_", part).strip(".") or "_" for part in parts)
     return f"{safe[: MOST_LETTERS - 20]}-{sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
-
-
-def _module() -> Any:
-    try:
-        import mlflow
-    except ImportError as error:
-        raise SsmspecError("an MlflowLog needs mlflow, which is not installed; type: pip install 'ssmspec[mlflow]'") from error
-    return mlflow

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.errors import SsmspecError
+from ssmspec.errors import SsmspecError, needed
 from ssmspec.monitoring.scalars import PROBLEM, RESPONSE, Problems, scalars
 from ssmspec.report.documents.monitoring import Timing
 from ssmspec.statistics import Measurement
@@ -36,7 +36,7 @@ class WandbLog:
         if run is not None and settings:
             raise SsmspecError(f"WandbLog takes a run or settings for a new one, not both; leave out {', '.join(settings)}")
         self._run, self._own, self._settings = run, run is None, settings
-        self._wandb = _module()
+        self._wandb = needed("wandb", "a WandbLog")
         self._problems = Problems()
         self._pictures: dict[str, Any] = {}
         self._groups: set[str] = set()
@@ -68,11 +68,3 @@ class WandbLog:
         if self._own and self._run is not None:
             self._run.finish()
             self._run = None
-
-
-def _module() -> Any:
-    try:
-        import wandb
-    except ImportError as error:
-        raise SsmspecError("a WandbLog needs wandb, which is not installed; type: pip install 'ssmspec[wandb]'") from error
-    return wandb

@@ -1,1 +1,1 @@
-"""What a whole model hears, measured by differentiation: `ssmspec.probe`. Needs torch."""
+"""What a whole model does with its input: measured by differentiation, and recorded with hooks."""

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssmspec.api.layer import needed
-from ssmspec.errors import SsmspecError
+from ssmspec.errors import SsmspecError, needed
 from ssmspec.files.reading import one_line
 from ssmspec.probing.subjects import Given, Subject
 from ssmspec.tuning.spectra.signal_files import read_array

@@ -1,7 +1,7 @@
 """What `ssmspec probe` probes: the model of a checkpoint, of a run folder or of transformers, with inputs for it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,8 @@ class Subject:
 
     Args:
         path: what is shown for it. model: to probe. inputs: for it. notes: on both, in words.
-        layers: the checkpoint whose layers `analyze` reads. at: the embedding, where it is not found by itself. output: as for `ssmspec.probe`.
-        task: with a metric; None where no metric is known, for the reason `no_task`. called: the model that the task calls.
+        layers: the checkpoint whose layers `analyze` reads. at: the embedding, where it is not found by itself.
+        task: with a metric; None where no metric is known, for the reason `no_task`.
     """
 
     path: str
@@ -67,7 +67,6 @@ class Subject:
     at: str | None = None
     task: Scored | None = None
     no_task: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 def subject(path: str, given: Given) -> Subject:

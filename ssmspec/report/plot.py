@@ -144,7 +144,7 @@ def plot(
             file cannot be read, as in `analyze`.
     """
     options = options or PlotOptions()
-    draw = _drawing(name, options)
+    draw = drawing_of(name, options)
     kind = FIGURES[name]
     axis = frequency_axis(kind, options)
     if output is not None:
@@ -211,7 +211,12 @@ def plot_initializations(output: Path | None = None, *, options: PlotOptions | N
         return options.look.written(initializations_figure(frequency_axis(FIGURES["inits"], options), alpha), output)
 
 
-def _drawing(name: str, options: PlotOptions) -> Draw:
+def drawing_of(name: str, options: PlotOptions) -> Draw:
+    """The function that draws a figure of the layers of one checkpoint, with its options.
+
+    Raises:
+        SsmspecError: no figure of one checkpoint bears this name, or it does not take these options.
+    """
     drawn = {key: kind.function for key, kind in FIGURES.items() if kind.function is not None}
     if name not in FIGURES:
         raise SsmspecError(f"figure {name!r} is unknown; choose one of {', '.join(FIGURES)}")

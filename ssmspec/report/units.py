@@ -17,7 +17,10 @@ def in_physical_units(analysis: CheckpointAnalysis, sample_rate: float) -> Check
 
 
 def _layer(layer: LayerAnalysis, sample_rate: float) -> LayerAnalysis:
-    return replace(layer, statistics={name: _summary(value, sample_rate) for name, value in layer.statistics.items()})
+    band = layer.over_tokens
+    if band is not None:
+        band = replace(band, half_lives=band.half_lives / sample_rate, unit="s")
+    return replace(layer, statistics={name: _summary(value, sample_rate) for name, value in layer.statistics.items()}, over_tokens=band)
 
 
 def _summary(summary: Summary, sample_rate: float) -> Summary:

@@ -23,7 +23,7 @@ from ssmspec.statistics.bias import bias_slope, center_frequency, spectral_slope
 from ssmspec.statistics.explicit import KernelSpectrum
 from ssmspec.statistics.memory import memory_notes
 from ssmspec.statistics.poles import aliased_share, alpha_hat, alpha_residual, half_life, memory_shares, time_constant
-from ssmspec.statistics.results import CheckpointAnalysis, Curve, LayerAnalysis, Measurement, Skipped
+from ssmspec.statistics.results import CheckpointAnalysis, Curve, LayerAnalysis, Measurement, Skipped, TokenBand
 from ssmspec.statistics.rounding import steady, without
 from ssmspec.statistics.spectra import Spectrum, spectrum_of
 from ssmspec.statistics.spectrum import LayerSpectrum
@@ -208,6 +208,7 @@ __all__ = [
     "Spectrum",
     "Statistic",
     "Summary",
+    "TokenBand",
     "Values",
     "memory_notes",
     "memory_shares",

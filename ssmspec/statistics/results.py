@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from ssmspec.checkpoint.remote.traffic import Transfer
-from ssmspec.statistics.values import Summary, quantiles
+from ssmspec.statistics.values import Summary, Values, quantiles, summarize
 from ssmspec.systems.grid import FloatArray, FrequencyGrid
 from ssmspec.systems.statespace import Assumed, ComplexArray
 from ssmspec.systems.trust import UNDAMPED, Fault
@@ -35,6 +35,30 @@ class Curve:
         return cls(median, p5, p95, values if len(values) <= FEW_COPIES else None)
 
 
+Wanted = Literal["poles", "all"]  # of the details of a layer
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBand:
+    """Between which half-lives the copies of a selective layer move from token to token, as a calibration recorded it.
+
+    Args:
+        half_lives: (3, K), in samples or, with a sample rate, seconds: shorter in 5, 50 and 95 % of the tokens. NaN where a copy has none.
+        tokens: how many were recorded. sampled: of how many the quantiles are.
+        unit: of the half-lives.
+    """
+
+    half_lives: FloatArray
+    tokens: int
+    sampled: int
+    unit: str = "samples"
+
+    def summaries(self) -> tuple[Summary, Summary, Summary]:
+        """Median and 5..95 % range over copies of each of the three."""
+        low, median, high = (summarize(Values(values, "no finite half-life"), self.unit) for values in self.half_lives)
+        return low, median, high
+
+
 @dataclass(frozen=True, slots=True)
 class Details:
     """What only figures need of a layer.
@@ -42,7 +66,7 @@ class Details:
     Args:
         discrete_poles: its poles in the z-plane, (K, N) upper half, NaN where a copy has no pole; empty for an explicit kernel.
         hankel: Hankel singular values divided by the largest of their copy, in descending order: median and 5..95 % band over the copies.
-        hankel_missing: why there are none, or None.
+        hankel_missing: why there are none, or None where there are some, or where only poles were asked for.
     """
 
     discrete_poles: ComplexArray
@@ -59,6 +83,7 @@ class LayerAnalysis:
         assumptions: in words. assumed: those of them that a user can set.
         step_range: smallest and largest Delta [model time per sample]; None for layers that store discrete poles.
         half_lives: for decay gates, of every copy [tokens], NaN where it is not sound; None for other layers.
+        over_tokens: between which half-lives its copies move over the tokens of a calibration; None without one.
         memory: for selective layers, number of samples (tokens) -> share of sound copies with a longer half-life.
         errors: `energies` -> largest estimate, over copies, of the relative error of the energies used; None if there is no usable copy.
             Empty where not all statistics were chosen.
@@ -100,6 +125,7 @@ class LayerAnalysis:
     assumed: tuple[Assumed, ...] = ()
     errors: Mapping[str, float | None] = field(default_factory=dict)
     half_lives: FloatArray | None = None
+    over_tokens: TokenBand | None = None
     memory: Mapping[int, float] | None = None
     values: Mapping[str, FloatArray] = field(default_factory=dict)
     gaps: Mapping[str, str] = field(default_factory=dict)
@@ -148,6 +174,7 @@ class CheckpointAnalysis:
     """One checkpoint: its path, its layers in model order, what was skipped, notes, and the statistics computed.
 
     `context_length`: that of the model [tokens], where a configuration states it. `transfer`: what was read of a remote one.
+    `calibration`: what a calibration file says about itself, if one was given.
     """
 
     path: str
@@ -162,6 +189,7 @@ class CheckpointAnalysis:
     notes: tuple[str, ...]
     statistics: tuple[str, ...]
     context_length: int | None = None
+    calibration: Mapping[str, Any] | None = None
     transfer: Transfer | None = None
 
     @property

@@ -228,6 +228,7 @@ def test_figures_are_new_or_drawn_into_given_axes(result: "ssmspec.api.analyze.A
         result.plot.pole()
     with pytest.raises(SsmspecError, match="the figure hankel has no frequency axis"):
         result.plot.hankel(axis="cycles")
+    assert result[:1].plot.poles(plane="s").axes[0].get_xlabel() == "Re a [1/model time]"
     changed = ssmspec.compare(SAMPLES / "s4d_initial.safetensors", S4D)
     assert len(changed[:1].plot().axes) == 2
     both = Figure().subplots(1, 2)

@@ -1,8 +1,10 @@
 """The command `reduce` as it is typed, in every container, and the modules that its output loads into at the smaller size."""
 
+import argparse
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import factories as f
@@ -27,6 +29,8 @@ from ssmspec.nn import S4D, SequenceModel
 from ssmspec.nn.from_checkpoint import load_sequence_model
 from ssmspec.report.documents.document import schema
 from ssmspec.systems.response import impulse_response
+from ssmspec.training.engine.run import make_problem
+from ssmspec.training.engine.run_folder import read_config
 from ssmspec.tuning.reduction.request import Request
 
 TRAINED = SAMPLES / "s4d_trained.safetensors"
@@ -188,7 +192,7 @@ def test_layers_of_one_size_keep_one_size(tmp_path: Path) -> None:
     own = plan_reduce(source, Request(tolerance=0.3, own_sizes=True))
     sizes = [layer.stored[1] for layer in own.layers]
     assert sizes[0] > sizes[1]
-    assert any("may differ" in note for note in own.notes)
+    assert any("layers differ in their number of modes now" in note for note in own.notes)
     together = plan_reduce(source, Request(tolerance=0.3))
     assert [layer.stored[1] for layer in together.layers] == [sizes[0]] * 2
     assert any(f"alone it would need {sizes[1]} modes" in note for note in together.layers[1].notes)
@@ -329,8 +333,8 @@ def test_a_folder_is_written_with_its_config(typed: Type, tmp_path: Path, shards
     assert result.code == 0, result
     config = json.loads((tmp_path / "small/config.json").read_text())
     assert config == {"model_type": "mine", "d_state": 4, "layer": {"d_state": 4, "d_model": 12}}
-    assert "config.json: d_state 12 -> 4" in result.err
-    assert "config.json: layer.d_state 12 -> 4" in result.err
+    assert "config.json: d_state 12 -> 4" in result.out
+    assert "config.json: layer.d_state 12 -> 4" in result.out
     assert json.loads((source / "config.json").read_text())["d_state"] == 12
     if shards:
         index = json.loads((tmp_path / "small/model.safetensors.index.json").read_text())
@@ -338,10 +342,88 @@ def test_a_folder_is_written_with_its_config(typed: Type, tmp_path: Path, shards
         assert index["metadata"]["total_size"] == sum(values.nbytes for part in files for values in part.values())
 
 
-def test_a_config_beside_a_file_is_named_and_not_copied(typed: Type, tmp_path: Path) -> None:
+def sizes(config: dict[str, object]) -> tuple[object, object]:
+    return config["d_state"], config["layer"]["d_state"]
+
+
+def test_a_config_beside_a_file_is_written_beside_the_result(typed: Type, tmp_path: Path) -> None:
+    source, folder = folder_of(tmp_path / "model"), tmp_path / "small"
+    folder.mkdir()
+    before = (source / "config.json").read_bytes()
+    command = ("reduce", str(source / "model.safetensors"), "--no-timing", "--json")
+    result = typed(*command, "--modes", "2", "-o", str(folder / "a.safetensors"))
+    assert result.code == 0, result
+    document = json.loads(result.out)
+    jsonschema.validate(document, schema("reduce-1"))
+    assert sizes(json.loads((folder / "config.json").read_text())) == (4, 4)
+    assert {setting["file"] for setting in document["settings"]} == {str(folder / "config.json")}
+    assert [(setting["key"], setting["before"], setting["after"]) for setting in document["settings"]] == [
+        ("d_state", 12, 4),
+        ("layer.d_state", 12, 4),
+    ]
+    assert json.loads((folder / "a.safetensors.ssmspec.json").read_text())["settings"] == document["settings"]
+    again = json.loads(typed(*command, "--modes", "2", "-o", str(folder / "b.safetensors")).out)
+    assert any("has the new size already" in note for note in again["notes"])
+    other = json.loads(typed(*command, "--modes", "3", "-o", str(folder / "c.safetensors")).out)
+    assert [setting["file"] for setting in other["settings"]] == [None, None]
+    assert any("exists, and stays as it is; the model of c.safetensors needs d_state 12 -> 6" in note for note in other["notes"])
+    assert sizes(json.loads((folder / "config.json").read_text())) == (4, 4)
+    assert (source / "config.json").read_bytes() == before
+
+
+def test_a_config_beside_the_input_is_never_changed(typed: Type, tmp_path: Path) -> None:
     source = folder_of(tmp_path / "model")
-    result = typed("reduce", str(source / "model.safetensors"), "--modes", "2", "-o", str(tmp_path / "small.safetensors"), "--no-timing")
-    assert "beside the input is not copied; the model of the result needs config.json: d_state 12 -> 4" in result.err
+    before = (source / "config.json").read_bytes()
+    for more in ((), ("--dry-run",), ("--in-place",)):
+        result = typed("reduce", str(source / "model.safetensors"), "--modes", "4", "--no-timing", *more)
+        assert result.code == 0, result
+        assert "needs" in result.out
+        assert "d_state 12 -> 8, layer.d_state 12 -> 8" in result.out
+        assert (source / "config.json").read_bytes() == before
+
+
+def test_a_config_that_states_no_size_is_named(typed: Type, tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "model")
+    (source / "config.json").write_text('{"d_state": 99}')
+    for given, target in ((source, tmp_path / "small"), (source / "model.safetensors", tmp_path / "small.safetensors")):
+        result = typed("reduce", str(given), "--modes", "4", "--no-timing", "-o", str(target))
+        assert "config.json names no state size of 6 or 12, and stays as it is" in result.out
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_a_size_for_all_layers_is_not_rewritten_where_layers_differ(typed: Type, tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "model")
+    result = typed("reduce", str(source), "--modes", "2", "--layer", "layers.0", "--no-timing", "-o", str(tmp_path / "small"))
+    assert "config.json of the input states one size for all layers, and stays as it is: layers differ now" in result.out
+    assert "layers differ in their number of modes now" in result.out
+    assert sizes(json.loads((tmp_path / "small/config.json").read_text())) == (12, 12)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_settings_inside_a_torch_file_are_rewritten(typed: Type, tmp_path: Path, protocol: int) -> None:
+    tensors = {f"model.{name}": torch.from_numpy(values) for name, values in s4d_tensors(layers=2, H=4, N=6).items()}
+    settings = {"d_state": 12, "d_model": 12, "layer": {"N": 6, "name": "d_state", "rest": ["d_state", 12]}, "dropout": 0.1}
+    everything = {"state_dict": tensors, "hyper_parameters": settings, "epoch": 12, "d_state": 12, "args": argparse.Namespace(ssm_size=12)}
+    torch.save(everything, tmp_path / "model.ckpt", pickle_protocol=protocol)
+    target = tmp_path / "small.ckpt"
+    result = typed("reduce", str(tmp_path / "model.ckpt"), "--modes", "2", "--json", "--no-timing", "-o", str(target))
+    assert result.code == 0, result
+    found = torch.load(target, weights_only=False)
+    assert found["hyper_parameters"] == settings | {"d_state": 4, "layer": settings["layer"] | {"N": 2}}
+    assert found["args"].ssm_size == 4
+    assert (found["epoch"], found["d_state"]) == (12, 12)
+    assert found["state_dict"]["model.layers.0.kernel.C"].shape == (4, 2, 2)
+    document = json.loads(result.out)
+    assert {setting["key"]: setting["after"] for setting in document["settings"]} == {"d_state": 4, "layer.N": 2, "ssm_size": 4}
+    assert {setting["file"] for setting in document["settings"]} == {str(target)}
+
+
+def test_settings_that_a_new_file_does_not_hold_are_named(typed: Type, tmp_path: Path) -> None:
+    tensors = {name: torch.from_numpy(values) for name, values in s4d_tensors(layers=1, H=4, N=6).items()}
+    torch.save({"state_dict": tensors, "hparams": {"d_state": 12}}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    result = typed("reduce", str(tmp_path / "old.pt"), "--modes", "2", "--no-timing", "-o", str(tmp_path / "small.safetensors"))
+    assert result.code == 0, result
+    assert "the settings inside the file are not in the result; the model of the result needs d_state 12 -> 4" in result.out
 
 
 def equinox(path: Path) -> None:
@@ -359,7 +441,7 @@ def test_an_equinox_file_is_written_with_its_hyperparameters_and_constants(typed
     equinox(tmp_path / "model.eqx")
     result = typed("reduce", str(tmp_path / "model.eqx"), "--modes", "4", "-o", str(tmp_path / "small.eqx"))
     assert result.code == 0, result
-    assert "hyperparameters: ssm_dim 6 -> 4" in result.err
+    assert "hyperparameters: ssm_dim 6 -> 4" in result.out
     with (tmp_path / "small.eqx").open("rb") as file:
         assert json.loads(file.readline()) == {"model_name": "S5", "ssm_dim": 4, "hidden_dim": 3}
         leaves = [np.load(file) for _ in range(11)]
@@ -374,14 +456,25 @@ def test_what_a_run_recorded_about_its_model_has_the_new_size(typed: Type, tmp_p
     np.save(tmp_path / "y.npy", data.mean(axis=1))
     common = ("--data", str(tmp_path / "x.npy"), "--target", str(tmp_path / "y.npy"), "--steps", "2", "--no-pictures")
     assert typed("train", "regress", *common, "--out", str(tmp_path / "run")).code == 0
-    source, target = tmp_path / "run/final.safetensors", tmp_path / "small.safetensors"
+    before = (tmp_path / "run/config.toml").read_bytes()
+    source, folder = tmp_path / "run/final.safetensors", tmp_path / "small"
+    folder.mkdir()
+    target = folder / "small.safetensors"
     result = typed("reduce", str(source), "--keep", "0.5", "-o", str(target), "--no-timing")
     assert result.code == 0, result
-    assert "metadata: model.d_state 16 -> 8" in result.err
-    assert "config.toml beside the input describes the run, whose other checkpoints keep their size, and stays as it is" in result.err
+    assert "metadata: model.d_state 16 -> 8" in result.out
+    assert f"wrote {folder / 'config.toml'}, which is that of the input with settings.d_state 16 -> 8" in result.out.replace("\n", " ")
+    assert (tmp_path / "run/config.toml").read_bytes() == before
     model, about = load_sequence_model(target)
     assert about["model"]["d_state"] == 8
     assert model.s4_layers[0].settings.d_state == 8
+    config = read_config(folder)
+    assert config.settings == replace(read_config(tmp_path / "run").settings, d_state=8)
+    problem = make_problem(config, folder)
+    problem.model.load_state_dict({name: torch.from_numpy(values) for name, values in load_file(target).items()}, strict=True)
+    result = typed("reduce", str(source), "--keep", "0.5", "--no-timing")
+    assert "belongs to the input, and stays as it is" in result.out
+    assert (tmp_path / "run/config.toml").read_bytes() == before
 
 
 # --- training afterwards ---

@@ -1,8 +1,8 @@
 """Every block of the README and of the documentation runs as it stands there, and prints what the page says.
 
-A block that needs a GPU, the network or hours says so in a comment before it. Its commands are parsed here, and a block that trains runs
-for five steps in the nightly tests. Blocks of the language `text` are output, compared with the command before them, or lines that are
-not for a test (to install, or what a file holds).
+A block that trains runs for five steps here, and as it stands in the nightly tests. A block that needs a GPU, the network or hours says so
+in a comment before it: its commands are parsed here, and one that needs hours runs for five steps in the nightly tests. Blocks of the
+language `text` are output, compared with the command before them, or lines that are not for a test (to install, or what a file holds).
 """
 
 import re
@@ -45,16 +45,20 @@ def following(block: Block) -> str:
     return after.text if after is not None and after.language == "text" else ""
 
 
-def run(typed: Type, words: list[str]) -> Result:
-    """A line of a shell block, in the test's folder."""
+def trains(words: list[str]) -> bool:
+    return words[:2] == ["ssmspec", "train"] or "--retrain" in words
+
+
+def run(typed: Type, words: list[str], *, shortened: bool = True) -> Result:
+    """A line of a shell block, in the test's folder; training takes five steps and no pictures, unless it runs as it stands."""
     assert words[0] == "ssmspec", words
     target = None
     if ">" in words:
         words, target = words[: words.index(">")], Path(words[-1])
     globbed = [str(path) for word in words[1:] for path in (sorted(Path().glob(word)) if "*" in word and "/" in word else [word])]
-    if (globbed[0] == "train" and "--steps" not in globbed) or "--retrain" in globbed:
+    if shortened and trains(words) and (globbed[0] != "train" or "--steps" not in globbed):
         globbed += ["--steps", "5"]
-    if globbed[0] == "train" and "--no-pictures" not in globbed:
+    if shortened and globbed[0] == "train" and "--no-pictures" not in globbed:
         globbed.append("--no-pictures")
     done = typed(*globbed)
     if target is not None:
@@ -70,6 +74,17 @@ def written(words: list[str]) -> set[str]:
 @pytest.mark.parametrize("block", RUN, ids=str)
 @pytest.mark.usefixtures("blank_pictures")
 def test_a_shell_block_runs_and_prints_what_the_page_says(block: Block, typed: Type, tmp_path: Path) -> None:
+    check_block(block, typed, tmp_path, shortened=True)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("block", [block for block in RUN if any(map(trains, block.commands))], ids=str)
+def test_a_block_that_trains_runs_as_it_stands(block: Block, typed: Type, tmp_path: Path) -> None:
+    check_block(block, typed, tmp_path, shortened=False)
+
+
+def check_block(block: Block, typed: Type, tmp_path: Path, *, shortened: bool) -> None:
+    """Run the earlier commands of the page that write what this block reads, and the block; compare what it prints."""
     fill(tmp_path)
     named = {word for words in block.commands for word in words} - {name for words in block.commands for name in written(words)}
     for earlier in RUN:
@@ -81,7 +96,7 @@ def test_a_shell_block_runs_and_prints_what_the_page_says(block: Block, typed: T
         (tmp_path / path).write_text(text, encoding="utf-8")
     printed = ""
     for words in block.commands:
-        done = run(typed, words)
+        done = run(typed, words, shortened=shortened)
         assert done.code == 0, (words, done.err)
         printed += done.out
     if expected := following(block):
@@ -100,7 +115,7 @@ def mappings(page: str) -> list[tuple[str, str]]:
 @pytest.mark.nightly
 @pytest.mark.parametrize("block", TRAINING, ids=str)
 @pytest.mark.usefixtures("blank_pictures")
-def test_a_block_that_trains_runs_for_five_steps(block: Block, typed: Type, tmp_path: Path) -> None:
+def test_a_block_that_needs_hours_runs_for_five_steps(block: Block, typed: Type, tmp_path: Path) -> None:
     fill(tmp_path)
     if "run/final.safetensors" in block.text:
         run(typed, ["ssmspec", "train", "regress", "--data", "X.npy", "--target", "Y.npy", "--out", "run"])
@@ -156,9 +171,7 @@ def test_a_yaml_block_calls_what_the_repository_has(block: Block) -> None:
 
 # --- Python ---
 
-PYTHON = [
-    block for block in EVERY if block.language == "python" and block.page not in ("docs/contributing.md", "docs/concepts/selective.md")
-]
+PYTHON = [block for block in EVERY if block.language == "python" and block.page != "docs/contributing.md"]
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)

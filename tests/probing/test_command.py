@@ -165,7 +165,10 @@ WRONG: list[tuple[Callable[[Path], list[object]], str]] = [
     (lambda f: [f / "regress" / "final.safetensors"], "a checkpoint needs inputs; give them with --data X.npy"),
     (lambda f: [f / "regress" / "final.safetensors", "--data", f / "y.npy"], "1 features, and the model takes 2; say with --layout"),
     (lambda f: [f / "regress" / "final.safetensors", "--before", "--data", f / "x.npy"], "is not the folder of a run, so it has no before"),
-    (lambda f: [f / "regress", "--data", f / "x.npy", "--noise", "bands=1"], "--noise and --attack need a metric: with --data there are no"),
+    (
+        lambda f: [f / "regress", "--data", f / "x.npy", "--noise", "bands=1"],
+        "--noise and --attack need a metric: with --data there are no",
+    ),
     (lambda f: [f / "regress", "--noise", "bands=9"], "band 7 of 9, .* has no bin of the DFT of 128 samples"),
     (lambda f: [f / "regress", "--layer", "nope"], "the model has no module 'nope'"),
     (lambda f: [f / "regress", "--layer", "none", "--features", "L"], "--features needs blocks, and --layer none leaves them out"),

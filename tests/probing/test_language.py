@@ -86,7 +86,10 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["gpt2", "--text", "none.txt"], "none.txt: No such file or directory"),
         (["gpt2", "--tokens", "big.npy"], "big.npy: tokens from 0 to 99; the model has 0..39"),
         (["gpt2", "--tokens", "real.npy"], r"real.npy: shape \(64,\) of float64; expected integers"),
-        (["less", "--tokens", "x.npy"], r"less: its files lack transformer\.h\.1\.ln_1\.weight \(1 in all\), which transformers would draw"),
+        (
+            ["less", "--tokens", "x.npy"],
+            r"less: its files lack transformer\.h\.1\.ln_1\.weight \(1 in all\), which transformers would draw",
+        ),
         (["bare", "--tokens", "big.npy"], "bare: transformers cannot load it as a causal language model"),
     ],
 )

@@ -49,7 +49,9 @@ def test_octaves_go_down_from_pi_and_the_top_one_has_pi_itself() -> None:
     edges = Disturbance(bands=8).edges(512)
     np.testing.assert_allclose([low for low, _ in edges], PI * 2.0 ** np.arange(-8, 0))
     assert edges[-1][1] == PI
-    with pytest.raises(SsmspecError, match=r"band 8 of 8, \[0\.0123, 0\.0245\) rad/sample, has no bin of the DFT of 256 samples; give at most 7 bands"):
+    with pytest.raises(
+        SsmspecError, match=r"band 8 of 8, \[0\.0123, 0\.0245\) rad/sample, has no bin of the DFT of 256 samples; give at most 7 bands"
+    ):
         Disturbance(bands=8).edges(256)
     assert len(Disturbance(per_octave=2).edges(256)) == 8  # half octaves down to 16 pi/L
     x = torch.randn(1, 1, 512, dtype=torch.float64)
@@ -142,5 +144,3 @@ def test_a_specification_is_read(text: str, expected: Disturbance) -> None:
 def test_a_wrong_specification_is_one_line(text: str, message: str) -> None:
     with pytest.raises(SsmspecError, match=message):
         Disturbance.parsed(text, "--noise")
-
-

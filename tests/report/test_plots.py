@@ -7,7 +7,7 @@ import pytest
 from drawing import labels, overlapping
 from locations import SAMPLES
 
-from ssmspec.commands.analyze import analyze
+from ssmspec.commands.analyze import AnalysisOptions, analyze
 from ssmspec.report.figures.analyze import layer_figure, overview_figure, plot_analysis
 
 S4D = analyze(SAMPLES / "s4d_trained.safetensors")
@@ -35,6 +35,18 @@ def test_layer_figure_draws_median_band_nyquist_and_poles() -> None:
     drawn = poles.collections[0].get_offsets()
     np.testing.assert_allclose(drawn, np.stack([layer.poles.real.ravel(), layer.poles.imag.ravel()], axis=1))
     assert (poles.get_xlabel(), poles.get_ylabel()) == ("Re a [1/model time]", "Im a [rad/model time]")
+
+
+def test_poles_of_copies_with_steps_of_their_own_are_drawn_on_the_unit_disk() -> None:
+    layer = analyze(SAMPLES / "s4d_trained.safetensors", AnalysisOptions(details="poles")).layers[0]
+    assert layer.step_range[0] < layer.step_range[1]
+    poles = layer_figure(layer, THETA).axes[1]
+    z = layer.details.discrete_poles.ravel()
+    drawn = poles.collections[0].get_offsets()
+    np.testing.assert_allclose(drawn, np.stack([z.real, np.abs(z.imag)], axis=1))
+    assert (poles.get_xlabel(), poles.get_ylabel()) == ("Re z", "Im z")
+    mamba = analyze(SAMPLES / "mamba1_trained.safetensors", AnalysisOptions(details="poles")).layers[0]
+    assert layer_figure(mamba, THETA).axes[1].get_xlabel() == "-ln |z| [1/sample]"
 
 
 def test_discrete_poles_are_drawn_on_the_unit_disk() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from decaying import CONTEXT, decaying, half_lives
 from locations import SAMPLES
 from program import ssmspec
 from reports import HOSTILE, Page, deepened, explicit, hostile, page_of, report_of, run_folder, unreadable
@@ -122,6 +123,7 @@ def opened(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
         "single": lambda: report_of("s5_trained.msgpack"),
         "explicit": lambda: explicit(folder),
         "hostile": lambda: report([hostile(folder)]),
+        "decaying": lambda: report([decaying(folder)]),
         "deep": lambda: deepened(report_of("s4d_trained.safetensors"), 64),
     }
 
@@ -175,6 +177,17 @@ def test_every_figure_has_its_marks_and_nothing_fails_or_is_fetched(opened: Any,
         poles = [layer["poles"] for layer in layers if layer["poles"]]
         assert counted[f"poles {row}"].get("points", 0) == sum(each.get("shown", 0) for each in poles)
         assert counted[f"poles {row}"].get("fills", 0) == sum("lives" in each for each in poles)
+
+
+def test_half_lives_stand_against_the_context_of_the_model(opened: Any) -> None:
+    found = opened("decaying")
+    plot = found.draw("memory")
+    figure = "document.querySelector('.plot[data-figure=\"memory\"]')"
+    assert [shape["x0"] for shape in found.all(f"{figure}.layout.shapes")] == [CONTEXT]
+    drawn = sorted({place for place in found.all(f"{figure}.data[0].x") if place is not None})
+    np.testing.assert_allclose(drawn, sorted(half_lives()), rtol=1e-5)
+    assert f"the context of {CONTEXT} tokens" in plot.locator("xpath=..").text_content()
+    assert found.troubles == []
 
 
 def test_nothing_is_drawn_before_it_is_scrolled_to(browser: Any, opened: Any, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from decaying import decaying, half_lives
 from factories import make
 from program import Type
 from safetensors.numpy import save_file
@@ -14,20 +15,7 @@ from ssmspec.families.configuration import context_length
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """Two RWKV-7 layers with half-lives of 2.3 to 3.1e6 tokens, and a context of 4096."""
-    w0 = np.array([0.0, -2.0, -5.0, -8.0, -11.0, -15.0], np.float32).reshape(1, 1, 6)
-    tensors = {}
-    for layer in (0, 1):
-        tensors |= {f"blocks.{layer}.att.{name}": values + 0.0 for name, values in make("rwkv-7").tensors.items()}
-        tensors[f"blocks.{layer}.att.w0"] = w0 - layer
-    save_file(tensors, tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps({"context_length": 4096}))
-    return tmp_path
-
-
-def half_lives() -> np.ndarray:
-    w0 = np.array([0.0, -2.0, -5.0, -8.0, -11.0, -15.0])
-    return np.concatenate([np.log(2) * np.exp(0.5) * (1 + np.exp(-(w0 - layer))) for layer in (0, 1)])
+    return decaying(tmp_path)
 
 
 def test_table_of_decay_gates_has_half_lives_and_no_bias(typed: Type, model: Path) -> None:

@@ -9,7 +9,13 @@ import torch
 VOCABULARY = 40
 SIZES: dict[str, dict[str, Any]] = {
     "GPT2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 128, "bos_token_id": 0, "eos_token_id": 0},
-    "GPTNeoX": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 128},
+    "GPTNeoX": {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 128,
+    },
     "Mamba": {"hidden_size": 16, "num_hidden_layers": 2, "state_size": 4},
     "Mamba2": {"hidden_size": 16, "num_hidden_layers": 2, "state_size": 8, "num_heads": 4, "head_dim": 8, "n_groups": 1, "chunk_size": 32},
     "FalconMamba": {"hidden_size": 16, "num_hidden_layers": 2, "state_size": 4},

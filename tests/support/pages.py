@@ -66,6 +66,7 @@ def fill(folder: Path) -> None:
     values["log_delta"] -= 4
     save_file({f"blocks.0.ssm.{name}": each for name, each in values.items()}, folder / "own.safetensors")
     np.save(folder / "k.npy", own_kernel(values, 512))
+    np.save(folder / "tokens.npy", np.random.default_rng(0).integers(0, 32, 256))
     np.save(folder / "train.npy", np.cumsum(rng.normal(size=(16, 256)), axis=1))
     x, y = rng.normal(size=(20, 32)), rng.normal(size=20)
     np.save(folder / "X.npy", x)

@@ -49,7 +49,7 @@ def references(data: bytes) -> Iterator[Reference]:
     Raises:
         ValueError: a tensor is not written as torch.save does it.
     """
-    tokens = _tokens(data)
+    tokens = tokens_of(data)
     memo: dict[int, object] = {}
     kept: list[Token] = []  # tokens without those that only fill the memo
     for token in tokens:
@@ -63,7 +63,8 @@ def references(data: bytes) -> Iterator[Reference]:
             yield _reference(kept, place, memo)
 
 
-def _tokens(data: bytes) -> list[Token]:
+def tokens_of(data: bytes) -> list[Token]:
+    """The opcodes of a pickle, each with its bytes."""
     found = [(opcode.name, value, int(position or 0)) for opcode, value, position in pickletools.genops(data)]
     ends = [*(position for _, _, position in found[1:]), len(data)]
     return [Token(name, value, start, stop) for (name, value, start), stop in zip(found, ends, strict=True)]
@@ -99,7 +100,7 @@ def _integers(tokens: list[Token], place: int) -> tuple[tuple[Token, ...], int]:
 def with_numbers(data: bytes, numbers: Mapping[Token, int]) -> bytes:
     """The pickle with other integers in place of some literals; frames, which would have other lengths, are left out."""
     edits = {token.start: (token.stop, _literal(value)) for token, value in numbers.items()}
-    edits |= {token.start: (token.stop, b"") for token in _tokens(data) if token.name == "FRAME"}
+    edits |= {token.start: (token.stop, b"") for token in tokens_of(data) if token.name == "FRAME"}
     pieces, at = [], 0
     for start, (stop, new) in sorted(edits.items()):
         pieces += [data[at:start], new]

@@ -17,9 +17,10 @@ from ssmspec.checkpoint.write.new_safetensors import find_new_file, write_new
 from ssmspec.checkpoint.write.patches import cast_to_stored, find_stored, stored_bytes
 from ssmspec.checkpoint.write.safetensors_header import write_with_header
 from ssmspec.checkpoint.write.splice import Splice, unchanged
+from ssmspec.checkpoint.write.torch_settings import New, TorchSetting
 from ssmspec.checkpoint.write.whole_folder import Destination, write_folder
 from ssmspec.checkpoint.write.write_changed import find_destination, old_weights, source_of
-from ssmspec.checkpoint.write.zip_anew import Replaced, npy_stream, write_npz_anew, write_torch_anew
+from ssmspec.checkpoint.write.zip_anew import Replaced, npy_stream, settings_inside, write_npz_anew, write_torch_anew
 from ssmspec.files.replacing import new_file
 
 Job = Callable[[IO[bytes]], None]
@@ -46,6 +47,7 @@ def write_reshaped(
     metadata: Mapping[str, str],
     texts: Mapping[Path, bytes],
     line: bytes | None = None,
+    new_setting: New | None = None,
     replace: bool = False,
     in_place: bool = False,
 ) -> tuple[str, ...]:
@@ -57,6 +59,7 @@ def write_reshaped(
         checkpoint, target, metadata, replace, in_place: as for `write_changed`.
         changes: tensor name -> all its values, in the stored dtype or one that can be cast to it.
         texts: new contents of small files of a folder, by their path in the source. line: the new line of JSON of an Equinox file.
+        new_setting: for a file of torch.save, the new value of an integer of its configuration, of the key and the old value.
     Returns:
         notes: what a new safetensors file lacks; files of a folder that keep the old weights.
     Raises:
@@ -71,10 +74,23 @@ def write_reshaped(
                     pass
         if not reshapes(checkpoint):
             return write_new(checkpoint, destination, changes, {}, metadata, reshaped=True)
-        _write(checkpoint, source_of(checkpoint), destination, _jobs(checkpoint, changes, metadata, texts, line))
+        _write(checkpoint, source_of(checkpoint), destination, _jobs(checkpoint, changes, metadata, texts, line, new_setting))
     except OSError as error:
         raise problem(error.filename or target, error.strerror or str(error)) from error
     return tuple(old_weights(source_of(checkpoint), checkpoint))
+
+
+def settings_in_file(checkpoint: Checkpoint, new_setting: New) -> list[TorchSetting]:
+    """What `write_reshaped` would change in the configuration inside a file of torch.save; none in other files.
+
+    Raises:
+        CheckpointError: the checkpoint was changed since it was opened.
+    """
+    if not reshapes(checkpoint) or checkpoint.container != "torch zip":
+        return []
+    (path,) = [path for path in checkpoint.files if not is_index(path)][:1]
+    with unchanged(path, checkpoint.files[path]) as source:
+        return settings_inside(source, new_setting)
 
 
 def _write(checkpoint: Checkpoint, source: Path, destination: Destination, jobs: Mapping[Location, Job]) -> None:
@@ -91,6 +107,7 @@ def _jobs(
     metadata: Mapping[str, str],
     texts: Mapping[Path, bytes],
     line: bytes | None,
+    new_setting: New | None,
 ) -> dict[Location, Job]:
     kind = checkpoint.container.removesuffix(" (sharded)")
     replaced: dict[Location, Replaced] = {}
@@ -101,7 +118,7 @@ def _jobs(
     if metadata and kind == "safetensors":
         replaced.setdefault(first, [])
     jobs: dict[Location, Job] = {
-        path: partial(_write_file, kind, path, checkpoint.files[path], tensors, metadata if path == first else {}, line)
+        path: partial(_write_file, kind, path, checkpoint.files[path], tensors, metadata if path == first else {}, line, new_setting)
         for path, tensors in replaced.items()
     }
     jobs |= {path: partial(_write_text, text) for path, text in texts.items()}
@@ -126,13 +143,20 @@ def _index(path: Location, replaced: Mapping[Location, Replaced]) -> bytes:
 
 
 def _write_file(
-    kind: str, path: Location, stamp: Stamp, replaced: Replaced, metadata: Mapping[str, str], line: bytes | None, out: IO[bytes]
+    kind: str,
+    path: Location,
+    stamp: Stamp,
+    replaced: Replaced,
+    metadata: Mapping[str, str],
+    line: bytes | None,
+    new_setting: New | None,
+    out: IO[bytes],
 ) -> None:
     with unchanged(path, stamp) as source:
         if kind == "npz":
             write_npz_anew(path, source, out, replaced)
         elif kind == "torch zip":
-            write_torch_anew(path, source, out, replaced)
+            write_torch_anew(path, source, out, replaced, new_setting)
         else:
             splice = Splice(path, source, out)
             if kind == "safetensors":

@@ -15,6 +15,7 @@ from ssmspec.checkpoint.remote.path import Location
 from ssmspec.checkpoint.tensors import ITEMSIZE, LOCAL_HEADER, StoredTensor, c_strides, problem, short
 from ssmspec.checkpoint.write.patches import stored_bytes
 from ssmspec.checkpoint.write.torch_pickle import Reference, Token, references, with_numbers
+from ssmspec.checkpoint.write.torch_settings import New, TorchSetting, torch_settings
 
 ALIGNMENT = 64  # bytes; torch maps storages into memory, and pads the header of every member for it
 PADDING = 0x4246  # kind of the extra field that torch pads with, "FB"
@@ -40,9 +41,18 @@ def npy_stream(tensor: StoredTensor, values: NDArray[Any]) -> bytes:
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode("latin-1") + raw.tobytes()
 
 
-def write_torch_anew(path: Location, source: BinaryIO, out: IO[bytes], replaced: Replaced) -> None:
+def settings_inside(source: BinaryIO, new: New) -> list[TorchSetting]:
+    """The integers of the configuration in a file of torch.save for which another value is wanted; see `torch_settings`."""
+    archive = zipfile.ZipFile(source)
+    name = root_pickle(archive.namelist())
+    return [] if name is None else torch_settings(archive.read(name), new)
+
+
+def write_torch_anew(path: Location, source: BinaryIO, out: IO[bytes], replaced: Replaced, new_setting: New | None = None) -> None:
     """Copies a file of torch.save in which some tensors have other shapes: their storages, and the numbers of the pickle that say so.
 
+    Args:
+        new_setting: the new value of an integer of the configuration, of its key and its old value.
     Raises:
         CheckpointError: a storage is shared with a tensor that stays as it is, or the pickle is not as torch.save writes it.
     """
@@ -66,6 +76,8 @@ def write_torch_anew(path: Location, source: BinaryIO, out: IO[bytes], replaced:
     for member, tensors in new.items():
         numbers |= _numbers(path, member, known[member], tensors)
         contents[member] = b"".join(stored_bytes(tensor, values, reshaped=True).tobytes() for tensor, values in tensors.values())
+    if new_setting is not None:
+        numbers |= {setting.token: setting.after for setting in torch_settings(pickle, new_setting)}
     contents[name] = with_numbers(pickle, numbers)
     _copy(path, archive, out, contents, alignment=ALIGNMENT)
 

@@ -35,5 +35,7 @@ H3 = Family(
     ),
     read=read,
     write=write_diagonal,
+    unreduced="its code takes one d_state for the modes and for the taps of the shift filter ssm_k_kernel, so that fewer modes would "
+    "cut taps, which no error here includes; train it with a smaller d_state instead",
     assumptions=(RULE, REAL, IS_REAL),
 )

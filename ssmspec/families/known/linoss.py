@@ -19,8 +19,12 @@ from ssmspec.families.assumption import Assumption
 from ssmspec.families.parameterization import fold, softplus
 from ssmspec.families.template import Family, LayerTensors, ReadOptions, Resizing, Slot
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace
+from ssmspec.tuning.reduction.discrete_modes import Modes
+from ssmspec.tuning.reduction.form import Form
 
 SCHEMES = ("im", "imex")
+SAME_POLE = 1e-7  # distance of two computed poles of which one is meant, relative to 1 - |z|
+TRACE = 1e-5  # relative; what rounding does to the trace of an inverse, and more
 CONFIG_KEYS = ("linoss_discretization", "layer_name", "discretization")  # of the public training code
 
 
@@ -138,6 +142,67 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     return stored
 
 
+def _circle(poles: ComplexArray) -> ComplexArray:
+    """The nearest poles of implicit oscillators: |z|^2 = Re z is a circle around 1/2; NaN for real ones."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: ComplexArray = 0.5 + (poles - 0.5) / (2 * np.abs(poles - 0.5))
+    return np.where(poles.imag == 0, np.nan, found)
+
+
+def _oscillators(modes: Modes, rounding: float) -> Modes:
+    """Implicit oscillators for the modes of one system: its pairs on the circle, those of one pole together, with a real matrix at each.
+
+    K[l] = 2 Re(u z^l), u = z/(z - conj z), times Re(C B) of a vector C and B: a real matrix of rank 2. One of a higher rank takes several.
+    """
+    kept = np.flatnonzero(modes.alive[0] & (modes.poles[0].imag != 0))
+    kept = kept[np.argsort(np.angle(modes.poles[0, kept]), kind="stable")]
+    poles, residues = modes.poles[0, kept], modes.C[0][:, kept].T[:, :, None] * modes.B[0, kept][:, None, :]
+    apart = np.flatnonzero(np.abs(np.diff(poles)) > SAME_POLE * (1 - np.abs(poles[1:]))) + 1
+    found: list[tuple[complex, ComplexArray, ComplexArray]] = []
+    for group in np.split(np.arange(len(kept)), apart) if len(kept) else ():
+        weights = np.linalg.norm(residues[group], axis=(1, 2))
+        pole = complex(_circle(np.average(poles[group], weights=weights)[None])[0])
+        shape = pole / (2j * pole.imag)
+        left, sizes, right = np.linalg.svd((residues[group].sum(axis=0) / shape).real, full_matrices=False)
+        rank = max(1, int((sizes * abs(shape) > rounding * (1 - abs(pole))).sum()))
+        roots = np.where(np.arange(rank + rank % 2) < rank, np.sqrt(np.pad(sizes[:rank], (0, rank % 2))), 0)
+        U, V = (np.pad(part[:, :rank], ((0, 0), (0, rank % 2))) * roots for part in (left, right.T))
+        found += [(pole, V[:, n] + 1j * V[:, n + 1], (U[:, n] - 1j * U[:, n + 1]) * shape / 2) for n in range(0, len(roots), 2)]
+    if not found:
+        found = [(0.5 + 0.5j, np.zeros(modes.B.shape[2], complex), np.zeros(modes.C.shape[1], complex))]
+    poles, B, C = (np.array(part) for part in zip(*found, strict=True))
+    shapes = (poles / (2j * poles.imag))[:, None]
+    partner = (C / shapes).conj() * shapes
+    return Modes(np.tile(poles, 2)[None], np.concatenate([B, B.conj()])[None], np.concatenate([C, partner]).T[None])
+
+
+def _may_oscillate(A: FloatArray) -> bool:
+    """Whether the poles of A (n, n) may be on the circle: Re 1/z is 1 there, so that the trace of the inverse is n."""
+    order = len(A)
+    try:
+        return order % 2 == 0 and abs(np.trace(np.linalg.inv(A)) - order) <= TRACE * order
+    except np.linalg.LinAlgError:
+        return False
+
+
+def _relation(pole: complex) -> str:
+    return f"a pair of poles {pole.real:.4g} +- {pole.imag:.4g}i, whose |z|^2 = {abs(pole) ** 2:.4g} is not its Re z, as in an oscillator"
+
+
+def _form(layer: LayerTensors, options: ReadOptions) -> Form:
+    """Implicit oscillators; those of the other scheme have no norm, so that no layer of them comes so far."""
+    return Form(title="LinOSS-IM", parts=2, nearest_poles=_circle, nearest=_oscillators, possible=_may_oscillate, relation=_relation)
+
+
+def _blank(layer: LayerTensors, before: LayerTensors, systems: Sequence[StateSpace]) -> LayerTensors:
+    """An empty layer with the step of the nearest oscillator before at each place: poles depend on step^2 A alone."""
+    (system,) = systems
+    known = _modes(np.maximum(before.array("A_diag"), 0), _step(before), "im")[0][0]
+    new = system.poles[0, : layer.sizes["P"]]
+    nearest = np.argmin(np.abs(new[:, None] - np.where(np.isfinite(known), known, np.inf)), axis=1)
+    return layer.with_values({"steps": before.array("steps")[nearest]})
+
+
 LINOSS = Family(
     name="linoss",
     title="LinOSS",
@@ -154,10 +219,6 @@ LINOSS = Family(
     ),
     read=read,
     write=write,
-    resizing=Resizing(
-        state="P",
-        only_modal="frequency and decay of an oscillator both follow from one A, and its two residues from one real matrix, "
-        "which no balanced or H2-optimal pole keeps to",
-    ),
+    resizing=Resizing(state="P", form=_form, blank=_blank),
     assumptions=(SCHEME,),
 )

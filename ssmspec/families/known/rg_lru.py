@@ -16,6 +16,8 @@ import numpy.typing as npt
 from ssmspec.errors import LayerError
 from ssmspec.families.configuration import UNUSED
 from ssmspec.families.parameterization import inverse_softplus, logarithm_of_decay, softplus
+from ssmspec.families.selective.calibration import as_samples
+from ssmspec.families.selective.decay_gate import recorded_decay
 from ssmspec.families.selective.frozen_system import values_of
 from ssmspec.families.template import Family, LayerTensors, OperatingPoint, ReadOptions, Slot, Template
 from ssmspec.systems.statespace import FloatArray, StateSpace
@@ -32,6 +34,10 @@ def _recurrence_gate(layer: LayerTensors, options: ReadOptions) -> FloatArray:
         name = layer.tensor_names["recurrence_bias"]
         raise LayerError(f"layer {layer.name}: {name} has {bias.size} values, expected {width}, one per channel")
     given = None if options.operating_point is None else options.operating_point.delta
+    recorded = recorded_decay(layer, options, width)
+    if recorded is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(recorded[0] / (-POWER * softplus(layer.array("param"))))
     if given is None:
         return np.asarray(np.exp(-softplus(-bias)))  # sigmoid
     gate = values_of(given, (width,), "delta", layer)
@@ -40,16 +46,29 @@ def _recurrence_gate(layer: LayerTensors, options: ReadOptions) -> FloatArray:
     return gate
 
 
+def _input_gate(layer: LayerTensors, options: ReadOptions, shape: tuple[int, ...]) -> tuple[FloatArray, str]:
+    """The input gate of every channel, and where it comes from."""
+    point = options.operating_point or OperatingPoint()
+    if point.B is None and options.calibration is not None:
+        record = options.calibration.record(layer.name, "B")
+        if record is not None:
+            samples = as_samples(record, [shape], layer.name, "B")
+            return samples.mean(axis=0), f", mean of the recorded input gate{', C as given' if point.C is not None else ''}"
+    words = ", input gate 1" if point.B is None and point.C is None else ", B and C as given"
+    return values_of(point.B, shape, "B", layer), words
+
+
 def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
     """One copy per channel, with one real pole."""
     gate = _recurrence_gate(layer, options)
     param = layer.array("param")
     logarithm = -POWER * gate * softplus(param)
     point = options.operating_point or OperatingPoint()
-    gain = np.sqrt(-np.expm1(2 * logarithm)) * values_of(point.B, param.shape, "B", layer)
-    given = [name for name in ("delta", "B", "C") if getattr(point, name) is not None]
-    words = "recurrence gate as given (delta)" if "delta" in given else "bias point, recurrence gate = sigmoid(gate bias)"
-    words += ", B and C as given" if {"B", "C"} & set(given) else ", input gate 1"
+    input_gate, gate_words = _input_gate(layer, options, param.shape)
+    gain = np.sqrt(-np.expm1(2 * logarithm)) * input_gate
+    recorded = recorded_decay(layer, options, param.size)
+    words = "bias point, recurrence gate = sigmoid(gate bias)" if recorded is None else recorded[1]
+    words = ("recurrence gate as given (delta)" if point.delta is not None else words) + gate_words
     assumptions = [f"operating point: {words}; g = sqrt(1 - z^2); response of the state alone, without conv1d, gates and projections"]
     if options.residues == "rms":
         assumptions.append("unit residues instead of rms: B and C of this layer are not projections of its input")

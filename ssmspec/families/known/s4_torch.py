@@ -107,4 +107,6 @@ S4_TORCH = Family(
     ),
     read=read,
     write=write,
+    unreduced="all channels share Lambda, p and q, and each has a step of its own, so that poles that are balanced for one channel are not "
+    "for another; to keep some of the modes of the whole matrix for all channels is not supported. Train it with a smaller n instead",
 )

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.families.parameterization import fold, fold_rows, missing_length, stored_output_matrix, true_output_matrix, untile
-from ssmspec.families.template import Family, LayerTensors, ReadOptions, Slot
+from ssmspec.families.template import Family, LayerTensors, ReadOptions, Resizing, Slot
 from ssmspec.systems.statespace import ComplexArray, StateSpace
 
 
@@ -100,6 +100,16 @@ def write(layer: LayerTensors, systems: Sequence[StateSpace], options: ReadOptio
     return stored
 
 
+def _refused(layer: LayerTensors) -> str:
+    """Why a layer must keep its number of modes, if it must: steps are those of the channels."""
+    if all(layer.complex_array(role).ndim > own_axes for role, own_axes in (("w", 1), ("B", 2))):
+        return ""
+    return (
+        "all channels share one row of w and B, and each has a step of its own, so that poles that are balanced for one channel are not "
+        "for another. Train it with a smaller d_state instead; a layer whose channels have rows of their own can be reduced"
+    )
+
+
 S4_NPLR_V1 = Family(
     name="s4-nplr-v1",
     title="S4 v1, normal plus low rank",
@@ -116,4 +126,5 @@ S4_NPLR_V1 = Family(
     ),
     read=read,
     write=write,
+    resizing=Resizing(refused=_refused),
 )

@@ -91,6 +91,8 @@ S4ND = Family(
     templates=(_template(_KERNEL),),
     read=read,
     write=write,
+    unreduced="the kernel of the layer is the product over its axes, of which each is reduced to an error that says nothing about the"
+    " product; train it with a smaller d_state instead",
     assumptions=(
         replace(s4_block.RULE, applies=_diagonal),
         s4_block.REAL,

@@ -123,7 +123,7 @@ def _needs_both(layer: LayerTensors, options: ReadOptions) -> bool:
     return "conj_sym" not in layer and SYMMETRY.value(layer, options) == "false"
 
 
-def _blank(layer: LayerTensors, before: LayerTensors) -> LayerTensors:
+def _blank(layer: LayerTensors, before: LayerTensors, systems: Sequence[StateSpace]) -> LayerTensors:
     """An empty layer that is read as half or all of a spectrum, like the one before."""
     full = _told_symmetry(before, {})[0] == "false"
     imag = np.where(np.arange(layer.sizes["P"]) % 2, -1.0, 1.0) if full and "conj_sym" not in layer else np.ones(layer.sizes["P"])

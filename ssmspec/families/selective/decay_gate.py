@@ -6,7 +6,7 @@ The decay z_t is a function of the input and of a stored bias. A layer is frozen
 queries unless its row says otherwise. What remains are real poles: how long the state remembers what nothing overwrites. log z is computed
 from the stored numbers and carried, because 1 - z may be 1e-8, where z itself has few digits left.
 
-`--operating-point delta=V` takes the place of -log z, the decay per token, unless a row says what else delta is.
+`--operating-point delta=V` takes the place of -log z, the decay per token, unless a row says what else delta is. A calibration has log z.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ssmspec.errors import LayerError
 from ssmspec.families.assumption import Assumption
 from ssmspec.families.parameterization import logarithm_of_decay
+from ssmspec.families.selective.calibration import as_samples, spread
 from ssmspec.families.selective.frozen_system import values_of
 from ssmspec.families.template import Family, Held, LayerTensors, OperatingPoint, ReadOptions, Template
 from ssmspec.systems.statespace import FloatArray, StateSpace
@@ -92,11 +94,14 @@ class DecayGate:
 
 
 def _decays(gate: DecayGate, layer: LayerTensors, options: ReadOptions) -> Decays:
-    if gate.at is not None:
-        return gate.at(layer, options)
     log_z = gate.log_z(layer, options)
+    recorded = recorded_decay(layer, options, log_z.size)
+    if recorded is None and gate.at is not None:
+        return gate.at(layer, options)
     given = (options.operating_point or OperatingPoint()).delta
     words = gate.words
+    if recorded is not None:
+        log_z, words = recorded[0].reshape(log_z.shape), recorded[1]
     if given is not None:
         shape = log_z.shape if log_z.shape[1] > 1 else log_z.shape[:1]
         log_z, words = -values_of(given, shape, "delta", layer).reshape(log_z.shape), "delta = -log z as given"
@@ -105,6 +110,23 @@ def _decays(gate: DecayGate, layer: LayerTensors, options: ReadOptions) -> Decay
     known = lives[np.isfinite(lives)]
     span = f"half-lives in {known.min():.3g}..{known.max():.3g} tokens" if known.size else "no half-life is finite"
     return Decays(log_z, words, span)
+
+
+def recorded_decay(layer: LayerTensors, options: ReadOptions, copies: int) -> tuple[FloatArray, str] | None:
+    """The mean of the recorded log z of a layer, (copies,), in words, too; None without a recording, or where delta is given.
+
+    Raises:
+        LayerError: the recording has another shape than the layer, or is one of delta.
+    """
+    if options.calibration is None or (options.operating_point is not None and options.operating_point.delta is not None):
+        return None
+    record = options.calibration.record(layer.name, "log_z")
+    if record is None and options.calibration.record(layer.name, "delta") is not None:
+        raise LayerError(f"layer {layer.name}: the calibration has delta, but the decays of {layer.family} are recorded as log_z")
+    if record is None:
+        return None
+    samples = as_samples(record, [(copies,)], layer.name, "log_z")
+    return samples.mean(axis=0), f"log z {spread(samples, options.calibration.over_tokens(layer.name, copies))}"
 
 
 def _read(gate: DecayGate, layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
@@ -164,9 +186,14 @@ def _write(gate: DecayGate, layer: LayerTensors, systems: Sequence[StateSpace], 
     """The stored tensors for the given poles. With a user-given delta, no stored value needs to change.
 
     Raises:
-        LayerError: a pole that the gate cannot have.
+        LayerError: a pole that the gate cannot have, or poles at a recorded operating point.
     """
     log_z = np.concatenate([logarithm_of_decay(system) for system in systems])
     if gate.stored is None:
         return {}
+    if recorded_decay(layer, options, log_z.size) is not None:
+        raise LayerError(
+            f"layer {layer.name}: a gate stores its decay at zero input, and the calibration gives its mean over tokens; "
+            "leave --calibration out to change it"
+        )
     return gate.stored(layer, log_z, options)

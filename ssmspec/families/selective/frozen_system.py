@@ -62,7 +62,7 @@ def freeze(
     delta, delta_words, assumptions = _delta(layer, options, copies, limits)
     recorded = _recorded_states(layer, options, states)
     if options.residues == "rms":
-        moments, words = _moments(layer, point, recorded)
+        moments, words = _moments(layer, options, recorded)
         text = f"{delta_words}, {words}"
         return Frozen(delta=delta, B=None, C=None, moments=moments, words=text, assumptions=assumptions)
     values: dict[str, FloatArray | None] = {"B": point.B, "C": point.C}
@@ -86,7 +86,8 @@ def _delta(layer: LayerTensors, options: ReadOptions, shape: Shape, limits: tupl
     recorded = None if options.calibration is None else options.calibration.record(layer.name, "delta")
     if recorded is not None:
         samples = as_samples(recorded, [shape, (count,)], layer.name, "delta")
-        return samples.mean(axis=0).reshape(-1), f"delta {spread(samples)}", ()
+        assert options.calibration is not None
+        return samples.mean(axis=0).reshape(-1), f"delta {spread(samples, options.calibration.over_tokens(layer.name, count))}", ()
     free = softplus(layer.array("dt_bias").reshape(-1))
     delta = np.clip(free, *limits)
     moved = int((free != delta).sum())
@@ -106,13 +107,23 @@ def _recorded_states(layer: LayerTensors, options: ReadOptions, shapes: Sequence
 
 
 def _moments(
-    layer: LayerTensors, point: OperatingPoint, recorded: dict[str, FloatArray]
+    layer: LayerTensors, options: ReadOptions, recorded: dict[str, FloatArray]
 ) -> tuple[tuple[FloatArray, FloatArray] | None, str]:
     """Second moments from recordings, or None if the reader must compute them from weights; and a description."""
+    point = options.operating_point or OperatingPoint()
     if point.B is not None or point.C is not None:
         raise LayerError(f"layer {layer.name}: rms residues come from second moments of B and C; give no B or C at the operating point")
     if not recorded:
         return None, "rms residues: B and C for white input of unit variance to their projection"
+    assert options.calibration is not None
+    held = [options.calibration.moments(layer.name, letter) for letter in "BC"]
+    if set(recorded) == {"B", "C"} and held[0] is not None and held[1] is not None:
+        shapes = [(*recorded[letter].shape[1:], recorded[letter].shape[-1]) for letter in "BC"]
+        if [held[0].shape, held[1].shape] != shapes:
+            raise LayerError(
+                f"layer {layer.name}: the calibration has moments of shape {held[0].shape} and {held[1].shape}, expected {shapes[0]}"
+            )
+        return (held[0], held[1]), f"rms residues: B and C of {options.calibration.tokens} recorded tokens"
     if set(recorded) != {"B", "C"} or min(len(samples) for samples in recorded.values()) < 2:
         raise LayerError(f"layer {layer.name}: rms residues need recordings (samples, states) of both B and C; the calibration has fewer")
     B, C = (sample_moments(recorded[letter]) for letter in "BC")

@@ -9,7 +9,7 @@ import numpy as np
 
 from ssmspec.checkpoint import average_in
 from ssmspec.report.documents.document import Document, csv_text, transfer_document
-from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis
+from ssmspec.statistics import STATISTICS, CheckpointAnalysis, LayerAnalysis, TokenBand
 from ssmspec.systems.grid import FrequencyGrid
 from ssmspec.version import __version__
 
@@ -35,6 +35,7 @@ def analysis_document(analysis: CheckpointAnalysis, *, sample_rate: float | None
         "layers": [layer_document(layer) for layer in analysis.layers],
         "skipped": [asdict(item) for item in analysis.skipped],
         "notes": list(analysis.notes),
+        **({} if analysis.calibration is None else {"calibration": dict(analysis.calibration)}),
     }
 
 
@@ -70,9 +71,24 @@ def layer_document(layer: LayerAnalysis) -> Document:
         "problem": layer.problem,
         "sound_copies": layer.sound,
         "faults": [{"kind": fault.kind, "copies": fault.copies.tolist(), "text": fault.text} for fault in layer.faults],
+        **over_tokens_document(layer.over_tokens),
         "memory": None if layer.memory is None else {str(tokens): share for tokens, share in layer.memory.items()},
         "statistics": {name: asdict(summary) for name, summary in layer.statistics.items()},
     }
+
+
+TOKEN_SHARES = ("p5", "median", "p95")
+
+
+def over_tokens_document(band: TokenBand | None) -> Document:
+    """Half-lives over the tokens of a calibration: an entry of its own, with a summary over copies and every copy; else nothing."""
+    if band is None:
+        return {}
+    found = {
+        share: {**asdict(summary), "copies": [float(value) if isfinite(value) else None for value in values]}
+        for share, summary, values in zip(TOKEN_SHARES, band.summaries(), band.half_lives, strict=True)
+    }
+    return {"over_tokens": {"tokens": band.tokens, "sampled": band.sampled, "unit": band.unit, "half_life": found}}
 
 
 def _range(limits: tuple[float, float] | None) -> Document | None:
@@ -98,10 +114,14 @@ def copies_csv(analysis: CheckpointAnalysis, *, header: bool = True) -> str:
         header: whether to begin with a header.
     """
     entries = [STATISTICS[name] for name in analysis.statistics]
-    titles = (f"{entry.name} [{entry.unit}]" if entry.unit else entry.name for entry in entries)
+    titles = [f"{entry.name} [{entry.unit}]" if entry.unit else entry.name for entry in entries]
+    if analysis.calibration is not None:
+        titles += [f"half_life {share} over tokens [samples]" for share in TOKEN_SHARES]
     rows: list[Iterable[object]] = [("checkpoint", "layer", "copy", *titles)] if header else []
     for layer in analysis.layers:
         columns = [layer.values.get(name, np.full(layer.copies, np.nan)) for name in analysis.statistics]
+        if analysis.calibration is not None:
+            columns += [*(np.full((3, layer.copies), np.nan) if layer.over_tokens is None else layer.over_tokens.half_lives)]
         for copy, row in enumerate(zip(*columns, strict=True)):
             rows.append([analysis.path, layer.name, copy, *(float(value) if isfinite(value) else None for value in row)])
     return csv_text(rows)

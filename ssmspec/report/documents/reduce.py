@@ -1,6 +1,7 @@
 """A reduced checkpoint as a document of schema ssmspec.reduce/1."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from ssmspec.commands.reduce import ReducePlan
@@ -31,11 +32,14 @@ def reduce_document(plan: ReducePlan, times: Mapping[str, tuple[float, float]], 
                 "bound_holds": layer.certificate.holds,
                 "milliseconds_per_step": list(times[layer.after.name]) if layer.after.name in times else None,
                 "copies": dict(copies(layer)),
+                "assumptions": list(layer.before.assumptions),
+                "assumed": [asdict(each) for each in layer.before.assumed],
                 "notes": list(layer.notes),
             }
             for layer in plan.layers
         ],
         "changed_tensors": {name: list(values.shape) for name, values in sorted(plan.changes.items())},
+        "settings": [setting.document() for setting in plan.settings.found],
         "notes": list(plan.notes),
     }
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ssmspec.checkpoint.remote.path import title_of
 from ssmspec.files.writing import made_folder
-from ssmspec.report.figures.half_lives import memory_figure
+from ssmspec.report.figures.half_lives import memory_figure, tokens_figure
 from ssmspec.report.figures.magnitude import draw_heatmap, draw_magnitude
 from ssmspec.report.figures.panels import Drawn, Given, panels
 from ssmspec.report.figures.poles import PoleSet, draw_poles
@@ -17,7 +17,7 @@ from ssmspec.systems.grid import FloatArray
 
 
 def plot_analysis(analysis: CheckpointAnalysis, folder: Path, stem: str, *, sample_rate: float | None = None) -> list[Path]:
-    """Write the overview, the half-lives of decay gates and one picture per usable layer as PNG.
+    """Write the overview, the half-lives of decay gates, those over the tokens of a calibration, and one picture per usable layer as PNG.
 
     Returns their paths in order; empty if no layer is usable.
 
@@ -40,7 +40,12 @@ def plot_analysis(analysis: CheckpointAnalysis, folder: Path, stem: str, *, samp
         if gates:
             figure = memory_figure(gates, title_of(analysis.path), analysis.context_length)
             written.append(save(figure, target / f"{stem}.memory.png"))
-        for layer, name in zip(usable, safe_names((layer.name for layer in usable), taken=["overview", "memory"]), strict=True):
+        recorded = [layer for layer in analysis.layers if layer.over_tokens is not None]
+        if recorded:
+            figure = tokens_figure(recorded, title_of(analysis.path), analysis.context_length)
+            written.append(save(figure, target / f"{stem}.tokens.png"))
+        taken = ["overview", "memory", "tokens"]
+        for layer, name in zip(usable, safe_names((layer.name for layer in usable), taken=taken), strict=True):
             figure = layer_figure(layer, theta, sample_rate)
             written.append(save(figure, target / f"{stem}.{name}.png"))
     return written
@@ -73,8 +78,17 @@ def layer_figure(layer: LayerAnalysis, theta: FloatArray, sample_rate: float | N
     left.legend(loc="best")
     left.set_title("magnitude of the response")
     for right in beside:
-        draw_poles(right, PoleSet(layer.name, layer.poles, layer.continuous_poles))
+        draw_poles(right, _poles_of(layer))
         if right.get_legend_handles_labels()[0]:
             right.legend(loc="best")
     shown.head(layer.name, f"{layer.family}, {layer.shape_text}")
     return shown.drawn
+
+
+def _poles_of(layer: LayerAnalysis) -> PoleSet:
+    """The poles in the s-plane where all copies have one step. Where steps differ, the same Re a is another decay in each: the z-plane."""
+    alike = layer.step_range is not None and layer.step_range[0] == layer.step_range[1]
+    if not layer.continuous_poles or alike or layer.details is None:
+        return PoleSet(layer.name, layer.poles, layer.continuous_poles)
+    real = not layer.poles.imag[np.isfinite(layer.poles)].any()
+    return PoleSet.in_z_plane(layer.name, layer.details.discrete_poles, real=real)

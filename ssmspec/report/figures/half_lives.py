@@ -10,6 +10,7 @@ from ssmspec.statistics import LayerAnalysis
 
 SHORTEST = 0.1  # tokens; a faster decay is drawn at the edge
 MOST_DOTS = 4000  # copies drawn per layer
+FEW = 32  # copies per layer whose dots do not touch
 
 
 def memory_figure(layers: Sequence[LayerAnalysis], title: str, context: int | None, *, ax: Given = None) -> Drawn:
@@ -38,4 +39,34 @@ def memory_figure(layers: Sequence[LayerAnalysis], title: str, context: int | No
     axes.set_ylabel("layer")
     dashed = f"; dashed: the context, {context} tokens" if context is not None else ""
     shown.head(title, f"half-lives of all copies (bar: median{dashed})")
+    return shown.drawn
+
+
+def tokens_figure(layers: Sequence[LayerAnalysis], title: str, context: int | None, *, ax: Given = None) -> Drawn:
+    """One row per layer: of every copy, in the order of its half-life, a line over 5..95 % of the tokens and a dot at 50 %.
+
+    Args:
+        layers: layers with a range over tokens, in model order.
+    """
+    shown = panels(ax, width=8, height=list_height(len(layers)) + 0.5, listing=True)
+    (axes,) = shown.axes
+    for row, layer in enumerate(layers):
+        assert layer.over_tokens is not None
+        lives = layer.over_tokens.half_lives[:, np.isfinite(layer.over_tokens.half_lives).all(axis=0)]
+        if not lives.size:
+            axes.text(0.02, row + 0.5, "no value", transform=axes.get_yaxis_transform(), va="center", fontsize=SMALL - 1, color="0.4")
+            continue
+        lives = np.maximum(lives[:, np.argsort(lives[1])][:, :: max(1, lives.shape[1] // MOST_DOTS)], SHORTEST)
+        places = row + np.linspace(0.15, 0.85, lives.shape[1]) if lives.shape[1] > 1 else np.array([row + 0.5])
+        axes.hlines(places, lives[0], lives[2], color=LINE, linewidth=0.8, alpha=max(0.1, min(1.0, 8 / lives.shape[1])))
+        axes.plot(lives[1], places, "o", color=LINE, markersize=4 if lives.shape[1] <= FEW else 1, markeredgewidth=0)
+    if context is not None:
+        axes.axvline(context, color=MARK, linestyle="--", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_xlabel("half-life [tokens]")
+    light_grid(axes)
+    name_rows(axes, [layer.name for layer in layers])
+    axes.set_ylabel("layer")
+    dashed = f"; dashed: the context, {context} tokens" if context is not None else ""
+    shown.head(title, f"half-lives of all copies over 5..95 % of the recorded tokens (dot: 50 %{dashed})")
     return shown.drawn

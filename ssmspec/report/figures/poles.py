@@ -1,7 +1,7 @@
 """Where the poles are: in the s-plane or on the unit disk, or their decay rates if all of them are real."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +26,15 @@ class PoleSet:
     name: str
     poles: np.ndarray
     continuous: bool
+
+    @classmethod
+    def in_z_plane(cls, name: str, z: np.ndarray, *, real: bool = False) -> "PoleSet":
+        """Discrete poles in the upper half. A pole beyond Nyquist aliases to the lower half, so its mirror image is shown.
+
+        Args:
+            real: whether they belong to real poles; by rounding, they may have imaginary parts.
+        """
+        return cls(name, _thin(z.real.astype(complex) if real else np.where(z.imag < 0, z.conj(), z)), continuous=False)
 
     @property
     def plane(self) -> str:
@@ -71,13 +80,11 @@ def poles_figure(layers: Layers, axis: FrequencyAxis, title: str, *, ax: Given =
 
 def _in_planes(layer: LayerSpectrum) -> dict[str, PoleSet]:
     """The poles of a layer in the z-plane, and in the s-plane if it has one."""
-    z, name = layer.poles_z, layer.system.name  # a pole beyond Nyquist aliases to the lower half, so show its mirror image
-    found = {"z": PoleSet(name, _thin(np.where(z.imag < 0, z.conj(), z)), continuous=False)}
-    if layer.system.continuous_time:
-        found["s"] = PoleSet(name, _thin(layer.modal.poles), continuous=True)
-        if found["s"].plane == "rates":  # by rounding, z may have an imaginary part
-            found["z"] = replace(found["z"], poles=found["z"].poles.real.astype(complex))
-    return found
+    name = layer.system.name
+    if not layer.system.continuous_time:
+        return {"z": PoleSet.in_z_plane(name, layer.poles_z)}
+    s = PoleSet(name, _thin(layer.modal.poles), continuous=True)
+    return {"s": s, "z": PoleSet.in_z_plane(name, layer.poles_z, real=s.plane == "rates")}
 
 
 def draw_poles(axes: Axes, shown: PoleSet) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ssmspec.checkpoint.remote.path import title_of
 from ssmspec.commands.report import Report
-from ssmspec.errors import SsmspecError, printable
+from ssmspec.errors import SsmspecError, needed, printable
 from ssmspec.files.writing import MARK_OF_PAGE
 from ssmspec.report.documents.document import Document
 from ssmspec.report.html.data import report_data, rows_of, shown_steps
@@ -25,7 +25,6 @@ from ssmspec.version import __version__
 
 SCRIPTS = ("numbers.js", "layers.js", "drawing.js", "figures.js", "overviews.js", "table.js", "cards.js", "start.js")  # in this order
 HEAD_OF_PLOTLY = 1000  # characters before its one function
-EXTRA = "pip install 'ssmspec[report]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +43,10 @@ def load_libraries() -> Libraries:
     """What a page is made with, which is not installed with ssmspec alone.
 
     Raises:
-        SsmspecError: a package is missing.
+        MissingPackageError: one of them is not there.
     """
-    try:
-        import jinja2
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        missing = (error.name or "plotly").partition(".")[0]
-        raise SsmspecError(f"a report needs {missing}, which is not installed; type: {EXTRA}") from error
-    return Libraries(jinja2, get_plotlyjs())
+    what, extra = "a report", "report"
+    return Libraries(needed("jinja2", what, extra), needed("plotly.offline", what, extra).get_plotlyjs())
 
 
 def report_page(report: Report, libraries: Libraries, *, sample_rate: float | None = None) -> bytes:

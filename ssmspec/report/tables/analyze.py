@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ssmspec.checkpoint import average_in, count_of_layers, kind_of_average
 from ssmspec.report.tables.fitting import FittingTable
+from ssmspec.report.tables.over_tokens import lines_over_tokens, tables_over_tokens
 from ssmspec.report.tables.parts import MOST_LINES, count_of, folded, grouped, label_of, plain, read_of, readable_size, summary_text
 from ssmspec.statistics import HALF_LIFE, HEADLINES, STATISTICS, CheckpointAnalysis, LayerAnalysis
 from ssmspec.systems.grid import FloatArray
@@ -48,7 +49,11 @@ def analysis_table(
         if item.kind == "unread":
             table.add_row("-", plain(item.name), item.family or "", "-", "-", *["none"] * (len(columns) + 1))
     return Group(
-        plain(_title(analysis), style="bold"), Text(), FittingTable(table), *_footnotes(analysis, legend_lines(columns) if legend else [])
+        plain(_title(analysis), style="bold"),
+        Text(),
+        FittingTable(table),
+        *tables_over_tokens(analysis),
+        *_footnotes(analysis, [*legend_lines(columns), *lines_over_tokens(analysis)] if legend else []),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.errors import SsmspecError
+from ssmspec.errors import missing_package
 
 SIDE = 8
 
@@ -14,11 +14,11 @@ def read_digits() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Pictures (B, 8, 8) in 0..255, and the digit of each.
 
     Raises:
-        SsmspecError: scikit-learn is not installed.
+        MissingPackageError: scikit-learn is not installed.
     """
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise SsmspecError("this preset learns from the digits that scikit-learn ships; type: pip install 'ssmspec[tasks]'") from error
+        raise missing_package("this preset, which learns from its digits,", "scikit-learn", "tasks") from error
     found: Any = load_digits()
     return found.images * (255 / 16), found.target.astype(np.int64)

@@ -261,7 +261,7 @@ _PAPER = DenoiseSettings(
     crop=178,
 )
 
-_FLIP = 490.52  # published: spreads 64 modes over [0, Nyquist]; the row frequency there is 490.87 rad per unit
+_FLIP = 490.52  # published: spreads 64 modes over [0, Nyquist]; the row frequency there is 490.87 rad per model time
 
 
 def _published(flip: float) -> tuple[tuple[float, float], ...]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ssmspec.backends.reference import cauchy_sum
+from ssmspec.backends import CauchySum, choose_backend, load_backend
 from ssmspec.statistics.norms import pair_sums, squared_norms
 from ssmspec.statistics.peak import find_operator_peak, find_peak
 from ssmspec.statistics.quadrature import SHORT_REACH, Integral, Panels, panels
@@ -26,12 +26,18 @@ class Norms:
     energy: FloatArray
 
 
-def norms(system: StateSpace) -> Norms:
-    """The norms of the dynamic part, beta weight applied."""
-    modal = modal_form(system)[0]
+def norms(system: StateSpace, modal: StateSpace | None = None) -> Norms:
+    """The norms of the dynamic part, beta weight applied.
+
+    Args:
+        modal: the modal form of the system, if it is known.
+    """
+    modal = modal_form(system)[0] if modal is None else modal
     nodes = 600 + 200 * modal.modes
     count = max(1, NUMBERS_AT_ONCE // max(4 * modal.modes**2, nodes * min(system.inputs * system.outputs, MOST_ENTRIES)))
-    parts = [_norms(system.pick(part), modal.pick(part)) for part in _slices(system.copies, count)]
+    pairs = float(system.copies) * nodes * system.modes * (1 + system.rank) ** 2
+    engine = load_backend(choose_backend(pairs))
+    parts = [_norms(system.pick(part), modal.pick(part), engine) for part in _slices(system.copies, count)]
     return Norms(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("peak", "theta", "energy")))
 
 
@@ -39,21 +45,21 @@ def _slices(copies: int, count: int) -> list[slice]:
     return [slice(start, min(start + count, copies)) for start in range(0, copies, count)]
 
 
-def _norms(system: StateSpace, modal: StateSpace) -> Norms:
+def _norms(system: StateSpace, modal: StateSpace, engine: CauchySum) -> Norms:
     cut = panels(modal, SHORT_REACH)
     if cut is None:
         lost = np.full(system.copies, np.nan)
         return Norms(lost, lost, lost)
     if min(system.inputs, system.outputs) > 1:
-        return _norms_of_operator(system, cut)
+        return _norms_of_operator(system, cut, engine)
     terms, theta = DiscreteSums.of(system), cut.nodes_between_ends()
-    values = terms.squared(theta, cauchy_sum)
+    values = terms.squared(theta, engine)
     integral = Integral(cut.edges, cut.coefficients(values[:, 1:-1]))
-    peak = find_peak(lambda at: terms.squared(at, cauchy_sum), theta, values, integral)
+    peak = find_peak(lambda at: terms.squared(at, engine), theta, values, integral)
     return Norms(peak.gain, peak.theta, np.sqrt(np.maximum(integral.total(), 0)))
 
 
-def _norms_of_operator(system: StateSpace, cut: Panels) -> Norms:
+def _norms_of_operator(system: StateSpace, cut: Panels, engine: CauchySum) -> Norms:
     """Of several inputs and outputs: the largest singular value, and the Frobenius norm."""
     theta = cut.nodes_between_ends()
     parts = []
@@ -61,7 +67,7 @@ def _norms_of_operator(system: StateSpace, cut: Panels) -> Norms:
         copy = system.copy_slice(k, k + 1)
         at = theta[k : k + 1]
         if system.rank or (system.sobolev is not None and not system.sobolev.zero_phase):
-            squared = squared_magnitude(copy, at, cauchy_sum)
+            squared = squared_magnitude(copy, at, engine)
         else:
             squared = squared_norms(copy, pair_sums(copy), at)
         edges = Panels(cut.edges[k : k + 1])
@@ -69,6 +75,11 @@ def _norms_of_operator(system: StateSpace, cut: Panels) -> Norms:
         total = Integral(edges.edges, edges.coefficients(squared[:, 1:-1])).total()
         parts.append((peak.gain, peak.theta, np.sqrt(np.maximum(total, 0))))
     return Norms(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+def error_norms(system: StateSpace, modal: StateSpace, other: StateSpace) -> Norms:
+    """The norms of a system less another, which is diagonal; the modal form of the first tells where its peaks may be."""
+    return norms(difference(system, other), difference(modal, other))
 
 
 def difference(system: StateSpace, other: StateSpace) -> StateSpace:
@@ -154,18 +165,18 @@ def relative(error: Norms, norm: float) -> FloatArray:
 
 
 def certify(
-    before: StateSpace, size: Norms, wanted: StateSpace, stored: StateSpace, *, orders: FloatArray, bound: FloatArray | None
+    before: StateSpace, size: Norms, wanted: StateSpace, stored: StateSpace, error: Norms, *, orders: FloatArray, bound: FloatArray | None
 ) -> Certificate:
     """The certificate of one direction.
 
     Args:
-        before: the layer; size: its norms. wanted: the reduced system. stored: the same as it is read back.
+        before: the layer; size: its norms. wanted: the reduced system. stored: the same as it is read back. error: norms of the difference.
     """
     weighted = before.sobolev is not None and bool(before.sobolev.beta.any())
     plain = replace(before, sobolev=None)
     return Certificate(
         before=size,
-        error=norms(difference(before, stored)),
+        error=error,
         unweighted=norms(difference(plain, replace(stored, sobolev=None))) if weighted else None,
         before_unweighted=norms(plain) if weighted else None,
         bound=bound,

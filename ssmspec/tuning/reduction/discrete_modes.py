@@ -63,6 +63,13 @@ def modes_of(system: StateSpace) -> Modes:
     return Modes(discrete_poles(system), system.B, system.C * discrete_residues(system)[:, None, :])
 
 
+def as_direct(modes: Modes, name: str = "", family: str = "") -> StateSpace:
+    """The systems of these modes, which are taken as they are."""
+    ones = np.ones((len(modes.poles), 1))
+    skip = np.zeros((len(modes.poles), modes.C.shape[1], modes.B.shape[2]))
+    return StateSpace(name=name, family=family, poles=modes.poles, B=modes.B, C=modes.C, D=skip, step=ones, discretization="direct")
+
+
 def padded(modes: Modes, count: int) -> Modes:
     """The same with modes of residue zero behind the others; their pole is the first of their system."""
     missing = count - modes.poles.shape[1]

@@ -11,7 +11,8 @@ import numpy as np
 from ssmspec.errors import LayerError
 from ssmspec.systems.statespace import FloatArray
 from ssmspec.tuning.reduction.balanced import Balanced, truncation
-from ssmspec.tuning.reduction.discrete_modes import Modes, padded, stacked
+from ssmspec.tuning.reduction.discrete_modes import Modes, joined, padded, stacked
+from ssmspec.tuning.reduction.form import FITS, Form
 
 Mask = np.ndarray
 
@@ -22,19 +23,25 @@ class Places:
 
     Args:
         count: number of stored modes of every copy. both: whether both poles of a complex pair are stored, so that a pair takes two places.
-        real: whether only real poles between 0 and 1 with real residues can be stored.
+        real: whether only real poles between 0 and 1 with real residues can be stored. form: what modes can be stored; None for any.
     """
 
     count: int
     both: bool = False
     real: bool = False
+    form: Form | None = None
 
     def taken(self, modes: Modes) -> FloatArray:
         """Places that the modes of every system take, (G,)."""
+        if self.form is not None:
+            return np.array([self.form.places(modes.pick(slice(k, k + 1))) for k in range(len(modes.poles))])
         return np.asarray((modes.alive * np.where(modes.poles.imag != 0, 1 + self.both, 1)).sum(axis=1))
 
     def fit(self, modes: Modes) -> Mask:
         """Which systems can be stored, (G,): their modes fit, decay, and are real where they must be."""
+        if self.form is not None:
+            each = [modes.pick(slice(k, k + 1)) for k in range(len(modes.poles))]
+            return np.array([self.form.fits(one) and self.form.places(one) <= self.count for one in each])
         allowed = np.abs(modes.poles) < 1
         if self.real:
             allowed &= (modes.poles.imag == 0) & (modes.poles.real > 0)
@@ -44,6 +51,8 @@ class Places:
     @property
     def most_states(self) -> int:
         """The highest order that may fit."""
+        if self.form is not None:
+            return 2 * self.form.parts * self.count
         return self.count if self.both or self.real else 2 * self.count
 
 
@@ -75,6 +84,9 @@ def keep(balanced: Balanced, places: Places, name: str) -> Kept:
     orders = np.zeros(len(balanced.values), int)
     for order in range(min(places.most_states, balanced.A.shape[1]), 0, -1):
         tried = left[balanced.known[left] >= order]
+        if places.form is not None:
+            lossless = balanced.pick(tried).bound(np.full(len(tried), order)) <= FITS * places.form.norm
+            tried = tried[[some or places.form.possible(balanced.A[k, :order, :order]) for k, some in zip(tried, lossless, strict=True)]]
         if not len(tried):
             continue
         modes = truncation(balanced.pick(tried), order)
@@ -84,6 +96,8 @@ def keep(balanced: Balanced, places: Places, name: str) -> Kept:
         left = np.setdiff1d(left, tried[fits])
         if not len(left):
             break
+    if len(left) and places.form is not None:
+        raise LayerError(f"layer {name}: {_no_form(balanced, places.form, places)}")
     if len(left):
         what = "only real poles between 0 and 1" if places.real else f"at most {places.count} modes"
         raise LayerError(
@@ -92,6 +106,16 @@ def keep(balanced: Balanced, places: Places, name: str) -> Kept:
         )
     whole = stacked([modes for _, modes in found])
     return Kept(whole.pick(np.argsort(np.concatenate([where for where, _ in found]), kind="stable")), orders)
+
+
+def _no_form(balanced: Balanced, form: Form, places: Places) -> str:
+    """Why no truncation can be stored, from the highest order that may fit."""
+    order = min(places.most_states, int(balanced.known.max()))
+    problem = form.problem(truncation(balanced, order).pick(slice(0, 1)))
+    return (
+        f"no balanced truncation that fits into {places.count} stored modes has the form of {form.title}: that to {order} states "
+        f"{problem}; --method modal keeps some of its own modes"
+    )
 
 
 def _silent(balanced: Balanced, count: int) -> Modes:
@@ -105,6 +129,10 @@ def in_places(modes: Modes, places: Places) -> Modes:
 
     Each of the two then has half of the residue of the pair.
     """
+    if places.form is not None:
+        held = stacked([places.form.held(modes.pick(slice(k, k + 1))) for k in range(len(modes.poles))])
+        halves = np.split(np.arange(held.poles.shape[1]), places.form.parts)
+        return joined([padded(Modes(held.poles[:, part], held.B[:, part], held.C[:, :, part]), places.count) for part in halves])
     if not places.both:
         return padded(modes.packed(), places.count)
     parts = []

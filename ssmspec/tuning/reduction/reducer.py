@@ -13,7 +13,7 @@ from ssmspec.errors import LayerError
 from ssmspec.systems.statespace import FloatArray, StateSpace, modal_form
 from ssmspec.tuning.reduction.balanced import Balanced, balance, truncation
 from ssmspec.tuning.reduction.certificate import difference, norms
-from ssmspec.tuning.reduction.discrete_modes import Modes, as_layer, joined, modes_of, stacked
+from ssmspec.tuning.reduction.discrete_modes import Modes, as_direct, as_layer, joined, modes_of, stacked
 from ssmspec.tuning.reduction.h2_optimal import improve
 from ssmspec.tuning.reduction.orders import Kept, Places, in_places, keep
 from ssmspec.tuning.reduction.single_modes import scores, strongest
@@ -102,7 +102,7 @@ class Reducer:
         """Empty places take modes of the error, balanced in turn, where that lowers its peak."""
         free = places.count - places.taken(kept.modes)
         wanting = np.flatnonzero((free > 0) & (kept.orders < self.balanced.known))
-        if not len(wanting) or places.real or places.both:
+        if not len(wanting) or places.real or places.both or places.form is not None:
             return kept
         for count in np.unique(free[wanting]):
             part = wanting[free[wanting] == count]
@@ -110,11 +110,11 @@ class Reducer:
             whole = self.whole.pick(part)
             error = joined([whole, Modes(now.poles, now.B, -now.C)])
             try:
-                more = keep(balance(_direct(error, self.system)), Places(int(count)), self.system.name)
+                more = keep(balance(as_direct(error)), Places(int(count)), self.system.name)
             except LayerError:
                 continue
             fuller = joined([now, more.modes])
-            peaks = [norms(difference(_direct(whole, self.system), _direct(modes, self.system))).peak for modes in (now, fuller)]
+            peaks = [norms(difference(as_direct(whole), as_direct(modes))).peak for modes in (now, fuller)]
             better = (peaks[1] < peaks[0]) & places.fit(fuller)
             chosen = np.zeros(len(kept.orders), bool)
             chosen[part[better]] = True
@@ -143,14 +143,6 @@ def _apart(modes: Modes, repeats: int) -> Modes:
         return modes
     parts = np.split(modes.C, repeats, axis=1)
     return Modes(np.tile(modes.poles, (repeats, 1)), np.tile(modes.B, (repeats, 1, 1)), np.concatenate(parts))
-
-
-def _direct(modes: Modes, like: StateSpace) -> StateSpace:
-    ones = np.ones((len(modes.poles), 1))
-    skip = np.zeros((len(modes.poles), modes.C.shape[1], modes.B.shape[2]))
-    return StateSpace(
-        name=like.name, family=like.family, poles=modes.poles, B=modes.B, C=modes.C, D=skip, step=ones, discretization="direct"
-    )
 
 
 def _all_modes(system: StateSpace, balanced: Balanced) -> Modes:

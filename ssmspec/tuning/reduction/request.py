@@ -62,7 +62,11 @@ class Request:
     def met(self, errors: FloatArray) -> bool:
         """Whether relative errors (K,) are within the tolerance."""
         assert self.tolerance is not None
-        return bool(np.isfinite(errors).all() and np.quantile(errors, QUANTILES[self.over]) <= self.tolerance)
+        return bool(np.isfinite(errors).all() and self.measure(errors) <= self.tolerance)
+
+    def measure(self, errors: FloatArray) -> float:
+        """The error that is compared with the tolerance, of those of all copies (K,)."""
+        return float(np.quantile(errors, QUANTILES[self.over]))
 
     def document(self) -> dict[str, Any]:
         """The request as JSON values."""

@@ -1,4 +1,4 @@
-"""The recipes of the documentation for recording a calibration file, on tiny random models of transformers."""
+"""Recordings with samples, made with hooks of one's own on tiny random models of transformers."""
 
 from pathlib import Path
 
@@ -78,3 +78,7 @@ def test_recorded_statistics_are_read_back(tmp_path: Path, family: str) -> None:
             assert "16 recorded samples" in layer.operating_point
             mean = recorded[f"{layer.name}/delta"].astype(float).mean(axis=0)
             assert layer.step_range == pytest.approx((mean.min(), mean.max()))
+            assert layer.over_tokens is not None
+            ratios = np.quantile(recorded[f"{layer.name}/delta"].astype(float), (0.95, 0.5, 0.05), axis=0) / mean
+            rates = -layer.poles.real.max(axis=1) * mean  # of the slowest pole, per token
+            np.testing.assert_allclose(layer.over_tokens.half_lives, np.log(2) / (rates * ratios), rtol=1e-9)

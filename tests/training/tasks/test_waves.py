@@ -116,7 +116,7 @@ def test_an_epoch_of_the_grid_has_every_point_once_and_its_own_order() -> None:
 # test run does those of one seed, the nightly one those of all eight.
 ONE_SEED = pytest.param(1, id="1-seed", marks=pytest.mark.slow)
 ALL_SEEDS = pytest.param(8, id="8-seeds", marks=pytest.mark.nightly)
-BAND_EDGE = math.sqrt(8 * 64)  # rad per unit: between the tones that a model at (1, 0) learns and those that it does not
+BAND_EDGE = math.sqrt(8 * 64)  # rad per model time: between the tones that a model at (1, 0) learns and those that it does not
 
 Runs = dict[tuple[float, float], list[Trained]]
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.linalg import solve_discrete_lyapunov
+from balancing import square_root_truncation
 
 from ssmspec.errors import LayerError, SsmspecError
 from ssmspec.systems.realization import discrete_realization
@@ -53,18 +53,6 @@ def matrices(system: StateSpace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """x[t+1] = A x[t] + B u[t], k[l] = C A^l B."""
     A, B, C, _ = discrete_realization(replace(system, delay=1))
     return A, B, C
-
-
-def square_root_truncation(A: np.ndarray, B: np.ndarray, C: np.ndarray, order: int) -> tuple[np.ndarray, ...]:
-    """A_r, B_r, C_r and the Hankel singular values, from scipy's solutions of both Lyapunov equations."""
-    factors = []
-    for X in (solve_discrete_lyapunov(A, B @ B.T), solve_discrete_lyapunov(A.T, C.T @ C)):
-        values, vectors = np.linalg.eigh(X)
-        factors.append(vectors * np.sqrt(np.maximum(values, 0)))
-    L, R = factors
-    U, values, V = np.linalg.svd(R.T @ L)
-    T, inverse = L @ V.T[:, :order] / np.sqrt(values[:order]), (R @ U[:, :order] / np.sqrt(values[:order])).T
-    return inverse @ A @ T, inverse @ B, C @ T, values
 
 
 def kernel(A: np.ndarray, B: np.ndarray, C: np.ndarray, length: int = SAMPLES) -> np.ndarray:

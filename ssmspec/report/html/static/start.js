@@ -27,7 +27,8 @@ function addOverviews() {
 function memoryCaption() {
   const { context } = data.checkpoints[state.frame];
   const known = context === null ? "the context length is not known" : `dashed: the context of ${context} tokens`;
-  return `Memory${data.kind === "pair" ? " after" : ""}: half-lives of copies, at most 24 of a layer, and their median (longer); ${known}`;
+  const most = largest(data.layers[state.frame].map((layer) => layer?.lives?.values.length ?? 0));
+  return `Memory${data.kind === "pair" ? " after" : ""}: half-lives of copies, at most ${most} of a layer, and their median (longer); ${known}`;
 }
 
 function refresh() {
