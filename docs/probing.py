@@ -29,6 +29,7 @@ SEEDS = 2
 LENGTH, WIDTH, EXAMPLES, STEPS = 256, 16, 512, 150
 TONES = (0.1, 0.4, 1.0, 2.2)  # rad/sample
 PERMUTATIONS = 9999
+LEVEL = 10.0  # dB, of the signal over the noise
 
 
 def pm(estimate: Estimate) -> str:
@@ -74,13 +75,13 @@ def bands(runs: Sequence[str]) -> Iterator[str]:
     ranks: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for run in runs:
         task = Path(run).name.rpartition("-")[0]
-        asked = Asked(options={"samples": 16, "layers": None}, noise=Disturbance(per_octave=2, snr=(0.0,), seeds=SEEDS))
+        asked = Asked(options={"samples": 16, "layers": None}, noise=Disturbance(per_octave=2, snr=(LEVEL,), seeds=SEEDS))
         after = probe_subject(subject(run, Given(count=32)), asked)
         before = probe_subject(subject(run, Given(count=32, which="initial")), Asked(options={"samples": 16}))
         robust, place = after.robustness[0], after.places[0]
         means = [{(b.low, b.high): b for b in each.bands(2)} for each in (place, before.places[0])]
         yield f"{run}: {robust.metric} {robust.clean:.3f}, L {place.length}"
-        yield "| theta [rad/sample] | S, share before training | S, share after | S | loss of the metric under noise at 0 dB |"
+        yield "| theta [rad/sample] | S, share before training | S, share after | S | loss of accuracy under noise at 10 dB |"
         yield "|---|---|---|---|---|"
         rows = []
         for effect in robust.effects:
@@ -102,7 +103,7 @@ def _pooled(what: str, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
     """Mean of the rank correlations of runs; permutations are within each run, whose bands are what can be exchanged."""
     usable = [(s, lost) for s, lost in pairs if np.ptp(lost) > 0 and len(s) > 2]
     if not usable:
-        return f"{what}: no run in which noise changes the metric"
+        return f"{what}: no run with three bands or more"
     rng = np.random.default_rng(0)
 
     def mean(shuffled: bool) -> float:
