@@ -22,7 +22,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # from the ground up: a room imports only rooms before it
 ROOMS = (
-    *("version", "errors", "files", "backends", "systems", "checkpoint", "statistics", "tuning", "families", "checking", "nn"),
+    *("version", "errors", "files", "backends", "parallel", "systems", "checkpoint", "statistics", "tuning", "families", "checking", "nn"),
     *("commands", "benchmarks", "report", "api", "training", "monitoring", "probing", "__init__", "cli", "__main__"),
 )
 

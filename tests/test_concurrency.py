@@ -92,20 +92,20 @@ def peak_memory(folder: Path, *options: str) -> tuple[int, int, str]:
 @pytest.mark.parametrize("options", [(), ("--json", "--csv", "t.csv", "--copies", "c.csv")])
 def test_analyses_are_not_kept(options: tuple[str, ...], tmp_path: Path, typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many checkpoints there are, one analysis at a time is alive, the one before it at most besides."""
-    import ssmspec.commands.analyze
+    import ssmspec.commands.each_file
     from ssmspec.statistics import CheckpointAnalysis
 
     def analyses() -> list[CheckpointAnalysis]:
         return [thing for thing in gc.get_objects() if type(thing) is CheckpointAnalysis]
 
     others = analyses()  # of tests before, held here so that their number stays
-    alive, analyze = [], ssmspec.commands.analyze.analyze
+    alive, analyze = [], ssmspec.commands.each_file.analyze
 
     def counting(*arguments: object, **more: object) -> CheckpointAnalysis:
         alive.append(len(analyses()) - len(others))
         return analyze(*arguments, **more)
 
-    monkeypatch.setattr(ssmspec.commands.analyze, "analyze", counting)
+    monkeypatch.setattr(ssmspec.commands.each_file, "analyze", counting)
     assert typed("analyze", *many(tmp_path, 6), "--points", "16", *options).code == 0
     assert len(alive) == 6
     assert max(alive) <= 1

@@ -30,9 +30,13 @@ def thread_count() -> int:
     """
     if _limit is not None:
         return _limit
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return min(cores, int(wanted)) if wanted.isdigit() and int(wanted) > 0 else cores
+    return min(cores(), int(wanted)) if wanted.isdigit() and int(wanted) > 0 else cores()
+
+
+def cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def split(function: Callable[..., None], tasks: int, worthwhile: bool, *arguments: object) -> None:

@@ -1,5 +1,6 @@
 """The command `check`."""
 
+from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,13 +9,14 @@ import typer
 
 from ssmspec.cli.app import command
 from ssmspec.cli.options import FamilyName, LayerNames, Reading, Threads, expand, takes, thread_number
+from ssmspec.cli.spreading import Spreading, outcomes
 from ssmspec.cli.terminal import complain, echo, message
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
     from ssmspec.checking.findings import CheckReport
-    from ssmspec.checking.rules_file import RuleSet
-    from ssmspec.commands.analyze import AnalysisOptions
+    from ssmspec.commands.check_file import CheckFile
+    from ssmspec.parallel.workplace import Workplace
 
 STARTER = "ssmspec-rules.toml"
 
@@ -27,7 +29,7 @@ class CheckFormat(StrEnum):
 
 
 @command("check model.safetensors --rules rules.toml", "check --init rules.toml")
-@takes(reading=Reading)
+@takes(spreading=Spreading, reading=Reading)
 def check(
     checkpoints: Annotated[
         list[str] | None,
@@ -47,6 +49,7 @@ def check(
     threads: Threads = None,
     family: FamilyName = None,
     *,
+    spreading: Spreading,
     reading: Reading,
 ) -> None:
     """Apply rules to every layer; the exit code is 1 if a rule fails.
@@ -55,6 +58,7 @@ def check(
     """
     from ssmspec.checking.rules_file import RuleSet, load_rules
     from ssmspec.commands.analyze import AnalysisOptions
+    from ssmspec.commands.check_file import CheckFile
 
     if init:
         _write_starter(checkpoints or [STARTER], force=force)
@@ -63,14 +67,15 @@ def check(
         raise typer.BadParameter("it needs --init; give it too, or leave --force out", param_hint="--force")
     if not checkpoints:
         raise typer.BadParameter("give at least one checkpoint, or --init", param_hint="CKPT...")
+    place = spreading.place(threads)
     options = AnalysisOptions(
         layers=tuple(layer or ()),
         family=family,
         read=reading.options(),
-        threads=thread_number(threads),
+        threads=thread_number(threads) if place.alone else place.threads,
     )
-    rule_set = RuleSet() if rules is None else load_rules(rules)
-    report, codes = _check_all([reading.given(path) for path in expand(checkpoints)], rule_set, options, strict=strict, shallow=shallow)
+    task = CheckFile(RuleSet() if rules is None else load_rules(rules), options, shallow)
+    report, codes = _check_all([reading.given(path) for path in expand(checkpoints)], task, place, strict=strict)
     _print(report, output_format)
     if codes:
         raise typer.Exit(codes[0] if len(set(codes)) == 1 and not report.checks else 2)
@@ -78,28 +83,22 @@ def check(
         raise typer.Exit(1)
 
 
-def _check_all(
-    paths: list[str], rules: "RuleSet", options: "AnalysisOptions", *, strict: bool, shallow: bool
-) -> tuple["CheckReport", list[int]]:
-    """Check the files one by one. A file that cannot be read is reported, and the rest are done."""
+def _check_all(paths: list[str], task: "CheckFile", place: "Workplace", *, strict: bool) -> tuple["CheckReport", list[int]]:
+    """Check the files. A file that cannot be read is reported, and the rest are done."""
     from ssmspec.checking.findings import CheckReport, Unread
     from ssmspec.checkpoint.remote.path import without_secrets
-    from ssmspec.commands.check import check as run
-    from ssmspec.report.progress import LayerProgress
+    from ssmspec.commands.each_file import Failure
 
     checks, unread, codes = [], [], []
-    for path in paths:
-        try:
-            with LayerProgress() as progress:
-                checks.append(run(path, rules, options, shallow=shallow, progress=progress))
-        except SsmspecError as error:
-            if len(paths) == 1:
-                raise
-            reason = " ".join(str(error).split())
-            complain(reason)
-            unread.append(Unread(without_secrets(path), without_secrets(reason)))
-            codes.append(error.exit_code)
-    return CheckReport(tuple(checks), tuple(unread), strict=strict, rules_file=rules.source), codes
+    with closing(outcomes(task if len(paths) > 1 else task.run, paths, place)) as results:
+        for found in results:
+            if isinstance(found, Failure):
+                complain(found.text)
+                unread.append(Unread(without_secrets(found.path), without_secrets(found.text)))
+                codes.append(found.exit_code)
+            else:
+                checks.append(found)
+    return CheckReport(tuple(checks), tuple(unread), strict=strict, rules_file=task.rules.source), codes
 
 
 def _print(report: "CheckReport", output_format: CheckFormat) -> None:

@@ -1,6 +1,7 @@
 """The command `compare`: two checkpoints side by side, or the history of many."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,16 +10,18 @@ import typer
 
 from ssmspec.cli.app import command
 from ssmspec.cli.options import AsJson, Backend, FamilyName, LayerNames, Points, Reading, Threads, takes, thread_number
+from ssmspec.cli.spreading import Spreading, outcomes
 from ssmspec.cli.terminal import complain, echo, message, tell_pictures
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
     from ssmspec.commands.analyze import AnalysisOptions
+    from ssmspec.parallel.workplace import Workplace
     from ssmspec.statistics.changes import CheckpointComparison
 
 
 @command("compare before.safetensors after.safetensors", "compare runs/waves --csv history.csv")
-@takes(reading=Reading)
+@takes(spreading=Spreading, reading=Reading)
 def compare(
     checkpoints: Annotated[
         list[str],
@@ -42,6 +45,7 @@ def compare(
     threads: Threads = None,
     family: FamilyName = None,
     *,
+    spreading: Spreading,
     reading: Reading,
 ) -> None:
     """Show what changed between two checkpoints, or over the checkpoints of a run.
@@ -55,13 +59,14 @@ def compare(
 
     if csv is not None:
         refuse_precious(csv, Kind.table)
+    place = spreading.place(threads)
     options = AnalysisOptions(
         layers=tuple(layer or ()),
         family=family,
         read=reading.options(),
         backend=backend,
         points=points,
-        threads=thread_number(threads),
+        threads=thread_number(threads) if place.alone else place.threads,
     )
     limits = _limits(fail_above or ())
     paths = _steps([reading.given(path) for path in checkpoints])
@@ -75,7 +80,7 @@ def compare(
         return
     if limits or by_order:
         raise SsmspecError("--fail-above and --by-order apply to two checkpoints; leave them out for a history")
-    _history(paths, replace(options, statistics=tuple(STATISTICS) if everything else HEADLINES), as_json, csv, plot)
+    _history(paths, replace(options, statistics=tuple(STATISTICS) if everything else HEADLINES), place, as_json, csv, plot)
 
 
 def _steps(checkpoints: Sequence[str]) -> Sequence[Path | str]:
@@ -154,20 +159,28 @@ def _excesses(found: "CheckpointComparison", limits: dict[str, float]) -> list[s
     return lines
 
 
-def _history(paths: Sequence[Path | str], options: "AnalysisOptions", as_json: bool, csv: Path | None, plot: Path | None) -> None:
-    from ssmspec.commands.compare import history
+def _history(
+    paths: Sequence[Path | str], options: "AnalysisOptions", place: "Workplace", as_json: bool, csv: Path | None, plot: Path | None
+) -> None:
+    from ssmspec.commands.compare import as_history
+    from ssmspec.commands.each_file import Failure, HistoryFile
     from ssmspec.report.documents.compare import history_csv, history_document
     from ssmspec.report.documents.document import read_document, to_json
-    from ssmspec.report.progress import LayerProgress
     from ssmspec.report.tables.compare import history_table
     from ssmspec.report.tables.parts import console
 
-    with LayerProgress() as progress:
-        found = history(paths, options)
+    analyses, opened = [], []
+    with closing(outcomes(HistoryFile(options), paths, place)) as results:
+        for each in results:
+            if isinstance(each, Failure):
+                raise each.error()
+            analyses.append(each[0])
+            opened += each[1]
+    found = as_history(paths, analyses)
     if as_json:
-        echo(to_json(history_document(found) | read_document(progress.opened)))
+        echo(to_json(history_document(found) | read_document(opened)))
     else:
-        console().print(history_table(found, progress.opened), highlight=False)
+        console().print(history_table(found, opened), highlight=False)
     if csv is not None:
         _write(csv, history_csv(found))
     if plot is not None:

@@ -5,6 +5,7 @@ import functools
 import glob
 import inspect
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from enum import StrEnum
@@ -279,7 +280,7 @@ def thread_number(wanted: int | None) -> int:
 
 
 def expand(patterns: Iterable[str]) -> list[str]:
-    """Paths as given. A glob that is not itself a path is replaced by the paths that it matches."""
+    """Paths as given. A glob that is not itself a path is replaced by the paths that it matches, a folder of checkpoints by these."""
     from ssmspec.checkpoint.remote.path import is_address
     from ssmspec.files.reading import exists
 
@@ -287,5 +288,18 @@ def expand(patterns: Iterable[str]) -> list[str]:
     for pattern in patterns:
         plain = is_address(pattern) or exists(Path(pattern)) or not glob.has_magic(pattern)
         matches = [] if plain else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
-        paths += matches or [pattern]
+        paths += matches or (_in_folder(pattern) if not is_address(pattern) and Path(pattern).is_dir() else [pattern])
     return paths
+
+
+def _in_folder(folder: str) -> list[str]:
+    """The checkpoints of a folder that is not one itself; else the folder."""
+    from ssmspec.checkpoint.reader import place_of
+    from ssmspec.commands.compare import checkpoints_in
+
+    try:
+        place_of(Path(folder))
+    except (SsmspecError, OSError):
+        with suppress(SsmspecError, OSError):
+            return [str(path) for path in checkpoints_in(Path(folder))]
+    return [folder]

@@ -1,7 +1,5 @@
 """The command `retune`: change the frequency bias of a checkpoint and write it back."""
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssmspec.cli.app import command
-from ssmspec.cli.options import FamilyName, LayerNames, Reading, takes
+from ssmspec.cli.options import FamilyName, LayerNames, Reading, expand, takes
+from ssmspec.cli.retune_many import check_many, retune_many, typed_command
 from ssmspec.cli.retune_options import Change, Match, Retraining, Start, Weight, Writing, require
 from ssmspec.cli.retune_training import check_folder, train_plan
+from ssmspec.cli.spreading import Spreading
 from ssmspec.cli.terminal import echo, message, tell_pictures
 from ssmspec.errors import SsmspecError
 
@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 
 
 @command("retune model.safetensors --alpha 2 --beta -1 -o tuned.safetensors", "retune model.safetensors --alpha 2 --dry-run")
-@takes(change=Change, weight=Weight, writing=Writing, start=Start, match=Match, retraining=Retraining, reading=Reading)
+@takes(change=Change, weight=Weight, writing=Writing, start=Start, match=Match, retraining=Retraining, reading=Reading, spreading=Spreading)
 def retune(
-    checkpoint: Annotated[
-        str | None,
-        typer.Argument(metavar="[CKPT]", help="Checkpoint; default: the only one in the current folder.", show_default=False),
+    checkpoints: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CKPT...]",
+            help="Checkpoints; default: the only one in the current folder. For several, -o is a folder.",
+            show_default=False,
+        ),
     ] = None,
     layer: LayerNames = None,
     family: FamilyName = None,
@@ -37,6 +41,7 @@ def retune(
     match: Match,
     retraining: Retraining,
     writing: Writing,
+    spreading: Spreading,
     reading: Reading,
 ) -> None:
     """Change alpha, beta, the step or the initialization of trained layers, and write the file back in its own format.
@@ -55,10 +60,15 @@ def retune(
     options = ChangeOptions(layers=chosen, family=family, read=reading.options())
     if reading.download and writing.output is None and not writing.dry_run:
         raise SsmspecError("--download needs -o: the copy in the cache stays as it is")
-    if checkpoint is None:
-        checkpoint = str(only_checkpoint(Path(), options))
-        message(f"retuning {checkpoint}, the only checkpoint here")
-    given = reading.given(checkpoint)
+    paths = expand(checkpoints or ())
+    if len(paths) > 1:
+        check_many(writing, retraining.retrain)
+        retune_many([reading.given(path) for path in paths], recipe, options, writing, spreading.place(None))
+        return
+    if not paths:
+        paths = [str(only_checkpoint(Path(), options))]
+        message(f"retuning {paths[0]}, the only checkpoint here")
+    given = reading.given(paths[0])
     if is_address(given):
         _dry_run_only(given, recipe, options, writing)
         return
@@ -129,10 +139,8 @@ def _recipe(change: Change, weight: Weight, start: Start, match: Match, retraini
 
 
 def _carry_out(plan: "RetunePlan", target: Path | None, writing: Writing, opened: "Sequence[Opened]" = ()) -> None:
-    from ssmspec.checkpoint.remote.path import without_secrets
     from ssmspec.commands.analyze import AnalysisOptions
-    from ssmspec.commands.compare import compare_systems
-    from ssmspec.commands.retune_writing import check_target, write_retuned
+    from ssmspec.commands.retune_writing import compared_and_written
     from ssmspec.report.documents.document import read_document, to_json
     from ssmspec.report.documents.retune import retune_document
     from ssmspec.report.progress import LayerProgress
@@ -140,20 +148,19 @@ def _carry_out(plan: "RetunePlan", target: Path | None, writing: Writing, opened
     from ssmspec.report.tables.parts import console
     from ssmspec.report.tables.retune import retune_text
 
-    if target is not None:
-        check_target(plan, target, replace_target=writing.force, in_place=writing.in_place)
-    # compare first: if a long comparison fails or is interrupted, no file has changed yet
+    compared = AnalysisOptions(backend=writing.backend, statistics=None if writing.as_json else SHOWN_STATISTICS)
     with LayerProgress() as progress:
-        found = compare_systems(
-            (str(plan.checkpoint.path), [layer.before for layer in plan.layers]),
-            (target or "not written", [layer.after for layer in plan.layers]),
-            AnalysisOptions(backend=writing.backend, statistics=None if writing.as_json else SHOWN_STATISTICS),
+        found, notes = compared_and_written(
+            plan,
+            target,
+            compared,
+            command=typed_command(),
+            replace_target=writing.force,
+            in_place=writing.in_place,
             progress=progress,
         )
-    if target is not None:
-        command = shlex.join(["ssmspec", *map(without_secrets, sys.argv[1:])])
-        for note in write_retuned(plan, target, command=command, replace_target=writing.force, in_place=writing.in_place)[1]:
-            message(note)
+    for note in notes:
+        message(note)
     if writing.as_json:
         echo(to_json(retune_document(plan, found, target) | read_document(opened)))
     else:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ssmspec.checkpoint import Checkpoint
+from ssmspec.checkpoint.remote.path import Location
 from ssmspec.families import LayerTensors, ReadOptions
 from ssmspec.families.layers import find_layers, open_for_layers, read_layers, readable_layers, select_layers
 from ssmspec.statistics import Skipped
@@ -28,7 +28,7 @@ class ChosenLayers:
 
 
 def choose_layers(
-    path: Path | str | Checkpoint, wanted: Sequence[str], family: str | None, read: ReadOptions, *, needed: bool = False
+    path: Location | str | Checkpoint, wanted: Sequence[str], family: str | None, read: ReadOptions, *, needed: bool = False
 ) -> ChosenLayers:
     """Read the selected layers of a checkpoint, which may be open already.
 

@@ -192,7 +192,11 @@ def history(paths: Sequence[Path | str], options: AnalysisOptions | None = None)
     Raises:
         SsmspecError: a checkpoint cannot be analyzed, or its layers differ from those of the first.
     """
-    analyses = [analyze(path, options) for path in paths]
+    return as_history(paths, [analyze(path, options) for path in paths])
+
+
+def as_history(paths: Sequence[Path | str], analyses: list[CheckpointAnalysis]) -> list[CheckpointAnalysis]:
+    """The analyses of these checkpoints, if they are those of one model. Raises as `history`, for layers."""
     for analysis in analyses:
         if not analysis.layers:
             raise LayerError(f"{analysis.path}: {analysis.problem}")

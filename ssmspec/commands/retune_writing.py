@@ -9,7 +9,8 @@ from typing import Any
 
 from ssmspec.checkpoint import Checkpoint, open_checkpoint
 from ssmspec.checkpoint.write.write_changed import find_destination, write_changed
-from ssmspec.commands.compare import SUFFIXES
+from ssmspec.commands.analyze import AnalysisOptions, Progress
+from ssmspec.commands.compare import SUFFIXES, compare_systems
 from ssmspec.commands.retune import SLOT, RetunePlan
 from ssmspec.errors import SsmspecError
 from ssmspec.families.layers import find_layers, layer_digest, read_layers
@@ -22,6 +23,7 @@ from ssmspec.families.provenance import (
     weight_entry,
 )
 from ssmspec.files.writing import Kind, refuse_precious, whole_file
+from ssmspec.statistics.changes import CheckpointComparison
 from ssmspec.systems.statespace import StateSpace
 from ssmspec.version import __version__
 
@@ -65,6 +67,32 @@ def write_retuned(
     layers, _ = read_layers(written, find_layers(written, plan.options.family, plan.options.read), plan.options.read)
     names = {layer.after.name for layer in plan.layers}
     return [system for layer in layers for system in layer.state_spaces if system.name in names], notes
+
+
+def compared_and_written(
+    plan: RetunePlan,
+    target: Path | None,
+    options: AnalysisOptions,
+    *,
+    command: str,
+    replace_target: bool,
+    in_place: bool,
+    progress: Progress | None = None,
+) -> tuple[CheckpointComparison, tuple[str, ...]]:
+    """What a plan changes, and notes on its writing to the target, which is None if it is not to be written.
+
+    Args:
+        options: of the comparison. Others, and errors, as in `write_retuned`.
+    """
+    if target is not None:
+        check_target(plan, target, replace_target=replace_target, in_place=in_place)
+    # compare first: if a long comparison fails or is interrupted, no file has changed yet
+    before = (str(plan.checkpoint.path), [layer.before for layer in plan.layers])
+    after = (target or "not written", [layer.after for layer in plan.layers])
+    found = compare_systems(before, after, options, progress=progress)
+    if target is None:
+        return found, ()
+    return found, write_retuned(plan, target, command=command, replace_target=replace_target, in_place=in_place)[1]
 
 
 def _new_digests(plan: RetunePlan) -> dict[str, str]:

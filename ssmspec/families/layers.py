@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from ssmspec.checkpoint import Checkpoint, Described, average_in, open_checkpoint
+from ssmspec.checkpoint.remote.path import Location
 from ssmspec.errors import LayerError, NoLayerError, about
 from ssmspec.families import Detection, Family, LayerTensors, ReadOptions, Tensor, detect, known_families
 from ssmspec.families.ahead import Ahead, names_in_layers
@@ -35,7 +36,7 @@ class Source(Described, Protocol):
     def tensors(self) -> Mapping[str, Tensor]: ...
 
 
-def open_for_layers(path: Path | str | Checkpoint, options: ReadOptions | None = None) -> Checkpoint:
+def open_for_layers(path: Location | str | Checkpoint, options: ReadOptions | None = None) -> Checkpoint:
     """Opens a checkpoint to read its SSM layers, unless it is open already; of remote shards only those that hold some.
 
     Raises:

@@ -77,7 +77,7 @@ def _sidecar(checkpoint: Location) -> Location:
 
 def sidecar_path(checkpoint: Path) -> Path:
     """Where the sidecar of a checkpoint is: beside the file or folder itself, not beside a symbolic link to it."""
-    real = Path(os.path.realpath(checkpoint))
+    real = type(checkpoint)(os.path.realpath(checkpoint))  # a watched path stays one
     return real.with_name(real.name + SUFFIX)
 
 

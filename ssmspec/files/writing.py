@@ -32,6 +32,7 @@ class Kind(Enum):
     lines = (".jsonl",)
     document = (".json",)
     page = (".html", ".htm")
+    parquet = (".parquet",)
 
 
 def refuse_precious(target: Path, kind: Kind) -> None:
@@ -67,6 +68,7 @@ _ARTICLES = {
     Kind.provenance: "a sidecar",
     Kind.lines: "a log",
     Kind.page: "a report",
+    Kind.parquet: "a Parquet table",
 }
 
 
@@ -179,6 +181,9 @@ def _replaceable(existing: Path, kind: Kind) -> bool:
         if kind is Kind.page:
             with existing.open("rb") as file:
                 return MARK_OF_PAGE.encode() in file.read(4096)
+        if kind is Kind.parquet:
+            with existing.open("rb") as file:
+                return file.read(4) == b"PAR1"
         if kind is Kind.table:
             with existing.open("rb") as file:
                 return b"\0" not in file.read(4096)

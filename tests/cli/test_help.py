@@ -33,7 +33,7 @@ def test_summaries_of_commands_are_whole_sentences(typed: Type) -> None:
 
 def test_options_are_in_panels_the_common_ones_first(typed: Type) -> None:
     panels = [line for line in typed("analyze", "-h").out.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert panels == ["Arguments:", "Options:", "Engine:", "How to read the file:", "Examples:"]
+    assert panels == ["Arguments:", "Options:", "Many checkpoints:", "Engine:", "How to read the file:", "Examples:"]
     retune = typed("retune", "-h").out
     assert retune.index("Sobolev weight (beta):") < retune.index("--beta <") < retune.index("How to read the file:") < retune.index("--map")
 

@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
+from locations import SAMPLES
 from program import Type
 from small_runs import work_of_a_step
 
@@ -96,7 +98,11 @@ def test_force_replaces_a_run_and_nothing_else(typed: Type, tmp_path: Path) -> N
     begun(tmp_path / "run")
     for name in ("notes.txt", "step-99.safetensors"):
         (tmp_path / "run" / name).write_text("mine")
+    retuned = ("waves_retuned.safetensors", "waves_retuned.safetensors.ssmspec.json")
+    for name in retuned:  # written into the folder by another command
+        shutil.copy(SAMPLES / name, tmp_path / "run")
     assert typed("train", "waves", *LITTLE, "--seed", 3, "--out", "run", "--force").code == 0
+    assert all((tmp_path / "run" / name).exists() for name in retuned)
     assert (tmp_path / "run/notes.txt").read_text() == "mine"
     assert not (tmp_path / "run/step-99.safetensors").exists()
     assert "seed = 3" in (tmp_path / "run/config.toml").read_text()
@@ -210,3 +216,40 @@ def test_numbers_may_have_pi(text: str, value: float) -> None:
     from ssmspec.training.engine.sweep import parse_number
 
     assert parse_number(text) == pytest.approx(value)
+
+
+def test_a_sweep_with_jobs_has_the_same_results(typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssmspec.parallel.workplace.cores", lambda: 2)
+    found = []
+    for jobs in (1, 2):
+        done = typed("train", "waves", *LITTLE, "--sweep", "alpha=1,2,4", "--no-pictures", "--jobs", jobs, "--out", f"sweep{jobs}")
+        assert done.code == 0, done.err
+        table = csv.DictReader(io.StringIO((tmp_path / f"sweep{jobs}/table.csv").read_text()))
+        checkpoints = {str(path.relative_to(f"sweep{jobs}")): path.read_bytes() for path in Path(f"sweep{jobs}").rglob("*.safetensors")}
+        found.append((done.out, list(table), checkpoints))
+        assert [line for line in done.err.splitlines() if "run 3 of 3: alpha4-beta0-seed0" in line]
+    assert found[0] == found[1]
+    assert len(found[0][2]) >= 6
+
+
+def test_a_failed_run_of_a_sweep_does_not_stop_the_others(typed: Type, tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    assert typed("train", "waves", *LITTLE, "--sweep", "alpha=1,2", "--no-pictures", "--out", "sweep").code == 0
+    for place in ("alpha1-beta0-seed0", "alpha2-beta0-seed0"):
+        (tmp_path / "sweep" / place / "results.json").unlink()
+    (tmp_path / "sweep" / "alpha1-beta0-seed0" / "config.toml").write_text("nonsense")
+    done = typed("train", "waves", *LITTLE, "--sweep", "alpha=1,2", "--no-pictures", "--out", "sweep", "--resume")
+    assert done.code == 2
+    assert "alpha1-beta0-seed0" in done.err
+    assert (tmp_path / "sweep" / "alpha2-beta0-seed0" / "results.json").exists()
+
+
+def test_jobs_need_a_sweep_and_leave_the_threads_of_a_run_as_they_are(monkeypatch: pytest.MonkeyPatch, typed: Type) -> None:
+    from ssmspec.parallel.workplace import Workplace, fitting_jobs
+
+    assert "--jobs needs --sweep" in typed("train", "waves", "--jobs", 2).err
+    monkeypatch.setattr("ssmspec.parallel.workplace.cores", lambda: 8)
+    assert fitting_jobs(2, 4) == Workplace(2, 4)
+    assert (fitting_jobs(4, 3).jobs, fitting_jobs(4, 3).threads) == (2, 3)
+    assert fitting_jobs(2, 16).jobs == 1
+    assert fitting_jobs(4, 3).notes == ("--jobs 4: 2 at a time with --threads 3, because there are 8 cores",)

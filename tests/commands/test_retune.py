@@ -240,7 +240,7 @@ def test_nothing_is_written_before_everything_is_known(typed: Type, tmp_path: Pa
     source = model(tmp_path)
     kept = source.read_bytes()
     for failure, code in ((KeyboardInterrupt(), 130), (SsmspecError("no"), 2)):
-        monkeypatch.setattr("ssmspec.commands.compare.compare_systems", raising(failure))
+        monkeypatch.setattr("ssmspec.commands.retune_writing.compare_systems", raising(failure))
         assert typed("retune", source, "--alpha", "2", "--in-place").code == code
         assert source.read_bytes() == kept
     monkeypatch.undo()
@@ -256,7 +256,7 @@ def raising(failure: BaseException) -> Callable[..., None]:
 
 def test_a_target_that_cannot_be_is_told_before_the_work(typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, other = model(tmp_path), model(tmp_path, "other.safetensors", seed=7)
-    monkeypatch.setattr("ssmspec.commands.compare.compare_systems", raising(AssertionError("compared")))
+    monkeypatch.setattr("ssmspec.commands.retune_writing.compare_systems", raising(AssertionError("compared")))
     refused(typed("retune", source, "--alpha", "2", "-o", other), "it exists")
 
 

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-import distributed
 import mixers
 import numpy as np
 import pytest
 import quantizing
+import sharded_files
 import torch
 from program import Type
 from safetensors.torch import save_file
@@ -162,7 +162,7 @@ def test_ranks_and_the_whole_are_analyzed_alike(tmp_path, rng):
 def test_a_distributed_folder_is_analyzed_compared_and_retuned(typed: Type, tmp_path, rng):
     whole = mixers.mamba1(rng, f"{LAYER}.") | {f"{LAYER.replace('0', '1')}.{n}": t for n, t in mixers.mamba1(rng).items()}
     save(tmp_path / "plain.safetensors", whole)
-    distributed.save_pieces(tmp_path / "pieces", whole, {name: distributed.halves(tensor.shape) for name, tensor in whole.items()})
+    sharded_files.save_pieces(tmp_path / "pieces", whole, {name: sharded_files.halves(tensor.shape) for name, tensor in whole.items()})
     for expected, found in zip(read(tmp_path / "plain.safetensors").layers, read(tmp_path / "pieces").layers, strict=True):
         assert np.array_equal(found.values["peak_gain"], expected.values["peak_gain"])
     refused = typed("retune", "pieces", "--step-scale", "2")
@@ -175,7 +175,7 @@ def test_a_distributed_folder_is_analyzed_compared_and_retuned(typed: Type, tmp_
     digests = json.loads((tmp_path / "new.safetensors.ssmspec.json").read_text())["input"]["sha256"]
     assert sorted(digests) == [".metadata", "__0_0.distcp", "__1_0.distcp"]
     for step in ("iter_0000002", "iter_0000010"):
-        distributed.save_pieces(tmp_path / "run" / step, whole, {})
+        sharded_files.save_pieces(tmp_path / "run" / step, whole, {})
     history = json.loads(typed("compare", "run", "--json").out)
     assert [Path(path).name for path in history["checkpoints"]] == ["iter_0000002", "iter_0000010"]
     assert "pieces is one checkpoint; give two to compare" in typed("compare", "pieces").err

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import distributed
 import mixers
 import numpy as np
 import quantizing
+import sharded_files
 import torch
 from contents import deflated, safetensors, torch_legacy
 from locations import SAMPLES
@@ -94,7 +94,7 @@ def _folder_of(write: Callable[[Path], object]) -> Base:
 
 def _pieces(folder: Path) -> None:
     tensors = mixers.mamba1(np.random.default_rng(1), "layers.0.mixer.")
-    distributed.save_pieces(folder, tensors, {name: distributed.halves(tensor.shape) for name, tensor in tensors.items()})
+    sharded_files.save_pieces(folder, tensors, {name: sharded_files.halves(tensor.shape) for name, tensor in tensors.items()})
 
 
 def _ranks(folder: Path) -> None:

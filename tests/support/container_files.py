@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import distributed
 import flax_files
 import numpy as np
+import sharded_files
 import torch
 from program import s4d_tensors
 from safetensors.numpy import save_file
@@ -92,11 +92,11 @@ def _sharded(folder: Path) -> Path:
 
 
 def _distributed(folder: Path) -> Path:
-    return distributed.save(folder / "step", _torch(tensors()))
+    return sharded_files.save(folder / "step", _torch(tensors()))
 
 
 def _distributed_safetensors(folder: Path) -> Path:
-    return distributed.save(folder / "step", _torch(tensors()), safetensors=True)
+    return sharded_files.save(folder / "step", _torch(tensors()), safetensors=True)
 
 
 CONTAINERS: dict[str, Callable[[Path], Path]] = {

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from itertools import chain
 from math import isfinite
 
 import numpy as np
@@ -95,10 +94,14 @@ def _range(limits: tuple[float, float] | None) -> Document | None:
     return None if limits is None else {"min": limits[0], "max": limits[1]}
 
 
-def to_csv(analysis: CheckpointAnalysis, *, header: bool = True) -> str:
-    """One row per checkpoint, layer and statistic, with or without a header. Cells are empty where JSON has null."""
-    rows = ([analysis.path, *row] for layer in analysis.layers for row in layer_rows(layer))
-    return csv_text(chain([CSV_COLUMNS] if header else [], rows))
+def document_rows(document: Document) -> list[list[object]]:
+    """One row per layer and statistic of a document, with the columns `CSV_COLUMNS`."""
+    path, parts = document["checkpoint"]["path"], ("median", "p5", "p95", "unit", "reason")
+    return [
+        [path, layer["name"], layer["family"], layer["copies"], layer["modes"], name, *(value[part] for part in parts)]
+        for layer in document["layers"]
+        for name, value in layer["statistics"].items()
+    ]
 
 
 def layer_rows(layer: LayerAnalysis) -> list[list[object]]:
@@ -107,17 +110,18 @@ def layer_rows(layer: LayerAnalysis) -> list[list[object]]:
     return [[*head, name, value.median, value.p5, value.p95, value.unit, value.reason] for name, value in layer.statistics.items()]
 
 
-def copies_csv(analysis: CheckpointAnalysis, *, header: bool = True) -> str:
-    """One row per checkpoint, layer and copy, sound or not, and one column per computed statistic; empty where a copy has no value.
-
-    Args:
-        header: whether to begin with a header.
-    """
-    entries = [STATISTICS[name] for name in analysis.statistics]
+def copies_columns(names: Iterable[str], *, calibrated: bool) -> list[str]:
+    """The headings of `copies_csv` for statistics of these names, and for analyses at recorded operating points."""
+    entries = [STATISTICS[name] for name in names]
     titles = [f"{entry.name} [{entry.unit}]" if entry.unit else entry.name for entry in entries]
-    if analysis.calibration is not None:
+    if calibrated:
         titles += [f"half_life {share} over tokens [samples]" for share in TOKEN_SHARES]
-    rows: list[Iterable[object]] = [("checkpoint", "layer", "copy", *titles)] if header else []
+    return ["checkpoint", "layer", "copy", *titles]
+
+
+def copies_csv(analysis: CheckpointAnalysis) -> str:
+    """One row per layer and copy, sound or not, and one column per computed statistic; empty where a copy has no value."""
+    rows: list[Iterable[object]] = []
     for layer in analysis.layers:
         columns = [layer.values.get(name, np.full(layer.copies, np.nan)) for name in analysis.statistics]
         if analysis.calibration is not None:

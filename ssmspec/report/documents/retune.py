@@ -1,10 +1,12 @@
 """A retuned checkpoint as a document of schema ssmspec.retune/1."""
 
+import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 
 from ssmspec.commands.retune import RetunePlan
 from ssmspec.report.documents.compare import comparison_document
-from ssmspec.report.documents.document import Document
+from ssmspec.report.documents.document import Document, to_json
 from ssmspec.statistics.changes import CheckpointComparison
 from ssmspec.version import __version__
 
@@ -36,3 +38,26 @@ def retune_document(plan: RetunePlan, comparison: CheckpointComparison, written:
         "verdict": comparison.verdict,
         "notes": [*plan.notes, *comparison.notes],
     }
+
+
+@dataclass(frozen=True, slots=True)
+class OneOfMany:
+    """What is shown of a retuned checkpoint among others: its document as an entry of an array, or a line; and notes."""
+
+    text: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RetuneRendering:
+    """Makes that of each of them; `as_json`: the document."""
+
+    as_json: bool
+
+    def __call__(self, plan: RetunePlan, comparison: CheckpointComparison, written: Path | None, notes: tuple[str, ...]) -> OneOfMany:
+        if self.as_json:
+            return OneOfMany(textwrap.indent(to_json(retune_document(plan, comparison, written)), "  "), notes)
+        changed = len(plan.changes) + len(plan.added)
+        end = f"wrote {written}" if written else "nothing was written"
+        line = f"{plan.checkpoint.path}: {changed} tensor{'s' * (changed != 1)} changed; {end}; verdict: {comparison.verdict}"
+        return OneOfMany(line, (*plan.notes, *notes))

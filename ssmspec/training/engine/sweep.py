@@ -2,14 +2,17 @@
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import isfinite, pi
 from pathlib import Path
 
 from ssmspec.errors import SsmspecError
+from ssmspec.parallel.in_order import Lost, each_in_order
+from ssmspec.parallel.workplace import Workplace
 from ssmspec.report.documents.document import to_json
 from ssmspec.report.documents.train import SweepRow, sweep_csv, sweep_document
+from ssmspec.report.quiet import be_quiet
 from ssmspec.report.tables.train import sweep_card
 from ssmspec.training.engine.loop import Stopped
 from ssmspec.training.engine.run import FinishedRun, run
@@ -103,38 +106,107 @@ def open_sweep(folder: Path, base: RunConfig, text: str, seeds: int, *, resume: 
 
 
 def run_sweep(
-    folder: Path, base: RunConfig, pairs: Sequence[Pair], seeds: int, note: Callable[[str], None], *, pictures: bool = True
+    folder: Path,
+    base: RunConfig,
+    pairs: Sequence[Pair],
+    seeds: int,
+    note: Callable[[str], None],
+    *,
+    pictures: bool = True,
+    place: Workplace | None = None,
 ) -> list[SweepRow]:
     """Do all runs that are not finished, and then write the table, pictures, card and results.
 
     Args:
         base: settings of all runs, except alpha, beta and the seed, which counts up from that of `base`.
-        note: receives a line about each run before it starts. pictures: whether the sweep is drawn; its runs never are.
+        note: receives a line about each run, before it starts, or when it is done if several run at once.
+        pictures: whether the sweep is drawn; its runs never are. place: how many run at once; one by default.
     Raises:
-        SsmspecError: a run failed; the message names its folder. Stopped: a signal ended a run, after saving.
+        SsmspecError: runs failed, and all others are done; the message names the folder of the first. Stopped: a signal ended a run, after
+            saving.
     """
+    place = place or Workplace()
     if len(pairs) * seeds > MOST_RUNS:
         raise SsmspecError(f"the sweep has {len(pairs) * seeds} runs; at most {MOST_RUNS} are allowed")
-    finished: dict[Pair, list[FinishedRun]] = {pair: [] for pair in pairs}
-    for number, (pair, offset) in enumerate(itertools.product(pairs, range(seeds)), start=1):
-        alpha, beta = pair
+    runs = []
+    for (alpha, beta), offset in itertools.product(pairs, range(seeds)):
         settings = changed(base.settings, {"alpha": alpha, "beta": beta, "seed": base.settings.seed + offset})
-        config = replace(base, settings=settings)
-        place = folder / f"alpha{alpha:.6g}-beta{beta:.6g}-seed{settings.seed}"
-        note(f"run {number} of {len(pairs) * seeds}: {place.name}")
-        finished[pair].append(_one(config, place))
-    rows = [SweepRow(alpha, beta, [each.summary for each in runs]) for (alpha, beta), runs in finished.items()]
-    _write_results(folder, base, rows, [each for runs in finished.values() for each in runs], pictures=pictures)
+        runs.append((replace(base, settings=settings), folder / f"alpha{alpha:.6g}-beta{beta:.6g}-seed{settings.seed}"))
+    done = _all(runs, place, note)
+    rows = []
+    for number, (alpha, beta) in enumerate(pairs):
+        rows.append(SweepRow(alpha, beta, [each.summary for each in done[number * seeds : (number + 1) * seeds]]))
+    _write_results(folder, base, rows, done, pictures=pictures)
     return rows
 
 
-def _one(config: RunConfig, place: Path) -> FinishedRun:
+def _all(runs: Sequence[tuple[RunConfig, Path]], place: Workplace, note: Callable[[str], None]) -> list[FinishedRun]:
+    """Every run, finished. One that fails does not stop the others. Raises as `run_sweep`."""
+    done: list[FinishedRun] = []
+    failed: list[str] = []
+    told = (f"run {number} of {len(runs)}: {folder.name}" for number, (_, folder) in enumerate(runs, start=1))
+    if place.alone:
+        results: Iterator[FinishedRun | SsmspecError | Lost[tuple[RunConfig, Path]]] = map(_noted(note, told), runs)
+    else:
+        results = each_in_order(_in_worker, runs, place)
+    for found in results:
+        if not place.alone:
+            note(f"{next(told)}: done")
+        if isinstance(found, Lost):
+            failed.append(f"{found.item[1].name}: its process died {found.times} times, as it does when memory is too small")
+        elif isinstance(found, SsmspecError):
+            failed.append(str(found))
+        else:
+            done.append(found)
+    if failed:
+        raise SsmspecError(failed[0] if len(failed) == 1 else f"{failed[0]} (and {len(failed) - 1} other runs failed)")
+    return done
+
+
+def _noted(note: Callable[[str], None], lines: Iterator[str]) -> Callable[[tuple[RunConfig, Path]], FinishedRun | SsmspecError]:
+    def one(item: tuple[RunConfig, Path]) -> FinishedRun | SsmspecError:
+        note(next(lines))
+        return _attempt(item)
+
+    return one
+
+
+def _in_worker(item: tuple[RunConfig, Path]) -> FinishedRun | SsmspecError:
+    """A run in a process of its own, where nobody looks at progress."""
+    be_quiet(True)
+    return _attempt(item)
+
+
+def _attempt(item: tuple[RunConfig, Path]) -> FinishedRun | SsmspecError:
+    try:
+        return one_run(*item)
+    except Stopped:
+        raise
+    except SsmspecError as error:
+        return SsmspecError(str(error))
+
+
+def prepare_folder(config: RunConfig, place: Path) -> None:
+    """Create the folder of one of many runs, or check that it holds this run.
+
+    Raises:
+        SsmspecError: the folder holds another run, or something else.
+    """
     if (place / CONFIG).is_file():
         if read_config(place).settings != config.settings:
-            raise SsmspecError(f"{place} holds a run with different settings; start the sweep anew with --force")
+            raise SsmspecError(f"{place} holds a run with different settings; start anew with --force")
     else:
         new_folder(place, force=False)
         write_config(place, config)
+
+
+def one_run(config: RunConfig, place: Path) -> FinishedRun:
+    """Do one of many runs, or what remains of it. Nothing is drawn.
+
+    Raises:
+        SsmspecError: the run failed; the message names its folder. Stopped: a signal ended the run, after saving.
+    """
+    prepare_folder(config, place)
     try:
         return run(config, place, pictures=False)
     except Stopped:

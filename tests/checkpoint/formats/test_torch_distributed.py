@@ -6,9 +6,9 @@ import pickle
 import shutil
 from argparse import Namespace
 
-import distributed
 import numpy as np
 import pytest
+import sharded_files
 import torch
 from safetensors.torch import save_file
 
@@ -45,7 +45,7 @@ def assert_holds(folder, tensors: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize("safetensors", [False, True], ids=["torch", "safetensors"])
 def test_what_torch_saves_comes_back(tmp_path, safetensors):
     weights = {name: tensor for name, tensor in WEIGHTS.items() if not (safetensors and tensor.is_complex())}
-    folder = distributed.save(tmp_path / "ckpt", {"model": weights}, safetensors=safetensors)
+    folder = sharded_files.save(tmp_path / "ckpt", {"model": weights}, safetensors=safetensors)
     assert_holds(folder, weights)
     checkpoint = open_checkpoint(folder)
     assert checkpoint.container == "torch distributed"
@@ -58,18 +58,18 @@ def test_pieces_are_put_together(tmp_path):
     boxes = {
         "layers.0.mixer.A_log": four,
         "layers.0.mixer.D": [((0,), (3,)), ((3,), (3,)), ((6,), (2,))],
-        "layers.0.mixer.in_proj.weight": distributed.halves((16, 3), axis=1),
+        "layers.0.mixer.in_proj.weight": sharded_files.halves((16, 3), axis=1),
         "layers.0.mixer.codes": [((0, 0), (2, 3)), ((2, 0), (0, 3))],  # a process without a share
     }
-    folder = distributed.save_pieces(tmp_path / "ckpt", WEIGHTS, boxes)
-    theirs = distributed.load(folder, WEIGHTS)
+    folder = sharded_files.save_pieces(tmp_path / "ckpt", WEIGHTS, boxes)
+    theirs = sharded_files.load(folder, WEIGHTS)
     assert all(torch.equal(theirs[name], tensor) for name, tensor in WEIGHTS.items())
     assert_holds(folder, WEIGHTS)
 
 
 def test_only_the_pieces_of_the_rows_that_are_asked_for_are_read(tmp_path, bytes_read):
     large = {"a": torch.randn(4096, 64), "b": torch.randn(4096, 64)}
-    folder = distributed.save_pieces(tmp_path / "ckpt", large, {name: distributed.halves((4096, 64)) for name in large})
+    folder = sharded_files.save_pieces(tmp_path / "ckpt", large, {name: sharded_files.halves((4096, 64)) for name in large})
     before = bytes_read()
     checkpoint = open_checkpoint(folder)
     values = checkpoint.tensors["a"].read(slice(3000, 3004))
@@ -80,14 +80,14 @@ def test_only_the_pieces_of_the_rows_that_are_asked_for_are_read(tmp_path, bytes
 
 
 def test_a_file_of_the_folder_leads_to_it(tmp_path, refusal):
-    folder = distributed.save(tmp_path / "ckpt", {"model": WEIGHTS})
+    folder = sharded_files.save(tmp_path / "ckpt", {"model": WEIGHTS})
     assert_holds(folder / ".metadata", WEIGHTS)
     assert "a part of a checkpoint of torch.distributed: give the folder that it is in" in refusal(folder / "__0_0.distcp")
 
 
 def test_optimizer_state_and_settings_are_skipped_with_a_note(tmp_path):
     state = {"state": {0: {"exp_avg": torch.ones(8)}}, "param_groups": [{"lr": 0.1}]}
-    folder = distributed.save(tmp_path / "ckpt", {"model": {"D": torch.ones(8)}, "optimizer": state, "epoch": 3})
+    folder = sharded_files.save(tmp_path / "ckpt", {"model": {"D": torch.ones(8)}, "optimizer": state, "epoch": 3})
     checkpoint = open_checkpoint(folder)
     assert list(checkpoint.tensors) == ["D"]
     assert "optimizer state skipped: optimizer (1 tensor)" in checkpoint.notes
@@ -95,18 +95,18 @@ def test_optimizer_state_and_settings_are_skipped_with_a_note(tmp_path):
 
 
 def test_names_without_a_plan_keep_their_keys(tmp_path):
-    folder = distributed.save_pieces(tmp_path / "ckpt", {"model.layers.0.D": torch.ones(2)}, {})
+    folder = sharded_files.save_pieces(tmp_path / "ckpt", {"model.layers.0.D": torch.ones(2)}, {})
     assert list(open_checkpoint(folder).tensors) == ["model.layers.0.D"]
 
 
 def test_old_metadata_without_version_and_storage_meta(tmp_path):
-    folder = distributed.save(tmp_path / "ckpt", {"model": WEIGHTS})
-    distributed.change_metadata(folder, lambda m: (m.__dict__.pop("version"), m.__dict__.pop("storage_meta")))
+    folder = sharded_files.save(tmp_path / "ckpt", {"model": WEIGHTS})
+    sharded_files.change_metadata(folder, lambda m: (m.__dict__.pop("version"), m.__dict__.pop("storage_meta")))
     assert_holds(folder, WEIGHTS)
 
 
 def test_metadata_of_single_ranks_are_put_together(tmp_path):
-    folder = distributed.save_pieces(tmp_path / "ckpt", WEIGHTS, {"layers.0.mixer.D": distributed.halves((8,))})
+    folder = sharded_files.save_pieces(tmp_path / "ckpt", WEIGHTS, {"layers.0.mixer.D": sharded_files.halves((8,))})
     metadata = pickle.loads((folder / ".metadata").read_bytes())
     for rank in range(2):
         mine = {index: place for index, place in metadata.storage_data.items() if place.relative_path == f"__{rank}_0.distcp"}
@@ -134,26 +134,26 @@ def test_safetensors_shards_say_themselves_where_they_belong(tmp_path):
 
 
 def test_settings_beside_the_tensors_are_the_configuration(tmp_path):
-    folder = distributed.save(tmp_path / "ckpt", {"model": WEIGHTS})
+    folder = sharded_files.save(tmp_path / "ckpt", {"model": WEIGHTS})
     torch.save({"args": Namespace(mamba_num_groups=2), "iteration": 5}, folder / "common.pt")
     assert open_checkpoint(folder).config["mamba_num_groups"] == 2
 
 
 @pytest.mark.parametrize("place", ["weights", "pytorch_model_fsdp_0"])
 def test_a_folder_around_it_will_do(tmp_path, place):
-    distributed.save(tmp_path / "run" / place, {"model": WEIGHTS})
-    distributed.save(tmp_path / "run" / "optimizer_0", {"a": torch.ones(1)})
+    sharded_files.save(tmp_path / "run" / place, {"model": WEIGHTS})
+    sharded_files.save(tmp_path / "run" / "optimizer_0", {"a": torch.ones(1)})
     checkpoint = open_checkpoint(tmp_path / "run")
     assert sorted(checkpoint.tensors) == sorted(WEIGHTS)
     assert checkpoint.notes[0] == f"the checkpoint in {place}"
-    distributed.save(tmp_path / "run" / "other", {"a": torch.ones(1)})
+    sharded_files.save(tmp_path / "run" / "other", {"a": torch.ones(1)})
     with pytest.raises(CheckpointError, match="a folder with 2 checkpoints of"):
         open_checkpoint(tmp_path / "run")
 
 
 def test_weights_beside_other_folders_are_the_checkpoint(tmp_path):
     """As the Trainer of transformers leaves it with DeepSpeed, or with anything called `.metadata`."""
-    distributed.save(tmp_path / "run" / "global_step5", {"model": {"other": torch.ones(1)}})
+    sharded_files.save(tmp_path / "run" / "global_step5", {"model": {"other": torch.ones(1)}})
     (tmp_path / "run" / ".metadata").write_text("of a file manager")
     torch.save({"rng": 1}, tmp_path / "run" / "rng_state_0.pth")
     save_file({"D": torch.ones(2)}, tmp_path / "run" / "model.safetensors")
@@ -171,7 +171,7 @@ def test_parts_of_a_projection_are_joined(tmp_path):
     tensors = {f"{prefix}in_proj.weight.{name}": part for name, part in parts.items()}
     tensors |= {f"{prefix}conv1d.bias.{name}": parts[name][:, 0].clone() for name in ("x", "B", "C")}
     tensors |= {f"{prefix}D.x": torch.ones(2), "B": torch.ones(1), "x": torch.ones(1)}  # no parts of anything
-    found = open_checkpoint(distributed.save_pieces(tmp_path / "ckpt", tensors, {})).tensors
+    found = open_checkpoint(sharded_files.save_pieces(tmp_path / "ckpt", tensors, {})).tensors
     assert sorted(found) == sorted(["B", f"{prefix}D.x", f"{prefix}conv1d.bias", f"{prefix}in_proj.weight", "x"])
     assert np.array_equal(found[f"{prefix}in_proj.weight"].read(slice(3, 12)), torch.cat(list(parts.values()))[3:12].numpy())
     assert found[f"{prefix}conv1d.bias"].read().tolist() == [1.0] * 4 + [2.0] * 2 + [3.0] * 2
@@ -181,7 +181,7 @@ def test_parts_of_a_projection_are_joined(tmp_path):
 
 
 def test_it_is_written_as_safetensors(tmp_path):
-    folder = distributed.save_pieces(tmp_path / "ckpt", WEIGHTS, {"layers.0.mixer.D": distributed.halves((8,))})
+    folder = sharded_files.save_pieces(tmp_path / "ckpt", WEIGHTS, {"layers.0.mixer.D": sharded_files.halves((8,))})
     checkpoint = open_checkpoint(folder)
     new = np.arange(8, 16, dtype=np.float32)
     notes = write_changed(
@@ -199,7 +199,7 @@ def test_it_is_written_as_safetensors(tmp_path):
 
 def test_large_tensors_are_written_in_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr("ssmspec.checkpoint.write.new_safetensors.AT_ONCE", 100)
-    folder = distributed.save_pieces(tmp_path / "ckpt", WEIGHTS, {"layers.0.mixer.A_log": distributed.halves((8, 4), axis=1)})
+    folder = sharded_files.save_pieces(tmp_path / "ckpt", WEIGHTS, {"layers.0.mixer.A_log": sharded_files.halves((8, 4), axis=1)})
     write_changed(open_checkpoint(folder), tmp_path / "x.safetensors", {})
     assert_holds(tmp_path / "x.safetensors", WEIGHTS)
 
@@ -215,7 +215,7 @@ def test_large_tensors_are_written_in_blocks(tmp_path, monkeypatch):
     ],
 )
 def test_other_targets_are_refused(tmp_path, target, options, words):
-    folder = distributed.save(tmp_path / "ckpt", {"model": WEIGHTS})
+    folder = sharded_files.save(tmp_path / "ckpt", {"model": WEIGHTS})
     (tmp_path / "there.safetensors").write_text("something")
     (tmp_path / "folder.safetensors").mkdir()
     with pytest.raises(SsmspecError, match=words):
@@ -223,7 +223,7 @@ def test_other_targets_are_refused(tmp_path, target, options, words):
 
 
 def test_replacing_needs_a_word_and_changed_pieces_are_noticed(tmp_path):
-    folder = distributed.save(tmp_path / "ckpt", {"model": WEIGHTS})
+    folder = sharded_files.save(tmp_path / "ckpt", {"model": WEIGHTS})
     (tmp_path / "x.safetensors").write_text("something")
     checkpoint = open_checkpoint(folder)
     write_changed(checkpoint, tmp_path / "x.safetensors", {}, replace=True)
@@ -276,8 +276,8 @@ DAMAGE = {
 @pytest.mark.parametrize("case", DAMAGE)
 def test_damaged_metadata_is_one_clear_line(tmp_path, refusal, case):
     change, words = DAMAGE[case]
-    folder = distributed.save(tmp_path / "ckpt", {"model": WEIGHTS})
-    distributed.change_metadata(folder, change)
+    folder = sharded_files.save(tmp_path / "ckpt", {"model": WEIGHTS})
+    sharded_files.change_metadata(folder, change)
     if words is None:
         assert_holds(folder, WEIGHTS)
     else:
@@ -286,8 +286,8 @@ def test_damaged_metadata_is_one_clear_line(tmp_path, refusal, case):
 
 @pytest.mark.parametrize(("index", "fields"), [(0, {"offset": 100}), (0, {"length": 50}), (1, {"offset": 0})])
 def test_places_that_are_wrong_are_seen_when_the_tensor_is_read(tmp_path, index, fields):
-    folder = distributed.save(tmp_path / "ckpt", {"model": WEIGHTS})
-    distributed.change_metadata(folder, replaced(index, **fields))
+    folder = sharded_files.save(tmp_path / "ckpt", {"model": WEIGHTS})
+    sharded_files.change_metadata(folder, replaced(index, **fields))
     checkpoint = open_checkpoint(folder)
     lines = []
     for tensor in checkpoint.tensors.values():
@@ -301,14 +301,14 @@ def test_places_that_are_wrong_are_seen_when_the_tensor_is_read(tmp_path, index,
 
 def test_overlapping_pieces_are_seen_when_the_tensor_is_read(tmp_path):
     whole = {"a": torch.arange(8.0)}
-    folder = distributed.save_pieces(tmp_path / "ckpt", whole, {"a": [((0,), (4,)), ((2,), (4,))]})
+    folder = sharded_files.save_pieces(tmp_path / "ckpt", whole, {"a": [((0,), (4,)), ((2,), (4,))]})
     with pytest.raises(CheckpointError, match="its pieces overlap"):
         open_checkpoint(folder).tensors["a"].read()
     assert open_checkpoint(folder).tensors["a"].read(slice(0, 2)).tolist() == [0, 1]
 
 
 def test_metadata_cut_anywhere_is_one_clear_line(tmp_path, refusal):
-    folder = distributed.save(tmp_path / "ckpt", {"model": WEIGHTS})
+    folder = sharded_files.save(tmp_path / "ckpt", {"model": WEIGHTS})
     data = (folder / ".metadata").read_bytes()
     for length in range(0, len(data), max(1, len(data) // 60)):
         (folder / ".metadata").write_bytes(data[:length])
@@ -323,7 +323,7 @@ def test_nothing_in_metadata_is_run(tmp_path, refusal):
             return (shutil.rmtree, (str(tmp_path / "victim"),))
 
     (tmp_path / "victim").mkdir()
-    folder = distributed.save(tmp_path / "ckpt", {"model": WEIGHTS})
+    folder = sharded_files.save(tmp_path / "ckpt", {"model": WEIGHTS})
     content = pickle.loads((folder / ".metadata").read_bytes())
     content.planner_data = Canary()
     (folder / ".metadata").write_bytes(pickle.dumps(content))
