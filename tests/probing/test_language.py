@@ -83,14 +83,11 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["gpt2"], "gpt2: a language model needs --text FILE or --tokens X.npy"),
         (["gpt2", "--text", "t.txt", "--tokens", "x.npy"], "--text and --tokens are two inputs; give one of them"),
         (["gpt2", "--text", "t.txt"], "the text has 5 tokens; expected at least 16"),
-        (["gpt2", "--text", "none.txt"], "none.txt: No such file or directory"),
+        (["gpt2", "--text", "none.txt"], "none.txt: no such file"),
         (["gpt2", "--tokens", "big.npy"], "big.npy: tokens from 0 to 99; the model has 0..39"),
-        (["gpt2", "--tokens", "real.npy"], r"real.npy: shape \(64,\) of float64; expected integers"),
-        (
-            ["less", "--tokens", "x.npy"],
-            r"less: its files lack transformer\.h\.1\.ln_1\.weight \(1 in all\), which transformers would draw",
-        ),
-        (["bare", "--tokens", "big.npy"], "bare: transformers cannot load it as a causal language model"),
+        (["gpt2", "--tokens", "real.npy"], "real.npy: values of type float64; expected token numbers"),
+        (["less", "--tokens", "x.npy"], r"less: 1 tensors of the model are missing .*, the first transformer\.h\.1\.ln_1\.weight"),
+        (["bare", "--tokens", "big.npy"], "bare: transformers cannot load a causal language model from it"),
     ],
 )
 def test_what_does_not_fit_is_one_line(words: list[str], message: str, gpt2: Path, typed: Type, tmp_path: Path) -> None:
