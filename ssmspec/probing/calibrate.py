@@ -21,8 +21,8 @@ with needing("torch", "calibrate"):
 
     from ssmspec.nn.live import unwrapped
     from ssmspec.probing.calibrate_batches import Seen, pieces
-    from ssmspec.probing.calibrate_guard import only_answering
     from ssmspec.probing.calibrate_mixers import CONSTANT, RECORDERS, Found, Read
+    from ssmspec.probing.untouched import untouched
 
 Progress = Callable[[str, int, int], None]
 MEMORY = 1 << 29  # bytes for the samples of all layers
@@ -116,7 +116,7 @@ def calibrate(
     whole = unwrapped(model)
     recordings, skipped = _recordings(whole)
     piece, seen, generator = _Piece(), Seen(), np.random.default_rng(SEED)
-    with only_answering(whole), _hooked(whole, recordings, piece):
+    with untouched(whole), torch.no_grad(), _hooked(whole, recordings, piece):
         for tokens, mask in pieces(batches, _vocabulary(whole), max_length, limit, seen):
             piece.mask, piece.keys = mask, generator.random(seen.add(tokens, mask))
             _run(whole, tokens, mask, seen)

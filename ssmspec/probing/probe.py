@@ -11,7 +11,7 @@ from ssmspec.errors import SsmspecError
 from ssmspec.nn.live import unwrapped
 from ssmspec.probing.entry import at_most, find_entry, first_tensor, named_module, sliced, to_device
 from ssmspec.probing.passes import Passes, Progress, Wanted, output_of
-from ssmspec.probing.restored import prepared
+from ssmspec.probing.prepared import prepared
 from ssmspec.probing.result import Probe
 
 BLOCKS = "blocks"  # what chooses the blocks of the model

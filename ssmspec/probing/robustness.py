@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ssmspec.errors import SsmspecError
 from ssmspec.probing.entry import Entry
 from ssmspec.probing.passes import Progress
-from ssmspec.probing.restored import prepared
+from ssmspec.probing.prepared import prepared
 from ssmspec.probing.transforms import OverTime, axes_of
 from ssmspec.statistics.frequency_sensitivity import UNRESOLVED, BandEffect, Robustness
 

@@ -27,7 +27,7 @@ class Cached(nn.Module):
         self.fails, self.seen = fails, {}
 
     def forward(self, u: Tensor) -> Tensor:
-        self.seen = {
+        self.seen |= {  # in place: attributes are restored
             "training": self.training or self.drop.training,
             "use_cache": self.config.use_cache,
             "checkpointing": self.gradient_checkpointing,

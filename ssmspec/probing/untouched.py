@@ -1,4 +1,4 @@
-"""A block in which a model only answers: in eval mode, without gradients, and afterwards exactly as it was, whatever happened."""
+"""A block in which a model only answers: in eval mode, and afterwards exactly as it was, whatever happened."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +9,8 @@ from torch import nn
 
 
 @contextmanager
-def only_answering(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients. Modes, attributes, buffers and random generators are restored at the end.
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Eval mode. Modes, attributes, buffers and random generators are restored at the end.
 
     Attributes are restored because some models keep states in them (RG-LRU), and RWKV divides weights in eval mode, which is
     switched off: it only prevents overflows of float16.
@@ -19,7 +19,7 @@ def only_answering(model: nn.Module) -> Iterator[None]:
     configs: dict[int, Any] = {id(module.config): module.config for module in model.modules() if _would_rescale(module)}
     every = {key: config.rescale_every for key, config in configs.items()}
     devices = sorted({tensor.device.index or 0 for tensor in model.parameters() if tensor.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
+    with torch.random.fork_rng(devices=devices):
         try:
             model.eval()
             for config in configs.values():

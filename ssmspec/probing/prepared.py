@@ -1,4 +1,4 @@
-"""A model as a probe needs it, and afterwards as it was: modes, gradients, caches, checkpointing and random generators."""
+"""A model as a probe needs it, and afterwards as it was: gradients, caches and checkpointing, and what `untouched` keeps."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ssmspec.errors import SsmspecError
+from ssmspec.probing.untouched import untouched
 
 
 @contextmanager
@@ -22,11 +23,10 @@ def prepared(model: nn.Module) -> Iterator[None]:
     for name, tensor in model.named_parameters():
         if tensor.is_inference():
             raise SsmspecError(f"the weight {name} was made in torch.inference_mode(), which allows no gradients; make the model elsewhere")
-    devices = sorted({tensor.device.index or 0 for tensor in model.parameters() if tensor.device.type == "cuda"})
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.random.fork_rng(devices=devices))
+        stack.enter_context(untouched(model))
         if any(isinstance(module, nn.RNNBase) for module in model.modules()):
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         stack.enter_context(_set(model))
@@ -35,21 +35,17 @@ def prepared(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _set(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
     wanted = [(tensor, tensor.requires_grad) for tensor in model.parameters()]
     flags = [(module, "gradient_checkpointing") for module in model.modules() if getattr(module, "gradient_checkpointing", False) is True]
     configs = {id(config): config for module in model.modules() if (config := getattr(module, "config", None)) is not None}
     flags += [(config, "use_cache") for config in configs.values() if getattr(config, "use_cache", False) is True]
     try:
-        model.eval()
         for tensor, _ in wanted:
             tensor.requires_grad_(False)
         for owner, name in flags:
             setattr(owner, name, False)
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
         for tensor, mode in wanted:
             tensor.requires_grad_(mode)
         for owner, name in flags:
