@@ -9,7 +9,7 @@ import typer
 from ssmspec.cli.app import command
 from ssmspec.cli.options import AsJson, BetaConvention, PrecisionName, takes
 from ssmspec.cli.terminal import echo, message
-from ssmspec.errors import SsmspecError
+from ssmspec.errors import SsmspecError, needed
 
 if TYPE_CHECKING:
     from ssmspec.training.engine.run_folder import RunConfig
@@ -111,12 +111,43 @@ class Running:
             "--sweep", help='Do many runs: "alpha=0.1,1,10 beta=-1,0,1", or published (the settings of the paper).', show_default=False
         ),
     ] = None
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="With --sweep: runs at once; default: 1.", show_default=False)] = (
-        None
-    )
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs per setting of a sweep.")] = 1
+    search: Annotated[
+        str | None,
+        typer.Option(
+            "--search",
+            help='Search for the best alpha and beta: "alpha=log:0.1..100 beta=-2..2". Needs the extra search.',
+            show_default=False,
+        ),
+    ] = None
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            "--trials", min=1, help="Number of runs of a search before the best settings run again; default: 40.", show_default=False
+        ),
+    ] = None
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--storage",
+            help="Database for a search on many machines, such as postgresql://...; default: a journal in the folder.",
+            show_default=False,
+        ),
+    ] = None
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Runs of a sweep or a search at once; default: 1.", show_default=False),
+    ] = None
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds",
+            min=1,
+            help="Runs per setting of a sweep (default: 1), or per best setting of a search (default: 3).",
+            show_default=False,
+        ),
+    ] = None
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", "-o", help="Folder of the run; default: TASK-alphaA-betaB-seedS in the current folder.")
+        Path | None, typer.Option("--out", "-o", help="Folder of the run; default: TASK-alphaA-betaB-seedS, TASK-sweep or TASK-search.")
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder.")] = False
     force: Annotated[bool, typer.Option("--force", help="Replace the run in the folder.")] = False
@@ -158,17 +189,32 @@ def train(
     config = _config(kind, given, running)
     if running.closed_form and kind.solve is None:
         raise SsmspecError(f"{task} has no closed form; leave --closed-form out")
-    if processes() > 1 and (running.closed_form or running.sweep is not None):
-        raise SsmspecError(f"{'--closed-form' if running.closed_form else '--sweep'} runs in one process; start it without torchrun")
-    if running.sweep is None and running.jobs is not None:
-        raise SsmspecError("--jobs needs --sweep; one run uses --threads")
-    if running.sweep is None and running.seeds > 1:
-        raise SsmspecError("--seeds needs --sweep; give --seed for one run")
+    _check_many(running, processes())
     folder = running.out or _default_folder(config, running)
     if running.sweep is not None:
         _sweep(config, folder, running.sweep, running)
+    elif running.search is not None:
+        _search(config, folder, running.search, running)
     else:
         _run(config, folder, given | {key: getattr(config, key) for key in running.given()}, running)
+
+
+def _check_many(running: Running, processes: int) -> None:
+    """Refuse options of many runs that do not belong together."""
+    many = {"--sweep": running.sweep, "--search": running.search}
+    given = [name for name, value in many.items() if value is not None]
+    if len(given) > 1:
+        raise SsmspecError("--sweep runs settings that you name and --search draws them; give one of them")
+    if processes > 1 and (running.closed_form or given):
+        raise SsmspecError(f"{'--closed-form' if running.closed_form else given[0]} runs in one process; start it without torchrun")
+    if not given and running.seeds is not None and running.seeds > 1:
+        raise SsmspecError("--seeds needs --sweep or --search; give --seed for one run")
+    if not given and running.jobs is not None:
+        raise SsmspecError("--jobs needs --sweep or --search; one run uses --threads")
+    if running.search is None:
+        for name, value in {"--trials": running.trials, "--storage": running.storage}.items():
+            if value is not None:
+                raise SsmspecError(f"{name} needs --search; leave it out, or give the ranges with --search")
 
 
 def _config(kind: "Task", given: dict[str, Any], running: Running) -> "RunConfig":
@@ -181,9 +227,10 @@ def _config(kind: "Task", given: dict[str, Any], running: Running) -> "RunConfig
     return RunConfig(
         task=kind.name,
         preset=running.preset,
-        settings=settings if running.resume and not running.sweep else kind.prepare(settings),
+        settings=settings if running.resume and not running.sweep and not running.search else kind.prepare(settings),
         device=checked_device(running.device or "cpu"),
-        threads=running.threads or (1 if running.preset == "small" else all_threads()),
+        threads=running.threads
+        or (1 if running.preset == "small" else max(1, all_threads() // (running.jobs or 1 if running.search else 1))),
         closed_form=running.closed_form,
         accumulate=running.accumulate or 1,
         precision=(running.precision or PrecisionName.float32).value,
@@ -195,6 +242,8 @@ def _config(kind: "Task", given: dict[str, Any], running: Running) -> "RunConfig
 def _default_folder(config: "RunConfig", running: Running) -> Path:
     if running.sweep:
         return Path(f"{config.task}-sweep")
+    if running.search:
+        return Path(f"{config.task}-search")
     settings = config.settings
     return Path(f"{config.task}-alpha{settings.alpha:.6g}-beta{settings.beta:.6g}-seed{settings.seed}")
 
@@ -288,14 +337,44 @@ def _sweep(config: "RunConfig", folder: Path, text: str, running: Running) -> No
     from ssmspec.report.tables.train import sweep_text
     from ssmspec.training.engine.sweep import open_sweep, parse_sweep, run_sweep, sweep_title
 
+    seeds = running.seeds or 1
     pairs = parse_sweep(text, config.kind.published.get(config.preset, ()), config.settings)
-    open_sweep(folder, config, text, running.seeds, resume=running.resume, force=running.force)
+    open_sweep(folder, config, text, seeds, resume=running.resume, force=running.force)
     place = fitting_jobs(running.jobs or 1, config.threads)
     for note in place.notes:
         message(note)
-    rows = run_sweep(folder, config, pairs, running.seeds, message, pictures=not running.no_pictures, place=place)
+    rows = run_sweep(folder, config, pairs, seeds, message, pictures=not running.no_pictures, place=place)
     if running.as_json:
         echo(to_json(sweep_document(sweep_title(config), config.command, rows)))
     else:
         console().print(sweep_text(sweep_title(config), rows), highlight=False)
+    message(f"wrote {folder}")
+
+
+def _search(config: "RunConfig", folder: Path, text: str, running: Running) -> None:
+    from ssmspec.report.documents.document import to_json
+    from ssmspec.report.documents.search import search_document
+    from ssmspec.report.tables.parts import console
+    from ssmspec.report.tables.search import search_text
+    from ssmspec.training.search.conduct import FEWEST_SEEDS, open_search, run_search
+    from ssmspec.training.search.space import parse_space
+    from ssmspec.training.search.study import Search, check_storage
+    from ssmspec.training.search.together import check_jobs
+
+    jobs, seeds = running.jobs or 1, 3 if running.seeds is None else running.seeds
+    space = parse_space(text, config.settings)
+    if seeds < FEWEST_SEEDS:
+        raise SsmspecError(f"--seeds is {seeds}; a search needs at least {FEWEST_SEEDS} fresh seeds, to know the spread")
+    check_storage(running.storage, jobs)
+    check_jobs(jobs, config.threads)
+    needed("optuna", "--search", "search")
+    search = Search(folder, config, space, running.trials or 40, jobs, running.storage, folder.absolute().name)
+    suggested = open_search(search, text, message, resume=running.resume, force=running.force)
+    summary = run_search(search, suggested, text, seeds, message, pictures=not running.no_pictures)
+    if summary is None:
+        return
+    if running.as_json:
+        echo(to_json(search_document(summary)))
+    else:
+        console().print(search_text(summary), highlight=False)
     message(f"wrote {folder}")

@@ -5,6 +5,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -120,6 +121,9 @@ class Problem(Protocol):
     def measures(self) -> list[Measure]:
         """Measures of the model on data that are the same for every run."""
 
+    def heard(self) -> Tensor:
+        """Training examples as the first layer of the initial model receives them, (B, L, I). The model may change, so use it no more."""
+
     def weights(self) -> dict[str, Sobolev]:
         """The beta weights of the model's layers, by name."""
 
@@ -131,6 +135,22 @@ class Problem(Protocol):
 
     def pictures(self, folder: Path, measures: Sequence[Measure]) -> list[Path]:
         """Draw the pictures that are specific to the task, from the final measures and the model."""
+
+
+def inputs_of(layer: nn.Module, work: Callable[[], object]) -> Tensor:
+    """The first input that a layer receives while `work` is done, without gradients.
+
+    Args:
+        layer: a module whose first argument is the input.
+    """
+    found: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda module, given: found.append(given[0].detach()))
+    try:
+        with torch.no_grad():
+            work()
+    finally:
+        hook.remove()
+    return found[0]
 
 
 def load_start(model: nn.Module, start: State | None) -> None:
@@ -168,6 +188,28 @@ class Outcome:
     measures: tuple[Measure, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a search improves: one final measure of a task, or the mean of several.
+
+    Args:
+        pattern: name of the measure, or a glob for several. larger: whether larger is better.
+    """
+
+    pattern: str
+    larger: bool = False
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return f"mean of {self.pattern}" if "*" in self.pattern else self.pattern
+
+    def value(self, measures: Sequence[Measure]) -> float:
+        """The value for final measures of a run. It may be NaN."""
+        found = [measure.value for measure in measures if fnmatchcase(measure.name, self.pattern)]
+        return math.fsum(found) / len(found)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """A task with a name.
@@ -176,7 +218,7 @@ class Task:
         name: its name on the command line. title: a description in one line. source: paper and section, repository and path.
         presets: settings by name, including at least "small".
         problem: makes a problem from settings, device and initial tensors (or None). Its model is drawn from torch's global generator.
-        published: pairs of alpha and beta that `--sweep published` runs, by preset.
+        goal: what `--search` improves. published: pairs of alpha and beta that `--sweep published` runs, by preset.
         prepare: completes settings before a new run with what follows from the files that they name.
         adopt: settings for a model of the task's own kind with given tensors; None for tasks that train around any S4D layers.
         solve: sets the model to the optimum of a closed form; None if there is no closed form.
@@ -188,6 +230,7 @@ class Task:
     source: str
     presets: Mapping[str, Any]
     problem: Callable[[Any, torch.device, State | None], Problem]
+    goal: Goal
     published: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     prepare: Callable[[Any], Any] = lambda settings: settings
     adopt: Callable[[Any, State], Any] | None = None

@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
+from locations import SAMPLES
 from program import Type
 from small_runs import work_of_a_step
 
@@ -96,7 +98,11 @@ def test_force_replaces_a_run_and_nothing_else(typed: Type, tmp_path: Path) -> N
     begun(tmp_path / "run")
     for name in ("notes.txt", "step-99.safetensors"):
         (tmp_path / "run" / name).write_text("mine")
+    retuned = ("waves_retuned.safetensors", "waves_retuned.safetensors.ssmspec.json")
+    for name in retuned:  # written into the folder by another command
+        shutil.copy(SAMPLES / name, tmp_path / "run")
     assert typed("train", "waves", *LITTLE, "--seed", 3, "--out", "run", "--force").code == 0
+    assert all((tmp_path / "run" / name).exists() for name in retuned)
     assert (tmp_path / "run/notes.txt").read_text() == "mine"
     assert not (tmp_path / "run/step-99.safetensors").exists()
     assert "seed = 3" in (tmp_path / "run/config.toml").read_text()

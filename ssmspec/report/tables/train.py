@@ -39,11 +39,11 @@ def run_card(summary: RunSummary, pictures: Iterable[str], checkpoints: Sequence
         "",
         f"Settings: {settings}. `config.toml` has them in full, and `metrics.jsonl` has the loss of each step.",
         "",
-        *_markdown(headings, [[f"`{name}`", *others] for name, *others in measures]),
+        *markdown(headings, [[f"`{name}`", *others] for name, *others in measures]),
         "",
         "The layers before and after training (medians over copies; `ssmspec compare initial.safetensors final.safetensors` shows more):",
         "",
-        *_markdown(("layer", "statistic", "before", "after", "change"), layers),
+        *markdown(("layer", "statistic", "before", "after", "change"), layers),
         "",
         f"Verdict: {summary.comparison.verdict}.",
         "",
@@ -76,7 +76,8 @@ def _short(value: object) -> str:
     return " ".join(_short(part) for part in value) if isinstance(value, tuple | list) else str(value)
 
 
-def _markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table in Markdown, as lines."""
     return [f"| {' | '.join(cells)} |" for cells in (headings, ["---"] * len(headings), *rows)]
 
 
@@ -89,7 +90,7 @@ def sweep_text(title: str, rows: Sequence[SweepRow]) -> RenderableType:
 
 def sweep_card(title: str, command: str, rows: Sequence[SweepRow], pictures: Iterable[str]) -> str:
     """The README.md of a sweep's folder."""
-    table = _markdown(*_sweep_cells(rows))
+    table = markdown(*_sweep_cells(rows))
     pairs = [f"![{name}]({name})" for name in pictures]
     return (
         "\n".join([f"# {title}", "", f"    {command}", "", "Mean +- sample standard deviation over the seeds.", "", *table, "", *pairs])

@@ -16,7 +16,7 @@ from ssmspec.errors import SsmspecError
 from ssmspec.files.reading import one_line
 from ssmspec.files.replacing import remove_abandoned
 from ssmspec.report.documents.document import to_json
-from ssmspec.report.documents.train import RunSummary, run_document
+from ssmspec.report.documents.train import Measure, RunSummary, run_document
 from ssmspec.report.tables.train import run_card
 from ssmspec.report.training_progress import TrainingProgress
 from ssmspec.statistics import HEADLINES
@@ -28,6 +28,12 @@ from ssmspec.training.engine.state import load_state, read_start, write_checkpoi
 from ssmspec.training.engine.step import ALONE, Stepper
 from ssmspec.training.task import Outcome, Problem
 from ssmspec.version import __version__
+
+Watch = Callable[[int, Problem], None]
+
+
+def _unwatched(done: int, problem: Problem) -> None:
+    """The watch of a run that nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,7 @@ def run(config: RunConfig, folder: Path, *, pictures: bool = True, note: Callabl
     Raises:
         SsmspecError: a file is damaged or cannot be written, or the loss is not finite. Stopped: a signal ended the run, after saving.
     """
-    with _conditions(config):
+    with conditions(config):
         return _finish(config, *_work(config, folder, ALONE, note, pictures=pictures), folder, pictures=pictures)
 
 
@@ -136,7 +142,7 @@ def run_together(
     with joined() as team:
         try:
             config = team.from_first(prepare)
-            with _conditions(config):
+            with conditions(config):
                 problem, seconds = _work(config, folder, team, note, pictures=pictures)
         except SharedError:
             if team.first:
@@ -144,17 +150,33 @@ def run_together(
             return None
     if not team.first:
         return None
-    with _conditions(config):
+    with conditions(config):
         return _finish(config, problem, seconds, folder, pictures=pictures)
 
 
+def final_measures(config: RunConfig, folder: Path, watch: Watch) -> list[Measure]:
+    """Train as `run` does, without pictures and results, and return the final measures.
+
+    Args:
+        watch: is called after every step with the number of steps done and the problem. What it raises ends the run.
+    Raises:
+        SsmspecError, Stopped: as `run`.
+    """
+    with conditions(config):
+        _work(config, folder, ALONE, lambda text: None, pictures=False, watch=watch)
+    return read_measures(folder / MEASURES)[0 if config.closed_form else config.settings.steps]
+
+
 @contextmanager
-def _conditions(config: RunConfig) -> Iterator[None]:
+def conditions(config: RunConfig) -> Iterator[None]:
+    """A block with the threads of a run, which leaves the state of torch's generator alone."""
     with torch.random.fork_rng(devices=[]), torch_threads(config.threads):
         yield
 
 
-def _work(config: RunConfig, folder: Path, team: Team, note: Callable[[str], None], *, pictures: bool) -> tuple[Problem, float]:
+def _work(
+    config: RunConfig, folder: Path, team: Team, note: Callable[[str], None], *, pictures: bool, watch: Watch = _unwatched
+) -> tuple[Problem, float]:
     if team.first:
         remove_abandoned(folder)
     problem = make_problem(config, folder)
@@ -162,7 +184,9 @@ def _work(config: RunConfig, folder: Path, team: Team, note: Callable[[str], Non
         for line in problem.opening():
             note(line)
     with enough_memory():
-        return problem, _solve(config, problem, folder) if config.closed_form else _train(config, problem, folder, team, follow=pictures)
+        if config.closed_form:
+            return problem, _solve(config, problem, folder)
+        return problem, _train(config, problem, folder, team, watch, follow=pictures)
 
 
 def _finish(config: RunConfig, problem: Problem, seconds: float, folder: Path, *, pictures: bool) -> FinishedRun:
@@ -175,7 +199,7 @@ def _finish(config: RunConfig, problem: Problem, seconds: float, folder: Path, *
     return FinishedRun(summary, Outcome(config.settings, problem, tuple(summary.measures)))
 
 
-def _train(config: RunConfig, problem: Problem, folder: Path, team: Team, *, follow: bool) -> float:
+def _train(config: RunConfig, problem: Problem, folder: Path, team: Team, watch: Watch, *, follow: bool) -> float:
     settings = config.settings
     state = new_state(problem, settings)
     load_state(folder / STATE, state, team)
@@ -187,7 +211,12 @@ def _train(config: RunConfig, problem: Problem, folder: Path, team: Team, *, fol
         if not team.first:
             return train(stepper, folder, lambda done, loss, seconds: None, follow=follow)
         with TrainingProgress(config.task, state.step, settings.steps) as progress:
-            return train(stepper, folder, progress, follow=follow)
+
+            def after_step(done: int, loss: float, seconds: float) -> None:
+                progress(done, loss, seconds)
+                watch(done, problem)
+
+            return train(stepper, folder, after_step, follow=follow)
 
 
 def _solve(config: RunConfig, problem: Problem, folder: Path) -> float:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ssmspec.errors import SsmspecError
+from ssmspec.families.provenance import sidecar_path
 from ssmspec.files.reading import characters, exists, read_toml, shown
 from ssmspec.files.replacing import is_temporary, new_file
 from ssmspec.files.writing import look_up
@@ -29,7 +30,7 @@ SCHEMA = "ssmspec.run/1"
 CONFIG, METRICS, MEASURES, STATE = "config.toml", "metrics.jsonl", "measures.jsonl", "resume.state"
 RESULTS, CARD = "results.json", "README.md"
 START, INITIAL, FINAL = "start.state", "initial.safetensors", "final.safetensors"
-OWN_FILES = (METRICS, MEASURES, START, STATE, RESULTS, CARD, "*.safetensors", "*.png", "table.csv")  # besides the config
+OWN_FILES = (METRICS, MEASURES, START, STATE, RESULTS, CARD, "*.safetensors", "*.png", "table.csv", "journal.log*")  # besides the config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +150,8 @@ def _clear(path: Path) -> None:
                 run.rmdir()
     for pattern in OWN_FILES:
         for file in path.glob(pattern):
-            file.unlink()
+            if not sidecar_path(file).exists():  # written by retune or reduce, and not by a run
+                file.unlink()
 
 
 def _schema(path: Path) -> object:

@@ -179,20 +179,34 @@ def _in_worker(item: tuple[RunConfig, Path]) -> FinishedRun | SsmspecError:
 
 def _attempt(item: tuple[RunConfig, Path]) -> FinishedRun | SsmspecError:
     try:
-        return _one(*item)
+        return one_run(*item)
     except Stopped:
         raise
     except SsmspecError as error:
         return SsmspecError(str(error))
 
 
-def _one(config: RunConfig, place: Path) -> FinishedRun:
+def prepare_folder(config: RunConfig, place: Path) -> None:
+    """Create the folder of one of many runs, or check that it holds this run.
+
+    Raises:
+        SsmspecError: the folder holds another run, or something else.
+    """
     if (place / CONFIG).is_file():
         if read_config(place).settings != config.settings:
-            raise SsmspecError(f"{place} holds a run with different settings; start the sweep anew with --force")
+            raise SsmspecError(f"{place} holds a run with different settings; start anew with --force")
     else:
         new_folder(place, force=False)
         write_config(place, config)
+
+
+def one_run(config: RunConfig, place: Path) -> FinishedRun:
+    """Do one of many runs, or what remains of it. Nothing is drawn.
+
+    Raises:
+        SsmspecError: the run failed; the message names its folder. Stopped: a signal ended the run, after saving.
+    """
+    prepare_folder(config, place)
     try:
         return run(config, place, pictures=False)
     except Stopped:

@@ -14,7 +14,9 @@ from ssmspec.report.documents.train import Measure
 from ssmspec.training.datasets.sequences import Rows
 from ssmspec.training.datasets.targets import Labels
 from ssmspec.training.kinds.own_data import DataSettings, Given, Order, SequenceProblem
-from ssmspec.training.task import State
+from ssmspec.training.task import Goal, State
+
+ACCURACY = Goal("accuracy", larger=True)
 
 
 class Classification(SequenceProblem[Given], Generic[Given]):

@@ -1,7 +1,9 @@
 """What the tasks on the user's own data share: settings, the model around S4D layers, the split, and the order of the examples."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
@@ -15,12 +17,13 @@ from ssmspec.nn.settings import Layout
 from ssmspec.systems.sobolev import Sobolev
 from ssmspec.systems.statespace import ComplexArray
 from ssmspec.training.datasets.sequences import Rows, Sequences, digest
-from ssmspec.training.task import OWN, Outcome, Settings, State, load_start, setting_label
+from ssmspec.training.task import OWN, Outcome, Settings, State, inputs_of, load_start, setting_label
 from ssmspec.tuning.poles.initializations import INITIALIZATIONS, initial_poles, unknown
 from ssmspec.tuning.poles.initializations import Settings as Sizes
 
 FEWEST = 10  # least number of sequences that can be divided into two useful parts
 EVALUATED = 2**23  # samples of all channels that an evaluation holds at once
+MOST_HEARD = 64  # sequences that `heard` collects
 COUNTED = ("denoising", "waves")  # beta conventions that depend on the length
 
 Pooling = Literal["mean", "last", "none"]
@@ -245,7 +248,7 @@ class Source(Protocol):
 Given = TypeVar("Given", bound=Source)
 
 
-class SequenceProblem(Generic[Given]):
+class SequenceProblem(ABC, Generic[Given]):
     """A model of sequences, and what all tasks around `ssmspec.nn.SequenceModel` have in common.
 
     Args:
@@ -272,6 +275,25 @@ class SequenceProblem(Generic[Given]):
         size = max(1, EVALUATED // (self.examples.longest * self.settings.d_model))
         parts = [rows[first : first + size] for first in range(0, len(rows), size)]
         return torch.cat([answer for part in parts for answer in self.answers([self.examples.take(part)])])
+
+    def heard(self) -> Tensor:
+        """Encoded sequences of the first steps, padded to equal length, (B, L, d_model)."""
+        layers: Any = self.model.s4_layers
+        found: list[Tensor] = []
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        while sum(map(len, found)) < MOST_HEARD and (not found or sum(each.numel() for each in found) < EVALUATED):
+            batch = self.draw(len(found), generator)
+            found.append(inputs_of(layers[0], partial(self.loss, batch)).transpose(1, 2))
+        shortest = min(each.shape[1] for each in found)
+        return torch.cat([each[:, :shortest] for each in found])
+
+    @abstractmethod
+    def draw(self, step: int, generator: torch.Generator) -> Any:
+        """See `Problem`."""
+
+    @abstractmethod
+    def loss(self, batch: Any) -> Tensor:
+        """See `Problem`."""
 
     def weights(self) -> dict[str, Sobolev]:
         """The beta weights that no tensor of the family holds, by name of the layer."""

@@ -9,6 +9,7 @@ from ssmspec.training.datasets.sequences import Examples, Rows, Sequences, norma
 from ssmspec.training.datasets.speech_commands import SAMPLES, read_speech_commands
 from ssmspec.training.datasets.targets import Labels, as_labels
 from ssmspec.training.datasets.vowels import SAMPLE_RATE, WORDS, draw_words
+from ssmspec.training.kinds.classification import ACCURACY
 from ssmspec.training.kinds.own_data import draw_sweep
 from ssmspec.training.kinds.published import Dataset, PublishedSettings, absolute, in_turn, problem, require_data
 from ssmspec.training.task import Task
@@ -70,6 +71,7 @@ AUDIO = Task(
         ),
     },
     problem=problem(read),
+    goal=ACCURACY,
     prepare=absolute,
     draw_sweep=draw_sweep,
 )

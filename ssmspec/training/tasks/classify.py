@@ -8,7 +8,7 @@ import torch
 from ssmspec.errors import SsmspecError
 from ssmspec.training.datasets.sequences import Examples, Sequences, normalization, read_sequences
 from ssmspec.training.datasets.targets import Labels, as_labels, read_labels
-from ssmspec.training.kinds.classification import Classification
+from ssmspec.training.kinds.classification import ACCURACY, Classification
 from ssmspec.training.kinds.own_data import (
     DataSettings,
     check_digests,
@@ -68,6 +68,7 @@ CLASSIFY = Task(
     source="arXiv 2206.11893; state-spaces/s4, example.py (the model)",
     presets=presets(),
     problem=Classify,
+    goal=ACCURACY,
     prepare=with_digests,
     draw_sweep=draw_sweep,
 )

@@ -26,7 +26,7 @@ from ssmspec.training.banks.bank import Bank
 from ssmspec.training.banks.choices import bank_poles, bank_sobolev, bank_weighting
 from ssmspec.training.banks.frozen import FrozenBank, least_squares
 from ssmspec.training.datasets.images import load_crops
-from ssmspec.training.task import Outcome, Settings, State, Task, changed, check_tensors, load_start, setting_label
+from ssmspec.training.task import Goal, Outcome, Settings, State, Task, changed, check_tensors, load_start, setting_label
 
 COLORS = 3
 NOISE = 0.3  # root mean square of the stripes; the range of images is -1..1
@@ -139,6 +139,10 @@ class Denoise:
             Measure("surviving_high", energies["high"], "", "energy of vertical stripes, output / input"),
             Measure("clean_error", error, "", "root mean square error on the clean images, whose range is -1..1"),
         ]
+
+    def heard(self) -> Tensor:
+        """The flattened images, (B, L, 3)."""
+        return self.images.transpose(1, 2)
 
     def weights(self) -> dict[str, Sobolev]:
         """The weight of the bank."""
@@ -274,6 +278,7 @@ DENOISE = Task(
     source="arXiv 2410.02035, section 5.2; AnnanYu/FreqBiasSSM, denoising.py",
     presets={"small": _SMALL, "paper": _PAPER},
     problem=Denoise,
+    goal=Goal("clean_error"),
     published={"small": _published(_ROW), "paper": _published(_FLIP)},
     solve=solve,
     adopt=adopt,

@@ -32,7 +32,7 @@ from ssmspec.training.kinds.own_data import (
     split,
     with_digests,
 )
-from ssmspec.training.task import State, Task
+from ssmspec.training.task import Goal, State, Task
 
 MOST_NAMED = 8  # at most this many features have measures of their own
 MOST_TARGETS = 2**16  # at most this many held-out samples, of all series, are forecast for the measures
@@ -238,6 +238,7 @@ FORECAST = Task(
     source="arXiv 2206.11893; state-spaces/s4, example.py (small, large) and configs/experiment/forecasting/s4-informer-etth.yaml (paper)",
     presets={**_OWN, "paper": _PAPER},
     problem=Forecast,
+    goal=Goal("skill", larger=True),
     prepare=_prepared,
     draw_sweep=draw_sweep,
 )

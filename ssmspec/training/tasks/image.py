@@ -10,6 +10,7 @@ from ssmspec.training.datasets.cifar import CLASSES, SIDE, read_cifar
 from ssmspec.training.datasets.digits import SIDE as DIGIT_SIDE
 from ssmspec.training.datasets.digits import read_digits
 from ssmspec.training.kinds.arena import PUBLISHED, SOURCE, labels_of, paper, small
+from ssmspec.training.kinds.classification import ACCURACY
 from ssmspec.training.kinds.own_data import draw_sweep, split
 from ssmspec.training.kinds.published import Dataset, Pixels, PublishedSettings, absolute, in_turn, problem, require_data
 from ssmspec.training.task import Task
@@ -51,6 +52,7 @@ IMAGE = Task(
     source=f"{SOURCE}, section 2.4",
     presets={"small": _SMALL, "paper": _PAPER},
     problem=problem(read),
+    goal=ACCURACY,
     published=PUBLISHED,
     prepare=absolute,
     draw_sweep=draw_sweep,
@@ -61,6 +63,7 @@ SCIFAR = Task(
     source=SOURCE,
     presets={"small": replace(_SMALL, trainable_beta=False), "paper": replace(_PAPER, trainable_beta=False)},
     problem=problem(read),
+    goal=ACCURACY,
     published=dict.fromkeys(("small", "paper"), tuple(itertools.product((0.3, 1.0, 3.0, 10.0), (-1.0, 0.0, 1.0)))),
     prepare=absolute,
     draw_sweep=draw_sweep,

@@ -10,6 +10,7 @@ from ssmspec.training.datasets.characters import END, SPECIAL
 from ssmspec.training.datasets.expressions import WORDS, Rules, Symbols, draw, evaluate, parse
 from ssmspec.training.datasets.release import find_files, read_lines
 from ssmspec.training.kinds.arena import PUBLISHED, SOURCE, labels_of, paper, small
+from ssmspec.training.kinds.classification import ACCURACY
 from ssmspec.training.kinds.own_data import draw_sweep
 from ssmspec.training.kinds.published import Dataset, PublishedSettings, absolute, in_turn, problem, tokens
 from ssmspec.training.task import Task
@@ -71,6 +72,7 @@ LISTOPS = Task(
         ),
     },
     problem=problem(read),
+    goal=ACCURACY,
     published=PUBLISHED,
     prepare=absolute,
     draw_sweep=draw_sweep,

@@ -31,7 +31,7 @@ from ssmspec.training.datasets.idx import read_mnist
 from ssmspec.training.datasets.moving import COLORS, FAST, PUBLISHED_SPEEDS, SLOW, Clips
 from ssmspec.training.kinds.own_data import Order, split
 from ssmspec.training.kinds.published import absolute, require_data
-from ssmspec.training.task import OWN, Outcome, Settings, State, Task, load_start, setting_label
+from ssmspec.training.task import OWN, Goal, Outcome, Settings, State, Task, inputs_of, load_start, setting_label
 from ssmspec.tuning.poles.initializations import Settings as Sizes
 from ssmspec.tuning.poles.initializations import initial_poles
 
@@ -184,6 +184,12 @@ class Moving:
             meaning = f"1 - squared error of the {name} digit / that of the better of last and mean frame; 0: no better"
             found.append(Measure(f"skill_{name}", skill, "", meaning))
         return found
+
+    def heard(self) -> Tensor:
+        """Encoded clips, (B, L, U height width)."""
+        layers: Any = self.model.layers
+        clips = self.draw(0, torch.Generator())
+        return inputs_of(layers[0].seq, lambda: self.model(clips[:, :-1])).flatten(2)
 
     def weights(self) -> dict[str, Sobolev]:
         """The beta weight of every layer."""
@@ -344,6 +350,7 @@ MOVING_MNIST = Task(
     source="arXiv 2410.02035; AnnanYu/FreqBiasSSM, MovingMNIST_gen.py; arXiv 2310.19694",
     presets={"small": _SMALL, "paper": _PAPER},
     problem=Moving,
+    goal=Goal("skill_*", larger=True),
     published=dict.fromkeys(("small", "paper"), _PUBLISHED),
     prepare=absolute,
     draw_sweep=_draw_sweep,

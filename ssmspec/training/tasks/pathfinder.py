@@ -6,6 +6,7 @@ import torch
 from ssmspec.training.datasets.contours import Strokes, draw
 from ssmspec.training.datasets.pathfinder import read_gray, read_pathfinder
 from ssmspec.training.kinds.arena import PUBLISHED, SOURCE, labels_of, paper, small
+from ssmspec.training.kinds.classification import ACCURACY
 from ssmspec.training.kinds.own_data import draw_sweep
 from ssmspec.training.kinds.published import Dataset, Pixels, PublishedSettings, Read, absolute, in_turn, problem, require_data
 from ssmspec.training.task import Task
@@ -53,6 +54,7 @@ def _task(name: str, title: str, side: int, drawn: PublishedSettings, published:
         source=f"{SOURCE}, section 2.5",
         presets={"small": drawn, "paper": published},
         problem=problem(reader(side)),
+        goal=ACCURACY,
         published=PUBLISHED,
         prepare=absolute,
         draw_sweep=draw_sweep,

@@ -25,7 +25,7 @@ from ssmspec.training.kinds.own_data import (
     split,
     with_digests,
 )
-from ssmspec.training.task import State, Task
+from ssmspec.training.task import Goal, State, Task
 
 MOST_NAMED = 8  # at most this many outputs have measures of their own
 
@@ -133,6 +133,7 @@ REGRESS = Task(
     source="arXiv 2206.11893; state-spaces/s4, example.py (the model)",
     presets=presets(),
     problem=Regress,
+    goal=Goal("explained", larger=True),
     prepare=with_digests,
     draw_sweep=draw_sweep,
 )

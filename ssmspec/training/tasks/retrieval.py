@@ -10,6 +10,7 @@ from ssmspec.nn import SequenceModel
 from ssmspec.training.datasets.characters import read_pairs
 from ssmspec.training.datasets.made_texts import draw_pairs
 from ssmspec.training.kinds.arena import PUBLISHED, SOURCE, paper, small, texts
+from ssmspec.training.kinds.classification import ACCURACY
 from ssmspec.training.kinds.own_data import draw_sweep
 from ssmspec.training.kinds.published import Dataset, PublishedSettings, absolute, problem, require_data
 from ssmspec.training.task import Task
@@ -71,6 +72,7 @@ RETRIEVAL = Task(
         ),
     },
     problem=problem(read, PairModel),
+    goal=ACCURACY,
     published=PUBLISHED,
     prepare=absolute,
     draw_sweep=draw_sweep,

@@ -6,6 +6,7 @@ import torch
 from ssmspec.training.datasets.characters import read_reviews
 from ssmspec.training.datasets.made_texts import draw_reviews
 from ssmspec.training.kinds.arena import PUBLISHED, SOURCE, paper, small, texts
+from ssmspec.training.kinds.classification import ACCURACY
 from ssmspec.training.kinds.own_data import draw_sweep
 from ssmspec.training.kinds.published import Dataset, PublishedSettings, absolute, problem, require_data
 from ssmspec.training.task import Task
@@ -41,6 +42,7 @@ TEXT = Task(
         ),
     },
     problem=problem(read),
+    goal=ACCURACY,
     published=PUBLISHED,
     prepare=absolute,
     draw_sweep=draw_sweep,

@@ -25,7 +25,7 @@ from ssmspec.systems.sobolev import Sobolev
 from ssmspec.training.banks.bank import Bank, FixedSources, mean_gelu
 from ssmspec.training.banks.choices import bank_sobolev, bank_weighting, weight_step
 from ssmspec.training.banks.wave_layers import ARCHITECTURES, LinearLayer, check_architecture, sizes_of
-from ssmspec.training.task import OWN, Outcome, Settings, State, Task, changed, check_tensors, load_start
+from ssmspec.training.task import OWN, Goal, Outcome, Settings, State, Task, changed, check_tensors, load_start
 
 HELD_OUT = 1024  # number of examples for the final measures
 HELD_OUT_SEED = 2**20
@@ -159,6 +159,12 @@ class Waves:
             for tone, error in pairs
         ]
 
+    def heard(self) -> Tensor:
+        """Superposed waves, (B, L, 1). The encoder only scales them."""
+        waves = self.sources[0].signals
+        drawn = self.draw(0, torch.Generator().manual_seed(self.settings.seed)).to(waves)
+        return (drawn @ waves)[..., None]
+
     def weights(self) -> dict[str, Sobolev]:
         """The weight of the layer. S5 and LRU are one system of all channels."""
         copies = 1 if self.settings.architecture in ("s5", "lru") else self.settings.channels
@@ -258,6 +264,7 @@ WAVES = Task(
     source="arXiv 2410.02035, section 5.1; AnnanYu/FreqBiasSSM, waves.py",
     presets={"small": _SMALL, "paper": _PAPER},
     problem=Waves,
+    goal=Goal("error_*"),
     published=dict.fromkeys(("small", "paper"), ((1.0, 0.0), (100.0, 1.0), (0.01, -1.0), (10.0, 0.5))),
     draw_sweep=_draw_sweep,
     adopt=adopt,
