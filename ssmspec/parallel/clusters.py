@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -108,7 +109,8 @@ class Dask:
     def close(self) -> None:
         self._client.close()
         if self._cluster is not None:
-            self._cluster.close()
+            with suppress(Exception):  # it raises if a worker is just starting again; its processes end with this one
+                self._cluster.close()
 
     def abort(self, running: Collection[Any]) -> None:
         self._client.cancel(list(running), force=True)
