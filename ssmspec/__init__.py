@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ssmspec.families import FAMILIES, OperatingPoint
     from ssmspec.monitoring import SpectralMonitor
     from ssmspec.probing.calibrate import calibrate
+    from ssmspec.probing.probe import probe
     from ssmspec.statistics import STATISTICS
     from ssmspec.systems.grid import FrequencyGrid
     from ssmspec.systems.response import frequency_response, impulse_response
@@ -42,6 +43,7 @@ __all__ = [
     "impulse_response",
     "load_backend",
     "load_system",
+    "probe",
     "reduce",
     "retune",
 ]

@@ -68,6 +68,7 @@ WORKING = (
 TRAINING = (
     ["train", "waves", "--steps", "2"],
     ["bench"],
+    ["probe", TRAINED, "--data", "x.npy"],
     ["calibrate", str(SAMPLES / "mamba2_trained"), "--tokens", "tokens.npy"],
     ["retune", TRAINED, "--alpha", "2", "--retrain", "waves", "-o", "trained.safetensors"],
     ["reduce", TRAINED, "--keep", "0.5", "--retrain", "waves", "-o", "trained.safetensors"],

@@ -16,6 +16,7 @@ HOMES: dict[str, str] = {
     "impulse_response": "systems.response",
     "load_backend": "backends",
     "load_system": "api.load_system",
+    "probe": "probing.probe",
     "reduce": "api.reduce",
     "retune": "api.retune",
 }

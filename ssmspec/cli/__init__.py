@@ -19,6 +19,7 @@ COMMANDS = (
     "impulse",
     "inspect",
     "plot",
+    "probe",
     "reduce",
     "report",
     "response",

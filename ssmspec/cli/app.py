@@ -107,6 +107,7 @@ TORCH = {
     "train",
     "bench",
     "calibrate",
+    "probe",
     "--retrain",
 }  # commands and an option that leave these threads to PyTorch, which reads the same variables
 

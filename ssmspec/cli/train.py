@@ -352,6 +352,7 @@ def _sweep(config: "RunConfig", folder: Path, text: str, running: Running) -> No
 
 
 def _search(config: "RunConfig", folder: Path, text: str, running: Running) -> None:
+    from ssmspec.parallel.workplace import fitting_jobs
     from ssmspec.report.documents.document import to_json
     from ssmspec.report.documents.search import search_document
     from ssmspec.report.tables.parts import console
@@ -359,16 +360,17 @@ def _search(config: "RunConfig", folder: Path, text: str, running: Running) -> N
     from ssmspec.training.search.conduct import FEWEST_SEEDS, open_search, run_search
     from ssmspec.training.search.space import parse_space
     from ssmspec.training.search.study import Search, check_storage
-    from ssmspec.training.search.together import check_jobs
 
-    jobs, seeds = running.jobs or 1, 3 if running.seeds is None else running.seeds
+    seeds = 3 if running.seeds is None else running.seeds
     space = parse_space(text, config.settings)
     if seeds < FEWEST_SEEDS:
         raise SsmspecError(f"--seeds is {seeds}; a search needs at least {FEWEST_SEEDS} fresh seeds, to know the spread")
-    check_storage(running.storage, jobs)
-    check_jobs(jobs, config.threads)
+    check_storage(running.storage, running.jobs or 1)
     needed("optuna", "--search", "search")
-    search = Search(folder, config, space, running.trials or 40, jobs, running.storage, folder.absolute().name)
+    place = fitting_jobs(running.jobs or 1, config.threads)
+    for note in place.notes:
+        message(note)
+    search = Search(folder, config, space, running.trials or 40, place.jobs, running.storage, folder.absolute().name)
     suggested = open_search(search, text, message, resume=running.resume, force=running.force)
     summary = run_search(search, suggested, text, seeds, message, pictures=not running.no_pictures)
     if summary is None:

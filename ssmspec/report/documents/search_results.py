@@ -112,9 +112,13 @@ class SearchSummary:
 
     @property
     def best(self) -> Confirmed:
-        """The setting with the best mean over the fresh seeds; the baseline if all are equal or none is finite."""
+        """The setting with the best mean over the fresh seeds, of those whose gain exceeds its spread, if any.
+
+        The baseline if none is finite.
+        """
         finite = [each for each in self.confirmed if math.isfinite(each.mean)] or [self.baseline]
-        return max(finite, key=lambda each: self._sign * each.mean)
+        sure = [each for each in finite if each is not self.baseline and self.exceeds(each)]
+        return max(sure or finite, key=lambda each: self._sign * each.mean)
 
     @property
     def _sign(self) -> int:

@@ -27,7 +27,9 @@ def _tuning(summary: SearchSummary) -> str:
     gain, spread = _number(summary.gain(best)), _number(summary.gain_spread(best))
     figures = f"{summary.goal} {_with_spread(best)} at {best.label}, against {_with_spread(base)} for the baseline ({base.label})"
     if summary.exceeds(best):
-        return f"Tuning alpha and beta helps here: {figures}; the gain of {gain} exceeds its spread of {spread}."
+        luckier = [each.label for each in summary.confirmed if summary.gain(each, best) > 0]
+        others = f" A better mean with a larger spread: {'; '.join(luckier)}." if luckier else ""
+        return f"Tuning alpha and beta helps here: {figures}; the gain of {gain} exceeds its spread of {spread}.{others}"
     return f"Tuning alpha and beta does not help measurably: {figures}; the gain of {gain} does not exceed its spread of {spread}."
 
 
@@ -46,10 +48,10 @@ def _how_good(summary: SearchSummary, found: Confirmed) -> str:
     if not (math.isfinite(found.mean) and math.isfinite(base.mean)):
         return "its loss, or that of the baseline, is not finite"
     gain, spread = summary.gain(found), summary.gain_spread(found)
-    if found is best:
-        return "no setting of the search is better with fresh seeds"
-    behind = summary.gain(best, found)
     text = f"{summary.goal} {_with_spread(found)}"
+    if found is best:
+        return f"{text}, the best of these settings"
+    behind = summary.gain(best, found)
     if gain < -spread:
         return f"{text}, which is worse than the baseline by {_number(-gain)}, more than the spread of {_number(spread)}"
     reach = f"{_number(behind)} behind the best setting"

@@ -56,8 +56,15 @@ class Classification(SequenceProblem[Given], Generic[Given]):
 
     def draw(self, step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """The inputs of the model, and classes (b,)."""
-        rows = self.order.at(step)
+        return self.batch_of(self.order.at(step))
+
+    def batch_of(self, rows: Rows) -> tuple[Tensor, ...]:
+        """The inputs of the model for sequences with these numbers, and their classes (b,)."""
         return (*self.examples.take(rows), self.codes[torch.from_numpy(rows)])
+
+    def score(self, answers: Tensor, rows: Rows) -> float:
+        """The share of answers (b, classes) that are correct."""
+        return float((answers.argmax(1).cpu().numpy() == self.labels.codes[rows]).mean())
 
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
         """Cross-entropy [nats]."""

@@ -33,7 +33,7 @@ from ssmspec.training.search.trials import do_trials
 SCHEMA = "ssmspec.search/1"
 LANDSCAPE = "landscape.png"
 FEWEST_SEEDS = 2
-OWN_OPTIONS = {"--search": 1, "--trials": 1, "--seeds": 1, "--storage": 1, "--jobs": 1, "--out": 1, "-o": 1, "--alpha": 1, "--beta": 1}
+OWN_OPTIONS = dict.fromkeys(("--search", "--trials", "--seeds", "--storage", "--jobs", "-j", "--out", "-o", "--alpha", "--beta"), 1)
 OWN_OPTIONS |= dict.fromkeys(("--resume", "--force", "--json", "--no-pictures"), 0)
 
 

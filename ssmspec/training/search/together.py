@@ -15,12 +15,12 @@ from contextlib import suppress
 from typing import IO
 
 from ssmspec.errors import INTERRUPTED, SsmspecError
+from ssmspec.parallel.workplace import thread_environment
 from ssmspec.training.engine.loop import Stopped, stoppable
 from ssmspec.training.search.confirmation import Fresh, do_fresh
 from ssmspec.training.search.study import Search
 from ssmspec.training.search.trials import do_trials
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS")
 CODE = "from ssmspec.training.search.together import serve; serve()"
 FAILED = "failed: "  # what the last line of a process begins with that ends with an error
 POLL = 0.05  # seconds
@@ -32,24 +32,6 @@ class Asked(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__()
         self.exit_code = 128 + number
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def check_jobs(jobs: int, threads: int) -> None:
-    """Refuse more processes than there are cores for their threads.
-
-    Raises:
-        SsmspecError: there are too many.
-    """
-    if jobs > 1 and jobs * threads > cores():
-        most = max(1, cores() // threads)
-        raise SsmspecError(
-            f"--jobs {jobs} with {threads} threads each needs {jobs * threads} cores, but there are {cores()}; give --jobs {most}"
-        )
 
 
 def together(search: Search, fresh: Sequence[Fresh], note: Callable[[str], None]) -> None:
@@ -99,7 +81,7 @@ def together(search: Search, fresh: Sequence[Fresh], note: Callable[[str], None]
 
 
 def _start(search: Search, fresh: Sequence[Fresh], *, again: bool) -> "subprocess.Popen[bytes]":
-    environment = os.environ | dict.fromkeys(THREADS, str(search.base.threads))
+    environment = os.environ | thread_environment(search.base.threads)
     process = subprocess.Popen(
         [sys.executable, "-c", CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
     )

@@ -60,7 +60,10 @@ class Regress(SequenceProblem[Examples]):
 
     def draw(self, step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """x (b, L, C), lengths (b,) if they differ, and normalized targets."""
-        rows = self.order.at(step)
+        return self.batch_of(self.order.at(step))
+
+    def batch_of(self, rows: Rows) -> tuple[Tensor, ...]:
+        """The inputs of the model for sequences with these numbers, and their normalized targets."""
         return (*self.examples.take(rows), self.targets[torch.from_numpy(rows)])
 
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
@@ -70,13 +73,21 @@ class Regress(SequenceProblem[Examples]):
 
     def predictions(self, rows: Rows) -> FloatArray:
         """Predictions with the units and shape of the targets."""
-        return np.asarray(self.answers_to(rows).double().numpy() * self.scale + self.mean)
+        return self._in_units(self.answers_to(rows))
+
+    def _in_units(self, answers: Tensor) -> FloatArray:
+        return np.asarray(answers.double().cpu().numpy() * self.scale + self.mean)
+
+    def score(self, answers: Tensor, rows: Rows) -> float:
+        """The share of the variance of the targets of these held-out sequences that answers explain."""
+        errors = _root_mean_square(self._in_units(answers) - self.values[rows])
+        return float(1 - np.mean((errors / self._mean_errors()) ** 2))
 
     def measures(self) -> list[Measure]:
         """The share of the variance that is explained, and the error of every output, on held-out sequences."""
-        errors = _root_mean_square(self.predictions(self.held_out) - self.values[self.held_out])
-        base = self._mean_errors()
-        skill = float(1 - np.mean((errors / base) ** 2))
+        answers = self.answers_to(self.held_out)
+        errors = _root_mean_square(self._in_units(answers) - self.values[self.held_out])
+        base, skill = self._mean_errors(), self.score(answers, self.held_out)
         meaning = "share of the held-out variance that is explained; 0 for the mean of the training targets"
         found = [Measure("explained", skill, "", meaning, 0.0)]
         for place in range(min(len(errors), MOST_NAMED)):

@@ -17,6 +17,7 @@ import pytest
 from program import Type
 from searching import SPACE, WAVES, simulate, valley
 
+from ssmspec.parallel import workplace
 from ssmspec.report.documents.document import schema
 from ssmspec.report.training_progress import TrainingProgress
 from ssmspec.training.search import together
@@ -52,15 +53,11 @@ MISTAKES = {
     "one seed": (["--search", SPACE, "--seeds", "1"], "--seeds is 1; a search needs at least 2 fresh seeds"),
     "trials": (["--trials", "3"], "--trials needs --search"),
     "storage": (["--storage", "sqlite:///a.db"], "--storage needs --search"),
-    "jobs": (["--jobs", "2"], "--jobs needs --sweep or --search"),
+    "jobs": (["--jobs", "2"], "--jobs needs --sweep or --search; one run uses --threads"),
     "seeds": (["--seeds", "2"], "--seeds needs --sweep or --search"),
     "no address": (["--search", SPACE, "--storage", "a.db"], "--storage 'a.db' is no address; expected one such as postgresql://"),
     "unknown database": (["--search", SPACE, "--storage", "abacus://me:secret@host/db"], "the storage abacus://host/db cannot be used"),
     "sqlite": (["--search", SPACE, "--storage", "sqlite:///a.db", "--jobs", "2"], "SQLite locks its whole file for every write"),
-    "cores": (
-        ["--search", SPACE, "--jobs", "3", "--threads", "2"],
-        "--jobs 3 with 2 threads each needs 6 cores, but there are 4; give --jobs 2",
-    ),
     "nothing": (["--search", SPACE, "--resume"], "waves-search holds no run to resume"),
 }
 
@@ -68,7 +65,6 @@ MISTAKES = {
 @pytest.mark.parametrize("case", MISTAKES)
 def test_mistakes_are_one_line_and_leave_no_folder(typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     simulate(monkeypatch)
-    monkeypatch.setattr(together, "cores", lambda: 4)
     arguments, text = MISTAKES[case]
     done = typed(*WAVES, *arguments)
     assert done.code == 2
@@ -334,9 +330,17 @@ def test_a_search_trains_says_what_it_found_and_draws_the_landscape(typed: Type,
     assert document["confirmed"][0]["values"][1] == pytest.approx(sum(errors) / len(errors), abs=1e-12)
 
 
+def test_jobs_times_threads_never_exceed_the_cores(typed: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workplace, "cores", lambda: 3)
+    simulate(monkeypatch)
+    done = typed(*WAVES, "--search", SPACE, "--trials", 2, "--jobs", 4, "--threads", 2, "--json")
+    assert "--jobs 4: 1 at a time with --threads 2, because there are 3 cores" in done.err
+    assert json.loads(done.out)["jobs"] == 1
+
+
 def test_several_processes_share_the_trials(typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They get the trials from the journal, and their lines go through this process. The runs with fresh seeds are simulated here."""
-    monkeypatch.setattr(together, "cores", lambda: 2)
+    monkeypatch.setattr(workplace, "cores", lambda: 2)
     whole = together.together
     monkeypatch.setattr(
         "ssmspec.training.search.conduct.together", lambda search, fresh, note: None if fresh else whole(search, fresh, note)

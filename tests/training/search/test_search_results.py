@@ -52,8 +52,13 @@ def test_the_spread_of_a_difference_is_that_of_drawn_differences(rng: np.random.
 VERDICTS = {
     "helps": ([setting("suggest", 0.51, 4, 1), setting("trial 3", 0.3)], "Tuning alpha and beta helps here: mean of error_* 0.3 +- 0.02"),
     "within": ([setting("suggest", 0.51, 4, 1), setting("trial 3", 0.50)], "does not help measurably: mean of error_* 0.5 +- 0.02"),
+    "sure": (
+        [setting("trial 3", 0.2, spread=0.5), setting("trial 1", 0.4, 2, 1)],
+        "0.4 +- 0.02 at alpha 2, beta 1, against 0.52 +- 0.02 for the baseline (alpha 1, beta 0); the gain of 0.12 exceeds its spread "
+        "of 0.0283. A better mean with a larger spread: alpha 5, beta 1.5.",
+    ),
     "baseline": ([setting("suggest", 0.6, 4, 1), setting("trial 3", 0.53)], "does not help here: with fresh seeds, no setting is better"),
-    "suggest best": ([setting("suggest", 0.3, 4, 1), setting("trial 3", 0.4)], "no setting of the search is better with fresh seeds"),
+    "suggest best": ([setting("suggest", 0.3, 4, 1), setting("trial 3", 0.4)], "mean of error_* 0.3 +- 0.02, the best of these settings"),
     "suggest near": (
         [setting("suggest", 0.31, 4, 1), setting("trial 3", 0.3)],
         "0.01 behind the best setting, within the spread of 0.0283",
