@@ -197,6 +197,7 @@ def picture(x: Tensor, grid: tuple[int, int] | None, extra: int | None) -> tuple
         if not _square(count):
             return f"its {tokens} tokens form no square; give grid=(height, width)", ""
         grid = (math.isqrt(count), math.isqrt(count))
+        note = f"{note}; " * bool(note) + f"{count} tokens are taken as {grid[0]} x {grid[1]}, row by row"
     if grid[0] * grid[1] != count:
         return f"its {tokens} tokens are not {grid[0]} x {grid[1]}", ""
     return x.transpose(1, 2).reshape(len(x), -1, *grid), note
