@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Collection, Sequence
+from contextlib import suppress
+from multiprocessing import resource_tracker
 from typing import Any
 
 from ssmspec.errors import SsmspecError, needed
-from ssmspec.parallel.events import WorkerDied
+from ssmspec.parallel.events import WorkerDied, without_interrupts
 from ssmspec.parallel.worker import carry_out
 from ssmspec.parallel.workplace import Workplace
 
@@ -30,7 +32,8 @@ class Ray:
                 self._ray.init(f"ray://{address}", **quiet)
             else:
                 own = {"num_cpus": place.jobs * place.threads, "include_dashboard": False, "object_store_memory": OBJECTS}
-                self._ray.init("local", **own, **quiet)
+                with without_interrupts():
+                    self._ray.init("local", **own, **quiet)
             cores = self._ray.cluster_resources().get("CPU", 0)
             self._task = self._ray.put(task)
         except Exception as error:  # whatever a client raises for a cluster that is not there
@@ -80,7 +83,9 @@ class Dask:
                 # or a worker that takes 15 s to start again is given up, and a cluster without workers waits forever
                 needed("dask", "--cluster dask", "dask").config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
                 options = {"processes": True, "dashboard_address": ":0", "silence_logs": logging.CRITICAL}
-                self._cluster = distributed.LocalCluster(n_workers=place.jobs, threads_per_worker=1, **options)
+                resource_tracker.ensure_running()  # which would let interrupts through again
+                with without_interrupts():
+                    self._cluster = distributed.LocalCluster(n_workers=place.jobs, threads_per_worker=1, **options)
             self._client = distributed.Client(self._cluster or f"tcp://{address}", timeout=STARTING)
             self._client.wait_for_workers(1, timeout=STARTING)
         except Exception as error:  # as above
@@ -104,7 +109,8 @@ class Dask:
     def close(self) -> None:
         self._client.close()
         if self._cluster is not None:
-            self._cluster.close()
+            with suppress(Exception):  # it raises if a worker is just starting again; its processes end with this one
+                self._cluster.close()
 
     def abort(self, running: Collection[Any]) -> None:
         self._client.cancel(list(running), force=True)

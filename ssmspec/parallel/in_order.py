@@ -57,24 +57,27 @@ def _elsewhere(task: bytes, items: Sequence[Any], place: Workplace) -> Iterator[
         unfinished: list[int] = []
         try:
             yield from _until_a_death(pool, items, todo, running, unfinished)
+            if pool.deaths > 1:
+                yield from _again(pool, items, sorted(unfinished), running)
         except BaseException:
             pool.abort(running.keys())
             raise
         pool.close()
-        yield from _one_by_one(task, items, sorted(unfinished), place.threads)
+        if pool.deaths == 1:
+            yield from _one_by_one(task, items, sorted(unfinished), place.threads)
 
 
 def _until_a_death(
     pool: Pool, items: Sequence[Any], todo: "deque[int]", running: dict[Any, list[int]], unfinished: list[int]
 ) -> Iterator[tuple[int, Any]]:
-    """Takes from `todo` until it is empty or a worker dies; the items whose results were lost are added to `unfinished`.
+    """Takes from `todo` until it is empty, or the pool is dead; the items whose results were lost are added to `unfinished`.
 
     Args:
         running: the items of every task whose result has not been taken, by its handle.
     """
     size = 1
     while running or todo:
-        while todo and len(running) < AHEAD * pool.slots and not unfinished:
+        while todo and len(running) < AHEAD * pool.slots and (pool.deaths > 1 or not unfinished):
             numbers = [todo.popleft() for _ in range(min(size, max(1, len(todo) // (AHEAD * pool.slots))))]
             running[pool.submit([items[number] for number in numbers])] = numbers
         for handle in pool.finished(running.keys()):
@@ -82,15 +85,26 @@ def _until_a_death(
             try:
                 seconds, results = pool.result(handle)
             except WorkerDied:
-                if pool.deaths > 1:
-                    yield from ((number, Lost(items[number], pool.deaths)) for number in numbers)
-                else:
-                    unfinished += numbers
+                unfinished += numbers
                 continue
             size = max(1, min(pool.largest, round(TARGET * len(numbers) / max(seconds, 1e-6))))
             yield from zip(numbers, results, strict=True)
-        if unfinished and not running:
+        if unfinished and not running and pool.deaths == 1:
             return
+
+
+def _again(pool: Pool, items: Sequence[Any], numbers: Sequence[int], running: dict[Any, list[int]]) -> Iterator[tuple[int, Any]]:
+    """Results of what a cluster gave up, one at a time: Dask blames all tasks of a worker that died, also those that waited."""
+    for number in numbers:
+        handle = pool.submit([items[number]])
+        running[handle] = [number]
+        pool.finished([handle])
+        try:
+            [result] = pool.result(handle)[1]
+        except WorkerDied:
+            result = Lost(items[number], 2 * pool.deaths)
+        del running[handle]
+        yield number, result
 
 
 def _one_by_one(task: bytes, items: Sequence[Any], numbers: Sequence[int], threads: int) -> Iterator[tuple[int, Any]]:

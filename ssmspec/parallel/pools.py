@@ -1,15 +1,12 @@
 """What runs tasks elsewhere: processes of this machine through joblib's loky, Ray, or Dask. All of them have the same few methods."""
 
 import multiprocessing
-import signal
-import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
-from contextlib import contextmanager
 from typing import Any, Protocol
 
-from ssmspec.parallel.events import WorkerDied
+from ssmspec.parallel.events import WorkerDied, without_interrupts
 from ssmspec.parallel.worker import begin, carry_out
 from ssmspec.parallel.workplace import Workplace, thread_environment
 
@@ -73,12 +70,12 @@ class Loky:
 
         self.slots, self._task = jobs, task
         before = set(multiprocessing.active_children())
-        with _without_interrupts():
+        with without_interrupts():
             self._executor = ProcessPoolExecutor(jobs, timeout=None, initializer=begin, env=thread_environment(threads))
         self._before = before
 
     def submit(self, items: Sequence[Any]) -> Any:
-        with _without_interrupts():  # the first one starts the processes, which inherit this
+        with without_interrupts():  # the first one starts the processes, which inherit this
             return self._executor.submit(carry_out, self._task, items)
 
     def finished(self, handles: Collection[Any]) -> Collection[Any]:
@@ -96,7 +93,7 @@ class Loky:
         self._executor.shutdown(wait=True, kill_workers=True)
 
     def abort(self, running: Collection[Any]) -> None:
-        with _without_interrupts():
+        with without_interrupts():
             ours = [process for process in multiprocessing.active_children() if process not in self._before]
             for process in ours:
                 process.terminate()
@@ -104,16 +101,3 @@ class Loky:
             for process in ours:
                 process.join(max(0.0, until - time.monotonic()))
             self._executor.shutdown(wait=True, kill_workers=True)
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """A block whose new processes and threads leave Ctrl-C to this thread, even before they have set themselves up."""
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

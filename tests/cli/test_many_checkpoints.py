@@ -209,3 +209,24 @@ def test_a_file_on_a_server_is_known_by_its_etag(
         nothing_computed()
         with pytest.raises(AssertionError, match="an analysis"):
             typed("analyze", address, "--json", "--cache", "cache")
+
+
+def test_a_long_table_has_the_cells_of_short_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows beyond a hundred are laid out without rich, which is slow; on a narrow terminal no number is split in either."""
+    from rich.console import Console
+
+    from ssmspec.report.documents.rendering import FileRow
+    from ssmspec.report.tables.many_files import files_table
+
+    units = {"bias_slope": "decades/decade"}
+    rows = [FileRow(f"runs/学{number}.pt", 2, {"bias_slope": number / 7}, {"bias_slope": ("a", 1.5)}, units, None) for number in range(150)]
+
+    def cells(some: list[FileRow], width: int) -> list[list[str]]:
+        console = Console(width=width, record=True)
+        console.print(files_table(some, ["bias_slope"]), highlight=False)
+        return [line.split() for line in console.export_text().splitlines() if ".pt" in line or line.startswith("  bias_slope")]
+
+    for width in (200, 40):
+        assert cells(rows, width) == [row for start in range(0, 150, 50) for row in cells(rows[start : start + 50], width)]
+    assert len(cells(rows, 200)) == 150
+    assert [row[-1] for row in cells(rows, 40) if row[0] == "bias_slope"] == [f"{number / 7:.3g}" for number in range(150)]
