@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ssmspec.checkpoint import open_checkpoint
+from ssmspec.checkpoint.remote.path import is_address
 from ssmspec.errors import SsmspecError
 from ssmspec.families.provenance import trained_entry
+from ssmspec.files.reading import exists
 from ssmspec.nn.from_checkpoint import as_tensor, load_sequence_model
 from ssmspec.nn.weighting import Weighting, fft_length, weighted
 from ssmspec.probing.robustness import Scored, rows_in_batches
@@ -75,7 +77,11 @@ def subject(path: str, given: Given) -> Subject:
     Raises:
         SsmspecError: it is no run folder, no checkpoint of a `SequenceModel` and no folder of transformers, or the inputs do not fit it.
     """
+    if is_address(path):
+        raise SsmspecError(f"{path}: probe runs a model, so it needs local files; download them and give their path")
     place = Path(path)
+    if not exists(place):
+        raise SsmspecError(f"{path} does not exist; check the path")
     if (place / CONFIG).is_file():
         return _of_run(place, given)
     if given.text is not None or given.tokens is not None or (place / "config.json").is_file():

@@ -173,7 +173,8 @@ WRONG: list[tuple[Callable[[Path], list[object]], str]] = [
     (lambda f: [f / "regress", "--layer", "nope"], "the model has no module 'nope'"),
     (lambda f: [f / "regress", "--layer", "none", "--features", "L"], "--features needs blocks, and --layer none leaves them out"),
     (lambda f: [f / "regress", "--grid", "8"], "--grid '8' is not understood; write height and width like 14x14"),
-    (lambda f: [f / "none"], "none"),
+    (lambda f: [f / "none"], "none does not exist; check the path"),
+    (lambda f: ["hf://org/name"], "hf://org/name: probe runs a model, so it needs local files"),
 ]
 
 
