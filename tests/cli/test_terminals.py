@@ -35,13 +35,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(SAMPLES / f"s4d_{name}.safetensors", folder / f"{name} {ODD}.safetensors")
     shutil.copy(SAMPLES / "waves_biased.safetensors", folder / f"waves {ODD}.safetensors")
     np.save(folder / f"data {ODD}.npy", np.random.default_rng(0).normal(size=(8, 512, 1)).cumsum(axis=1))
+    np.save(folder / f"tokens {ODD}.npy", np.arange(64) % 8)
     return folder
 
 
 def commands(folder: Path, *, pictures: bool = False) -> dict[str, list[str]]:
     """One use of every command, with the odd names for everything that it reads and writes."""
     drawn = ["--plot", str(folder / f"plots {ODD}")] if pictures else []
-    trained, initial, waves, data = (folder / f"{name} {ODD}{suffix}" for name, suffix in NAMES)
+    trained, initial, waves, data, tokens = (folder / f"{name} {ODD}{suffix}" for name, suffix in NAMES)
     few = ["--set", "d_model=4", "--set", "n_layers=1", "--set", "d_state=4", "--set", "batch=4", "--steps", "2"]
     retrain = ["--alpha", "2", "--retrain", "waves", "--steps", "2", "--out", str(folder / f"waves run {ODD}")]
     one = ["--layer", "0", "-o"]
@@ -52,6 +53,8 @@ def commands(folder: Path, *, pictures: bool = False) -> dict[str, list[str]]:
         "reduce": ["reduce", str(trained), "--keep", "0.5", "--force", "--no-timing", "-o", str(folder / f"small {ODD}.safetensors")],
         "report": ["report", str(trained), "-o", str(folder / f"r {ODD}.html")],
         "retune": ["retune", str(trained), "--alpha", "2", "--beta", "-1", "--force", "-o", str(folder / f"out {ODD}.safetensors")],
+        "calibrate": ["calibrate", str(SAMPLES / "mamba2_trained"), "--tokens", str(tokens), "-o", str(folder / f"c {ODD}.npz")],
+        "probe": ["probe", str(trained), "--data", str(data)],
         "suggest": ["suggest", str(data), "--checkpoint", str(trained)],
         "plot": ["plot", "response", str(trained), *one, str(folder / f"{ODD}.png")],
         "plot inits": ["plot", "inits", "-o", str(folder / f"inits {ODD}.png")],
@@ -68,8 +71,8 @@ def commands(folder: Path, *, pictures: bool = False) -> dict[str, list[str]]:
     }
 
 
-NAMES = (("trained", ".safetensors"), ("initial", ".safetensors"), ("waves", ".safetensors"), ("data", ".npy"))
-WRITTEN = {"csv": ("",), "png": ("", "inits "), "safetensors": ("out ", "more "), "npz": ("h ", "k ", "e ")}
+NAMES = (("trained", ".safetensors"), ("initial", ".safetensors"), ("waves", ".safetensors"), ("data", ".npy"), ("tokens", ".npy"))
+WRITTEN = {"csv": ("",), "png": ("", "inits "), "safetensors": ("out ", "more "), "npz": ("h ", "k ", "e ", "c ")}
 WRITERS_ONLY = {"report", "plot", "plot inits", "response", "impulse", "export", "no such file"}  # nothing on standard output
 
 
