@@ -103,13 +103,8 @@ def _print_version(wanted: bool) -> None:
 
 
 BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")  # how users set the threads of BLAS
-TORCH = {
-    "train",
-    "bench",
-    "calibrate",
-    "probe",
-    "--retrain",
-}  # commands and an option that leave these threads to PyTorch, which reads the same variables
+# commands and an option that leave these threads to PyTorch, which reads the same variables
+TORCH = {"train", "bench", "calibrate", "probe", "--retrain"}
 
 
 @app.callback()

@@ -10,7 +10,7 @@ import typer
 
 from ssmspec.cli.app import COMPUTING, command
 from ssmspec.cli.options import AsJson, takes
-from ssmspec.cli.terminal import echo, message
+from ssmspec.cli.terminal import echo, message, tell_pictures
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -196,4 +196,4 @@ def _draw(folder: Path, subjects: "Sequence[Subject]", found: "Sequence[Probed]"
     written, notes = draw_probes(folder, subjects, found)
     for note in notes:
         message(note)
-    message(f"wrote {len(written)} pictures: {', '.join(str(path) for path in written)}" if len(written) > 1 else f"wrote {written[0]}")
+    tell_pictures(written)

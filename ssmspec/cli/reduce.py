@@ -1,7 +1,5 @@
 """The command `reduce`: fewer modes, and the exact error that this makes."""
 
-import shlex
-import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +10,7 @@ import typer
 from ssmspec.cli.app import command
 from ssmspec.cli.options import FamilyName, LayerNames, Placing, Reading, takes
 from ssmspec.cli.retune_options import Retraining
-from ssmspec.cli.terminal import echo, message
+from ssmspec.cli.terminal import echo, message, typed_command
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
@@ -127,16 +125,12 @@ def _carry_out(plan: "ReducePlan", target: Path | None, writing: Writing) -> Non
 
     times = _times(plan) if writing.timing else {}
     if target is not None:
-        for note in write_reduced(plan, target, command=_command(), replace_target=writing.force, in_place=writing.in_place)[1]:
+        for note in write_reduced(plan, target, command=typed_command(), replace_target=writing.force, in_place=writing.in_place)[1]:
             message(note)
     if writing.as_json:
         echo(to_json(reduce_document(plan, times, target)))
     else:
         console().print(reduce_text(plan, times, target), highlight=False)
-
-
-def _command() -> str:
-    return shlex.join(["ssmspec", *sys.argv[1:]])
 
 
 def _times(plan: "ReducePlan") -> dict[str, tuple[float, float]]:
@@ -166,7 +160,7 @@ def _retrain(target: Path, layers: tuple[str, ...], retraining: Training, writin
     plan = train_plan(plan, asked, resume=retraining.resume, force=writing.force)
     before = read_sidecar(target) or {}
     also = {"reduction": {key: before[key] for key in ("command", "recipe", "layers", "input") if key in before}}
-    for note in write_retuned(plan, target, command=_command(), in_place=True, also=also)[1]:
+    for note in write_retuned(plan, target, command=typed_command(), in_place=True, also=also)[1]:
         message(note)
     for note in dict.fromkeys(note for layer in plan.layers for note in layer.notes):
         message(f"{target}: {note}")

@@ -8,11 +8,11 @@ import typer
 
 from ssmspec.cli.app import command
 from ssmspec.cli.options import FamilyName, LayerNames, Reading, expand, takes
-from ssmspec.cli.retune_many import check_many, retune_many, typed_command
+from ssmspec.cli.retune_many import check_many, retune_many
 from ssmspec.cli.retune_options import Change, Match, Retraining, Start, Weight, Writing, require
 from ssmspec.cli.retune_training import check_folder, train_plan
 from ssmspec.cli.spreading import Spreading
-from ssmspec.cli.terminal import echo, message, tell_pictures
+from ssmspec.cli.terminal import echo, message, tell_pictures, typed_command
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:

@@ -1,7 +1,5 @@
 """`retune` of several checkpoints: where each goes, and what is shown of it."""
 
-import shlex
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -11,20 +9,13 @@ import typer
 
 from ssmspec.cli.retune_options import Writing
 from ssmspec.cli.spreading import outcomes
-from ssmspec.cli.terminal import complain, echo, message
+from ssmspec.cli.terminal import complain, echo, message, typed_command
 from ssmspec.errors import SsmspecError
 
 if TYPE_CHECKING:
     from ssmspec.commands.retune import ChangeOptions
     from ssmspec.parallel.workplace import Workplace
     from ssmspec.tuning.recipe import Recipe
-
-
-def typed_command() -> str:
-    """The command line, without passwords of addresses, for sidecars."""
-    from ssmspec.checkpoint.remote.path import without_secrets
-
-    return shlex.join(["ssmspec", *map(without_secrets, sys.argv[1:])])
 
 
 def check_many(writing: Writing, retrain: str | None) -> None:

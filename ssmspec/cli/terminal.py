@@ -3,6 +3,7 @@
 import codecs
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -69,6 +70,13 @@ def echo(text: str, end: str = "\n") -> None:
     """Write a document to stdout, in the encoding of stdout."""
     sys.stdout.write(text + end)
     sys.stdout.flush()
+
+
+def typed_command() -> str:
+    """The command line, without passwords of addresses, for sidecars."""
+    from ssmspec.checkpoint.remote.path import without_secrets
+
+    return shlex.join(["ssmspec", *map(without_secrets, sys.argv[1:])])
 
 
 def run(app: Callable[..., Any], *, debug: bool) -> int:

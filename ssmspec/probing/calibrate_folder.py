@@ -55,8 +55,6 @@ def _calibrate(transformers: Any, folder: Path, options: FolderOptions, progress
     assert data is not None
     rows = tokens_of_file(data) if options.text is None else tokens_of_text(transformers, folder, data)
     total = rows.size
-    if not total:
-        raise SsmspecError(f"{data}: has no tokens{'' if options.text is None else ' that the tokenizer knows'}; give a file with some")
     model = load_model(transformers, folder, options.device)
     length = options.max_length or min(_context(model) or LONGEST, LONGEST)
     told = {"folder": str(folder), "data": data.name, "data_sha256": _digest(data), "transformers": transformers.__version__}

@@ -65,6 +65,8 @@ def tokens_of_file(path: Path) -> npt.NDArray[Any]:
         raise SsmspecError(f"{path}: values of type {tokens.dtype}; expected token numbers, which are integers")
     if tokens.ndim not in (1, 2):
         raise SsmspecError(f"{path}: has shape {tokens.shape}; expected (tokens,) or (sequences, tokens)")
+    if not tokens.size:
+        raise SsmspecError(f"{path}: has no tokens; give a file with some")
     return tokens
 
 
@@ -92,6 +94,8 @@ def tokens_of_text(transformers: Any, folder: Path, path: Path) -> npt.NDArray[A
         raise SsmspecError(
             f"{folder}: its tokenizer cannot be loaded or fails on {path} ({_reason(error)}); repair it, or give --tokens X.npy"
         ) from error
+    if not len(found):
+        raise SsmspecError(f"{path}: has no tokens that the tokenizer knows; give a file with some")
     return np.asarray(found, dtype=np.int64)
 
 

@@ -14,7 +14,7 @@ from ssmspec.probing.entry import Entry
 from ssmspec.probing.passes import Progress
 from ssmspec.probing.prepared import prepared
 from ssmspec.probing.transforms import OverTime, axes_of
-from ssmspec.statistics.frequency_sensitivity import UNRESOLVED, BandEffect, Robustness
+from ssmspec.statistics.frequency_sensitivity import BandEffect, Robustness, band_edges, bins_in
 
 FORM = '"bands=8 snr=20,10,0", with per_octave=2 for half octaves and seeds=5 for the number of draws'
 MOST_SEEDS = 1000
@@ -66,28 +66,16 @@ class Disturbance:
         Raises:
             SsmspecError: a band has no bin of the DFT.
         """
-        count = self.bands
-        if count is None:
-            count = 0
-            while np.pi * 2.0 ** (-(count + 1) / self.per_octave) >= UNRESOLVED / length * (1 - 1e-9):
-                count += 1
-            count = max(count, 1)
+        count = max(1, len(band_edges(length, self.per_octave)) - 2) if self.bands is None else self.bands
         found = [(np.pi * 2.0 ** (-(n + 1) / self.per_octave), np.pi * 2.0 ** (-n / self.per_octave)) for n in range(count)]
         for number, band in enumerate(found, start=1):
-            if not len(bins_of(band, length)):
+            if not bins_in(*band, length).any():
                 needed = int(np.ceil(2 * 2 ** (count / self.per_octave)))
                 raise SsmspecError(
                     f"band {number} of {count}, [{band[0]:.3g}, {band[1]:.3g}) rad/sample, has no bin of the DFT of {length} samples; "
                     f"give at most {number - 1} bands, or inputs of about {needed} samples"
                 )
         return found[::-1]
-
-
-def bins_of(band: tuple[float, float], length: int) -> np.ndarray:
-    """The k with theta_k = 2 pi k/L in [low, high), or in [low, pi] if high is pi."""
-    theta = 2 * np.pi * np.arange(length // 2 + 1) / length
-    small = 1e-9
-    return np.flatnonzero((theta >= band[0] - small) & ((theta < band[1] - small) | (band[1] > np.pi - small)))
 
 
 class Scored(Protocol):
@@ -116,7 +104,7 @@ def restricted(x: Tensor, band: tuple[float, float]) -> Tensor:
     """The part of (B, C, L) in a band."""
     length = x.shape[-1]
     spectrum, kept = torch.fft.rfft(x, dim=-1), torch.zeros(length // 2 + 1, dtype=x.dtype, device=x.device)
-    kept[torch.from_numpy(bins_of(band, length)).to(x.device)] = 1
+    kept[torch.from_numpy(bins_in(*band, length)).to(x.device)] = 1
     return torch.fft.irfft(spectrum * kept, length, dim=-1)
 
 

@@ -55,12 +55,12 @@ def band_edges(length: int, per_octave: int) -> FloatArray:
     """Edges of bands down from pi, as long as they lie above 16 pi/L and hold a bin, and 0; from high to low [rad/sample]."""
     edges = [np.pi]
     limit = UNRESOLVED / length
-    while (lower := np.pi * 2.0 ** (-len(edges) / per_octave)) >= limit * (1 - 1e-9) and _bins(lower, edges[-1], length).any():
+    while (lower := np.pi * 2.0 ** (-len(edges) / per_octave)) >= limit * (1 - 1e-9) and bins_in(lower, edges[-1], length).any():
         edges.append(lower)
     return np.array([*edges, 0.0])
 
 
-def _bins(low: float, high: float, length: int) -> np.ndarray:
+def bins_in(low: float, high: float, length: int) -> np.ndarray:
     """Which bins k = 0..L/2 lie in [low, high), and in [low, pi] if high is pi."""
     theta = 2 * np.pi * np.arange(length // 2 + 1) / length
     small = 1e-9 * np.pi  # edges are rounded
@@ -126,7 +126,7 @@ class FrequencySensitivity:
         edges = band_edges(self.length, per_octave)
         found = []
         for high, low in pairwise(edges):
-            inside = _bins(low, high, self.length)
+            inside = bins_in(low, high, self.length)
             if inside.any():
                 means = self.units[:, inside].mean(axis=1)
                 found.append(Band(float(low), float(high), float(means.mean()), _standard_error(means), int(inside.sum()), bool(low > 0)))
@@ -154,7 +154,7 @@ class FrequencySensitivity:
         bands = [band for band in self.bands(PER_OCTAVE) if band.resolved]
         if len(bands) < FEWEST_BANDS:
             return Estimate(None, None)
-        inside = np.array([_bins(band.low, band.high, self.length) / band.bins for band in bands])
+        inside = np.array([bins_in(band.low, band.high, self.length) / band.bins for band in bands])
         at = np.log10([band.center for band in bands])
 
         def fitted(curve: FloatArray) -> float:

@@ -509,3 +509,15 @@ def test_a_number_of_blas_threads_that_the_user_set_stays(monkeypatch: pytest.Mo
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert ssmspec("analyze", "none.pt").code == 2
     assert [os.environ.get(name) for name in BLAS] == [None, "3", None, None]
+
+
+@pytest.mark.parametrize("change", [("retune", "--alpha", "2"), ("reduce", "--keep", "0.5", "--no-timing")], ids=lambda change: change[0])
+def test_sidecars_hold_no_password_of_an_address(
+    typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("ssmspec.cli.options.local_copy", lambda address: str(SAMPLES / "s4d_trained.safetensors"))
+    done = typed(change[0], "https://me:hidden@example.org/s4d.safetensors", "--download", *change[1:], "-o", "out.safetensors")
+    assert done.code == 0, done.err
+    sidecar = (tmp_path / "out.safetensors.ssmspec.json").read_text(encoding="utf-8")
+    assert "example.org/s4d.safetensors" in sidecar
+    assert "hidden" not in sidecar

@@ -86,6 +86,7 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["gpt2", "--text", "none.txt"], "none.txt: no such file"),
         (["gpt2", "--tokens", "big.npy"], "big.npy: tokens from 0 to 99; the model has 0..39"),
         (["gpt2", "--tokens", "real.npy"], "real.npy: values of type float64; expected token numbers"),
+        (["gpt2", "--tokens", "empty.npy"], "empty.npy: has no tokens; give a file with some"),
         (["less", "--tokens", "x.npy"], r"less: 1 tensors of the model are missing .*, the first transformer\.h\.1\.ln_1\.weight"),
         (["bare", "--tokens", "big.npy"], "bare: transformers cannot load a causal language model from it"),
     ],
@@ -101,6 +102,7 @@ def test_what_does_not_fit_is_one_line(words: list[str], message: str, gpt2: Pat
     (tmp_path / "t.txt").write_text("hello", encoding="utf-8")
     np.save(tmp_path / "x.npy", np.zeros(64, int))
     np.save(tmp_path / "big.npy", np.arange(100))
+    np.save(tmp_path / "empty.npy", np.zeros((0, 64), int))
     np.save(tmp_path / "real.npy", np.zeros(64))
     done = typed("probe", *words)
     assert done.code == 2

@@ -21,7 +21,7 @@ from ssmspec.errors import SsmspecError, printable
 from ssmspec.report.documents.analyze import analysis_document
 from ssmspec.report.html.data import report_data, shown_steps
 from ssmspec.report.html.packing import bins_of, first_modes, highest, histogram, packed, sampled
-from ssmspec.report.html.page import load_libraries, own_script
+from ssmspec.report.html.page import _eager, load_libraries, own_script
 from ssmspec.report.html.summary import summary_of
 from ssmspec.statistics import STATISTICS
 from ssmspec.systems.grid import FrequencyGrid
@@ -213,6 +213,14 @@ def test_sixty_four_layers_stay_below_six_megabytes(tmp_path: Path, checkpoints:
     assert len(data["rows"]) == 64
     assert 0.95 < data["layers"][0][0]["poles"]["shown"] / (250 / checkpoints) <= 1
     assert data["layers"][0][0]["poles"]["count"] == 48 * 32
+
+
+def test_the_function_of_plotly_is_put_in_parentheses_and_another_form_stays() -> None:
+    known = 'head(self, () => {\n"use strict";body();\nreturn Plotly;\n}));\n'
+    assert _eager(known) == 'head(self, (() => {\n"use strict";body();\nreturn Plotly;\n})));\n'
+    for other in ("body();", known + "more();", "x" * 2000 + known, known.replace("}));", "})();")):
+        assert _eager(other) == other
+    assert _eager(load_libraries().plotly_js) != load_libraries().plotly_js
 
 
 def test_policy_allows_the_two_scripts_and_nothing_else(one: Report) -> None:

@@ -142,7 +142,6 @@ function smallest(values) {
   return values.reduce((a, b) => Math.min(a, b), Infinity);
 }
 
-// Median |H| of all layers in one figure.
 function mediansCaption() {
   const which = data.kind === "pair" ? " after" : "";
   const few = data.rows.length > MOST_FULL_CURVES ? ", the higher of every two points" : "";
@@ -167,6 +166,7 @@ function grouped(lines, size) {
   });
 }
 
+// Median |H| of all layers in one figure.
 function mediansFigure() {
   const rows = data.rows.map((_, row) => row).filter((row) => curveOf(state.frame, row));
   if (!rows.length) return "There are no values to draw.";
@@ -317,7 +317,7 @@ function bars(places, half, text) {
     y: places.flatMap(([, row]) => [row - half, row + half, null]),
     mode: "lines",
     hoverinfo: "text",
-    hovertext: places.map(text).flatMap((shown) => [shown, shown, ""]),
+    hovertext: places.map(text).flatMap((line) => [line, line, ""]),
   };
 }
 
