@@ -24,6 +24,7 @@ from ssmspec.report.documents.train import Measure
 from ssmspec.systems.sobolev import Sobolev
 from ssmspec.training.banks.bank import Bank, FixedSources, mean_gelu
 from ssmspec.training.banks.choices import bank_sobolev, bank_weighting, weight_step
+from ssmspec.training.banks.mixtures import mean_gelu_of_mixtures
 from ssmspec.training.banks.wave_layers import ARCHITECTURES, LinearLayer, check_architecture, sizes_of
 from ssmspec.training.task import OWN, Goal, Outcome, Settings, State, Task, changed, check_tensors, load_start
 
@@ -83,14 +84,14 @@ class WaveModel(nn.Module):
         """The output (B, J) for waves with the given amplitudes (B, J). `constant` is used if the encoder has a bias."""
         if isinstance(self.layer, Mamba):
             u = amplitudes.to(waves.signals) @ waves.signals
-            heard: Tensor = self.layer(self.encoder(u[..., None]).mT)
+            heard = mean_gelu(self.layer(self.encoder(u[..., None]).mT))
         else:
             heard = self._mix(cast(LinearLayer, self.layer), amplitudes, waves, constant)
-        answer: Tensor = self.decoder(mean_gelu(heard))
+        answer: Tensor = self.decoder(heard)
         return answer
 
     def _mix(self, layer: LinearLayer, amplitudes: Tensor, waves: FixedSources, constant: FixedSources) -> Tensor:
-        """The output of a linear layer for every example, (B, H, L)."""
+        """The mean of GELU of the output of a linear layer for every example, (B, H)."""
         scales, sources, mixture = self.encoder.weight.reshape(1, -1), [waves], amplitudes
         if self.encoder.bias is not None:
             scales, sources = torch.cat([scales, self.encoder.bias[None]]), [waves, constant]
@@ -100,8 +101,7 @@ class WaveModel(nn.Module):
         D = self.layer._parameters.get("D")
         if D is not None:
             parts = [part + D * scale[:, None] * each.signals[:, None] for part, scale, each in zip(parts, scales, sources, strict=True)]
-        responses = torch.cat(parts)
-        return (mixture @ responses.flatten(1)).reshape(-1, *responses.shape[1:])
+        return mean_gelu_of_mixtures(mixture, torch.cat(parts))
 
 
 class Waves:
