@@ -50,6 +50,6 @@ def test_autocast_narrows_the_mixtures_but_not_their_sums() -> None:
 def test_a_second_derivative_is_refused() -> None:
     mixture, responses, _ = problem(2, 2, 2, 5)
     responses.requires_grad_()
-    (gradient,) = torch.autograd.grad(under_test.mean_gelu_of_mixtures(mixture, responses).sum(), responses, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+    means = under_test.mean_gelu_of_mixtures(mixture, responses)
+    with pytest.raises(RuntimeError, match="don't support automatic differentiation"):
+        torch.autograd.grad(means.sum(), responses, create_graph=True)
