@@ -65,8 +65,8 @@ def _vjp(weights: Tensor, z: Tensor, length: int, single: bool, cotangent: Tenso
     seeds[0, ..., :length] = cotangent
     torch.mul(cotangent[..., 1:], torch.arange(1, length, dtype=cotangent.dtype, device=z.device), out=seeds[1, ..., : length - 1])
     with torch.autocast(z.device.type, enabled=False):
-        inner = _product(seeds.unflatten(-1, (count, block)), _real(fine))
-    moments = (torch.view_as_complex(inner.unflatten(-1, (-1, 2))) * coarse.conj_physical()).sum(-2).to(z.dtype)
+        inner = _product(seeds.reshape(*seeds.shape[:-1], count, block), _real(fine))
+    moments = (torch.view_as_complex(inner.reshape(*inner.shape[:-1], -1, 2)) * coarse.conj_physical()).sum(-2).to(z.dtype)
     return moments[0], (weights.conj() * moments[1]).sum(0)
 
 

@@ -67,4 +67,4 @@ def _mixed(mixture: Tensor, responses: Tensor) -> Iterator[tuple[tuple[slice, sl
             h, l = slice(first, first + channels), slice(start, start + samples)
             part = responses[:, h, l]
             mixed = scratch[: len(mixture) * part[0].numel()].view(len(mixture), -1)
-            yield (h, l), torch.mm(mixture, part.flatten(1), out=mixed).unflatten(1, part.shape[1:])
+            yield (h, l), torch.mm(mixture, part.flatten(1), out=mixed).view(-1, *part.shape[1:])
