@@ -9,7 +9,7 @@ cancels but the sum over modes itself. A low-rank kernel has no such form in tim
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ from ssmspec.backends.autograd import cauchy_sum
 from ssmspec.nn.convolution import one_sided_fft
 from ssmspec.nn.powers import power_sum
 
-SMALL = 2.0**-5  # |x| at which (e^x - 1)/x changes from its series (error 1e-20) to the quotient, whose gradient is then good to 1e-14
-SERIES = tuple(1 / math.factorial(k) for k in range(10, 0, -1))  # (e^x - 1)/x in powers of x, highest first
+SMALL = 2.0**-8  # |x| at which the derivative of (e^x - 1)/x changes from its series (error 1e-18) to the quotient, good to 1e-13
+SERIES = (1 / 840, 1 / 144, 1 / 30, 1 / 8, 1 / 3, 1 / 2)  # of that derivative in powers of x, highest first
 
 
 class Diagonal(NamedTuple):
@@ -54,18 +54,29 @@ def discretize(system: Diagonal) -> Discrete:
         half = system.poles * (system.step / 2)
         return Discrete((1 + half) / (1 - half), system.step / (1 - half))
     x = system.poles * system.step
-    return Discrete(torch.exp(x), system.step * _growth(x))
+    growth: Tensor = _Growth.apply(x)  # type: ignore[no-untyped-call]
+    return Discrete(torch.exp(x), system.step * growth)
 
 
-def _growth(x: Tensor) -> Tensor:
-    """(e^x - 1)/x, (H, N). Each branch gets arguments from its own region only, so that no NaN enters the gradient from the other one."""
-    small = x.abs() < SMALL
-    inside = torch.where(small, x, torch.zeros_like(x))
-    series = torch.zeros_like(x)
-    for coefficient in SERIES:
-        series = series * inside + coefficient
-    outside = torch.where(small, torch.ones_like(x), x)
-    return torch.where(small, series, torch.expm1(outside) / outside)
+class _Growth(torch.autograd.Function):
+    """(e^x - 1)/x for complex x, and 1 at 0. The quotient is accurate everywhere else; its derivative, (e^x - (e^x - 1)/x)/x, is not."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        zero = x == 0
+        result = torch.where(zero, 1, torch.expm1(x) / torch.where(zero, 1, x))
+        ctx.save_for_backward(x, result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Tensor:
+        x, growth = ctx.saved_tensors
+        small = x.abs() < SMALL
+        series = torch.full_like(x, SERIES[0])
+        for coefficient in SERIES[1:]:
+            series = series * x + coefficient
+        slope = torch.where(small, series, (torch.exp(x) - growth) / torch.where(small, 1, x))
+        return cotangents[0] * slope.conj()
 
 
 def diagonal_kernel(system: Diagonal, length: int, precision: torch.dtype) -> Tensor:

@@ -30,7 +30,7 @@ from ssmspec.training.task import OWN, Goal, Outcome, Settings, State, Task, cha
 
 HELD_OUT = 1024  # number of examples for the final measures
 HELD_OUT_SEED = 2**20
-CHUNK = 2**22  # samples of all channels that the final measures hold at once
+CHUNK = 2**22  # samples of all channels that the measures of a layer that depends on its input hold at once
 CHANCE = 0.25  # mean |a - 1/2| for a uniform in 0..1: the error of a model that always answers 1/2
 
 
@@ -145,7 +145,7 @@ class Waves:
         """Mean absolute error of every amplitude over held-out examples, (J,)."""
         settings = self.settings
         amplitudes = torch.rand(HELD_OUT, len(settings.tones), generator=torch.Generator().manual_seed(HELD_OUT_SEED))
-        size = max(1, CHUNK // (settings.channels * settings.length))
+        size = max(1, CHUNK // (settings.channels * settings.length)) if isinstance(self.model.layer, Mamba) else HELD_OUT
         with torch.no_grad():
             batches = torch.split(amplitudes.to(self.model.encoder.weight.device), size)
             parts = [(self.model.answer(batch, *self.sources) - batch).abs() for batch in batches]
