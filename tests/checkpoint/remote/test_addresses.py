@@ -89,9 +89,11 @@ def test_a_local_analysis_loads_no_client_and_no_converter_of_values(tmp_path):
 
     path = CONTAINERS["safetensors"](tmp_path)
     code = (
-        "import sys, typer; before = set(sys.modules); from ssmspec.cli import main; sys.argv = ['ssmspec', 'analyze', sys.argv[1], '--points', '64']\n"
+        "import sys, typer; before = set(sys.modules)\n"
+        "from ssmspec.cli import main; sys.argv = ['ssmspec', 'analyze', sys.argv[1], '--points', '64']\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "print([name for name in ('fsspec', 'aiohttp', 'huggingface_hub', 'torch', 'matplotlib', 'pydantic') if name in set(sys.modules) - before])"
+        "names = ('fsspec', 'aiohttp', 'huggingface_hub', 'torch', 'matplotlib', 'pydantic')\n"
+        "print([name for name in names if name in set(sys.modules) - before])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
