@@ -11,7 +11,9 @@ The impulse response of a copy is real, so half of its conjugate-paired modes ar
 A real pole is stored once, with half of its residue. Only the readers resolve factors of two and conjugation; no later code does.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -91,6 +93,7 @@ class StateSpace:
     assumed: tuple[Assumed, ...] = field(default=())
     if_growing: str = ""
     undamped: str = ""
+    _known: dict[str, ComplexArray] = field(default_factory=dict, init=False, repr=False, compare=False)  # see `_remembered`
     no_poles: ClassVar[str] = ""
     earliest_lag: ClassVar[int] = 0
     sized_in: ClassVar[str] = "modes"
@@ -171,6 +174,8 @@ class StateSpace:
         return self.pick(slice(start, stop))
 
     def pick(self, copies: Any) -> "StateSpace":
+        if isinstance(copies, slice) and copies.indices(self.copies) == (0, self.copies, 1):
+            return self
         low_rank = () if self.P is None else ("P", "Q")
         part: dict[str, Any] = {name: getattr(self, name)[copies] for name in ("poles", "B", "C", "D", "step", *low_rank)}
         if self.sobolev is not None:
@@ -211,6 +216,22 @@ class StateSpace:
         return self.pick([copy])  # numbers chosen by a list are copied
 
 
+def _remembered(make: Callable[[StateSpace], ComplexArray]) -> Callable[[StateSpace], ComplexArray]:
+    """Keep the result (K, N) of a function with the system, whose statistics ask for it up to ten times; nobody may write into it."""
+
+    @wraps(make)
+    def known(system: StateSpace) -> ComplexArray:
+        found = system._known.get(make.__name__)
+        if found is None:
+            found = make(system)
+            found.flags.writeable = False
+            system._known[make.__name__] = found
+        return found
+
+    return known
+
+
+@_remembered
 def cayley_poles(system: StateSpace) -> ComplexArray:
     """sigma = (z - 1)/(z + 1) of every stored pole, (K, N): the pole of the homogeneous Cauchy sum.
 
@@ -231,6 +252,7 @@ def cayley_poles(system: StateSpace) -> ComplexArray:
     return np.asarray((t + 1j * (s * c * rest)) / (t * t + c * c * rest))
 
 
+@_remembered
 def log_poles(system: StateSpace) -> ComplexArray:
     """log z of every stored pole of a diagonal system, (K, N): minus the decay per sample, and the angle in (-pi, pi].
 
@@ -310,6 +332,7 @@ def discrete_poles(system: StateSpace) -> ComplexArray:
     return np.exp(log_poles(system))
 
 
+@_remembered
 def discrete_residues(system: StateSpace) -> ComplexArray:
     """g/(C B) of every stored mode of a diagonal system, (K, N): k[l] = 2 Re sum_n C_n B_n scale_n z_n^(l - delay)."""
     if system.discretization == "zoh":
