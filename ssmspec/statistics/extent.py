@@ -19,6 +19,7 @@ from ssmspec.statistics.values import DEAD
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace, cayley_poles, discrete_residues, log_poles
 
 LONG = 0.99  # share of the energy that the effective length holds
+SPAN = 5.0  # mean lags; of one decay, 4.6 of them hold LONG of the energy
 PAIRS_AT_ONCE = 1 << 20
 LONGEST = 1 << 50  # samples; no kernel that double precision resolves is longer
 WEIGHTED = "a beta weight applies to the response and is not part of the kernel"
@@ -109,32 +110,15 @@ class _Pairs:
         return np.asarray(((self.form @ parts[:, :, None])[:, :, 0] * parts).sum(axis=1))
 
     def length(self) -> FloatArray:
-        """Samples that hold LONG of the energy, (K,).
-
-        The excess, the logarithm of the tail over what is allowed, falls nearly linearly: the next lag is where the line through both
-        ends of the bracket says, and the middle of the bracket in every third turn.
-        """
+        """Samples that hold LONG of the energy, (K,): a bracket that begins with what one decay of the same mean lag takes, halved."""
         allowed = (1 - LONG) * (self.energy() + self.skip)
         # the first sample that counts: D on its own, or the first of the kernel, D included
-        low, high = np.zeros(len(allowed)), np.ones(len(allowed))
-        above, below = np.full(len(allowed), -np.log(1 - LONG)), self._excess(high, allowed)
-        while (growing := (below > 0) & (high < LONGEST)).any():
-            low, above = np.where(growing, high, low), np.where(growing, below, above)
-            high = np.where(growing, 4 * high, high)
-            below = np.where(growing, self._excess(high, allowed), below)
-        turn = 0
+        low, high = np.zeros(len(allowed)), np.clip(np.ceil(np.nan_to_num(SPAN * self.delay(), nan=1.0)), 1, LONGEST)
+        while (growing := (self.tail(high - self.own) > allowed) & (high < LONGEST)).any():
+            low, high = np.where(growing, high, low), np.where(growing, np.minimum(2 * high, LONGEST), high)
         while ((high - low) > 1).any():
-            share = 0.5 if turn % 3 == 2 else np.nan_to_num(above / (above - below), nan=0.5)
-            middle = np.clip(np.floor(low + share * (high - low)), low + 1, np.maximum(high - 1, low + 1))
-            excess = self._excess(middle, allowed)
+            middle = np.floor((low + high) / 2)
+            enough = self.tail(middle - self.own) <= allowed
             active = high - low > 1
-            up, down = active & (excess > 0), active & ~(excess > 0)
-            low, above = np.where(up, middle, low), np.where(up, excess, above)
-            high, below = np.where(down, middle, high), np.where(down, excess, below)
-            turn += 1
+            low, high = np.where(active & ~enough, middle, low), np.where(active & enough, middle, high)
         return np.where((allowed > 0) & (high < LONGEST), high, np.nan)
-
-    def _excess(self, lag: FloatArray, allowed: FloatArray) -> FloatArray:
-        """Logarithm of the energy from a lag on over what is allowed, (K,); at least the smallest number where nothing is left."""
-        tail = self.tail(lag - self.own)
-        return np.where(tail > allowed, 1, -1) * np.maximum(np.abs(np.log(np.maximum(tail, np.finfo(float).tiny) / allowed)), 1e-300)

@@ -149,7 +149,7 @@ def _eigenvalues(symmetric: FloatArray) -> FloatArray:
     """Eigenvalues (K, n) in rising order; NaN for matrices that are not finite."""
     known = np.asarray(np.isfinite(symmetric).all(axis=(1, 2)))
     if known.all():
-        return np.linalg.eigvalsh(symmetric)
+        return np.asarray(np.linalg.eigvalsh(symmetric), np.float64)
     values = np.linalg.eigvalsh(np.where(known[:, None, None], symmetric, 0))
     return np.where(known[:, None], values, np.nan)
 
