@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
+from ssmspec.systems.rounded_products import circle, squared_modulus_less_one
 from ssmspec.systems.sobolev import Sobolev
 
 if TYPE_CHECKING:
@@ -244,11 +245,11 @@ def cayley_poles(system: StateSpace) -> ComplexArray:
     if system.discretization == "direct":
         x, y = system.poles.real, system.poles.imag
         below = (1 + x) ** 2 + y**2
-        return np.asarray((_squared_modulus_less_one(x, y) + 2j * y) / below)
+        return np.asarray((squared_modulus_less_one(x, y) + 2j * y) / below)
     # tanh(u + i v) = (t + i s c (1 - t^2))/(t^2 + c^2 (1 - t^2)) with t = tanh u, s = sin v, c = cos v: sums of positive terms alone
     half = system.poles.real * (system.step / 2)
     t, rest = np.tanh(half), np.cosh(np.clip(half, -350, 350)) ** -2.0
-    c, s = _circle(system.poles.imag, system.step / 2)
+    c, s = circle(system.poles.imag, system.step / 2)
     return np.asarray((t + 1j * (s * c * rest)) / (t * t + c * c * rest))
 
 
@@ -259,11 +260,11 @@ def log_poles(system: StateSpace) -> ComplexArray:
     Neither 1 - |z| nor the angle is computed from z, so both keep their accuracy.
     """
     if system.discretization in ("zoh", "euler"):
-        c, s = _circle(system.poles.imag, system.step / 2)
+        c, s = circle(system.poles.imag, system.step / 2)
         return np.asarray(system.poles.real * system.step + 2j * np.arctan2(np.copysign(1, c) * s, np.abs(c)))
     if system.discretization == "direct":
         x, y = system.poles.real, system.poles.imag
-        return np.asarray(_log_modulus(np.hypot(x, y), _squared_modulus_less_one(x, y)) + 1j * np.arctan2(y, x))
+        return np.asarray(_log_modulus(np.hypot(x, y), squared_modulus_less_one(x, y)) + 1j * np.arctan2(y, x))
     sigma = cayley_poles(system)
     below, above = np.hypot(1 - sigma.real, sigma.imag), np.hypot(1 + sigma.real, sigma.imag)
     angle = np.arctan2(sigma.imag, 1 + sigma.real) + np.arctan2(sigma.imag, 1 - sigma.real)
@@ -274,33 +275,6 @@ def _log_modulus(modulus: FloatArray, squared_less_one: FloatArray) -> FloatArra
     """log |z| from |z| and |z|^2 - 1; the former is accurate for |z| near 0, the latter for |z| near 1."""
     with np.errstate(divide="ignore"):
         return np.where(modulus < 0.5, np.log(modulus), 0.5 * np.log1p(np.maximum(squared_less_one, -0.9)))
-
-
-def _circle(frequency: FloatArray, half_step: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Cosine and sine of the product, corrected for its rounding, which matters for angles of many turns or close to pi/2."""
-    (a, p), (b, q) = np.frexp(frequency), np.frexp(half_step)
-    angle, lost = (np.ldexp(part, p + q) for part in (a * b, _product_error(a, b)))
-    c, s = np.cos(angle), np.sin(angle)
-    return c * np.cos(lost) - s * np.sin(lost), s * np.cos(lost) + c * np.sin(lost)
-
-
-def _product_error(a: FloatArray, b: FloatArray) -> FloatArray:
-    """The exact difference of a b and its rounded value, for numbers of moderate size. Source: Dekker 1971."""
-    (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
-    return ((a_high * b_high - a * b) + a_high * b_low + a_low * b_high) + a_low * b_low
-
-
-def _halves(value: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Two numbers of at most 26 bits whose sum is the value. Source: Veltkamp 1968."""
-    scaled = value * (2.0**27 + 1)
-    high = scaled - (scaled - value)
-    return high, value - high
-
-
-def _squared_modulus_less_one(x: FloatArray, y: FloatArray) -> FloatArray:
-    """x^2 + y^2 - 1, accurate near 0, where rounding the squares would lose digits."""
-    larger, smaller = np.maximum(np.abs(x), np.abs(y)), np.minimum(np.abs(x), np.abs(y))
-    return ((larger * larger - 1) + smaller * smaller) + (_product_error(larger, larger) + _product_error(smaller, smaller))
 
 
 def homogeneous_scale(system: StateSpace, sigma: ComplexArray) -> ComplexArray:
