@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ssmspec.backends.autograd import cauchy_sum
+from ssmspec.errors import BackendError
 from ssmspec.nn.convolution import one_sided_fft
 from ssmspec.nn.powers import power_sum
 
@@ -54,29 +55,50 @@ def discretize(system: Diagonal) -> Discrete:
         half = system.poles * (system.step / 2)
         return Discrete((1 + half) / (1 - half), system.step / (1 - half))
     x = system.poles * system.step
-    growth: Tensor = _Growth.apply(x)  # type: ignore[no-untyped-call]
-    return Discrete(torch.exp(x), system.step * growth)
+    return Discrete(torch.exp(x), system.step * _growth(x))
 
 
-class _Growth(torch.autograd.Function):
-    """(e^x - 1)/x for complex x, and 1 at 0. The quotient is accurate everywhere else; its derivative, (e^x - (e^x - 1)/x)/x, is not."""
+@torch.library.custom_op("ssmspec::growth", mutates_args=())
+def _growth(x: Tensor) -> Tensor:
+    """(e^x - 1)/x for complex x, and 1 at 0. A registered operator, so that its derivative is computed as one, too."""
+    zero = x == 0
+    return torch.where(zero, 1, torch.expm1(x) / torch.where(zero, 1, x))
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        zero = x == 0
-        result = torch.where(zero, 1, torch.expm1(x) / torch.where(zero, 1, x))
-        ctx.save_for_backward(x, result)
-        return result
 
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> Tensor:
-        x, growth = ctx.saved_tensors
-        small = x.abs() < SMALL
-        series = torch.full_like(x, SERIES[0])
-        for coefficient in SERIES[1:]:
-            series = series * x + coefficient
-        slope = torch.where(small, series, (torch.exp(x) - growth) / torch.where(small, 1, x))
-        return cotangents[0] * slope.conj()
+@torch.library.custom_op("ssmspec::growth_slope", mutates_args=())
+def _growth_slope(x: Tensor, growth: Tensor) -> Tensor:
+    """(e^x - growth)/x, which cancels near 0."""
+    small = x.abs() < SMALL
+    series = torch.full_like(x, SERIES[0])
+    for coefficient in SERIES[1:]:
+        series = series * x + coefficient
+    return torch.where(small, series, (torch.exp(x) - growth) / torch.where(small, 1, x))
+
+
+@_growth.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+@_growth_slope.register_fake
+def _(x: Tensor, growth: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[0], output)
+
+
+def _backward(ctx: Any, cotangent: Tensor) -> Tensor:
+    return cotangent * _growth_slope(*ctx.saved_tensors).conj()
+
+
+def _refuse(ctx: Any, *cotangents: Tensor) -> None:
+    raise BackendError("a second derivative of a kernel is not supported; call backward without create_graph=True")
+
+
+_growth.register_autograd(_backward, setup_context=_remember)
+_growth_slope.register_autograd(_refuse)
 
 
 def diagonal_kernel(system: Diagonal, length: int, precision: torch.dtype) -> Tensor:

@@ -39,52 +39,46 @@ def power_sum(weights: Tensor, z: Tensor, length: int, precision: torch.dtype) -
     if weights.ndim != 3 or z.shape != weights.shape[1:] or length < 1:
         shapes = f"weights {tuple(weights.shape)} and poles {tuple(z.shape)}"
         raise BackendError(f"shapes are {shapes} for {length} samples; expected (ch, H, N) and (H, N), and at least one sample")
-    result: Tensor = _sum(weights, z, length, precision == torch.float32)[0]
+    result: Tensor = _sum(weights, z, length, precision == torch.float32)
     return result
 
 
 @torch.library.custom_op("ssmspec::power_sum", mutates_args=())
-def _sum(weights: Tensor, z: Tensor, length: int, single: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """The sums, and the powers for the backward pass."""
+def _sum(weights: Tensor, z: Tensor, length: int, single: bool) -> Tensor:
     fine, coarse = _tables(z, length, single)
     left = _real(weights.to(coarse.dtype)[:, :, None] * coarse)
     with torch.autocast(z.device.type, enabled=False):
-        return _product(left, _real(fine).mT).flatten(2)[..., :length].contiguous(), fine, coarse
+        return _product(left, _real(fine).mT).flatten(2)[..., :length].contiguous()
 
 
 @_sum.register_fake
-def _(weights: Tensor, z: Tensor, length: int, single: bool) -> tuple[Tensor, Tensor, Tensor]:
-    (ch, H, N), block = weights.shape, _block(length)
-    real, wide = (torch.float32, torch.complex64) if single else (torch.float64, torch.complex128)
-    fine, coarse = (z.new_empty((H, count, N), dtype=wide) for count in (block, -(-length // block)))
-    return weights.new_empty((ch, H, length), dtype=real), fine, coarse
+def _(weights: Tensor, z: Tensor, length: int, single: bool) -> Tensor:
+    return weights.new_empty((*weights.shape[:2], length), dtype=torch.float32 if single else torch.float64)
 
 
 @torch.library.custom_op("ssmspec::power_sum_vjp", mutates_args=())
-def _vjp(weights: Tensor, fine: Tensor, coarse: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-    length, count, block = cotangent.shape[-1], coarse.shape[1], fine.shape[1]
+def _vjp(weights: Tensor, z: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+    """The powers are formed again: their number depends on the length in a way that one compiled graph for all lengths could not have."""
+    length = cotangent.shape[-1]
+    fine, coarse = _tables(z, length, cotangent.dtype == torch.float32)
+    count, block = coarse.shape[1], fine.shape[1]
     seeds = cotangent.new_zeros(2, *cotangent.shape[:2], count * block)
     seeds[0, ..., :length] = cotangent
-    torch.mul(cotangent[..., 1:], torch.arange(1, length, dtype=cotangent.dtype, device=seeds.device), out=seeds[1, ..., : length - 1])
-    with torch.autocast(seeds.device.type, enabled=False):
+    torch.mul(cotangent[..., 1:], torch.arange(1, length, dtype=cotangent.dtype, device=z.device), out=seeds[1, ..., : length - 1])
+    with torch.autocast(z.device.type, enabled=False):
         inner = _product(seeds.reshape(*seeds.shape[:-1], count, block), _real(fine))
-    moments = (torch.view_as_complex(inner.reshape(*inner.shape[:-1], -1, 2)) * coarse.conj_physical()).sum(-2).to(weights.dtype)
+    moments = (torch.view_as_complex(inner.reshape(*inner.shape[:-1], -1, 2)) * coarse.conj_physical()).sum(-2).to(z.dtype)
     return moments[0].contiguous(), (weights.conj_physical() * moments[1]).sum(0)
 
 
 @_vjp.register_fake
-def _(weights: Tensor, fine: Tensor, coarse: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-    return weights.new_empty(weights.shape), weights.new_empty(weights.shape[1:])
-
-
-def _block(length: int) -> int:
-    """R, about the square root of the length."""
-    return 1 << round(math.log2(length) / 2)
+def _(weights: Tensor, z: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+    return weights.new_empty(weights.shape), z.new_empty(z.shape)
 
 
 def _tables(z: Tensor, length: int, single: bool) -> tuple[Tensor, Tensor]:
-    """conj(z^j) for j < R, (H, R, N), and z^(R i) for i < ceil(L/R), (H, L/R, N)."""
-    block = _block(length)
+    """conj(z^j) for j < R, (H, R, N), and z^(R i) for i < ceil(L/R), (H, L/R, N). R is about the square root of L."""
+    block = 1 << round(math.log2(length) / 2)
     fine = _powers(z.conj_physical(), block)
     coarse = _powers(fine[:, -1].conj_physical() * z, -(-length // block))
     return _rounded(fine, single), _rounded(coarse, single)
@@ -116,13 +110,12 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
     return (left.double() @ right.double()).to(left.dtype)
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(inputs[0], *output[1:])
-    ctx.set_materialize_grads(False)
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
 
 
-def _backward(ctx: Any, cotangent: Tensor | None, *others: None) -> tuple[Tensor | None, Tensor | None, None, None]:
-    return (None,) * 4 if cotangent is None else (*_vjp(*ctx.saved_tensors, cotangent), None, None)
+def _backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    return (*_vjp(*ctx.saved_tensors, cotangent), None, None)
 
 
 def _refuse(ctx: Any, *cotangents: Tensor) -> None:

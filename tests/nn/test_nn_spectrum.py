@@ -8,6 +8,7 @@ import published
 import pytest
 import torch
 
+import ssmspec.nn.kernel_dft as under_test
 from ssmspec.errors import BackendError
 from ssmspec.nn.kernel_dft import SMALL, Diagonal, diagonal_kernel, discretize, kernel_spectrum
 
@@ -171,3 +172,8 @@ def test_second_derivatives_are_refused() -> None:
     (gradient,) = torch.autograd.grad(spectrum.abs().sum(), residues, create_graph=True)
     with pytest.raises(BackendError, match="second derivative of a kernel"):
         gradient.abs().sum().backward()
+
+
+def test_the_operator_of_the_gain_obeys_the_rules_of_torch() -> None:
+    x = torch.from_numpy(np.array([0, -1e-3 + 1e-3j, -0.5 + 2j])).requires_grad_()
+    torch.library.opcheck(under_test._growth, (x,))
