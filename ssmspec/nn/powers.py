@@ -4,8 +4,8 @@ With l = R i + j each power is z^(R i) z^j, so R + L/R powers of a mode make all
 matrix of L/R x 2N and one of 2N x R per kernel. The powers are formed in float64 and are rounded once. The error of a term
 is about l eps of float64, and two roundings of the result's type, however close z is to the unit circle.
 
-The gradients need the sums of g[l] conj(z^l) and of l g[l] conj(z^(l-1)), which factor in the same way. Both are registered operators, so
-torch.compile includes them in its graph as opaque steps.
+The gradients need the sums of g[l] conj(z^l) and of l g[l] conj(z^(l-1)), which factor in the same way. torch.compile gets
+both as registered operators, opaque steps of its graph.
 
 Source: arXiv 2206.11893, section 3.3 (the kernel as a product with a Vandermonde matrix), which is not formed here.
 """
@@ -20,7 +20,7 @@ from ssmspec.errors import BackendError
 
 REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 COMPLEX = {real: wide for wide, real in REAL.items()}  # dtype.to_complex(), which torch.compile cannot trace
-FEW = 8  # powers that are formed one by one
+FEW = 2**14  # powers of all modes together that are formed one by one, which takes few operators
 GONE = 2.0**-62  # parts of a power below this are zero in float32: products of two stay out of the slow range of denormal numbers
 
 
@@ -40,40 +40,27 @@ def power_sum(weights: Tensor, z: Tensor, length: int, precision: torch.dtype) -
     if weights.ndim != 3 or z.shape != weights.shape[1:] or length < 1:
         shapes = f"weights {tuple(weights.shape)} and poles {tuple(z.shape)}"
         raise BackendError(f"shapes are {shapes} for {length} samples; expected (ch, H, N) and (H, N), and at least one sample")
-    result: Tensor = _sum(weights, z, length, precision == torch.float32)
+    single = precision == torch.float32
+    result: Tensor = _operator(weights, z, length, single) if torch.compiler.is_compiling() else _Sum.apply(weights, z, length, single)  # type: ignore[no-untyped-call]
     return result
 
 
-@torch.library.custom_op("ssmspec::power_sum", mutates_args=())
-def _sum(weights: Tensor, z: Tensor, length: int, single: bool) -> Tensor:
-    fine, coarse = _tables(z, length, single)
+def _sums(weights: Tensor, fine: Tensor, coarse: Tensor, length: int) -> Tensor:
     left = (weights.to(fine.dtype).transpose(0, 1)[:, :, None] * coarse[:, None].conj_physical()).flatten(1, 2)
     sums = _product(_real(left), _real(fine).mT)
-    return sums.reshape(len(z), len(weights), -1)[..., :length].transpose(0, 1).contiguous()
+    return sums.reshape(len(fine), len(weights), -1)[..., :length].transpose(0, 1).contiguous()
 
 
-@_sum.register_fake
-def _(weights: Tensor, z: Tensor, length: int, single: bool) -> Tensor:
-    return weights.new_empty((*weights.shape[:2], length), dtype=torch.float32 if single else torch.float64)
-
-
-@torch.library.custom_op("ssmspec::power_sum_vjp", mutates_args=())
-def _vjp(weights: Tensor, z: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-    """The powers are formed again: their number depends on the length in a way that one compiled graph for all lengths could not have."""
-    (ch, H, length), device = cotangent.shape, z.device
-    fine, coarse = _tables(z, length, cotangent.dtype == torch.float32)
-    count, block = coarse.shape[1], fine.shape[1]
+def _gradients(weights: Tensor, fine: Tensor, coarse: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+    """Of weights and z."""
+    (ch, H, length), count, block = cotangent.shape, coarse.shape[1], fine.shape[1]
     seeds = cotangent.new_zeros(H, 2, ch, count * block)
     seeds[:, 0, :, :length] = cotangent.transpose(0, 1)
-    seeds[:, 1, :, : length - 1] = (cotangent[..., 1:] * torch.arange(1, length, dtype=cotangent.dtype, device=device)).transpose(0, 1)
+    numbers = torch.arange(1, length, dtype=cotangent.dtype, device=cotangent.device)
+    seeds[:, 1, :, : length - 1] = (cotangent[..., 1:] * numbers).transpose(0, 1)
     inner = _product(seeds.view(H, 2 * ch * count, block), _real(fine)).view(H, 2, ch, count, -1, 2)
-    zeroth, first = (torch.view_as_complex(inner) * coarse[:, None, None]).sum(-2).to(z.dtype).permute(1, 2, 0, 3)
+    zeroth, first = (torch.view_as_complex(inner) * coarse[:, None, None]).sum(-2).to(weights.dtype).permute(1, 2, 0, 3)
     return zeroth.contiguous(), (weights.conj_physical() * first).sum(0)
-
-
-@_vjp.register_fake
-def _(weights: Tensor, z: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
-    return weights.new_empty(weights.shape), z.new_empty(z.shape)
 
 
 def _tables(z: Tensor, length: int, single: bool) -> tuple[Tensor, Tensor]:
@@ -85,9 +72,9 @@ def _tables(z: Tensor, length: int, single: bool) -> tuple[Tensor, Tensor]:
 
 
 def _powers(z: Tensor, count: int) -> Tensor:
-    """z^0 .. z^(count-1), (H, count, N): a few one by one, which takes few operators, and then twice as many at a time."""
+    """z^0 .. z^(count-1), (H, count, N): the first ones in turn, and then twice as many at a time."""
     H, N = z.shape
-    done = min(FEW, count)
+    done = min(count, max(8, FEW // max(1, z.numel())))
     table = z.new_empty(H, count, N)
     table[:, 0], table[:, 1:done] = 1, z[:, None]
     torch.cumprod(table[:, :done].clone(), dim=1, out=table[:, :done])
@@ -119,17 +106,62 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
         return torch.bmm(left.double(), right.double()).to(left.dtype)
 
 
+class _Sum(torch.autograd.Function):
+    """What runs outside of torch.compile: calling a registered operator costs as much as a small kernel. It keeps the powers."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, z: Tensor, length: int, single: bool) -> Tensor:
+        fine, coarse = _tables(z, length, single)
+        ctx.save_for_backward(weights, fine, coarse)
+        return _sums(weights, fine, coarse, length)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        return (*_Gradients.apply(*ctx.saved_tensors, cotangents[0]), None, None)  # type: ignore[no-untyped-call]
+
+
+class _Gradients(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, fine: Tensor, coarse: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+        return _gradients(weights, fine, coarse, cotangent)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> None:
+        _refuse()
+
+
+@torch.library.custom_op("ssmspec::power_sum", mutates_args=())
+def _operator(weights: Tensor, z: Tensor, length: int, single: bool) -> Tensor:
+    return _sums(weights, *_tables(z, length, single), length)
+
+
+@_operator.register_fake
+def _(weights: Tensor, z: Tensor, length: int, single: bool) -> Tensor:
+    return weights.new_empty((*weights.shape[:2], length), dtype=torch.float32 if single else torch.float64)
+
+
+@torch.library.custom_op("ssmspec::power_sum_vjp", mutates_args=())
+def _operator_vjp(weights: Tensor, z: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+    """The powers are formed again: their number depends on the length in a way that one compiled graph for all lengths could not have."""
+    return _gradients(weights, *_tables(z, cotangent.shape[-1], cotangent.dtype == torch.float32), cotangent)
+
+
+@_operator_vjp.register_fake
+def _(weights: Tensor, z: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
+    return weights.new_empty(weights.shape), z.new_empty(z.shape)
+
+
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs[:2])
 
 
 def _backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, Tensor, None, None]:
-    return (*_vjp(*ctx.saved_tensors, cotangent), None, None)
+    return (*_operator_vjp(*ctx.saved_tensors, cotangent), None, None)
 
 
-def _refuse(ctx: Any, *cotangents: Tensor) -> None:
+def _refuse(*arguments: Any) -> None:
     raise BackendError("a second derivative of a kernel is not supported; call backward without create_graph=True")
 
 
-_sum.register_autograd(_backward, setup_context=_remember)
-_vjp.register_autograd(_refuse)
+_operator.register_autograd(_backward, setup_context=_remember)
+_operator_vjp.register_autograd(_refuse)

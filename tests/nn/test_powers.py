@@ -33,8 +33,10 @@ def naive(weights: Tensor, z: Tensor, length: int) -> Tensor:
     return torch.einsum("chn,hnl->chl", weights, torch.stack(powers, -1)).real
 
 
+@pytest.mark.parametrize("few", [1, 2**14])
 @pytest.mark.parametrize("length", LENGTHS)
-def test_values_are_those_of_cumulative_products(length) -> None:
+def test_values_are_those_of_cumulative_products(length, few, monkeypatch) -> None:
+    monkeypatch.setattr(under_test, "FEW", few)
     weights, z = problem()
     wanted = plain(weights, z, length)
     for precision, tolerance in ((torch.float64, 1e-13), (torch.float32, 1e-6)):
@@ -102,9 +104,22 @@ def test_autocast_leaves_the_precision_alone() -> None:
 
 
 @pytest.mark.parametrize("single", [False, True])
-def test_the_operators_obey_the_rules_of_torch(single) -> None:
-    weights, z = problem()
-    torch.library.opcheck(under_test._sum, (weights.requires_grad_(), z.requires_grad_(), 19, single))
+def test_the_operators_obey_the_rules_of_torch_and_compute_the_same(single) -> None:
+    leaves = [part.requires_grad_() for part in problem()]
+    torch.library.opcheck(under_test._operator, (*leaves, 19, single))
+    outcomes = []
+    for function in (under_test._operator, under_test._Sum.apply):
+        kernel = function(*leaves, 19, single)
+        outcomes.append([kernel.detach(), *torch.autograd.grad(kernel.square().sum(), leaves)])
+    assert all(torch.equal(one, other) for one, other in zip(*outcomes, strict=True))
+
+
+@pytest.mark.parametrize("function", [under_test._operator, under_test._Sum.apply], ids=["operator", "function"])
+def test_second_derivatives_are_refused(function) -> None:
+    leaves = [part.requires_grad_() for part in problem()]
+    gradients = torch.autograd.grad(function(*leaves, 9, False).square().sum(), leaves, create_graph=True)
+    with pytest.raises(BackendError, match="second derivative of a kernel"):
+        sum(gradient.abs().sum() for gradient in gradients).backward()
 
 
 @pytest.mark.parametrize(
