@@ -96,6 +96,12 @@ def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def unplaced_pictures(blank_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not place what is in the blank pictures either, which takes as long: for tests of what another test draws, too."""
+    monkeypatch.setattr("ssmspec.report.figures.style._lay_out", lambda figure, dpi: None)
+
+
+@pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Type":
     """Run `ssmspec ...` in the test's own folder and in this process."""
     from program import ssmspec
