@@ -40,11 +40,10 @@ def test_a_run_prints_its_figures_and_writes_its_folder(typed: Type, tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("unplaced_pictures")
-@pytest.mark.parametrize("more", [("--steps", 50), pytest.param((), marks=pytest.mark.nightly)], ids=["50 steps", "all steps"])
 @pytest.mark.parametrize("task", ["waves", "denoise"])
-def test_the_preset_small_takes_under_a_minute(typed: Type, task: str, more: tuple[object, ...]) -> None:
+def test_the_preset_small_takes_under_a_minute(typed: Type, task: str) -> None:
     """Of one thread; 5 to 7 s are usual. What is counted is no time, which is the machine's: 3e9 elements take 2.5 s of these."""
-    assert typed("train", task, *more).code == 0
+    assert typed("train", task).code == 0
     settings = TASKS[task].preset("small")
     work = work_of_a_step(task, settings)
     assert settings.steps * work.elements < 1e10
