@@ -92,6 +92,7 @@ def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write the files of pictures with nothing on them."""
     from drawing import Figure, blank
 
+    monkeypatch.setattr("ssmspec.report.figures.style._lay_out", lambda figure, dpi: None)  # most of the time of a picture
     monkeypatch.setattr(Figure, "savefig", blank)
 
 

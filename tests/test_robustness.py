@@ -187,7 +187,6 @@ def renamed(names: list[str]) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.usefixtures("blank_pictures")
-@pytest.mark.usefixtures("blank_pictures")
 def test_pictures_of_awkward_names_do_not_collide(tmp_path: Path) -> None:
     path = checkpoint(tmp_path, renamed(["x" * 300, "x" * 299 + "y", "a/b", "a b", "overview", "A-B"]), "m " + "n" * 200 + ".safetensors")
     result = ssmspec("analyze", path, "--layer", "*", "--plot", tmp_path / "pictures")
