@@ -1,37 +1,20 @@
 """Importing matplotlib in a process that draws and ends."""
 
-import gc
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from importlib import import_module
 from typing import Any
 
 
-@contextmanager
-def quick_import() -> Iterator[None]:
-    """A block in which matplotlib is imported without its help texts and its 3D axes, which take half of the time of the import.
+def import_quickly() -> None:
+    """Import matplotlib without its help texts and its 3D axes, which take half of the time of the import.
 
     For a process of the command line: nobody reads `help(Line2D.set)` there. Nothing changes where matplotlib is imported already. All
-    that is replaced is put back at the end of the block.
+    that is replaced during the import is put back.
     """
     if "matplotlib.figure" in sys.modules:
-        yield
         return
-    collecting = gc.isenabled()
-    gc.disable()  # thousands of functions and classes are made, and none is released
-    try:
-        _import_matplotlib()
-        yield
-    finally:
-        gc.freeze()
-        if collecting:
-            gc.enable()
-
-
-def _import_matplotlib() -> None:
     from matplotlib import artist
 
     inspector, table = artist.ArtistInspector, artist.kwdoc
@@ -50,7 +33,7 @@ def _import_matplotlib() -> None:
         def get_setters(self) -> list[str]:
             return []
 
-    artist.ArtistInspector, artist.kwdoc = Inspector, lambda given: ""  # type: ignore[misc]
+    artist.ArtistInspector, artist.kwdoc = Inspector, lambda artist: ""  # type: ignore[assignment,misc]
     without_3d = "mpl_toolkits.mplot3d" not in sys.modules
     if without_3d:
         sys.modules["mpl_toolkits.mplot3d"] = None  # type: ignore[assignment]

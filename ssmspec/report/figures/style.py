@@ -46,7 +46,11 @@ STYLE: dict[Any, Any] = {
     "mathtext.fontset": "dejavusans",
 }
 NO_STYLE = ("backend", "backend_fallback")  # settings that choose a window system, which no picture in a file needs
-FORMATS: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # suffix -> metadata
+FORMATS: dict[str, dict[str, Any]] = {  # suffix -> arguments of savefig. PNG: half the time of the usual level for a tenth more bytes
+    ".png": {"pil_kwargs": {"compress_level": 3}},
+    ".svg": {"metadata": {"Date": None}},
+    ".pdf": {"metadata": {"CreationDate": None}},
+}
 
 THETA, OMEGA = r"$\theta$", r"$\omega$"
 
@@ -153,7 +157,7 @@ def save(figure: Figure, path: Path, dpi: float | None = None) -> Path:
         dpi = figure.dpi if mpl.rcParams["savefig.dpi"] == "figure" else mpl.rcParams["savefig.dpi"]
     with whole_file(path, Kind.picture) as file:
         _lay_out(figure, dpi)
-        figure.savefig(file, format=kind[1:], dpi=dpi, metadata=FORMATS[kind])
+        figure.savefig(file, format=kind[1:], dpi=dpi, **FORMATS[kind])
     return path
 
 
