@@ -20,6 +20,7 @@ from ssmspec.errors import BackendError
 
 REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 COMPLEX = {real: wide for wide, real in REAL.items()}  # dtype.to_complex(), which torch.compile cannot trace
+FEW = 8  # powers that are formed one by one
 GONE = 2.0**-62  # parts of a power below this are zero in float32: products of two stay out of the slow range of denormal numbers
 
 
@@ -46,9 +47,9 @@ def power_sum(weights: Tensor, z: Tensor, length: int, precision: torch.dtype) -
 @torch.library.custom_op("ssmspec::power_sum", mutates_args=())
 def _sum(weights: Tensor, z: Tensor, length: int, single: bool) -> Tensor:
     fine, coarse = _tables(z, length, single)
-    left = _real(weights.to(coarse.dtype)[:, :, None] * coarse)
-    with torch.autocast(z.device.type, enabled=False):
-        return _product(left, _real(fine).mT).flatten(2)[..., :length].contiguous()
+    left = (weights.to(fine.dtype).transpose(0, 1)[:, :, None] * coarse[:, None].conj_physical()).flatten(1, 2)
+    sums = _product(_real(left), _real(fine).mT)
+    return sums.reshape(len(z), len(weights), -1)[..., :length].transpose(0, 1).contiguous()
 
 
 @_sum.register_fake
@@ -59,16 +60,15 @@ def _(weights: Tensor, z: Tensor, length: int, single: bool) -> Tensor:
 @torch.library.custom_op("ssmspec::power_sum_vjp", mutates_args=())
 def _vjp(weights: Tensor, z: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
     """The powers are formed again: their number depends on the length in a way that one compiled graph for all lengths could not have."""
-    length = cotangent.shape[-1]
+    (ch, H, length), device = cotangent.shape, z.device
     fine, coarse = _tables(z, length, cotangent.dtype == torch.float32)
     count, block = coarse.shape[1], fine.shape[1]
-    seeds = cotangent.new_zeros(2, *cotangent.shape[:2], count * block)
-    seeds[0, ..., :length] = cotangent
-    torch.mul(cotangent[..., 1:], torch.arange(1, length, dtype=cotangent.dtype, device=z.device), out=seeds[1, ..., : length - 1])
-    with torch.autocast(z.device.type, enabled=False):
-        inner = _product(seeds.reshape(*seeds.shape[:-1], count, block), _real(fine))
-    moments = (torch.view_as_complex(inner.reshape(*inner.shape[:-1], -1, 2)) * coarse.conj_physical()).sum(-2).to(z.dtype)
-    return moments[0].contiguous(), (weights.conj_physical() * moments[1]).sum(0)
+    seeds = cotangent.new_zeros(H, 2, ch, count * block)
+    seeds[:, 0, :, :length] = cotangent.transpose(0, 1)
+    seeds[:, 1, :, : length - 1] = (cotangent[..., 1:] * torch.arange(1, length, dtype=cotangent.dtype, device=device)).transpose(0, 1)
+    inner = _product(seeds.view(H, 2 * ch * count, block), _real(fine)).view(H, 2, ch, count, -1, 2)
+    zeroth, first = (torch.view_as_complex(inner) * coarse[:, None, None]).sum(-2).to(z.dtype).permute(1, 2, 0, 3)
+    return zeroth.contiguous(), (weights.conj_physical() * first).sum(0)
 
 
 @_vjp.register_fake
@@ -77,18 +77,26 @@ def _(weights: Tensor, z: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _tables(z: Tensor, length: int, single: bool) -> tuple[Tensor, Tensor]:
-    """conj(z^j) for j < R, (H, R, N), and z^(R i) for i < ceil(L/R), (H, L/R, N). R is about the square root of L."""
-    block = 1 << round(math.log2(length) / 2)
-    fine = _powers(z.conj_physical(), block)
-    coarse = _powers(fine[:, -1].conj_physical() * z, -(-length // block))
+    """conj(z^j) for j < R, (H, R, N), and conj(z^(R i)) for i < ceil(L/R), (H, L/R, N). R is about the square root of L."""
+    block, z = 1 << round(math.log2(length) / 2), z.conj_physical()
+    fine = _powers(z, block)
+    coarse = _powers(fine[:, -1] * z, -(-length // block))
     return _rounded(fine, single), _rounded(coarse, single)
 
 
 def _powers(z: Tensor, count: int) -> Tensor:
-    """z^0 .. z^(count-1), (H, count, N)."""
+    """z^0 .. z^(count-1), (H, count, N): a few one by one, which takes few operators, and then twice as many at a time."""
     H, N = z.shape
-    factors = torch.cat([torch.ones_like(z)[:, None], z[:, None].expand(H, count - 1, N)], dim=1)
-    return torch.cumprod(factors, dim=1)
+    done = min(FEW, count)
+    table = z.new_empty(H, count, N)
+    table[:, 0], table[:, 1:done] = 1, z[:, None]
+    torch.cumprod(table[:, :done].clone(), dim=1, out=table[:, :done])
+    while done < count:
+        width = min(done, count - done)
+        power = table[:, done - 1] * z
+        torch.mul(table[:, :width], power[:, None], out=table[:, done : done + width])
+        done += width
+    return table
 
 
 def _rounded(table: Tensor, single: bool) -> Tensor:
@@ -104,10 +112,11 @@ def _real(table: Tensor) -> Tensor:
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
-    """left right over the last two axes. GPUs get float64, because float32 products may be set to ten bits there (TF32)."""
-    if left.device.type == "cpu" or left.dtype == torch.float64:
-        return left @ right
-    return (left.double() @ right.double()).to(left.dtype)
+    """left right, (H, ..). GPUs get float64, because products in float32 may be set to ten bits there (TF32)."""
+    with torch.autocast(left.device.type, enabled=False):
+        if left.device.type == "cpu" or left.dtype == torch.float64:
+            return torch.bmm(left, right)
+        return torch.bmm(left.double(), right.double()).to(left.dtype)
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
