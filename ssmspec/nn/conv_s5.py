@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ssmspec.errors import LayerError
-from ssmspec.nn.kernel_dft import COMPLEX
 from ssmspec.nn.optim import register
+from ssmspec.nn.powers import COMPLEX
 from ssmspec.nn.weighting import Weighting, weighted
 from ssmspec.systems.sobolev import Sobolev
 from ssmspec.systems.statespace import ComplexArray

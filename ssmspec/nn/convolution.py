@@ -37,6 +37,41 @@ def fft_convolution(u: Tensor, spectrum: Tensor, n: int) -> Tensor:
     return result
 
 
+def one_sided_fft(x: Tensor, n: int) -> Tensor:
+    """torch.fft.rfft(x, n), differentiable once: (.., L) float32 or float64 to (.., n//2 + 1) complex, n at least L.
+
+    Raises:
+        BackendError: a second derivative is requested.
+    """
+    result: Tensor = _transform(x, n)
+    return result
+
+
+@torch.library.custom_op("ssmspec::one_sided_fft", mutates_args=())
+def _transform(x: Tensor, n: int) -> Tensor:
+    return torch.fft.rfft(x, n)
+
+
+@_transform.register_fake
+def _(x: Tensor, n: int) -> Tensor:
+    return x.new_empty((*x.shape[:-1], n // 2 + 1), dtype=x.dtype.to_complex())
+
+
+@torch.library.custom_op("ssmspec::one_sided_fft_vjp", mutates_args=())
+def _transform_vjp(cotangent: Tensor, n: int, length: int) -> Tensor:
+    """sum_k Re(cotangent_k e^{2 pi i k l/n}); the inverse FFT counts all bins twice but the first and, for even n, the last."""
+    doubled = cotangent.clone()
+    doubled[..., 0] *= 2
+    if n % 2 == 0:
+        doubled[..., -1] *= 2
+    return torch.fft.irfft(doubled, n, norm="forward")[..., :length] / 2
+
+
+@_transform_vjp.register_fake
+def _(cotangent: Tensor, n: int, length: int) -> Tensor:
+    return cotangent.new_empty((*cotangent.shape[:-1], length), dtype=cotangent.real.dtype)
+
+
 @torch.library.custom_op("ssmspec::fft_convolution", mutates_args=())
 def _convolve(u: Tensor, spectrum: Tensor, n: int) -> Tensor:
     B, H, L = u.shape
@@ -103,5 +138,16 @@ def _refuse(ctx: Any, *cotangents: Tensor) -> None:
     raise BackendError("a second derivative of the convolution is not supported; call backward without create_graph=True")
 
 
+def _remember_sizes(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, ctx.n = inputs
+    ctx.length = x.shape[-1]
+
+
+def _transform_backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor, None]:
+    return _transform_vjp(cotangent, ctx.n, ctx.length), None
+
+
+_transform.register_autograd(_transform_backward, setup_context=_remember_sizes)
+_transform_vjp.register_autograd(_refuse)
 _convolve.register_autograd(_backward, setup_context=_remember)
 _vjp.register_autograd(_refuse)

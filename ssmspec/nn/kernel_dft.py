@@ -1,34 +1,26 @@
-"""The kernel of a diagonal layer, computed directly in the frequency domain with the homogeneous Cauchy sum.
+"""The kernels of diagonal and low-rank layers, and their transforms.
 
-    k[l] = 2 Re sum_n g_n z_n^l, 0 <= l < L;     its DFT of length 2L at theta_j = pi j/L is
+    diagonal    k[l] = 2 Re sum_n r_n b_n z_n^l, 0 <= l < L, as a product of matrices (`ssmspec.nn.powers`), then an FFT
+    low rank    the transform itself, from homogeneous Cauchy sums
 
-      sum_n g_n (1 - (-1)^j z_n^L)/(1 - z_n e^{-i theta_j}) + conj-pair
-    = e^{i theta_j/2} sum_n [ (1 -+ z_n^L) g_n/(1 + z_n)/(i y - sigma_n x) + conj-pair ]
-
-with (x, y) = (cos, sin) theta_j/2 and sigma = (z - 1)/(z + 1). Even and odd j need one sum each, over half of the nodes. There are no
-exponentials of size H x N x L, and the infinite kernel does not cancel with its tail, because 1 - z^L is computed per pole, in float64.
-
-Cancellation does occur for a mode at a node: 1 - z^L and the denominator vanish together if the mode decays little within L samples. Nodes
-and poles are therefore rounded to float32 only if that costs less than four digits (`ssmspec.backends.precision`). With
-kappa = |a|/|Re a|, a spectrum in float64 is accurate to eps kappa, and its gradient in the worst case to eps kappa^2/(L |a| Delta), both
-relative to the largest value of the mode.
+A diagonal kernel in time costs 4 N L operations of a matrix product per channel. Its transform by Cauchy sums needs N L divisions, and
+cancels for a mode at a node that decays little within L samples, because 1 - z^L and the denominator vanish together; in time nothing
+cancels but the sum over modes itself. A low-rank kernel has no such form in time.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ssmspec.backends.autograd import cauchy_sum
+from ssmspec.errors import BackendError
+from ssmspec.nn.convolution import one_sided_fft
+from ssmspec.nn.powers import power_sum
 
-COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}  # dtype.to_complex(), which torch.compile cannot trace
-SMALL = 1e-2  # |x| at which tanh(x)/x changes from its series (error 0.009 x^10) to the quotient, whose gradient is then good to 1e-12
-# Smallest |Re sigma/sigma| of a mode. In float32 this is a quarter of the effect of rounding the pole on its kernel. In float64, four
-# digits remain for a mode at a node, but none for its gradient.
-UNDAMPED = {torch.float32: 2.0**-26, torch.float64: 2.0**-38}
-GONE = -1 + 2.0**-53  # stands for sigma = -1, z = 0, which has no logarithm
-SERIES = (62 / 2835, -17 / 315, 2 / 15, -1 / 3, 1.0)  # tanh(x)/x in powers of x^2, highest first
+SMALL = 2.0**-8  # |x| at which the derivative of (e^x - 1)/x changes from its series (error 1e-18) to the quotient, good to 1e-13
+SERIES = (1 / 840, 1 / 144, 1 / 30, 1 / 8, 1 / 3, 1 / 2)  # of that derivative in powers of x, highest first
 
 
 class Diagonal(NamedTuple):
@@ -45,88 +37,86 @@ class Diagonal(NamedTuple):
 
 
 class Discrete(NamedTuple):
-    """The quantities of every mode that determine the sampled system, (H, N) complex128.
+    """What determines the sampled system: z, and the gain b of an input [model time], (H, N) complex128."""
 
-    sigma = (z - 1)/(z + 1), gain = g/((1 + z) r) [model time], log_z = log z, or log(-z) of the modes that are `turned` (bool or None).
-    """
-
-    sigma: Tensor
+    z: Tensor
     gain: Tensor
-    log_z: Tensor
-    turned: Tensor | None = None
-
-    @property
-    def z(self) -> Tensor:
-        """Poles in discrete time."""
-        z = torch.exp(self.log_z)
-        return z if self.turned is None else torch.where(self.turned, -z, z)
-
-    def remainders(self, length: int) -> tuple[Tensor, Tensor]:
-        """1 - z^length and 1 + z^length, both computed without cancellation."""
-        grown = torch.expm1(length * self.log_z)
-        less, more = -grown, 2 + grown
-        if self.turned is None or length % 2 == 0:
-            return less, more
-        return torch.where(self.turned, more, less), torch.where(self.turned, less, more)
 
 
-def discretize(system: Diagonal, precision: torch.dtype) -> Discrete:
-    """Sampled modes for a sum in float32 or float64; accurate and differentiable also at a = 0, for large |a| Delta, and at z = 0.
+def discretize(system: Diagonal) -> Discrete:
+    """Sampled modes; accurate and differentiable also at a = 0, for large |a| Delta, and at z = 0.
 
-        zoh       sigma = tanh(a Delta/2), gain = sigma/a, log z = a Delta
-        bilinear  sigma = a Delta/2,       gain = Delta/2, log z = 2 artanh(sigma), log(-z) = 2 artanh(1/sigma)
+        zoh       z = exp(a Delta),                          b = (z - 1)/a
+        bilinear  z = (1 + a Delta/2)/(1 - a Delta/2),       b = Delta/(1 - a Delta/2)
 
-    For an undamped mode at a node the sum is 0/0, so every mode has at least the damping UNDAMPED.
-
-    Source: arXiv 2206.11893, section 3.2 (the two rules); arXiv 2111.00396, appendix C.3 (the Cauchy form).
+    Source: arXiv 2206.11893, section 3.2.
     """
-    half = system.poles * (system.step / 2)
-    turn = half.imag if system.discretization == "bilinear" else torch.sin(2 * half.imag) / 2  # Im sigma over its damping factor
-    half = half - (half.real + UNDAMPED[precision] * turn.abs()).clamp(min=0).detach()
     if system.discretization == "bilinear":
-        turned = half.abs() > 1
-        inner = torch.where(turned, 1 / torch.where(turned, half, torch.ones_like(half)), half)
-        inner = torch.where(inner == -1, GONE, inner)
-        return Discrete(half, (system.step / 2).expand(half.shape).to(half.dtype), 2 * torch.atanh(inner), turned)
-    sigma = torch.tanh(half)
-    return Discrete(sigma, (system.step / 2) * _tanh_quotient(half, sigma), 2 * half)
+        half = system.poles * (system.step / 2)
+        return Discrete((1 + half) / (1 - half), system.step / (1 - half))
+    x = system.poles * system.step
+    return Discrete(torch.exp(x), system.step * _growth(x))
 
 
-def _tanh_quotient(x: Tensor, tanh_x: Tensor) -> Tensor:
-    """tanh(x)/x, (H, N). Each branch gets arguments from its own region only, so that no NaN enters the gradient from the other one."""
+@torch.library.custom_op("ssmspec::growth", mutates_args=())
+def _growth(x: Tensor) -> Tensor:
+    """(e^x - 1)/x for complex x, and 1 at 0. A registered operator, so that its derivative is computed as one, too."""
+    zero = x == 0
+    return torch.where(zero, 1, torch.expm1(x) / torch.where(zero, 1, x))
+
+
+@torch.library.custom_op("ssmspec::growth_slope", mutates_args=())
+def _growth_slope(x: Tensor, growth: Tensor) -> Tensor:
+    """(e^x - growth)/x, which cancels near 0."""
     small = x.abs() < SMALL
-    inside = torch.where(small, x, torch.zeros_like(x)) ** 2
-    series = torch.zeros_like(x)
-    for coefficient in SERIES:
-        series = series * inside + coefficient
-    one = torch.ones_like(x)
-    return torch.where(small, series, torch.where(small, one, tanh_x) / torch.where(small, one, x))
+    series = torch.full_like(x, SERIES[0])
+    for coefficient in SERIES[1:]:
+        series = series * x + coefficient
+    return torch.where(small, series, (torch.exp(x) - growth) / torch.where(small, 1, x))
+
+
+@_growth.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+@_growth_slope.register_fake
+def _(x: Tensor, growth: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[0], output)
+
+
+def _backward(ctx: Any, cotangent: Tensor) -> Tensor:
+    return cotangent * _growth_slope(*ctx.saved_tensors).conj()
+
+
+def _refuse(ctx: Any, *cotangents: Tensor) -> None:
+    raise BackendError("a second derivative of a kernel is not supported; call backward without create_graph=True")
+
+
+_growth.register_autograd(_backward, setup_context=_remember)
+_growth_slope.register_autograd(_refuse)
+
+
+def diagonal_kernel(system: Diagonal, length: int, precision: torch.dtype) -> Tensor:
+    """k[0..length-1], (ch, H, length) in the precision, dimensionless; differentiable in poles, residues and step.
+
+    Args:
+        system: H systems with ch outputs. length: samples, at least 1.
+        precision: torch.float32 or torch.float64, for the sum over modes; powers and the work per mode are in float64.
+    Raises:
+        BackendError: a second derivative is requested.
+    """
+    modes = discretize(system)
+    return power_sum(2 * system.residues * modes.gain, modes.z, length, precision)
 
 
 def kernel_spectrum(system: Diagonal, length: int, n: int, precision: torch.dtype) -> Tensor:
-    """rfft of k[0..length-1], zero-padded to n samples; differentiable in poles, residues and step.
-
-    Args:
-        system: H systems with ch outputs. length: samples of the kernel, at least 1. n: FFT length in samples, at least `length`.
-        precision: torch.float32 or torch.float64, for the Cauchy sum; the work per mode is always in float64.
-    Returns:
-        (ch, H, n//2 + 1) complex64 or complex128, dimensionless.
-    Raises:
-        BackendError: there is no engine for the device, or a second derivative is requested.
-    """
-    if n not in (length, 2 * length):  # fewer pole-node pairs than the sum at the nodes of n, and one sum instead of two that cancel
-        kernel = torch.fft.irfft(kernel_spectrum(system, length, 2 * length, precision), 2 * length)
-        return torch.fft.rfft(kernel[..., :length], n)
-    modes = discretize(system, precision)
-    residues = (system.residues * modes.gain).transpose(0, 1)
-    less, more = modes.remainders(length)
-    even = _sum(residues * less[:, None], modes.sigma, _nodes(0, length, less.device), precision)
-    if n == length:
-        return even
-    odd = _sum(residues * more[:, None], modes.sigma, _nodes(1, length, more.device), precision)
-    spectrum = even.new_empty((*even.shape[:2], length + 1))
-    spectrum[..., 0::2], spectrum[..., 1::2] = even, odd
-    return spectrum
+    """rfft of k[0..length-1], zero-padded to n samples, at least `length`: (ch, H, n//2 + 1) complex; otherwise as `diagonal_kernel`."""
+    return one_sided_fft(diagonal_kernel(system, length, precision), n)
 
 
 def low_rank_spectrum(system: Diagonal, inputs: Tensor, low_rank: Tensor, length: int, precision: torch.dtype) -> Tensor:
@@ -136,7 +126,7 @@ def low_rank_spectrum(system: Diagonal, inputs: Tensor, low_rank: Tensor, length
 
     Args:
         system: H systems with one output; its residues are C~, (1, H, N). inputs: B, (H, N). low_rank: P, (H, N). length: L [samples].
-        precision: as for `kernel_spectrum`.
+        precision: as for `diagonal_kernel`. Nodes and poles are rounded to float32 only if that costs less than four digits.
     Returns:
         (H, length//2 + 1), at theta_j = 2 pi j/length.
     Source: arXiv 2111.00396, appendix C.3; state-spaces/s4, models/s4/s4.py, SSMKernelDPLR.

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from ssmspec.errors import LayerError
 from ssmspec.nn.convolution import fft_convolution
-from ssmspec.nn.kernel_dft import COMPLEX, Diagonal, discretize, kernel_spectrum
+from ssmspec.nn.kernel_dft import Diagonal, diagonal_kernel, discretize, kernel_spectrum
 from ssmspec.nn.kernels import BlockKernel, MinimalKernel, linear_poles
 from ssmspec.nn.optim import mark, marks, register
+from ssmspec.nn.powers import COMPLEX
 from ssmspec.nn.settings import Layout, Settings
 from ssmspec.nn.to_statespace import as_array, state_spaces
 from ssmspec.nn.weighting import fft_length, weighted
@@ -134,7 +135,7 @@ class S4D(nn.Module):
         Returns:
             The shape of u, in the parameters' type (under autocast, in the type of its matrix products).
         Raises:
-            LayerError: another shape or type. BackendError: there is no engine for the device, or a second derivative is requested.
+            LayerError: another shape or type. BackendError: a second derivative is requested.
         """
         u = u if self.transposed else u.transpose(-1, -2)
         self._check(u, 3)
@@ -165,8 +166,7 @@ class S4D(nn.Module):
 
     def impulse_response(self, length: int) -> Tensor:
         """Kernels of the dynamic part, without beta and D: (channels, H, length), dimensionless; backward ones after forward ones."""
-        spectrum = kernel_spectrum(self._core.kernel.system(), length, 2 * length, self._precision)
-        return torch.fft.irfft(spectrum, 2 * length)[..., :length]
+        return diagonal_kernel(self._core.kernel.system(), length, self._precision)
 
     def default_state(self, batch: int) -> Tensor:
         """The initial (zero) state for `step`, (batch, H, N) complex."""
@@ -176,7 +176,7 @@ class S4D(nn.Module):
     def step(self, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """One sample of `forward` as a recurrence, without dropout. Both agree for as many samples as the kernel has.
 
-            s <- z s + g/r u,    y = GLU(W GELU(2 Re sum_n r_n s_n + D u) + b)
+            s <- z s + b u,    y = GLU(W GELU(2 Re sum_n r_n s_n + D u) + b)
 
         Args:
             u: (B, H). state: (B, H, N) complex, from `default_state` or an earlier step.
@@ -189,9 +189,8 @@ class S4D(nn.Module):
         self._check_causal()
         self._check_state(state, len(u))
         system: Diagonal = self._core.kernel.system()
-        modes = discretize(system, self._precision)
-        push = 2 * modes.gain / (1 - modes.sigma)
-        state = modes.z.to(state.dtype) * state + push.to(state.dtype) * u.to(self._precision)[..., None]
+        modes = discretize(system)
+        state = modes.z.to(state.dtype) * state + modes.gain.to(state.dtype) * u.to(self._precision)[..., None]
         y = 2 * (system.residues.to(state.dtype) * state[:, None]).sum(-1).real
         y = y + u.to(y.dtype)[:, None] * self._core.D.to(y.dtype).reshape(-1, self.settings.d_model)
         return self._mix(nn.functional.gelu(y.flatten(1))[..., None])[..., 0], state

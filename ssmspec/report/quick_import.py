@@ -17,6 +17,8 @@ def import_quickly() -> None:
         return
     from matplotlib import artist
 
+    if not (hasattr(artist, "ArtistInspector") and hasattr(artist, "kwdoc")):  # a version that makes its help texts in another way
+        return
     inspector, table = artist.ArtistInspector, artist.kwdoc
 
     class Inspector(inspector):  # type: ignore[valid-type,misc]

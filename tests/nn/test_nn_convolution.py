@@ -5,7 +5,7 @@ import torch
 
 import ssmspec.nn.convolution as under_test
 from ssmspec.errors import BackendError
-from ssmspec.nn.convolution import fft_convolution
+from ssmspec.nn.convolution import fft_convolution, one_sided_fft
 
 
 def problem(B: int, ch: int, H: int, L: int, n: int, kind: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,3 +79,21 @@ def test_second_derivatives_are_refused() -> None:
 def test_arguments_that_do_not_fit_are_refused(u, spectrum, n, message) -> None:
     with pytest.raises(BackendError, match=message):
         fft_convolution(u, spectrum, n)
+
+
+@pytest.mark.parametrize(("L", "n"), [(1, 1), (1, 2), (5, 5), (5, 8), (6, 9), (8, 16)])
+def test_transforms_and_their_gradients_are_those_of_torch(L, n) -> None:
+    x = torch.randn(2, 3, L, dtype=torch.float64, generator=torch.Generator().manual_seed(L)).requires_grad_()
+    found, wanted = one_sided_fft(x, n), torch.fft.rfft(x, n)
+    assert torch.equal(found, wanted)
+    cotangent = torch.randn(wanted.shape, dtype=wanted.dtype, generator=torch.Generator().manual_seed(n))
+    ours, theirs = (torch.autograd.grad(each, x, cotangent)[0] for each in (found, wanted))
+    torch.testing.assert_close(ours, theirs, rtol=1e-13, atol=1e-13)
+
+
+def test_a_transform_obeys_the_rules_of_torch_and_is_differentiated_once() -> None:
+    x = torch.randn(2, 5, dtype=torch.float64, requires_grad=True)
+    torch.library.opcheck(under_test._transform, (x, 8))
+    (gradient,) = torch.autograd.grad(one_sided_fft(x, 8).abs().square().sum(), x, create_graph=True)
+    with pytest.raises(BackendError, match="second derivative of the convolution"):
+        gradient.sum().backward()

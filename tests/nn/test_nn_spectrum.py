@@ -1,4 +1,4 @@
-"""The kernel's spectrum from Cauchy sums, against kernels in time and in many digits."""
+"""The kernel of a diagonal layer and its transform, against kernels by cumulative products and in many digits."""
 
 import math
 
@@ -8,8 +8,9 @@ import published
 import pytest
 import torch
 
+import ssmspec.nn.kernel_dft as under_test
 from ssmspec.errors import BackendError
-from ssmspec.nn.kernel_dft import SMALL, Diagonal, discretize, kernel_spectrum
+from ssmspec.nn.kernel_dft import SMALL, Diagonal, diagonal_kernel, discretize, kernel_spectrum
 
 
 def random_system(rule: str, *, H: int = 3, N: int = 5, ch: int = 2) -> Diagonal:
@@ -83,8 +84,8 @@ def one_mode(a: complex, r: complex, step: float, rule: str) -> Diagonal:
 def test_extreme_poles_are_accurate(a, step, length, rule) -> None:
     """From a pole at zero to one gone within a sample (z = 0 by the bilinear rule), at Nyquist, beyond it and in the lower half plane."""
     wanted = exact_spectrum(a, 1 - 2j, step, length, rule)
-    lost = 4 * np.finfo(float).eps * abs(a / a.real)
-    for precision, tolerance in ((torch.float64, 1e-11 + lost), (torch.float32, 1e-5 + lost)):
+    lost = 4 * np.finfo(float).eps * abs(a * step)  # of the rounded angle of a pole that turns many times within a sample
+    for precision, tolerance in ((torch.float64, 1e-13 + lost), (torch.float32, 2e-6 + lost)):
         system = one_mode(a, 1 - 2j, step, rule)
         found = kernel_spectrum(system, length, 2 * length, precision)[0, 0].numpy()
         assert np.abs(found - wanted).max() < tolerance * np.abs(wanted).max()
@@ -97,18 +98,17 @@ ON_NODES = [
 
 @pytest.mark.parametrize("rule", ["zoh", "bilinear"])
 @pytest.mark.parametrize(("length", "damping", "j"), ON_NODES)
-def test_modes_on_a_node_keep_four_digits_however_little_they_decay(length, damping, j, rule) -> None:
-    """1 - z^L and the denominator vanish together there, and float32 tells neither pole nor node apart."""
+def test_modes_on_a_node_lose_no_digit_however_little_they_decay(length, damping, j, rule) -> None:
     theta = np.pi * j / length
     system = one_mode(-damping + 1j * (theta if rule == "zoh" else 2 * np.tan(theta / 2)), 1.0 + 0j, 1.0, rule)
     wanted = torch.fft.rfft(published.vandermonde(system.poles, system.residues, system.step, length, rule), 2 * length)
-    for precision in (torch.float32, torch.float64):
+    for precision, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-12)):
         found = kernel_spectrum(system, length, 2 * length, precision)
-        assert (found - wanted).abs().max() < 1e-4 * wanted.abs().max()
+        assert (found - wanted).abs().max() < tolerance * wanted.abs().max()
 
 
 @pytest.mark.parametrize("damping", [1e-3, 1e-5, 1e-7])
-def test_gradients_of_modes_on_a_node_keep_three_digits_in_float32(damping) -> None:
+def test_gradients_of_modes_on_a_node_keep_six_digits_in_float32(damping) -> None:
     length = 256
     cotangent = torch.randn(length, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     gradients = []
@@ -117,35 +117,35 @@ def test_gradients_of_modes_on_a_node_keep_three_digits_in_float32(damping) -> N
         theta = torch.full((1, 1), math.pi * 29 / length, dtype=torch.float64, requires_grad=True)
         parts = torch.complex(-logarithm.exp(), theta), torch.ones(1, 1, 1).cdouble(), torch.ones(1, 1).double()
         if ours:
-            kernel = torch.fft.irfft(kernel_spectrum(Diagonal(*parts, "zoh"), length, 2 * length, torch.float32), 2 * length)[0, 0, :length]
+            kernel = diagonal_kernel(Diagonal(*parts, "zoh"), length, torch.float32)[0, 0]
         else:
             kernel = published.vandermonde(*parts, length)[0, 0]
         gradients.append(torch.autograd.grad((kernel * cotangent).sum(), (logarithm, theta)))
     size = math.hypot(*range(length))  # of the derivative of the kernel by theta; by the logarithm it is that times the damping
     for found, wanted, scale in zip(*gradients, (damping * size, size), strict=True):
-        assert abs(found - wanted).item() < 1e-3 * scale
+        assert abs(found - wanted).item() < 1e-6 * scale
 
 
-@pytest.mark.parametrize("a", [0j, -1e-300 + 0j, -1e-5 + 1e-5j, -1.9 * SMALL + 0j, -2.1 * SMALL + 0j, -3 + 2j, -2000 + 5j], ids=str)
+@pytest.mark.parametrize("a", [0j, -1e-300 + 0j, -1e-5 + 1e-5j, -0.999 * SMALL + 0j, -1.001 * SMALL + 0j, -3 + 2j, -2000 + 5j], ids=str)
 def test_gain_and_its_derivative_are_accurate(a) -> None:
-    """gain(a) = tanh(a/2)/a at step 1."""
+    """gain(a) = (e^a - 1)/a at step 1."""
     poles = torch.from_numpy(np.array([[a]])).requires_grad_()
-    gain = discretize(Diagonal(poles, torch.ones(1, 1, 1).cdouble(), torch.ones(1, 1).double(), "zoh"), torch.float64).gain
+    gain = discretize(Diagonal(poles, torch.ones(1, 1, 1).cdouble(), torch.ones(1, 1).double(), "zoh")).gain
     gain.real.sum().backward()
     with mpmath.workdps(80):
         x = mpmath.mpc(a) if abs(a) > 1e-20 else mpmath.mpc(1e-20)
-        value = mpmath.tanh(x / 2) / x
-        slope = (mpmath.sech(x / 2) ** 2 / 2 - mpmath.tanh(x / 2) / x) / x
+        value = mpmath.expm1(x) / x
+        slope = (mpmath.exp(x) - value) / x
     assert abs(gain.item() - complex(value)) < 1e-14 * abs(complex(value))
     assert abs(poles.grad.item() - complex(slope).conjugate()) < 1e-13
 
 
-def test_single_precision_does_not_cancel_where_little_of_the_kernel_has_passed() -> None:
-    """A mode that falls by 1e-3 over the kernel: the difference of two infinite sums would lose three of seven digits."""
+def test_single_precision_keeps_its_digits_where_little_of_the_kernel_has_passed() -> None:
+    """A mode that falls by 1e-3 over the kernel."""
     system = Diagonal(torch.from_numpy(np.array([[-1e-4 + 2j]])), torch.ones(1, 1, 1).cdouble(), torch.full((1, 1), 0.01).double(), "zoh")
     for n in (2000, 1500):
         wanted, found = (kernel_spectrum(system, 1000, n, kind) for kind in (torch.float64, torch.float32))
-        assert (found - wanted).abs().max() < 2e-5 * wanted.abs().max()
+        assert (found - wanted).abs().max() < 1e-6 * wanted.abs().max()
 
 
 @pytest.mark.parametrize("rule", ["zoh", "bilinear"])
@@ -170,5 +170,10 @@ def test_second_derivatives_are_refused() -> None:
     residues = system.residues.clone().requires_grad_()
     spectrum = kernel_spectrum(system._replace(residues=residues), 8, 16, torch.float64)
     (gradient,) = torch.autograd.grad(spectrum.abs().sum(), residues, create_graph=True)
-    with pytest.raises(BackendError, match="second derivative of the Cauchy sum"):
+    with pytest.raises(BackendError, match="second derivative of a kernel"):
         gradient.abs().sum().backward()
+
+
+def test_the_operator_of_the_gain_obeys_the_rules_of_torch() -> None:
+    x = torch.from_numpy(np.array([0, -1e-3 + 1e-3j, -0.5 + 2j])).requires_grad_()
+    torch.library.opcheck(under_test._growth, (x,))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ssmspec.nn import S4D
-from ssmspec.nn.kernel_dft import Diagonal
+from ssmspec.nn.kernel_dft import Diagonal, diagonal_kernel
 from ssmspec.nn.optim import mark
 from ssmspec.nn.weighting import Weighting, fft_length, weighted
 from ssmspec.systems.statespace import ComplexArray
@@ -42,61 +42,11 @@ class Bank(nn.Module):
         """k, (H, length) float32, without beta and D. It has full precision even under autocast."""
         system: Diagonal = self.kernel.system()
         with torch.autocast(system.poles.device.type, enabled=False):
-            result: Tensor = _Kernel.apply(system.poles, system.residues[0], system.step.detach(), length)  # type: ignore[no-untyped-call]
-        return result
+            return diagonal_kernel(system, length, torch.float32)[0]
 
     def responses(self, inputs: Tensor, length: int) -> Tensor:
         """Impulse responses when channel h receives inputs[j, h] times the impulse: (J, H) to (J, H, length)."""
         return self.impulse_response(length) * inputs[..., None]
-
-
-def geometric_kernels(exponents: Tensor, weights: Tensor, length: int) -> Tensor:
-    """k[l] = Re sum_n weights_n exp(x_n l), (H, N) complex128 twice to (H, length) float32; Re x < 0."""
-    one = torch.ones((1, 1), dtype=torch.float64, device=exponents.device)
-    result: Tensor = _Kernel.apply(exponents, weights * exponents / (2 * torch.expm1(exponents)), one, length)  # type: ignore[no-untyped-call]
-    return result
-
-
-class _Kernel(torch.autograd.Function):
-    """k[l] = Re sum_n c_n exp(x_n l), x = a Delta, c = 2 r (exp(x) - 1)/a.
-
-    With l = R i + j, each exponential is a product of two out of only R + L/R exponentials, which are computed in float64. The sum over n
-    is a product of real matrices in float32. The gradients of c and x are sums of the cotangent times exp(x l) and l exp(x l), which
-    factor in the same way.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, poles: Tensor, residues: Tensor, step: Tensor, length: int) -> Tensor:
-        exponents = poles * step
-        held = torch.expm1(exponents) / poles
-        block = 1 << max(0, (length.bit_length() - 1) // 2)
-        fine = torch.exp(exponents[..., None] * _counts(block, exponents))
-        coarse = torch.exp(exponents[..., None] * (block * _counts(-(-length // block), exponents)))
-        ctx.save_for_backward(poles, residues, step, held, fine, coarse)
-        scaled = (2 * residues * held)[..., None] * coarse
-        left = torch.cat([scaled.real, -scaled.imag], dim=1).float()
-        right = torch.cat([fine.real, fine.imag], dim=1).float()
-        return torch.matmul(left.mT, right).flatten(1)[:, :length].contiguous()
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        poles, residues, step, held, fine, coarse = ctx.saved_tensors
-        (_, N, block), count = fine.shape, coarse.shape[2]
-        padded = nn.functional.pad(cotangents[0], (0, block * count - cotangents[0].shape[1]))
-        seeds = padded.reshape(-1, count, block)
-        place = _counts(block, fine)
-        right = torch.cat([fine.real, fine.imag, fine.real * place, fine.imag * place], dim=1).float()
-        parts = torch.matmul(right, seeds.mT).double().reshape(-1, 4, N, count)
-        plain, moved = torch.complex(parts[:, 0], parts[:, 1]) * coarse, torch.complex(parts[:, 2], parts[:, 3]) * coarse
-        zeroth = plain.sum(-1)
-        first = moved.sum(-1) + block * (plain * _counts(count, fine)).sum(-1)
-        slope = (step * (1 + held * poles) - held) / poles
-        poles_gradient = 2 * residues * (slope * zeroth + step * held * first)
-        return poles_gradient.conj(), (2 * held * zeroth).conj(), None, None
-
-
-def _counts(stop: int, like: Tensor) -> Tensor:
-    return torch.arange(stop, dtype=torch.float64, device=like.device)
 
 
 class FixedSources(nn.Module):

@@ -22,8 +22,9 @@ from ssmspec.nn.conv_s5 import CLIP
 from ssmspec.nn.kernel_dft import Diagonal, low_rank_spectrum
 from ssmspec.nn.mamba import SMALLEST_STEP, Mamba
 from ssmspec.nn.optim import register
+from ssmspec.nn.powers import power_sum
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace, bilinear_realization
-from ssmspec.training.banks.bank import Bank, geometric_kernels
+from ssmspec.training.banks.bank import Bank
 from ssmspec.training.banks.choices import bank_poles
 from ssmspec.training.task import OWN, State
 from ssmspec.tuning.poles.hippo import legs_normal_part, legs_weights
@@ -162,7 +163,7 @@ def _combined(exponents: Tensor, C: Tensor, gains: Tensor, inner: Tensor, length
     """Re sum_n C_hn gains_n inner_nj exp(x_n l): C (H, P), gains (P,), inner (P, J) to (J, H, length) float32."""
     H, J = len(C), inner.shape[1]
     weights = C * (gains * inner.T)[:, None]
-    return geometric_kernels(exponents.expand(J * H, -1), weights.reshape(J * H, -1), length).reshape(J, H, length)
+    return power_sum(weights.reshape(J * H, 1, -1), torch.exp(exponents)[None], length, torch.float32).reshape(J, H, length)
 
 
 def _single(values: FloatArray) -> Tensor:

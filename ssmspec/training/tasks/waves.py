@@ -24,12 +24,13 @@ from ssmspec.report.documents.train import Measure
 from ssmspec.systems.sobolev import Sobolev
 from ssmspec.training.banks.bank import Bank, FixedSources, mean_gelu
 from ssmspec.training.banks.choices import bank_sobolev, bank_weighting, weight_step
+from ssmspec.training.banks.mixtures import mean_gelu_of_mixtures
 from ssmspec.training.banks.wave_layers import ARCHITECTURES, LinearLayer, check_architecture, sizes_of
 from ssmspec.training.task import OWN, Goal, Outcome, Settings, State, Task, changed, check_tensors, load_start
 
 HELD_OUT = 1024  # number of examples for the final measures
 HELD_OUT_SEED = 2**20
-CHUNK = 2**22  # samples of all channels that the final measures hold at once
+CHUNK = 2**22  # samples of all channels that the measures of a layer that depends on its input hold at once
 CHANCE = 0.25  # mean |a - 1/2| for a uniform in 0..1: the error of a model that always answers 1/2
 
 
@@ -83,14 +84,14 @@ class WaveModel(nn.Module):
         """The output (B, J) for waves with the given amplitudes (B, J). `constant` is used if the encoder has a bias."""
         if isinstance(self.layer, Mamba):
             u = amplitudes.to(waves.signals) @ waves.signals
-            heard: Tensor = self.layer(self.encoder(u[..., None]).mT)
+            heard = mean_gelu(self.layer(self.encoder(u[..., None]).mT))
         else:
             heard = self._mix(cast(LinearLayer, self.layer), amplitudes, waves, constant)
-        answer: Tensor = self.decoder(mean_gelu(heard))
+        answer: Tensor = self.decoder(heard)
         return answer
 
     def _mix(self, layer: LinearLayer, amplitudes: Tensor, waves: FixedSources, constant: FixedSources) -> Tensor:
-        """The output of a linear layer for every example, (B, H, L)."""
+        """The mean of GELU of the output of a linear layer for every example, (B, H)."""
         scales, sources, mixture = self.encoder.weight.reshape(1, -1), [waves], amplitudes
         if self.encoder.bias is not None:
             scales, sources = torch.cat([scales, self.encoder.bias[None]]), [waves, constant]
@@ -100,8 +101,7 @@ class WaveModel(nn.Module):
         D = self.layer._parameters.get("D")
         if D is not None:
             parts = [part + D * scale[:, None] * each.signals[:, None] for part, scale, each in zip(parts, scales, sources, strict=True)]
-        responses = torch.cat(parts)
-        return (mixture @ responses.flatten(1)).reshape(-1, *responses.shape[1:])
+        return mean_gelu_of_mixtures(mixture, torch.cat(parts))
 
 
 class Waves:
@@ -145,7 +145,7 @@ class Waves:
         """Mean absolute error of every amplitude over held-out examples, (J,)."""
         settings = self.settings
         amplitudes = torch.rand(HELD_OUT, len(settings.tones), generator=torch.Generator().manual_seed(HELD_OUT_SEED))
-        size = max(1, CHUNK // (settings.channels * settings.length))
+        size = max(1, CHUNK // (settings.channels * settings.length)) if isinstance(self.model.layer, Mamba) else HELD_OUT
         with torch.no_grad():
             batches = torch.split(amplitudes.to(self.model.encoder.weight.device), size)
             parts = [(self.model.answer(batch, *self.sources) - batch).abs() for batch in batches]
