@@ -161,7 +161,7 @@ def _scaled(residues: ComplexArray) -> tuple[ComplexArray, RealArray]:
 
 @np.errstate(invalid="ignore")  # residues that are inf
 def _ratio_coefficients(residues: ComplexArray, poles: ComplexArray) -> tuple[RealArray, RealArray]:
-    """(K, N, 7): |sigma|^2, -1, 4 s^2 and both numerators' coefficients of 1 and z, with a pole of no residue if N is odd; (K,): the scale."""
+    """(K, N, 7): |sigma|^2, -1, 4 s^2, coefficients of 1 and z of both numerators; a pole of no residue makes N even. (K,): the scale."""
     (K, N), poles = poles.shape, poles.astype(complex)
     residues, scale = _scaled(residues)
     s, t, q = poles.real, poles.imag, 2 * residues.real
