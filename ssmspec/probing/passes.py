@@ -230,7 +230,7 @@ class Passes:
         """
         totals: list[Tensor] = []
         channels, factor = ordered.new_zeros(()), 0.0
-        for example in ordered.split(1):
+        for example in torch.split(ordered, 1):
             found, factor = self._axes.power(example, windowed=self.per_step, largest=largest)  # (1, C, F, n)
             totals.append(found.sum(dim=1))
             channels = channels.add_(found[0]) if totals[1:] else found[0]

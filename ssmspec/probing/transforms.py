@@ -62,7 +62,8 @@ class OverTime:
         return self.length in sizes
 
     def ordered(self, x: Tensor) -> Tensor | str:
-        """A tensor as (B, C, L), or the reason why it is none."""
+        """A tensor as (B, C, L), or the reason why it is none. Of (B, L, ..), all further axes are channels."""
+        x = x.flatten(2) if x.ndim > 3 and x.shape[1] == self.length else x
         layout = self._layout(x)
         if layout is None:
             return f"its shape is {tuple(x.shape)}, without an axis of {self.length} samples"
