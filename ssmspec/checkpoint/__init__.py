@@ -3,7 +3,6 @@
 from ssmspec.checkpoint.naming import average_in, common_name, count_of_layers, kind_of_average, natural_key, plain_name
 from ssmspec.checkpoint.reader import is_folder_checkpoint, open_checkpoint
 from ssmspec.checkpoint.tensors import Checkpoint, Described, Span, StoredTensor
-from ssmspec.checkpoint.write.write_changed import write_changed
 
 __all__ = [
     "Checkpoint",
@@ -18,5 +17,4 @@ __all__ = [
     "natural_key",
     "open_checkpoint",
     "plain_name",
-    "write_changed",
 ]

@@ -84,6 +84,7 @@ def analyze(
     tabling.check(as_json=as_json, copies=copies, plot=plot)
     place = spreading.place(threads)
     files = {"csv": csv, "copies": copies, "parquet": tabling.parquet}
+    paths = [reading.given(path) for path in expand(checkpoints)]
     options = AnalysisOptions(
         layers=tuple(layer or ()),
         family=family,
@@ -94,9 +95,9 @@ def analyze(
         with_skip=with_skip,
         horizon=horizon,
         details="poles" if plot else None,
+        files=len(paths),
         statistics=tabling.statistics(statistics, tuple(STATISTICS) if as_json or any(files.values()) else HEADLINES),
     )
-    paths = [reading.given(path) for path in expand(checkpoints)]
     shown = tabling.statistics(statistics, HEADLINES)
     in_one = not as_json and tabling.one_table(checkpoints, paths)
     rendering = Rendering(

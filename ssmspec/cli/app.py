@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ssmspec.cli.plain_values import with_plain_values
 from ssmspec.cli.terminal import run as run_app
 from ssmspec.report.quiet import be_quiet
 from ssmspec.report.quiet import quiet as is_quiet
@@ -22,6 +23,10 @@ COMPUTING, READING = "Engine", "How to read the file"  # panels that many comman
 
 class Command(TyperCommand):
     """A command whose help has a panel for each group of options, and examples below them."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """All parameters, --help among them."""
+        return with_plain_values(super().get_params(ctx))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments and options by panel. Without rich, whose import would double the time of --help."""
@@ -46,6 +51,10 @@ class Command(TyperCommand):
 
 class Group(TyperGroup):
     """The list of commands, each with its whole first sentence."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """All parameters, --help among them."""
+        return with_plain_values(super().get_params(ctx))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write name and summary of every command."""

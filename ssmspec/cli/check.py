@@ -68,14 +68,16 @@ def check(
     if not checkpoints:
         raise typer.BadParameter("give at least one checkpoint, or --init", param_hint="CKPT...")
     place = spreading.place(threads)
+    paths = [reading.given(path) for path in expand(checkpoints)]
     options = AnalysisOptions(
         layers=tuple(layer or ()),
         family=family,
         read=reading.options(),
         threads=thread_number(threads) if place.alone else place.threads,
+        files=len(paths),
     )
     task = CheckFile(RuleSet() if rules is None else load_rules(rules), options, shallow)
-    report, codes = _check_all([reading.given(path) for path in expand(checkpoints)], task, place, strict=strict)
+    report, codes = _check_all(paths, task, place, strict=strict)
     _print(report, output_format)
     if codes:
         raise typer.Exit(codes[0] if len(set(codes)) == 1 and not report.checks else 2)

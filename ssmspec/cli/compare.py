@@ -170,7 +170,7 @@ def _history(
     from ssmspec.report.tables.parts import console
 
     analyses, opened = [], []
-    with closing(outcomes(HistoryFile(options), paths, place)) as results:
+    with closing(outcomes(HistoryFile(replace(options, files=len(paths))), paths, place)) as results:
         for each in results:
             if isinstance(each, Failure):
                 raise each.error()

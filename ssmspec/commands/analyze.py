@@ -59,6 +59,7 @@ class AnalysisOptions:
         family: read the file as this family only.
         read: what a file may not state (assumptions, length, operating point, mapping).
         backend: name of an engine; None chooses one by the size of the work.
+        files: how many checkpoints the same command analyzes, which an engine is chosen for.
         points: F, the number of points of the log-spaced grid.
         with_skip: include D in the response.
         statistics: names of the statistics to compute at once; None stands for all, each computed when it is first asked for.
@@ -78,11 +79,16 @@ class AnalysisOptions:
     threads: int | None = None
     horizon: int | None = None
     details: Wanted | None = None
+    files: int = 1
 
     @property
     def chosen(self) -> Collection[str]:
         """The names of the statistics to compute."""
         return STATISTICS if self.statistics is None else self.statistics
+
+    def backend_for(self, pairs: float) -> str:
+        """The name of the engine, where a file has so many pole-node pairs."""
+        return self.backend or choose_backend(pairs * self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +130,7 @@ def analyze_chosen(chosen: ChosenLayers, options: AnalysisOptions, *, progress: 
     checkpoint, systems = chosen.checkpoint, chosen.systems
     grid = FrequencyGrid.default(options.points)
     pairs = sum(pairs_of(system, options.points, options.chosen) for system in systems)
-    backend = options.backend or choose_backend(pairs)
+    backend = options.backend_for(pairs)
     engine = load_backend(backend)
 
     def layer(system: System) -> LayerAnalysis:

@@ -52,7 +52,7 @@ class ResultCache:
         if options.read.calibration is not None:
             raise SsmspecError("--cache with --calibration: results may be those of an earlier content of that file; leave one out")
         made_folder(folder)
-        told = pickle.dumps((__version__, replace(options, threads=None), more), protocol=5)
+        told = pickle.dumps((__version__, replace(options, threads=None, files=1), more), protocol=5)
         return cls(folder, hashlib.sha256(told).hexdigest(), uuid.uuid4().hex)
 
     def result(self, path: str, choose: Callable[[Location], ChosenLayers], make: Callable[[ChosenLayers], Kept]) -> tuple[Kept, bool]:

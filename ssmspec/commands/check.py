@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssmspec.backends import choose_backend, load_backend
+from ssmspec.backends import load_backend
 from ssmspec.checking.facts import LayerFacts
 from ssmspec.checking.findings import CheckedLayer, CheckpointCheck, Finding
 from ssmspec.checking.finite import Account, Key, Reads, account_for, key_of, owned_tensors
@@ -174,7 +174,7 @@ def _analyses(
     if not systems:
         return {}
     pairs = sum(pairs_of(system, options.points, wanted[system.name]) for system in systems)
-    backend = options.backend or choose_backend(pairs)
+    backend = options.backend_for(pairs)
     engine, grid = load_backend(backend), FrequencyGrid.default(options.points)
 
     def layer(system: System) -> LayerAnalysis:

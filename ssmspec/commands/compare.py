@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssmspec.backends import CauchySum, choose_backend, load_backend
+from ssmspec.backends import CauchySum, load_backend
 from ssmspec.checkpoint import common_name, is_folder_checkpoint, natural_key, plain_name
 from ssmspec.checkpoint.remote.path import is_address, title_of
 from ssmspec.commands.analyze import AnalysisOptions, Progress, Work, analyze, analyze_layer, each, pairs_of
@@ -83,7 +83,7 @@ def compare_systems(
             f"{before_path} and {after_path} share no layer name ({names[0]}; {names[1]}); use --by-order to pair layers by their order"
         )
     amount = sum(pairs_of(system, options.points, options.chosen) for pair in pairs for system in pair)
-    backend = options.backend or choose_backend(amount)
+    backend = options.backend_for(amount)
     engine, grid = load_backend(backend), FrequencyGrid.default(options.points)
 
     def layer(pair: tuple[System, System]) -> LayerComparison:

@@ -10,14 +10,16 @@ With z = (1 + sigma)/(1 - sigma), 1 - q = -2 (sigma_m + conj(sigma_n))/((1 - sig
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ssmspec.statistics.hankel import in_real_coordinates
 from ssmspec.statistics.values import DEAD
 from ssmspec.systems.statespace import ComplexArray, FloatArray, StateSpace, cayley_poles, discrete_residues, log_poles
 
 LONG = 0.99  # share of the energy that the effective length holds
+SPAN = 5.0  # mean lags; of one decay, 4.6 of them hold LONG of the energy
 PAIRS_AT_ONCE = 1 << 20
 LONGEST = 1 << 50  # samples; no kernel that double precision resolves is longer
 WEIGHTED = "a beta weight applies to the response and is not part of the kernel"
@@ -57,15 +59,16 @@ def _parts(modal: StateSpace) -> Iterator[StateSpace]:
 
 @dataclass(frozen=True, slots=True)
 class _Pairs:
-    """The pair sums of some copies, for rows of the upper half and columns of the completed set.
+    """The pair sums of some copies.
 
     Args:
-        tails: (K, N, 2N), 2 W_mn/(1 - q), whose real parts add up to the energy. apart: (K, N, 2N), 1 - q. logarithms: (K, N), log z.
+        form: (K, 2N, 2N), the energy from lag L on as a quadratic form in the real and minus the imaginary parts of z^L.
+        delays: (K,), sum_l l |k[l]|^2 from the kernel's first sample. logarithms: (K, N), log z.
         skip: (K,) energy that D adds. own: whether D is a sample of its own, before the kernel. lag: of the kernel's first sample.
     """
 
-    tails: ComplexArray
-    apart: ComplexArray
+    form: FloatArray
+    delays: FloatArray
     logarithms: ComplexArray
     skip: FloatArray
     own: bool
@@ -74,38 +77,45 @@ class _Pairs:
     @classmethod
     def of(cls, modal: StateSpace, *, with_skip: bool) -> "_Pairs":
         sigma, scaled = cayley_poles(modal), modal.B * discrete_residues(modal)[:, :, None]
-        both = np.concatenate([sigma, sigma.conj()], axis=1)[:, None, :].conj()
-        rows, own = sigma[:, :, None], with_skip and modal.delay > 0
-        apart = -2 * (rows + both) / ((1 - rows) * (1 - both))
-        B = np.concatenate([scaled, scaled.conj()], axis=1).conj().transpose(0, 2, 1)
-        C = np.concatenate([modal.C, modal.C.conj()], axis=2).conj().transpose(0, 2, 1)
-        weights = 2 * (scaled @ B) * (C @ modal.C).transpose(0, 2, 1)
-        skip = np.zeros(modal.copies)
+        single, C = modal.inputs == modal.outputs == 1, modal.C.transpose(0, 2, 1)
+        turn, B = 1 - sigma, scaled * C if single else scaled
+        B, moments, sums = B * turn[:, :, None], np.zeros(modal.copies), []
+        for other, b, c, last in ((sigma.conj(), B.conj(), C.conj(), turn.conj()), (sigma, B, C, turn)):
+            inverse = np.reciprocal(sigma[:, :, None] + other[:, None, :])
+            weighted = (B @ b.transpose(0, 2, 1)) * inverse
+            if not single:
+                weighted *= C @ c.transpose(0, 2, 1)
+            sums.append(weighted)
+            moments += (((weighted * inverse) @ last[:, :, None])[:, :, 0] * turn).real.sum(axis=1) / 2
+        form = in_real_coordinates(*sums)
+        skip, own = np.zeros(modal.copies), with_skip and modal.delay > 0
         if with_skip:
             first = 2 * (modal.C @ scaled).real
             skip = ((modal.D**2).sum(axis=(1, 2))) + (0 if own else 2 * (modal.D * first).sum(axis=(1, 2)))
-        return cls(weights / apart, apart, log_poles(modal), skip, own, modal.delay)
+        pairs = cls(form, moments, log_poles(modal), skip, own, modal.delay)
+        return replace(pairs, delays=moments - pairs.energy())
 
     def energy(self) -> FloatArray:
-        return np.asarray(self.tails.real.sum(axis=(1, 2)))
+        modes = self.logarithms.shape[1]
+        return np.asarray(self.form[:, :modes, :modes].sum(axis=(1, 2)))
 
     def delay(self) -> FloatArray:
-        moment = (self.tails * (1 - self.apart) / self.apart).real.sum(axis=(1, 2))
         energy = self.energy()
-        return np.asarray(np.where(energy + self.skip > 0, (moment + self.lag * energy) / (energy + self.skip), np.nan))
+        return np.asarray(np.where(energy + self.skip > 0, (self.delays + self.lag * energy) / (energy + self.skip), np.nan))
 
     def tail(self, lag: FloatArray) -> FloatArray:
         """Energy of the samples lag, lag + 1, ... of the kernel, (K,)."""
         powers = np.exp(self.logarithms * lag[:, None])
-        both = np.concatenate([powers, powers.conj()], axis=1).conj()
-        return np.asarray(((self.tails @ both[:, :, None])[:, :, 0] * powers).real.sum(axis=1))
+        parts = np.concatenate([powers.real, -powers.imag], axis=1)
+        return np.asarray(((self.form @ parts[:, :, None])[:, :, 0] * parts).sum(axis=1))
 
     def length(self) -> FloatArray:
+        """Samples that hold LONG of the energy, (K,): a bracket that begins with what one decay of the same mean lag takes, halved."""
         allowed = (1 - LONG) * (self.energy() + self.skip)
         # the first sample that counts: D on its own, or the first of the kernel, D included
-        low, high = np.zeros(len(allowed)), np.ones(len(allowed))
+        low, high = np.zeros(len(allowed)), np.clip(np.ceil(np.nan_to_num(SPAN * self.delay(), nan=1.0)), 1, LONGEST)
         while (growing := (self.tail(high - self.own) > allowed) & (high < LONGEST)).any():
-            low, high = np.where(growing, high, low), np.where(growing, 2 * high, high)
+            low, high = np.where(growing, high, low), np.where(growing, np.minimum(2 * high, LONGEST), high)
         while ((high - low) > 1).any():
             middle = np.floor((low + high) / 2)
             enough = self.tail(middle - self.own) <= allowed

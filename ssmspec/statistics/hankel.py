@@ -148,6 +148,8 @@ def cholesky_factor(gramian: FloatArray) -> FloatArray:
 def _eigenvalues(symmetric: FloatArray) -> FloatArray:
     """Eigenvalues (K, n) in rising order; NaN for matrices that are not finite."""
     known = np.asarray(np.isfinite(symmetric).all(axis=(1, 2)))
+    if known.all():
+        return np.asarray(np.linalg.eigvalsh(symmetric), np.float64)
     values = np.linalg.eigvalsh(np.where(known[:, None, None], symmetric, 0))
     return np.where(known[:, None], values, np.nan)
 
@@ -172,10 +174,18 @@ def gramians_of(diagonal: StateSpace, sigma: ComplexArray) -> tuple[FloatArray, 
 
 def gramian_of(vectors: ComplexArray, sigma: ComplexArray) -> FloatArray:
     """-v_m v_n^*/(sigma_m + conj(sigma_n)) over the completed set of vectors (K, N, W), in the real coordinates (Re x, Im x) sqrt 2."""
-    modes = sigma.shape[1]
     upper = (vectors @ vectors.conj().transpose(0, 2, 1)) * np.reciprocal(sigma[:, :, None] + sigma.conj()[:, None, :])
     across = (vectors @ vectors.transpose(0, 2, 1)) * np.reciprocal(sigma[:, :, None] + sigma[:, None, :])
-    result = np.empty((len(sigma), 2 * modes, 2 * modes))
+    return in_real_coordinates(upper, across)
+
+
+def in_real_coordinates(upper: ComplexArray, across: ComplexArray) -> FloatArray:
+    """The real matrices R (K, 2N, 2N) of quadratic forms: with x = Re p and y = -Im p, (x, y)^T R (x, y) is minus the real part of
+
+    sum_mn upper_mn p_m conj(p_n) + across_mn p_m p_n, for Hermitian `upper` and symmetric `across`, each (K, N, N).
+    """
+    modes = upper.shape[1]
+    result = np.empty((len(upper), 2 * modes, 2 * modes))
     np.negative(upper.real + across.real, out=result[:, :modes, :modes])
     np.subtract(across.real, upper.real, out=result[:, modes:, modes:])
     np.subtract(upper.imag, across.imag, out=result[:, :modes, modes:])

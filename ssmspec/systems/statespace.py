@@ -11,13 +11,16 @@ The impulse response of a copy is real, so half of its conjugate-paired modes ar
 A real pole is stored once, with half of its residue. Only the readers resolve factors of two and conjugation; no later code does.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ssmspec.errors import LayerError
+from ssmspec.systems.rounded_products import circle, squared_modulus_less_one
 from ssmspec.systems.sobolev import Sobolev
 
 if TYPE_CHECKING:
@@ -91,6 +94,7 @@ class StateSpace:
     assumed: tuple[Assumed, ...] = field(default=())
     if_growing: str = ""
     undamped: str = ""
+    _known: dict[str, ComplexArray] = field(default_factory=dict, init=False, repr=False, compare=False)  # see `_remembered`
     no_poles: ClassVar[str] = ""
     earliest_lag: ClassVar[int] = 0
     sized_in: ClassVar[str] = "modes"
@@ -171,6 +175,8 @@ class StateSpace:
         return self.pick(slice(start, stop))
 
     def pick(self, copies: Any) -> "StateSpace":
+        if isinstance(copies, slice) and copies.indices(self.copies) == (0, self.copies, 1):
+            return self
         low_rank = () if self.P is None else ("P", "Q")
         part: dict[str, Any] = {name: getattr(self, name)[copies] for name in ("poles", "B", "C", "D", "step", *low_rank)}
         if self.sobolev is not None:
@@ -211,6 +217,22 @@ class StateSpace:
         return self.pick([copy])  # numbers chosen by a list are copied
 
 
+def _remembered(make: Callable[[StateSpace], ComplexArray]) -> Callable[[StateSpace], ComplexArray]:
+    """Keep the result (K, N) of a function with the system, whose statistics ask for it up to ten times; nobody may write into it."""
+
+    @wraps(make)
+    def known(system: StateSpace) -> ComplexArray:
+        found = system._known.get(make.__name__)
+        if found is None:
+            found = make(system)
+            found.flags.writeable = False
+            system._known[make.__name__] = found
+        return found
+
+    return known
+
+
+@_remembered
 def cayley_poles(system: StateSpace) -> ComplexArray:
     """sigma = (z - 1)/(z + 1) of every stored pole, (K, N): the pole of the homogeneous Cauchy sum.
 
@@ -223,25 +245,26 @@ def cayley_poles(system: StateSpace) -> ComplexArray:
     if system.discretization == "direct":
         x, y = system.poles.real, system.poles.imag
         below = (1 + x) ** 2 + y**2
-        return np.asarray((_squared_modulus_less_one(x, y) + 2j * y) / below)
+        return np.asarray((squared_modulus_less_one(x, y) + 2j * y) / below)
     # tanh(u + i v) = (t + i s c (1 - t^2))/(t^2 + c^2 (1 - t^2)) with t = tanh u, s = sin v, c = cos v: sums of positive terms alone
     half = system.poles.real * (system.step / 2)
     t, rest = np.tanh(half), np.cosh(np.clip(half, -350, 350)) ** -2.0
-    c, s = _circle(system.poles.imag, system.step / 2)
+    c, s = circle(system.poles.imag, system.step / 2)
     return np.asarray((t + 1j * (s * c * rest)) / (t * t + c * c * rest))
 
 
+@_remembered
 def log_poles(system: StateSpace) -> ComplexArray:
     """log z of every stored pole of a diagonal system, (K, N): minus the decay per sample, and the angle in (-pi, pi].
 
     Neither 1 - |z| nor the angle is computed from z, so both keep their accuracy.
     """
     if system.discretization in ("zoh", "euler"):
-        c, s = _circle(system.poles.imag, system.step / 2)
+        c, s = circle(system.poles.imag, system.step / 2)
         return np.asarray(system.poles.real * system.step + 2j * np.arctan2(np.copysign(1, c) * s, np.abs(c)))
     if system.discretization == "direct":
         x, y = system.poles.real, system.poles.imag
-        return np.asarray(_log_modulus(np.hypot(x, y), _squared_modulus_less_one(x, y)) + 1j * np.arctan2(y, x))
+        return np.asarray(_log_modulus(np.hypot(x, y), squared_modulus_less_one(x, y)) + 1j * np.arctan2(y, x))
     sigma = cayley_poles(system)
     below, above = np.hypot(1 - sigma.real, sigma.imag), np.hypot(1 + sigma.real, sigma.imag)
     angle = np.arctan2(sigma.imag, 1 + sigma.real) + np.arctan2(sigma.imag, 1 - sigma.real)
@@ -252,33 +275,6 @@ def _log_modulus(modulus: FloatArray, squared_less_one: FloatArray) -> FloatArra
     """log |z| from |z| and |z|^2 - 1; the former is accurate for |z| near 0, the latter for |z| near 1."""
     with np.errstate(divide="ignore"):
         return np.where(modulus < 0.5, np.log(modulus), 0.5 * np.log1p(np.maximum(squared_less_one, -0.9)))
-
-
-def _circle(frequency: FloatArray, half_step: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Cosine and sine of the product, corrected for its rounding, which matters for angles of many turns or close to pi/2."""
-    (a, p), (b, q) = np.frexp(frequency), np.frexp(half_step)
-    angle, lost = (np.ldexp(part, p + q) for part in (a * b, _product_error(a, b)))
-    c, s = np.cos(angle), np.sin(angle)
-    return c * np.cos(lost) - s * np.sin(lost), s * np.cos(lost) + c * np.sin(lost)
-
-
-def _product_error(a: FloatArray, b: FloatArray) -> FloatArray:
-    """The exact difference of a b and its rounded value, for numbers of moderate size. Source: Dekker 1971."""
-    (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
-    return ((a_high * b_high - a * b) + a_high * b_low + a_low * b_high) + a_low * b_low
-
-
-def _halves(value: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Two numbers of at most 26 bits whose sum is the value. Source: Veltkamp 1968."""
-    scaled = value * (2.0**27 + 1)
-    high = scaled - (scaled - value)
-    return high, value - high
-
-
-def _squared_modulus_less_one(x: FloatArray, y: FloatArray) -> FloatArray:
-    """x^2 + y^2 - 1, accurate near 0, where rounding the squares would lose digits."""
-    larger, smaller = np.maximum(np.abs(x), np.abs(y)), np.minimum(np.abs(x), np.abs(y))
-    return ((larger * larger - 1) + smaller * smaller) + (_product_error(larger, larger) + _product_error(smaller, smaller))
 
 
 def homogeneous_scale(system: StateSpace, sigma: ComplexArray) -> ComplexArray:
@@ -310,6 +306,7 @@ def discrete_poles(system: StateSpace) -> ComplexArray:
     return np.exp(log_poles(system))
 
 
+@_remembered
 def discrete_residues(system: StateSpace) -> ComplexArray:
     """g/(C B) of every stored mode of a diagonal system, (K, N): k[l] = 2 Re sum_n C_n B_n scale_n z_n^(l - delay)."""
     if system.discretization == "zoh":

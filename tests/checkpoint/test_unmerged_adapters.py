@@ -10,8 +10,9 @@ import quantizing
 import torch
 from safetensors.torch import save_file
 
-from ssmspec.checkpoint import open_checkpoint, write_changed
+from ssmspec.checkpoint import open_checkpoint
 from ssmspec.checkpoint.derived import DerivedTensor
+from ssmspec.checkpoint.write.write_changed import write_changed
 from ssmspec.errors import CheckpointError
 
 MODULE = "base_model.model.layers.0.mixer.x_proj"

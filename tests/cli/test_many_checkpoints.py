@@ -230,3 +230,14 @@ def test_a_long_table_has_the_cells_of_short_ones(capsys: pytest.CaptureFixture[
         assert cells(rows, width) == [row for start in range(0, 150, 50) for row in cells(rows[start : start + 50], width)]
     assert len(cells(rows, 200)) == 150
     assert [row[-1] for row in cells(rows, 40) if row[0] == "bias_slope"] == [f"{number / 7:.3g}" for number in range(150)]
+
+
+def test_an_engine_is_chosen_for_all_files_of_a_command(runs: Path, typed: Type) -> None:
+    """NumPy is enough for one of them, but compiled code is loaded for a thousand."""
+    from ssmspec.commands.analyze import AnalysisOptions, analyze
+
+    path = next(runs.iterdir())
+    alone, among = (analyze(path, AnalysisOptions(files=files)) for files in (1, 1000))
+    assert (alone.backend, among.backend) == ("reference", "cpu")
+    for ours, theirs in zip(alone.layers, among.layers, strict=True):
+        assert ours.statistics["bias_slope"].median == pytest.approx(theirs.statistics["bias_slope"].median, rel=1e-12)

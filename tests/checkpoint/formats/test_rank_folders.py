@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssmspec.checkpoint import open_checkpoint, write_changed
+from ssmspec.checkpoint import open_checkpoint
+from ssmspec.checkpoint.write.write_changed import write_changed
 from ssmspec.errors import CheckpointError, SsmspecError
 
 PREFIX = "decoder.layers.0.mixer."

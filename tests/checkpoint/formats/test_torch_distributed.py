@@ -12,7 +12,8 @@ import sharded_files
 import torch
 from safetensors.torch import save_file
 
-from ssmspec.checkpoint import open_checkpoint, write_changed
+from ssmspec.checkpoint import open_checkpoint
+from ssmspec.checkpoint.write.write_changed import write_changed
 from ssmspec.errors import CheckpointError, SsmspecError
 
 WEIGHTS = {

@@ -84,14 +84,16 @@ def test_a_folder_of_the_web(tmp_path, web, cache, typed):
     assert not web.of("pytorch_model.bin")
 
 
-def test_a_local_analysis_loads_no_client(tmp_path):
+def test_a_local_analysis_loads_no_client_and_no_converter_of_values(tmp_path):
     import subprocess
 
     path = CONTAINERS["safetensors"](tmp_path)
     code = (
-        "import sys; from ssmspec.cli import main; sys.argv = ['ssmspec', 'analyze', sys.argv[1], '--points', '64']\n"
+        "import sys, typer; before = set(sys.modules)\n"
+        "from ssmspec.cli import main; sys.argv = ['ssmspec', 'analyze', sys.argv[1], '--points', '64']\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "print([name for name in ('fsspec', 'aiohttp', 'huggingface_hub', 'torch', 'matplotlib') if name in sys.modules])"
+        "names = ('fsspec', 'aiohttp', 'huggingface_hub', 'torch', 'matplotlib', 'pydantic')\n"
+        "print([name for name in names if name in set(sys.modules) - before])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

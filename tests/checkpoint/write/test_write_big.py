@@ -22,7 +22,8 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import numpy as np
-from ssmspec.checkpoint import open_checkpoint, write_changed
+from ssmspec.checkpoint import open_checkpoint
+from ssmspec.checkpoint.write.write_changed import write_changed
 
 source, target, metadata = sys.argv[1:]
 write_changed(open_checkpoint(source), Path(target), {"small": np.arange(3.0)}, metadata={"by": "me"} if metadata else {})

@@ -10,7 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ssmspec.checkpoint import open_checkpoint, write_changed
+from ssmspec.checkpoint import open_checkpoint
+from ssmspec.checkpoint.write.write_changed import write_changed
 from ssmspec.errors import CheckpointError, SsmspecError
 from ssmspec.files import replacing
 

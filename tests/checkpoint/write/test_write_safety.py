@@ -14,8 +14,9 @@ import pytest
 from disk import disk_of
 from locations import HANG
 
-from ssmspec.checkpoint import open_checkpoint, write_changed
+from ssmspec.checkpoint import open_checkpoint
 from ssmspec.checkpoint.write import splice
+from ssmspec.checkpoint.write.write_changed import write_changed
 from ssmspec.errors import CheckpointError, SsmspecError
 from ssmspec.files import replacing
 
@@ -41,7 +42,8 @@ KILL = """
 import json, os, shutil, signal, sys
 from pathlib import Path
 import numpy as np
-from ssmspec.checkpoint import open_checkpoint, write_changed
+from ssmspec.checkpoint import open_checkpoint
+from ssmspec.checkpoint.write.write_changed import write_changed
 from ssmspec.files import replacing
 
 scenario, top = sys.argv[1], Path(sys.argv[2])
@@ -393,7 +395,8 @@ LOOP = """
 import sys
 from pathlib import Path
 import numpy as np
-from ssmspec.checkpoint import open_checkpoint, write_changed
+from ssmspec.checkpoint import open_checkpoint
+from ssmspec.checkpoint.write.write_changed import write_changed
 
 checkpoint = open_checkpoint(sys.argv[1])
 for _ in range(40):

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssmspec.checkpoint import open_checkpoint, write_changed
+from ssmspec.checkpoint import open_checkpoint
+from ssmspec.checkpoint.write.write_changed import write_changed
 from ssmspec.errors import CheckpointError
 
 ARRAYS = {name: np.arange(start, start + 400.0) for start, name in enumerate("abcd")}
