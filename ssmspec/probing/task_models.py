@@ -211,7 +211,7 @@ class WholeVideo(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         """Predicted frames of clips (B, L, V) in -1..1."""
-        y: Tensor = self.model(u.unflatten(2, self.frame))
+        y: Tensor = self.model(u.reshape(*u.shape[:2], *self.frame))
         return y.flatten(2)
 
 
