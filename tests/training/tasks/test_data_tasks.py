@@ -222,7 +222,7 @@ def test_forecasts_stand_beside_what_they_forecast(tmp_path: Path, series: int) 
     X = noise(series, 60, 2)
     (data,) = saved(tmp_path, X=X)
     problem = problem_of("forecast", data=data, horizon=3, context=16, d_model=4, d_state=4)
-    row = int(problem._held_out()[0])
+    row = int(problem.held_out()[0])
     first = 47 if series == 1 else 7  # the sample before the first one held out; of a whole series, half a context on
     known, wanted, given = problem.forecasts(row)
     x = (X[row] - problem.examples.normal.mean) / problem.examples.normal.scale
