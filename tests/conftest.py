@@ -2,7 +2,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +38,16 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("same examples", derandomize=True, database=None, max_examples=40)
     settings.register_profile("new examples", derandomize=False, print_blob=True, max_examples=1000)
     settings.load_profile("same examples" if config.option.markexpr == "not nightly" else "new examples")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage in the meantime: next to everything that is made stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)
@@ -92,7 +102,14 @@ def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write the files of pictures with nothing on them."""
     from drawing import Figure, blank
 
+    monkeypatch.setattr("ssmspec.report.figures.style._lay_out", lambda figure, dpi: None)  # most of the time of a picture
     monkeypatch.setattr(Figure, "savefig", blank)
+
+
+@pytest.fixture
+def unplaced_pictures(blank_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not place what is in the blank pictures either, which takes as long: for tests of what another test draws, too."""
+    monkeypatch.setattr("ssmspec.report.figures.style._lay_out", lambda figure, dpi: None)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import inspect
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,11 @@ ROOMS = (
 )
 
 
+@cache
+def tree(module: Path) -> ast.Module:
+    return ast.parse(module.read_text(encoding="utf-8"))
+
+
 def room(module: Path) -> str:
     return module.relative_to(PACKAGE).with_suffix("").parts[0]
 
@@ -34,7 +40,7 @@ def room(module: Path) -> str:
 def imported_rooms(module: Path) -> set[str]:
     """The rooms that a module imports, inside functions and for type checkers, too."""
     found = set()
-    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(module)):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}: relative import"
@@ -68,8 +74,8 @@ def test_only_systems_know_what_kinds_of_layers_there_are() -> None:
     kinds = {"StateSpace", "KernelSystem", "LayerSpectrum", "KernelSpectrum"}
     asked = []
     for module in MODULES:
-        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))) if room(module) != "systems" else ():
-            asks = isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass", "type")
+        for node in ast.walk(tree(module)) if room(module) != "systems" else ():
+            asks = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "issubclass", "type")
             if (asks or isinstance(node, ast.MatchClass)) and kinds & set(re.findall(r"\w+", ast.unparse(node))):
                 asked.append(f"{module.relative_to(PACKAGE)}:{node.lineno}")
     assert asked == []
@@ -111,8 +117,7 @@ def test_public_names_exist_and_are_documented() -> None:
 def test_every_public_function_and_class_has_a_docstring() -> None:
     bare = []
     for module in MODULES:
-        tree = ast.parse(module.read_text(encoding="utf-8"))
-        for node in tree.body:
+        for node in tree(module).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and not ast.get_docstring(node):
                 bases = [ast.unparse(base) for base in getattr(node, "bases", [])]
                 if bases != ["StrEnum"]:

@@ -191,12 +191,14 @@ def test_targets_behind_links_are_replaced_and_the_links_stay(name: str, typed: 
 
 LOOP = """
 import contextlib, io, sys
+import typer.main
 from ssmspec.cli import whole_app
 from ssmspec.cli.terminal import run
 sys.argv = ["ssmspec", *sys.argv[1:]]
+command = typer.main.get_command(whole_app())
 for _ in range(6):
     with contextlib.redirect_stdout(io.StringIO()):
-        code = run(whole_app(), debug=False)
+        code = run(command, debug=False)
     if code:
         sys.exit(code)
 """

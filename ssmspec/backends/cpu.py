@@ -7,6 +7,12 @@ With sigma = s + i t and r = (q + i q')/2 a pair is a fraction with a real denom
 
 m is computed as a product, so that it stays accurate near a pole, and the residues of a sum are scaled to 1 by a power of two. d is a
 fourth power: if it would leave the range of float32, float64 is used; if it would leave the range of float64, `reference` is used.
+
+A single sum in float32 over nodes that all copies share divides by x^4, which leaves z = (y/x)^2 and half of the arithmetic,
+
+    m/x^2 = |sigma|^2 - z,   [ (p |sigma|^2 + (-2 q s - p) z) / x + i (q |sigma|^2 + 2 p s - q z) y/x^2 ] / (d/x^4),
+
+and by y^4 where |y| > STEEP |x|. Near a pole it loses what rounding pole and node once loses, which `precision` allows.
 """
 
 from importlib.util import find_spec
@@ -22,6 +28,7 @@ from ssmspec.backends.threads import split
 ComplexArray = npt.NDArray[np.complexfloating]
 RealArray = npt.NDArray[np.floating]
 
+STEEP = 2.0**20  # |y/x| from which a node is divided by y
 MANY = 100_000  # pole-node pairs (about 50 microseconds) above which a second thread pays off
 
 
@@ -47,6 +54,8 @@ def cauchy_sum(residues: ComplexArray, poles: ComplexArray, x: RealArray, y: Rea
     if kind is None:
         return _in_type(reference.cauchy_sum(*_doubles(residues, poles, x, y)), result_type)
     (K, M, _), F = residues.shape, x.shape[1]
+    if kind == np.float32 and M == len(x) == 1:
+        return _in_type(_single_sums(residues[:, 0], poles, x[0], y[0]), result_type)
     result = np.empty((K, M, F, 2), kind)
     parts = -(-F // BLOCK)
     kernel, scratch = (SUMS, (3, 2 * M)) if M > 1 else (SINGLE_SUMS, (5,))
@@ -58,6 +67,34 @@ def cauchy_sum(residues: ComplexArray, poles: ComplexArray, x: RealArray, y: Rea
 
     split(run, K * parts, residues.size * F // max(M, 1) > MANY)
     return _in_type(result.view(f"c{2 * kind.itemsize}")[..., 0], result_type)
+
+
+def _single_sums(residues: ComplexArray, poles: ComplexArray, x: RealArray, y: RealArray) -> ComplexArray:
+    """(K, 1, F) in float32, from residues (K, N), poles (K, N) and shared nodes (F,)."""
+    (K, N), F = residues.shape, len(x)
+    nodes, order = _ratios(x.astype(float), y.astype(float))
+    table, scale = _ratio_coefficients(residues, poles)
+    sizes, arrays = (K, table.shape[1], F, F - int(nodes[3].sum())), (np.ones(1, np.float32), table, scale, nodes[:3].astype(np.float32))
+    result = np.empty((K, F, 2), np.float32)
+
+    def run(first: int, last: int) -> None:
+        RATIO_SUMS(first, last, sizes, *arrays, result, np.empty(2 * BLOCK, np.float32))
+
+    split(run, K * -(-F // BLOCK), K * N * F > MANY)
+    if order is not None:
+        result[:, order] = result.copy()
+    return result.view(np.complex64).reshape(K, 1, F)
+
+
+def _ratios(x: RealArray, y: RealArray) -> tuple[RealArray, npt.NDArray[np.intp] | None]:
+    """(4, F): z, the factors of the real and the imaginary part, and whether the node is steep; steep ones last, and their order."""
+    steep, order = np.abs(y) > STEEP * np.abs(x), None
+    if (steep[:-1] > steep[1:]).any():
+        order = np.argsort(steep, kind="stable")
+        steep, x, y = steep[order], x[order], y[order]
+    over, under = np.where(steep, y, x), np.where(steep, x, y)
+    ratio = under / over
+    return np.stack([ratio * ratio, np.where(steep, ratio, 1) / over, np.where(steep, 1, ratio) / over, steep]), order
 
 
 def cauchy_vjp(
@@ -114,13 +151,33 @@ def _in_type(values: ComplexArray, kind: np.dtype[Any]) -> ComplexArray:
         return np.ascontiguousarray(values, kind)
 
 
+def _scaled(residues: ComplexArray) -> tuple[ComplexArray, RealArray]:
+    """Residues (..., N) between -1 and 1 in float64, and their factor (...), a power of two."""
+    residues = residues.astype(complex)
+    largest = np.maximum(abs(residues.real), abs(residues.imag)).max(axis=-1)
+    scale = np.exp2(np.frexp(largest)[1] - 1.0)
+    return residues / scale[..., None], scale
+
+
 @np.errstate(invalid="ignore")  # residues that are inf
+def _ratio_coefficients(residues: ComplexArray, poles: ComplexArray) -> tuple[RealArray, RealArray]:
+    """(K, N, 7): |sigma|^2, -1, 4 s^2, coefficients of 1 and z of both numerators; a pole of no residue makes N even. (K,): the scale."""
+    (K, N), poles = poles.shape, poles.astype(complex)
+    residues, scale = _scaled(residues)
+    s, t, q = poles.real, poles.imag, 2 * residues.real
+    m, p = s * s + t * t, -2 * (residues.real * s + residues.imag * t)
+    table = np.zeros((K, N + N % 2, 7), np.float32)
+    table[:, N:, :3] = 1, -1, 4
+    for place, part in enumerate((m, -1, 4 * s * s, p * m, -2 * q * s - p, q * m + 2 * p * s, -q)):
+        table[:, :N, place] = part
+    return table, scale.astype(np.float32)
+
+
+@np.errstate(invalid="ignore")  # as above
 def _coefficients(residues: ComplexArray, poles: ComplexArray, kind: np.dtype[Any]) -> tuple[RealArray, RealArray]:
     """(K, N, 3 + 4 M): t, s^2, 4 s^2, then p, q, -2 q s, 2 p s of every sum, and (K, M), the scale of its residues; computed in float64."""
-    poles, residues = poles.astype(complex), residues.astype(complex)
-    largest = np.maximum(abs(residues.real), abs(residues.imag)).max(axis=2)
-    scale = np.exp2(np.frexp(largest)[1] - 1.0)
-    residues = (residues / scale[:, :, None]).transpose(0, 2, 1)
+    poles, (residues, scale) = poles.astype(complex), _scaled(residues)
+    residues = residues.transpose(0, 2, 1)
     s = poles.real[:, :, None]
     p, q = -2 * (residues * poles.conj()[:, :, None]).real, 2 * residues.real
     own = np.stack([p, q, -2 * q * s, 2 * p * s], axis=-1).reshape(*poles.shape, -1)
@@ -129,4 +186,5 @@ def _coefficients(residues: ComplexArray, poles: ComplexArray, kind: np.dtype[An
 
 
 LOOPS = "ssmspec.backends.loops"
-SINGLE_SUMS, SUMS, ADJOINT_SUMS = Kernel(LOOPS, "single_sums", 7), Kernel(LOOPS, "sums", 8), Kernel(LOOPS, "adjoint_sums", 6)
+SINGLE_SUMS, RATIO_SUMS = Kernel(LOOPS, "single_sums", 7), Kernel(LOOPS, "ratio_sums", 6)
+SUMS, ADJOINT_SUMS = Kernel(LOOPS, "sums", 8), Kernel(LOOPS, "adjoint_sums", 6)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 SHARPEST = 1024.0  # |sigma|/|Re sigma| up to which float32 is sufficient: a relative error of 2e-4 at the resonance
+MARGIN = 2.0**14  # between the smallest denominator and the smallest float, for numerators of up to |sigma|^3
 MODERATE = 2.0**40  # |sigma| and 1/|Re sigma| up to which squares of phi, as in gradients, stay well within the range of float32
 
 
@@ -54,7 +55,7 @@ def narrowest(bounds: Sequence[float], single: bool) -> np.dtype[Any] | None:
     largest, abscissa, ordinate, damping, node = map(float, bounds)
     for kind in map(np.dtype, ("f4", "f8") if single else ("f8",)):
         limits = np.finfo(kind)
-        huge, tiny = float(limits.max) ** 0.25 / 16, 16 * float(limits.tiny) ** 0.5
-        if all(value < huge for value in (largest, abscissa, ordinate, largest * abscissa)) and damping * node * node > tiny:
+        huge, tiny = float(limits.max) ** 0.25 / 16, float(limits.tiny) ** 0.5 * MARGIN
+        if all(value < huge for value in (largest, abscissa, ordinate, largest * abscissa)) and damping * min(node, 1) ** 2 > tiny:
             return kind
     return None

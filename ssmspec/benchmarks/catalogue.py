@@ -18,7 +18,7 @@ Progress = Callable[[str, int, int], None]
 
 _BIG, _SMALL = "torch complex64 broadcast, chunks of 256 MiB", "torch complex64 broadcast, fastest chunks"
 _STATE_SPACE, _MODAL = "python-control, StateSpace per channel", "python-control, N second-order TransferFunction per channel"
-_CPP, _NAIVE = "plain C++ loop", "Vandermonde layer in torch"
+_CPP, _NAIVE = "fastest C++ loop", "Vandermonde layer in torch"
 _DOUBLE, _SINGLE, _STEP = "Cauchy sum, float64", "Cauchy sum, float32", "S4D, forward and backward, float32"
 _ANALYZE, _GPU = "ssmspec analyze, whole process", "Cauchy sum on the GPU, float32"
 

@@ -148,6 +148,9 @@ def _analyze_all(
 def _stems(paths: Sequence[str]) -> list[str]:
     """What the names of the pictures of each checkpoint begin with; no two are equal, also where case does not count."""
     from ssmspec.checkpoint.remote.path import is_address, stem_in
+    from ssmspec.report.quick_import import import_quickly
+
+    import_quickly()
     from ssmspec.report.figures.style import safe_names
 
     stems: dict[str, str] = {}

@@ -136,6 +136,9 @@ def _compare_two(
     if csv is not None:
         _write(csv, comparison_csv(found))
     if plot is not None:
+        from ssmspec.report.quick_import import import_quickly
+
+        import_quickly()
         from ssmspec.report.figures.compare import plot_comparison
 
         tell_pictures(plot_comparison(found, plot))
@@ -184,6 +187,9 @@ def _history(
     if csv is not None:
         _write(csv, history_csv(found))
     if plot is not None:
+        from ssmspec.report.quick_import import import_quickly
+
+        import_quickly()
         from ssmspec.report.figures.history import plot_history
 
         message(f"wrote {plot_history(found, plot)}")

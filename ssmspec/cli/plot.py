@@ -110,6 +110,9 @@ def plot(
     It shows all layers, or those given by --layer: heatmap and bias in rows, the other figures in one panel per layer.
     """
     check_sample_rate(drawing.sample_rate)
+    from ssmspec.report.quick_import import import_quickly
+
+    import_quickly()
     from ssmspec.report.plot import plot as draw
     from ssmspec.report.plot import plot_initializations, plot_pair
     from ssmspec.report.progress import LayerProgress

@@ -83,6 +83,7 @@ class Measuring:
     samples: Annotated[int, typer.Option("--samples", min=1, help="Random draws, each a backward pass.", rich_help_panel=COMPUTING)] = 8
     batch: Annotated[int, typer.Option("--batch", min=1, help="Inputs per pass.", rich_help_panel=COMPUTING)] = 8
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draws.", rich_help_panel=COMPUTING)] = 0
+    device: Annotated[str, typer.Option("--device", help="Where the model runs: cpu, cuda, cuda:1, ...", rich_help_panel=COMPUTING)] = "cpu"
 
     def options(self) -> dict[str, Any]:
         """These options in the form that `ssmspec.probe` takes.
@@ -167,7 +168,7 @@ def probe(
         noise=None if measuring.noise is None else Disturbance.parsed(measuring.noise, "--noise"),
         attack=None if measuring.attack is None else Disturbance.parsed(measuring.attack, "--attack"),
     )
-    given = inputs.given()
+    given = replace(inputs.given(), device=measuring.device)
     subjects = [subject(path, each) for path, each in _models(model, given, comparing)]
     with LayerProgress() as progress:
         found = [probe_subject(each, asked, progress) for each in subjects]

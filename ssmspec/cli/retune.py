@@ -166,6 +166,9 @@ def _carry_out(plan: "RetunePlan", target: Path | None, writing: Writing, opened
     else:
         console().print(retune_text(plan, found, target, opened), highlight=False)
     if writing.plot is not None:
+        from ssmspec.report.quick_import import import_quickly
+
+        import_quickly()
         from ssmspec.report.figures.compare import plot_comparison
         from ssmspec.report.figures.retune import plot_matches
 

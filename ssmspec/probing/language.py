@@ -33,7 +33,7 @@ def language_subject(folder: Path, given: Given) -> Subject:
         else:
             raise SsmspecError(f"{folder}: a language model needs --text FILE or --tokens X.npy")
         pieces = _pieces(ids, given)
-        model = load_model(transformers, folder).eval()
+        model = load_model(transformers, folder, given.device).eval()
     vocabulary = model.get_input_embeddings().num_embeddings
     if ids.min() < 0 or ids.max() >= vocabulary:
         raise SsmspecError(f"{given.tokens or given.text}: tokens from {ids.min()} to {ids.max()}; the model has 0..{vocabulary - 1}")
@@ -73,7 +73,7 @@ class NextToken:
 
     def answer(self, batch: int) -> tuple[Tensor, Tensor]:
         """The loss of one piece, twice."""
-        piece = self.inputs[batch : batch + 1]
+        piece = self.inputs[batch : batch + 1].to(next(self.model.parameters()).device)
         logits = self.model(input_ids=piece, use_cache=False).logits
         loss = nn.functional.cross_entropy(logits[0, :-1].float(), piece[0, 1:])
         return loss, loss.detach()[None]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -61,7 +62,8 @@ class OverTime:
         return self.length in sizes
 
     def ordered(self, x: Tensor) -> Tensor | str:
-        """A tensor as (B, C, L), or the reason why it is none."""
+        """A tensor as (B, C, L), or the reason why it is none. Of (B, L, ..), all further axes are channels."""
+        x = x.flatten(2) if x.ndim > 3 and x.shape[1] == self.length else x
         layout = self._layout(x)
         if layout is None:
             return f"its shape is {tuple(x.shape)}, without an axis of {self.length} samples"
@@ -94,10 +96,17 @@ class OverTime:
             largest = float(torch.maximum(-low, high))
         if not 0 < largest < float("inf"):
             return x.new_ones(*x.shape[:2], self.length // 2 + 1, 1), largest
-        window = torch.hann_window(self.length, dtype=torch.float64, device=x.device) if windowed else x.new_ones(1, dtype=torch.float64)
+        window, square = _hann(self.length, x.device) if windowed else (x.new_ones(1, dtype=torch.float64), 1.0)
         spectrum = torch.fft.rfft(x * (window / largest).to(x.dtype), dim=-1)
         squares = torch.view_as_real(spectrum).square_()
-        return squares, largest**2 / (self.length * float(window.square().mean()))
+        return squares, largest**2 / (self.length * square)
+
+
+@lru_cache(maxsize=8)
+def _hann(length: int, device: torch.device) -> tuple[Tensor, float]:
+    """A window in float64, and its mean square."""
+    window = torch.hann_window(length, dtype=torch.float64, device=device)
+    return window, float(window.square().mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +143,8 @@ class OverPixels:
         height, width = x.shape[-2:]
         scale = float(height * width)
         if windowed:
-            rows, columns = (torch.hann_window(size, dtype=torch.float64, device=x.device) for size in (height, width))
-            window = rows[:, None] * columns
-            x, scale = x * window.to(x.dtype), scale * float(window.square().mean())
+            (rows, first), (columns, second) = (_hann(size, x.device) for size in (height, width))
+            x, scale = x * (rows[:, None] * columns).to(x.dtype), scale * first * second
         count = min(height, width)
         steps = torch.arange(count // 2 + 1, device=x.device)
         spectrum = torch.fft.fft2(x)[..., steps * height // count, steps * width // count]

@@ -72,6 +72,21 @@ def test_nodes_of_any_size_keep_their_precision(compiled: ModuleType, node: floa
     assert roundings(compiled, single((residues, poles * distance, x * node, y * node, cotangent))) < ROUNDINGS
 
 
+def test_steep_nodes_may_stand_anywhere(compiled: ModuleType, rng) -> None:
+    residues, poles, _, _, cotangent = problem(rng, (3, 1, 5, 1300))
+    theta = rng.permutation(np.concatenate([np.linspace(-np.pi, np.pi, 1000), np.pi - np.geomspace(1e-12, 1e-5, 300)]))
+    assert roundings(compiled, single((residues, poles, np.cos(theta / 2)[None], np.sin(theta / 2)[None], cotangent))) < ROUNDINGS
+
+
+def test_poles_that_are_steep_and_lightly_damped_keep_their_precision(compiled: ModuleType, rng) -> None:
+    residues, _, _, _, cotangent = problem(rng, (1, 1, 4, 900))
+    poles = np.array([[-1e-2 + 30j, -1e-5 + 1j, -1e3 + 3e6j, -1e-1 + 1e7j]])
+    near = np.concatenate([abs(pole) * (1 + np.array([-1, 1])[:, None] * np.geomspace(1e-6, 0.5, 112)).ravel() for pole in poles[0]])
+    w = np.sort(np.concatenate([near, [0.0, 1e-3, 1e9, 1e12]]))  # y/x
+    x = 1 / np.hypot(1, w)
+    assert roundings(compiled, single((residues, poles, x[None], (w * x)[None], cotangent))) < ROUNDINGS
+
+
 def test_continuous_time_spans_thirty_decades(compiled: ModuleType, rng) -> None:
     residues, poles, x, _, cotangent = problem(rng, (2, 1, 3, 61))
     arguments = residues, poles * 1e3, np.ones_like(x), np.geomspace(1e-15, 1e15, x.size)[None], cotangent

@@ -449,6 +449,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (("check", S4D, "--rules", "rules.toml"), {"half_life"}),
     ],
 )
+@pytest.mark.usefixtures("blank_pictures")
 def test_what_is_not_shown_is_not_computed(
     typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], wanted: set[str]
 ) -> None:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import control
 import numpy as np
 import pytest
 from locations import SAMPLES
@@ -30,6 +29,8 @@ THETA = np.geomspace(1e-3, np.pi, 40)
 @pytest.mark.parametrize("suffix", [".npz", ".mat"])
 @pytest.mark.parametrize("name", FILES)
 def test_python_control_finds_the_frequency_response_of_the_layer_in_the_file(typed: Type, tmp_path: Path, name: str, suffix: str) -> None:
+    import control
+
     path, system = SAMPLES / name, load_system(SAMPLES / name, "0", ReadOptions())
     copies = (0, system.copies - 1)
     grid = FrequencyGrid(THETA, "theta")

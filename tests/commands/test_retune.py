@@ -509,6 +509,7 @@ def test_a_step_that_the_user_holds_fixed_cannot_be_scaled(typed: Type, tmp_path
     refused(typed(*arguments, "--operating-point", "delta=0.1"), "requested steps cannot be stored")
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_pictures_of_before_and_after_are_made(typed: Type, tmp_path: Path) -> None:
     model(tmp_path)
     assert typed("retune", "--alpha", "2", "--plot", "pictures").code == 0

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from examples_kernels import KERNELS
 from factories import FACTORIES, Example, Recurrence, make, stored
-from family_layers import PREFIX, assert_close, assert_kernels, detected, only_layer, perturbed, written
+from family_layers import PREFIX, assert_close, assert_kernels, detected, example_layer, only_layer, perturbed, whole, written
 
 from ssmspec.backends.reference import cauchy_sum
 from ssmspec.errors import LayerError
-from ssmspec.families import FAMILIES, OperatingPoint, ReadOptions, detect
+from ssmspec.families import FAMILIES, LayerTensors, OperatingPoint, ReadOptions, detect
 from ssmspec.families.assumption import check_assumptions
 from ssmspec.families.layers import read_layer
 from ssmspec.families.rewrite import changed_values
@@ -31,12 +31,15 @@ LOW_RANK = [name for name in EVERY if name.startswith(("s4-dplr", "s4-nplr"))]
 
 
 def read(tensors: dict[str, np.ndarray], options: ReadOptions | None = None) -> list[StateSpace]:
-    layer = only_layer(tensors)
-    return read_layer(FAMILIES[layer.family], layer, options or ReadOptions())
+    return read_whole(only_layer(tensors), options or ReadOptions())
 
 
-def read_example(example: Example, **options: object) -> list[StateSpace]:
-    return read(example.under(PREFIX), replace(options_of(example), **options))
+def read_whole(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
+    return read_layer(FAMILIES[layer.family], layer, options)
+
+
+def read_example(name: str, **options: object) -> list[StateSpace]:
+    return read_whole(example_layer(name), replace(options_of(make(name)), **options))
 
 
 def options_of(example: Example) -> ReadOptions:
@@ -54,13 +57,12 @@ def test_every_family_has_an_example():
 @pytest.mark.parametrize("name", EVERY)
 def test_example_is_one_layer_of_its_family(name):
     example = make(name)
-    detection = detected(example.under(PREFIX))
-    assert [(layer.name, layer.family) for layer in detection.layers] == [(PREFIX, example.family)]
+    assert [(layer.name, layer.family) for layer in whole(name).layers] == [(PREFIX, example.family)]
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_complete_layer_is_no_near_miss_of_anything(name):
-    assert detected(make(name).under(PREFIX)).near_misses == ()
+    assert whole(name).near_misses == ()
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -72,7 +74,7 @@ def test_layer_at_the_top_of_a_file_is_called_root(name):
 @pytest.mark.parametrize("name", EVERY)
 def test_systems_are_named_after_layer_and_direction(name):
     example = make(name)
-    systems = read_example(example)
+    systems = read_example(name)
     assert [system.name for system in systems] == [PREFIX + truth.label for truth in example.truths]
     assert {system.family for system in systems} == {example.family}
 
@@ -116,25 +118,25 @@ def test_unrelated_tensors_do_not_disturb_detection(name):
 @pytest.mark.parametrize("name", EVERY)
 def test_impulse_response_is_the_kernel_of_the_module(name):
     example = make(name)
-    assert_kernels(read_example(example), example.truths)
+    assert_kernels(read_example(name), example.truths)
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_skip_connection_is_that_of_the_module(name):
     example = make(name)
-    for system, truth in zip(read_example(example), example.truths, strict=True):
+    for system, truth in zip(read_example(name), example.truths, strict=True):
         np.testing.assert_allclose(system.D, truth.D, rtol=1e-14)
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_stored_poles_are_in_the_closed_upper_half_plane(name):
-    for system in read_example(make(name)):
+    for system in read_example(name):
         assert (system.poles.imag >= 0).all()
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_example_can_be_trusted(name):
-    assert [untrustworthy(system) for system in read_example(make(name))] == [None] * len(make(name).truths)
+    assert [untrustworthy(system) for system in read_example(name)] == [None] * len(make(name).truths)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -143,7 +145,7 @@ def test_frequency_response_is_the_transform_of_the_weighted_kernel(name):
     length = 4096
     example = make(name)
     grid = FrequencyGrid(2 * np.pi * np.arange(length // 2 + 1) / length, "theta")
-    for system, truth in zip(read_example(example), example.truths, strict=True):
+    for system, truth in zip(read_example(name), example.truths, strict=True):
         expected = np.fft.rfft(truth.impulse(length))
         assert truth.tail(length) < 1e-11 * np.abs(expected).max()
         if truth.beta is not None:
@@ -154,7 +156,7 @@ def test_frequency_response_is_the_transform_of_the_weighted_kernel(name):
 @pytest.mark.parametrize("name", ["freqbias-block", "freqbias-block-bidirectional"])
 def test_beta_of_a_freqbias_block_is_its_tensor_s(name):
     example = make(name)
-    for system in read_example(example):
+    for system in read_example(name):
         assert system.sobolev is not None
         assert system.sobolev.convention == "lra"
         assert np.array_equal(system.sobolev.beta, example.tensors["s"].astype(float).reshape(-1))
@@ -162,7 +164,7 @@ def test_beta_of_a_freqbias_block_is_its_tensor_s(name):
 
 @pytest.mark.parametrize("name", [name for name in EVERY if not name.startswith("freqbias-block")])
 def test_families_without_a_stored_beta_have_no_weight(name):
-    assert [system.sobolev for system in read_example(make(name))] == [None] * len(make(name).truths)
+    assert [system.sobolev for system in read_example(name)] == [None] * len(make(name).truths)
 
 
 # --- write is the inverse of read ---
@@ -175,7 +177,7 @@ GATES += ("bonus", "gate_in", "gate_out", "other")
 @pytest.mark.parametrize("name", EVERY)
 def test_writing_what_was_read_gives_the_stored_bits(name):
     tensors, options = make(name).under(PREFIX), options_of(make(name))
-    result = written(tensors, read(tensors, options), options)
+    result = written(tensors, read_example(name), options)
     assert {key: values.tobytes() for key, values in result.items()} == {key: values.tobytes() for key, values in tensors.items()}
 
 
@@ -183,8 +185,8 @@ def test_writing_what_was_read_gives_the_stored_bits(name):
 def test_write_returns_every_parameter_of_the_system(name):
     """Not returned: tensors that only store a length or identify the layer."""
     example = make(name)
-    layer = only_layer(example.under(PREFIX))
-    roles = set(FAMILIES[layer.family].write(layer, read_example(example), options_of(example)))
+    layer = example_layer(name)
+    roles = set(FAMILIES[layer.family].write(layer, read_example(name), options_of(example)))
     no_parameters = {"l_kernel", "omega", "L", "nodes", "x_proj", "dt_proj", "in_proj", "conv", "shift_B", "shift_C", *GATES, *NORMS}
     assert {role.split(".")[0] for role in set(layer.tensor_names) - roles} <= no_parameters  # after the dot: which direction
 
@@ -209,8 +211,8 @@ def test_reading_a_written_system_gives_that_system(name, real, pair):
 
 @pytest.mark.parametrize("name", [name for name in EVERY if name not in CHANGEABLE])
 def test_family_with_fixed_poles_refuses_any_change_and_says_why(name):
-    layer = only_layer(make(name).under(PREFIX))
-    family, systems = FAMILIES[layer.family], read_example(make(name))
+    layer = example_layer(name)
+    family, systems = FAMILIES[layer.family], read_example(name)
     with pytest.raises(LayerError, match=f"{PREFIX} .{family.name}. cannot be changed: {family.fixed[:20]}"):
         changed_values(family, layer, systems, systems, ReadOptions())
 
@@ -424,21 +426,20 @@ def test_pole_at_one_that_leaves_no_true_output_matrix_is_read_and_not_trusted()
 
 @pytest.mark.parametrize("full", [False, True])
 def test_s5_by_the_bilinear_rule_is_the_bilinear_recurrence(full):
-    example = make("s5-full" if full else "s5-half")
-    systems = read_example(example, assume={"discretization": "bilinear"})
-    assert_kernels(systems, [factories.s5_truth(example.tensors, full, "bilinear")])
+    name = "s5-full" if full else "s5-half"
+    systems = read_example(name, assume={"discretization": "bilinear"})
+    assert_kernels(systems, [factories.s5_truth(make(name).tensors, full, "bilinear")])
 
 
 def test_s4_diagonal_by_the_bilinear_rule_is_the_bilinear_recurrence():
-    example = make("s4-diag-tied")
-    systems = read_example(example, assume={"discretization": "bilinear"})
-    assert_kernels(systems, factories.diagonal_block_truths(example.tensors, factories.TIED, "bilinear"))
+    systems = read_example("s4-diag-tied", assume={"discretization": "bilinear"})
+    assert_kernels(systems, factories.diagonal_block_truths(make("s4-diag-tied").tensors, factories.TIED, "bilinear"))
 
 
 @pytest.mark.parametrize("name", ["lru", "lru-bp", "lru-pairs"])
 def test_pre_update_lru_is_one_sample_late(name):
     example = make(name)
-    (system,) = read_example(example, assume={"lru_convention": "pre-update"})
+    (system,) = read_example(name, assume={"lru_convention": "pre-update"})
     kernel = impulse_response(system, 40)
     assert not kernel[..., 0].any()
     assert_close(kernel[..., 1:], example.truths[0].impulse(39))
@@ -446,15 +447,15 @@ def test_pre_update_lru_is_one_sample_late(name):
 
 def test_unknown_lru_convention_is_an_error_that_lists_the_choices():
     with pytest.raises(LayerError, match=r"lru_convention=late: expected lru_convention=inclusive\|pre-update"):
-        read_example(make("lru"), assume={"lru_convention": "late"})
+        read_example("lru", assume={"lru_convention": "late"})
 
 
 def test_convention_of_an_lru_is_an_assumption_until_it_is_given():
     unsaid = "lru_convention=inclusive (the file does not say; --assume lru_convention=pre-update for the other)"
-    (system,) = read_example(make("lru"))
+    (system,) = read_example("lru")
     assert unsaid in system.assumptions
     assert Assumed("lru_convention", "inclusive", "default") in system.assumed
-    (system,) = read_example(make("lru"), assume={"lru_convention": "inclusive"})
+    (system,) = read_example("lru", assume={"lru_convention": "inclusive"})
     assert "lru_convention=inclusive (as asked)" in system.assumptions
     assert Assumed("lru_convention", "inclusive", "user") in system.assumed
 
@@ -468,7 +469,7 @@ def test_convention_of_an_lru_is_an_assumption_until_it_is_given():
     ],
 )
 def test_discretization_that_a_family_cannot_have_is_refused(name, rule):
-    layer = only_layer(make(name).under(PREFIX))
+    layer = example_layer(name)
     with pytest.raises(LayerError, match=f"discretization={rule}: no layer of this file depends on it"):
         check_assumptions([layer], FAMILIES, ReadOptions(assume={"discretization": rule}))
 
@@ -476,7 +477,7 @@ def test_discretization_that_a_family_cannot_have_is_refused(name, rule):
 @pytest.mark.parametrize("name", ["s4-dplr", "s4-nplr-bidirectional"])
 def test_kernel_of_a_low_rank_layer_is_refused_for_any_other_rule(name):
     def use() -> None:
-        for system in read_example(make(name)):
+        for system in read_example(name):
             impulse_response(replace(system, discretization="zoh"), 4)
 
     with pytest.raises(LayerError, match="bilinear"):
@@ -488,14 +489,14 @@ def test_kernel_of_a_low_rank_layer_is_refused_for_any_other_rule(name):
 def test_given_length_takes_the_place_of_l_kernel(name, length):
     example = make(name)
     truths = factories.dplr_truths(example.tensors, factories.BlockShape(rank=1), length)
-    assert_kernels(read_example(example, length=length), truths)
+    assert_kernels(read_example(name, length=length), truths)
 
 
 @pytest.mark.parametrize("length", [16, 25])
 @pytest.mark.parametrize("name", ["s4-nplr-bidirectional", "s4-nplr-log-w", "s4-nplr-hurwitz"])
 def test_given_length_takes_the_place_of_omega_and_of_L(name, length):  # noqa: N802 - L is the tensor's name
     example = make(name)
-    assert_kernels(read_example(example, length=length), factories.nplr_truths(example.tensors, length))
+    assert_kernels(read_example(name, length=length), factories.nplr_truths(example.tensors, length))
 
 
 def test_nplr_without_any_length_asks_for_it():
@@ -506,7 +507,7 @@ def test_nplr_without_any_length_asks_for_it():
 
 
 def test_kernel_length_that_is_not_set_is_an_assumption():
-    (system,) = read_example(make("s4-dplr-without-length"))
+    (system,) = read_example("s4-dplr-without-length")
     assert any("l_kernel" in line for line in system.assumptions)
 
 
@@ -525,7 +526,7 @@ def test_mamba_1_at_an_operating_point_is_its_recurrence():
     truth = Recurrence(
         factories.diagonal(decay), (delta[:, None] * B)[:, :, None].astype(complex), np.tile(C.astype(complex), (len(A), 1, 1)), A
     )
-    assert_kernels(read_example(example, operating_point=OperatingPoint(delta=delta, B=B, C=C)), [truth])
+    assert_kernels(read_example("mamba-1", operating_point=OperatingPoint(delta=delta, B=B, C=C)), [truth])
 
 
 def test_mamba_2_at_an_operating_point_is_its_recurrence_by_group():
@@ -538,7 +539,7 @@ def test_mamba_2_at_an_operating_point_is_its_recurrence_by_group():
     truth = Recurrence(
         factories.diagonal(decay), (delta[:, None] * B[group])[:, :, None].astype(complex), C[group][:, None, :].astype(complex), A
     )
-    assert_kernels(read_example(example, operating_point=OperatingPoint(delta=delta, B=B, C=C)), [truth])
+    assert_kernels(read_example("mamba-2", operating_point=OperatingPoint(delta=delta, B=B, C=C)), [truth])
 
 
 @pytest.mark.parametrize("name", ["mamba-1", "mamba-2"])
@@ -550,11 +551,11 @@ def test_given_delta_is_not_written_back_into_the_bias(name):
 
 @pytest.mark.parametrize("name", ["mamba-1", "mamba-2"])
 def test_operating_point_is_said_in_words(name):
-    assert "bias point" in read_example(make(name))[0].operating_point
-    given = read_example(make(name), operating_point=OperatingPoint(delta=np.array(0.1)))[0].operating_point
+    assert "bias point" in read_example(name)[0].operating_point
+    given = read_example(name, operating_point=OperatingPoint(delta=np.array(0.1)))[0].operating_point
     assert "delta as given" in given
 
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_linear_families_have_no_operating_point(name):
-    assert all(system.operating_point is None for system in read_example(make(name)))
+    assert all(system.operating_point is None for system in read_example(name))

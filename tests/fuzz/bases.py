@@ -7,6 +7,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import mixers
@@ -143,4 +144,7 @@ def _others() -> dict[str, Base]:
     }
 
 
-BASES: Mapping[str, Base] = {**_samples(), **_others()}
+@cache
+def bases() -> Mapping[str, Base]:
+    """Every file by its name."""
+    return {**_samples(), **_others()}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bases import BASES
+from bases import bases
 from campaign import Line, Trial, parts, survive
 from guard import command
 from mutations import mutate
@@ -35,25 +35,25 @@ TURN = [*LINES, *(name for name in LINES if name not in COMPARING)]
 @pytest.fixture(scope="module")
 def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The undamaged checkpoints; every command was used once, as the first time it imports modules and loads compiled code."""
-    spent = BASES["s4d_trained.safetensors"].write(tmp_path_factory.mktemp("spent"))
+    spent = bases()["s4d_trained.safetensors"].write(tmp_path_factory.mktemp("spent"))
     for line in LINES.values():
         assert command(spent.parent, *line(spent, spent, spent.parent), watched=False).code in (0, 3)
     assert command(spent.parent, "analyze", spent, "--backend", "cpu", watched=False).code == 0
-    return {name: base.write(tmp_path_factory.mktemp("whole")) for name, base in BASES.items()}
+    return {name: base.write(tmp_path_factory.mktemp("whole")) for name, base in bases().items()}
 
 
 @pytest.fixture(scope="module")
 def damaged(wholes: dict[str, Path]) -> Make:
     """Makes the trial of a number."""
-    everything = [data for base in BASES.values() for data in base.files.values()]
+    everything = [data for base in bases().values() for data in base.files.values()]
 
     def make(number: int, place: Path) -> Trial:
-        name, base = list(BASES.items())[number % len(BASES)]
+        name, base = list(bases().items())[number % len(bases())]
         generator = np.random.default_rng(number)
         file = base.damaged[generator.integers(len(base.damaged))]
         path = replace(base, files={**base.files, file: mutate(base.files[file], everything, generator)}).write(place)
         (place / "out").mkdir()
-        line = LINES[TURN[number // len(BASES) % len(TURN)]]
+        line = LINES[TURN[number // len(bases()) % len(TURN)]]
         return Trial(name, line(path, wholes[name], place / "out"), (path.name, Path(file).name))
 
     return make

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bases import BASES
+from bases import bases
 from campaign import Trial, parts, survive
 from guard import assert_clean, command
 from hypothesis import HealthCheck, given, settings
@@ -137,7 +137,7 @@ def test_many_damaged_small_files_are_a_result_or_one_line(numbers: range, tmp_p
 # --- made up by hypothesis: the right keys with any values ---
 
 ODD = st.sampled_from([10**400, -1, 0, 1e308, math.inf, -math.inf, math.nan, "", "H N", "zoh", "0", "*", "é", "\x1b[2J", "a\nb", True])
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec="utf-8"), max_size=6) | ODD
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | ODD
 KEYS = st.sampled_from(
     [
         *("layer", "match", "kind", "discretization", "output", "step", "delay", "C", "B", "D", "pole", "pole_real", "pole_imag", "tensor"),
@@ -250,7 +250,7 @@ SHARDS = st.sampled_from(
 @DRAWN
 @given(document=st.dictionaries(st.sampled_from(["weight_map", "metadata"]), INDEX), shards=st.lists(SHARDS, min_size=30, max_size=30))
 def test_any_index_is_a_result_or_one_line(tmp_path: Path, document: dict[str, Any], shards: list[str]) -> None:
-    base = BASES["sharded"]
+    base = bases()["sharded"]
     folder = base.write(tmp_path)
     weight_map = json.loads(base.files["x/model.safetensors.index.json"])["weight_map"]
     for inner in (document, {"weight_map": dict(zip(weight_map, shards, strict=False))}, {"weight_map": weight_map} | document):

@@ -14,6 +14,7 @@ from pathlib import Path
 from program import command
 
 from ssmspec.cli.terminal import run
+from ssmspec.report.figures import style
 
 MARK = "=== ssmspec"
 
@@ -43,6 +44,7 @@ def main() -> None:
         sys.stderr.flush()
         with Path(errors[0]).open("wb") as file:
             os.dup2(file.fileno(), 2)
+        style._lay_out = lambda figure, dpi: None  # the first time, all pictures were laid out
         for line in lines:
             pipe_without_reader()
             carry_out(line, codes)

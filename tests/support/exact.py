@@ -7,7 +7,7 @@ frequencies is computed with numbers of GMP, which take a tenth of the time of t
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, repeat
 from operator import mul
 from typing import Any
 
@@ -17,8 +17,7 @@ import numpy as np
 
 from ssmspec.systems.statespace import StateSpace
 
-GAUSS, WEIGHTS = np.polynomial.legendre.leggauss(10)
-HALF_GAUSS, HALF_WEIGHTS = np.polynomial.legendre.leggauss(20)
+COARSE, FINE = ([*zip(*(part.tolist() for part in np.polynomial.legendre.leggauss(count)), strict=True)] for count in (10, 20))
 GUARD = 64  # more bits for sums of GMP numbers, which are rounded after every term
 
 
@@ -48,7 +47,10 @@ class Exact:
             self.C = self._completed(system.C[0].T)
             self.B = self._completed(system.B[0])
             self.steps = self.step * 2
-        self.z, self.g = zip(*(self._discrete(a, step) for a, step in zip(self.a, self.steps, strict=True)), strict=True)
+        once = len(self.a) if system.rank else system.modes  # the rest are conjugates, as those of the poles
+        self.z, self.g = map(list, zip(*map(self._discrete, self.a[:once], self.steps[:once]), strict=True))
+        self.z += [mp.conj(z) for z in self.z[: len(self.a) - once]]
+        self.g += [mp.conj(g) for g in self.g[: len(self.a) - once]]
 
     def _complex(self, value: complex) -> Any:
         return self.mp.mpc(float(value.real), float(value.imag))
@@ -83,7 +85,9 @@ class Exact:
     @cached_property
     def sizes(self) -> list[Any]:
         """|g_n| |C_n| |B_n|."""
-        return [abs(g) * self._norm(c) * self._norm(b) for g, c, b in zip(self.g, self.C, self.B, strict=True)]
+        once = len(self.a) if self.system.rank else self.system.modes
+        sizes = [abs(g) * self._norm(c) * self._norm(b) for g, c, b in zip(self.g[:once], self.C, self.B, strict=False)]
+        return sizes + sizes[: len(self.a) - once]
 
     def _norm(self, vector: Sequence[Any]) -> Any:
         return self.mp.sqrt(self.mp.fsum(vector, absolute=True, squared=True))
@@ -168,42 +172,46 @@ class Exact:
 
     def response(self, theta: Any) -> list[Any]:
         """Weighted response, its O I entries in one list, with D if that counts."""
-        theta = self.mp.mpf(theta)
-        if theta not in self._responses:
-            self._responses[theta] = self._response(theta)
-        return self._responses[theta]
+        with self._precision():
+            return [*map(self._back, self._response(self._gmp(self.mp.mpf(theta))))]
 
     def _response(self, theta: Any) -> list[Any]:
-        poles, outer, _ = self._modes
-        with self._precision():
-            theta = self._gmp(theta)
+        """It as GMP numbers."""
+        if theta not in self._responses:
+            poles, outer, _ = self._modes
             turned = _turn(-theta)
             factors = [1 / (1 - z * turned) for z in poles]
             around = self._weight(theta) * turned**self.system.delay
-            dynamic = [self._back(sum(map(mul, residues, factors)) * around) for residues in outer]
-        return [value + skip for value, skip in zip(dynamic, self.skip, strict=True)] if self.with_skip else dynamic
+            skips = map(self._gmp, self.skip) if self.with_skip else repeat(0)
+            dynamic = [sum(map(mul, residues, factors)) * around for residues in outer]
+            self._responses[theta] = [value + skip for value, skip in zip(dynamic, skips, strict=False)]
+        return self._responses[theta]
 
-    def slope_size(self, theta: Any) -> Any:
-        """|d/d theta of the weighted response without D and delay|, Frobenius norm."""
+    def _power(self, theta: Any) -> Any:
+        """|H|^2, squared Frobenius norm, as a GMP number."""
+        return sum(map(gmpy2.norm, self._response(theta)))
+
+    def _slope_size(self, theta: Any) -> Any:
+        """|d/d theta of the weighted response without D and delay|, Frobenius norm, as a GMP number."""
         poles, outer, _ = self._modes
-        slope = self._weight_slope(theta)
-        with self._precision():
-            theta, dw = self._gmp(theta), self._gmp(slope)
-            turned, w = _turn(-theta), self._weight(theta)
-            factors = [w * -1j * z * turned / (1 - z * turned) ** 2 + dw / (1 - z * turned) for z in poles]
-            slopes = [self._back(sum(map(mul, residues, factors))) for residues in outer]
-        return self._norm(slopes)
+        dw = self._gmp(self._weight_slope(self._back(theta))) if self.system.sobolev else 0
+        turned, w = _turn(-theta), self._weight(theta)
+        factors = [w * -1j * z * turned / (1 - z * turned) ** 2 + dw / (1 - z * turned) for z in poles]
+        return gmpy2.sqrt(sum(gmpy2.norm(sum(map(mul, residues, factors))) for residues in outer))
 
     def size(self, theta: Any) -> Any:
         """|H|, Frobenius norm."""
-        return self._norm(self.response(theta))
+        with self._precision():
+            return self._back(gmpy2.sqrt(self._power(self._gmp(self.mp.mpf(theta)))))
 
     def gain(self, theta: Any) -> Any:
         """Largest singular value of H; in double precision for several inputs and outputs."""
+        if min(self.system.inputs, self.system.outputs) == 1:
+            return self.size(theta)
         H = self.response(theta)
         largest = max(abs(value) for value in H)
-        if min(self.system.inputs, self.system.outputs) == 1 or not largest:
-            return self._norm(H)
+        if not largest:
+            return self.mp.mpf(0)
         scaled = np.array([complex(value / largest) for value in H]).reshape(self.system.outputs, self.system.inputs)
         return self.mp.mpf(float(np.linalg.norm(scaled, 2))) * largest
 
@@ -282,7 +290,7 @@ class Exact:
         mp = self.mp
         theta = mp.mpf(theta)
         if not self.rational:
-            return self._integral(lambda t: self.size(t) ** 2, theta)
+            return self._integral(self._power, theta)
         total = mp.fsum(mp.re(2 * t * self._geometric(z, theta) - t * theta) for t, z in zip(self.pairs, self.z, strict=True))
         if self.with_skip:
             total += 2 * self._cross(theta) + self._norm(self.skip) ** 2 * theta
@@ -303,7 +311,7 @@ class Exact:
         """(1/pi) int_0^pi theta |H|^2, without D: with Li2, int_0^pi t/(1 - z e^{-it}) dt = pi^2/2 - i pi log(1 + z) + Li2(-z) - Li2(z)."""
         mp = self.mp
         if not self.rational or self.with_skip:
-            return self._integral(lambda t: t * self.size(t) ** 2, mp.pi)
+            return self._integral(lambda t: t * self._power(t), mp.pi)
         parts = []
         for t, z in zip(self.pairs, self.z, strict=True):
             whole = mp.pi**2 / 2 - 1j * mp.pi * mp.log(1 + z) + mp.polylog(2, -z) - mp.polylog(2, z)
@@ -348,33 +356,17 @@ class Exact:
             return [(corner, mp.mpf(1)) for corner in (mp.mpf(0), mp.pi / sobolev.length, mp.pi - mp.pi / sobolev.length)]
         return [(mp.mpf(0), mp.mpf(sobolev.theta_ref) if sobolev.convention == "causal" else self._knee)]
 
-    def _integral(self, function: Callable[[Any], Any], top: Any, error: float = 1e-12) -> Any:
-        """(1/pi) int_0^top by 10 and 20 Gauss points on pieces that are halved until both agree."""
+    def _integral(self, function: Callable[[Any], Any], top: Any, error: float = 1e-9) -> Any:
+        """(1/pi) int_0^top of a function of GMP numbers. The better rule, which counts, is far nearer than the error between both."""
         return self._adaptive(function, [cut for cut in self.cuts if cut < top] + [top], error) / self.mp.pi
 
     def _adaptive(self, function: Callable[[Any], Any], cuts: Sequence[Any], error: float) -> Any:
-        mp = self.mp
-
-        def both(left: Any, right: Any) -> tuple[Any, Any]:
-            middle, half = (left + right) / 2, (right - left) / 2
-            coarse = mp.fsum(float(w) * function(middle + half * float(x)) for x, w in zip(GAUSS, WEIGHTS, strict=True)) * half
-            fine = mp.fsum(float(w) * function(middle + half * float(x)) for x, w in zip(HALF_GAUSS, HALF_WEIGHTS, strict=True)) * half
-            return coarse, fine
-
-        pieces = [(left, right, *both(left, right)) for left, right in pairwise(cuts) if left < right]
-        whole, total = mp.fsum(piece[3] for piece in pieces), mp.mpf(0)
-        share = error * abs(whole) / max(1, len(pieces))
-        while pieces:
-            left, right, coarse, fine = pieces.pop()
-            if abs(coarse - fine) <= share:
-                total += fine
-            else:
-                middle = (left + right) / 2
-                pieces += [(left, middle, *both(left, middle)), (middle, right, *both(middle, right))]
-        return total
+        """By 10 and 20 Gauss points on pieces that are halved until both agree."""
+        with self._precision():
+            return self._back(_adaptive(function, [*map(self._gmp, cuts)], error))
 
     def total_variation(self) -> Any:
-        return self._adaptive(self.slope_size, self.cuts, 1e-7)
+        return self._adaptive(self._slope_size, self.cuts, 1e-7)
 
     def total_variation_bound(self) -> Any:
         mp, band = self.mp, self.mp.pi / self.step[0]
@@ -495,3 +487,23 @@ def _turn(angle: Any) -> Any:
     """e^(i angle)."""
     sine, cosine = gmpy2.sin_cos(angle)
     return gmpy2.mpc(cosine, sine)
+
+
+def _adaptive(function: Callable[[Any], Any], cuts: Sequence[Any], error: float) -> Any:
+    def both(left: Any, right: Any) -> tuple[Any, Any]:
+        middle, half = (left + right) / 2, (right - left) / 2
+        coarse = sum(w * function(middle + half * x) for x, w in COARSE) * half
+        fine = sum(w * function(middle + half * x) for x, w in FINE) * half
+        return coarse, fine
+
+    pieces = [(left, right, *both(left, right)) for left, right in pairwise(cuts) if left < right]
+    whole, total = sum((piece[3] for piece in pieces), gmpy2.mpfr(0)), gmpy2.mpfr(0)
+    share = error * abs(whole) / max(1, len(pieces))
+    while pieces:
+        left, right, coarse, fine = pieces.pop()
+        if abs(coarse - fine) <= share:
+            total += fine
+        else:
+            middle = (left + right) / 2
+            pieces += [(left, middle, *both(left, middle)), (middle, right, *both(middle, right))]
+    return total

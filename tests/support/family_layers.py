@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
 import factories
 import numpy as np
@@ -19,8 +20,22 @@ def detected(tensors: dict[str, np.ndarray]) -> Detection:
     return detect(stored(tensors), FAMILIES.values())
 
 
+@cache
+def whole(name: str) -> Detection:
+    """What is detected in an example of which nothing was changed."""
+    return detected(factories.make(name).under(PREFIX))
+
+
 def only_layer(tensors: dict[str, np.ndarray]) -> LayerTensors:
-    detection = detected(tensors)
+    return _only(detected(tensors))
+
+
+def example_layer(name: str) -> LayerTensors:
+    """The layer of an example of which nothing was changed."""
+    return _only(whole(name))
+
+
+def _only(detection: Detection) -> LayerTensors:
     assert [layer.name for layer in detection.layers] == [PREFIX], detection
     return detection.layers[0]
 

@@ -5,12 +5,12 @@ python ranks.py SCRIPT FOLDER: both call `main(rank, folder)` of the script; the
 
 import gc
 import os
-import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
 from runpy import run_path
 
+import preloaded
 from locations import HANG
 
 
@@ -20,15 +20,12 @@ def run_ranks(script: Path, folder: Path) -> None:
     Raises:
         AssertionError: with what the processes said.
     """
-    command = [sys.executable, __file__, str(script), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG)
+    done = preloaded.run(__file__, script, folder)
     assert done.returncode == 0, done.stderr
 
 
 def main(script: Path, folder: Path) -> int:
     """Number of processes that failed."""
-    import torch._dynamo  # noqa: F401  (DistributedDataParallel loads it: once for both)
-
     call = run_path(str(script))["main"]
     children = []
     for rank in range(2):

@@ -77,5 +77,6 @@ def simulate(monkeypatch: pytest.MonkeyPatch, formula: Formula = valley, fresh: 
     made = Simulated(formula, fresh)
     monkeypatch.setattr(trials, "final_measures", made.trial)
     monkeypatch.setattr(confirmation, "one_run", made.run)
+    monkeypatch.setattr("ssmspec.report.figures.style._lay_out", lambda figure, dpi: None)  # of the blank picture of every search
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # of the journal, which takes most of the time
     return made

@@ -1,4 +1,7 @@
-"""Folders of torch.distributed.checkpoint: as torch itself writes them, and with tensors in several pieces, as several processes would."""
+"""Folders of torch.distributed.checkpoint: as torch itself writes them, and with tensors in several pieces, as several processes would.
+
+Functions import `torch.distributed.checkpoint`, since that takes seconds and every worker of the tests imports this module.
+"""
 
 import pickle
 import warnings
@@ -6,21 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint.filesystem import FileSystemWriter, SerializationFormat, _StorageInfo
-from torch.distributed.checkpoint.metadata import (
-    ChunkStorageMetadata,
-    Metadata,
-    MetadataIndex,
-    TensorProperties,
-    TensorStorageMetadata,
-)
 
 Box = tuple[tuple[int, ...], tuple[int, ...]]  # offsets, sizes
 
 
 def save(folder: Path, content: Mapping[str, object], *, safetensors: bool = False) -> Path:
     """What `torch.distributed.checkpoint.save` writes in one process."""
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.filesystem import FileSystemWriter, SerializationFormat
+
     kind = SerializationFormat.SAFETENSORS if safetensors else SerializationFormat.TORCH_SAVE
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -30,6 +27,8 @@ def save(folder: Path, content: Mapping[str, object], *, safetensors: bool = Fal
 
 def load(folder: Path, names: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The same tensors as torch reads them: what a folder made here means to torch."""
+    import torch.distributed.checkpoint as dcp
+
     found = {name: torch.zeros_like(tensor) for name, tensor in names.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -50,6 +49,15 @@ def halves(shape: Sequence[int], axis: int = 0) -> list[Box]:
 
 def save_pieces(folder: Path, tensors: Mapping[str, torch.Tensor], boxes: Mapping[str, list[Box]]) -> Path:
     """A folder in which every tensor is in the given pieces, piece i in file __i_0.distcp; whole where no boxes are given."""
+    from torch.distributed.checkpoint.filesystem import _StorageInfo
+    from torch.distributed.checkpoint.metadata import (
+        ChunkStorageMetadata,
+        Metadata,
+        MetadataIndex,
+        TensorProperties,
+        TensorStorageMetadata,
+    )
+
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
     entries, places = {}, {}

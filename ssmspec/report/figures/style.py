@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
-import matplotlib.style  # not loaded by matplotlib itself
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -46,7 +45,12 @@ STYLE: dict[Any, Any] = {
     "grid.color": "0.9",
     "mathtext.fontset": "dejavusans",
 }
-FORMATS: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # suffix -> metadata
+NO_STYLE = ("backend", "backend_fallback")  # settings that choose a window system, which no picture in a file needs
+FORMATS: dict[str, dict[str, Any]] = {  # suffix -> arguments of savefig. PNG: half the time of the usual level for a tenth more bytes
+    ".png": {"pil_kwargs": {"compress_level": 3}},
+    ".svg": {"metadata": {"Date": None}},
+    ".pdf": {"metadata": {"CreationDate": None}},
+}
 
 THETA, OMEGA = r"$\theta$", r"$\omega$"
 
@@ -104,9 +108,12 @@ class ShownFigure(Figure):
 def styled(sheet: Path | None = None) -> Iterator[None]:
     """Apply the style of all pictures within the block, then a matplotlib style sheet, and ignore the user's matplotlibrc."""
     with ExitStack() as stack:
-        with warnings.catch_warnings():  # of settings that are no style, such as the backend: they are ignored
+        with warnings.catch_warnings():  # of settings that matplotlib will not have for much longer
             warnings.simplefilter("ignore")
-            stack.enter_context(mpl.style.context(["default", STYLE, *([] if sheet is None else [_sheet(sheet)])]))
+            # not `mpl.style.context`, which reads all style sheets of matplotlib when it is imported
+            usual = {key: mpl.rcParamsDefault[key] for key in mpl.rcParamsDefault if key not in NO_STYLE}
+            chosen = {} if sheet is None else {key: value for key, value in _sheet(sheet).items() if key not in NO_STYLE}
+            stack.enter_context(mpl.rc_context({**usual, **STYLE, **chosen}))
         yield
 
 
@@ -150,7 +157,7 @@ def save(figure: Figure, path: Path, dpi: float | None = None) -> Path:
         dpi = figure.dpi if mpl.rcParams["savefig.dpi"] == "figure" else mpl.rcParams["savefig.dpi"]
     with whole_file(path, Kind.picture) as file:
         _lay_out(figure, dpi)
-        figure.savefig(file, format=kind[1:], dpi=dpi, metadata=FORMATS[kind])
+        figure.savefig(file, format=kind[1:], dpi=dpi, **FORMATS[kind])
     return path
 
 

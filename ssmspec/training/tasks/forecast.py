@@ -5,7 +5,7 @@ out. If there are many, some whole series are held out.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,24 +86,32 @@ class Forecast(SequenceProblem[Examples]):
     def loss(self, batch: Tensor) -> Tensor:
         """Mean square error of the normalized samples that follow every sample."""
         answers = self.model(batch[:, : self.context])
-        return nn.functional.mse_loss(answers, _following(batch, self.settings.horizon))
+        return nn.functional.mse_loss(answers, following(batch, self.settings.horizon))
 
-    def forecasts(self, row: int) -> Stretch:
-        """The held-out part of a series, normalized. Before its first sample, the model receives at least half of its context."""
+    def batches(self, row: int) -> Iterator[tuple[Tensor, int]]:
+        """Batches (b, heard + asked + horizon, C) of the held-out part of a series, and `heard`: samples before the first one after which a
+        forecast is asked for. Before its first sample, the model receives at least half of its context.
+        """
         horizon, half, stride = self.settings.horizon, self.context // 2, self.context - self.context // 2
         length = int(self.examples.sequences.lengths[row])
         first = max(int(self.cuts[row]), min(half, (length - horizon) // 2), 1) - 1
-        last = min(length - horizon, first + max(1, MOST_TARGETS // len(self._held_out())))
+        last = min(length - horizon, first + max(1, MOST_TARGETS // len(self.held_out())))
         pieces = [(max(0, now - half), now, min(now + stride, last)) for now in range(first, last, stride)]
         size = max(1, EVALUATED // (self.window * self.settings.d_model))
-        known, wanted, given = [], [], []
         for (heard, asked), group in itertools.groupby(pieces, key=lambda piece: (piece[1] - piece[0], piece[2] - piece[1])):
             starts = [start for start, _, _ in group]
             for some in (starts[at : at + size] for at in range(0, len(starts), size)):
-                batch = self.examples.pieces([row] * len(some), some, heard + asked + horizon)
-                known.append(batch[:, heard : heard + asked].flatten(0, 1).cpu())
-                wanted.append(_following(batch, horizon)[:, heard:].flatten(0, 1).cpu())
-                given.append(self.answers([(batch[:, : heard + asked],)])[0][:, heard:].flatten(0, 1))
+                yield self.examples.pieces([row] * len(some), some, heard + asked + horizon), heard
+
+    def forecasts(self, row: int) -> Stretch:
+        """The held-out part of a series, normalized."""
+        horizon = self.settings.horizon
+        known, wanted, given = [], [], []
+        for batch, heard in self.batches(row):
+            inputs = batch[:, :-horizon]
+            known.append(inputs[:, heard:].flatten(0, 1).cpu())
+            wanted.append(following(batch, horizon)[:, heard:].flatten(0, 1).cpu())
+            given.append(self.answers([(inputs,)])[0][:, heard:].flatten(0, 1))
         shape = (-1, horizon, self.examples.sequences.features)
         stretch = [torch.cat(part).double().numpy() for part in (known, wanted, given)]
         return Stretch(stretch[0], stretch[1].reshape(shape), stretch[2].reshape(shape))
@@ -111,22 +119,26 @@ class Forecast(SequenceProblem[Examples]):
     def _errors(self) -> dict[str, FloatArray]:
         """Normalized mean square errors (horizon, C) of the model and the baselines."""
         parts: dict[str, list[FloatArray]] = {"model": [], "last value": [], "mean": []}
-        for stretch in map(self.forecasts, self._held_out()):
+        for stretch in map(self.forecasts, self.held_out()):
             parts["model"].append(stretch.given - stretch.wanted)
             parts["last value"].append(stretch.known[:, None] - stretch.wanted)
             parts["mean"].append(stretch.wanted)
         return {name: np.mean(np.concatenate(each) ** 2, axis=0) for name, each in parts.items()}
 
-    def _held_out(self) -> Rows:
+    def baseline(self) -> float:
+        """The normalized mean square error of the better of last value and mean, by which the skill is measured."""
+        return _better(self._errors())
+
+    def held_out(self) -> Rows:
         """The series that have a held-out part."""
         return np.flatnonzero(self.cuts < self.examples.sequences.lengths)
 
     def measures(self) -> list[Measure]:
         """How much better the model is than the better baseline, and the error of every feature, on held-out samples."""
         errors = self._errors()
-        base = min(errors[name].mean() for name in BASELINES)
+        base = _better(errors)
         meaning = "1 - squared error / that of the better of last value and mean, held out; 0: no better"
-        found = [Measure("skill", float(1 - errors["model"].mean() / max(base, 1e-24)), "", meaning, 0.0)]
+        found = [Measure("skill", float(1 - errors["model"].mean() / base), "", meaning, 0.0)]
         scale = self.examples.normal.scale
         for feature in range(min(len(scale), MOST_NAMED)):
             values = {name: float(scale[feature] * np.sqrt(each[:, feature].mean())) for name, each in errors.items()}
@@ -144,7 +156,7 @@ class Forecast(SequenceProblem[Examples]):
         from ssmspec.report.figures.predictions import forecast_figure
         from ssmspec.report.figures.style import save
 
-        stretch = self.forecasts(int(self._held_out()[0]))
+        stretch = self.forecasts(int(self.held_out()[0]))
         mean, scale = self.examples.normal
         ahead = "one sample ahead"
         curves = {"data": stretch.wanted[:, 0], f"forecast {ahead}": stretch.given[:, 0], f"baseline: last value, {ahead}": stretch.known}
@@ -157,7 +169,11 @@ class Forecast(SequenceProblem[Examples]):
         return [save(forecast_figure(shown, errors, units), folder / "predictions.png")]
 
 
-def _following(pieces: Tensor, horizon: int) -> Tensor:
+def _better(errors: Mapping[str, FloatArray]) -> float:
+    return max(float(min(errors[name].mean() for name in BASELINES)), 1e-24)
+
+
+def following(pieces: Tensor, horizon: int) -> Tensor:
     """The samples that follow every sample except the last ones: (b, L, C) to (b, L - horizon, horizon C)."""
     return pieces[:, 1:].unfold(1, horizon, 1).transpose(2, 3).flatten(2)
 

@@ -126,9 +126,13 @@ class Moving:
         share = self.settings.absolute
         return (1 - share) * difference.square().mean() + share * difference.abs().mean()
 
+    def held_out_clips(self, first: int, count: int) -> Tensor:
+        """Some held-out clips, (count, L, 3, side, side) in -1..1."""
+        return self._take(self.held_out, range(first, first + count))
+
     def predictions(self, first: int, count: int) -> tuple[Tensor, Tensor]:
         """Held-out clips, and the outputs of the model for all frames except the last: (b, L, 3, side, side) and (b, L - 1, ..) in 0..1."""
-        clips = self._take(self.held_out, range(first, first + count))
+        clips = self.held_out_clips(first, count)
         self.model.eval()
         with torch.no_grad():
             given = self.model(clips[:, :-1])
@@ -138,7 +142,7 @@ class Moving:
     def errors(self) -> FloatArray:
         """Root mean square errors (2,) of the fast and the slow digit in the frames after the context, in 0..1."""
         total = np.zeros(len(DIGITS))
-        for first, count in self._parts():
+        for first, count in self.parts():
             clips, given = self.predictions(first, count)
             total += _squares((given - clips[:, 1:])[:, self.settings.context :]).sum((1, 2))
         return np.sqrt(total / self._values)
@@ -149,7 +153,7 @@ class Moving:
         settings = self.settings
         shape = (len(DIGITS), settings.side, settings.side)
         copied, squares, sums = np.zeros(len(DIGITS)), np.zeros(shape), np.zeros(shape)
-        for first, count in self._parts():
+        for first, count in self.parts():
             clips = torch.from_numpy(self.held_out.take(range(first, first + count)))[:, settings.context :]
             copied += _squares(clips[:, 1:] - clips[:, :-1]).sum((1, 2))
             squares += _squares(clips[:, 1:])
@@ -163,7 +167,7 @@ class Moving:
         settings = self.settings
         return settings.tests * (settings.frames - 1 - settings.context) * settings.side**2
 
-    def _parts(self) -> Iterator[tuple[int, int]]:
+    def parts(self) -> Iterator[tuple[int, int]]:
         """The first clip and the number of clips of each part that is evaluated at once."""
         settings = self.settings
         size = max(1, AT_ONCE // (settings.frames * settings.side**2 * settings.depths[0]))

@@ -3,6 +3,7 @@
 import json
 import shutil
 from contextlib import suppress
+from importlib.util import find_spec
 
 import numpy as np
 import orbax_files
@@ -18,8 +19,8 @@ from ssmspec.commands.analyze import AnalysisOptions, analyze
 from ssmspec.errors import CheckpointError
 from ssmspec.statistics import HEADLINES
 
-pytest.importorskip("tensorstore")
-pytest.importorskip("orbax.checkpoint")
+if not (find_spec("tensorstore") and find_spec("orbax")):  # other processes import them, which takes seconds
+    pytest.skip("tensorstore and orbax-checkpoint are not installed", allow_module_level=True)
 OPTIONS = AnalysisOptions(points=64, statistics=HEADLINES)
 STEPS = ("manager", "composite", "no default")
 FLAT = ("folders", "zarr3 folders")

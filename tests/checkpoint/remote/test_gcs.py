@@ -11,7 +11,6 @@ from ssmspec.commands.analyze import AnalysisOptions, analyze
 from ssmspec.errors import CheckpointError
 from ssmspec.statistics import HEADLINES
 
-pytest.importorskip("gcsfs")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of Google's packages about themselves
 OPTIONS = AnalysisOptions(points=64, statistics=HEADLINES)
 
@@ -19,6 +18,7 @@ OPTIONS = AnalysisOptions(points=64, statistics=HEADLINES)
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
     """The folder of a bucket, and what its server was asked."""
+    pytest.importorskip("gcsfs")
     folder = tmp_path / "models"
     folder.mkdir()
     with gcs(tmp_path) as rules:

@@ -7,14 +7,14 @@ from ssmspec.commands.analyze import AnalysisOptions, analyze
 from ssmspec.errors import CheckpointError
 from ssmspec.statistics import HEADLINES
 
-pytest.importorskip("s3fs")
-moto = pytest.importorskip("moto.server")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of botocore and werkzeug about themselves
 OPTIONS = AnalysisOptions(points=64, statistics=HEADLINES)
 
 
 @pytest.fixture(scope="module")
 def endpoint():
+    pytest.importorskip("s3fs")
+    moto = pytest.importorskip("moto.server")
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

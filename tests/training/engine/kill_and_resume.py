@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from preload import preload
 
 from ssmspec.report.training_progress import TrainingProgress
 from ssmspec.training.engine.record import read_metrics
@@ -28,7 +27,6 @@ AT_MOST = 20  # steps in that time, so that a run on a fast machine is not done 
 def main() -> None:
     most, *rest = sys.argv[1:]
     for kills, folder in zip(map(int, rest[::2]), map(Path, rest[1::2]), strict=True):
-        preload(folder)
         chance, killed, disagreements = random.Random(folder.name), 0, 0
         while killed < kills and attempt(folder, chance, int(most)):
             killed += 1

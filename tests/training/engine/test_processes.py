@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preloaded
 import pytest
 import torch
 from locations import HANG
@@ -59,9 +60,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     jobs["silent"]["timeout"] = 15
     jobs["stopped, resumed"] = {"folder": str(place / "stopped")}
     jobs["killed, resumed by three"] = {"folder": str(place / "killed"), "count": 3}
-    script = str(Path(__file__).with_name("together.py"))
-    given = json.dumps([{"count": 2} | job for job in jobs.values()])
-    done = subprocess.run([sys.executable, script], input=given, capture_output=True, text=True, check=False, timeout=HANG)
+    (place / "jobs.json").write_text(json.dumps([{"count": 2} | job for job in jobs.values()]))
+    done = preloaded.run(Path(__file__).with_name("together.py"), place / "jobs.json")
     assert (done.returncode, done.stderr) == (0, "")
     return place, dict(zip(jobs, json.loads(done.stdout), strict=True))
 
@@ -208,40 +208,58 @@ def test_a_run_goes_on_with_its_parts_and_its_seconds(tmp_path: Path) -> None:
     assert first == again == read_metrics(tmp_path / "run/metrics.jsonl")[-1]["seconds"] > 0
 
 
+class Typed:
+    """`torchrun ...` as a user types it. It loads torch three times, so the tests of every day use forks."""
+
+    def __init__(self, words: list[str], folder: Path) -> None:
+        command = [sys.executable, "-m", "torch.distributed.run", *words]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder)
+        self.pid, self.poll, self.send_signal = self.process.pid, self.process.poll, self.process.send_signal
+
+    def wait(self) -> subprocess.CompletedProcess[str]:
+        out, err = self.process.communicate(timeout=HANG)
+        return subprocess.CompletedProcess([], self.process.returncode, out, err)
+
+
+def forked(words: list[str], folder: Path) -> preloaded.Forked:
+    """`torchrun ...` with two processes."""
+    return preloaded.start(Path(__file__).with_name("torchrun.py"), 2, *words, cwd=folder)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds a worker through /proc")
-def test_torchrun_trains_stops_and_notices_a_death(tmp_path: Path) -> None:
+@pytest.mark.parametrize("torchrun", [forked, pytest.param(Typed, marks=pytest.mark.nightly)])
+def test_torchrun_trains_stops_and_notices_a_death(tmp_path: Path, torchrun: Any) -> None:
     """As it is typed: stopped by a signal, resumed, one process killed, resumed by one alone."""
     arguments = ["train", "waves", "--set", "length=64", "--set", "step=0.09", "--set", "tones=[1, 8]", "--steps", "500"]
     together = ["torchrun", "--nproc-per-node", "2", "-m", "ssmspec"]
 
-    def begun(*more: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "torch.distributed.run", *together[1:], *arguments, "--out", "run", *more]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    def begun(*more: str) -> Any:
+        return torchrun([*together[1:], *arguments, "--out", "run", *more], tmp_path)
 
     def saved() -> int:
         state = tmp_path / "run/resume.state"
         return torch.load(state, weights_only=True)["step"] if state.exists() else 0
 
-    def until(step: int, process: subprocess.Popen[str]) -> None:
-        while saved() < step and process.poll() is None:
+    def until(step: int, process: Any) -> None:
+        while process.poll() is None and saved() < step:
             time.sleep(0.05)
 
     process = begun()
     until(100, process)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=HANG)
-    ours = [line for line in err.splitlines() if line.startswith("ssmspec: ")]
+    done = process.wait()
+    ours = [line for line in done.stderr.splitlines() if line.startswith("ssmspec: ")]
     assert ours == [f"ssmspec: stopped by SIGTERM after {saved()} of 500 steps, which are saved in run; continue with --resume"]
-    assert out == ""
+    assert done.stdout == ""
 
     process = begun("--resume")
     until(saved() + 100, process)
     _, second = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(second), signal.SIGKILL)
-    out, err = process.communicate(timeout=HANG)
-    ours = [line for line in err.splitlines() if line.startswith("ssmspec: ")]
-    assert process.returncode == 1
+    done = process.wait()
+    ours = [line for line in done.stderr.splitlines() if line.startswith("ssmspec: ")]
+    assert done.returncode == 1
     assert len(ours) == 1
     assert ours[0].startswith("ssmspec: rank 0 of 2: lost contact with another process in step ")
 

@@ -5,15 +5,13 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+import preloaded
 import pytest
 import torch
-from locations import HANG
 from quick_runs import QUICK, config, finished, losses, started
 from safetensors import safe_open
 from small_runs import DENOISE, problem_of
@@ -50,6 +48,7 @@ def test_a_finished_run_has_all_files_and_its_checkpoints_can_be_analyzed(tmp_pa
     assert set(results["measures"]) == {"error_1", "error_8"}
 
 
+@pytest.mark.usefixtures("unplaced_pictures")
 def test_the_model_is_measured_once_at_every_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
     monkeypatch.setattr(Waves, "errors", counted(Waves.errors, steps))
@@ -71,6 +70,7 @@ def counted(function, calls: list[int]):
     return count
 
 
+@pytest.mark.usefixtures("unplaced_pictures")
 def test_measures_of_a_run_that_was_stopped_are_those_of_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     finished(whole, pictures=True)
@@ -191,9 +191,8 @@ def test_runs_that_are_killed_fifty_times_end_as_if_they_had_not(tmp_path: Path)
     for task, each in settings.items():
         finished(tmp_path / f"{task}-whole", each, task=task)
         started(tmp_path / task, each, task=task)
-    script = str(Path(__file__).with_name("kill_and_resume.py"))
-    command = [sys.executable, script, "60", "50", str(tmp_path / "waves"), "10", str(tmp_path / "denoise")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG)
+    script = Path(__file__).with_name("kill_and_resume.py")
+    done = preloaded.run(script, 60, 50, tmp_path / "waves", 10, tmp_path / "denoise")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "50 0\n10 0\n"
     for task in settings:

@@ -1,6 +1,6 @@
 """Runs with several processes, as torchrun would start them, but as forks of a process that has loaded torch already.
 
-python together.py, with a list of jobs as JSON on stdin:
+python together.py FILE, with a list of jobs in it as JSON:
     {"folder": a run folder, "count": processes, "timeout": seconds, "event": {"rank": who, "step": when, "kind": "TERM", .. or "error"}}
 Prints the outcome of every process of every job: "finished", "quiet", the text of an error, or minus the signal that ended it.
 """
@@ -15,8 +15,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from preload import preload
-
 from ssmspec.errors import SsmspecError
 from ssmspec.training.engine import processes
 from ssmspec.training.engine.run import run_together
@@ -27,8 +25,7 @@ LONGEST = 600.0  # seconds of a job; then what is left of it is killed
 
 
 def main() -> None:
-    jobs = json.load(sys.stdin)
-    preload(Path(jobs[0]["folder"]))
+    jobs = json.loads(Path(sys.argv[1]).read_text())
     sys.stdout.write(json.dumps([together(job) for job in jobs]))
 
 

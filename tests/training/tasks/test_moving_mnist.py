@@ -159,6 +159,7 @@ def test_settings_that_make_no_task_are_refused(changes: dict[str, Any], words: 
         made(**changes).measures()
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_run_writes_what_analysis_and_the_pictures_need(typed, tmp_path: Path) -> None:
     changes = {name: getattr(QUICK, name) for name in ("examples", "tests", "frames", "context", "d_model", "d_state", "batch")}
     options = [part for name, value in changes.items() for part in ("--set", f"{name}={value}")]
