@@ -63,6 +63,11 @@ def load_engine(name: str) -> ModuleType:
     return engine
 
 
+def compiles(engine: CauchySum) -> bool:
+    """Whether an engine is compiled code on the processor, so that other loops may be, too."""
+    return getattr(engine, "__module__", "") == BACKENDS["cpu"]
+
+
 def _refusal(name: str, reason: str) -> str:
     return f"backend {name!r} cannot run here ({reason}); choose one of {', '.join(other for other in BACKENDS if other != name)}"
 

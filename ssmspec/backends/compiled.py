@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -73,7 +74,7 @@ class Kernel:
     def _key(self, kind: str) -> str:
         chosen = tuple(os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"))
         machine = (sys.platform, binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten(), chosen, llvmlite.__version__)
-        source = Path(__file__).with_name(self.module.rpartition(".")[2] + ".py").read_bytes() + Path(__file__).read_bytes()
+        source = _source(self.module) + Path(__file__).read_bytes()
         return f"{self.name}-{kind}-{sha256(source + repr(machine).encode()).hexdigest()[:24]}.code"
 
     def _compiled(self, kind: str) -> Any:
@@ -103,6 +104,14 @@ class Kernel:
     def _callable(self, address: int) -> Callable[..., None]:
         types: list[Any] = [ctypes.c_ssize_t, ctypes.c_ssize_t, ctypes.POINTER(ctypes.c_int64), *[ctypes.c_void_p] * self.arrays]
         return ctypes.CFUNCTYPE(None, *types)(address)
+
+
+def _source(module: str) -> bytes:
+    """The text of a module that need not be imported, since that would import Numba."""
+    found = find_spec(module)
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).read_bytes()
 
 
 def _code_of(made: Any) -> bytes | None:

@@ -138,7 +138,7 @@ def cauchy_vjp(
 def _precision(residues: ComplexArray, poles: ComplexArray, x: RealArray, y: RealArray) -> np.dtype[Any] | None:
     """The float type to compute in, at least as wide as that of the arguments; None if float64 is not enough."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        bounds = precision.extremes(poles.astype(complex), x, y)
+        bounds = precision.extremes(poles.astype(complex), *(part if part.min() >= 0 else abs(part) for part in (x, y)))
     return precision.narrowest(bounds, np.result_type(residues, poles) == np.complex64)
 
 
