@@ -438,7 +438,7 @@ class Exact:
     def hankel(self) -> list[Any]:
         """Square roots of the eigenvalues of P Q, largest first: with P = V V* and Q = U U*, the singular values of V* U.
 
-        Only this last matrix, from which nothing cancels any more, is rounded: what matters is as large as the largest value, or a hundredth.
+        Only this last matrix is rounded to double precision, and nothing cancels any more: only large values matter.
         """
         size = range(len(self.z))
         with self._precision():
