@@ -10,9 +10,13 @@ from ssmspec.families.template import Slot, Template
 def candidate_prefixes(template: Template, by_last_word: Mapping[str, Sequence[str]], share: float = 0.0) -> list[str]:
     """Every prefix that precedes the suffix of a required tensor, each once; only prefixes with at least `share` of the required ones."""
     required = _required(tuple(template.values()))
-    possible = [endings for endings in required if any(word in by_last_word for _, word in endings)]
-    if len(possible) < share * len(required):
-        return []
+    words, spare = by_last_word.keys(), (1 - share) * len(required)
+    possible = []
+    for place, (endings, last_words) in enumerate(required):
+        if not words.isdisjoint(last_words):
+            possible.append(endings)
+        elif place - len(possible) >= spare:  # so many are absent before this one
+            return []
     present: Counter[str] = Counter()
     for endings in possible:
         below: dict[str, None] = {}
@@ -25,6 +29,7 @@ def candidate_prefixes(template: Template, by_last_word: Mapping[str, Sequence[s
 
 
 @lru_cache(maxsize=4096)
-def _required(slots: tuple[Slot, ...]) -> tuple[tuple[tuple[str, str], ...], ...]:
-    """The possible suffixes of every required one, each with its last word."""
-    return tuple(tuple((suffix, suffix.rsplit(".", 1)[-1]) for suffix in slot.suffixes()) for slot in slots if slot.required)
+def _required(slots: tuple[Slot, ...]) -> tuple[tuple[tuple[tuple[str, str], ...], frozenset[str]], ...]:
+    """The possible suffixes of every required one, each with its last word, and those words."""
+    suffixes = [tuple((suffix, suffix.rsplit(".", 1)[-1]) for suffix in slot.suffixes()) for slot in slots if slot.required]
+    return tuple((endings, frozenset(word for _, word in endings)) for endings in suffixes)
