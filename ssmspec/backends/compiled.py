@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -45,13 +46,17 @@ class Kernel:
     def __call__(self, first: int, last: int, sizes: Sequence[int], *arrays: npt.NDArray[Any]) -> None:
         """Run it on contiguous arrays that all have one float type."""
         assert all(array.flags.c_contiguous and array.dtype == arrays[0].dtype for array in arrays)
-        kind = arrays[0].dtype.str[1:]
+        run = self.loaded(arrays[0].dtype.str[1:])
+        numbers = (ctypes.c_int64 * len(sizes))(*sizes)
+        run(first, last, numbers, *(array.ctypes.data for array in arrays))
+
+    def loaded(self, kind: str) -> Callable[..., None]:
+        """The machine code for floats of a kind, `f4` or `f8`; a process that forks after this has it for all."""
         run = self._ready.get(kind)
         if run is None:
             with self._lock:  # the threads of one call all come here first, and one of them compiles
                 run = self._ready.get(kind) or self._ready.setdefault(kind, self._loaded(kind))
-        numbers = (ctypes.c_int64 * len(sizes))(*sizes)
-        run(first, last, numbers, *(array.ctypes.data for array in arrays))
+        return run
 
     def _loaded(self, kind: str) -> Callable[..., None]:
         key = self._key(kind)
@@ -73,7 +78,7 @@ class Kernel:
     def _key(self, kind: str) -> str:
         chosen = tuple(os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"))
         machine = (sys.platform, binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten(), chosen, llvmlite.__version__)
-        source = Path(__file__).with_name(self.module.rpartition(".")[2] + ".py").read_bytes() + Path(__file__).read_bytes()
+        source = _source(self.module) + Path(__file__).read_bytes()
         return f"{self.name}-{kind}-{sha256(source + repr(machine).encode()).hexdigest()[:24]}.code"
 
     def _compiled(self, kind: str) -> Any:
@@ -103,6 +108,14 @@ class Kernel:
     def _callable(self, address: int) -> Callable[..., None]:
         types: list[Any] = [ctypes.c_ssize_t, ctypes.c_ssize_t, ctypes.POINTER(ctypes.c_int64), *[ctypes.c_void_p] * self.arrays]
         return ctypes.CFUNCTYPE(None, *types)(address)
+
+
+def _source(module: str) -> bytes:
+    """The text of a module that need not be imported, since that would import Numba."""
+    found = find_spec(module)
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).read_bytes()
 
 
 def _code_of(made: Any) -> bytes | None:

@@ -143,7 +143,7 @@ def _pairs(tensor: Tensor, kind: torch.dtype) -> Tensor:
 
 
 def _precision(residues: Tensor, poles: Tensor, x: Tensor, y: Tensor) -> torch.dtype | None:
-    bounds = torch.stack([bound.double() for bound in precision.extremes(poles.detach().to(torch.complex128), x, y)])
+    bounds = torch.stack([bound.double() for bound in precision.extremes(poles.detach().to(torch.complex128), abs(x), abs(y))])
     kind = precision.narrowest(bounds.tolist(), residues.dtype == torch.complex64)
     return None if kind is None else getattr(torch, kind.name)
 

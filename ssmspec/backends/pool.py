@@ -4,12 +4,9 @@ NumPy holds the interpreter lock for much of its time in arrays as small as thos
 the items without a copy. Its engine uses one thread, and BLAS has one in every process, so no more threads run than were asked for.
 """
 
-import multiprocessing
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from ssmspec.backends import threads
@@ -34,6 +31,9 @@ def mapped(function: Callable[[Item], Result], items: Sequence[Item], processes:
     if processes < 2 or not FORKING:
         yield from map(function, items)
         return
+    import multiprocessing  # here, since most commands need no other process
+    from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+
     _inherited = (function, items)
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), initializer=_begin)
     try:

@@ -29,18 +29,18 @@ def resolved(poles: Any) -> bool:
     return bool((size <= SHARPEST * damping).all() and damping.min() * MODERATE >= 1 and size.max() <= MODERATE)
 
 
-def extremes(poles: Any, x: Any, y: Any) -> list[Any]:
+def extremes(poles: Any, abscissa: Any, ordinate: Any) -> list[Any]:
     """The quantities that `narrowest` uses, each a scalar of the arguments' own library; NaN if an argument contains NaN.
 
     Uses only operations that NumPy arrays and PyTorch tensors have in common, so that the GPU can examine its own arguments.
 
     Args:
         poles: (K, N) complex128, not empty.
-        x, y: (1, F) or (K, F) real, not empty.
+        abscissa, ordinate: |x| and |y|, (1, F) or (K, F) real, not empty.
     Returns:
         The largest |sigma|, |x| and |y|, the smallest |s| min(|sigma|, 1/|sigma|) and the smallest max(|x|, |y|).
     """
-    size, abscissa, ordinate = abs(poles), abs(x), abs(y)
+    size = abs(poles)
     damping = abs(poles.real) * (size.clip(max=1) / size.clip(min=1))
     return [size.max(), abscissa.max(), ordinate.max(), damping.min(), abscissa.clip(ordinate).min()]
 

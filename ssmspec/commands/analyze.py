@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ssmspec.backends import CauchySum, choose_backend, load_backend
+from ssmspec.backends import CauchySum, choose_backend, compiles, load_backend
 from ssmspec.backends.pool import mapped
 from ssmspec.backends.threads import limited
 from ssmspec.commands.calibrated import band_over_tokens, calibration_notes
@@ -178,9 +178,12 @@ def each(
         progress: called with the name of an item before its result is there.
     """
     processes = work.processes if len(items) > 1 else 1
-    if processes > 1:
-        work.engine(np.ones((1, 1, 1), complex), -np.ones((1, 1), complex), np.ones((1, 1)), np.ones((1, 1)))  # compiled code is loaded
-        work.engine(np.ones((1, 2, 1), complex), -np.ones((1, 1), complex), np.ones((1, 1)), np.ones((1, 1)))  # once, not by every process
+    if processes > 1 and compiles(work.engine):  # the code is loaded once, not by every process
+        from ssmspec.backends.cpu import DOUBLE_SUMS, SINGLE_SUMS, SUMS
+        from ssmspec.statistics.quick import KERNELS
+
+        for kernel in (SINGLE_SUMS, DOUBLE_SUMS, SUMS, *KERNELS):
+            kernel.loaded("f8")
     found = []
     with limited(work.threads):
         results = mapped(function, items, processes)

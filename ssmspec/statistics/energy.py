@@ -67,10 +67,20 @@ class ClosedEnergy:
         return length, angle
 
 
-def closed_energy(diagonal: StateSpace) -> ClosedEnergy:
-    """The closed form for a diagonal system with one input and one output, without beta weight, without D."""
+def closed_energy(diagonal: StateSpace, *, compiled: bool = False) -> ClosedEnergy:
+    """The closed form for a diagonal system with one input and one output, without beta weight, without D.
+
+    Args:
+        compiled: whether to sum in the loops of `quick`.
+    """
     sigma = cayley_poles(diagonal)
     gain = diagonal.C[:, 0] * diagonal.B[:, :, 0] * homogeneous_scale(diagonal, sigma)
+    if compiled:
+        from ssmspec.statistics.quick import moderate, pair_rows  # here, since it loads LLVM
+
+        if moderate(sigma):
+            tau, size = pair_rows(gain, sigma)
+            return ClosedEnergy(-2 * gain * tau, sigma, 2 * np.abs(gain) * size)
     tau, size = np.zeros_like(sigma), np.zeros(sigma.shape)
     width = max(1, NUMBERS_AT_ONCE // sigma.size)
     for start in range(0, diagonal.modes, width):

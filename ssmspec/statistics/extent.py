@@ -41,20 +41,24 @@ class Extent:
 
 
 @np.errstate(all="ignore")
-def extent_of_modes(modal: StateSpace, usable: np.ndarray, problem: str, *, with_skip: bool) -> Extent:
-    """The extent of the usable copies (K,) of a diagonal system; the problem is that of all copies, if they have one."""
+def extent_of_modes(modal: StateSpace, usable: np.ndarray, problem: str, *, with_skip: bool, compiled: bool = False) -> Extent:
+    """The extent of the usable copies (K,) of a diagonal system; the problem is that of all copies, if they have one.
+
+    Args:
+        compiled: whether to sum in the loops of `quick`.
+    """
     if problem or modal.sobolev is not None:
         reason = problem if modal.sobolev is None else WEIGHTED
         return Extent(nothing := np.full(modal.copies, np.nan), nothing, reason, modal.sobolev is not None)
-    sums = [_Pairs.of(part, with_skip=with_skip) for part in _parts(modal)]
+    sums = [_Pairs.of(part, with_skip=with_skip, compiled=compiled) for part in _parts(modal)]
     found = np.concatenate([(each.delay(), each.length()) for each in sums], axis=1)
     delay, length = np.where(usable, found, np.nan)
     return Extent(delay, length, TOO_LONG)
 
 
 def _parts(modal: StateSpace) -> Iterator[StateSpace]:
-    count = max(1, PAIRS_AT_ONCE // (2 * modal.modes**2))
-    return (modal.copy_slice(k, min(k + count, modal.copies)) for k in range(0, modal.copies, count))
+    size = max(1, PAIRS_AT_ONCE // (2 * modal.modes**2))
+    return (modal.copy_slice(k, min(k + size, modal.copies)) for k in range(0, modal.copies, size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class _Pairs:
         form: (K, 2N, 2N), the energy from lag L on as a quadratic form in the real and minus the imaginary parts of z^L.
         delays: (K,), sum_l l |k[l]|^2 from the kernel's first sample. logarithms: (K, N), log z.
         skip: (K,) energy that D adds. own: whether D is a sample of its own, before the kernel. lag: of the kernel's first sample.
+        compiled: whether to use the loops of `quick`.
     """
 
     form: FloatArray
@@ -73,26 +78,19 @@ class _Pairs:
     skip: FloatArray
     own: bool
     lag: int
+    compiled: bool
 
     @classmethod
-    def of(cls, modal: StateSpace, *, with_skip: bool) -> "_Pairs":
+    def of(cls, modal: StateSpace, *, with_skip: bool, compiled: bool) -> "_Pairs":
         sigma, scaled = cayley_poles(modal), modal.B * discrete_residues(modal)[:, :, None]
         single, C = modal.inputs == modal.outputs == 1, modal.C.transpose(0, 2, 1)
         turn, B = 1 - sigma, scaled * C if single else scaled
-        B, moments, sums = B * turn[:, :, None], np.zeros(modal.copies), []
-        for other, b, c, last in ((sigma.conj(), B.conj(), C.conj(), turn.conj()), (sigma, B, C, turn)):
-            inverse = np.reciprocal(sigma[:, :, None] + other[:, None, :])
-            weighted = (B @ b.transpose(0, 2, 1)) * inverse
-            if not single:
-                weighted *= C @ c.transpose(0, 2, 1)
-            sums.append(weighted)
-            moments += (((weighted * inverse) @ last[:, :, None])[:, :, 0] * turn).real.sum(axis=1) / 2
-        form = in_real_coordinates(*sums)
+        form, moments = _form_and_moments(sigma, B * turn[:, :, None], None if single else C, turn, compiled=compiled)
         skip, own = np.zeros(modal.copies), with_skip and modal.delay > 0
         if with_skip:
             first = 2 * (modal.C @ scaled).real
             skip = ((modal.D**2).sum(axis=(1, 2))) + (0 if own else 2 * (modal.D * first).sum(axis=(1, 2)))
-        pairs = cls(form, moments, log_poles(modal), skip, own, modal.delay)
+        pairs = cls(form, moments, log_poles(modal), skip, own, modal.delay, compiled)
         return replace(pairs, delays=moments - pairs.energy())
 
     def energy(self) -> FloatArray:
@@ -116,9 +114,35 @@ class _Pairs:
         low, high = np.zeros(len(allowed)), np.clip(np.ceil(np.nan_to_num(SPAN * self.delay(), nan=1.0)), 1, LONGEST)
         while (growing := (self.tail(high - self.own) > allowed) & (high < LONGEST)).any():
             low, high = np.where(growing, high, low), np.where(growing, np.minimum(2 * high, LONGEST), high)
+        if self.compiled:
+            from ssmspec.statistics.quick import pair_lengths  # here, since it loads LLVM
+
+            high = pair_lengths(self.form, self.logarithms, allowed, low, high, int(self.own))
+            low = high - 1
         while ((high - low) > 1).any():
             middle = np.floor((low + high) / 2)
             enough = self.tail(middle - self.own) <= allowed
             active = high - low > 1
             low, high = np.where(active & ~enough, middle, low), np.where(active & enough, middle, high)
         return np.where((allowed > 0) & (high < LONGEST), high, np.nan)
+
+
+def _form_and_moments(
+    sigma: ComplexArray, B: ComplexArray, C: ComplexArray | None, turn: ComplexArray, *, compiled: bool
+) -> tuple[FloatArray, FloatArray]:
+    """The form (K, 2N, 2N) of `_Pairs`, and sum_l (l + 1) |k[l]|^2, (K,), from B (K, N, I) and C (K, N, O), which one sum does without."""
+    if compiled and C is None:
+        from ssmspec.statistics.quick import moderate, pair_form, pair_moments  # here, since it loads LLVM
+
+        if moderate(sigma):
+            return pair_form(B[:, :, 0], sigma), pair_moments(B[:, :, 0] * turn, sigma) / 2
+    moments, sums = np.zeros(len(sigma)), []
+    for conjugate in (True, False):
+        other, b, last = (part.conj() if conjugate else part for part in (sigma, B, turn))
+        inverse = np.reciprocal(sigma[:, :, None] + other[:, None, :])
+        weighted = (B @ b.transpose(0, 2, 1)) * inverse
+        if C is not None:
+            weighted *= C @ (C.conj() if conjugate else C).transpose(0, 2, 1)
+        sums.append(weighted)
+        moments += (((weighted * inverse) @ last[:, :, None])[:, :, 0] * turn).real.sum(axis=1) / 2
+    return in_real_coordinates(*sums), moments

@@ -35,18 +35,20 @@ SHIFT = 4 * np.finfo(float).eps  # by which the diagonal is raised, so that a fa
 SMALLEST = 1e-290  # of the diagonal: a state that nothing reaches
 
 
-def hankel_singular_values(system: StateSpace) -> FloatArray:
+def hankel_singular_values(system: StateSpace, *, compiled: bool = False) -> FloatArray:
     """Values (K, 2N) in descending order, for the dynamic part without beta weight; NaN if Gramians overflow or there are too many modes.
 
     Args:
         system: K copies. Values below about 1e-8 of the largest are rounding errors.
+        compiled: whether to form Gramians in the loops of `quick`.
     """
     if system.modes > MOST_MODES:
         return np.full((system.copies, 2 * system.modes), np.nan)
     if system.rank:
         return _coupled_values(system)
     size = max(1, PAIRS_AT_ONCE // (4 * system.modes**2))
-    return np.concatenate([_values(system.copy_slice(k, min(k + size, system.copies))) for k in range(0, system.copies, size)])
+    parts = (system.copy_slice(k, min(k + size, system.copies)) for k in range(0, system.copies, size))
+    return np.concatenate([_values(part, compiled=compiled) for part in parts])
 
 
 def _coupled_values(system: StateSpace) -> FloatArray:
@@ -76,18 +78,18 @@ def solved_lyapunov(form: FloatArray, right: FloatArray, transposed: str) -> Flo
     return np.asarray((solution + solution.T) / 2 * scale)
 
 
-def _values(diagonal: StateSpace) -> FloatArray:
+def _values(diagonal: StateSpace, *, compiled: bool) -> FloatArray:
     sigma = cayley_poles(diagonal)
     with np.errstate(all="ignore"):  # what overflows becomes NaN
-        fast = _balanced_values if diagonal.outputs == diagonal.inputs == 1 else _squared_values
-        values, lost = fast(diagonal, sigma)
+        single = diagonal.outputs == diagonal.inputs == 1
+        values, lost = _balanced_values(diagonal, sigma, compiled=compiled) if single else _squared_values(diagonal, sigma)
     again = np.flatnonzero(~(lost <= LOST))
     if len(again):
         values[again] = _factored_values(diagonal.pick(again), sigma[again])
     return values
 
 
-def _balanced_values(diagonal: StateSpace, sigma: ComplexArray) -> tuple[FloatArray, FloatArray]:
+def _balanced_values(diagonal: StateSpace, sigma: ComplexArray, *, compiled: bool) -> tuple[FloatArray, FloatArray]:
     """Values (K, 2N) of copies with one input and one output, and an estimate of the relative error of the largest, (K,).
 
     A real pole has one real state, so where all poles are real N of the values are zero.
@@ -101,17 +103,31 @@ def _balanced_values(diagonal: StateSpace, sigma: ComplexArray) -> tuple[FloatAr
         gramian = -(vectors[:, :, None] * vectors[:, None, :]) / (sigma.real[:, :, None] + sigma.real[:, None, :])
     else:
         sign = np.repeat([[1.0, -1.0]], modes, axis=1)
-        gramian = gramian_of(np.sqrt(np.where(real, strength.real, strength))[:, :, None], sigma)
+        gramian = gramian_of(np.sqrt(np.where(real, strength.real, strength))[:, :, None], sigma, compiled=compiled)
     values = np.zeros((copies, 2 * modes))
+    size = np.linalg.norm(gramian, axis=(1, 2))
     if (sign > 0).all():
         product = gramian
-    else:
+    elif real.all():
         factor = cholesky_factor(gramian)
         product = (factor * sign[:, :, None]).transpose(0, 2, 1) @ factor
-    size = np.linalg.norm(gramian, axis=(1, 2))
+    else:
+        product = _signed_square(cholesky_factor(gramian))
     found = -np.sort(-np.abs(_eigenvalues(product)), axis=1)
     values[:, : len(sign[0])] = np.where(size[:, None] > 0, found, 0)
     return values, _error(size**2, values)
+
+
+def _signed_square(factor: FloatArray) -> FloatArray:
+    """The lower half of L^T S L, S = diag(1, -1), for lower triangular factors L (K, 2N, 2N); the rest is zero where N x N allow it."""
+    modes = factor.shape[1] // 2
+    first, below, last = factor[:, :modes, :modes], factor[:, modes:, :modes], factor[:, modes:, modes:]
+    product = np.empty_like(factor)
+    np.matmul(first.transpose(0, 2, 1), first, out=product[:, :modes, :modes])
+    product[:, :modes, :modes] -= below.transpose(0, 2, 1) @ below
+    np.matmul(-last.transpose(0, 2, 1), factor[:, modes:], out=product[:, modes:])
+    product[:, :modes, modes:] = 0
+    return product
 
 
 def _squared_values(diagonal: StateSpace, sigma: ComplexArray) -> tuple[FloatArray, FloatArray]:
@@ -172,8 +188,17 @@ def gramians_of(diagonal: StateSpace, sigma: ComplexArray) -> tuple[FloatArray, 
     return reach, gramian_of((diagonal.C * scale[:, None, :]).conj().transpose(0, 2, 1), sigma.conj())
 
 
-def gramian_of(vectors: ComplexArray, sigma: ComplexArray) -> FloatArray:
-    """-v_m v_n^*/(sigma_m + conj(sigma_n)) over the completed set of vectors (K, N, W), in the real coordinates (Re x, Im x) sqrt 2."""
+def gramian_of(vectors: ComplexArray, sigma: ComplexArray, *, compiled: bool = False) -> FloatArray:
+    """-v_m v_n^*/(sigma_m + conj(sigma_n)) over the completed set of vectors (K, N, W), in the real coordinates (Re x, Im x) sqrt 2.
+
+    Args:
+        compiled: whether to do it in the loops of `quick`, for W = 1.
+    """
+    if compiled:
+        from ssmspec.statistics.quick import moderate, pair_form  # here, since it loads LLVM
+
+        if moderate(sigma):
+            return pair_form(vectors[:, :, 0], sigma)
     upper = (vectors @ vectors.conj().transpose(0, 2, 1)) * np.reciprocal(sigma[:, :, None] + sigma.conj()[:, None, :])
     across = (vectors @ vectors.transpose(0, 2, 1)) * np.reciprocal(sigma[:, :, None] + sigma[:, None, :])
     return in_real_coordinates(upper, across)

@@ -81,7 +81,9 @@ def _stationary(theta: FloatArray, places: Places, integral: Integral) -> tuple[
         for _ in range(NEWTON_STEPS):
             values = np.polynomial.legendre.legvander(local, ORDER - 1)
             step = (slopes * values).sum(axis=-1) / (curvatures * values).sum(axis=-1)
-            local = np.clip(np.where(np.isfinite(step), local - step, start), start - FARTHEST, start + FARTHEST)
+            before, local = local, np.clip(np.where(np.isfinite(step), local - step, start), start - FARTHEST, start + FARTHEST)
+            if (local == before).all():
+                break
     local = np.clip(local, (0 - left) / half - 1, (np.pi - left) / half - 1)
     values = np.polynomial.legendre.legvander(local, ORDER - 1)
     return np.clip(left + half * (1 + local), 0, np.pi), (series * values).sum(axis=-1)

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from ssmspec.systems.grid import FloatArray
+from ssmspec.systems.grid import FloatArray, theta_nodes
 from ssmspec.systems.statespace import StateSpace, log_poles
 
 ORDER = 16
@@ -43,10 +43,19 @@ class Panels:
         points = (left + right) / 2 + (right - left) / 2 * NODES
         return np.clip(points, left, right).reshape(len(self.edges), -1)
 
-    def nodes_between_ends(self) -> FloatArray:
-        """(K, P * ORDER + 2) the same with 0 before and pi behind."""
+    def nodes_between_ends(self, *, compiled: bool = False) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """(K, P * ORDER + 2) the same with 0 before and pi behind, and cos theta/2 and sin theta/2 there.
+
+        Args:
+            compiled: whether to do it in the loops of `quick`.
+        """
+        if compiled:
+            from ssmspec.statistics.quick import panel_nodes  # here, since it loads LLVM
+
+            return panel_nodes(self.edges, NODES)
         ends = np.zeros((len(self.edges), 1)), np.full((len(self.edges), 1), np.pi)
-        return np.concatenate([ends[0], self.nodes(), ends[1]], axis=1)
+        theta = np.concatenate([ends[0], self.nodes(), ends[1]], axis=1)
+        return theta, *theta_nodes(theta)
 
     def weights(self) -> FloatArray:
         """Weights (K, P * ORDER): the integral over [0, pi] is the sum of weight times value at `nodes()`."""
@@ -58,16 +67,23 @@ class Panels:
         return (values.reshape(-1, ORDER) @ TO_COEFFICIENTS.T).reshape(len(self.edges), -1, ORDER)
 
 
-def panels(diagonal: StateSpace, reach: float | FloatArray = REACH) -> Panels | None:
+def panels(diagonal: StateSpace, reach: float | FloatArray = REACH, *, compiled: bool = False) -> Panels | None:
     """Panels over [0, pi] for the poles of a diagonal system, and the knee and corners of its beta weight; None beyond MAX_PANELS.
 
     Args:
         reach: (rho + 1/rho)/2 of the ellipses without poles, one for all copies or (K, 1). With D the distance of a pole from the left end
             and x its part along the axis, the length h with D + |pole - right end| = reach h is 2 (reach D - x)/(reach^2 - 1).
+        compiled: whether to do it in the loops of `quick`.
     """
     angle, decay = pole_distances(diagonal)
     knee = None if diagonal.sobolev is None else diagonal.sobolev.knee(diagonal.step)
     knots = () if diagonal.sobolev is None else diagonal.sobolev.knots
+    if compiled:
+        from ssmspec.statistics.quick import panel_edges  # here, since it loads LLVM
+
+        far, bend = (np.broadcast_to(part, (len(angle), 1)) for part in (reach, np.inf if knee is None else knee))
+        cut = panel_edges(angle, decay * decay, far, bend, knots, MAX_PANELS)
+        return None if cut is None else Panels(cut)
     squared, scale = decay * decay, 2 / (reach * reach - 1)
     ahead, length = np.empty_like(angle), np.empty_like(angle)
     left = np.zeros((len(angle), 1))

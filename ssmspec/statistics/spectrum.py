@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ssmspec.backends import CauchySum
+from ssmspec.backends import CauchySum, compiles
 from ssmspec.errors import LayerError
 from ssmspec.statistics.energy import ROLLOFF, TOLERANCE, ClosedEnergy, bisected, closed_energy, rolloff_of
 from ssmspec.statistics.extent import Extent, extent_of_modes
@@ -74,6 +74,7 @@ class LayerSpectrum:
         self.with_skip = with_skip
         self.corner = corner
         self.exact = exact
+        self._compiled = compiles(cauchy_sum)
 
     @cached_property
     def _normalized(self) -> tuple[StateSpace, Exponents]:
@@ -226,7 +227,7 @@ class LayerSpectrum:
     @cached_property
     def unit_hankel(self) -> FloatArray:
         """Hankel singular values of `unit` in descending order, (K, 2N)."""
-        return hankel_singular_values(self.unit)
+        return hankel_singular_values(self.unit, compiled=self._compiled)
 
     @cached_property
     def hankel(self) -> FloatArray:
@@ -243,7 +244,8 @@ class LayerSpectrum:
         """When the kernels act."""
         conditioned = self.condition <= CONDITION_LIMIT
         problem = "" if conditioned.any() else ILL_CONDITIONED.format(worst=self.condition.max())
-        return extent_of_modes(self.modal, conditioned & ~self.sharp, problem, with_skip=self.with_skip)
+        usable = conditioned & ~self.sharp
+        return extent_of_modes(self.modal, usable, problem, with_skip=self.with_skip, compiled=self._compiled)
 
     def notes(self) -> list[str]:
         """What to know about the numbers of a system with a low-rank part."""
@@ -269,11 +271,11 @@ class LayerSpectrum:
             (closed_total, total_error), (closed_low, low_error) = closed.with_error(whole), closed.with_error(corner)
             exact = np.maximum(total_error, low_error)
         preferred = exact <= TOLERANCE
-        cut = panels(self.modal.copy_slice(start, stop), np.where(preferred, SHORT_REACH, REACH)[:, None])
+        cut = panels(self.modal.copy_slice(start, stop), np.where(preferred, SHORT_REACH, REACH)[:, None], compiled=self._compiled)
         if cut is None:
             return self._band_without_panels(closed, stop - start)
-        theta = cut.nodes_between_ends()
-        values, variation = self._sampled(start, stop, cut, theta)
+        theta, *halves = cut.nodes_between_ends(compiled=self._compiled)
+        values, variation = self._sampled(start, stop, cut, theta, *halves)
         integral = Integral(cut.edges, cut.coefficients(values[:, 1:-1]))
         total, low, error = integral.total(), integral.up_to(corner), integral.relative_error()
         sharp = self.sharp[start:stop]  # no node comes near enough to such a pole to see it
@@ -309,8 +311,8 @@ class LayerSpectrum:
         rolloff = bisected(closed.up_to, ROLLOFF * total) + 0 * total
         return Band(total, low, nothing, rolloff, nothing, error, Peak(nothing, nothing))
 
-    def _sampled(self, start: int, stop: int, cut: Panels, theta: FloatArray) -> tuple[FloatArray, Variation]:
-        """|H|^2 at theta (K, F), the nodes between both ends, and the total variation, from the same samples."""
+    def _sampled(self, start: int, stop: int, cut: Panels, theta: FloatArray, x: FloatArray, y: FloatArray) -> tuple[FloatArray, Variation]:
+        """|H|^2 at theta (K, F), the nodes between both ends, with (x, y) = (cos, sin) theta/2, and the total variation, from the same."""
         system, modal = self.unit.copy_slice(start, stop), self.modal.copy_slice(start, stop)
         if self._by_pairs:
             squared, speeds = squared_norms_and_speeds(system, self.pair_sums.pick(start, stop), theta)
@@ -318,11 +320,11 @@ class LayerSpectrum:
             return squared_magnitude(system, theta, self.cauchy_sum, with_skip=True) if self.with_skip else squared, variation
         if system.outputs * system.inputs > MOST_ENTRIES:
             return squared_magnitude(system, theta, self.cauchy_sum, with_skip=self.with_skip), total_variation(modal)
-        x, y = theta_nodes(theta)
         H = DiscreteSums.of(system).unturned(x, y, self.cauchy_sum)
         if system.sobolev is not None:
             H = H * system.sobolev.weight(theta, system.step)[:, None, None, :]
-        variation = variation_from_samples(modal, cut, H[..., 1:-1], VARIATION_TOLERANCE if system.rank else ACCEPTED)
+        accepted = VARIATION_TOLERANCE if system.rank else ACCEPTED
+        variation = variation_from_samples(modal, cut, H, accepted, compiled=self._compiled)
         if self.with_skip:
             H = H * turn(x, y, system.delay)[:, None, None, :] + system.D[..., None]
         return np.asarray((H.real**2 + H.imag**2).sum(axis=(1, 2))), variation
@@ -347,7 +349,7 @@ class LayerSpectrum:
     def _shares_of(self, start: int, stop: int, theta: FloatArray) -> FloatArray:
         """E(theta) of some copies: from one piecewise polynomial where it is good enough, else from the closed form."""
         energy = np.full((stop - start, len(theta)), np.nan)
-        cut = panels(self.modal.copy_slice(start, stop))
+        cut = panels(self.modal.copy_slice(start, stop), compiled=self._compiled)
         if cut is not None:
             values = squared_magnitude(self.unit.copy_slice(start, stop), cut.nodes(), self.cauchy_sum, with_skip=self.with_skip)
             integral = Integral(cut.edges, cut.coefficients(values))
@@ -374,7 +376,9 @@ class LayerSpectrum:
         if self.system.rank or self.system.sobolev is not None or self.with_skip:
             return None
         single = self.system.inputs == self.system.outputs == 1
-        return closed_energy(self.unit.copy_slice(start, stop)) if single else self.pair_sums.pick(start, stop).energy
+        if not single:
+            return self.pair_sums.pick(start, stop).energy
+        return closed_energy(self.unit.copy_slice(start, stop), compiled=self._compiled)
 
 
 def _strength(modal: StateSpace, sigma: ComplexArray, z: ComplexArray) -> FloatArray:

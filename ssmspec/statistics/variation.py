@@ -66,6 +66,26 @@ class _Pieces:
         return _Pieces(self.copy[chosen], self.left[chosen], self.right[chosen])
 
 
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A size at the nodes of pieces: its integral over [-1, 1], the sizes of the last two coefficients, and the largest, each (P,)."""
+
+    integral: FloatArray
+    tail: FloatArray
+    highest: FloatArray
+
+    @classmethod
+    def of(cls, sizes: FloatArray) -> "_Measured":
+        """From sizes (P, ORDER)."""
+        measured = sizes @ _MEASURES
+        return cls(measured[:, 0], np.abs(measured[:, 1]) + np.abs(measured[:, 2]), sizes.max(axis=1))
+
+    def missed(self) -> FloatArray:
+        """What ORDER points miss of the integral, (P,), estimated from above."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(self.tail > 0, MISSED * self.tail**2 / self.highest, 0)
+
+
 def _interleave(first: FloatArray, second: FloatArray) -> FloatArray:
     return np.stack([first, second], axis=1).ravel()
 
@@ -89,7 +109,9 @@ def total_variation(diagonal: StateSpace, low: float = 0.0, high: float = np.pi)
     return _refine(diagonal, pieces, whole, _integrate(diagonal, pieces.halves()))
 
 
-def variation_from_samples(diagonal: StateSpace, cut: Panels, response: ComplexArray, accepted: float = ACCEPTED) -> Variation:
+def variation_from_samples(
+    diagonal: StateSpace, cut: Panels, response: ComplexArray, accepted: float = ACCEPTED, *, compiled: bool = False
+) -> Variation:
     """V_0^pi of copies from every entry S of e^{-i theta/2} H at the nodes of the panels, which is a polynomial on each.
 
     |dH/d theta| = |dS/d theta + i S/2|.
@@ -97,12 +119,22 @@ def variation_from_samples(diagonal: StateSpace, cut: Panels, response: ComplexA
     Args:
         diagonal: the same system in modal form, from which copies are computed whose samples do not suffice.
         cut: panels for its poles.
-        response: (K, ..., P * ORDER) S of the dynamic part at `cut.nodes()`, beta weight included, a delay not.
+        response: (K, ..., P * ORDER + 2) S of the dynamic part at `cut.nodes_between_ends()`, beta weight included, a delay not.
         accepted: relative error up to which the samples suffice.
+        compiled: whether to do the panels in the loops of `quick`.
     """
+    copy, slopes, tails, first = _compiled_slopes(cut, response) if compiled else _slopes(cut, response)
+    found = _polynomial_pieces(diagonal.copies, copy, np.ones(len(copy)), slopes, _length, np.zeros(len(copy)), first)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = found.relative_error + np.where(found.value > 0, np.bincount(copy, tails, diagonal.copies) / found.value, 0)
+    return _completed(diagonal, Variation(found.value, error), accepted)
+
+
+def _slopes(cut: Panels, response: ComplexArray) -> tuple[np.ndarray, FloatArray, FloatArray, "_Measured"]:
+    """Of the panels with a length: copy (P,), dS/d theta + i S/2 times half the length (planes, P, ORDER), what S misses (P,), its size."""
     width = np.diff(cut.edges, axis=1)
     copy, panel = np.nonzero(width > 0)
-    samples = np.moveaxis(response.reshape(diagonal.copies, -1, width.shape[1], ORDER), 1, 0)
+    samples = np.moveaxis(response[..., 1:-1].reshape(len(width), -1, width.shape[1], ORDER), 1, 0)
     chosen = slice(None) if len(copy) == width.size else (slice(None), copy, panel)
     parts = [part[chosen].reshape(len(samples), -1, ORDER) for part in (samples.real, samples.imag)]
     planes = np.concatenate(parts)
@@ -110,11 +142,18 @@ def variation_from_samples(diagonal: StateSpace, cut: Panels, response: ComplexA
     slopes = _mapped(planes, _SLOPES)
     slopes[:entries] -= half * planes[entries:]
     slopes[entries:] += half * planes[:entries]
-    found = _polynomial_pieces(diagonal.copies, copy, np.ones(len(copy)), slopes, _length, np.zeros(len(copy)))
     tails = np.abs(_mapped(planes, _TAIL.T)).sum(axis=(0, 2))  # missed of S, and about as much of its length
-    with np.errstate(divide="ignore", invalid="ignore"):
-        error = found.relative_error + np.where(found.value > 0, np.bincount(copy, tails, diagonal.copies) / found.value, 0)
-    return _completed(diagonal, Variation(found.value, error), accepted)
+    return copy, slopes, tails, _Measured.of(_length(slopes))
+
+
+def _compiled_slopes(cut: Panels, response: ComplexArray) -> tuple[np.ndarray, FloatArray, FloatArray, "_Measured"]:
+    """`_slopes` by the loops of `quick`."""
+    from ssmspec.statistics.quick import piece_slopes  # here, since it loads LLVM
+
+    entries = response.reshape(len(cut.edges), -1, response.shape[-1])
+    slopes, measures = piece_slopes(entries, cut.edges, _SLOPES, _MEASURES.T)
+    copy, tails, whole, tail, highest = measures.T
+    return copy.astype(np.intp), slopes, tails, _Measured(whole, tail, highest)
 
 
 def _mapped(planes: FloatArray, matrix: FloatArray) -> FloatArray:
@@ -133,7 +172,8 @@ def variation_from_speeds(diagonal: StateSpace, cut: Panels, squared: FloatArray
     copy, panel = np.nonzero(width > 0)
     values, half = squared.reshape(diagonal.copies, -1, ORDER)[copy, panel], width[copy, panel] / 2
     between = half * np.abs(values @ _TAIL).sum(axis=1) / np.sqrt(np.maximum(values.max(axis=1), np.finfo(float).tiny))
-    return _completed(diagonal, _polynomial_pieces(diagonal.copies, copy, half, values[None], _root, between), ACCEPTED)
+    first = _Measured.of(_root(values[None]))
+    return _completed(diagonal, _polynomial_pieces(diagonal.copies, copy, half, values[None], _root, between, first), ACCEPTED)
 
 
 def _length(planes: FloatArray) -> FloatArray:
@@ -156,6 +196,7 @@ def _polynomial_pieces(
     values: FloatArray,
     size: Callable[[FloatArray], FloatArray],
     between: FloatArray,
+    measured: "_Measured",
 ) -> Variation:
     """The sum over all pieces of a copy of half times the integral of `size` over [-1, 1], (K,).
 
@@ -163,14 +204,11 @@ def _polynomial_pieces(
         copy, half: (P,) of every piece.
         values: (planes, P, ORDER) polynomials at the nodes of every piece.
         between: (P,) what a polynomial may miss elsewhere, which counts where a piece is halved.
+        measured: the sizes at the nodes of every piece.
     """
     value, error, scale = np.zeros(copies), np.zeros(copies), np.zeros(copies)
     for halving in range(MOST_HALVINGS):
-        speed = size(values)
-        measured = speed @ _MEASURES
-        whole, tail = half * measured[:, 0], np.abs(measured[:, 1]) + np.abs(measured[:, 2])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            missed = np.where(tail > 0, MISSED * half * tail**2 / speed.max(axis=1), 0)
+        whole, missed = half * measured.integral, half * measured.missed()
         if not halving:
             scale = np.maximum(np.bincount(copy, whole, copies), np.finfo(float).tiny)
             most = np.maximum(np.bincount(copy, minlength=copies), MOST_PIECES)
@@ -186,6 +224,7 @@ def _polynomial_pieces(
             error += np.bincount(copy[~done], between[~done], copies)
         copy, half = np.repeat(copy[~done], 2), np.repeat(half[~done] / 2, 2)
         values = _mapped(values[:, ~done], _HALVES).reshape(len(values), -1, ORDER)
+        measured = _Measured.of(size(values))
     with np.errstate(divide="ignore", invalid="ignore"):
         return Variation(value, np.where(value > 0, error / value, 0.0))
 

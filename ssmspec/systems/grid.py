@@ -66,4 +66,7 @@ def check_points(points: int) -> None:
 
 def theta_nodes(theta: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(cos theta/2, sin theta/2), exact at Nyquist."""
-    return np.where(np.abs(theta) == np.pi, 0.0, np.cos(theta / 2)), np.sin(theta / 2)
+    half = theta / 2
+    x = np.cos(half)
+    np.copyto(x, 0.0, where=np.abs(half) == np.pi / 2)
+    return x, np.sin(half)

@@ -293,7 +293,9 @@ def homogeneous_scale(system: StateSpace, sigma: ComplexArray) -> ComplexArray:
 
 def mode_sizes(system: StateSpace) -> FloatArray:
     """|C_n| |B_n| of every stored mode, (K, N)."""
-    return np.asarray(np.linalg.norm(system.C, axis=1) * np.linalg.norm(system.B, axis=2))
+    outputs = np.abs(system.C[:, 0]) if system.outputs == 1 else np.linalg.norm(system.C, axis=1)
+    inputs = np.abs(system.B[:, :, 0]) if system.inputs == 1 else np.linalg.norm(system.B, axis=2)
+    return np.asarray(outputs * inputs)
 
 
 def discrete_poles(system: StateSpace) -> ComplexArray:

@@ -98,7 +98,7 @@ def test_values_of_several_inputs_and_outputs_equal_slow_ones(kind: str, shape: 
 @pytest.mark.parametrize("kind", KINDS)
 def test_norms_by_partial_fractions_equal_those_of_the_matrices(kind: str, beta: Sobolev | None) -> None:
     system = replace(drawn(5, kind, N=7, I=4, O=5), sobolev=beta)
-    theta = np.concatenate([panels(system).nodes_between_ends()[:, :-1:7], [[np.pi]]], axis=1)
+    theta = np.concatenate([panels(system).nodes_between_ends()[0][:, :-1:7], [[np.pi]]], axis=1)
     squared, speeds = squared_norms_and_speeds(system, pair_sums(system), theta)
     H = slow.matrices(system, theta[0])
     np.testing.assert_allclose(squared[0], np.linalg.norm(H, axis=(1, 2)) ** 2, rtol=1e-8)

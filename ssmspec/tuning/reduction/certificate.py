@@ -52,7 +52,7 @@ def _norms(system: StateSpace, modal: StateSpace, engine: CauchySum) -> Norms:
         return Norms(lost, lost, lost)
     if min(system.inputs, system.outputs) > 1:
         return _norms_of_operator(system, cut, engine)
-    terms, theta = DiscreteSums.of(system), cut.nodes_between_ends()
+    terms, theta = DiscreteSums.of(system), cut.nodes_between_ends()[0]
     values = terms.squared(theta, engine)
     integral = Integral(cut.edges, cut.coefficients(values[:, 1:-1]))
     peak = find_peak(lambda at: terms.squared(at, engine), theta, values, integral)
@@ -61,7 +61,7 @@ def _norms(system: StateSpace, modal: StateSpace, engine: CauchySum) -> Norms:
 
 def _norms_of_operator(system: StateSpace, cut: Panels, engine: CauchySum) -> Norms:
     """Of several inputs and outputs: the largest singular value, and the Frobenius norm."""
-    theta = cut.nodes_between_ends()
+    theta = cut.nodes_between_ends()[0]
     parts = []
     for k in range(system.copies):
         copy = system.copy_slice(k, k + 1)
