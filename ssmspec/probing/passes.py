@@ -1,6 +1,6 @@
 """The passes of a probe: one forward pass per batch, and one backward pass per draw that serves all places and frequencies.
 
-First order only: `torch.autograd.grad(y, places, v, retain_graph=True)`, so that custom kernels need no second derivative.
+First order only: `torch.autograd.grad((y * v).sum(), places, retain_graph=True)`, so that custom kernels need no second derivative.
 """
 
 from collections.abc import Callable, Mapping, Sequence
