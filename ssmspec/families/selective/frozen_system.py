@@ -170,7 +170,7 @@ def selective_system(
         family=layer.family,
         poles=poles.astype(complex),
         B=np.broadcast_to(np.complex128(1), (*poles.shape, 1)),  # models of thousands of channels: no memory is needed for ones
-        C=(C / 2).astype(complex),
+        C=np.broadcast_to((C[:1] if C.strides[0] == 0 else C) / 2 + 0j, C.shape),
         D=D,
         step=frozen.delta[:, None],
         discretization="euler",
