@@ -32,6 +32,7 @@ AVERAGED = re.compile(r"(^|_)(ema|swa|averaged)(_|$)")  # a word that marks an a
 CONFIGS = ("hyper_parameters", "hyperparameters", "hparams", "config", "model_config", "model_args", "args")
 
 SCALARS = (type(None), str, bytes, bytearray, int, float, complex, Global)
+STORED = (StoredTensor, JoinedTensor, TensorRef)
 
 MAX_DEPTH = 200  # nesting levels; real modules use fewer than 30
 MAX_VISITS = 5_000_000  # visited items; containers that share parts could otherwise expand without end
@@ -206,7 +207,7 @@ def _strip(path: NamePath, sequence: bool) -> NamePath:
 def _leaf(node: object) -> Leaf | None:
     if isinstance(node, NumpyArray):
         return node if node.dtype else None
-    return node if isinstance(node, StoredTensor | JoinedTensor | TensorRef) else None
+    return node if isinstance(node, STORED) else None
 
 
 def _children(node: object) -> Iterable[tuple[object, object]] | None:
@@ -220,7 +221,7 @@ def _children(node: object) -> Iterable[tuple[object, object]] | None:
 def _text(key: object) -> str:
     if isinstance(key, bytes):
         return key.decode("latin-1")
-    if isinstance(key, str | int | float | bool | None):
+    if key is None or isinstance(key, (str, int, float)):
         return str(key)
     if isinstance(key, Key):
         return key.text
@@ -287,6 +288,7 @@ class _Walk:
         self._count()
         is_module = isinstance(node, Placeholder) and node.is_module
         above_weights = not in_module and not is_module
+        only_weights = not HOLDS_ONLY_WEIGHTS.isdisjoint(path)
         quiet = _Others()
         found = False
         for key, child in children:
@@ -298,7 +300,7 @@ class _Walk:
                 quiet.add(name)
                 continue
             below = (*path[:-1], f"{path[-1]}.{name}") if in_module and path else (*path, name)
-            state = _state(name, child, path) if above_weights else None
+            state = _state(name, child, only_weights) if above_weights else None
             if state is not None:
                 self._leave_out(below, state, child)
             elif self.visit(child, below, in_module or is_module):
@@ -316,11 +318,15 @@ class _Walk:
         self.left_out.append((".".join(path), state, len(counter.found)))
 
 
-def _state(name: str, node: object, path: NamePath) -> str | None:
-    """What an entry is that holds no weights of the model, in words; None for all others."""
+def _state(name: str, node: object, only_weights: bool) -> str | None:
+    """What an entry is that holds no weights of the model, in words; None for all others.
+
+    Args:
+        only_weights: whether it is below a key that holds only weights, so that its name means nothing.
+    """
     if isinstance(node, dict) and node.keys() == {"state", "param_groups"}:
         return "optimizer state"
-    if HOLDS_ONLY_WEIGHTS.intersection(path):
+    if only_weights:
         return None
     return "optimizer state" if name in OPTIMIZERS else "training state" if name in TRAINING_STATE else None
 
@@ -333,7 +339,7 @@ def _find_config(root: object, report: Report) -> dict[str, object]:
             found += [part[key] for key in CONFIGS if key in part]
     if isinstance(root, tuple):
         walk = _Walk(report)
-        plain_dicts = (part for part in root[1:] if isinstance(part, dict) and _state("", part, ()) is None)
+        plain_dicts = (part for part in root[1:] if isinstance(part, dict) and _state("", part, only_weights=False) is None)
         found += [part for part in plain_dicts if not walk.visit(part, ())]
     config: dict[str, object] = {}
     conversion = _Plain()

@@ -135,7 +135,8 @@ def analyze_chosen(chosen: ChosenLayers, options: AnalysisOptions, *, progress: 
 
     def layer(system: System) -> LayerAnalysis:
         chosen, skip, details = _chosen_for(system, options), options.with_skip, options.details
-        found = analyze_layer(system, grid, engine, with_skip=skip, chosen=chosen, horizon=options.horizon, details=details)
+        own = replace(system)  # what is derived from a system is kept with it, and goes with this copy
+        found = analyze_layer(own, grid, engine, with_skip=skip, chosen=chosen, horizon=options.horizon, details=details)
         return replace(found, over_tokens=band_over_tokens(system, options.read))
 
     with about(checkpoint.path):

@@ -1,12 +1,12 @@
 """Small files that expand to something huge, and valid but absurd containers: refused in one line, quickly, with little memory."""
 
 import io
-import json
 import pickle
 import struct
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
+from json.encoder import encode_basestring_ascii as encode_basestring
 from pathlib import Path
 
 import msgpack
@@ -27,7 +27,8 @@ def header(text: bytes, data: bytes = b"") -> bytes:
 def entries(names: list[str], shape: str = "[1]", dtype: str = "F32") -> bytes:
     """A safetensors file of single numbers."""
     fields = (
-        f'{json.dumps(name)}:{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{4 * i},{4 * i + 4}]}}' for i, name in enumerate(names)
+        f'{encode_basestring(name)}:{{"dtype":"{dtype}","shape":{shape},"data_offsets":[{4 * i},{4 * i + 4}]}}'
+        for i, name in enumerate(names)
     )
     return header(("{" + ",".join(fields) + "}").encode(), bytes(4 * len(names)))
 

@@ -436,18 +436,24 @@ class Exact:
 
     @cached_property
     def hankel(self) -> list[Any]:
-        """Square roots of the eigenvalues of P Q, largest first."""
-        mp, size = self.mp, len(self.z)
-        P, Q = mp.matrix(size), mp.matrix(size)
-        for m in range(size):
-            for n in range(size):
-                share = 1 - self.z[m] * mp.conj(self.z[n])
-                P[m, n] = (
-                    mp.fsum(x * mp.conj(y) for x, y in zip(self.B[m], self.B[n], strict=True)) * self.g[m] * mp.conj(self.g[n]) / share
-                )
-                Q[m, n] = mp.fsum(mp.conj(x) * y for x, y in zip(self.C[m], self.C[n], strict=True)) / mp.conj(share)
-        values = mp.eig(P * Q, left=False, right=False)
-        return sorted((mp.sqrt(abs(value)) for value in values), reverse=True)
+        """Square roots of the eigenvalues of P Q, largest first: with P = V V* and Q = U U*, the singular values of V* U.
+
+        Only this last matrix is rounded to double precision, and nothing cancels any more: only large values matter.
+        """
+        size = range(len(self.z))
+        with self._precision():
+            z, g = ([*map(self._gmp, values)] for values in (self.z, self.g))
+            inputs, outputs = ([[*map(self._gmp, row)] for row in rows] for rows in (self.B, self.C))
+            inputs = [[factor * value for value in row] for factor, row in zip(g, inputs, strict=True)]
+            shares = [[1 / (1 - z[m] * z[n].conjugate()) for n in size] for m in size]
+            P = _factor([[_inner(inputs[n], inputs[m]) * shares[m][n] for n in size] for m in size])
+            Q = _factor([[_inner(outputs[m], outputs[n]) * shares[n][m] for n in size] for m in size])
+            products = [[_inner(v, u) for u in Q] for v in P]
+            largest = max((abs(value) for row in products for value in row), default=gmpy2.mpfr(0))
+            if not largest:
+                return [self.mp.mpf(0)] * len(size)
+            values = np.linalg.svd(np.array([[complex(value / largest) for value in row] for row in products]), compute_uv=False)
+            return [self._back(float(value) * largest) for value in values] + [self.mp.mpf(0)] * (len(size) - len(values))
 
     def hankel_norm(self) -> Any:
         return self.hankel[0]
@@ -487,6 +493,29 @@ def _turn(angle: Any) -> Any:
     """e^(i angle)."""
     sine, cosine = gmpy2.sin_cos(angle)
     return gmpy2.mpc(cosine, sine)
+
+
+def _inner(left: Sequence[Any], right: Sequence[Any]) -> Any:
+    """sum_i conj(left_i) right_i."""
+    return sum((x.conjugate() * y for x, y in zip(left, right, strict=True)), gmpy2.mpc(0))
+
+
+def _factor(matrix: list[list[Any]]) -> list[list[Any]]:
+    """Vectors v with sum v v* = a matrix without negative eigenvalues, up to rounding, which is changed: the largest pivots first."""
+    size, factors = range(len(matrix)), []
+    least = sum(matrix[n][n].real for n in size) * gmpy2.exp2(16 - gmpy2.get_context().precision)
+    for _ in size:
+        top = max(size, key=lambda n: matrix[n][n].real)
+        pivot = matrix[top][top].real
+        if pivot <= least:
+            break
+        root = gmpy2.sqrt(pivot)
+        vector = [matrix[n][top] / root for n in size]
+        for m in size:
+            for n in size:
+                matrix[m][n] -= vector[m] * vector[n].conjugate()
+        factors.append(vector)
+    return factors
 
 
 def _adaptive(function: Callable[[Any], Any], cuts: Sequence[Any], error: float) -> Any:

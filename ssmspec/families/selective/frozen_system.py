@@ -169,7 +169,7 @@ def selective_system(
         name=layer.name,
         family=layer.family,
         poles=poles.astype(complex),
-        B=np.ones((*poles.shape, 1), complex),
+        B=np.broadcast_to(np.complex128(1), (*poles.shape, 1)),  # models of thousands of channels: no memory is needed for ones
         C=(C / 2).astype(complex),
         D=D,
         step=frozen.delta[:, None],
