@@ -201,7 +201,7 @@ class DenoiseTask(RootMeanSquare):
 
     @property
     def _parts(self) -> Sequence[Tensor]:
-        return self.images.split(1)
+        return torch.split(self.images, 1)
 
     def answer(self, batch: int) -> tuple[Tensor, Tensor]:
         """The loss and the mean squared error of one image."""
