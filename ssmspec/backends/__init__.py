@@ -35,7 +35,7 @@ BACKENDS: dict[str, str] = {
 }
 
 # Number of pole-node pairs above which compiled code pays off against NumPy (about 5e7 pairs per second): it is loaded in 0.1 s. The first
-# time on a machine it is compiled, which takes 2..5 s.
+# time on a machine it is compiled, which takes up to 10 s with the loops of statistics.
 COMPILE_WORTHWHILE = 2e7
 
 

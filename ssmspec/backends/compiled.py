@@ -46,13 +46,17 @@ class Kernel:
     def __call__(self, first: int, last: int, sizes: Sequence[int], *arrays: npt.NDArray[Any]) -> None:
         """Run it on contiguous arrays that all have one float type."""
         assert all(array.flags.c_contiguous and array.dtype == arrays[0].dtype for array in arrays)
-        kind = arrays[0].dtype.str[1:]
+        run = self.loaded(arrays[0].dtype.str[1:])
+        numbers = (ctypes.c_int64 * len(sizes))(*sizes)
+        run(first, last, numbers, *(array.ctypes.data for array in arrays))
+
+    def loaded(self, kind: str) -> Callable[..., None]:
+        """The machine code for floats of a kind, `f4` or `f8`; a process that forks after this has it for all."""
         run = self._ready.get(kind)
         if run is None:
             with self._lock:  # the threads of one call all come here first, and one of them compiles
                 run = self._ready.get(kind) or self._ready.setdefault(kind, self._loaded(kind))
-        numbers = (ctypes.c_int64 * len(sizes))(*sizes)
-        run(first, last, numbers, *(array.ctypes.data for array in arrays))
+        return run
 
     def _loaded(self, kind: str) -> Callable[..., None]:
         key = self._key(kind)

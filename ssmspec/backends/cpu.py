@@ -58,7 +58,7 @@ def cauchy_sum(residues: ComplexArray, poles: ComplexArray, x: RealArray, y: Rea
         return _in_type(_single_sums(residues[:, 0], poles, x[0], y[0]), result_type)
     result = np.empty((K, M, F, 2), kind)
     parts = -(-F // BLOCK)
-    kernel, scratch = (SUMS, (3, 2 * M)) if M > 1 else (SINGLE_SUMS, (5,))
+    kernel, scratch = {1: (SINGLE_SUMS, (5,)), 2: (DOUBLE_SUMS, (4,))}.get(M, (SUMS, (3, 2 * M)))
     sizes = (*residues.shape, F, len(x))
     arrays = np.ones(1, kind), *_coefficients(residues, poles, kind), np.ascontiguousarray(x, kind), np.ascontiguousarray(y, kind), result
 
@@ -187,4 +187,5 @@ def _coefficients(residues: ComplexArray, poles: ComplexArray, kind: np.dtype[An
 
 LOOPS = "ssmspec.backends.loops"
 SINGLE_SUMS, RATIO_SUMS = Kernel(LOOPS, "single_sums", 7), Kernel(LOOPS, "ratio_sums", 6)
+DOUBLE_SUMS = Kernel(LOOPS, "double_sums", 7)
 SUMS, ADJOINT_SUMS = Kernel(LOOPS, "sums", 8), Kernel(LOOPS, "adjoint_sums", 6)

@@ -86,6 +86,42 @@ def ratio_sums(first, last, sizes, unit, coefficients, scale, nodes, result, scr
             result[k, start + f, 1] = rest[1, f] * ims[f] * factor
 
 
+def double_sums(first, last, sizes, unit, coefficients, scale, x, y, result, scratch):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Blocks first..last of two sums per copy, which share the division."""
+    counts = carray(sizes, 5)
+    K, N, F, rows = counts[0], counts[2], counts[3], counts[4]
+    one, x, y = carray(unit, 1)[0], carray(x, (rows, F)), carray(y, (rows, F))
+    coefficients, scale, result = carray(coefficients, (K, N, 11)), carray(scale, (K, 2)), carray(result, (K, 2, F, 2))
+    rest = carray(scratch, (7, BLOCK // 2))
+    xx, yy, both, re, im, RE, IM = rest[0], rest[1], rest[2], rest[3], rest[4], rest[5], rest[6]
+    parts = (F + BLOCK - 1) // BLOCK * 2  # halves of a block, so that twice the totals stay in the first-level cache
+    for task in range(2 * first, 2 * last):
+        k, start = task // parts, (task % parts) * (BLOCK // 2)
+        size = max(0, min(BLOCK // 2, F - start))
+        xs = x[min(k, rows - 1), start : start + size]
+        ys = y[min(k, rows - 1), start : start + size]
+        for f in range(size):
+            xx[f], yy[f] = xs[f] * xs[f], ys[f] * ys[f]
+            both[f] = xx[f] * yy[f]
+        re[:], im[:], RE[:], IM[:] = 0, 0, 0, 0
+        for n in range(N):
+            t, s2, s4, p, q, a, b, P, Q, A, B = coefficients[k, n]
+            for f in range(size):
+                m = (t * xs[f] - ys[f]) * (t * xs[f] + ys[f]) + s2 * xx[f]
+                v = one / (m * m + s4 * both[f])
+                m, u, w = m * v, xx[f] * v, yy[f] * v
+                re[f] += p * m + a * w
+                im[f] += q * m + b * u
+                RE[f] += P * m + A * w
+                IM[f] += Q * m + B * u
+        factor, FACTOR = scale[k, 0], scale[k, 1]
+        for f in range(size):
+            result[k, 0, start + f, 0] = re[f] * xs[f] * factor
+            result[k, 0, start + f, 1] = im[f] * ys[f] * factor
+            result[k, 1, start + f, 0] = RE[f] * xs[f] * FACTOR
+            result[k, 1, start + f, 1] = IM[f] * ys[f] * FACTOR
+
+
 def sums(first, last, sizes, unit, coefficients, scale, x, y, result, scratch, totals):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Blocks first..last of M sums per copy, which share the division."""
     counts = carray(sizes, 5)

@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 MOST = 8  # threads that are taken without being asked for
 
-_pool: ThreadPoolExecutor | None = None
+_pool: "ThreadPoolExecutor | None" = None
 _limit: int | None = None
 
 
@@ -53,9 +56,11 @@ def split(function: Callable[..., None], tasks: int, worthwhile: bool, *argument
         other.result()
 
 
-def _threads() -> ThreadPoolExecutor:
+def _threads() -> "ThreadPoolExecutor":
     global _pool
     if _pool is None:
+        from concurrent.futures import ThreadPoolExecutor  # here, since one thread needs none
+
         _pool = ThreadPoolExecutor(thread_count(), thread_name_prefix="ssmspec")
     return _pool
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ssmspec.backends import CauchySum, choose_backend, load_backend
+from ssmspec.backends import CauchySum, choose_backend, compiles, load_backend
 from ssmspec.backends.pool import mapped
 from ssmspec.backends.threads import limited
 from ssmspec.commands.calibrated import band_over_tokens, calibration_notes
@@ -135,7 +135,8 @@ def analyze_chosen(chosen: ChosenLayers, options: AnalysisOptions, *, progress: 
 
     def layer(system: System) -> LayerAnalysis:
         chosen, skip, details = _chosen_for(system, options), options.with_skip, options.details
-        found = analyze_layer(system, grid, engine, with_skip=skip, chosen=chosen, horizon=options.horizon, details=details)
+        own = replace(system)  # what is derived from a system is kept with it, and goes with this copy
+        found = analyze_layer(own, grid, engine, with_skip=skip, chosen=chosen, horizon=options.horizon, details=details)
         return replace(found, over_tokens=band_over_tokens(system, options.read))
 
     with about(checkpoint.path):
@@ -178,9 +179,12 @@ def each(
         progress: called with the name of an item before its result is there.
     """
     processes = work.processes if len(items) > 1 else 1
-    if processes > 1:
-        work.engine(np.ones((1, 1, 1), complex), -np.ones((1, 1), complex), np.ones((1, 1)), np.ones((1, 1)))  # compiled code is loaded
-        work.engine(np.ones((1, 2, 1), complex), -np.ones((1, 1), complex), np.ones((1, 1)), np.ones((1, 1)))  # once, not by every process
+    if processes > 1 and compiles(work.engine):  # the code is loaded once, not by every process
+        from ssmspec.backends.cpu import DOUBLE_SUMS, SINGLE_SUMS, SUMS
+        from ssmspec.statistics.quick import KERNELS
+
+        for kernel in (SINGLE_SUMS, DOUBLE_SUMS, SUMS, *KERNELS):
+            kernel.loaded("f8")
     found = []
     with limited(work.threads):
         results = mapped(function, items, processes)

@@ -1,6 +1,6 @@
 """The passes of a probe: one forward pass per batch, and one backward pass per draw that serves all places and frequencies.
 
-First order only: `torch.autograd.grad(y, places, v, retain_graph=True)`, so that custom kernels need no second derivative.
+First order only: `torch.autograd.grad((y * v).sum(), places, retain_graph=True)`, so that custom kernels need no second derivative.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -86,7 +86,8 @@ class Passes:
         live = [place for place in self.places.values() if place.reason is None and place.edge is not None]
         for each in range(passes):
             v = self._cotangent(y, examples, each)
-            gradients = torch.autograd.grad(y, [place.edge for place in live], v, retain_graph=each < passes - 1, allow_unused=True)
+            product = (y * v).sum()  # of torch.autograd.grad, the argument grad_outputs would do the same, and import sympy
+            gradients = torch.autograd.grad(product, [place.edge for place in live], retain_graph=each < passes - 1, allow_unused=True)
             self.done += 1
             progress("probe", self.done, max(whole, self.done))
             for place, gradient in zip(live, gradients, strict=True):

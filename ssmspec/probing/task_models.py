@@ -1,5 +1,6 @@
 """Models of runs of `ssmspec train` as functions of their signal, and the metrics of their tasks."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,8 +23,30 @@ from ssmspec.training.tasks.waves import Waves
 SCORED = 64  # examples that are answered at once
 
 
+class InParts(ABC):
+    """A task whose held-out examples are answered in parts."""
+
+    @property
+    @abstractmethod
+    def _parts(self) -> Sequence[Any]:
+        """The examples of each batch."""
+
+    @property
+    def batches(self) -> int:
+        """The number of batches."""
+        return len(self._parts)
+
+
+class RootMeanSquare(InParts):
+    """A task whose answers are mean squared errors of examples."""
+
+    def value(self, answers: Sequence[Tensor]) -> float:
+        """The root of the mean over examples."""
+        return float(torch.cat(list(answers)).mean().sqrt())
+
+
 @dataclass(frozen=True)
-class RunTask:
+class RunTask(InParts):
     """The held-out sequences of a run, and its metric."""
 
     problem: Any
@@ -43,11 +66,6 @@ class RunTask:
     @property
     def _parts(self) -> list[np.ndarray]:
         return list(rows_in_batches(self.problem.held_out, SCORED))
-
-    @property
-    def batches(self) -> int:
-        """The number of batches."""
-        return len(self._parts)
 
     def answer(self, batch: int) -> tuple[Tensor, Tensor]:
         """The loss and the answers of one batch."""
@@ -144,7 +162,7 @@ class WholeDenoise(nn.Module):
 
 
 @dataclass(frozen=True)
-class ForecastTask:
+class ForecastTask(InParts):
     """The held-out parts of the series of `forecast`, with the pieces and the measure of a run."""
 
     problem: Forecast
@@ -158,11 +176,6 @@ class ForecastTask:
     @cached_property
     def _baseline(self) -> float:
         return self.problem.baseline()
-
-    @property
-    def batches(self) -> int:
-        """The number of batches."""
-        return len(self._parts)
 
     def answer(self, batch: int) -> tuple[Tensor, Tensor]:
         """The loss and the squared errors of one batch of pieces, at the samples that are forecast for the measures."""
@@ -178,7 +191,7 @@ class ForecastTask:
 
 
 @dataclass(frozen=True)
-class DenoiseTask:
+class DenoiseTask(RootMeanSquare):
     """The images of `denoise`, which holds none out: how far the output for a disturbed image is from the clean one."""
 
     whole: WholeDenoise
@@ -187,19 +200,14 @@ class DenoiseTask:
     meaning: str = "root mean square of output - undisturbed image, range -1..1, over the images of the task, which holds none out"
 
     @property
-    def batches(self) -> int:
-        """One per image."""
-        return len(self.images)
+    def _parts(self) -> Sequence[Tensor]:
+        return torch.split(self.images, 1)
 
     def answer(self, batch: int) -> tuple[Tensor, Tensor]:
         """The loss and the mean squared error of one image."""
-        image = self.images[batch : batch + 1]
+        image = self._parts[batch]
         loss = (self.whole(image) - image).square().mean()
         return loss, loss.detach().double()[None].cpu()
-
-    def value(self, answers: Sequence[Tensor]) -> float:
-        """The root of the mean over images."""
-        return float(torch.cat(list(answers)).mean().sqrt())
 
 
 class WholeVideo(nn.Module):
@@ -216,7 +224,7 @@ class WholeVideo(nn.Module):
 
 
 @dataclass(frozen=True)
-class VideoTask:
+class VideoTask(RootMeanSquare):
     """The held-out clips of `moving-mnist`: the error of the next frame after the context, as in a run, of both digits together."""
 
     whole: WholeVideo
@@ -228,11 +236,6 @@ class VideoTask:
     def _parts(self) -> list[Tensor]:
         return [self.problem.held_out_clips(first, count) for first, count in self.problem.parts()]
 
-    @property
-    def batches(self) -> int:
-        """The number of batches."""
-        return len(self._parts)
-
     def answer(self, batch: int) -> tuple[Tensor, Tensor]:
         """The loss, and the mean squared error (b,) of each clip in 0..1."""
         clips, context = self._parts[batch], self.problem.settings.context
@@ -240,7 +243,3 @@ class VideoTask:
         difference = (found - clips[:, 1:])[:, context:, list(DIGITS.values())] / 2  # values are in -1..1
         squares = difference.square().mean(dim=(1, 2, 3, 4))
         return squares.mean(), squares.detach().double().cpu()
-
-    def value(self, answers: Sequence[Tensor]) -> float:
-        """The root of the mean over clips."""
-        return float(torch.cat(list(answers)).mean().sqrt())

@@ -16,6 +16,7 @@ LOOPS = "ssmspec.statistics.inner_loops"
 PANEL_EDGES, PANEL_NODES, PIECE_SLOPES = Kernel(LOOPS, "panel_edges", 7), Kernel(LOOPS, "panel_nodes", 5), Kernel(LOOPS, "piece_slopes", 8)
 PAIR_FORM, PAIR_MOMENTS, PAIR_ROWS = Kernel(LOOPS, "pair_form", 4), Kernel(LOOPS, "pair_moments", 4), Kernel(LOOPS, "pair_rows", 4)
 PAIR_LENGTHS = Kernel(LOOPS, "pair_lengths", 6)
+KERNELS = PANEL_EDGES, PANEL_NODES, PIECE_SLOPES, PAIR_FORM, PAIR_MOMENTS, PAIR_ROWS, PAIR_LENGTHS
 
 
 def moderate(sigma: ComplexArray) -> bool:

@@ -19,6 +19,7 @@ from ssmspec.systems.statespace import ComplexArray, StateSpace, cayley_poles, h
 ERROR = 1e-6  # error of every reported value: relative; for slopes, residual shares and distances absolute
 MOVED = 16 * np.finfo(float).eps  # several times the rounding error of the computation itself
 ROUNDS = 2
+ROWS_AT_ONCE = 256  # copies: thousands at once would take as much memory again as their response
 UNSTEADY = "it changes by more than 1e-6 when the numbers of the layer change in their last digits (cancellation, or poles too sharp)"
 
 
@@ -81,6 +82,7 @@ def suspects(modal: StateSpace, condition: FloatArray, magnitudes: Sequence[Floa
     allowed = ERROR / MOVED
     steady = (np.where(terms > 0, sharpness, 0) < allowed).all(axis=1)
     for magnitude in magnitudes:
-        lowest, highest = 1 / (1 / magnitude).mean(axis=1), magnitude.max(axis=1)
+        rows = (magnitude[start : start + ROWS_AT_ONCE] for start in range(0, len(magnitude), ROWS_AT_ONCE))
+        lowest, highest = 1 / np.concatenate([(1 / part).mean(axis=1) for part in rows]), magnitude.max(axis=1)
         steady &= ((terms * (1 + sharpness)).sum(axis=1) < allowed * lowest) & (terms.sum(axis=1) ** 2 < allowed * highest**2)
     return np.asarray(~steady & (terms > 0).any(axis=1))

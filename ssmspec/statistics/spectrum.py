@@ -131,10 +131,10 @@ class LayerSpectrum:
         """Copies that may have lost digits, and their spectra with all numbers perturbed in their last digits (see `rounding`)."""
         if not self.exact:
             return np.zeros(0, int), ()
-        gain = 1.0 if self.system.sobolev is None else self.system.sobolev.gain(self.grid.values[None, :], self.system.step)
-        magnitudes = [self.unit_magnitude / gain]
-        if self.with_skip:
-            magnitudes.append(self._on_grid(with_skip=False) / gain)
+        magnitudes = [self.unit_magnitude, *([self._on_grid(with_skip=False)] if self.with_skip else [])]
+        if self.system.sobolev is not None:
+            gain = self.system.sobolev.gain(self.grid.values[None, :], self.system.step)
+            magnitudes = [magnitude / gain for magnitude in magnitudes]
         copies = np.flatnonzero(suspects(self.modal, self.condition, magnitudes))
         return copies, tuple(self.moved(copies, seed) for seed in range(ROUNDS)) if len(copies) else ()
 

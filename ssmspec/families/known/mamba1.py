@@ -55,7 +55,7 @@ def read(layer: LayerTensors, options: ReadOptions) -> list[StateSpace]:
             mean, notes = np.repeat(mean, channels, axis=0), (*notes, BIASED)
     else:
         outputs = np.multiply(*(_vector(values, heads, states, letter, layer) for letter, values in _letters(frozen)))[:, None, :]
-    C = np.repeat(outputs, channels, axis=0)
+    C = np.broadcast_to(outputs, (channels, *outputs.shape[1:])) if heads == 1 else np.repeat(outputs, channels, axis=0)
     return [selective_system(layer, options, frozen, poles=poles, C=C, mean=mean, notes=notes)]
 
 

@@ -169,8 +169,8 @@ def selective_system(
         name=layer.name,
         family=layer.family,
         poles=poles.astype(complex),
-        B=np.ones((*poles.shape, 1), complex),
-        C=(C / 2).astype(complex),
+        B=np.broadcast_to(np.complex128(1), (*poles.shape, 1)),  # models of thousands of channels: no memory is needed for ones
+        C=np.broadcast_to((C[:1] if C.strides[0] == 0 else C) / 2 + 0j, C.shape),
         D=D,
         step=frozen.delta[:, None],
         discretization="euler",

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ssmspec.nn import optimizer_groups
+from ssmspec.training.engine.optimizer import EagerAdamW
 from ssmspec.training.engine.processes import SharedError, ignore_end
 from ssmspec.training.engine.record import Record
 from ssmspec.training.engine.state import TrainingState
@@ -73,7 +74,7 @@ def stoppable(*, impatient: bool) -> Iterator[StopRequest]:
 def new_state(problem: Problem, settings: Settings) -> TrainingState:
     """The state before the first step, with the learning-rate groups that the parameters request."""
     groups = optimizer_groups(problem.model, lr=settings.lr, weight_decay=settings.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=0.0, fused=True)
+    optimizer = EagerAdamW(groups, lr=settings.lr, weight_decay=0.0, fused=True)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return TrainingState(0, problem.model, optimizer, torch.Generator().manual_seed(settings.seed))

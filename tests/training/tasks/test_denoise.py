@@ -100,7 +100,7 @@ def test_preset_paper_has_the_published_settings() -> None:
     np.testing.assert_allclose(system.step.numpy(), 1e-4, rtol=1e-6)
     assert pytest.approx(math.pi, rel=1e-3) == 64 * 490.52 * 1e-4  # spreads the modes over 0..Nyquist
     optimizer = new_state(problem, little).optimizer
-    assert type(optimizer) is torch.optim.AdamW
+    assert isinstance(optimizer, torch.optim.AdamW)
     assert {(group["lr"], group["weight_decay"]) for group in optimizer.param_groups} == {(1e-3, 0)}
 
 

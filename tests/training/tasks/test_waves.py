@@ -71,7 +71,7 @@ def test_only_the_step_is_frozen_and_system_parameters_have_their_own_rates(pres
     settings = replace(TASKS["waves"].preset(preset), **SHORT)
     problem = problem_of("waves", settings)
     optimizer = new_state(problem, settings).optimizer
-    assert type(optimizer) is torch.optim.AdamW
+    assert isinstance(optimizer, torch.optim.AdamW)
     names = {id(parameter): name for name, parameter in problem.model.named_parameters()}
     assert {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]} == RATES[preset]
     assert all(group["weight_decay"] == 0 for group in optimizer.param_groups)
