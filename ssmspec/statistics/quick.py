@@ -1,6 +1,6 @@
 """What statistics compute by compiled loops where the engine is compiled: the same numbers up to rounding, without arrays in between.
 
-The loops square |sigma|; poles that leave this range of `moderate` go the way of NumPy. The loops are in `inner_loops`.
+The loops, which are in `inner_loops`, square |sigma|. NumPy does what has poles outside the range of `moderate`.
 """
 
 import numpy as np
