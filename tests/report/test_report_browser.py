@@ -275,6 +275,7 @@ def test_all_statistics_of_a_layer_are_the_numbers_of_json(opened: Any) -> None:
     found = opened("one")
     document = json.loads(ssmspec("analyze", SAMPLES / "s4d_trained.safetensors", "--json").out)
     found.page.locator("#layer-0 details summary").click()
+    found.until("document.querySelector('#layer-0 details tbody tr') !== null")  # a browser tells that details were opened later
     lines = found.all(
         "[...document.querySelectorAll('#layer-0 details tbody tr')].map((row) => [...row.children].map((x) => x.textContent))"
     )
@@ -325,7 +326,8 @@ def test_units_apply_to_table_and_figures(opened: Any) -> None:
     found.page.fill("#rate", "44100")
     values = [layer["statistics"]["center_frequency"] for layer in document["layers"]]
     assert found.column(5) == [f"{value['median']:.4g}{value['p5']:.4g}..{value['p95']:.4g}" for value in values]
-    assert "[Hz]" in found.draw("response 0").text_content()
+    found.draw("response 0")
+    found.until("document.querySelector('[data-figure=\"response 0\"]').textContent.includes('[Hz]')")
     assert "Hz" in found.page.inner_text("#table thead")
     found.page.select_option("#unit", "cycles")
     cycles = [layer["statistics"][1][0] / (2 * np.pi) for layer in found.data["layers"][0]]
