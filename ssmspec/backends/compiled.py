@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec
@@ -77,9 +78,8 @@ class Kernel:
 
     def _key(self, kind: str) -> str:
         chosen = tuple(os.environ.get(name) for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"))
-        machine = (sys.platform, binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten(), chosen, llvmlite.__version__)
-        source = _source(self.module) + Path(__file__).read_bytes()
-        return f"{self.name}-{kind}-{sha256(source + repr(machine).encode()).hexdigest()[:24]}.code"
+        machine = (sys.platform, *_processor(), chosen, llvmlite.__version__)
+        return f"{self.name}-{kind}-{sha256(_source(self.module) + repr(machine).encode()).hexdigest()[:24]}.code"
 
     def _compiled(self, kind: str) -> Any:
         """What Numba makes of the function."""
@@ -110,12 +110,19 @@ class Kernel:
         return ctypes.CFUNCTYPE(None, *types)(address)
 
 
+@cache
+def _processor() -> tuple[str, str]:
+    """Name and features of the processor of this machine."""
+    return binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
+
+
+@cache
 def _source(module: str) -> bytes:
-    """The text of a module that need not be imported, since that would import Numba."""
+    """The texts of this module and of one that need not be imported, since that would import Numba."""
     found = find_spec(module)
     assert found is not None
     assert found.origin is not None
-    return Path(found.origin).read_bytes()
+    return Path(found.origin).read_bytes() + Path(__file__).read_bytes()
 
 
 def _code_of(made: Any) -> bytes | None:

@@ -169,14 +169,14 @@ class Results:
 
     def _end_table(self) -> None:
         """Print the table of all checkpoints, or the legend of their tables."""
-        from ssmspec.report.tables.parts import console, plain
-
         if self.rows:
             from ssmspec.report.tables.many_files import files_table
+            from ssmspec.report.tables.parts import console
 
             console().print(files_table(self.rows, self.shown, sort=self.tabling.sort, top=self.tabling.top), highlight=False)
         elif self.rendering.several and self.rendering.table:
             from ssmspec.report.tables.analyze import legend_lines
+            from ssmspec.report.tables.parts import console, plain
 
             console().print(*map(plain, legend_lines(self.explained)), sep="\n", highlight=False)
 

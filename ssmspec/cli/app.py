@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ssmspec.cli.freed_memory import keep_freed
 from ssmspec.cli.plain_values import with_plain_values
 from ssmspec.cli.terminal import run as run_app
 from ssmspec.report.quiet import be_quiet
@@ -129,5 +130,8 @@ def common(
     took 1.8 times the processor time on a quiet machine and 7 times on a busy one. NumPy reads the number when it is imported, later.
     """
     be_quiet(quiet)
-    if TORCH.isdisjoint({context.invoked_subcommand, *sys.argv[1:]}) and not any(name in os.environ for name in BLAS):
+    if not TORCH.isdisjoint({context.invoked_subcommand, *sys.argv[1:]}):
+        return
+    keep_freed()
+    if not any(name in os.environ for name in BLAS):
         os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"))

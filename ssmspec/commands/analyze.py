@@ -44,6 +44,7 @@ from ssmspec.systems.system import System
 from ssmspec.systems.trust import GROWING, NOT_FINITE, Trust, assess, within_range
 
 WORTHWHILE = 1e8  # pole-node pairs, about half a second, from which on other processes are started
+SHARES = 8  # of the work of each process: as many times at least it gets something new to do, so that all end at about the same time
 
 Progress = Callable[[str, int, int], None]
 Item = TypeVar("Item")
@@ -104,6 +105,10 @@ class Work:
     def processes(self) -> int:
         """1 where there is so little to do that starting others takes longer; the memory of a GPU is not shared either."""
         return 1 if self.backend == "gpu" or self.pairs < WORTHWHILE else self.threads or 1
+
+    def together(self, items: int) -> int:
+        """How many of the items a process gets at once: layers of less than half a second are handed out by the handful."""
+        return max(1, min(int(WORTHWHILE * items / max(self.pairs, 1.0)), items // (SHARES * self.processes)))
 
 
 def analyze(path: Path | str, options: AnalysisOptions | None = None, *, progress: Progress | None = None) -> CheckpointAnalysis:
@@ -187,7 +192,7 @@ def each(
             kernel.loaded("f8")
     found = []
     with limited(work.threads):
-        results = mapped(function, items, processes)
+        results = mapped(function, items, processes, work.together(len(items)))
         for done, item in enumerate(items):
             if progress:
                 progress(name_of(item), done, len(items))
