@@ -130,8 +130,6 @@ def common(
     took 1.8 times the processor time on a quiet machine and 7 times on a busy one. NumPy reads the number when it is imported, later.
     """
     be_quiet(quiet)
-    if not TORCH.isdisjoint({context.invoked_subcommand, *sys.argv[1:]}):
-        return
     keep_freed()
-    if not any(name in os.environ for name in BLAS):
+    if TORCH.isdisjoint({context.invoked_subcommand, *sys.argv[1:]}) and not any(name in os.environ for name in BLAS):
         os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"))
