@@ -14,7 +14,8 @@ def keep_freed() -> None:
     """Keep freed memory for the next array, where the C library is glibc and the user set nothing.
 
     By default, glibc gives pages at the end of the heap back to the system as soon as an array there is deleted. The next one gets fresh
-    pages, which have to be cleared first: 3 to 17 % of the time of `analyze`, and 10 % of that of `train`. The most memory that a process takes is the same.
+    pages, which have to be cleared first: 3 to 17 % of the time of `analyze`, and 10 % of that of `train`. The most memory that a process
+    takes is about the same.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         return
