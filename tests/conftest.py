@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from ssmspec.backends import CauchySum, load_backend
+from ssmspec.cli.freed_memory import keep_freed
 
 if TYPE_CHECKING:
     from program import Type
@@ -35,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # in this process: for a few small graphs none is started
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes would compile the same modules
     sys.dont_write_bytecode = False
+    keep_freed()  # as the program does
     settings.register_profile("same examples", derandomize=True, database=None, max_examples=40)
     settings.register_profile("new examples", derandomize=False, print_blob=True, max_examples=1000)
     settings.load_profile("same examples" if config.option.markexpr == "not nightly" else "new examples")

@@ -1,5 +1,6 @@
 """Tensors that only native libraries can decode: they are read by another process, whose end is one line and not the end of this one."""
 
+import atexit
 import contextlib
 import json
 import math
@@ -26,8 +27,21 @@ SLOWEST = 1e6  # bytes per second that an answer brings at least
 MOST_LINE = 1 << 28  # bytes of an answer's line
 
 
+@dataclass
+class _Started:
+    """A process, its program, the process that started it, and whether every answer so far was a proper one."""
+
+    process: subprocess.Popen[bytes]
+    program: Path
+    owner: int
+    proper: bool = True
+
+
+_waiting: list[_Started] = []  # at most one, which read a checkpoint without an error: it takes half a second to load the libraries
+
+
 class NativeProcess:
-    """The process that reads one checkpoint; it is started when it is first asked, and ends with this object.
+    """The process that reads one checkpoint; it is started when it is first asked. Without an error it reads the next checkpoint, too.
 
     Args:
         path: what errors name. extra: the extra of ssmspec that has the library.
@@ -36,7 +50,7 @@ class NativeProcess:
     def __init__(self, path: Path, extra: str) -> None:
         self.path, self.extra = path, extra
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._started: _Started | None = None
 
     def ask(self, what: str, nbytes: int = 0, /, **request: object) -> tuple[dict[str, Any], NDArray[np.uint8]]:
         """The answer to a request, and the bytes that belong to it.
@@ -47,7 +61,8 @@ class NativeProcess:
             CheckpointError: the library refuses the file, is not installed, or did not survive it.
         """
         with self._lock:
-            process = self._running()
+            started = self._running()
+            process, proper, started.proper = started.process, started.proper, False
             assert process.stdin is not None
             assert process.stdout is not None
             timer = threading.Timer(PATIENCE + nbytes / SLOWEST, process.kill)
@@ -65,6 +80,7 @@ class NativeProcess:
                 timer.cancel()
             if header is None or not whole:
                 raise problem(self.path, self._ended(what))
+            started.proper = proper and "answer" in header
         if "missing" in header:
             text = f"needs a package that is not installed ({header['missing']}): pip install 'ssmspec[{self.extra}]'"
             raise problem(self.path, text)
@@ -73,23 +89,36 @@ class NativeProcess:
             raise problem(self.path, f"{text}: damaged, or of another version; fetch it again")
         return header["answer"], data
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            command = [sys.executable, "-P", str(WORKER)]
-            pipe = subprocess.PIPE
-            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, cwd=WORKER.anchor)
-            weakref.finalize(self, _end, self._process, os.getpid())
-        return self._process
+    def _running(self) -> _Started:
+        if self._started is None:
+            self._started = _idle() or _Started(_start(), WORKER, os.getpid())
+            weakref.finalize(self, _release, self._started)
+        return self._started
 
     def _ended(self, what: str) -> str:
         """What to say of a process that gave no proper answer; another one is started for the next request."""
-        assert self._process is not None
-        self._process.kill()
-        code = self._process.wait()
-        _end(self._process, os.getpid())
-        self._process = None
+        assert self._started is not None
+        self._started.process.kill()
+        code = self._started.process.wait()
+        _end(self._started)
+        self._started = None
         how = f"with signal {-code}" if code < 0 else f"with exit code {code}"
         return f"the process that reads {what} ended {how}: the file is damaged, or too large for the memory; fetch it again"
+
+
+def _idle() -> _Started | None:
+    """The process that waits for the next checkpoint, if there is one."""
+    with contextlib.suppress(IndexError):
+        found = _waiting.pop()
+        if (found.program, found.owner) == (WORKER, os.getpid()) and found.process.poll() is None:
+            return found
+        _end(found)
+    return None
+
+
+def _start() -> subprocess.Popen[bytes]:
+    command, pipe = [sys.executable, "-P", str(WORKER)], subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, cwd=WORKER.anchor)
 
 
 def _fill(process: subprocess.Popen[bytes], data: NDArray[np.uint8]) -> bool:
@@ -98,8 +127,23 @@ def _fill(process: subprocess.Popen[bytes], data: NDArray[np.uint8]) -> bool:
     return not len(data) or cast(BufferedReader, process.stdout).readinto(data.data) == len(data)
 
 
-def _end(process: subprocess.Popen[bytes], owner: int) -> None:
-    if os.getpid() != owner:  # a copy of this object in a forked process
+def _release(started: _Started) -> None:
+    """Keep a process for the next checkpoint, or end it."""
+    if started.proper and not _waiting:
+        _waiting.append(started)
+    else:
+        _end(started)
+
+
+@atexit.register
+def _end_waiting() -> None:
+    while _waiting:
+        _end(_waiting.pop())
+
+
+def _end(started: _Started) -> None:
+    process = started.process
+    if os.getpid() != started.owner:  # a copy of this object in a forked process
         return
     for stream in (process.stdin, process.stdout):
         if stream is not None:

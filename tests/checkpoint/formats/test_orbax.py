@@ -219,6 +219,26 @@ def test_a_part_of_a_folder_is_named(written, refusal):
     assert "a part of an Orbax checkpoint" in refusal(folder / "ocdbt" / "manifest.ocdbt")
 
 
+def test_a_process_reads_the_next_checkpoint_unless_it_told_an_error(written, copied, monkeypatch):
+    starts = []
+    start = native._start
+    monkeypatch.setattr(native, "_start", lambda: starts.append(1) or start())
+    read_all(written[0] / "ocdbt")
+    count = len(starts)  # none where a test before left one
+    for layout in ("ocdbt", "folders", "zarr3 folders"):
+        read_all(written[0] / layout)
+    assert len(starts) == count
+    damaged = copied("ocdbt")
+    (damaged / "manifest.ocdbt").write_bytes(b"")
+    refused(damaged)
+    assert len(starts) == count
+    values = read_all(written[0] / "folders")
+    assert len(starts) == count + 1
+    assert {name: value.tobytes() for name, value in values.items()} == {
+        name: tensor.read().tobytes() for name, tensor in open_checkpoint(written[0] / "ocdbt").tensors.items()
+    }
+
+
 WORKERS = {
     "import os; os.abort()": "ended with signal 6",
     "import sys; sys.exit(3)": "ended with exit code 3",
