@@ -309,15 +309,20 @@ def _speed(diagonal: StateSpace, copy: np.ndarray, theta: FloatArray) -> FloatAr
         copy = np.zeros(1, int)
     part = _Modes.of(diagonal, copy)
     x, y = theta_nodes(theta)
-    f = (x + 1j * y)[:, :, None] * part.inverse[:, None, :] / (1j * y[:, :, None] - part.sigma[:, None, :] * x[:, :, None])
-    derivative = -1j * part.z[:, None, :] * np.exp(-1j * theta)[:, :, None] * f**2 * part.gain[:, None, :]
-    if diagonal.sobolev is not None:
+    f = part.inverse[:, None, :] / (1j * y[:, :, None] - part.sigma[:, None, :] * x[:, :, None])  # of 1/(z - pole), less e^(-i theta/2)
+    single = diagonal.outputs == diagonal.inputs == 1
+    factor = part.gain * (part.C[:, 0, :] * part.B[:, :, 0] if single else 1)
+    slope = -1j * part.z * factor  # the factor e^(-i theta) of the derivative is gone with those of both f
+    if diagonal.sobolev is None:
+        derivative = np.multiply(f, f, out=f)
+    else:
         sobolev, step = diagonal.sobolev.pick(copy), diagonal.step[copy]
-        turned = derivative + sobolev.log_slope(theta, step)[:, :, None] * f * part.gain[:, None, :]
-        derivative = sobolev.weight(theta, step)[:, :, None] * turned
-    if diagonal.outputs == diagonal.inputs == 1:
-        residues = part.C[:, 0, :] * part.B[:, :, 0]
-        return np.abs((derivative @ residues[:, :, None])[:, :, 0])
+        turned = (x + 1j * y) * sobolev.log_slope(theta, step)
+        derivative = sobolev.weight(theta, step)[:, :, None] * (slope[:, None, :] * f**2 + turned[:, :, None] * f * factor[:, None, :])
+        slope = np.ones_like(slope)
+    if single:
+        return np.abs((derivative @ slope[:, :, None])[:, :, 0])
+    derivative *= slope[:, None, :]
     pairs = (part.C.conj().transpose(0, 2, 1) @ part.C) * (part.B.conj() @ part.B.transpose(0, 2, 1))
     turned = (
         derivative.conj() @ pairs
