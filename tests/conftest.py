@@ -101,17 +101,11 @@ def real_checkpoints() -> Callable[[str], Path]:
 
 @pytest.fixture
 def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write the files of pictures with nothing on them."""
+    """Write the files of pictures with nothing on them, which is not placed either: that is most of the time of a picture."""
     from drawing import Figure, blank
 
-    monkeypatch.setattr("ssmspec.report.figures.style._lay_out", lambda figure, dpi: None)  # most of the time of a picture
-    monkeypatch.setattr(Figure, "savefig", blank)
-
-
-@pytest.fixture
-def unplaced_pictures(blank_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not place what is in the blank pictures either, which takes as long: for tests of what another test draws, too."""
     monkeypatch.setattr("ssmspec.report.figures.style._lay_out", lambda figure, dpi: None)
+    monkeypatch.setattr(Figure, "savefig", blank)
 
 
 @pytest.fixture

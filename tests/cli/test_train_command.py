@@ -39,7 +39,6 @@ def test_a_run_prints_its_figures_and_writes_its_folder(typed: Type, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("unplaced_pictures")
 @pytest.mark.parametrize("task", ["waves", "denoise"])
 def test_the_preset_small_takes_under_a_minute(typed: Type, task: str) -> None:
     """Of one thread; 5 to 7 s are usual. What is counted is no time, which is the machine's: 3e9 elements take 2.5 s of these."""
@@ -58,7 +57,6 @@ def test_without_pictures_a_run_and_a_sweep_have_their_numbers_and_nothing_drawn
         assert not list((tmp_path / folder).rglob("*.png"))
 
 
-@pytest.mark.usefixtures("unplaced_pictures")
 def test_a_sweep_has_a_run_per_setting_and_seed_and_a_table_with_spreads(typed: Type, tmp_path: Path) -> None:
     text = "alpha=1,pi beta=-1,1"
     done = typed("train", "waves", *LITTLE, "--sweep", text, "--seeds", 2, "--out", "sweep")
@@ -85,7 +83,6 @@ def test_denoise_draws_every_setting(typed: Type, tmp_path: Path) -> None:
     assert len(list((tmp_path / "sweep").glob("alpha*"))) == 5
 
 
-@pytest.mark.usefixtures("unplaced_pictures")
 def test_resume_goes_on_with_the_settings_of_the_folder(typed: Type, tmp_path: Path) -> None:
     assert typed("train", "waves", *LITTLE, "--alpha", "2", "--out", "run").code == 0
     before = (tmp_path / "run/final.safetensors").read_bytes()
@@ -97,7 +94,6 @@ def test_resume_goes_on_with_the_settings_of_the_folder(typed: Type, tmp_path: P
     assert set(document["comparison"]["layers"][0]["statistics"]["bias_slope"]) == {"before", "after", "change"}
 
 
-@pytest.mark.usefixtures("unplaced_pictures")
 def test_force_replaces_a_run_and_nothing_else(typed: Type, tmp_path: Path) -> None:
     begun(tmp_path / "run")
     for name in ("notes.txt", "step-99.safetensors"):
@@ -122,7 +118,6 @@ def test_a_run_that_is_stopped_says_so_in_one_line(typed: Type, monkeypatch: pyt
         assert len(done.err.splitlines()) == 1 + bool(more)
 
 
-@pytest.mark.usefixtures("unplaced_pictures")
 def test_parts_and_precision_are_in_the_config(typed: Type, tmp_path: Path) -> None:
     assert typed("train", "waves", *LITTLE, "--accumulate", 3, "--precision", "bf16", "--out", "run").code == 0
     found = read_config(tmp_path / "run")

@@ -72,7 +72,7 @@ def written(words: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("block", RUN, ids=str)
-@pytest.mark.usefixtures("unplaced_pictures")
+@pytest.mark.usefixtures("blank_pictures")
 def test_a_shell_block_runs_and_prints_what_the_page_says(block: Block, typed: Type, tmp_path: Path) -> None:
     check_block(block, typed, tmp_path, shortened=True)
 

@@ -48,7 +48,7 @@ def test_a_finished_run_has_all_files_and_its_checkpoints_can_be_analyzed(tmp_pa
     assert set(results["measures"]) == {"error_1", "error_8"}
 
 
-@pytest.mark.usefixtures("unplaced_pictures")
+@pytest.mark.usefixtures("blank_pictures")
 def test_the_model_is_measured_once_at_every_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
     monkeypatch.setattr(Waves, "errors", counted(Waves.errors, steps))
@@ -70,7 +70,7 @@ def counted(function, calls: list[int]):
     return count
 
 
-@pytest.mark.usefixtures("unplaced_pictures")
+@pytest.mark.usefixtures("blank_pictures")
 def test_measures_of_a_run_that_was_stopped_are_those_of_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     finished(whole, pictures=True)
