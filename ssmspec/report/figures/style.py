@@ -175,7 +175,8 @@ def _lay_out(figure: Figure, dpi: float) -> None:
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
-        figure.set_layout_engine("none")
+        with mpl.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+            figure.set_layout_engine(None)  # the word "none" would leave an engine without effect, for which `savefig` draws twice
 
 
 def checked_format(path: Path) -> str:
