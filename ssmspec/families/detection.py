@@ -5,12 +5,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from operator import is_
 
 from ssmspec.errors import LayerError
 from ssmspec.families.named import Recognized, recognize
 from ssmspec.families.prefixes import candidate_prefixes
-from ssmspec.families.template import Family, Fit, LayerTensors, Slot, Template, Tensor, fit, join
+from ssmspec.families.template import Family, Fit, LayerTensors, Template, Tensor, fit, join
 
 NEAR = 0.5  # an incomplete prefix is reported if it has at least this share of a template's required tensors
 
@@ -67,8 +67,7 @@ def detect(tensors: Mapping[str, Tensor], families: Iterable[Family]) -> Detecti
     claimed: set[str] = set()
     layers: list[LayerTensors] = []
     attempts: list[tuple[Family, Template, Fit]] = []
-    pairs = [(family, template) for family in families for template in family.templates]
-    for family, template in sorted(pairs, key=_rank):
+    for family, template in _in_order(families):
         for prefix in candidate_prefixes(template, by_last_word, NEAR):
             if family.match is not None and not fnmatchcase(prefix, family.match):
                 continue
@@ -108,15 +107,29 @@ def _distance(found: Fit) -> tuple[int, int, int]:
     return len(found.missing) + len(found.wrong), len(found.missing), -len(found.names)
 
 
+_ordered: list[
+    tuple[tuple[Family, ...], list[tuple[Family, Template]]]
+] = []  # of the last families: most commands have the same for all files
+
+
+def _in_order(families: tuple[Family, ...]) -> list[tuple[Family, Template]]:
+    """Their templates in the order in which they are tried."""
+    for before, pairs in _ordered:
+        if len(before) == len(families) and all(map(is_, before, families)):
+            return pairs
+    pairs = sorted([(family, template) for family in families for template in family.templates], key=_rank)
+    _ordered[:] = [(families, pairs)]
+    return pairs
+
+
 def _rank(pair: tuple[Family, Template]) -> tuple[bool, int]:
     family, template = pair
-    return family.match is None, 0 if family.match is not None else -_depth(tuple(template.values()))
+    return family.match is None, 0 if family.match is not None else -_depth(template)
 
 
-@lru_cache(maxsize=4096)
-def _depth(slots: tuple[Slot, ...]) -> int:
-    """Number of words in the longest name suffix of a template."""
-    return max(suffix.count(".") for slot in slots for suffix in slot.suffixes())
+def _depth(template: Template) -> int:
+    """Number of words in its longest name suffix."""
+    return max(suffix.count(".") for slot in template.values() for suffix in slot.suffixes())
 
 
 def _without_layer(family: Family, tensors: Mapping[str, Tensor], by_last_word: Mapping[str, list[str]]) -> str:

@@ -68,10 +68,6 @@ class Slot:
     optional: bool = False
     group: str | None = None
 
-    def __hash__(self) -> int:
-        """Of the names alone, which keep their hash: templates are looked up for every file."""
-        return hash(self.names)
-
     def suffixes(self) -> list[str]:
         return self.names.split("|")
 
