@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -195,19 +195,26 @@ class Reading:
         """
         from ssmspec.families import ReadOptions
         from ssmspec.families.assumption import parse_assumptions
-        from ssmspec.families.mapping.mapping_file import load_mapping
-        from ssmspec.families.selective.calibration import open_calibration
-        from ssmspec.families.selective.operating_point import parse_operating_point
 
-        return ReadOptions(
+        found = ReadOptions(
             assume=parse_assumptions(self.assume or ()),
             length=self.stored_length,
             length_option=self.LENGTH,
-            operating_point=None if self.operating_point is None else parse_operating_point(self.operating_point),
             residues=self.residues.value,
-            calibration=None if self.calibration is None else open_calibration(self.calibration),
-            mapping=() if self.map_file is None else load_mapping(self.map_file),
         )
+        if self.operating_point is not None:
+            from ssmspec.families.selective.operating_point import parse_operating_point
+
+            found = replace(found, operating_point=parse_operating_point(self.operating_point))
+        if self.calibration is not None:
+            from ssmspec.families.selective.calibration import open_calibration
+
+            found = replace(found, calibration=open_calibration(self.calibration))
+        if self.map_file is not None:
+            from ssmspec.families.mapping.mapping_file import load_mapping
+
+            found = replace(found, mapping=load_mapping(self.map_file))
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,5 @@
 """Read small files that a user names in options (numeric arrays and TOML) without blocking, guessing or executing anything."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,6 +101,8 @@ def parse_toml(text: str, source: str) -> dict[str, Any]:
     Raises:
         SsmspecError: the text is not valid TOML, or tomllib would take minutes to parse it.
     """
+    import tomllib  # here, since most commands read no TOML, and its patterns take longer to compile than a small file to read
+
     if any(line.count(".") > MOST_DOTS for line in text.splitlines()):
         raise SsmspecError(f"{source}: has a line with more than {MOST_DOTS} dots; expected keys of a few words")
     try:
